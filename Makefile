@@ -1,0 +1,42 @@
+# Everything sets itself up: a fresh clone needs Python 3.11 and this file.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PEOPLE ?=
+
+.PHONY: help demo up test check bench clean setup
+
+help:            ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
+
+setup: $(STAMP)  ## create .venv and install the pinned set; does nothing the second time
+
+$(STAMP): setup.py constraints.txt tools/check_machine.sh
+	@sh tools/check_machine.sh "$(PYTHON)"
+	@test -x $(BIN)/python || $$(sh tools/check_machine.sh "$(PYTHON)" --print) -m venv $(VENV)
+	@echo "Installing the pinned set into $(VENV): about 3 minutes and 2.2 GB, once."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on -c constraints.txt torch==2.13.0
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)   ## the loop turns once with simulated people, then everything stops
+	@$(BIN)/dpo demo
+
+up: $(STAMP)     ## MLflow, Dagster and serving, to stay; PEOPLE=simulated adds people
+	@$(BIN)/dpo up $(if $(filter simulated,$(PEOPLE)),--people)
+
+test: $(STAMP)   ## all tests
+	@$(BIN)/python -m pytest
+
+check: $(STAMP)  ## format, lint, types, fast tests
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q -m "not slow"
+
+bench: $(STAMP)  ## the benchmarks, each beside its rival; results go to benchmarks/results
+	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+clean:           ## remove what was made at run time (votes too) and the environment
+	@echo "This would delete data/ (but not data/bank) and .venv. Run: git clean -xdf -e data/bank"

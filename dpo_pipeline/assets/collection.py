@@ -1,0 +1,36 @@
+"""What people gave us, from the append-only log into the warehouse."""
+
+import dagster as dg
+
+from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, data_version, table
+from dpo_pipeline.resources import LoopResource, WarehouseResource
+from dpo_pipeline.stores.ingest import ingest
+
+
+@dg.asset(
+    group_name="collection",
+    owners=OWNERS,
+    kinds={"jsonl", "duckdb"},
+    pool=WAREHOUSE_POOL,
+    code_version="1",
+    description="Votes from `prefs.jsonl`, one row an event; lines that are no event go to quarantine with the reason.",
+)
+def preferences(
+    context: dg.AssetExecutionContext, loop: LoopResource, warehouse: WarehouseResource
+) -> dg.MaterializeResult:
+    settings = loop.settings()
+    with warehouse.open(settings) as store:
+        report = ingest(store, settings.prefs_log, settings.quarantine_log, settings.collection.max_line_bytes)
+        tallies = store.tallies()
+    context.log.info(f"{report.recorded} new, {report.repeats} repeated, {report.quarantined} quarantined")
+    return dg.MaterializeResult(
+        metadata={
+            "recorded": tallies.get("recorded", 0),
+            "new": report.recorded,
+            "repeated_events": report.repeats,
+            "quarantined": tallies.get("quarantined", 0),
+            "quarantined_now": table([{"reason": why, "lines": n} for why, n in report.reasons.items()]),
+            "log_offset_bytes": report.end.offset,
+        },
+        data_version=data_version(report.end.offset, tallies.get("recorded", 0)),
+    )

@@ -1,0 +1,79 @@
+"""Which preferences are good enough to train on, and what the collection as a whole looks like."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from dpo_pipeline.assets.collection import preferences
+from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, data_version, table
+from dpo_pipeline.core import collection_checks as checks
+from dpo_pipeline.core.quality import CRITERIA
+from dpo_pipeline.resources import LoopResource, WarehouseResource
+from dpo_pipeline.stores.curation import CurationSummary, publish_summary, read_summary, summarise
+from dpo_pipeline.stores.ingest import LOG, judge_new
+
+
+@dg.asset(
+    group_name="curation",
+    owners=OWNERS,
+    kinds={"duckdb"},
+    deps=[preferences],
+    pool=WAREHOUSE_POOL,
+    code_version="1",
+    description="A verdict on every preference: valid, or the list of the quality criteria that it fails.",
+)
+def validated_pairs(
+    context: dg.AssetExecutionContext, loop: LoopResource, warehouse: WarehouseResource
+) -> dg.MaterializeResult:
+    settings = loop.settings()
+    with warehouse.open(settings) as store:
+        judged = judge_new(store, settings.quality, lambda done: context.log.info(f"{done} judged"))
+        summary = summarise(store.tallies(), store.position(LOG).offset)
+    publish_summary(settings.curation_summary, summary)
+    refused = [{"criterion": name, "meaning": CRITERIA[name], "refused": n} for name, n in _most(summary.failed)]
+    return dg.MaterializeResult(
+        metadata={
+            "judged_now": judged,
+            "valid": summary.valid,
+            "rejected": summary.rejected,
+            "refused_by_criterion": table(refused),
+            "valid_by_category": table([{"category": c, "pairs": n} for c, n in _most(summary.valid_categories)]),
+        },
+        data_version=data_version(summary.recorded, summary.valid, summary.rejected, settings.quality),
+    )
+
+
+@dg.multi_asset_check(
+    specs=[
+        dg.AssetCheckSpec("category_coverage", asset=validated_pairs, description="every category is represented"),
+        dg.AssetCheckSpec("duplicates", asset=validated_pairs, description="few votes repeat an earlier one"),
+        dg.AssetCheckSpec("rejected_share", asset=validated_pairs, description="the criteria leave enough pairs"),
+        dg.AssetCheckSpec("position_bias", asset=validated_pairs, description="left and right win alike"),
+    ],
+)
+def collection_health(loop: LoopResource) -> Iterator[dg.AssetCheckResult]:
+    summary = read_summary(loop.settings().curation_summary)
+    for name, finding in _findings(summary).items():
+        yield dg.AssetCheckResult(
+            check_name=name,
+            asset_key=validated_pairs.key,
+            passed=finding.passed,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=finding.reason,
+            metadata={} if finding.value is None else {"value": finding.value},
+        )
+
+
+def _findings(summary: CurationSummary) -> dict[str, checks.Finding]:
+    decided = summary.votes.get("a", 0) + summary.votes.get("b", 0)
+    judged = summary.valid + summary.rejected
+    return {
+        "category_coverage": checks.category_coverage(summary.valid_categories),
+        "duplicates": checks.repeated_votes(summary.failed.get("repeat", 0), summary.recorded),
+        "rejected_share": checks.rejected_share(summary.rejected, judged, summary.failed),
+        "position_bias": checks.position_bias(summary.left_wins, decided),
+    }
+
+
+def _most(counts: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda item: -item[1])

@@ -1,0 +1,110 @@
+"""From an improved adapter to a registered version, and from there, stage by stage, into the traffic."""
+
+import dagster as dg
+
+from dpo_pipeline.assets.evaluation import eval_report
+from dpo_pipeline.assets.partitions import OWNERS, VERSIONS, WAREHOUSE_POOL, data_version, table
+from dpo_pipeline.assets.training import sft_adapter
+from dpo_pipeline.core import version_card
+from dpo_pipeline.core.versions import BASELINE
+from dpo_pipeline.errors import AdapterRefused
+from dpo_pipeline.resources import LoopResource, WarehouseResource
+from dpo_pipeline.stores.ledger import VersionRecord
+from dpo_pipeline.stores.registry import Registry
+from dpo_pipeline.stores.rollout import decide_now, mirror
+
+REGISTRABLE = ("improved", "registered", "rolling_out", "champion", "retired")
+
+
+@dg.asset(
+    group_name="deployment",
+    owners=OWNERS,
+    kinds={"mlflow"},
+    deps=[eval_report, sft_adapter],
+    partitions_def=VERSIONS,
+    code_version="1",
+    description="The version in the MLflow registry: adapter, tags, aliases, and a description to decide from.",
+)
+def model_version(context: dg.AssetExecutionContext, loop: LoopResource) -> dg.MaterializeResult:
+    name, registry = context.partition_key, loop.registry()
+    with loop.ledger() as ledger:
+        record = ledger.version(name)
+        number = _register(registry, record, context.run_id)
+        fields: dict[str, str] = {"mlflow_version": number}
+        if record.status == "improved":
+            fields["status"] = "registered"
+        ledger.record_version(name, **fields)
+        mirror(ledger, registry)
+    return dg.MaterializeResult(
+        metadata={
+            "mlflow_version": number,
+            "adapter_sha": str(record.adapter_sha),
+            "registry": dg.MetadataValue.url(registry.version_url(number)),
+        },
+        data_version=data_version(record.adapter_sha, number),
+    )
+
+
+@dg.asset(
+    group_name="deployment",
+    owners=OWNERS,
+    kinds={"mlflow"},
+    deps=[model_version],
+    partitions_def=VERSIONS,
+    pool=WAREHOUSE_POOL,
+    code_version="1",
+    description="Promote, hold or roll back, with the reasons; serving follows the ledger within seconds.",
+)
+def rollout_decision(
+    context: dg.AssetExecutionContext, loop: LoopResource, warehouse: WarehouseResource
+) -> dg.MaterializeResult:
+    settings, name = loop.settings(), context.partition_key
+    with loop.ledger() as ledger:
+        with warehouse.open(settings) as store:
+            outcome = decide_now(settings, ledger, store.head_to_head, name, actor=f"dagster run {context.run_id[:8]}")
+        mirrored = mirror(ledger, loop.registry(), tolerate_outage=True)
+        state = ledger.deployment()
+    for reason in outcome.reasons:
+        context.log.info(f"{outcome.decision}: {reason}")
+    return dg.MaterializeResult(
+        metadata={
+            "decision": outcome.decision,
+            "stage": state.stage or "none",
+            "epoch": state.epoch,
+            "reasons": table([{"reason": reason} for reason in outcome.reasons]),
+            "champion": state.champion or "none",
+            "mlflow": "up to date" if mirrored else "did not answer; brought up to date by the next decision",
+        },
+        data_version=data_version(name, state.epoch, outcome.decision),
+    )
+
+
+def _register(registry: Registry, record: VersionRecord, dagster_run: str) -> str:
+    """
+    Raises:
+        AdapterRefused: the version has no adapter, or was not found better than its parent.
+    """
+    if not record.adapter_sha or not record.mlflow_run:
+        raise AdapterRefused(f"{record.name} has no trained adapter. Materialize `trained_adapter` for it first.")
+    if record.name != BASELINE and record.status not in REGISTRABLE:
+        raise AdapterRefused(
+            f"{record.name} is {record.status}; only a version that `eval_report` found improved is registered. "
+            "Train another attempt, or the next version."
+        )
+    tags = version_card.tags(
+        {
+            "version": record.name,
+            "attempt": record.attempt,
+            "parent": record.parent,
+            "adapter_sha": record.adapter_sha,
+            "base_sha": record.base_sha,
+            "dataset_hash": record.dataset_hash,
+            "pairs": record.pairs,
+            "win_rate": record.win_rate,
+            "dagster_run_id": dagster_run,
+        }
+    )
+    text = version_card.description(
+        record.name, record.parent, record.pairs, record.dataset_hash, record.evaluation, record.recipe
+    )
+    return registry.register(record.mlflow_run, record.adapter_sha, tags, text)

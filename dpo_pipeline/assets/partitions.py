@@ -1,0 +1,27 @@
+"""What the assets share: the partition by version name, the owner, the pool of the warehouse."""
+
+import hashlib
+
+import dagster as dg
+
+VERSIONS = dg.DynamicPartitionsDefinition(name="versions")
+OWNERS = ["team:llmops"]
+# DuckDB admits one writer and nobody beside it: whatever opens the warehouse waits here for its turn.
+WAREHOUSE_POOL = "warehouse"
+# Training and evaluation use all cores (or the one GPU).
+COMPUTE_POOL = "compute"
+
+
+def data_version(*parts: object) -> dg.DataVersion:
+    """A content hash as Dagster shows it."""
+    return dg.DataVersion(hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16])
+
+
+def table(rows: list[dict[str, object]]) -> dg.MetadataValue:
+    """Rows with the same keys as a markdown table."""
+    if not rows:
+        return dg.MetadataValue.md("_none_")
+    head = list(rows[0])
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines += ["| " + " | ".join(str(row[name]) for name in head) + " |" for row in rows]
+    return dg.MetadataValue.md("\n".join(lines))

@@ -1,0 +1,198 @@
+"""Jobs that a person can launch too, and the sensors that launch them. No sensor opens the warehouse or imports torch.
+
+A run key names what made the run due, so that one cause makes one run, whatever restarts.
+"""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from dpo_pipeline.assets.collection import preferences
+from dpo_pipeline.assets.curation import validated_pairs
+from dpo_pipeline.assets.deployment import model_version, rollout_decision
+from dpo_pipeline.assets.evaluation import eval_report
+from dpo_pipeline.assets.partitions import VERSIONS
+from dpo_pipeline.assets.training import base_model, dpo_dataset, sft_adapter, trained_adapter
+from dpo_pipeline.core.cadence import CadenceDecision, training_due
+from dpo_pipeline.core.diagnosis import Symptoms, adjust
+from dpo_pipeline.core.versions import BASELINE, next_version
+from dpo_pipeline.resources import LoopResource
+from dpo_pipeline.settings import DpoRecipe, Settings
+from dpo_pipeline.stores.curation import read_summary
+from dpo_pipeline.stores.ledger import VersionRecord, training_state
+
+EVERY_S = 5
+
+build_baseline = dg.define_asset_job(
+    "build_baseline",
+    dg.AssetSelection.assets(base_model, sft_adapter, model_version),
+    description="Build the base model and v1.0, the first champion.",
+)
+ingest_and_validate = dg.define_asset_job(
+    "ingest_and_validate",
+    dg.AssetSelection.assets(preferences, validated_pairs),
+    description="Read new votes and give each its verdict.",
+)
+train_version = dg.define_asset_job(
+    "train_version",
+    dg.AssetSelection.assets(dpo_dataset, trained_adapter, eval_report, model_version, rollout_decision),
+    description="Train, evaluate and register one version (pick it as the partition), and put it into staging.",
+)
+decide_rollout = dg.define_asset_job(
+    "decide_rollout",
+    dg.AssetSelection.assets(rollout_decision),
+    description="Promote, hold or roll back the version that is being let out.",
+)
+JOBS = [build_baseline, ingest_and_validate, train_version, decide_rollout]
+
+
+def training_decision(settings: Settings, loop: LoopResource) -> tuple[CadenceDecision, list[VersionRecord]]:
+    """Is the next version due, as `dpo status` and the sensor see it."""
+    with loop.ledger() as ledger:
+        versions, deployment = ledger.versions(), ledger.deployment()
+    state = training_state(versions, deployment, read_summary(settings.curation_summary).valid, datetime.now(UTC))
+    return training_due(state, settings.cadence), versions
+
+
+@dg.sensor(
+    job=build_baseline,
+    minimum_interval_seconds=EVERY_S,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="No version yet: build the baseline.",
+)
+def baseline_missing(loop: LoopResource) -> dg.SensorResult | dg.SkipReason:
+    with loop.ledger() as ledger:
+        if any(record.mlflow_version for record in ledger.versions()):
+            return dg.SkipReason("v1.0 is registered")
+    return dg.SensorResult(
+        run_requests=[dg.RunRequest(run_key=BASELINE, partition_key=BASELINE)],
+        dynamic_partitions_requests=[VERSIONS.build_add_request([BASELINE])],
+    )
+
+
+@dg.sensor(
+    job=ingest_and_validate,
+    minimum_interval_seconds=EVERY_S,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="The preference log grew: ingest and validate.",
+)
+def new_votes(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.RunRequest | dg.SkipReason:
+    settings = loop.settings()
+    size = settings.prefs_log.stat().st_size if settings.prefs_log.exists() else 0
+    summary = read_summary(settings.curation_summary)
+    if size == summary.log_offset:
+        return dg.SkipReason(f"all {size} bytes of the log are judged")
+    if size < summary.log_offset:
+        # The run refuses with the whole story; a sensor error would only be repeated every few seconds.
+        return dg.RunRequest(run_key=f"replaced-{size}-{summary.log_offset}")
+    if running := _unfinished(context.instance, ingest_and_validate.name):
+        return dg.SkipReason(f"run {running} is at it")
+    return dg.RunRequest(run_key=f"log-{size}")
+
+
+@dg.sensor(
+    job=train_version,
+    minimum_interval_seconds=EVERY_S,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Enough unused valid preferences: train the next version. One run per crossing.",
+)
+def threshold_crossed(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.SensorResult | dg.SkipReason:
+    decision, versions = training_decision(loop.settings(), loop)
+    if not versions:
+        return dg.SkipReason("v1.0 is not built yet")
+    if not decision.due:
+        return dg.SkipReason(decision.reason)
+    if running := _unfinished(context.instance, train_version.name):
+        return dg.SkipReason(f"run {running} is at it")
+    name = next_version([record.name for record in versions])
+    # A run that failed before the version was recorded is not repeated until another threshold's worth is in.
+    crossing = decision.unused // decision.threshold
+    return dg.SensorResult(
+        run_requests=[_train(name, 1, {}, decision.reason, f"crossing{crossing}")],
+        dynamic_partitions_requests=[VERSIONS.build_add_request([name])],
+    )
+
+
+@dg.sensor(
+    job=train_version,
+    minimum_interval_seconds=EVERY_S,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Not improved: change one hyperparameter and train again, three attempts at most.",
+)
+def not_improved(loop: LoopResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    settings = loop.settings()
+    with loop.ledger() as ledger:
+        newest = ledger.versions()[-1:]
+        if not newest or newest[0].status not in ("not_improved", "diverged"):
+            yield dg.SkipReason("the newest version needs no further attempt")
+            return
+        record = newest[0]
+        if record.attempt >= settings.cadence.max_attempts:
+            ledger.record_version(record.name, status="given_up")
+            yield dg.SkipReason(f"{record.name} is given up after {record.attempt} attempts; the champion stays")
+            return
+    change = adjust(DpoRecipe(**(record.recipe or {})), symptoms(record))
+    differences = {
+        name: value
+        for name, value in change.recipe.model_dump(mode="json").items()
+        if value != settings.recipe.model_dump(mode="json")[name]
+    }
+    yield _train(record.name, record.attempt + 1, differences, f"{change.reason}: {change.changed}")
+
+
+@dg.sensor(
+    job=decide_rollout,
+    minimum_interval_seconds=EVERY_S,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="A version is being let out: look whether its stage is over or it must be taken back.",
+)
+def stage_due(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.RunRequest | dg.SkipReason:
+    policy = loop.settings().rollout
+    with loop.ledger() as ledger:
+        state = ledger.deployment()
+    if state.stage is None:
+        return dg.SkipReason("no version is being rolled out")
+    name = state.challenger or state.champion
+    interval_s = policy.check_every_s if state.challenger else policy.watch_every_s
+    if running := _unfinished(context.instance, decide_rollout.name):
+        return dg.SkipReason(f"run {running} is at it")
+    return dg.RunRequest(run_key=f"{name}-epoch{state.epoch}-{int(time.time() // interval_s)}", partition_key=name)
+
+
+SENSORS = [baseline_missing, new_votes, threshold_crossed, not_improved, stage_due]
+
+
+def symptoms(record: VersionRecord) -> Symptoms:
+    """What the last attempt showed, from its evaluation and its training metrics in the ledger."""
+    evaluation, metrics = record.evaluation or {}, record.training_metrics or {}
+    return Symptoms(
+        win_rate=float(record.win_rate or 0.0),
+        margin=float(metrics.get("rewards/margins", 0.0)),
+        chosen_shift=float(metrics.get("rewards/chosen", 0.0)) / float((record.recipe or {}).get("beta", 1.0)),
+        length_ratio=float(evaluation.get("length_ratio", 1.0)),
+        diverged=record.status == "diverged",
+    )
+
+
+def _train(name: str, attempt: int, recipe: dict[str, object], cause: str, key: str = "retry") -> dg.RunRequest:
+    config = {"attempt": attempt, "recipe": recipe}
+    return dg.RunRequest(
+        run_key=f"{name}-attempt{attempt}-{key}",
+        partition_key=name,
+        run_config={"ops": {trained_adapter.key.to_user_string(): {"config": config}}},
+        tags={"cause": cause[:200]},
+    )
+
+
+def _unfinished(instance: dg.DagsterInstance, job_name: str) -> str | None:
+    """The id of a run of this job that is queued or running."""
+    statuses = [
+        dg.DagsterRunStatus.QUEUED,
+        dg.DagsterRunStatus.NOT_STARTED,
+        dg.DagsterRunStatus.STARTING,
+        dg.DagsterRunStatus.STARTED,
+    ]
+    runs = instance.get_runs(filters=dg.RunsFilter(job_name=job_name, statuses=statuses), limit=1)
+    return runs[0].run_id[:8] if runs else None

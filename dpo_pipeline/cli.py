@@ -1,0 +1,246 @@
+"""`dpo …`: the command line. Every command shows or acts on a value that another module computed."""
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dpo_pipeline.errors import DpoError
+from dpo_pipeline.settings import Settings, load_settings, setting_names
+
+app = typer.Typer(help="An online feedback loop for chat models.", no_args_is_help=True, pretty_exceptions_enable=False)
+console = Console(highlight=False)
+
+
+def command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A command whose own errors end with one clear message and status 1."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        @app.command(name)
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> None:
+            try:
+                function(*args, **kwargs)
+            except DpoError as error:
+                Console(stderr=True, highlight=False).print(
+                    f"[red]{type(error).__name__}[/red]: {error}", soft_wrap=True
+                )
+                raise typer.Exit(1) from error
+
+        return run
+
+    return register
+
+
+@command("settings")
+def show_settings(as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False) -> None:
+    """Every setting, its value, its variable and what it does."""
+    settings = load_settings()
+    if as_json:
+        console.print_json(settings.model_dump_json())
+        return
+    table = Table("variable", "value", "what it does", title=f"profile {settings.profile}", box=None)
+    for name in setting_names():
+        value, description = _setting(settings, name)
+        if not hasattr(value, "model_fields"):
+            table.add_row(f"DPO_{name.upper()}", str(value), description)
+    console.print(table)
+
+
+@command("status")
+def status(as_json: Annotated[bool, typer.Option("--json", help="as JSON, for programs")] = False) -> None:
+    """The loop at a glance: preferences, versions, rollout."""
+    from dpo_pipeline.status import loop_status
+
+    settings = load_settings()
+    found = loop_status(settings)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        _print_status(settings, found)
+
+
+@command("serve")
+def serve() -> None:
+    """Run serving alone (API and feedback)."""
+    import uvicorn
+
+    from dpo_pipeline.serving.app import create_app
+
+    settings = load_settings()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    uvicorn.run(create_app(settings), host=settings.ports.host, port=settings.ports.serving, log_level="warning")
+
+
+@command("up")
+def up(people: Annotated[bool, typer.Option(help="let simulated people use it too")] = False) -> None:
+    """Start MLflow, Dagster and serving, and keep them running until Ctrl-C."""
+    from dpo_pipeline import programs
+
+    settings = load_settings()
+    programs.preflight(settings)
+    console.print("Starting MLflow, Dagster and serving …")
+    raise typer.Exit(programs.run_all(settings, people, lambda: _print_addresses(settings)))
+
+
+@command("people")
+def people(pace: Annotated[float, typer.Option(help="actions a second of all together")] = 2.0) -> None:
+    """Let simulated people use a running system over HTTP, until Ctrl-C."""
+    from dpo_pipeline.simulation.crowd import Crowd
+    from dpo_pipeline.stores.bank import read_bank
+
+    settings = load_settings()
+    crowd = Crowd(settings.serving_address, read_bank(settings.bank_dir), pace=pace)
+    crowd.start()
+    try:
+        crowd.wait()
+    except KeyboardInterrupt:
+        crowd.stop()
+    console.print(
+        f"{crowd.votes} votes, {crowd.chats} chats, {crowd.ratings} ratings; troubles: {dict(crowd.troubles)}"
+    )
+
+
+@command("demo")
+def demo() -> None:
+    """Turn the loop once with simulated people, show what happened, and stop everything."""
+    from dpo_pipeline.demo import run_demo
+
+    # A plain `kill` shall stop the programs too: it unwinds like Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    result = run_demo(console)
+    settings = load_settings()
+    _print_demo(settings, result)
+
+
+@command("import")
+def import_pairs(files: Annotated[list[Path], typer.Argument(help="JSON or JSONL files of preference pairs")]) -> None:
+    """Bring in pairs from elsewhere: minimal, HH-RLHF, TRL, alpaca or sharegpt form."""
+    from dpo_pipeline.stores.importing import import_file
+
+    settings = load_settings()
+    table = Table("file", "imported", "there already", "refused", "form", box=None)
+    reasons = Table("refused because", "rows", "first at row", box=None)
+    for path in files:
+        report = import_file(path, settings.prefs_log, settings.collection.max_line_bytes)
+        forms = ", ".join(report.forms)
+        table.add_row(path.name, str(report.imported), str(report.already_there), str(report.refused.total()), forms)
+        for reason, count in report.refused.items():
+            reasons.add_row(f"{path.name}: {reason}", str(count), str(report.examples[reason]))
+    console.print(table)
+    if reasons.row_count:
+        console.print(reasons)
+    console.print("The sensor `new_votes` judges them next; or materialize `validated_pairs`.")
+
+
+@command("rebuild")
+def rebuild() -> None:
+    """Delete the warehouse: the next curation run builds it anew from the log as it stands."""
+    settings = load_settings()
+    for path in (
+        settings.warehouse_path,
+        settings.warehouse_path.with_suffix(".duckdb.wal"),
+        settings.curation_summary,
+    ):
+        path.unlink(missing_ok=True)
+    console.print(f"{settings.warehouse_path} is deleted; materialize `validated_pairs`, or let `new_votes` do it.")
+
+
+def _setting(settings: Settings, name: str) -> tuple[Any, str]:
+    """(value, description) of a setting in the form `recipe__beta`."""
+    value: Any = settings
+    description = ""
+    for part in name.split("__"):
+        description = type(value).model_fields[part].description or ""
+        value = getattr(value, part)
+    return value, description
+
+
+def _print_addresses(settings: Settings) -> None:
+    table = Table(box=None, show_header=False)
+    table.add_row("Dagster", settings.dagster_address, "assets, sensors, runs")
+    table.add_row("MLflow", f"{settings.mlflow_address}/#/models/{settings.registered_model}", "runs and versions")
+    table.add_row("serving", f"{settings.serving_address}/docs", "the API")
+    table.add_row("data", str(settings.data_dir), "DPO_DATA_DIR moves it")
+    console.print(table)
+
+
+def _print_status(settings: Settings, found: dict[str, Any]) -> None:
+    from dpo_pipeline.core.quality import CRITERIA
+    from dpo_pipeline.stores.curation import read_summary
+
+    preferences = found["preferences"]
+    console.print(
+        f"[bold]{preferences['unused']} of {preferences['threshold']}[/bold] unused valid preferences "
+        f"(phase {preferences['phase']}); {preferences['recorded']} recorded, {preferences['valid']} valid, "
+        f"{preferences['rejected']} rejected, {preferences['quarantined']} quarantined"
+    )
+    failed = read_summary(settings.curation_summary).failed
+    if failed:
+        table = Table(
+            "rejected for", "pairs", "meaning", box=None, title="one pair may fail several", title_justify="left"
+        )
+        for name, count in sorted(failed.items(), key=lambda item: -item[1]):
+            table.add_row(name, str(count), CRITERIA.get(name, ""))
+        console.print(table)
+    versions = Table("version", "attempt", "status", "parent", "pairs", "win rate", "adapter", "MLflow", box=None)
+    for version in found["versions"]:
+        rate = "" if version["win_rate"] is None else f"{version['win_rate']:.1%}"
+        sha = (version["adapter_sha"] or "")[:12]
+        row = (version["name"], version["attempt"], version["status"], version["parent"] or "", version["pairs"] or "")
+        versions.add_row(*map(str, (*row, rate, sha, version["mlflow_version"] or "")))
+    console.print(versions)
+    console.print(f"champion {found['champion'] or 'none yet'}, challenger {found['challenger'] or 'none'}")
+    if rollout := found["rollout"]:
+        console.print(
+            f"rollout of {rollout['version']}: {rollout['stage']}, {rollout['traffic']:.0%} of the traffic; "
+            f"{rollout['decision']}: {'; '.join(rollout['reasons'])}"
+        )
+
+
+def _print_demo(settings: Settings, result: Any) -> None:
+    version = result.version
+    console.print()
+    _print_status(settings, _status(settings))
+    table = Table("stage", "decision", "because", box=None, title=f"Rollout of {version.name}", title_justify="left")
+    for decision in result.decisions:
+        if decision.decision != "hold":
+            table.add_row(decision.stage, decision.decision, "\n".join(decision.reasons))
+    console.print(table)
+    evaluation = version.evaluation or {}
+    facts = Table(box=None, show_header=False, title="Where to look (make up)", title_justify="left")
+    facts.add_row(
+        "dataset", f"{version.pairs} pairs, {settings.artifacts_dir / 'datasets' / version.dataset_hash[:16]}"
+    )
+    facts.add_row("adapter", f"{settings.checkpoints_dir / 'dpo'}")
+    facts.add_row(
+        "length", f"{evaluation.get('words', 0):.1f} words, {version.parent} {evaluation.get('parent_words', 0):.1f}"
+    )
+    facts.add_row("votes", str(settings.prefs_log))
+    facts.add_row("Dagster", settings.dagster_address)
+    facts.add_row("MLflow", f"{settings.mlflow_address}/#/models/{settings.registered_model}")
+    facts.add_row("serving", f"{settings.serving_address}/docs")
+    console.print(facts)
+    outcome = "serves all of the traffic" if version.status == "champion" else f"is {version.status}"
+    console.print(
+        f"\n[bold]{version.name} {outcome}[/bold] after {result.votes} votes and {result.seconds / 60:.1f} minutes."
+    )
+
+
+def _status(settings: Settings) -> dict[str, Any]:
+    from dpo_pipeline.status import loop_status
+
+    return loop_status(settings)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,1 @@
+"""Pure values and decisions. No Dagster, torch, network, disk or clock in here."""

@@ -1,0 +1,66 @@
+"""Is it time to train, and if not, what is it waiting for."""
+
+from dataclasses import dataclass
+
+from dpo_pipeline.settings import Cadence, Phase
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """What the decision looks at; counts are of valid pairs.
+
+    `unused`: not yet used by an accepted version. `fresh`: since the newest training of any kind.
+    """
+
+    unused: int
+    fresh: int
+    accepted_versions: int
+    newest_was_given_up: bool
+    training_now: bool
+    rollout_of: str | None
+    hours_since_training: float | None
+
+
+@dataclass(frozen=True)
+class CadenceDecision:
+    due: bool
+    reason: str
+    phase: str
+    threshold: int
+    unused: int
+
+
+def current_phase(accepted_versions: int, cadence: Cadence) -> tuple[str, Phase]:
+    """Name and values of the phase: startup until `growth_after` accepted DPO versions, and so on."""
+    if cadence.phase != "auto":
+        name = cadence.phase
+    elif accepted_versions >= cadence.mature_after:
+        name = "mature"
+    elif accepted_versions >= cadence.growth_after:
+        name = "growth"
+    else:
+        name = "startup"
+    return name, getattr(cadence, name)
+
+
+def training_due(state: TrainingState, cadence: Cadence) -> CadenceDecision:
+    """Due when enough unused valid pairs are in and nothing is under way."""
+    name, phase = current_phase(state.accepted_versions, cadence)
+
+    def decide(due: bool, reason: str) -> CadenceDecision:
+        return CadenceDecision(due, reason, name, phase.min_samples, state.unused)
+
+    if state.training_now:
+        return decide(False, "a version is being trained")
+    if state.rollout_of:
+        return decide(False, f"{state.rollout_of} is being rolled out; the next version must beat whoever wins")
+    missing = phase.min_samples - state.unused
+    if missing > 0:
+        return decide(False, f"collect {missing} more valid preferences ({state.unused} of {phase.min_samples})")
+    if state.newest_was_given_up and state.fresh < phase.min_samples:
+        missing = phase.min_samples - state.fresh
+        return decide(False, f"the newest version was given up; collect {missing} more valid preferences first")
+    if state.hours_since_training is not None and state.hours_since_training < cadence.cooldown_h:
+        left = cadence.cooldown_h - state.hours_since_training
+        return decide(False, f"cooling down for {left:.1f} more hours")
+    return decide(True, f"{state.unused} unused valid preferences, {phase.min_samples} required in phase {name}")

@@ -1,0 +1,82 @@
+"""Pairs → mix, prompt-disjoint split, content hash. Writing files belongs to `stores.artifacts` and `ml`."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from dpo_pipeline.core.votes import Message, prompt_key
+from dpo_pipeline.errors import DatasetTooSmall
+
+
+class Pair(msgspec.Struct, frozen=True, kw_only=True):
+    """One valid preference, reduced to what training needs and lineage asks for."""
+
+    event_id: str
+    prompt: str | list[Message]
+    chosen: str
+    rejected: str
+    category: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """`train` and `eval` share no prompt; `left_out` counts pairs by reason."""
+
+    train: tuple[Pair, ...]
+    eval: tuple[Pair, ...]
+    left_out: dict[str, int]
+    content_hash: str
+
+
+def split_pairs(pairs: Iterable[Pair], held_out_prompts: frozenset[str], eval_share: float, at_least: int) -> Split:
+    """Drop what must not be trained on, and split by prompt.
+
+    A prompt's side hangs on its hash, so a prompt that once was in `eval` never enters a later
+    `train`. Where all prompts fall on one side, the prompt with the lowest hash forms `eval`.
+
+    Args:
+        held_out_prompts: `prompt_key`s of the questions that versions are judged on.
+        at_least: pairs that `train` must hold.
+
+    Raises:
+        DatasetTooSmall: fewer training pairs than `at_least`, or no second prompt to evaluate on.
+    """
+    left_out: Counter[str] = Counter()
+    kept: dict[tuple[str, str, str], Pair] = {}
+    for pair in sorted(pairs, key=lambda pair: pair.event_id):
+        key = prompt_key(pair.prompt)
+        if key in held_out_prompts:
+            left_out["held_out_question"] += 1
+        elif (key, pair.chosen, pair.rejected) in kept:
+            left_out["duplicate"] += 1
+        else:
+            kept[key, pair.chosen, pair.rejected] = pair
+    by_prompt: dict[str, list[Pair]] = {}
+    for (key, _, _), pair in kept.items():
+        by_prompt.setdefault(key, []).append(pair)
+    eval_keys = {key for key in by_prompt if int(key, 16) / 2**64 < eval_share} or set(sorted(by_prompt)[:1])
+    train = tuple(pair for key, group in by_prompt.items() if key not in eval_keys for pair in group)
+    held = tuple(pair for key, group in by_prompt.items() if key in eval_keys for pair in group)
+    if len(train) < at_least or not held:
+        raise DatasetTooSmall(
+            f"The dataset holds {len(train)} training pairs on {len(by_prompt)} prompts ({dict(left_out)} left out); "
+            f"at least {at_least} pairs (one batch) on two prompts were required. "
+            "Collect more preferences, relax a quality criterion, or lower recipe.batch_size."
+        )
+    return Split(train, held, dict(left_out), content_hash(train, held))
+
+
+def content_hash(train: Iterable[Pair], held: Iterable[Pair]) -> str:
+    """sha256 over both splits, in order of event id: the identity of a dataset."""
+    digest = hashlib.sha256()
+    encoder = msgspec.json.Encoder()
+    for name, pairs in (("train", train), ("eval", held)):
+        digest.update(name.encode())
+        for pair in sorted(pairs, key=lambda pair: pair.event_id):
+            digest.update(encoder.encode(pair))
+            digest.update(b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,141 @@
+"""What a person said: one line of the preference log, as a typed value.
+
+Decoding is strict: a line is either a whole `Preference` or an `InvalidRecord` with the reason.
+Reading and writing files belongs to `stores.log`; judging pairs to `core.quality`.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import msgspec
+
+from dpo_pipeline.errors import InvalidRecord
+
+Category = Literal["factual_qa", "comparison", "creative", "problem_solving", "explanation", "other"]
+Vote = Literal["a", "b", "tie", "both_bad"]
+Side = Literal["a", "b"]
+Source = Literal["ui", "api", "import", "simulated", "synthetic"]
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class Message(msgspec.Struct, frozen=True):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Sampling(msgspec.Struct, frozen=True, omit_defaults=False):
+    """How both answers were drawn; all null for imported pairs."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+
+
+class Preference(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of `prefs.jsonl`. The field table is in the guide, "The preference log"."""
+
+    event_id: Text
+    schema: Literal[1] = 1
+    recorded_at: Text
+    comparison_id: Text
+    session_id: str
+    prompt: str | list[Message]
+    category: Category
+    model_a: Text
+    model_b: Text
+    response_a: str
+    response_b: str
+    vote: Vote
+    chosen: str | None = None
+    rejected: str | None = None
+    chosen_model: str | None = None
+    rejected_model: str | None = None
+    left: Side
+    annotator: Text
+    source: Source
+    sampling: Sampling = Sampling()
+    propensity: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+
+
+_decoder = msgspec.json.Decoder(Preference)
+_encoder = msgspec.json.Encoder()
+
+
+def decode_preference(line: bytes) -> Preference:
+    """Parse one log line (UTF-8 JSON, without its newline).
+
+    Raises:
+        InvalidRecord: not UTF-8, not JSON, a field is missing or of the wrong kind, or the
+            chosen and rejected texts are not those that the vote names.
+    """
+    try:
+        preference = _decoder.decode(line)
+    except UnicodeDecodeError as error:
+        raise InvalidRecord(f"not UTF-8: {error.reason} at byte {error.start}") from error
+    except msgspec.MsgspecError as error:
+        raise InvalidRecord(str(error)) from error
+    expected = outcome(
+        preference.vote, preference.response_a, preference.response_b, preference.model_a, preference.model_b
+    )
+    found = (preference.chosen, preference.rejected, preference.chosen_model, preference.rejected_model)
+    if found != expected:
+        raise InvalidRecord(
+            f"vote {preference.vote!r} does not agree with chosen and rejected: they must be the response and model "
+            "that the vote names, and null for a tie or both_bad"
+        )
+    return preference
+
+
+def encode_preference(preference: Preference) -> bytes:
+    """One line without its newline; JSON escapes newlines inside texts, so the line is one line."""
+    return _encoder.encode(preference)
+
+
+def outcome(
+    vote: Vote, response_a: str, response_b: str, model_a: str, model_b: str
+) -> tuple[str | None, str | None, str | None, str | None]:
+    """(chosen, rejected, chosen_model, rejected_model); four nulls where nobody won."""
+    if vote == "a":
+        return response_a, response_b, model_a, model_b
+    if vote == "b":
+        return response_b, response_a, model_b, model_a
+    return None, None, None, None
+
+
+def prompt_messages(prompt: str | Sequence[Message]) -> list[dict[str, str]]:
+    """The prompt as chat messages, the form that chat templates take."""
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    return [{"role": message.role, "content": message.content} for message in prompt]
+
+
+def prompt_text(prompt: str | Sequence[Message]) -> str:
+    """The prompt as one text: what is hashed, compared and shown."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n\n".join(f"{message.role}: {message.content}" for message in prompt)
+
+
+def prompt_key(prompt: str | Sequence[Message]) -> str:
+    """Identity of a question for splits: 16 hex digits, blind to case and white space."""
+    text = " ".join(prompt_text(prompt).casefold().split())
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def pair_key(preference: Preference) -> int:
+    """Identity of (prompt, the two answers whichever way round): a signed 64-bit integer."""
+    first, second = sorted((preference.response_a, preference.response_b))
+    prompt = prompt_text(preference.prompt)
+    digest = hashlib.blake2b(digest_size=8)
+    for part in (prompt, first, second):
+        data = part.encode()
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def event_key(event_id: str) -> int:
+    """A signed 64-bit digest of an event id, cheap to look up in a million rows."""
+    return int.from_bytes(hashlib.blake2b(event_id.encode(), digest_size=8).digest(), "little", signed=True)

@@ -1,0 +1,27 @@
+"""The loop, as Dagster sees it: votes → preferences → valid pairs → dataset → adapter → report → version → rollout."""
+
+import dagster as dg
+
+from dpo_pipeline.assets import collection, curation, deployment, evaluation, training
+from dpo_pipeline.automation import JOBS, SENSORS
+from dpo_pipeline.resources import resources
+
+defs = dg.Definitions(
+    assets=[
+        collection.preferences,
+        curation.validated_pairs,
+        training.base_model,
+        training.sft_adapter,
+        training.dpo_dataset,
+        training.trained_adapter,
+        evaluation.eval_report,
+        deployment.model_version,
+        deployment.rollout_decision,
+    ],
+    asset_checks=[curation.collection_health],
+    jobs=JOBS,
+    sensors=SENSORS,
+    resources=resources(),
+    # Training has a process of its own; a process per step would only cost three seconds each.
+    executor=dg.in_process_executor,
+)

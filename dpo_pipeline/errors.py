@@ -1,0 +1,181 @@
+"""Every error this project raises on purpose. Nothing here does anything but say what went wrong.
+
+DpoError
+├── SettingsError             a setting, profile or environment variable is wrong
+├── LogError                  the preference log
+│   ├── InvalidRecord         a line is not a valid event
+│   ├── LogWriteError         an event could not be put on disk (nothing was acknowledged)
+│   └── LogReplaced           the file shrank or is another file than the one read before
+├── UnreadableImport          a file given to `dpo import` is in no known form
+├── WarehouseBusy             another process holds the DuckDB file
+├── DatasetTooSmall           too few pairs to train on
+├── ArtifactError             a directory of ours on disk
+│   ├── ArtifactMissing
+│   └── ArtifactCorrupt       sha256 differs, or the manifest is missing
+├── ModelUnavailable          a base model that is not here and cannot be fetched
+├── TrainingDiverged          NaN or infinite loss
+├── AdapterRefused            an adapter that must not be registered or served
+├── LedgerError
+│   ├── StaleEpoch            somebody else moved the rollout first
+│   ├── UnknownVersion
+│   └── NoRollout             an order about a rollout that is not under way
+├── RegistryUnavailable       MLflow does not answer
+├── ServiceError              a program of ours could not start or did not answer
+│   ├── PortTaken
+│   └── DiskFull
+└── RequestError              what a client asked of serving; carries an HTTP status
+    ├── InvalidRequest        400
+    ├── TokenRefused          403
+    ├── UnknownComparison     404
+    ├── UnknownModel          404
+    ├── AlreadyVoted          409
+    ├── QueueFull             429
+    ├── NotReady              503
+    ├── VoteNotRecorded       507
+    └── DeadlineExceeded      504
+
+Each message says what failed, what was found, what was required and what to do about it.
+"""
+
+
+class DpoError(Exception):
+    """Root of the tree: `except DpoError` at an edge (HTTP, CLI) catches only what we meant."""
+
+
+class SettingsError(DpoError):
+    pass
+
+
+class LogError(DpoError):
+    pass
+
+
+class InvalidRecord(LogError):
+    pass
+
+
+class LogWriteError(LogError):
+    pass
+
+
+class LogReplaced(LogError):
+    pass
+
+
+class UnreadableImport(DpoError):
+    pass
+
+
+class WarehouseBusy(DpoError):
+    pass
+
+
+class DatasetTooSmall(DpoError):
+    pass
+
+
+class ArtifactError(DpoError):
+    pass
+
+
+class ArtifactMissing(ArtifactError):
+    pass
+
+
+class ArtifactCorrupt(ArtifactError):
+    pass
+
+
+class ModelUnavailable(DpoError):
+    pass
+
+
+class TrainingDiverged(DpoError):
+    pass
+
+
+class AdapterRefused(DpoError):
+    pass
+
+
+class LedgerError(DpoError):
+    pass
+
+
+class StaleEpoch(LedgerError):
+    pass
+
+
+class UnknownVersion(LedgerError):
+    pass
+
+
+class NoRollout(LedgerError):
+    pass
+
+
+class RegistryUnavailable(DpoError):
+    pass
+
+
+class ServiceError(DpoError):
+    pass
+
+
+class PortTaken(ServiceError):
+    pass
+
+
+class DiskFull(ServiceError):
+    pass
+
+
+class RequestError(DpoError):
+    """What a client asked for and cannot have. `status` is the HTTP status, `code` the machine-readable reason."""
+
+    status = 400
+    code = "invalid_request"
+
+
+class InvalidRequest(RequestError):
+    pass
+
+
+class TokenRefused(RequestError):
+    status = 403
+    code = "token_refused"
+
+
+class UnknownComparison(RequestError):
+    status = 404
+    code = "unknown_comparison"
+
+
+class UnknownModel(RequestError):
+    status = 404
+    code = "model_not_found"
+
+
+class AlreadyVoted(RequestError):
+    status = 409
+    code = "already_voted"
+
+
+class QueueFull(RequestError):
+    status = 429
+    code = "queue_full"
+
+
+class NotReady(RequestError):
+    status = 503
+    code = "not_ready"
+
+
+class DeadlineExceeded(RequestError):
+    status = 504
+    code = "deadline_exceeded"
+
+
+class VoteNotRecorded(RequestError):
+    status = 507
+    code = "vote_not_recorded"

@@ -1,0 +1,77 @@
+"""What may be registered and served: an adapter is finite, changed, on the right base, and whole."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.errors import AdapterRefused, ArtifactCorrupt
+from dpo_pipeline.settings import ModelSettings
+from dpo_pipeline.stores import artifacts
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+
+
+def check_adapter(directory: Path, base_sha: str, model: ModelSettings) -> dict[str, Any]:
+    """Manifest and configuration of an adapter, verified; reads no tensor. Call it before every load.
+
+    Raises:
+        ArtifactMissing, ArtifactCorrupt: a file is missing, was added, or differs from its sha256.
+        AdapterRefused: another base, a rank or layers outside the settings, or not safetensors.
+    """
+    manifest = artifacts.verify(directory)
+    if not (directory / WEIGHTS).is_file():
+        raise AdapterRefused(f"{directory} holds no {WEIGHTS}. Only safetensors adapters are loaded.")
+    if manifest.get("base_sha") != base_sha:
+        raise AdapterRefused(
+            f"Adapter {manifest['sha256'][:12]} was trained on base {str(manifest.get('base_sha'))[:12]}; this base is "
+            f"{base_sha[:12]}. Use the matching base (model.base) or retrain."
+        )
+    config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+    allowed = set(model.lora_targets)
+    targets = set(config.get("target_modules") or [])
+    if config.get("peft_type") != "LORA" or not targets <= allowed or config.get("r", 0) > 256:
+        raise AdapterRefused(
+            f"Adapter {manifest['sha256'][:12]} is {config.get('peft_type')} of rank {config.get('r')} on "
+            f"{sorted(targets)}; LORA of rank 256 at most on {sorted(allowed)} was required."
+        )
+    return manifest
+
+
+def check_weights(directory: Path, start: Path | None) -> dict[str, float]:
+    """Look at every tensor: finite, not all zero, and moved away from where training started.
+
+    Args:
+        start: the adapter that training started from; null for a new one, whose B matrices start at zero.
+
+    Returns:
+        `update_norm`: Frobenius norm of the change; `parameters`: how many numbers the adapter has.
+
+    Raises:
+        AdapterRefused: NaN, infinity, all zero, or nothing changed.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(directory / WEIGHTS)
+        before = load_file(start / WEIGHTS) if start else {}
+    except SafetensorError as error:
+        raise ArtifactCorrupt(f"{directory / WEIGHTS} cannot be read: {error}. Train again.") from error
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise AdapterRefused(f"{directory}: {name} holds NaN or infinity. Lower recipe.learning_rate and retrain.")
+    ups = [tensor for name, tensor in tensors.items() if "lora_B" in name]
+    if not ups or not any(tensor.any() for tensor in ups):
+        raise AdapterRefused(f"{directory}: every lora_B is zero, so the adapter does nothing. Train longer.")
+    if before and before.keys() != tensors.keys():
+        raise AdapterRefused(f"{directory} has other layers than {start}, where training started. Train again.")
+    change = sum(
+        float((tensor.float() - before[name].float() if before else tensor.float()).pow(2).sum())
+        for name, tensor in tensors.items()
+        if before or "lora_B" in name
+    )
+    if change == 0.0:
+        raise AdapterRefused(f"{directory} is equal to {start}, where training started. Raise the learning rate.")
+    return {"update_norm": change**0.5, "parameters": float(sum(tensor.numel() for tensor in tensors.values()))}

@@ -1,0 +1,118 @@
+"""Where the base model is and how it is loaded: embedded, a local folder, or a Hugging Face id."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.core.questions import Question
+from dpo_pipeline.errors import ArtifactMissing, ModelUnavailable
+from dpo_pipeline.ml import embedded
+from dpo_pipeline.settings import ModelSettings, Settings
+from dpo_pipeline.stores import artifacts
+from dpo_pipeline.stores.bank import read_bank
+
+RECIPE_VERSION = "2"
+_WEIGHTS = ("*.safetensors", "config.json", "tokenizer.json")
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A folder with model and tokenizer, and the sha256 over both: what an adapter is bound to."""
+
+    directory: Path
+    sha: str
+
+
+def ensure_base(settings: Settings, progress: embedded.Progress) -> BaseModel:
+    """The base model, built or fetched where it is not here yet.
+
+    Raises:
+        ModelUnavailable: it is neither a folder nor in the local Hugging Face cache, and cannot be fetched.
+    """
+    if settings.model.base != "embedded":
+        return _local_base(settings)
+    bank = read_bank(settings.bank_dir)
+    steps = settings.model.pretrain_steps
+    manifest = artifacts.publish(
+        _embedded_dir(settings, bank), lambda directory: embedded.build_base(bank, steps, directory, progress)
+    )
+    return BaseModel(_embedded_dir(settings, bank), manifest["sha256"])
+
+
+def locate_base(settings: Settings) -> BaseModel:
+    """The base model as `ensure_base` left it; builds nothing.
+
+    Raises:
+        ArtifactMissing: asset `base_model` was not materialized yet.
+    """
+    if settings.model.base != "embedded":
+        return _local_base(settings)
+    directory = _embedded_dir(settings, read_bank(settings.bank_dir))
+    try:
+        manifest = artifacts.verify(directory)
+    except ArtifactMissing as error:
+        raise ArtifactMissing(f"The base model is not built yet ({directory}). Materialize `base_model`.") from error
+    return BaseModel(directory, manifest["sha256"])
+
+
+def load_base(directory: Path, model: ModelSettings) -> tuple[Any, Any]:
+    """(model in eval mode, tokenizer that pads on the left), on the device the settings name."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(directory, padding_side="left")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    loaded = AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, model.dtype))
+    return loaded.to(torch_device(model)).eval(), tokenizer
+
+
+def torch_device(model: ModelSettings) -> str:
+    import torch
+
+    if model.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return model.device
+
+
+def _embedded_dir(settings: Settings, bank: Sequence[Question]) -> Path:
+    """Named by the hash of all that goes into it: a changed bank or step count builds another model."""
+    inputs = json.dumps(
+        [RECIPE_VERSION, settings.model.pretrain_steps, embedded.VOCABULARY, embedded.ARCHITECTURE, repr(bank)]
+    )
+    return settings.artifacts_dir / "base" / f"embedded-{hashlib.sha256(inputs.encode()).hexdigest()[:12]}"
+
+
+def _local_base(settings: Settings) -> BaseModel:
+    given = Path(settings.model.base).expanduser()
+    directory = given if given.is_dir() else _fetch(settings.model.base)
+    files = sorted(path for pattern in _WEIGHTS for path in directory.glob(pattern))
+    if not any(path.suffix == ".safetensors" for path in files):
+        raise ModelUnavailable(
+            f"{directory} holds no .safetensors weights. Only safetensors are loaded; convert the model first."
+        )
+    known = settings.artifacts_dir / "base" / "known.json"
+    stamp = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    cached = json.loads(known.read_text()) if known.exists() else {}
+    key = hashlib.sha256(json.dumps(stamp).encode()).hexdigest()
+    if key not in cached:
+        cached[key] = artifacts.content_sha({path.name: artifacts.file_sha256(path) for path in files})
+        artifacts.write_text(known, json.dumps(cached, indent=2))
+    return BaseModel(directory, cached[key])
+
+
+def _fetch(model_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.safetensors", "*.json", "*.txt", "tokenizer*", "*.jinja"]
+    try:
+        return Path(snapshot_download(model_id, allow_patterns=patterns))
+    except Exception as error:  # the hub client raises a different type for every way a network can fail
+        raise ModelUnavailable(
+            f"Base model {model_id!r} is not a folder here, not in the Hugging Face cache, and could not be fetched "
+            f"({type(error).__name__}: {error}). Connect to the network once, or copy the model to this machine and "
+            "set DPO_MODEL__BASE=/path/to/the/folder, or use the embedded model with DPO_PROFILE=tiny."
+        ) from error

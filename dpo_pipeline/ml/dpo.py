@@ -1,0 +1,228 @@
+"""DPO training of one adapter: TRL and PEFT, resumable, with the reference it was asked to have.
+
+The reference is the adapter that training starts from, frozen, never by accident the bare base
+model: TRL copies the adapter that a `PeftModel` comes with. Its log-probabilities are computed once
+and cached by dataset and reference.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.core.votes import prompt_messages
+from dpo_pipeline.errors import AdapterRefused, ArtifactError, DatasetTooSmall
+from dpo_pipeline.ml.adapters import check_adapter, check_weights
+from dpo_pipeline.ml.base_model import BaseModel, load_base, torch_device
+from dpo_pipeline.ml.embedded import Progress
+from dpo_pipeline.ml.reporting import progress_callback, quieten
+from dpo_pipeline.settings import DpoRecipe, ModelSettings
+from dpo_pipeline.stores import artifacts
+
+
+@dataclass(frozen=True)
+class DpoJob:
+    """All that goes into a training. `start_dir` is the adapter to start from, and the reference."""
+
+    base: BaseModel
+    start_dir: Path
+    dataset_dir: Path
+    recipe: DpoRecipe
+    model: ModelSettings
+    work_dir: Path
+    reference_cache: Path
+
+
+@dataclass(frozen=True)
+class DpoResult:
+    """`curve` has one row a logged step; `metrics` is the evaluation on the held-out pairs at the end."""
+
+    facts: dict[str, Any]
+    metrics: dict[str, float]
+    curve: list[dict[str, float]]
+
+
+def train_dpo(job: DpoJob, adapter_dir: Path, progress: Progress) -> DpoResult:
+    """Train, check and save the adapter into `adapter_dir` (without TRL's frozen copy of the reference).
+
+    Raises:
+        DatasetTooSmall: fewer usable pairs than one batch.
+        TrainingDiverged: the loss is not a number.
+        AdapterRefused: the start is on another base, or the result is not finite or not changed.
+    """
+    start = check_adapter(job.start_dir, job.base.sha, job.model)
+    dataset = artifacts.read_manifest(job.dataset_dir)
+    trainer, left_out = _trainer(job, start["sha256"], dataset["content_hash"], progress)
+    resume = _last_complete_checkpoint(job.work_dir / "checkpoints")
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    metrics = {
+        name.removeprefix("eval_"): float(value) for name, value in trainer.evaluate().items() if name != "epoch"
+    }
+    curve = [row for row in trainer.state.log_history if "loss" in row]
+    trainer.model.save_pretrained(adapter_dir, selected_adapters=["default"])
+    update = check_weights(adapter_dir, job.start_dir)
+    facts = {
+        "kind": "adapter",
+        "base_sha": job.base.sha,
+        "reference_sha": start["sha256"],
+        "dataset_hash": dataset["content_hash"],
+        "recipe": job.recipe.model_dump(),
+        "pairs": len(trainer.train_dataset),
+        "left_out_by_length": dict(left_out),
+        "resumed_from_step": int(resume.name.removeprefix("checkpoint-")) if resume else 0,
+        **update,
+    }
+    return DpoResult(facts, metrics, curve)
+
+
+def _trainer(job: DpoJob, reference_sha: str, dataset_hash: str, progress: Progress) -> Any:
+    """(a TRL trainer with reference log-probabilities computed, pairs left out by reason)."""
+    from peft import PeftModel
+    from trl import DPOTrainer
+
+    model, tokenizer = load_base(job.base.directory, job.model)
+    tokenizer.padding_side = "right"
+    cache = job.reference_cache / f"{dataset_hash[:16]}-{reference_sha[:16]}-{job.model.max_length}"
+    train, left_out = _usable(_read(job.dataset_dir / "train.parquet", cache), tokenizer, job.model.max_length)
+    held, _ = _usable(_read(job.dataset_dir / "eval.parquet", cache), tokenizer, job.model.max_length)
+    if len(train) < job.recipe.batch_size or not len(held):
+        raise DatasetTooSmall(
+            f"{len(train)} training and {len(held)} evaluation pairs fit into {job.model.max_length} tokens "
+            f"({dict(left_out)} left out); one batch of {job.recipe.batch_size} and one were required. "
+            "Collect more pairs, raise model.max_length, or lower recipe.batch_size."
+        )
+    policy = PeftModel.from_pretrained(model, job.start_dir, is_trainable=True)
+    trainer = DPOTrainer(
+        model=policy,
+        args=_arguments(job),
+        train_dataset=train,
+        eval_dataset=held,
+        processing_class=tokenizer,
+        callbacks=[progress_callback(progress), _seal_checkpoints()],
+    )
+    quieten(trainer)
+    if len(trainer.train_dataset) != len(train):
+        raise DatasetTooSmall(
+            f"TRL kept {len(trainer.train_dataset)} of {len(train)} training pairs after the filter for "
+            f"{job.model.max_length} tokens; all of them were required. Raise model.max_length."
+        )
+    _check_reference(policy)
+    # Its log-probabilities are in the dataset now; without it no checkpoint carries a second adapter.
+    policy.delete_adapter("ref")
+    return trainer, left_out
+
+
+def _arguments(job: DpoJob) -> Any:
+    from trl import DPOConfig
+
+    recipe, on_gpu = job.recipe, torch_device(job.model) == "cuda"
+    return DPOConfig(
+        output_dir=str(job.work_dir / "checkpoints"),
+        loss_type=list(recipe.loss_type),
+        loss_weights=list(recipe.loss_weights) if recipe.loss_weights else None,
+        beta=recipe.beta,
+        label_smoothing=recipe.label_smoothing,
+        learning_rate=recipe.learning_rate,
+        num_train_epochs=recipe.epochs,
+        per_device_train_batch_size=recipe.batch_size,
+        per_device_eval_batch_size=recipe.batch_size,
+        gradient_accumulation_steps=recipe.gradient_accumulation,
+        warmup_steps=recipe.warmup_share,
+        max_length=job.model.max_length,
+        precompute_ref_log_probs=True,
+        precompute_ref_batch_size=4 * recipe.batch_size,
+        seed=recipe.seed,
+        bf16=on_gpu and job.model.dtype == "bfloat16",
+        gradient_checkpointing=on_gpu,
+        use_cpu=not on_gpu,
+        dataloader_pin_memory=on_gpu,
+        logging_steps=5,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=recipe.checkpoint_steps,
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def _read(path: Path, cache: Path) -> Any:
+    from datasets import Dataset
+
+    return Dataset.from_parquet(str(path), cache_dir=str(cache))
+
+
+def _usable(dataset: Any, tokenizer: Any, max_length: int) -> tuple[Any, Counter[str]]:
+    """Rows that fit and still differ once cut to `max_length` tokens; TRL would drop or keep them in silence."""
+    reasons: Counter[str] = Counter()
+
+    def keep(row: Mapping[str, Any]) -> bool:
+        rendered = [
+            tokenizer.apply_chat_template(row["prompt"] + extra, tokenize=False, add_generation_prompt=not extra)
+            for extra in ([], row["chosen"], row["rejected"])
+        ]
+        prompt, chosen, rejected = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        if len(prompt) >= max_length:
+            reasons["prompt_too_long"] += 1
+            return False
+        if chosen[:max_length] == rejected[:max_length]:
+            reasons["identical_after_truncation"] += 1
+            return False
+        return True
+
+    kept = [index for index, row in enumerate(dataset) if keep(row)]
+    return dataset.select(kept), reasons
+
+
+def _check_reference(policy: Any) -> None:
+    """TRL made a frozen copy of the adapter, equal to it before the first step."""
+    import torch
+
+    if "ref" not in policy.peft_config:
+        raise AdapterRefused(
+            "TRL made no frozen copy of the start adapter, so the bare base model would be the reference. "
+            "Nothing was trained; use the pinned versions of trl and peft (constraints.txt)."
+        )
+    parameters = dict(policy.named_parameters())
+    for name, parameter in parameters.items():
+        if ".default." in name and not torch.equal(parameter, parameters[name.replace(".default.", ".ref.")]):
+            raise AdapterRefused(f"The reference differs from the start adapter in {name}. Nothing was trained.")
+
+
+def _seal_checkpoints() -> Any:
+    """A callback that writes a manifest into every checkpoint once it is whole."""
+    from transformers import TrainerCallback
+
+    class SealCheckpoints(TrainerCallback):
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            directory = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            artifacts.write_manifest(directory, {"kind": "checkpoint", "step": state.global_step})
+
+    return SealCheckpoints()
+
+
+def _last_complete_checkpoint(directory: Path) -> Path | None:
+    """The newest checkpoint whose manifest agrees; broken ones are deleted, because they cannot be resumed."""
+    for path in sorted(directory.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
+        try:
+            artifacts.verify(path)
+        except ArtifactError:
+            shutil.rmtree(path)
+        else:
+            return path
+    return None
+
+
+def training_rows(pairs: Any) -> list[dict[str, Any]]:
+    """Pairs in TRL's conversational form: prompt, chosen and rejected as lists of messages."""
+    return [
+        {
+            "event_id": pair.event_id,
+            "prompt": prompt_messages(pair.prompt),
+            "chosen": [{"role": "assistant", "content": pair.chosen}],
+            "rejected": [{"role": "assistant", "content": pair.rejected}],
+        }
+        for pair in pairs
+    ]

@@ -1,0 +1,85 @@
+"""The same dataset and recipe for LLaMA-Factory: `dataset_info.json`, its JSONL, and the training YAML.
+
+LLaMA-Factory cannot share an environment with this TRL; run it in one of its own:
+`llamafactory-cli train dpo.yaml`.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dpo_pipeline.core.dataset import Pair
+from dpo_pipeline.core.votes import prompt_messages
+from dpo_pipeline.settings import DpoRecipe, ModelSettings
+from dpo_pipeline.stores.artifacts import write_text
+
+_LOSSES = {"sigmoid": "sigmoid", "hinge": "hinge", "ipo": "ipo"}
+_FROM = {"system": "system", "user": "human", "assistant": "gpt"}
+
+
+def write_dataset(directory: Path, pairs: Sequence[Pair]) -> None:
+    """`prefs.jsonl` in sharegpt form, and the entry that describes it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(_row(pair), ensure_ascii=False) for pair in pairs]
+    write_text(directory / "prefs.jsonl", "".join(line + "\n" for line in lines))
+    info = {
+        "prefs": {
+            "file_name": "prefs.jsonl",
+            "formatting": "sharegpt",
+            "ranking": True,
+            "columns": {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"},
+        }
+    }
+    write_text(directory / "dataset_info.json", json.dumps(info, indent=2))
+
+
+def write_config(
+    directory: Path, recipe: DpoRecipe, model: ModelSettings, base: str, start: str, dataset: str, output: str
+) -> dict[str, Any]:
+    """Write `dpo.yaml` for `llamafactory-cli train`; returns what it says.
+
+    Args:
+        base, start: folders of the base model and of the adapter that is start and reference.
+        dataset, output: folder that `write_dataset` filled; folder for the new adapter.
+    """
+    config = {
+        "stage": "dpo",
+        "do_train": True,
+        "model_name_or_path": base,
+        "adapter_name_or_path": start,
+        "ref_model": base,
+        "ref_model_adapters": start,
+        "finetuning_type": "lora",
+        "lora_rank": model.lora_rank,
+        "lora_alpha": model.lora_alpha,
+        "lora_target": "all",
+        "pref_beta": recipe.beta,
+        "pref_loss": _LOSSES.get(recipe.loss_type[0], "sigmoid"),
+        "dataset": "prefs",
+        "dataset_dir": dataset,
+        "template": "qwen",
+        "cutoff_len": model.max_length,
+        "output_dir": output,
+        "per_device_train_batch_size": recipe.batch_size,
+        "gradient_accumulation_steps": recipe.gradient_accumulation,
+        "learning_rate": recipe.learning_rate,
+        "num_train_epochs": recipe.epochs,
+        "lr_scheduler_type": "linear",
+        "warmup_ratio": recipe.warmup_share,
+        "bf16": model.dtype == "bfloat16",
+        "seed": recipe.seed,
+    }
+    write_text(directory / "dpo.yaml", yaml.safe_dump(config, sort_keys=False))
+    return config
+
+
+def _row(pair: Pair) -> dict[str, Any]:
+    messages = prompt_messages(pair.prompt)
+    return {
+        "conversations": [{"from": _FROM[message["role"]], "value": message["content"]} for message in messages],
+        "chosen": {"from": "gpt", "value": pair.chosen},
+        "rejected": {"from": "gpt", "value": pair.rejected},
+    }

@@ -1,0 +1,105 @@
+"""v1.0: a LoRA adapter tuned on demonstrations, rather terse ones, for people to improve on."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.core.questions import Question
+from dpo_pipeline.ml.adapters import check_weights
+from dpo_pipeline.ml.base_model import BaseModel, load_base, torch_device
+from dpo_pipeline.ml.embedded import Progress
+from dpo_pipeline.ml.reporting import progress_callback, quieten
+from dpo_pipeline.settings import ModelSettings, SftRecipe
+
+
+@dataclass(frozen=True)
+class SftJob:
+    base: BaseModel
+    recipe: SftRecipe
+    model: ModelSettings
+    work_dir: Path
+
+
+def demonstrations(bank: Sequence[Question]) -> list[dict[str, Any]]:
+    """Rows for TRL: of each question every terse answer, two detailed ones and a wrong one.
+
+    So v1.0 is rather brief and now and then wrong, which leaves something to prefer.
+    """
+    rows = []
+    for question in bank:
+        pick = hashlib.blake2b(question.question.encode(), digest_size=2).digest()
+        answers = (
+            *question.terse,
+            question.detailed[pick[0] % len(question.detailed)],
+            question.detailed[(pick[0] + 1) % len(question.detailed)],
+            question.wrong[pick[1] % len(question.wrong)],
+        )
+        rows += [
+            {
+                "prompt": [{"role": "user", "content": question.question}],
+                "completion": [{"role": "assistant", "content": answer}],
+            }
+            for answer in answers
+        ]
+    return rows
+
+
+def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, progress: Progress) -> dict[str, Any]:
+    """Tune a new adapter on `rows` and save it into `adapter_dir`.
+
+    Returns:
+        Facts for the manifest: recipe, final loss, norm of the update.
+    """
+    from datasets import Dataset
+    from peft import LoraConfig
+    from trl import SFTConfig, SFTTrainer
+
+    model, tokenizer = load_base(job.base.directory, job.model)
+    tokenizer.padding_side = "right"
+    on_gpu = torch_device(job.model) == "cuda"
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(
+            output_dir=str(job.work_dir),
+            num_train_epochs=job.recipe.epochs,
+            learning_rate=job.recipe.learning_rate,
+            per_device_train_batch_size=job.recipe.batch_size,
+            lr_scheduler_type="cosine",
+            warmup_steps=0.05,
+            max_length=job.model.max_length,
+            logging_steps=5,
+            save_strategy="no",
+            report_to="none",
+            seed=job.recipe.seed,
+            bf16=on_gpu and job.model.dtype == "bfloat16",
+            gradient_checkpointing=on_gpu,
+            use_cpu=not on_gpu,
+            dataloader_pin_memory=on_gpu,
+            disable_tqdm=True,
+            completion_only_loss=True,
+        ),
+        train_dataset=Dataset.from_list(list(rows)),
+        processing_class=tokenizer,
+        peft_config=LoraConfig(
+            r=job.model.lora_rank,
+            lora_alpha=job.model.lora_alpha,
+            target_modules=list(job.model.lora_targets),
+            task_type="CAUSAL_LM",
+        ),
+        callbacks=[progress_callback(progress)],
+    )
+    quieten(trainer)
+    result = trainer.train()
+    trainer.model.save_pretrained(adapter_dir)
+    update = check_weights(adapter_dir, None)
+    return {
+        "kind": "adapter",
+        "version": "v1.0",
+        "base_sha": job.base.sha,
+        "recipe": job.recipe.model_dump(),
+        "demonstrations": len(rows),
+        "final_loss": round(float(result.training_loss), 4),
+        **update,
+    }

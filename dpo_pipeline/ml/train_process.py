@@ -1,0 +1,189 @@
+"""The training process: `python -m dpo_pipeline.ml.train_process JOB.json`, launched through Dagster Pipes.
+
+TRL takes seconds to import and training holds the GIL, so it runs outside the Dagster run process;
+killed, it can be started again with the same job and resumes. Works without Pipes too, and then
+prints what it would have reported.
+"""
+
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dagster_pipes import PipesEnvVarParamsLoader, open_dagster_pipes
+from filelock import FileLock
+
+from dpo_pipeline import errors
+from dpo_pipeline.ml.base_model import BaseModel
+from dpo_pipeline.settings import DpoRecipe, ModelSettings, SftRecipe
+from dpo_pipeline.stores import artifacts
+from dpo_pipeline.stores.progress import ProgressFile
+
+LOG_EVERY = 10
+RESULT, FAILURE = "result.json", "failure.json"
+
+
+@dataclass(frozen=True)
+class ProcessJob:
+    """What the process is told, as JSON: paths are strings, recipes are mappings."""
+
+    kind: str
+    base_dir: str
+    base_sha: str
+    recipe: dict[str, Any]
+    model: dict[str, Any]
+    work_dir: str
+    adapters_dir: str
+    progress_dir: str
+    facts: dict[str, Any]
+    start_dir: str = ""
+    dataset_dir: str = ""
+    reference_cache: str = ""
+    bank_dir: str = ""
+    holdout_share: float = 0.0
+
+    def write(self, path: Path) -> Path:
+        artifacts.write_text(path, json.dumps(asdict(self), indent=2))
+        return path
+
+
+@dataclass(frozen=True)
+class ProcessResult:
+    """What it leaves in `result.json` beside the job."""
+
+    adapter_dir: str
+    adapter_sha: str
+    facts: dict[str, Any]
+    metrics: dict[str, float]
+    curve: list[dict[str, float]]
+
+
+def read_result(work_dir: Path) -> ProcessResult:
+    """What the process left behind.
+
+    Raises:
+        DpoError: the one that stopped the process, as it wrote it down.
+        ArtifactMissing: the process did not finish.
+    """
+    failure, path = work_dir / FAILURE, work_dir / RESULT
+    if failure.exists():
+        told = json.loads(failure.read_text(encoding="utf-8"))
+        raise getattr(errors, told["error"])(told["message"])
+    if not path.exists():
+        raise errors.ArtifactMissing(f"{path} is missing: the training process was stopped. Run it again; it resumes.")
+    return ProcessResult(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def run(job: ProcessJob, log: Callable[[str], Any]) -> ProcessResult:
+    """Train, publish the adapter under its hash, and write the result; a finished job is not done again.
+
+    A second process with the same job (its predecessor's run was lost, the process was not) waits
+    for the first and takes over what it left.
+    """
+    work_dir = Path(job.work_dir)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(work_dir / ".lock"):
+        (work_dir / FAILURE).unlink(missing_ok=True)
+        if (work_dir / RESULT).exists():
+            result = read_result(work_dir)
+            try:
+                artifacts.verify(Path(result.adapter_dir))
+            except errors.ArtifactError as error:
+                log(f"the finished adapter is not usable any more, training it again: {error}")
+            else:
+                log(f"adapter {result.adapter_sha[:12]} is finished already")
+                return result
+        try:
+            return _train(job, work_dir, log)
+        except errors.DpoError as error:
+            told = {"error": type(error).__name__, "message": str(error)}
+            artifacts.write_text(work_dir / FAILURE, json.dumps(told))
+            raise
+
+
+def _train(job: ProcessJob, work_dir: Path, log: Callable[[str], Any]) -> ProcessResult:
+    report = ProgressFile(Path(job.progress_dir), job.kind)
+    said = {"step": -LOG_EVERY}
+
+    def progress(step: int, total: int, metrics: dict[str, float]) -> None:
+        report(step, total, metrics)
+        if step - said["step"] >= LOG_EVERY or step >= total:
+            said["step"] = step
+            values = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+            log(f"{job.kind} step {step} of {total}{': ' + values if values else ''}")
+
+    fresh = work_dir / "adapter"
+    if fresh.exists():
+        shutil.rmtree(fresh)
+    fresh.mkdir(parents=True)
+    facts, metrics, curve = _train_sft(job, fresh, progress) if job.kind == "sft" else _train_dpo(job, fresh, progress)
+    directory, sha = publish_adapter(fresh, Path(job.adapters_dir), {**facts, **job.facts})
+    result = ProcessResult(str(directory), sha, {**facts, **job.facts}, metrics, curve)
+    artifacts.write_text(work_dir / RESULT, json.dumps(asdict(result), indent=2))
+    return result
+
+
+def publish_adapter(fresh: Path, adapters_dir: Path, facts: dict[str, Any]) -> tuple[Path, str]:
+    """Seal the adapter with its manifest and move it to a folder named by its hash: (folder, sha256)."""
+    manifest = artifacts.write_manifest(fresh, facts)
+    sha = str(manifest["sha256"])
+    final = adapters_dir / sha[:16]
+    if final.exists():
+        artifacts.verify(final)
+        shutil.rmtree(fresh)
+    else:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        fresh.rename(final)
+    return final, sha
+
+
+def _train_sft(job: ProcessJob, fresh: Path, progress: Any) -> tuple[dict[str, Any], dict[str, float], list[Any]]:
+    from dpo_pipeline.core.questions import split_bank
+    from dpo_pipeline.ml.sft import SftJob, demonstrations, train_sft
+    from dpo_pipeline.stores.bank import read_bank
+
+    asked, _ = split_bank(read_bank(Path(job.bank_dir)), job.holdout_share)
+    sft = SftJob(
+        BaseModel(Path(job.base_dir), job.base_sha),
+        SftRecipe(**job.recipe),
+        ModelSettings(**job.model),
+        Path(job.work_dir),
+    )
+    return train_sft(sft, demonstrations(asked), fresh, progress), {}, []
+
+
+def _train_dpo(job: ProcessJob, fresh: Path, progress: Any) -> tuple[dict[str, Any], dict[str, float], list[Any]]:
+    from dpo_pipeline.ml.dpo import DpoJob, train_dpo
+
+    result = train_dpo(
+        DpoJob(
+            base=BaseModel(Path(job.base_dir), job.base_sha),
+            start_dir=Path(job.start_dir),
+            dataset_dir=Path(job.dataset_dir),
+            recipe=DpoRecipe(**job.recipe),
+            model=ModelSettings(**job.model),
+            work_dir=Path(job.work_dir),
+            reference_cache=Path(job.reference_cache),
+        ),
+        fresh,
+        progress,
+    )
+    return result.facts, result.metrics, result.curve
+
+
+def main() -> None:
+    job = ProcessJob(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    if not PipesEnvVarParamsLoader().is_dagster_pipes_process():
+        run(job, print)
+        return
+    with open_dagster_pipes() as pipes:
+        run(job, pipes.log.info)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""What goes into a training, gathered from settings and ledger: the dataset on disk and the job of the process."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.core.dataset import Split
+from dpo_pipeline.core.questions import split_bank
+from dpo_pipeline.core.versions import BASELINE
+from dpo_pipeline.core.votes import prompt_key
+from dpo_pipeline.ml import llamafactory
+from dpo_pipeline.ml.base_model import BaseModel
+from dpo_pipeline.ml.dpo import training_rows
+from dpo_pipeline.ml.sft import demonstrations
+from dpo_pipeline.ml.train_process import ProcessJob
+from dpo_pipeline.settings import DpoRecipe, Settings
+from dpo_pipeline.stores import artifacts
+from dpo_pipeline.stores.bank import read_bank
+from dpo_pipeline.stores.ledger import VersionRecord
+
+
+def held_out_prompts(settings: Settings) -> frozenset[str]:
+    """Keys of the questions that versions are judged on, and that therefore no version trains on."""
+    _, held_out = split_bank(read_bank(settings.bank_dir), settings.collection.holdout_share)
+    return frozenset(prompt_key(question.question) for question in held_out)
+
+
+def dataset_dir(settings: Settings, content_hash: str) -> Path:
+    return settings.artifacts_dir / "datasets" / content_hash[:16]
+
+
+def write_dataset(settings: Settings, split: Split) -> Path:
+    """Publish the split: TRL-ready Parquet, a LLaMA-Factory dataset, and a manifest that lists every event id."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def fill(directory: Path) -> dict[str, Any]:
+        for name, pairs in (("train", split.train), ("eval", split.eval)):
+            pq.write_table(pa.Table.from_pylist(training_rows(pairs)), directory / f"{name}.parquet")
+        llamafactory.write_dataset(directory / "llamafactory", split.train)
+        return {
+            "kind": "dataset",
+            "content_hash": split.content_hash,
+            "pairs": {"train": len(split.train), "eval": len(split.eval)},
+            "left_out": split.left_out,
+            "train_events": [pair.event_id for pair in split.train],
+            "eval_events": [pair.event_id for pair in split.eval],
+        }
+
+    directory = dataset_dir(settings, split.content_hash)
+    artifacts.publish(directory, fill)
+    return directory
+
+
+def start_version(versions: Sequence[VersionRecord], recipe: DpoRecipe, champion: str) -> VersionRecord:
+    """The version whose adapter is start and reference: v1.0, or the champion, by `recipe.start_from`."""
+    name = BASELINE if recipe.start_from == "sft" else champion
+    return next(record for record in versions if record.name == name)
+
+
+def sft_job(settings: Settings, base: BaseModel) -> ProcessJob:
+    asked, _ = split_bank(read_bank(settings.bank_dir), settings.collection.holdout_share)
+    rows = json.dumps(demonstrations(asked), sort_keys=True)
+    return _job(
+        settings,
+        "sft",
+        base,
+        settings.sft.model_dump(),
+        {"version": BASELINE, "parent": None, "dataset_hash": hashlib.sha256(rows.encode()).hexdigest()},
+        bank_dir=str(settings.bank_dir),
+        holdout_share=settings.collection.holdout_share,
+    )
+
+
+def dpo_job(
+    settings: Settings, base: BaseModel, recipe: DpoRecipe, start_dir: Path, data: Path, facts: dict[str, Any]
+) -> ProcessJob:
+    return _job(
+        settings,
+        "dpo",
+        base,
+        recipe.model_dump(),
+        facts,
+        start_dir=str(start_dir),
+        dataset_dir=str(data),
+        reference_cache=str(settings.artifacts_dir / "reference_logps"),
+    )
+
+
+def write_llamafactory_config(settings: Settings, job: ProcessJob) -> Path:
+    """The training YAML that does the same with LLaMA-Factory, beside the unfinished training."""
+    directory = Path(job.work_dir) / "llamafactory"
+    llamafactory.write_config(
+        directory,
+        DpoRecipe(**job.recipe),
+        settings.model,
+        base=job.base_dir,
+        start=job.start_dir,
+        dataset=str(Path(job.dataset_dir) / "llamafactory"),
+        output=str(directory / "output"),
+    )
+    return directory / "dpo.yaml"
+
+
+def _job(
+    settings: Settings, kind: str, base: BaseModel, recipe: dict[str, Any], facts: dict[str, Any], **inputs: Any
+) -> ProcessJob:
+    """The work directory is named by the hash of all inputs: the same job again finds what it left there."""
+    model = settings.model.model_dump(mode="json")
+    key = hashlib.sha256(
+        json.dumps([kind, base.sha, recipe, model, facts, inputs], sort_keys=True, default=str).encode()
+    ).hexdigest()
+    return ProcessJob(
+        kind=kind,
+        base_dir=str(base.directory),
+        base_sha=base.sha,
+        recipe=recipe,
+        model=model,
+        work_dir=str(settings.training_dir / f"{kind}-{key[:16]}"),
+        adapters_dir=str(settings.artifacts_dir / "adapters"),
+        progress_dir=str(settings.data_dir / "progress"),
+        facts=facts,
+        **inputs,
+    )

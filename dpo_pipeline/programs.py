@@ -1,0 +1,152 @@
+"""The programs of the loop: what must be free before they start, their environment, starting and waiting for them.
+
+`Procfile` says which they are; `honcho` runs them and stops all when one ends.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+from dpo_pipeline.errors import DiskFull, PortTaken, ServiceError
+from dpo_pipeline.settings import PROJECT_DIR, Settings
+from dpo_pipeline.stores.ledger import Ledger
+
+MIN_FREE_BYTES = 1_000_000_000
+START_TIMEOUT_S = 180
+
+
+def preflight(settings: Settings) -> None:
+    """
+    Raises:
+        PortTaken, DiskFull: with the setting that moves the port or the data.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(settings.data_dir).free
+    if free < MIN_FREE_BYTES:
+        raise DiskFull(
+            f"{settings.data_dir} has {free / 1e9:.1f} GB free; {MIN_FREE_BYTES / 1e9:.0f} GB are required. "
+            "Free some space, or set DPO_DATA_DIR to another disk."
+        )
+    for name in ("serving", "dagster", "mlflow"):
+        port = getattr(settings.ports, name)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.ports.host, port))
+            except OSError as error:
+                raise PortTaken(
+                    f"Port {port} for {name} cannot be used on {settings.ports.host}: {error.strerror}. Stop the "
+                    f"program that listens there, or set DPO_PORTS__{name.upper()} to a free port."
+                ) from error
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Variables that the Procfile and the programs need, over those there are."""
+    bin_dir = Path(sys.executable).parent
+    return {
+        **os.environ,
+        "PATH": f"{bin_dir}{os.pathsep}{os.environ.get('PATH', '')}",
+        "DPO_DATA_DIR": str(settings.data_dir),
+        "DPO_PROFILE": settings.profile,
+        "DAGSTER_HOME": str(settings.dagster_home),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TQDM_DISABLE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+        "LOOP_HOST": settings.ports.host,
+        "LOOP_MLFLOW_STORE": f"sqlite:///{settings.mlflow_dir / 'mlflow.db'}",
+        "LOOP_MLFLOW_ARTIFACTS": str(settings.mlflow_dir / "artifacts"),
+        "LOOP_MLFLOW_PORT": str(settings.ports.mlflow),
+        "LOOP_DAGSTER_PORT": str(settings.ports.dagster),
+    }
+
+
+def prepare(settings: Settings) -> None:
+    """Create directories and databases once, before several programs would race to create them."""
+    for directory in (settings.dagster_home, settings.mlflow_dir, settings.logs_dir, settings.prefs_log.parent):
+        directory.mkdir(parents=True, exist_ok=True)
+    with Ledger(settings.ledger_address):
+        pass
+    link = settings.dagster_home / "dagster.yaml"
+    if not link.exists():
+        link.unlink(missing_ok=True)
+        link.symlink_to(PROJECT_DIR / "dagster.yaml")
+    if not (settings.dagster_home / "history").exists():
+        done = subprocess.run(
+            ["dagster", "instance", "migrate"], env=environment(settings), capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise ServiceError(f"The Dagster instance in {settings.dagster_home} cannot be made:\n{done.stderr[-2000:]}")
+
+
+def run_all(settings: Settings, people: bool, on_ready: Callable[[], None]) -> int:
+    """Run every program until one ends or a signal comes; returns the exit status of the first that ended.
+
+    Args:
+        people: let simulated people use the system too.
+        on_ready: called once all of them answer.
+    """
+    from honcho.environ import parse_procfile
+    from honcho.manager import Manager
+
+    prepare(settings)
+    variables = environment(settings)
+    manager = Manager()
+    for name, command in parse_procfile((PROJECT_DIR / "Procfile").read_text()).processes.items():
+        manager.add_process(name, command, env=variables, cwd=str(PROJECT_DIR))
+    if people:
+        manager.add_process("people", "exec dpo people", env=variables, cwd=str(PROJECT_DIR))
+    threading.Thread(target=_announce, args=(settings, on_ready), daemon=True).start()
+    manager.loop()
+    return int(manager.returncode or 0)
+
+
+def answering(settings: Settings) -> dict[str, bool]:
+    """Which programs answer now; serving counts as soon as it listens, ready or not."""
+    addresses = {
+        "MLflow": f"{settings.mlflow_address}/health",
+        "Dagster": f"{settings.dagster_address}/server_info",
+        "serving": f"{settings.serving_address}/healthz",
+    }
+    return {name: _answers(address) for name, address in addresses.items()}
+
+
+def wait_until_answering(settings: Settings, still_wanted: Callable[[], bool] = lambda: True) -> None:
+    """
+    Raises:
+        ServiceError: naming those that did not answer in time.
+    """
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not all((state := answering(settings)).values()):
+        if time.monotonic() > deadline or not still_wanted():
+            missing = ", ".join(name for name, up in state.items() if not up)
+            raise ServiceError(f"{missing} did not start. What they said is in {settings.logs_dir} or above.")
+        time.sleep(0.5)
+
+
+def _announce(settings: Settings, on_ready: Callable[[], None]) -> None:
+    wait_until_answering(settings)
+    on_ready()
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(address, timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False

@@ -1,0 +1,66 @@
+"""Dagster resources: how assets and sensors reach settings and stores. Each opens at use and closes in `finally`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+import duckdb
+from dagster_duckdb import DuckDBResource
+
+from dpo_pipeline.errors import WarehouseBusy
+from dpo_pipeline.settings import Settings, load_settings
+from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline.stores.registry import Registry
+from dpo_pipeline.stores.warehouse import Warehouse, prepare
+
+
+class LoopResource(dg.ConfigurableResource):
+    """Settings, ledger and registry as of now. Both fields are empty unless somebody wants to point elsewhere."""
+
+    profile: str = ""
+    data_dir: str = ""
+
+    def settings(self) -> Settings:
+        given = {"profile": self.profile, "data_dir": self.data_dir}
+        return load_settings(**{name: value for name, value in given.items() if value})
+
+    @contextmanager
+    def ledger(self) -> Iterator[Ledger]:
+        with Ledger(self.settings().ledger_address) as ledger:
+            yield ledger
+
+    def registry(self) -> Registry:
+        settings = self.settings()
+        return Registry(settings.mlflow_address, settings.registered_model)
+
+
+class WarehouseResource(DuckDBResource):
+    """The DuckDB file. dagster-duckdb retries for about 100 s while another process holds it; we close on errors too."""
+
+    database: str = ""
+
+    @contextmanager
+    def open(self, settings: Settings) -> Iterator[Warehouse]:
+        """
+        Raises:
+            WarehouseBusy: another process kept the file.
+        """
+        path = self.database or str(settings.warehouse_path)
+        settings.warehouse_path.parent.mkdir(parents=True, exist_ok=True)
+        resource = DuckDBResource(database=path, connection_config=self.connection_config)
+        try:
+            with resource.get_connection() as connection:
+                try:
+                    prepare(connection)
+                    yield Warehouse(connection)
+                finally:
+                    connection.close()
+        except duckdb.IOException as error:
+            raise WarehouseBusy(
+                f"{path} is held by another process ({error}). Only Dagster opens it, one run at a time: wait for that "
+                "run, or close the shell that holds the file."
+            ) from error
+
+
+def resources() -> dict[str, object]:
+    return {"loop": LoopResource(), "warehouse": WarehouseResource(), "pipes": dg.PipesSubprocessClient()}

@@ -1,0 +1,253 @@
+"""Side by side, blind and shuffled: what is shown, and the one vote that each comparison gets.
+
+A vote is acknowledged when its line is on disk. Texts and model names stay on the server, behind a
+signed token that is bound to the comparison and the person.
+"""
+
+import random
+import secrets
+import threading
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
+
+from dpo_pipeline.core.questions import Question, least_covered, split_bank
+from dpo_pipeline.core.votes import Preference, Sampling, Vote, decode_preference, encode_preference, outcome
+from dpo_pipeline.errors import (
+    AlreadyVoted,
+    InvalidRecord,
+    LogWriteError,
+    TokenRefused,
+    UnknownComparison,
+    VoteNotRecorded,
+)
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.bank import read_bank
+from dpo_pipeline.stores.curation import read_summary
+from dpo_pipeline.stores.ledger import utc_now
+from dpo_pipeline.stores.log import AppendLog, Position, read_batches
+from dpo_pipeline.stores.serving_state import ServingState, StoredComparison
+
+Choice = Literal["left", "right", "tie", "both_bad"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the person gets to see."""
+
+    comparison_id: str
+    token: str
+    prompt: str | list[dict[str, str]]
+    category: str
+    left: str
+    right: str
+    expires_at: str
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A vote on disk. `repeated` where it was there already."""
+
+    event_id: str
+    left_model: str
+    right_model: str
+    repeated: bool
+
+
+class Comparisons:
+    """Opens comparisons and records votes; safe from many threads, and over a restart."""
+
+    def __init__(self, settings: Settings, state: ServingState, key: bytes):
+        self._settings = settings
+        self._state = state
+        self._log = AppendLog(settings.prefs_log)
+        self._valid_s = settings.collection.token_valid_h * 3600
+        self._signer = URLSafeTimedSerializer(key, salt="comparison")
+        self._locks: dict[str, threading.Lock] = {}
+        self._gate = threading.Lock()
+        self._random = random.SystemRandom()
+        self._asked, _ = split_bank(read_bank(settings.bank_dir), settings.collection.holdout_share)
+        self.votes: Counter[str] = Counter(read_summary(settings.curation_summary).categories)
+        self._voted = self._votes_on_disk()
+
+    def open(
+        self,
+        *,
+        prompt: str | list[dict[str, str]],
+        category: str,
+        models: tuple[str, str],
+        answers: tuple[str, str],
+        annotator: str,
+        session_id: str,
+        source: str,
+        sampling: Sampling,
+        propensity: float,
+    ) -> Shown:
+        """Store a comparison of two answers and shuffle its sides.
+
+        Args:
+            models, answers: of a and b, in the same order.
+            annotator: a pseudonym.
+        """
+        now = time.time()
+        comparison = StoredComparison(
+            comparison_id=f"cmp-{uuid.uuid4().hex}",
+            event_id=f"evt-{uuid.uuid4().hex}",
+            session_id=session_id,
+            prompt=prompt,
+            category=category,
+            model_a=models[0],
+            model_b=models[1],
+            response_a=answers[0],
+            response_b=answers[1],
+            left=self._random.choice("ab"),
+            annotator=annotator,
+            source=source,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_tokens,
+            seed=sampling.seed,
+            propensity=propensity,
+        )
+        log = self._settings.prefs_log
+        self._state.add_comparison(comparison, now, log.stat().st_size if log.exists() else 0)
+        left_is_a = comparison.left == "a"
+        return Shown(
+            comparison_id=comparison.comparison_id,
+            token=self._signer.dumps([comparison.comparison_id, annotator]),
+            prompt=prompt,
+            category=category,
+            left=answers[0] if left_is_a else answers[1],
+            right=answers[1] if left_is_a else answers[0],
+            expires_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now + self._valid_s)),
+        )
+
+    def draw_question(self, category: str | None = None) -> Question:
+        """A question that may be asked, of the category that has the fewest votes."""
+        wanted = category or least_covered(self.votes)
+        return self._random.choice([question for question in self._asked if question.category == wanted])
+
+    def vote(self, comparison_id: str, token: str, choice: Choice, annotator: str | None = None) -> Recorded:
+        """Record a vote; on return it is on disk. The same vote again changes nothing.
+
+        Args:
+            annotator: the pseudonym of whoever sends it, where that is known.
+
+        Raises:
+            UnknownComparison, TokenRefused, AlreadyVoted: nothing was recorded.
+            VoteNotRecorded: the disk refused it; the vote may be sent again.
+        """
+        comparison = self._state.comparison(comparison_id)
+        if comparison is None:
+            raise UnknownComparison(f"There is no comparison {comparison_id!r}. Ask for a new one.")
+        self._check_token(comparison, token, annotator)
+        vote = _as_vote(choice, comparison.left)
+        with self._lock_for(comparison_id):
+            earlier = self._voted.get(comparison.event_id)
+            if earlier is not None and earlier != vote:
+                raise AlreadyVoted("This comparison was voted on with another choice. A vote cannot be changed.")
+            if earlier is None:
+                try:
+                    self._log.append(encode_preference(_preference(comparison, vote)))
+                except LogWriteError as error:
+                    raise VoteNotRecorded(str(error)) from error
+                self._voted[comparison.event_id] = vote
+                self.votes[comparison.category] += 1
+        models = (comparison.model_a, comparison.model_b)
+        left, right = models if comparison.left == "a" else models[::-1]
+        return Recorded(comparison.event_id, left, right, repeated=earlier is not None)
+
+    def _check_token(self, comparison: StoredComparison, token: str, annotator: str | None) -> None:
+        try:
+            bound_to, owner = self._signer.loads(token, max_age=int(self._valid_s))
+        except SignatureExpired as error:
+            raise TokenRefused("The token has expired. Ask for a new comparison.") from error
+        except (BadSignature, ValueError) as error:
+            raise TokenRefused("The token was not issued here. Send the one that came with the comparison.") from error
+        if bound_to != comparison.comparison_id or owner != comparison.annotator:
+            raise TokenRefused("The token belongs to another comparison. Send the one that came with this one.")
+        if annotator is not None and annotator != owner:
+            raise TokenRefused("The token belongs to another person. Ask for a comparison of your own.")
+
+    def _lock_for(self, comparison_id: str) -> threading.Lock:
+        with self._gate:
+            if len(self._locks) > 10_000:
+                self._locks = {name: lock for name, lock in self._locks.items() if lock.locked()}
+            return self._locks.setdefault(comparison_id, threading.Lock())
+
+    def _votes_on_disk(self) -> dict[str, Vote]:
+        """Votes on comparisons that may still be voted on: read from the log, which is the truth."""
+        self._state.forget_before(time.time() - self._valid_s)
+        start = self._state.oldest_open_offset(time.time() - self._valid_s)
+        voted: dict[str, Vote] = {}
+        log = self._settings.prefs_log
+        if start is None or not log.exists():
+            return voted
+        found = log.stat()
+        if start > found.st_size:
+            return voted
+        position = Position(start, found.st_ino, found.st_dev) if start else Position()
+        for batch in read_batches(log, position, self._settings.collection.max_line_bytes):
+            for line in batch.lines:
+                try:
+                    event = decode_preference(line.data or b"")
+                except InvalidRecord:
+                    continue  # the next ingest quarantines it and says why
+                voted[event.event_id] = event.vote
+        return voted
+
+
+def signing_key(settings: Settings) -> bytes:
+    """The key of tokens and pseudonyms: made once, readable by its owner only."""
+    path = settings.data_dir / "serving.key"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32))
+    return path.read_text().encode()
+
+
+def _as_vote(choice: Choice, left: str) -> Vote:
+    if choice == "tie" or choice == "both_bad":
+        return choice
+    right = "b" if left == "a" else "a"
+    return "a" if (left if choice == "left" else right) == "a" else "b"
+
+
+def _preference(shown: StoredComparison, vote: Vote) -> Preference:
+    chosen, rejected, chosen_model, rejected_model = outcome(
+        vote, shown.response_a, shown.response_b, shown.model_a, shown.model_b
+    )
+    line = {
+        "event_id": shown.event_id,
+        "recorded_at": utc_now(),
+        "comparison_id": shown.comparison_id,
+        "session_id": shown.session_id,
+        "prompt": shown.prompt,
+        "category": shown.category,
+        "model_a": shown.model_a,
+        "model_b": shown.model_b,
+        "response_a": shown.response_a,
+        "response_b": shown.response_b,
+        "vote": vote,
+        "chosen": chosen,
+        "rejected": rejected,
+        "chosen_model": chosen_model,
+        "rejected_model": rejected_model,
+        "left": shown.left,
+        "annotator": shown.annotator,
+        "source": shown.source,
+        "sampling": {
+            "temperature": shown.temperature,
+            "top_p": shown.top_p,
+            "max_tokens": shown.max_tokens,
+            "seed": shown.seed,
+        },
+        "propensity": shown.propensity,
+    }
+    return msgspec.convert(line, Preference)

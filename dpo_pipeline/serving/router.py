@@ -1,0 +1,90 @@
+"""Who is served by which version: the ledger, followed every second, and the engine kept in step with it."""
+
+import logging
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpo_pipeline.core.rollout import gets_challenger, traffic_of
+from dpo_pipeline.errors import DpoError
+from dpo_pipeline.serving.engine import Engine
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.ledger import DeploymentState, Ledger, VersionRecord
+
+FOLLOW_S = 1.0
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Route:
+    """The deployment as serving follows it now."""
+
+    epoch: int = 0
+    champion: str | None = None
+    challenger: str | None = None
+    stage: str | None = None
+    traffic: float = 0.0
+
+    def version_for(self, user: str) -> str | None:
+        """The version this user is served; the same one for the whole rollout."""
+        if self.challenger and gets_challenger(user, self.challenger, self.traffic):
+            return self.challenger
+        return self.champion
+
+
+class Router:
+    """Follows the ledger in a thread. A version that must not be served leaves the route as it was."""
+
+    def __init__(self, settings: Settings, engine: Engine):
+        self._settings = settings
+        self._engine = engine
+        self._stop = threading.Event()
+        self.route = Route()
+        self.trouble: str | None = None
+        self._thread = threading.Thread(target=self._follow, name="router", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=30)
+
+    def _follow(self) -> None:
+        with Ledger(self._settings.ledger_address) as ledger:
+            while not self._stop.is_set():
+                try:
+                    self.follow_once(ledger)
+                    self.trouble = None
+                except DpoError as error:
+                    if str(error) != self.trouble:
+                        log.error("the route stays as it was: %s", error)
+                    self.trouble = str(error)
+                self._stop.wait(FOLLOW_S)
+
+    def follow_once(self, ledger: Ledger) -> None:
+        """Bring engine and route up to the ledger: first load, then route, so nobody is sent to a missing model."""
+        state = ledger.deployment()
+        if state.champion is None:
+            return
+        wanted = served_versions(state, ledger.versions())
+        if {name: record.adapter_sha for name, record in wanted.items()} != self._engine.models:
+            adapters = {
+                name: (str(record.adapter_sha), Path(str(record.adapter_dir))) for name, record in wanted.items()
+            }
+            self._engine.serve(self._make_generator, adapters)
+            log.info("serving %s", ", ".join(wanted))
+        traffic = traffic_of(state.stage, self._settings.rollout) if state.challenger and state.stage else 0.0
+        self.route = Route(state.epoch, state.champion, state.challenger, state.stage, traffic)
+
+    def _make_generator(self):  # type: ignore[no-untyped-def]
+        from dpo_pipeline.ml.base_model import locate_base
+        from dpo_pipeline.ml.generation import Generator
+
+        return Generator(locate_base(self._settings), self._settings.model)
+
+
+def served_versions(state: DeploymentState, versions: list[VersionRecord]) -> dict[str, VersionRecord]:
+    """Champion, challenger and the previous champion, which is kept ready for a rollback."""
+    names = {state.champion, state.challenger, state.previous} - {None}
+    return {record.name: record for record in versions if record.name in names and record.adapter_sha}

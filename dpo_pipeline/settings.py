@@ -1,0 +1,370 @@
+"""What a user may set: profile, paths, ports, model, recipes, quality, cadence, evaluation, rollout.
+
+One frozen tree, filled from (strongest first) keyword arguments, environment variables `DPO_…`
+(`DPO_RECIPE__BETA=0.2`), the profile file, and the defaults below. `dpo settings` prints it.
+Nothing is read at import: call `load_settings()`.
+"""
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from dpo_pipeline.errors import SettingsError
+
+PROJECT_DIR = Path(__file__).resolve().parents[1]
+PROFILES_DIR = Path(__file__).resolve().parent / "profiles"
+ENV_PREFIX = "DPO_"
+
+Category = Literal["factual_qa", "comparison", "creative", "problem_solving", "explanation"]
+
+
+class Section(BaseModel):
+    """A frozen part of the settings; an unknown key is an error, never ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSettings(Section):
+    base: str = Field("embedded", description="'embedded' (built here), a Hugging Face id, or a local model folder")
+    max_length: int = Field(1024, ge=16, description="tokens of prompt and answer together, in training and serving")
+    max_new_tokens: int = Field(256, ge=1, description="longest answer, in tokens")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="weights and activations of the base model")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
+    lora_rank: int = Field(16, ge=1, le=256, description="rank r of every LoRA adapter")
+    lora_alpha: int = Field(32, ge=1, description="LoRA scale numerator: updates are scaled by alpha / r")
+    lora_targets: tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        description="linear layers that get an adapter; an adapter with others is refused",
+    )
+    pretrain_steps: int = Field(650, ge=1, description="embedded base only: optimizer steps on the question bank")
+
+
+class SftRecipe(Section):
+    epochs: float = Field(3, gt=0, description="passes over the demonstrations that v1.0 is tuned on")
+    learning_rate: float = Field(2e-4, gt=0)
+    batch_size: int = Field(16, ge=1)
+    seed: int = 0
+
+
+class DpoRecipe(Section):
+    start_from: Literal["sft", "parent"] = Field(
+        "sft", description="sft: from v1.0 with v1.0 as frozen reference; parent: from the champion, likewise"
+    )
+    pairs: Literal["all", "new"] = Field("all", description="all valid pairs so far, or those no accepted version used")
+    loss_type: tuple[str, ...] = Field(("sigmoid",), description="TRL loss names; several are summed by loss_weights")
+    loss_weights: tuple[float, ...] | None = Field(None, description="one weight for each loss; null: all 1")
+    beta: float = Field(0.1, gt=0, description="strength of the pull towards the reference model")
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="assumed flip rate of labels; acts with `robust`")
+    learning_rate: float = Field(1e-5, gt=0)
+    epochs: float = Field(1, gt=0)
+    batch_size: int = Field(8, ge=1, description="pairs a step")
+    gradient_accumulation: int = Field(1, ge=1)
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the learning rate rises")
+    checkpoint_steps: int = Field(25, ge=1, description="steps between two resumable checkpoints")
+    seed: int = 0
+
+
+class QualityCriteria(Section):
+    """When a pair is good enough to train on. `null` switches a numeric criterion off."""
+
+    min_length_ratio: float | None = Field(0.5, description="len(chosen) > ratio · len(rejected), in characters")
+    max_similarity: float | None = Field(0.8, gt=0, le=1, description="similarity(chosen, rejected) < this")
+    min_characters: int | None = Field(10, description="both answers longer than this many characters")
+    more_detailed: bool = Field(True, description="sentences(chosen) > sentences(rejected); rewards length")
+    differ_within_characters: int | None = Field(
+        4096, ge=1, description="the answers must differ within this many characters (about 4 · model.max_length)"
+    )
+    no_template_tokens: bool = Field(True, description="refuse answers that hold chat-template tokens")
+    no_self_naming: bool = Field(True, description="refuse answers in which a model names itself")
+    no_contradiction: bool = Field(True, description="refuse a vote against the same person's earlier vote on a pair")
+    no_repeat: bool = Field(True, description="refuse a person's second, equal vote on the same pair")
+    max_annotator_share: float | None = Field(
+        0.3, gt=0, le=1, description="largest share of the valid pairs that one person may hold"
+    )
+    annotator_floor: int = Field(25, ge=0, description="pairs a person may always contribute, whatever the share")
+
+
+class Phase(Section):
+    frequency: Literal["weekly", "bi-weekly", "monthly"]
+    min_samples: int = Field(ge=1, description="valid pairs not yet used by an accepted version that make training due")
+
+
+class Cadence(Section):
+    startup: Phase = Phase(frequency="weekly", min_samples=100)
+    growth: Phase = Phase(frequency="bi-weekly", min_samples=200)
+    mature: Phase = Phase(frequency="monthly", min_samples=300)
+    phase: Literal["auto", "startup", "growth", "mature"] = Field(
+        "auto", description="auto: by the number of accepted DPO versions"
+    )
+    growth_after: int = Field(3, ge=1, description="accepted DPO versions after which the growth phase begins")
+    mature_after: int = Field(8, ge=1, description="accepted DPO versions after which the mature phase begins")
+    cooldown_h: float = Field(0, ge=0, description="hours between two trainings at the least")
+    max_attempts: int = Field(3, ge=1, description="trainings of one version before it is given up")
+
+
+class Collection(Section):
+    temperature: float = Field(1.0, ge=0, le=2)
+    top_p: float = Field(0.95, gt=0, le=1)
+    token_valid_h: float = Field(24, gt=0, description="how long a comparison may be voted on")
+    weekly_minimum: int = 100
+    weekly_target: int = 300
+    weekly_optimal: int = 500
+    holdout_share: float = Field(0.25, gt=0, lt=1, description="share of the bank kept for evaluation, never asked")
+    max_line_bytes: int = Field(1_048_576, ge=1024, description="longest line of the log; longer ones are quarantined")
+
+
+class JudgeWeights(Section):
+    """Weights of the automatic evaluation; they are divided by their sum."""
+
+    length: float = Field(0.2, ge=0)
+    coherence: float = Field(0.2, ge=0)
+    factuality: float = Field(0.5, ge=0)
+    sentiment: float = Field(0.1, ge=0)
+
+
+class Evaluation(Section):
+    eval_share: float = Field(0.1, gt=0, lt=1, description="share of the pairs' prompts held out of training")
+    questions: int = Field(64, ge=4, description="held-out questions that both models answer")
+    samples: int = Field(2, ge=1, description="answers per question and model")
+    judge: Literal["automatic"] = Field("automatic", description="who compares the answers")
+    weights: JudgeWeights = JudgeWeights()
+    tie_margin: float = Field(0.02, ge=0, description="score difference below which two answers tie")
+    min_win_rate: float = Field(0.55, gt=0.5, lt=1, description="win rate over the parent that counts as improved")
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="error rate of the intervals")
+
+
+class StagePolicy(Section):
+    """One stage of the rollout: how much traffic, how long, and what takes the version back."""
+
+    traffic: float = Field(ge=0, le=1)
+    hours: float = Field(ge=0, description="for at least this long")
+    max_error_rate: float | None = Field(None, description="rolled back above this error rate")
+
+
+class RolloutPolicy(Section):
+    staging: StagePolicy = StagePolicy(traffic=0.0, hours=0)
+    canary: StagePolicy = StagePolicy(traffic=0.05, hours=24, max_error_rate=0.05)
+    small: StagePolicy = StagePolicy(traffic=0.20, hours=48, max_error_rate=0.03)
+    half: StagePolicy = StagePolicy(traffic=0.50, hours=72, max_error_rate=0.02)
+    full: StagePolicy = StagePolicy(traffic=1.00, hours=0, max_error_rate=0.02)
+    duration_scale: float = Field(1.0, gt=0, description="multiplies every duration; `make demo` compresses with it")
+    max_error_ratio: float = Field(1.5, description="rolled back above this multiple of the baseline's error rate")
+    max_p99_ms: float = Field(2000, description="rolled back above this p99 latency")
+    min_satisfaction_ratio: float = Field(
+        0.9, description="rolled back below this share of the baseline's satisfaction"
+    )
+    max_crash_rate: float = Field(0.01, description="rolled back above this crash rate")
+    check_every_s: float = Field(60, gt=0, description="seconds between two looks at a version that is being let out")
+    watch_every_s: float = Field(900, gt=0, description="seconds between two looks at a champion at full traffic")
+    min_requests: int = Field(30, ge=1, description="requests of the new version in a stage before it can be promoted")
+    min_ratings: int = Field(10, ge=0, description="ratings of the new version in a stage before they count")
+    min_ab_votes: int = Field(50, ge=1, description="decided A/B votes before staging can end")
+    ab_alpha: float = Field(0.05, gt=0, lt=0.5, description="error rate of the A/B test, however often it is looked at")
+    votes_per_person: int = Field(20, ge=1, description="A/B votes of one person that count")
+    stage_limit: float = Field(10, gt=1, description="multiple of a stage's hours after which held means rolled back")
+    staging_limit_h: float = Field(336, gt=0, description="hours after which an undecided A/B test is given up")
+
+
+class Ports(Section):
+    host: str = Field("127.0.0.1", description="address every program listens on; loopback unless a proxy guards it")
+    serving: int = Field(8000, ge=1, le=65535)
+    dagster: int = Field(3000, ge=1, le=65535)
+    mlflow: int = Field(5000, ge=1, le=65535)
+
+
+class Limits(Section):
+    max_prompt_characters: int = Field(8000, ge=1)
+    queue: int = Field(256, ge=1, description="generation requests that may wait; one more is answered 429")
+    batch: int = Field(64, ge=1, description="answers generated at once")
+    deadline_s: float = Field(60, gt=0, description="how long a request may take before it counts as failed")
+
+
+class Settings(BaseSettings):
+    """Everything a user may set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    profile: str = Field("tiny", description="name of a profile (tiny, qwen2) or path of a profile file")
+    data_dir: Path = Field(PROJECT_DIR / "data", description="where everything made at run time lives")
+    bank_dir: Path = Field(PROJECT_DIR / "data" / "bank", description="the question bank")
+    ledger_url: str | None = Field(None, description="SQLAlchemy URL of the ledger; null: SQLite in data_dir")
+    mlflow_url: str | None = Field(None, description="MLflow tracking server; null: the one that `dpo up` starts")
+    registered_model: str = Field("chat", description="name of the model in the MLflow registry")
+    model: ModelSettings = ModelSettings()
+    sft: SftRecipe = SftRecipe()
+    recipe: DpoRecipe = DpoRecipe()
+    quality: QualityCriteria = QualityCriteria()
+    cadence: Cadence = Cadence()
+    collection: Collection = Collection()
+    evaluation: Evaluation = Evaluation()
+    rollout: RolloutPolicy = RolloutPolicy()
+    ports: Ports = Ports()
+    limits: Limits = Limits()
+
+    @field_validator("data_dir", "bank_dir", mode="after")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        return path.expanduser().absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, ProfileSource(settings_cls, init_settings()), file_secret_settings
+
+    @property
+    def prefs_log(self) -> Path:
+        return self.data_dir / "llmops" / "dpo" / "prefs.jsonl"
+
+    @property
+    def quarantine_log(self) -> Path:
+        return self.data_dir / "llmops" / "dpo" / "quarantine.jsonl"
+
+    @property
+    def serving_log_dir(self) -> Path:
+        return self.data_dir / "llmops" / "serving"
+
+    @property
+    def warehouse_path(self) -> Path:
+        return self.data_dir / "warehouse" / "loop.duckdb"
+
+    @property
+    def curation_summary(self) -> Path:
+        """Counts published by rename after every curation run: what sensors and pages read."""
+        return self.data_dir / "warehouse" / "curation.json"
+
+    @property
+    def artifacts_dir(self) -> Path:
+        return self.data_dir / "artifacts"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        return self.data_dir / "checkpoints"
+
+    @property
+    def training_dir(self) -> Path:
+        """Unfinished trainings, by the hash of all that goes into them, so that they can resume."""
+        return self.data_dir / "training"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.data_dir / "dagster"
+
+    @property
+    def mlflow_dir(self) -> Path:
+        return self.data_dir / "mlflow"
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.data_dir / "logs"
+
+    @property
+    def ledger_address(self) -> str:
+        return self.ledger_url or f"sqlite:///{self.data_dir / 'ledger.db'}"
+
+    @property
+    def mlflow_address(self) -> str:
+        return self.mlflow_url or f"http://{self.ports.host}:{self.ports.mlflow}"
+
+    @property
+    def serving_address(self) -> str:
+        return f"http://{self.ports.host}:{self.ports.serving}"
+
+    @property
+    def dagster_address(self) -> str:
+        return f"http://{self.ports.host}:{self.ports.dagster}"
+
+
+class ProfileSource(PydanticBaseSettingsSource):
+    """The profile file, chosen by the `profile` setting itself."""
+
+    def __init__(self, settings_cls: type[BaseSettings], init: dict[str, Any]):
+        super().__init__(settings_cls)
+        self.profile = str(init.get("profile") or os.environ.get(f"{ENV_PREFIX}PROFILE") or "tiny")
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return _read_profile(profile_path(self.profile))
+
+
+def profile_path(profile: str) -> Path:
+    """The file of a named profile, or the path given.
+
+    Raises:
+        SettingsError: there is no such profile or file.
+    """
+    named = PROFILES_DIR / f"{profile}.yaml"
+    if named.is_file():
+        return named
+    given = Path(profile).expanduser()
+    if given.is_file():
+        return given.absolute()
+    known = ", ".join(sorted(path.stem for path in PROFILES_DIR.glob("*.yaml")))
+    raise SettingsError(
+        f"Profile {profile!r} was not found. Set DPO_PROFILE to one of {known}, or to the path of a YAML file."
+    )
+
+
+def _read_profile(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingsError(f"Profile {path} cannot be read: {error}. Mend the file or choose another.") from error
+    if not isinstance(content, dict):
+        raise SettingsError(f"Profile {path} holds {type(content).__name__}; a mapping of settings was required.")
+    return content
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings as of now.
+
+    Raises:
+        SettingsError: naming every wrong setting, what was found, and what was required.
+    """
+    _refuse_unknown_variables()
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(str(part) for part in item['loc'])}: {item['msg']} (found {item.get('input')!r})"
+            for item in error.errors()
+        ]
+        raise SettingsError("These settings are wrong; mend them and start again:\n" + "\n".join(lines)) from error
+
+
+def _refuse_unknown_variables() -> None:
+    """A misspelt variable would be ignored in silence otherwise."""
+    known = {name.upper() for name in setting_names()}
+    for variable in os.environ:
+        if variable.startswith(ENV_PREFIX) and variable.removeprefix(ENV_PREFIX).upper() not in known:
+            raise SettingsError(f"{variable} names no setting. `dpo settings` lists all of them with their variables.")
+
+
+@cache
+def setting_names() -> tuple[str, ...]:
+    """Every setting in the form of its variable without the prefix: `profile`, `recipe__beta` …"""
+    return tuple(_names(Settings, ""))
+
+
+def _names(model: type[BaseModel], prefix: str) -> list[str]:
+    names = []
+    for name, field in model.model_fields.items():
+        names.append(prefix + name)
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            names.extend(_names(annotation, f"{prefix}{name}__"))
+    return names

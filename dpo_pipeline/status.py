@@ -1,0 +1,57 @@
+"""The loop at a glance, as a value: what `dpo status` prints. Reads the ledger and the curation summary only."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from dpo_pipeline.core.cadence import training_due
+from dpo_pipeline.core.rollout import traffic_of
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.curation import read_summary
+from dpo_pipeline.stores.ledger import Ledger, training_state
+
+
+def loop_status(settings: Settings) -> dict[str, Any]:
+    """Keys as documented in the guide, "dpo status --json"; `rollout` is null where no version is let out."""
+    summary = read_summary(settings.curation_summary)
+    with Ledger(settings.ledger_address) as ledger:
+        versions, deployment, decisions = ledger.versions(), ledger.deployment(), ledger.decisions()
+    cadence = training_due(training_state(versions, deployment, summary.valid, datetime.now(UTC)), settings.cadence)
+    rollout = None
+    if deployment.stage:
+        latest = decisions[-1]
+        rollout = {
+            "version": deployment.challenger or deployment.champion,
+            "stage": deployment.stage,
+            "traffic": traffic_of(deployment.stage, settings.rollout),
+            "epoch": deployment.epoch,
+            "decision": latest.decision,
+            "reasons": list(latest.reasons),
+        }
+    return {
+        "preferences": {
+            "recorded": summary.recorded,
+            "quarantined": summary.quarantined,
+            "valid": summary.valid,
+            "rejected": summary.rejected,
+            "unused": cadence.unused,
+            "threshold": cadence.threshold,
+            "phase": cadence.phase,
+        },
+        "versions": [
+            {
+                "name": record.name,
+                "attempt": record.attempt,
+                "status": record.status,
+                "adapter_sha": record.adapter_sha,
+                "parent": record.parent,
+                "dataset_hash": record.dataset_hash,
+                "pairs": record.pairs,
+                "win_rate": record.win_rate,
+                "mlflow_version": record.mlflow_version,
+            }
+            for record in versions
+        ],
+        "champion": deployment.champion,
+        "challenger": deployment.challenger,
+        "rollout": rollout,
+    }

@@ -1,0 +1,69 @@
+"""The curation summary: counts published by rename, which sensors, pages and the CLI read.
+
+The warehouse admits one program at a time; this file is what everybody else sees of it.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from dpo_pipeline.errors import ArtifactCorrupt
+from dpo_pipeline.stores.artifacts import write_text
+
+
+@dataclass(frozen=True)
+class CurationSummary:
+    """Counts as of the newest curation run. `failed` counts rejected pairs by criterion; one pair may fail several."""
+
+    log_offset: int = 0
+    recorded: int = 0
+    quarantined: int = 0
+    repeated_events: int = 0
+    valid: int = 0
+    rejected: int = 0
+    left_wins: int = 0
+    votes: dict[str, int] = field(default_factory=dict)
+    categories: dict[str, int] = field(default_factory=dict)
+    valid_categories: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
+
+
+def summarise(tallies: dict[str, int], log_offset: int) -> CurationSummary:
+    """The running counts of the warehouse, by kind."""
+
+    def group(prefix: str) -> dict[str, int]:
+        return {name.removeprefix(prefix): count for name, count in tallies.items() if name.startswith(prefix)}
+
+    return CurationSummary(
+        log_offset=log_offset,
+        recorded=tallies.get("recorded", 0),
+        quarantined=tallies.get("quarantined", 0),
+        repeated_events=tallies.get("repeated_events", 0),
+        valid=tallies.get("valid", 0),
+        rejected=tallies.get("rejected", 0),
+        left_wins=tallies.get("left_wins", 0),
+        votes=group("vote:"),
+        categories=group("category:"),
+        valid_categories=group("valid_category:"),
+        failed=group("failed:"),
+    )
+
+
+def publish_summary(path: Path, summary: CurationSummary) -> None:
+    write_text(path, json.dumps(asdict(summary), indent=2))
+
+
+def read_summary(path: Path) -> CurationSummary:
+    """The newest summary; all zero before the first curation run.
+
+    Raises:
+        ArtifactCorrupt: the file is not a summary.
+    """
+    if not path.exists():
+        return CurationSummary()
+    try:
+        return CurationSummary(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ArtifactCorrupt(
+            f"{path} is not a curation summary ({error}). Materialize `validated_pairs` again."
+        ) from error

@@ -1,0 +1,97 @@
+"""`dpo import FILE`: pairs from elsewhere into the preference log. Doing it twice records nothing twice."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.core.pair_formats import as_preference, read_pair
+from dpo_pipeline.core.votes import encode_preference
+from dpo_pipeline.errors import InvalidRecord, UnreadableImport
+from dpo_pipeline.stores.ledger import utc_now
+from dpo_pipeline.stores.log import AppendLog, Position, read_batches
+
+BATCH = 500
+
+
+@dataclass
+class ImportReport:
+    """Counts of rows; `refused` by reason, `examples` one row number a reason."""
+
+    imported: int = 0
+    already_there: int = 0
+    forms: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, int] = field(default_factory=dict)
+
+
+def import_file(path: Path, log: Path, max_line_bytes: int) -> ImportReport:
+    """Append every pair of the file that is not in the log yet.
+
+    Raises:
+        UnreadableImport: no such file, or no row of it is in a known form; nothing was written.
+        LogWriteError: the disk refused it; what was written before stays, and running again goes on.
+    """
+    report = ImportReport()
+    seen = _imported_ids(log, max_line_bytes)
+    writer, waiting = AppendLog(log), []
+    rows = list(_rows(path))
+    for number, row in rows:
+        try:
+            if isinstance(row, InvalidRecord):
+                raise row
+            pair = read_pair(row)
+        except InvalidRecord as error:
+            report.refused[str(error)] += 1
+            report.examples.setdefault(str(error), number)
+            continue
+        event = as_preference(pair, path.stem, utc_now())
+        report.forms[pair.form] += 1
+        if event.event_id in seen:
+            report.already_there += 1
+            continue
+        seen.add(event.event_id)
+        waiting.append(encode_preference(event))
+        report.imported += 1
+    if rows and not report.forms:
+        reason, number = next(iter(report.examples.items()))
+        raise UnreadableImport(
+            f"{path}: none of {len(rows)} rows is in a known form (row {number}: {reason}). Required: prompt or question, "
+            "chosen, rejected; or an HH-RLHF, TRL, alpaca or sharegpt ranking."
+        )
+    for start in range(0, len(waiting), BATCH):
+        writer.append_all(waiting[start : start + BATCH])
+    return report
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """(row number from 1, row or the reason why it is none), of a JSON array or JSON lines split on newlines only."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UnreadableImport(f"{path} cannot be read: {error.strerror}. Name a .json or .jsonl file.") from error
+    if raw.lstrip()[:1] == b"[":
+        try:
+            yield from enumerate(json.loads(raw), start=1)
+        except ValueError as error:
+            raise UnreadableImport(f"{path} is not JSON: {error}. Mend the file; nothing was written.") from error
+        return
+    for number, line in enumerate(raw.split(b"\n"), start=1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except ValueError:
+                yield number, InvalidRecord("not JSON in UTF-8")
+
+
+def _imported_ids(log: Path, max_line_bytes: int) -> set[str]:
+    """Event ids of earlier imports, read from the log."""
+    found = set()
+    for batch in read_batches(log, Position(), max_line_bytes):
+        for line in batch.lines:
+            if line.data and b'"event_id":"imp-' in line.data[:200]:
+                start = line.data.index(b'"event_id":"') + len(b'"event_id":"')
+                found.add(line.data[start : line.data.index(b'"', start)].decode("ascii", errors="replace"))
+    return found

@@ -1,0 +1,170 @@
+"""MLflow: runs, model versions, aliases. A projection of the ledger that people browse and promote from.
+
+Creating a version is looked up by adapter hash first, so that doing it twice makes one. When MLflow
+does not answer, callers get `RegistryUnavailable` and the loop goes on where it can.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.errors import RegistryUnavailable
+from dpo_pipeline.stores.ledger import DeploymentState
+
+ALIASES = ("champion", "challenger", "previous")
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What the run of one training carries. `artifacts` maps a folder name in MLflow to a local path."""
+
+    name: str
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    curve: list[dict[str, float]]
+    tags: Mapping[str, str]
+    dataset_file: Path | None
+    dataset_hash: str | None
+    artifacts: Mapping[str, Path]
+
+
+class Registry:
+    """One registered model on one tracking server."""
+
+    def __init__(self, url: str, model: str, experiment: str = "dpo-pipeline"):
+        self.url = url
+        self.model = model
+        self.experiment = experiment
+
+    def run_url(self, run_id: str) -> str:
+        with self._client() as client:
+            experiment = client.get_run(run_id).info.experiment_id
+        return f"{self.url}/#/experiments/{experiment}/runs/{run_id}"
+
+    def version_url(self, version: str) -> str:
+        return f"{self.url}/#/models/{self.model}/versions/{version}"
+
+    def log_training(self, run: TrainingRun) -> str:
+        """Write a finished training as one MLflow run and return its id; the same adapter again returns the same run.
+
+        Raises:
+            RegistryUnavailable: MLflow does not answer.
+        """
+        with self._client() as client:
+            experiment = self._experiment(client)
+            known = client.search_runs(
+                [experiment], f"tags.adapter_sha = '{run.tags['adapter_sha']}' and attributes.status = 'FINISHED'"
+            )
+            if known:
+                return str(known[0].info.run_id)
+            return _write_run(client, experiment, run)
+
+    def register(self, run_id: str, adapter_sha: str, tags: Mapping[str, str], description: str) -> str:
+        """The MLflow version of this adapter, made where there is none. Returns its number.
+
+        Raises:
+            RegistryUnavailable: MLflow does not answer.
+        """
+        from mlflow.exceptions import MlflowException
+
+        with self._client() as client:
+            try:
+                client.get_registered_model(self.model)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                client.create_registered_model(
+                    self.model, description="Chat model improved from people's votes; one version a LoRA adapter."
+                )
+            known = client.search_model_versions(f"name = '{self.model}' and tags.adapter_sha = '{adapter_sha}'")
+            if known:
+                version = str(known[0].version)
+            else:
+                source = f"{client.get_run(run_id).info.artifact_uri}/adapter"
+                version = str(client.create_model_version(self.model, source, run_id, tags=dict(tags)).version)
+            client.update_model_version(self.model, version, description)
+            for name, value in tags.items():
+                client.set_model_version_tag(self.model, version, name, value)
+            return version
+
+    def mirror(self, state: DeploymentState, mlflow_versions: Mapping[str, str], statuses: Mapping[str, str]) -> None:
+        """Set aliases and status tags as the ledger has them.
+
+        Args:
+            mlflow_versions: version name → MLflow version number, for registered versions.
+            statuses: version name → status in the ledger.
+        """
+        wanted = {"champion": state.champion, "challenger": state.challenger, "previous": state.previous}
+        with self._client() as client:
+            present = client.get_registered_model(self.model).aliases
+            for alias in ALIASES:
+                number = mlflow_versions.get(wanted[alias] or "")
+                if number and str(present.get(alias)) != number:
+                    client.set_registered_model_alias(self.model, alias, number)
+                elif not number and alias in present:
+                    client.delete_registered_model_alias(self.model, alias)
+            for name, number in mlflow_versions.items():
+                client.set_model_version_tag(self.model, number, "status", statuses.get(name, "unknown"))
+
+    def aliases(self) -> dict[str, str]:
+        """alias → MLflow version number."""
+        with self._client() as client:
+            return {alias: str(number) for alias, number in client.get_registered_model(self.model).aliases.items()}
+
+    def _experiment(self, client: Any) -> str:
+        found = client.get_experiment_by_name(self.experiment)
+        return str(found.experiment_id if found else client.create_experiment(self.experiment))
+
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
+        import requests
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield MlflowClient(self.url)
+        except (requests.RequestException, MlflowException) as error:
+            raise RegistryUnavailable(
+                f"MLflow at {self.url} refused or did not answer: {error}. Start it (`make up`) or set DPO_MLFLOW_URL; "
+                "the ledger holds the truth, and the next run brings MLflow up to date."
+            ) from error
+
+
+def _write_run(client: Any, experiment: str, run: TrainingRun) -> str:
+    from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
+
+    created = client.create_run(experiment, run_name=run.name, tags=dict(run.tags))
+    run_id = str(created.info.run_id)
+    now = int(time.time() * 1000)
+    curve = [
+        Metric(name, float(value), now, int(row["step"]))
+        for row in run.curve
+        for name, value in row.items()
+        if name not in ("step", "epoch")
+    ]
+    final = [Metric(f"eval/{name}", float(value), now, 0) for name, value in run.metrics.items()]
+    for start in range(0, len(curve) + len(final), 900):
+        client.log_batch(run_id, metrics=(curve + final)[start : start + 900])
+    client.log_batch(
+        run_id,
+        params=[Param(name, str(value)[:500]) for name, value in run.parameters.items()],
+        tags=[RunTag("mlflow.note.content", f"Training of {run.name}")],
+    )
+    if run.dataset_file and run.dataset_hash:
+        dataset = Dataset(
+            name="preferences",
+            digest=run.dataset_hash[:8],
+            source_type="local",
+            source=f'{{"uri": "{run.dataset_file.name}", "sha256": "{run.dataset_hash}"}}',
+        )
+        client.log_inputs(run_id, [DatasetInput(dataset)])
+    for folder, path in run.artifacts.items():
+        if path.is_dir():
+            client.log_artifacts(run_id, str(path), folder)
+        else:
+            client.log_artifact(run_id, str(path), folder)
+    client.set_terminated(run_id)
+    return run_id

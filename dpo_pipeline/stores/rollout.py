@@ -1,0 +1,93 @@
+"""One step of the rollout: gather the evidence, let `core.rollout` decide, move the ledger, show it in MLflow."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from dpo_pipeline.core.rollout import Evidence, Metrics, RolloutDecision, decide, next_stage
+from dpo_pipeline.core.winrate import Outcome, cap_per_person, win_rate
+from dpo_pipeline.errors import RegistryUnavailable
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.ledger import DeploymentState, Ledger
+from dpo_pipeline.stores.registry import Registry
+from dpo_pipeline.stores.serving_log import version_metrics
+
+HeadToHead = Callable[[str, str], Sequence[tuple[str, Outcome]]]
+
+
+def decide_now(settings: Settings, ledger: Ledger, head_to_head: HeadToHead, name: str, actor: str) -> RolloutDecision:
+    """Start, promote, hold or roll back `name`, and record it. Safe to repeat: a stale epoch is refused.
+
+    Args:
+        head_to_head: (new, baseline) → votes between the two, as (annotator, outcome for new).
+
+    Raises:
+        StaleEpoch: somebody else moved the rollout meanwhile.
+    """
+    record, state = ledger.version(name), ledger.deployment()
+    if record.status == "registered":
+        if state.challenger:
+            return RolloutDecision("hold", (f"{state.challenger} is being rolled out; one version at a time",))
+        reasons = ("registered and improved: shadow copies and the A/B test begin",)
+        ledger.start_rollout(name, state.epoch, reasons, actor)
+        return RolloutDecision("promote", reasons)
+    if name not in (state.challenger, state.champion):
+        return RolloutDecision("hold", (f"{name} is {record.status}; there is nothing to decide",))
+    if state.stage is None:
+        return RolloutDecision("hold", (f"{name} is champion; no version is being rolled out",))
+    evidence = gather(settings, ledger, state, head_to_head)
+    decision = decide(evidence, settings.rollout)
+    shown = asdict(evidence)
+    if decision.decision == "hold":
+        ledger.record_hold(state.epoch, decision.reasons, shown, actor)
+    elif decision.decision == "rollback":
+        if state.challenger or state.previous:
+            ledger.roll_back(state.epoch, decision.reasons, shown, actor)
+    else:
+        stage = next_stage(state.stage)
+        assert stage is not None
+        ledger.promote(stage, state.epoch, decision.reasons, shown, actor)
+    return decision
+
+
+def gather(settings: Settings, ledger: Ledger, state: DeploymentState, head_to_head: HeadToHead) -> Evidence:
+    """What is known now of the version in its stage, against a concurrent control.
+
+    At full traffic there is no control left: the baseline is the one the last promotion was decided on.
+    """
+    assert state.stage and state.stage_since
+    new = state.challenger or state.champion
+    baseline = state.champion if state.challenger else state.previous
+    assert new and baseline
+    metrics = version_metrics(settings.serving_log_dir, state.stage_since, [new, baseline])
+    votes = cap_per_person(head_to_head(new, baseline), settings.rollout.votes_per_person)
+    return Evidence(
+        stage=state.stage,
+        hours=_hours_since(state.stage_since),
+        ab=win_rate(votes, settings.rollout.ab_alpha),
+        new=metrics[new],
+        baseline=metrics[baseline] if state.challenger else _frozen_baseline(ledger, new),
+    )
+
+
+def mirror(ledger: Ledger, registry: Registry, tolerate_outage: bool = False) -> bool:
+    """Bring aliases and status tags in MLflow up to the ledger. False where MLflow is out and that is tolerated."""
+    versions = ledger.versions()
+    numbers = {record.name: record.mlflow_version for record in versions if record.mlflow_version}
+    statuses = {record.name: record.status for record in versions}
+    try:
+        registry.mirror(ledger.deployment(), numbers, statuses)
+    except RegistryUnavailable:
+        if not tolerate_outage:
+            raise
+        return False
+    return True
+
+
+def _frozen_baseline(ledger: Ledger, name: str) -> Metrics:
+    promotions = [d for d in ledger.decisions(name) if d.decision == "promote" and "baseline" in d.evidence]
+    return Metrics(**promotions[-1].evidence["baseline"]) if promotions else Metrics()
+
+
+def _hours_since(moment: str) -> float:
+    return max((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds() / 3600, 0.0)

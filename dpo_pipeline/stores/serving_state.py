@@ -1,0 +1,100 @@
+"""What serving must remember over a restart: open comparisons, and who was answered what.
+
+SQLite beside the serving log. Texts and model names stay here, on the server; a vote brings only a
+token. Whether a comparison was voted on is not kept here but in the preference log.
+"""
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import msgspec
+
+SCHEMA = """
+create table if not exists comparisons (id text primary key, created real, log_offset integer, content blob);
+create table if not exists requests (id text primary key, created real, content blob);
+create index if not exists comparisons_created on comparisons (created);
+create index if not exists requests_created on requests (created);
+"""
+
+
+class StoredComparison(msgspec.Struct, frozen=True, kw_only=True):
+    """A comparison as it was shown; `event_id` is that of the vote to come."""
+
+    comparison_id: str
+    event_id: str
+    session_id: str
+    prompt: str | list[dict[str, str]]
+    category: str
+    model_a: str
+    model_b: str
+    response_a: str
+    response_b: str
+    left: str
+    annotator: str
+    source: str
+    temperature: float | None
+    top_p: float | None
+    max_tokens: int | None
+    seed: int | None
+    propensity: float
+
+
+class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """An answered chat request, so that it can be rated or corrected later."""
+
+    request_id: str
+    user: str
+    version: str
+    prompt: str
+
+
+class ServingState:
+    """One connection, one lock: writes are small and need no sync, since the log holds the votes."""
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.execute("pragma journal_mode=wal")
+        self._db.execute("pragma synchronous=normal")
+        self._db.executescript(SCHEMA)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def add_comparison(self, comparison: StoredComparison, created: float, log_offset: int) -> None:
+        """`log_offset` is the size of the preference log now: an event for this comparison stands behind it."""
+        with self._lock:
+            self._db.execute(
+                "insert into comparisons values (?, ?, ?, ?)",
+                (comparison.comparison_id, created, log_offset, msgspec.json.encode(comparison)),
+            )
+
+    def comparison(self, comparison_id: str) -> StoredComparison | None:
+        with self._lock:
+            row = self._db.execute("select content from comparisons where id = ?", (comparison_id,)).fetchone()
+        return msgspec.json.decode(row[0], type=StoredComparison) if row else None
+
+    def oldest_open_offset(self, since: float) -> int | None:
+        """Where in the log the first event of a comparison made after `since` can stand; null for none."""
+        with self._lock:
+            row = self._db.execute("select min(log_offset) from comparisons where created >= ?", (since,)).fetchone()
+        return None if row is None or row[0] is None else int(row[0])
+
+    def add_request(self, request: StoredRequest, created: float) -> None:
+        with self._lock:
+            self._db.execute(
+                "insert into requests values (?, ?, ?)", (request.request_id, created, msgspec.json.encode(request))
+            )
+
+    def request(self, request_id: str) -> StoredRequest | None:
+        with self._lock:
+            row = self._db.execute("select content from requests where id = ?", (request_id,)).fetchone()
+        return msgspec.json.decode(row[0], type=StoredRequest) if row else None
+
+    def forget_before(self, moment: float) -> None:
+        """Drop what can no longer be voted on or rated."""
+        with self._lock:
+            self._db.execute("delete from comparisons where created < ?", (moment,))
+            self._db.execute("delete from requests where created < ?", (moment,))

@@ -1,0 +1,57 @@
+"""When training is due, and what it waits for otherwise."""
+
+from dataclasses import replace
+
+import pytest
+
+from dpo_pipeline.core.cadence import TrainingState, current_phase, training_due
+from dpo_pipeline.settings import Cadence
+
+READY = TrainingState(
+    unused=100,
+    fresh=100,
+    accepted_versions=0,
+    newest_was_given_up=False,
+    training_now=False,
+    rollout_of=None,
+    hours_since_training=None,
+)
+
+
+def test_due_at_the_threshold_and_not_one_before() -> None:
+    assert training_due(READY, Cadence()).due
+    waiting = training_due(replace(READY, unused=87), Cadence())
+    assert not waiting.due
+    assert waiting.reason.startswith("collect 13 more valid preferences")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"training_now": True}, "being trained"),
+        ({"rollout_of": "v1.1"}, "v1.1 is being rolled out"),
+        ({"newest_was_given_up": True, "fresh": 20}, "collect 80 more"),
+    ],
+)
+def test_what_it_waits_for(change: dict[str, object], told: str) -> None:
+    decision = training_due(replace(READY, **change), Cadence())
+    assert not decision.due and told in decision.reason
+
+
+def test_the_cooldown_holds_training_back() -> None:
+    slow = Cadence(cooldown_h=24)
+    assert not training_due(replace(READY, hours_since_training=1.0), slow).due
+    assert training_due(replace(READY, hours_since_training=25.0), slow).due
+
+
+@pytest.mark.parametrize(
+    ("accepted", "name", "threshold"),
+    [(0, "startup", 100), (2, "startup", 100), (3, "growth", 200), (8, "mature", 300)],
+)
+def test_phases_follow_the_accepted_versions(accepted: int, name: str, threshold: int) -> None:
+    found, phase = current_phase(accepted, Cadence())
+    assert (found, phase.min_samples) == (name, threshold)
+
+
+def test_a_phase_can_be_set() -> None:
+    assert current_phase(0, Cadence(phase="mature"))[0] == "mature"

@@ -1,0 +1,38 @@
+"""Values that many tests need: a preference, a pair, settings on an empty data directory."""
+
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.core.votes import Preference, Vote, outcome
+from dpo_pipeline.settings import PROJECT_DIR, Settings, load_settings
+
+SHORT = "It is Paris, of course."
+LONG = "The capital of France is Paris. It lies on the river Seine and is home to the Eiffel Tower."
+SHARED_DATA = PROJECT_DIR.parent / "shared" / "data"
+
+
+def preference(number: int = 0, vote: Vote = "a", **changes: Any) -> Preference:
+    """A whole event; by default a person chose the longer answer a."""
+    fields: dict[str, Any] = {
+        "event_id": f"evt-{number}",
+        "recorded_at": "2026-01-01T00:00:00.000Z",
+        "comparison_id": f"cmp-{number}",
+        "session_id": "session",
+        "prompt": f"What is the capital of France? ({number})",
+        "category": "factual_qa",
+        "model_a": "v1.0",
+        "model_b": "v1.0",
+        "response_a": LONG,
+        "response_b": SHORT,
+        "left": "a" if number % 2 else "b",
+        "annotator": f"person-{number % 7}",
+        "source": "api",
+    }
+    fields.update(changes)
+    names = ("chosen", "rejected", "chosen_model", "rejected_model")
+    decided = outcome(vote, fields["response_a"], fields["response_b"], fields["model_a"], fields["model_b"])
+    return Preference(vote=vote, **{**dict(zip(names, decided, strict=True)), **fields})
+
+
+def settings_in(directory: Path, **overrides: Any) -> Settings:
+    return load_settings(data_dir=directory, **overrides)

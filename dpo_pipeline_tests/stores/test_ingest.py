@@ -1,0 +1,171 @@
+"""From the log to verdicts: dirt is quarantined, nothing is lost, a rebuild gives the same result."""
+
+import json
+import random
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from dpo_pipeline.core.dataset import split_pairs
+from dpo_pipeline.core.votes import encode_preference
+from dpo_pipeline.errors import LogReplaced
+from dpo_pipeline.settings import QualityCriteria
+from dpo_pipeline.stores.curation import summarise
+from dpo_pipeline.stores.ingest import LOG, IngestReport, ingest, judge_new
+from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.warehouse import Warehouse, prepare
+from dpo_pipeline_tests.examples import LONG, SHORT, preference
+
+
+class House:
+    """A log, a quarantine and a warehouse in one directory."""
+
+    def __init__(self, directory: Path):
+        self.log = directory / "prefs.jsonl"
+        self.quarantine = directory / "quarantine.jsonl"
+        self.file = directory / "loop.duckdb"
+        self.connection = duckdb.connect(str(self.file))
+        prepare(self.connection)
+        self.warehouse = Warehouse(self.connection)
+
+    def tick(self, criteria: QualityCriteria = QualityCriteria()) -> IngestReport:
+        report = ingest(self.warehouse, self.log, self.quarantine, 1 << 20)
+        judge_new(self.warehouse, criteria)
+        return report
+
+    def rebuild(self) -> None:
+        self.connection.close()
+        self.file.unlink()
+        self.connection = duckdb.connect(str(self.file))
+        prepare(self.connection)
+        self.warehouse = Warehouse(self.connection)
+
+
+@pytest.fixture
+def house(tmp_path: Path):  # type: ignore[no-untyped-def]
+    house = House(tmp_path)
+    yield house
+    house.connection.close()
+
+
+def votes(count: int, start: int = 0) -> list[bytes]:
+    draw = random.Random(start)
+    return [
+        encode_preference(preference(i, vote=draw.choice(["a", "a", "b", "tie"]), event_id=f"evt-{i}"))
+        for i in range(start, start + count)
+    ]
+
+
+def test_a_tick_reads_only_what_is_new(house: House) -> None:
+    AppendLog(house.log).append_all(votes(30))
+    assert house.tick().recorded == 30
+    AppendLog(house.log).append_all(votes(12, start=30))
+    assert house.tick().recorded == 12
+    assert house.tick().recorded == 0
+    tallies = house.warehouse.tallies()
+    assert tallies["recorded"] == tallies["judged"] == 42
+    assert tallies["valid"] + tallies["rejected"] == 42
+
+
+def test_dirt_is_quarantined_with_place_and_reason_and_the_rest_goes_on(house: House) -> None:
+    good = votes(4)
+    unknown_vote = json.dumps(json.loads(good[0]) | {"vote": "left", "event_id": "x"}).encode()
+    dirt = {
+        good[1][:50]: "a line cut in the middle",
+        b"\x00" * 20: "NUL bytes",
+        b'{"event_id": "\xff\xfe"}': "not UTF-8",
+        unknown_vote: "an unknown vote kind",
+        b"x" * (2 << 20): "an oversized line",
+    }
+    lines = [good[0], *dirt, good[1], good[0], good[2], good[3]]
+    house.log.write_bytes(b"\n".join(lines) + b'\n{"torn tail')
+    report = house.tick()
+    assert (report.recorded, report.repeats, report.quarantined) == (4, 1, len(dirt))
+    kept = [json.loads(line) for line in house.quarantine.read_text().splitlines()]
+    assert [row["offset"] for row in kept] == [_offset(lines, index) for index in range(1, 1 + len(dirt))]
+    assert "longer than 1048576 bytes" in kept[-1]["reason"]
+    assert house.warehouse.tallies()["quarantined"] == len(dirt)
+    assert house.tick().quarantined == 0
+
+
+def test_an_event_id_counts_once_whatever_is_sent_again(house: House) -> None:
+    AppendLog(house.log).append_all(votes(5) * 3)
+    assert (house.tick().recorded, house.tick().repeats) == (5, 0)
+    AppendLog(house.log).append_all(votes(5))
+    report = house.tick()
+    assert (report.recorded, report.repeats) == (0, 5)
+
+
+def test_a_deleted_warehouse_is_rebuilt_with_the_same_dataset_hash(house: House) -> None:
+    AppendLog(house.log).append_all(votes(80))
+    house.tick()
+    AppendLog(house.log).append_all(votes(40, start=80))
+    house.tick()
+    before = split_pairs(house.warehouse.valid_pairs(), frozenset(), 0.1, 8).content_hash
+    tallies = house.warehouse.tallies()
+    house.rebuild()
+    house.tick()
+    assert split_pairs(house.warehouse.valid_pairs(), frozenset(), 0.1, 8).content_hash == before
+    assert house.warehouse.tallies() == tallies
+
+
+def test_a_replaced_log_is_refused_and_nothing_is_read_twice(house: House) -> None:
+    AppendLog(house.log).append_all(votes(10))
+    house.tick()
+    house.log.write_bytes(b"\n".join(votes(3)) + b"\n")
+    with pytest.raises(LogReplaced, match="dpo rebuild"):
+        house.tick()
+    assert house.warehouse.tally("recorded") == 10
+
+
+def test_a_failed_batch_changes_nothing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    AppendLog(house.log).append_all(votes(10))
+    monkeypatch.setattr(Warehouse, "_count", lambda *_: (_ for _ in ()).throw(RuntimeError("killed here")))
+    with pytest.raises(RuntimeError):
+        house.tick()
+    monkeypatch.undo()
+    assert house.warehouse.tallies() == {}
+    assert house.tick().recorded == 10
+
+
+def test_verdicts_see_earlier_votes_over_ticks(house: House) -> None:
+    log = AppendLog(house.log)
+    log.append(encode_preference(preference(1)))
+    house.tick()
+    log.append(encode_preference(preference(1, event_id="again")))
+    log.append(encode_preference(preference(1, vote="b", event_id="against", response_a=LONG, response_b=SHORT)))
+    house.tick()
+    failed = summarise(house.warehouse.tallies(), 0).failed
+    assert failed["repeat"] == 1 and failed["contradiction"] == 1
+
+
+def test_head_to_head_names_the_winner_whichever_side_it_was(house: House) -> None:
+    events = [
+        preference(1, vote="a", model_a="v1.1"),
+        preference(2, vote="b", model_a="v1.0", model_b="v1.1"),
+        preference(3, vote="a", model_a="v1.0", model_b="v1.1"),
+        preference(4, vote="tie", model_a="v1.1"),
+        preference(5, vote="both_bad", model_a="v1.1"),
+        preference(6, vote="a"),
+    ]
+    AppendLog(house.log).append_all([encode_preference(event) for event in events])
+    house.tick()
+    assert [outcome for _, outcome in house.warehouse.head_to_head("v1.1", "v1.0")] == ["win", "win", "loss", "tie"]
+
+
+def test_the_position_is_that_of_the_log(house: House) -> None:
+    AppendLog(house.log).append_all(votes(3))
+    house.tick()
+    assert house.warehouse.position(LOG).offset == house.log.stat().st_size
+
+
+def test_no_query_can_reach_files(house: House) -> None:
+    with pytest.raises(duckdb.Error, match="disabled"):
+        house.connection.execute("select * from read_text('/etc/hostname')")
+    with pytest.raises(duckdb.Error, match="locked"):
+        house.connection.execute("set enable_external_access=true")
+
+
+def _offset(lines: list[bytes], index: int) -> int:
+    return sum(len(line) + 1 for line in lines[:index])

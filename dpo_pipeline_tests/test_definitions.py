@@ -1,0 +1,56 @@
+"""The loop as Dagster sees it: names, groups, partitions, jobs and sensors, as the guide tells them."""
+
+import dagster as dg
+import pytest
+
+from dpo_pipeline.definitions import defs
+
+GRAPH = {
+    "preferences": ("collection", False, set()),
+    "validated_pairs": ("curation", False, {"preferences"}),
+    "base_model": ("training", False, set()),
+    "sft_adapter": ("training", False, {"base_model"}),
+    "dpo_dataset": ("training", True, {"validated_pairs"}),
+    "trained_adapter": ("training", True, {"dpo_dataset", "sft_adapter"}),
+    "eval_report": ("evaluation", True, {"trained_adapter"}),
+    "model_version": ("deployment", True, {"eval_report", "sft_adapter"}),
+    "rollout_decision": ("deployment", True, {"model_version"}),
+}
+
+
+def specs() -> dict[str, dg.AssetSpec]:
+    return {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+
+
+def test_the_asset_graph() -> None:
+    found = {
+        name: (
+            spec.group_name,
+            spec.partitions_def is not None,
+            {dep.asset_key.to_user_string() for dep in spec.deps},
+        )
+        for name, spec in specs().items()
+    }
+    assert found == GRAPH
+
+
+@pytest.mark.parametrize("name", sorted(GRAPH))
+def test_every_asset_can_be_understood_in_the_ui(name: str) -> None:
+    spec = specs()[name]
+    assert spec.description and spec.owners and spec.kinds and spec.code_version
+
+
+def test_jobs_and_sensors() -> None:
+    repository = defs.get_repository_def()
+    jobs = {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")}
+    assert jobs == {"build_baseline", "ingest_and_validate", "train_version", "decide_rollout"}
+    sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
+    assert set(sensors) == {"baseline_missing", "new_votes", "threshold_crossed", "not_improved", "stage_due"}
+    assert all(s.default_status == dg.DefaultSensorStatus.RUNNING for s in sensors.values())
+
+
+def test_improved_blocks_what_comes_after_it() -> None:
+    graph = defs.resolve_asset_graph()
+    checks = {key.name: graph.get_check_spec(key) for key in graph.asset_check_keys}
+    assert checks["improved"].blocking
+    assert set(checks) == {"improved", "category_coverage", "duplicates", "rejected_share", "position_bias"}

@@ -1,0 +1,80 @@
+"""Settings: strongest source first, unknown ones refused, errors that name the cure."""
+
+from pathlib import Path
+
+import pytest
+
+from dpo_pipeline.errors import SettingsError
+from dpo_pipeline.settings import Settings, load_settings, setting_names
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("DPO_"):
+            monkeypatch.delenv(name)
+
+
+def test_the_defaults_are_the_tiny_profile() -> None:
+    settings = load_settings()
+    assert settings.profile == "tiny" and settings.model.base == "embedded"
+    assert settings.quality.more_detailed and settings.cadence.startup.min_samples == 100
+
+
+def test_the_profile_is_chosen_by_name_or_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DPO_PROFILE", "qwen2")
+    assert load_settings().model.base == "Qwen/Qwen2-1.5B"
+    own = tmp_path / "own.yaml"
+    own.write_text("recipe: {beta: 0.3}\n")
+    monkeypatch.setenv("DPO_PROFILE", str(own))
+    assert load_settings().recipe.beta == 0.3
+
+
+def test_a_variable_is_stronger_than_the_profile_and_keeps_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DPO_RECIPE__BETA", "0.25")
+    settings = load_settings()
+    assert settings.recipe.beta == 0.25
+    assert settings.recipe.epochs == load_settings().recipe.epochs
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("DPO_RECIPE__BETTA", "1", "DPO_RECIPE__BETTA names no setting"),
+        ("DPO_RECIPE__BETA", "much", "recipe.beta"),
+        ("DPO_PORTS__SERVING", "99999", "ports.serving"),
+        ("DPO_PROFILE", "huge", "qwen2, tiny"),
+    ],
+)
+def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=told):
+        load_settings()
+
+
+def test_an_unknown_key_in_a_profile_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("recipe: {learning_rat: 0.3}\n")
+    monkeypatch.setenv("DPO_PROFILE", str(own))
+    with pytest.raises(SettingsError, match="learning_rat"):
+        load_settings()
+
+
+def test_data_dir_moves_everything_made_at_run_time(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path)
+    properties = [name for name, value in vars(Settings).items() if isinstance(value, property)]
+    paths = [getattr(settings, name) for name in properties]
+    for path in (path for path in paths if isinstance(path, Path)):
+        assert path.is_relative_to(tmp_path)
+    assert str(tmp_path) in settings.ledger_address
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings().recipe.beta = 3  # type: ignore[misc]
+
+
+def test_every_setting_has_a_variable() -> None:
+    assert {"profile", "data_dir", "recipe__beta", "rollout__canary__max_error_rate"} <= set(setting_names())

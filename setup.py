@@ -1,0 +1,64 @@
+"""Installation. `constraints.txt` pins what these ranges resolve to; see the Makefile."""
+
+from setuptools import find_packages, setup
+
+DEVELOPMENT = [
+    "hypothesis",
+    "mypy",
+    "openai",
+    "pre-commit",
+    "pytest",
+    "pytest-timeout",
+    "pytest-xdist",
+    "ruff",
+    "types-PyYAML",
+    "types-requests",
+]
+
+setup(
+    name="dpo-pipeline",
+    version="0.1.0",
+    description="An online feedback loop for chat models: votes, DPO training, evaluation, registry, rollout.",
+    packages=find_packages(include=["dpo_pipeline", "dpo_pipeline.*"]),
+    package_data={"dpo_pipeline": ["profiles/*.yaml"]},
+    python_requires=">=3.11,<3.13",
+    install_requires=[
+        # the loop
+        "dagster>=1.13,<1.14",
+        "dagster-webserver>=1.13,<1.14",
+        "dagster-duckdb>=0.29,<0.30",
+        "dagster-pipes>=1.13,<1.14",
+        "duckdb>=2.0,<3",
+        "mlflow>=3.17,<4",
+        # the model
+        "torch==2.13.0",
+        "transformers>=5.23,<6",
+        "trl>=1.16,<1.17",
+        "peft>=0.21,<0.22",
+        "accelerate>=1.15,<2",
+        "datasets>=5.2,<6",
+        "safetensors",
+        "tokenizers",
+        "vaderSentiment",
+        # values, files and databases
+        "filelock",
+        "msgspec",
+        "pyarrow",
+        "pydantic>=2.14,<3",
+        "pydantic-settings",
+        "PyYAML",
+        "rapidfuzz",
+        "SQLAlchemy>=2.1,<3",
+        # serving, command line, simulated people
+        "fastapi",
+        "honcho",
+        "httpx",
+        "itsdangerous",
+        "psutil",
+        "rich",
+        "typer",
+        "uvicorn",
+    ],
+    extras_require={"dev": DEVELOPMENT},
+    entry_points={"console_scripts": ["dpo = dpo_pipeline.cli:app"]},
+)
