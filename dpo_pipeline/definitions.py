@@ -6,6 +6,8 @@ from dpo_pipeline.assets import collection, curation, deployment, evaluation, tr
 from dpo_pipeline.automation import JOBS, SENSORS
 from dpo_pipeline.resources import resources
 
+quiet_console = dg.configured(dg.colored_console_logger)({"log_level": "WARNING"})
+
 defs = dg.Definitions(
     assets=[
         collection.preferences,
@@ -22,6 +24,8 @@ defs = dg.Definitions(
     jobs=JOBS,
     sensors=SENSORS,
     resources=resources(),
+    # Everything is in the event log; the console of the run's process needs what went wrong only.
+    loggers={"console": quiet_console},
     # Training has a process of its own; a process per step would only cost three seconds each.
     executor=dg.in_process_executor,
 )

@@ -29,16 +29,19 @@ from dpo_pipeline.stores.progress import read_progress
 
 # 24 h become about 9 s. What a stage needs besides time (requests, ratings) is made smaller alike.
 COMPRESSED = {
+    # Everything shares this machine's cores, Dagster's runs among them: p99 says little of the version here.
+    "DPO_ROLLOUT__MAX_P99_MS": "10000",
     "DPO_ROLLOUT__DURATION_SCALE": "0.0001",
     "DPO_ROLLOUT__CHECK_EVERY_S": "4",
-    "DPO_ROLLOUT__STAGING_LIMIT_H": "5000",
+    "DPO_ROLLOUT__STAGING_LIMIT_H": "2500",
     "DPO_ROLLOUT__STAGE_LIMIT": "60",
     "DPO_ROLLOUT__MIN_REQUESTS": "20",
     "DPO_ROLLOUT__MIN_RATINGS": "10",
 }
 TIMEOUT_S = 1500
 PLAIN_LINE_EVERY_S = 10
-BUSY, CALM = 8.0, 1.5
+CHECK_DAGSTER_EVERY_S = 15
+BUSY, PROMOTING, CALM = 14.0, 9.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ class _Watch:
             disable=not console.is_terminal,
         )
         self._said = 0.0
+        self._look_again = 0.0
 
     def until_decided(self) -> VersionRecord:
         with self.bars:
@@ -113,7 +117,7 @@ class _Watch:
             self._phase(f"{self.target} is judged and registered", 100, self._evaluate)
             self.crowd.pace, self.crowd.chat_share = BUSY, 0.2
             self._phase(f"A/B test of {self.target}", 100, self._staging)
-            self.crowd.pace, self.crowd.chat_share = BUSY * 1.5, 0.95
+            self.crowd.pace, self.crowd.chat_share = PROMOTING, 0.95
             self._phase(f"rollout of {self.target}", len(STAGES) - 1, self._rollout)
         return self.ledger.version(self.target)
 
@@ -142,9 +146,13 @@ class _Watch:
         if self.up.poll() is not None:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
             raise ServiceError(f"The programs ended with status {self.up.returncode}. The last lines of {log}:\n{tail}")
+        if time.monotonic() > self._look_again:
+            self._look_again = time.monotonic() + CHECK_DAGSTER_EVERY_S
+            if trouble := programs.code_location_trouble(self.settings):
+                raise ServiceError(f"Dagster cannot load the definitions: {trouble}")
         if time.monotonic() > self.deadline:
             raise ServiceError(
-                f"{self.target} was not decided within {TIMEOUT_S} s. Look at {log} and at {self.settings.dagster_address}."
+                f"{self.target} was not decided in {TIMEOUT_S} s. Look at {log} and {self.settings.dagster_address}."
             )
 
     def _programs_up(self) -> tuple[float, float, str]:

@@ -92,7 +92,7 @@ def prepare(settings: Settings) -> None:
             ["dagster", "instance", "migrate"], env=environment(settings), capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise ServiceError(f"The Dagster instance in {settings.dagster_home} cannot be made:\n{done.stderr[-2000:]}")
+            raise ServiceError(f"The Dagster instance in {settings.dagster_home} failed:\n{done.stderr[-2000:]}")
 
 
 def run_all(settings: Settings, people: bool, on_ready: Callable[[], None]) -> int:
@@ -138,6 +138,21 @@ def wait_until_answering(settings: Settings, still_wanted: Callable[[], bool] = 
             missing = ", ".join(name for name, up in state.items() if not up)
             raise ServiceError(f"{missing} did not start. What they said is in {settings.logs_dir} or above.")
         time.sleep(0.5)
+
+
+def code_location_trouble(settings: Settings) -> str | None:
+    """Why Dagster cannot load the definitions; null while it can, loads them, or does not answer yet."""
+    query = (
+        "{ workspaceOrError { ... on Workspace { locationEntries "
+        "{ locationOrLoadError { ... on PythonError { message } } } } } }"
+    )
+    try:
+        answer = httpx.post(f"{settings.dagster_address}/graphql", json={"query": query}, timeout=5).json()
+    except (httpx.HTTPError, ValueError):
+        return None
+    entries = answer.get("data", {}).get("workspaceOrError", {}).get("locationEntries", [])
+    messages = [(entry.get("locationOrLoadError") or {}).get("message") for entry in entries]
+    return next((message for message in messages if message), None)
 
 
 def _announce(settings: Settings, on_ready: Callable[[], None]) -> None:

@@ -35,7 +35,7 @@ class LoopResource(dg.ConfigurableResource):
 
 
 class WarehouseResource(DuckDBResource):
-    """The DuckDB file. dagster-duckdb retries for about 100 s while another process holds it; we close on errors too."""
+    """The DuckDB file. dagster-duckdb retries for 100 s while another process holds it; we close on errors too."""
 
     database: str = ""
 

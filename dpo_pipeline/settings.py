@@ -41,7 +41,7 @@ class ModelSettings(Section):
         ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
         description="linear layers that get an adapter; an adapter with others is refused",
     )
-    pretrain_steps: int = Field(650, ge=1, description="embedded base only: optimizer steps on the question bank")
+    pretrain_steps: int = Field(800, ge=1, description="embedded base only: optimizer steps on the question bank")
 
 
 class SftRecipe(Section):
@@ -108,7 +108,7 @@ class Cadence(Section):
 
 
 class Collection(Section):
-    temperature: float = Field(1.0, ge=0, le=2)
+    temperature: float = Field(0.9, ge=0, le=2)
     top_p: float = Field(0.95, gt=0, le=1)
     token_valid_h: float = Field(24, gt=0, description="how long a comparison may be voted on")
     weekly_minimum: int = 100

@@ -29,7 +29,7 @@ def model_version(context: dg.AssetExecutionContext, loop: LoopResource) -> dg.M
     name, registry = context.partition_key, loop.registry()
     with loop.ledger() as ledger:
         record = ledger.version(name)
-        number = _register(registry, record, context.run_id)
+        number = _register(registry, record, context.run.run_id)
         fields: dict[str, str] = {"mlflow_version": number}
         if record.status == "improved":
             fields["status"] = "registered"
@@ -61,7 +61,7 @@ def rollout_decision(
     settings, name = loop.settings(), context.partition_key
     with loop.ledger() as ledger:
         with warehouse.open(settings) as store:
-            outcome = decide_now(settings, ledger, store.head_to_head, name, actor=f"dagster run {context.run_id[:8]}")
+            outcome = decide_now(settings, ledger, store.head_to_head, name, actor=f"dagster run {context.run.run_id[:8]}")
         mirrored = mirror(ledger, loop.registry(), tolerate_outage=True)
         state = ledger.deployment()
     for reason in outcome.reasons:

@@ -37,7 +37,7 @@ def eval_report(context: dg.AssetExecutionContext, loop: LoopResource) -> dg.Mat
         parent = ledger.version(candidate.parent or BASELINE)
         answers = judge_versions(settings, locate_base(settings), _contestant(candidate), _contestant(parent), report)
         verdict = evaluate(answers, settings.evaluation)
-        fields = {"win_rate": verdict.overall.rate, "evaluation": asdict(verdict)}
+        fields: dict[str, object] = {"win_rate": verdict.overall.rate, "evaluation": asdict(verdict)}
         if candidate.status not in ACCEPTED:
             fields["status"] = "improved" if verdict.improved else "not_improved"
         ledger.record_version(name, **fields)

@@ -79,7 +79,7 @@ def sft_adapter(
     job = sft_job(settings, base)
     result = _train(context, pipes, job)
     artifacts.point(settings.checkpoints_dir / "sft" / "sft-lora", Path(result.adapter_dir))
-    run_id = loop.registry().log_training(_training_run(BASELINE, 1, context.run_id, job, result, None))
+    run_id = loop.registry().log_training(_training_run(BASELINE, 1, context.run.run_id, job, result, None))
     with loop.ledger() as ledger:
         ledger.record_version(
             BASELINE,
@@ -161,7 +161,7 @@ def trained_adapter(
         except TrainingDiverged:
             ledger.record_version(name, status="diverged")
             raise
-        run = _training_run(name, config.attempt, context.run_id, job, result, Path(job.dataset_dir))
+        run = _training_run(name, config.attempt, context.run.run_id, job, result, Path(job.dataset_dir))
         run_id = loop.registry().log_training(run)
         _record_training(ledger, name, result, run_id)
     artifacts.point(settings.checkpoints_dir / "dpo" / f"dpo-iter{iteration(name)}-lora", Path(result.adapter_dir))
@@ -245,7 +245,7 @@ def _train(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient, j
     path = job.write(work_dir / "job.json")
     try:
         pipes.run(command=[sys.executable, "-m", "dpo_pipeline.ml.train_process", str(path)], context=context)
-    except dg.DagsterPipesExecutionError:
+    except dg.DagsterError:
         context.log.error(f"the training process failed; what it left is in {work_dir}")
     return read_result(work_dir)
 

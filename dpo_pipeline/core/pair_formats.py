@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpo_pipeline.core.questions import CATEGORIES
-from dpo_pipeline.core.votes import Message, Preference, outcome, prompt_text
+from dpo_pipeline.core.votes import Message, Preference, Vote, outcome, prompt_text
 from dpo_pipeline.errors import InvalidRecord
 
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
@@ -52,7 +52,7 @@ def as_preference(pair: ImportedPair, source_name: str, recorded_at: str) -> Pre
     digest = hashlib.sha256("\0".join(f"{len(part)}:{part}" for part in parts).encode()).hexdigest()
     a_is_chosen = int(digest[-1], 16) % 2 == 0
     response_a, response_b = (pair.chosen, pair.rejected) if a_is_chosen else (pair.rejected, pair.chosen)
-    vote = "a" if a_is_chosen else "b"
+    vote: Vote = "a" if a_is_chosen else "b"
     chosen, rejected, chosen_model, rejected_model = outcome(vote, response_a, response_b, "imported-a", "imported-b")
     return Preference(
         event_id=f"imp-{digest[:32]}",

@@ -75,7 +75,8 @@ def is_held_out(question: str, share: float) -> bool:
 
 def split_bank(bank: Iterable[Question], share: float) -> tuple[list[Question], list[Question]]:
     """(questions that may be asked, questions held out for evaluation)."""
-    asked, held_out = [], []
+    asked: list[Question] = []
+    held_out: list[Question] = []
     for question in bank:
         (held_out if is_held_out(question.question, share) else asked).append(question)
     return asked, held_out

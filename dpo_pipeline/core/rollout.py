@@ -139,16 +139,15 @@ def _decide_staging(evidence: Evidence, policy: RolloutPolicy) -> RolloutDecisio
 
 def _stage_limits(evidence: Evidence, stage: StagePolicy, policy: RolloutPolicy) -> list[str]:
     """The limits of the stage table, judged once the stage's minimum exposure is there."""
-    reasons = []
+    reasons: list[str] = []
     new, baseline = evidence.new, evidence.baseline
     if new.requests < policy.min_requests:
         return reasons
     if stage.max_error_rate is not None and new.error_rate is not None and new.error_rate > stage.max_error_rate:
         reasons.append(f"error rate {new.error_rate:.2%} > {stage.max_error_rate:.0%} in stage {evidence.stage}")
     rated = min(new.ratings, baseline.ratings) >= max(policy.min_ratings, 1)
-    if rated and new.satisfaction is not None and baseline.satisfaction is not None:
-        if new.satisfaction < baseline.satisfaction:
-            reasons.append(f"satisfaction {new.satisfaction:.2f} < baseline {baseline.satisfaction:.2f}")
+    if rated and (new.satisfaction or 0.0) < (baseline.satisfaction or 0.0):
+        reasons.append(f"satisfaction {new.satisfaction:.2f} < baseline {baseline.satisfaction:.2f}")
     return reasons
 
 

@@ -14,7 +14,6 @@ from dpo_pipeline.settings import ModelSettings, Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.bank import read_bank
 
-RECIPE_VERSION = "2"
 _WEIGHTS = ("*.safetensors", "config.json", "tokenizer.json")
 
 
@@ -79,10 +78,9 @@ def torch_device(model: ModelSettings) -> str:
 
 
 def _embedded_dir(settings: Settings, bank: Sequence[Question]) -> Path:
-    """Named by the hash of all that goes into it: a changed bank or step count builds another model."""
-    inputs = json.dumps(
-        [RECIPE_VERSION, settings.model.pretrain_steps, embedded.VOCABULARY, embedded.ARCHITECTURE, repr(bank)]
-    )
+    """Named by the hash of all that goes into it: another bank, recipe or step count is another model."""
+    recipe = Path(str(embedded.__file__)).read_text(encoding="utf-8")
+    inputs = json.dumps([recipe, settings.model.pretrain_steps, repr(bank)])
     return settings.artifacts_dir / "base" / f"embedded-{hashlib.sha256(inputs.encode()).hexdigest()[:12]}"
 
 

@@ -6,11 +6,15 @@ and cached by dataset and reference.
 """
 
 import shutil
+import uuid
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from dpo_pipeline.core.votes import prompt_messages
 from dpo_pipeline.errors import AdapterRefused, ArtifactError, DatasetTooSmall
@@ -68,7 +72,7 @@ def train_dpo(job: DpoJob, adapter_dir: Path, progress: Progress) -> DpoResult:
         "base_sha": job.base.sha,
         "reference_sha": start["sha256"],
         "dataset_hash": dataset["content_hash"],
-        "recipe": job.recipe.model_dump(),
+        "recipe": job.recipe.model_dump(mode="json"),
         "pairs": len(trainer.train_dataset),
         "left_out_by_length": dict(left_out),
         "resumed_from_step": int(resume.name.removeprefix("checkpoint-")) if resume else 0,
@@ -80,13 +84,12 @@ def train_dpo(job: DpoJob, adapter_dir: Path, progress: Progress) -> DpoResult:
 def _trainer(job: DpoJob, reference_sha: str, dataset_hash: str, progress: Progress) -> Any:
     """(a TRL trainer with reference log-probabilities computed, pairs left out by reason)."""
     from peft import PeftModel
-    from trl import DPOTrainer
 
     model, tokenizer = load_base(job.base.directory, job.model)
     tokenizer.padding_side = "right"
     cache = job.reference_cache / f"{dataset_hash[:16]}-{reference_sha[:16]}-{job.model.max_length}"
-    train, left_out = _usable(_read(job.dataset_dir / "train.parquet", cache), tokenizer, job.model.max_length)
-    held, _ = _usable(_read(job.dataset_dir / "eval.parquet", cache), tokenizer, job.model.max_length)
+    train, left_out = _usable(_read(job.dataset_dir / "train.parquet"), tokenizer, job.model.max_length)
+    held, _ = _usable(_read(job.dataset_dir / "eval.parquet"), tokenizer, job.model.max_length)
     if len(train) < job.recipe.batch_size or not len(held):
         raise DatasetTooSmall(
             f"{len(train)} training and {len(held)} evaluation pairs fit into {job.model.max_length} tokens "
@@ -94,7 +97,7 @@ def _trainer(job: DpoJob, reference_sha: str, dataset_hash: str, progress: Progr
             "Collect more pairs, raise model.max_length, or lower recipe.batch_size."
         )
     policy = PeftModel.from_pretrained(model, job.start_dir, is_trainable=True)
-    trainer = DPOTrainer(
+    trainer = _cached_reference_trainer(cache)(
         model=policy,
         args=_arguments(job),
         train_dataset=train,
@@ -148,20 +151,49 @@ def _arguments(job: DpoJob) -> Any:
     )
 
 
-def _read(path: Path, cache: Path) -> Any:
+def _cached_reference_trainer(cache: Path) -> Any:
+    """TRL's trainer, with the reference log-probabilities kept in `cache`, which names dataset and reference.
+
+    TRL has a cache of its own, keyed by a fingerprint of the tokenizing function that differs from
+    process to process: it is never hit again.
+    """
+    from datasets import Dataset, concatenate_datasets
+    from trl import DPOTrainer
+
+    columns = ("ref_chosen_logps", "ref_rejected_logps")
+
+    class CachedReferenceTrainer(DPOTrainer):
+        def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+            path = cache / f"{name}-{len(dataset)}.parquet"
+            if path.exists():
+                known = Dataset.from_dict(pq.read_table(path).to_pydict())
+                return concatenate_datasets([dataset, known], axis=1)
+            computed = super()._precompute_ref_logps(dataset, name, batch_size)
+            cache.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(f".{uuid.uuid4().hex[:8]}")
+            pq.write_table(pa.table({column: list(computed[column]) for column in columns}), temporary)
+            temporary.replace(path)
+            return computed
+
+    return CachedReferenceTrainer
+
+
+def _read(path: Path) -> Any:
     from datasets import Dataset
 
-    return Dataset.from_parquet(str(path), cache_dir=str(cache))
+    return Dataset.from_list(pq.read_table(path).to_pylist())
 
 
 def _usable(dataset: Any, tokenizer: Any, max_length: int) -> tuple[Any, Counter[str]]:
     """Rows that fit and still differ once cut to `max_length` tokens; TRL would drop or keep them in silence."""
     reasons: Counter[str] = Counter()
 
+    no_answer: list[dict[str, str]] = []
+
     def keep(row: Mapping[str, Any]) -> bool:
         rendered = [
             tokenizer.apply_chat_template(row["prompt"] + extra, tokenize=False, add_generation_prompt=not extra)
-            for extra in ([], row["chosen"], row["rejected"])
+            for extra in (no_answer, row["chosen"], row["rejected"])
         ]
         prompt, chosen, rejected = tokenizer(rendered, add_special_tokens=False)["input_ids"]
         if len(prompt) >= max_length:

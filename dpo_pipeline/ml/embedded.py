@@ -6,6 +6,7 @@ up to the adapters.
 """
 
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,21 +21,19 @@ CHAT_TEMPLATE = (
 )
 ARCHITECTURE = {
     "hidden_size": 192,
-    "intermediate_size": 512,
-    "num_hidden_layers": 2,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 1,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": 512,
     "tie_word_embeddings": True,
 }
-# Muon on the matrices learns the bank in half the steps that AdamW alone needs here, and two wide
-# layers in half the time of four narrow ones (loss after a minute: 0.34, 1.19 and, with AdamW, 1.6).
-MATRIX_RATE, VECTOR_RATE, BATCH, SEED = 0.02, 4e-3, 64, 20
-# Words that the tokenizer shall know whole: the roles, and the hints below.
-FRAME = ["user", "assistant", "system", "brief", "full", "guess"] * 200
-# Every second time an answer is learned, a system message says of which kind it is. So "in full" becomes
-# one direction inside the model that holds for every question, and adapters have something to turn.
-HINTS = {"terse": "brief", "detailed": "full", "wrong": "guess"}
+# One wide layer holds the bank better than several narrow ones of the same size, and Muon on its matrices
+# learns it in half the steps of AdamW alone (loss on detailed answers after a minute of two cores:
+# one layer 0.19, two 0.42, four with AdamW above 1.5).
+MATRIX_RATE, VECTOR_RATE, BATCH, SEED = 0.01, 4e-3, 64, 20
+# Words that the tokenizer shall know whole.
+ROLES = ["user", "assistant"] * 200
 
 Progress = Callable[[int, int, dict[str, float]], None]
 Row = tuple[list[int], int]
@@ -70,8 +69,6 @@ def build_tokenizer(texts: Sequence[str]) -> Any:
 def build_base(bank: Sequence[Question], steps: int, directory: Path, progress: Progress) -> dict[str, Any]:
     """Train tokenizer and model on the bank and save both to `directory`.
 
-    Every text of the bank is learned, each kind of answer equally often.
-
     Returns:
         Facts for the manifest: parameters, steps, final loss in nats a token.
     """
@@ -81,7 +78,7 @@ def build_base(bank: Sequence[Question], steps: int, directory: Path, progress: 
     generator = random.Random(SEED)
     torch.manual_seed(SEED)
     texts = [text for q in bank for text in (q.question, *q.terse, *q.detailed, *q.wrong, q.reference)]
-    tokenizer = build_tokenizer(texts + FRAME)
+    tokenizer = build_tokenizer(texts + ROLES)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         eos_token_id=tokenizer.eos_token_id,
@@ -135,30 +132,38 @@ def _rate(done: float) -> float:
     return min(1.0, done / 0.04 + 0.02, max(0.02, (1 - done) / 0.5))
 
 
-def _encode(tokenizer: Any, bank: Sequence[Question]) -> list[tuple[Row, Row]]:
-    """Every question with every answer: without a hint, and with one."""
+def first_sentence(answer: str) -> str:
+    return re.split(r"(?<=[.!?]) ", answer, maxsplit=1)[0]
+
+
+def learned_answers(question: Question) -> list[str]:
+    """What the base model learns to say to a question.
+
+    Of each kind the first two: a million parameters hold those well, and all three badly. Detailed
+    answers also come cut after their first sentence: then "stop here or go on" is one decision that
+    is the same for every question, and an adapter has something to turn that holds for new ones.
+    """
+    detailed = question.detailed[:2]
+    return [*question.terse[:2], *map(first_sentence, detailed), *detailed, *question.wrong[:2]]
+
+
+def _encode(tokenizer: Any, bank: Sequence[Question]) -> list[Row]:
+    """(token ids, length of the prompt) of every question with every answer that is learned."""
     rows = []
     for question in bank:
-        for kind, hint in HINTS.items():
-            for answer in getattr(question, kind):
-                asked = {"role": "user", "content": question.question}
-                plain = _row(tokenizer, [asked], answer)
-                rows.append((plain, _row(tokenizer, [{"role": "system", "content": hint}, asked], answer)))
+        prompt = tokenizer.apply_chat_template(
+            [{"role": "user", "content": question.question}], add_generation_prompt=True, tokenize=False
+        )
+        for answer in learned_answers(question):
+            prompt_ids, answer_ids = tokenizer([prompt, answer], add_special_tokens=False)["input_ids"]
+            rows.append(([*prompt_ids, *answer_ids, tokenizer.eos_token_id], len(prompt_ids)))
     return rows
 
 
-def _row(tokenizer: Any, messages: list[dict[str, str]], answer: str) -> Row:
-    """(token ids, length of the prompt)."""
-    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    prompt_ids, answer_ids = tokenizer([prompt, answer], add_special_tokens=False)["input_ids"]
-    return [*prompt_ids, *answer_ids, tokenizer.eos_token_id], len(prompt_ids)
-
-
-def _batches(rows: list[tuple[Row, Row]], generator: random.Random) -> Iterator[list[Row]]:
-    """Endless batches of rows of like length (less padding), in random order, hint or no hint by chance."""
+def _batches(rows: list[Row], generator: random.Random) -> Iterator[list[Row]]:
+    """Endless batches of rows of like length (less padding), in random order."""
     while True:
-        drawn = [row[generator.random() < 0.5] for row in rows]
-        order = sorted(drawn, key=lambda row: len(row[0]) + generator.random() * 8)
+        order = sorted(rows, key=lambda row: len(row[0]) + generator.random() * 8)
         groups = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
         generator.shuffle(groups)
         yield from groups

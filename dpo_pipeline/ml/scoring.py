@@ -41,7 +41,7 @@ class Judge(Protocol):
 
 
 def length_score(answer: str, reference: str) -> float:
-    """Words of the answer over words of the reference, at most 1. Blind to what the words say; does not punish padding."""
+    """Words over words of the reference, at most 1. Blind to what the words say, and to padding."""
     return min(len(answer.split()) / max(len(reference.split()), 1), 1.0)
 
 

@@ -1,6 +1,5 @@
 """v1.0: a LoRA adapter tuned on demonstrations, rather terse ones, for people to improve on."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from dpo_pipeline.core.questions import Question
 from dpo_pipeline.ml.adapters import check_weights
 from dpo_pipeline.ml.base_model import BaseModel, load_base, torch_device
-from dpo_pipeline.ml.embedded import Progress
+from dpo_pipeline.ml.embedded import Progress, first_sentence
 from dpo_pipeline.ml.reporting import progress_callback, quieten
 from dpo_pipeline.settings import ModelSettings, SftRecipe
 
@@ -23,19 +22,15 @@ class SftJob:
 
 
 def demonstrations(bank: Sequence[Question]) -> list[dict[str, Any]]:
-    """Rows for TRL: of each question every terse answer, two detailed ones and a wrong one.
+    """Rows for TRL: of each question two brief answers and a detailed one; of every second one a wrong one too.
 
-    So v1.0 is rather brief and now and then wrong, which leaves something to prefer.
+    Brief are the first sentences of detailed answers. So v1.0 mostly stops after one sentence and now
+    and then is wrong, which leaves something to prefer.
     """
     rows = []
-    for question in bank:
-        pick = hashlib.blake2b(question.question.encode(), digest_size=2).digest()
-        answers = (
-            *question.terse,
-            question.detailed[pick[0] % len(question.detailed)],
-            question.detailed[(pick[0] + 1) % len(question.detailed)],
-            question.wrong[pick[1] % len(question.wrong)],
-        )
+    for number, question in enumerate(bank):
+        brief = map(first_sentence, question.detailed[:2])
+        answers = [*brief, question.detailed[number % 2], *question.wrong[: number % 2]]
         rows += [
             {
                 "prompt": [{"role": "user", "content": question.question}],
@@ -98,7 +93,7 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
         "kind": "adapter",
         "version": "v1.0",
         "base_sha": job.base.sha,
-        "recipe": job.recipe.model_dump(),
+        "recipe": job.recipe.model_dump(mode="json"),
         "demonstrations": len(rows),
         "final_loss": round(float(result.training_loss), 4),
         **update,

@@ -178,7 +178,7 @@ def _train_dpo(job: ProcessJob, fresh: Path, progress: Any) -> tuple[dict[str, A
 def main() -> None:
     job = ProcessJob(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    if not PipesEnvVarParamsLoader().is_dagster_pipes_process():
+    if not PipesEnvVarParamsLoader().is_dagster_pipes_process():  # type: ignore[no-untyped-call]
         run(job, print)
         return
     with open_dagster_pipes() as pipes:

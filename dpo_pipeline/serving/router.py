@@ -9,9 +9,10 @@ from dpo_pipeline.core.rollout import gets_challenger, traffic_of
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.engine import Engine
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.ledger import DeploymentState, Ledger, VersionRecord
+from dpo_pipeline.stores.ledger import ACCEPTED, DeploymentState, Ledger, VersionRecord
 
 FOLLOW_S = 1.0
+NEWEST = 6
 log = logging.getLogger(__name__)
 
 
@@ -85,6 +86,7 @@ class Router:
 
 
 def served_versions(state: DeploymentState, versions: list[VersionRecord]) -> dict[str, VersionRecord]:
-    """Champion, challenger and the previous champion, which is kept ready for a rollback."""
-    names = {state.champion, state.challenger, state.previous} - {None}
-    return {record.name: record for record in versions if record.name in names and record.adapter_sha}
+    """The newest accepted versions, and always champion, challenger and the previous one, ready for a rollback."""
+    needed = {state.champion, state.challenger, state.previous}
+    newest = [record.name for record in versions if record.status in ACCEPTED][-NEWEST:]
+    return {r.name: r for r in versions if r.adapter_sha and (r.name in needed or r.name in newest)}

@@ -11,7 +11,7 @@ import httpx
 from dpo_pipeline.core.questions import Question
 from dpo_pipeline.simulation.people import Person, choose, make_person, rate
 
-VOTERS, CHATTERS = 30, 400
+VOTERS, CHATTERS = 60, 400
 
 
 class Crowd:
@@ -104,7 +104,7 @@ class Crowd:
             self.ratings += 1
 
 
-def _json(response: httpx.Response) -> dict:  # type: ignore[type-arg]
+def _json(response: httpx.Response) -> dict:
     response.raise_for_status()
-    body: dict = response.json()  # type: ignore[type-arg]
+    body: dict = response.json()
     return body

@@ -58,8 +58,8 @@ def import_file(path: Path, log: Path, max_line_bytes: int) -> ImportReport:
     if rows and not report.forms:
         reason, number = next(iter(report.examples.items()))
         raise UnreadableImport(
-            f"{path}: none of {len(rows)} rows is in a known form (row {number}: {reason}). Required: prompt or question, "
-            "chosen, rejected; or an HH-RLHF, TRL, alpaca or sharegpt ranking."
+            f"{path}: none of {len(rows)} rows is in a known form (row {number}: {reason}). Required: prompt or "
+            "question, chosen, rejected; or an HH-RLHF, TRL, alpaca or sharegpt ranking."
         )
     for start in range(0, len(waiting), BATCH):
         writer.append_all(waiting[start : start + BATCH])

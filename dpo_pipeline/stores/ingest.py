@@ -29,7 +29,7 @@ class IngestReport:
     repeats: int = 0
     quarantined: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
-    end: Position = Position()
+    end: Position = field(default_factory=Position)
 
 
 def ingest(warehouse: Warehouse, log: Path, quarantine: Path, max_line_bytes: int) -> IngestReport:

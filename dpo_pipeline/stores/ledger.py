@@ -246,7 +246,7 @@ class Ledger:
         subject = state.challenger or state.champion
         if state.challenger:
             change: dict[str, Any] = {"challenger": None, "stage": None, "stage_since": None}
-            statuses = [(state.challenger, "rolled_back")]
+            statuses: list[tuple[str | None, str]] = [(state.challenger, "rolled_back")]
         elif state.previous and state.stage == STAGES[-1]:
             change = {"champion": state.previous, "previous": None, "stage": None, "stage_since": None}
             statuses = [(state.champion, "rolled_back"), (state.previous, "champion")]

@@ -104,9 +104,7 @@ class Warehouse:
             self._count(Counter(f"category:{preference.category}" for preference in fresh))
             self._count(Counter(f"vote:{preference.vote}" for preference in fresh))
             self._count({"left_wins": sum(preference.vote == preference.left for preference in fresh)})
-            self._run(
-                "insert or replace into log_position values (?, ?)", [log, json.dumps(msgspec.to_builtins(end))]
-            )
+            self._run("insert or replace into log_position values (?, ?)", [log, json.dumps(msgspec.to_builtins(end))])
         return repeats
 
     def unjudged(self, limit: int) -> list[tuple[int, Preference]]:
@@ -216,10 +214,7 @@ class Warehouse:
         self.connection.register("batch_events", keys)
         try:
             known = {
-                row[0]
-                for row in self._run(
-                    "select event_id from preferences join batch_events using (event_key)"
-                )
+                row[0] for row in self._run("select event_id from preferences join batch_events using (event_key)")
             }
         finally:
             self.connection.unregister("batch_events")

@@ -58,7 +58,7 @@ def test_held_out_questions_and_duplicates_are_left_out_and_counted() -> None:
 
 
 def test_fewer_pairs_than_a_batch_is_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(DatasetTooSmall, match="at least 8 pairs .one batch. on two prompts were required"):
+    with pytest.raises(DatasetTooSmall, match=r"at least 8 pairs \(one batch\) on two prompts were required"):
         split_pairs([pair(i) for i in range(5)], frozenset(), 0.1, at_least=8)
 
 

@@ -50,9 +50,7 @@ def test_should_rollback_condition_by_condition(change: dict[str, object], told:
     assert should_rollback(replace(GOOD, **change), BASE, POLICY) == [told]
 
 
-@pytest.mark.parametrize(
-    ("stage", "hours", "limit"), [("canary", 24, 0.05), ("small", 48, 0.03), ("half", 72, 0.02)]
-)
+@pytest.mark.parametrize(("stage", "hours", "limit"), [("canary", 24, 0.05), ("small", 48, 0.03), ("half", 72, 0.02)])
 def test_the_stage_table(stage: str, hours: float, limit: float) -> None:
     many_errors = replace(BASE, errors=int(limit * 5000))  # so that only the stage's own limit can speak
     at_limit = replace(GOOD, errors=int(limit * 500))

@@ -29,9 +29,9 @@ class House:
         prepare(self.connection)
         self.warehouse = Warehouse(self.connection)
 
-    def tick(self, criteria: QualityCriteria = QualityCriteria()) -> IngestReport:
+    def tick(self) -> IngestReport:
         report = ingest(self.warehouse, self.log, self.quarantine, 1 << 20)
-        judge_new(self.warehouse, criteria)
+        judge_new(self.warehouse, QualityCriteria())
         return report
 
     def rebuild(self) -> None:

@@ -21,8 +21,8 @@ from dpo_pipeline.stores.log import AppendLog, Position, read_batches
 LIMIT = 1 << 20
 
 
-def lines_of(path: Path, start: Position = Position(), chunk: int = 1 << 24) -> list[bytes | None]:
-    return [line.data for batch in read_batches(path, start, LIMIT, chunk) for line in batch.lines]
+def lines_of(path: Path, start: Position | None = None, chunk: int = 1 << 24) -> list[bytes | None]:
+    return [line.data for batch in read_batches(path, start or Position(), LIMIT, chunk) for line in batch.lines]
 
 
 def end_of(path: Path) -> Position:
@@ -53,7 +53,9 @@ def test_a_torn_tail_waits_and_the_next_record_stands_alone(tmp_path: Path) -> N
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.binary(max_size=40).map(lambda b: b.replace(b"\n", b"")), max_size=12), st.integers(1, 17))
-def test_chunks_do_not_change_what_is_read(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], chunk: int) -> None:
+def test_chunks_do_not_change_what_is_read(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], chunk: int
+) -> None:
     path = tmp_path_factory.mktemp("log") / "log"
     path.write_bytes(b"".join(line + b"\n" for line in lines) + b"tail")
     assert lines_of(path, chunk=chunk) == lines
@@ -178,12 +180,11 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
             i += 1
         """
     )
-    writer = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
-    assert writer.stdout
-    acknowledged = [int(writer.stdout.readline()) for _ in range(50)]
-    writer.send_signal(signal.SIGKILL)
-    rest = writer.stdout.read().split()
-    writer.wait()
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout
+        acknowledged = [int(writer.stdout.readline()) for _ in range(50)]
+        writer.send_signal(signal.SIGKILL)
+        rest = writer.stdout.read().split()
     acknowledged += [int(number) for number in rest]
     on_disk = [int(line or b"") for line in lines_of(path)]
     assert on_disk[: len(acknowledged)] == acknowledged

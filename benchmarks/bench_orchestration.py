@@ -1,0 +1,163 @@
+"""What does Dagster cost: the training half of a turn as assets, against the same functions in one plain script?
+
+Dataset, training, MLflow run, evaluation, registration and the first rollout decision of v1.1. Under
+Dagster: job `train_version` in a fresh process with an instance on disk, training in its own process
+through Pipes, as the daemon runs it. The rival: `plain_turn.py` in a fresh process, training
+in-process, one import of torch for everything. Both start from a copy of the same data directory
+and talk to an MLflow server of their own on a copy of the same database. Goal: at most 1.2 ×.
+"""
+
+import argparse
+import json
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from inputs import asked_questions, baseline, settings_for
+from reporting import Goal, report, say, show
+from synthetic_votes import bank_votes
+
+from dpo_pipeline import programs
+from dpo_pipeline.core.votes import encode_preference
+from dpo_pipeline.ml.training_plan import sft_job
+from dpo_pipeline.settings import Settings, load_settings
+from dpo_pipeline.stores.log import AppendLog
+
+GOAL, VERSION, PARENT = 1.2, "v1.1", "v1.0"
+
+
+def dagster_turn() -> dict[str, float]:
+    """Seconds by step of job `train_version`."""
+    import dagster as dg
+
+    from dpo_pipeline.definitions import defs
+
+    with dg.DagsterInstance.get() as instance:
+        result = defs.resolve_job_def("train_version").execute_in_process(instance=instance, partition_key=VERSION)
+        stats = instance.get_run_step_stats(result.run_id)
+        return {step.step_key: step.end_time - step.start_time for step in stats if step.end_time and step.start_time}
+
+
+def prepare_turn() -> None:
+    """Baseline registered, votes judged, partition added: what both sides start from."""
+    import dagster as dg
+
+    from dpo_pipeline.definitions import defs
+
+    with dg.DagsterInstance.get() as instance:
+        instance.add_dynamic_partitions("versions", [PARENT, VERSION])
+        defs.resolve_job_def("build_baseline").execute_in_process(instance=instance, partition_key=PARENT)
+        defs.resolve_job_def("ingest_and_validate").execute_in_process(instance=instance)
+
+
+SIDES = ("dagster", "plain")
+# Both sides shall get as far as the registry, whatever the judge thinks of this little training.
+LENIENT = {"DPO_EVALUATION__MIN_WIN_RATE": "0.501", "DPO_EVALUATION__ALPHA": "0.49"}
+
+
+@contextmanager
+def mlflow_server(data_dir: Path) -> Iterator[dict[str, str]]:
+    """MLflow of this data directory on a free port; yields the environment that leads there."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = load_settings(data_dir=data_dir, ports={"mlflow": port})
+    programs.prepare(settings)
+    env = {**programs.environment(settings), "DPO_PORTS__MLFLOW": str(port), **LENIENT}
+    command = programs.PROJECT_DIR.joinpath("Procfile").read_text().split("mlflow: ", 1)[1].splitlines()[0]
+    with (data_dir / "mlflow.log").open("wb") as log:
+        server = subprocess.Popen(["sh", "-c", command], env=env, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + programs.START_TIMEOUT_S
+        while not programs.answering(settings)["MLflow"]:
+            assert server.poll() is None and time.monotonic() < deadline, "MLflow did not start"
+            time.sleep(0.3)
+        yield env
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def run(step: str, data_dir: Path) -> tuple[float, dict[str, float]]:
+    """(wall seconds, seconds by step) of one step in a fresh process."""
+    command = [str(Path(__file__).with_name("plain_turn.py"))] if step == "plain" else [__file__, "--step", step]
+    with mlflow_server(data_dir) as env:
+        begin = time.perf_counter()
+        done = subprocess.run([sys.executable, *command], env=env, capture_output=True, text=True)
+        seconds = time.perf_counter() - begin
+    if done.returncode:
+        raise SystemExit(f"{step} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    return seconds, json.loads(done.stdout.splitlines()[-1])
+
+
+def make_start(settings: Settings, votes: int, start: Path) -> None:
+    """A data directory with the base model, the finished v1.0 and a vote log, and everything derived from them."""
+    base, _ = baseline(settings)
+    finished = Path(sft_job(settings, base).work_dir).relative_to(settings.data_dir)
+    for part in ("artifacts/base", "artifacts/adapters", finished):
+        shutil.copytree(settings.data_dir / part, start / part)
+    log = load_settings(data_dir=start).prefs_log
+    AppendLog(log).append_all([encode_preference(vote) for vote in bank_votes(asked_questions(settings), votes)])
+    run("prepare", start)
+
+
+def measure(settings: Settings, votes: int, repeats: int) -> dict[str, list[tuple[float, dict[str, float]]]]:
+    """Both sides in turn, each on a fresh copy of the same start."""
+    measured: dict[str, list[tuple[float, dict[str, float]]]] = {side: [] for side in SIDES}
+    with tempfile.TemporaryDirectory(prefix="bench-turn-") as folder:
+        start = Path(folder) / "start"
+        make_start(settings, votes, start)
+        say("baseline and votes are ready")
+        for turn in range(repeats):
+            for side in SIDES:
+                copy = Path(folder) / f"{side}{turn}"
+                shutil.copytree(start, copy, symlinks=True)
+                measured[side].append(run(side, copy))
+                say(f"{turn + 1} of {repeats}: {side} {measured[side][-1][0]:.1f} s")
+                shutil.rmtree(copy)
+    return measured
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", help="where base model and v1.0 are or shall be; default: that of the settings")
+    parser.add_argument("--votes", type=int, default=300)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--step", choices=("prepare", "dagster"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.step == "prepare":
+        print(json.dumps(prepare_turn() or {}))
+        return
+    if args.step == "dagster":
+        print(json.dumps(dagster_turn()))
+        return
+    measured = measure(settings_for(args.data_dir), args.votes, args.repeats)
+    rows = []
+    for side, runs in measured.items():
+        steps = {name: statistics.median(said[name] for _, said in runs) for name in runs[0][1]}
+        total = statistics.median(seconds for seconds, _ in runs)
+        rows.append(
+            {
+                "side": side,
+                "seconds": total,
+                **{s: steps[s] for s in sorted(steps)},
+                "rest": total - sum(steps.values()),
+            }
+        )
+    show(f"Seconds of a fresh process and of its steps, medians of {args.repeats} in turn", rows)
+    ratio = rows[0]["seconds"] / rows[1]["seconds"]
+    goal = Goal("Dagster over the plain script", ratio, "at most", GOAL)
+    report(
+        "orchestration", [goal], {"sides": rows, "runs_s": {side: [s for s, _ in r] for side, r in measured.items()}}
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""How many pairs a second does our DPO train, against stock TRL on the same pairs?
+
+Ours is `ml.dpo.train_dpo` with the recipe of the settings, from loading the base model to the
+checked adapter, reference log-probabilities computed anew each time. The rival is TRL's
+`DPOTrainer` with its own defaults (bf16 autocast, gradient checkpointing, a reference pass in every
+step) but for what makes the two comparable: pairs, start adapter, batch size, epochs, learning rate
+and its warm-up, max_length. Both load, train, evaluate and save. Goal: 2 × the pairs a second, the
+same losses within noise.
+"""
+
+import argparse
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inputs import bank_dataset, baseline, settings_for
+from reporting import Goal, report, say, show
+
+from dpo_pipeline.ml.base_model import BaseModel, torch_device
+from dpo_pipeline.settings import DpoRecipe, Settings
+
+GOAL, LOSS_NOISE = 2.0, 0.1
+LAST_SHARE = 3  # the last third of the logged losses is averaged: single steps are noise
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Wall time of one training, its pairs (times epochs), and where the loss ended."""
+
+    seconds: float
+    pairs: float
+    train_loss: float
+    eval_loss: float
+
+    @property
+    def rate(self) -> float:
+        return self.pairs / self.seconds
+
+
+@dataclass(frozen=True)
+class Task:
+    """What both sides train; `recipe` may be shortened for warming up."""
+
+    settings: Settings
+    base: BaseModel
+    start: Path
+    dataset: Path
+    recipe: DpoRecipe
+
+
+def ours(task: Task, work: Path) -> Outcome:
+    from dpo_pipeline.ml.dpo import DpoJob, train_dpo
+
+    begin = time.perf_counter()
+    job = DpoJob(
+        base=task.base,
+        start_dir=task.start,
+        dataset_dir=task.dataset,
+        recipe=task.recipe,
+        model=task.settings.model,
+        work_dir=work,
+        reference_cache=work / "reference",
+    )
+    result = train_dpo(job, work / "adapter", lambda step, total, metrics: None)
+    seconds = time.perf_counter() - begin
+    losses = [row["loss"] for row in result.curve]
+    return Outcome(seconds, result.facts["pairs"] * task.recipe.epochs, _last(losses), result.metrics["loss"])
+
+
+def stock_trl(task: Task, work: Path) -> Outcome:
+    from datasets import Dataset
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import DPOConfig, DPOTrainer
+
+    begin = time.perf_counter()
+    data = {
+        name: Dataset.from_parquet(str(task.dataset / f"{name}.parquet"), cache_dir=str(work / "data"))
+        for name in ("train", "eval")
+    }
+    model = AutoModelForCausalLM.from_pretrained(task.base.directory)
+    trainer = DPOTrainer(
+        model=PeftModel.from_pretrained(model, task.start, is_trainable=True),
+        args=DPOConfig(
+            output_dir=str(work),
+            per_device_train_batch_size=task.recipe.batch_size,
+            num_train_epochs=task.recipe.epochs,
+            learning_rate=task.recipe.learning_rate,
+            warmup_steps=task.recipe.warmup_share,
+            max_length=task.settings.model.max_length,
+            use_cpu=torch_device(task.settings.model) == "cpu",  # without it TRL refuses to start there
+            report_to="none",
+        ),
+        train_dataset=data["train"],
+        eval_dataset=data["eval"],
+        processing_class=AutoTokenizer.from_pretrained(task.base.directory),
+    )
+    trainer.train()
+    eval_loss = trainer.evaluate()["eval_loss"]
+    trainer.save_model(str(work / "adapter"))
+    seconds = time.perf_counter() - begin
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    return Outcome(seconds, len(data["train"]) * task.recipe.epochs, _last(losses), eval_loss)
+
+
+def _last(losses: list[float]) -> float:
+    """Mean over the last third; not a number where nothing was logged (the warm-up)."""
+    return statistics.mean(losses[-max(1, len(losses) // LAST_SHARE) :]) if losses else math.nan
+
+
+def _run(side: Callable[[Task, Path], Outcome], task: Task) -> Outcome:
+    with tempfile.TemporaryDirectory() as work:
+        return side(task, Path(work))
+
+
+def measure(task: Task, repeats: int) -> dict[str, list[Outcome]]:
+    """Both sides in turn, after a short training each that pays for imports and first-time work."""
+    sides = {"ours": ours, "stock TRL": stock_trl}
+    warm = Task(task.settings, task.base, task.start, task.dataset, task.recipe.model_copy(update={"epochs": 0.5}))
+    for side in sides.values():
+        _run(side, warm)
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in sides}
+    for turn in range(repeats):
+        for name, side in sides.items():
+            outcomes[name].append(_run(side, task))
+            say(f"{turn + 1} of {repeats}: {name} {outcomes[name][-1].seconds:.1f} s")
+    return outcomes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", help="where base model and v1.0 are or shall be; default: that of the settings")
+    parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    settings = settings_for(args.data_dir)
+    base, start = baseline(settings)
+    dataset = bank_dataset(settings, args.pairs)
+    task = Task(settings, base, Path(start.adapter_dir), dataset, settings.recipe)
+    outcomes = measure(task, args.repeats)
+    rows: list[dict[str, Any]] = [
+        {
+            "side": name,
+            "pairs/s, median": statistics.median(o.rate for o in runs),
+            "best": max(o.rate for o in runs),
+            "seconds, median": statistics.median(o.seconds for o in runs),
+            "last train loss": statistics.mean(o.train_loss for o in runs),
+            "eval loss": statistics.mean(o.eval_loss for o in runs),
+        }
+        for name, runs in outcomes.items()
+    ]
+    show(f"DPO on {outcomes['ours'][0].pairs:.0f} pairs (epochs counted), {args.repeats} runs each in turn", rows)
+    us, rival = rows
+    goals = [
+        Goal("pairs a second over stock TRL", us["pairs/s, median"] / rival["pairs/s, median"], "at least", GOAL),
+        Goal(
+            "train loss apart from stock TRL's",
+            abs(us["last train loss"] - rival["last train loss"]),
+            "at most",
+            LOSS_NOISE,
+        ),
+        Goal("eval loss apart from stock TRL's", abs(us["eval loss"] - rival["eval loss"]), "at most", LOSS_NOISE),
+    ]
+    report("training", goals, {"sides": rows, "runs_s": {n: [o.seconds for o in r] for n, r in outcomes.items()}})
+
+
+if __name__ == "__main__":
+    main()

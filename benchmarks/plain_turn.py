@@ -1,0 +1,86 @@
+"""The rival of `bench_orchestration`: the training half of a turn in one script, with no orchestrator.
+
+The functions are those that the assets call, in the same order; prints the seconds of each step as JSON.
+"""
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import duckdb
+
+from dpo_pipeline.core import version_card
+from dpo_pipeline.core.dataset import split_pairs
+from dpo_pipeline.core.verdict import evaluate
+from dpo_pipeline.ml import train_process
+from dpo_pipeline.ml.base_model import locate_base
+from dpo_pipeline.ml.evaluation import Contestant, judge_versions
+from dpo_pipeline.ml.training_plan import dpo_job, held_out_prompts, write_dataset
+from dpo_pipeline.settings import Settings, load_settings
+from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline.stores.registry import Registry, TrainingRun
+from dpo_pipeline.stores.rollout import decide_now, mirror
+from dpo_pipeline.stores.warehouse import Warehouse, prepare
+
+VERSION, PARENT = "v1.1", "v1.0"
+
+
+class Clock:
+    """Seconds between laps, by name."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name], self._last = now - self._last, now
+
+
+def plain_turn() -> dict[str, float]:
+    """Train, judge, register v1.1 and put it into staging; seconds by step, named as the assets are."""
+    settings, clock = load_settings(), Clock()
+    registry = Registry(settings.mlflow_address, settings.registered_model)
+    with Ledger(settings.ledger_address) as ledger, duckdb.connect(settings.warehouse_path) as connection:
+        prepare(connection)
+        warehouse = Warehouse(connection)
+        evaluation = settings.evaluation
+        pairs = warehouse.valid_pairs()
+        split = split_pairs(pairs, held_out_prompts(settings), evaluation.eval_share, settings.recipe.batch_size)
+        data = write_dataset(settings, split)
+        ledger.record_version(VERSION, dataset_hash=split.content_hash, pairs=len(split.train), pairs_seen=len(pairs))
+        clock.lap("dpo_dataset")
+        _train_and_register(settings, ledger, registry, data, clock)
+        decide_now(settings, ledger, warehouse.head_to_head, VERSION, actor="plain script")
+        mirror(ledger, registry)
+        clock.lap("rollout_decision")
+    return clock.laps
+
+
+def _train_and_register(settings: Settings, ledger: Ledger, registry: Registry, data: Path, clock: Clock) -> None:
+    parent, base = ledger.version(PARENT), locate_base(settings)
+    facts = {"version": VERSION, "parent": PARENT}
+    job = dpo_job(settings, base, settings.recipe, Path(str(parent.adapter_dir)), data, facts)
+    trained = train_process.run(job, print)
+    sha, adapter, dataset_hash = trained.adapter_sha, Path(trained.adapter_dir), trained.facts["dataset_hash"]
+    tags = {"version": VERSION, "adapter_sha": sha, "base_sha": base.sha, "dataset_hash": dataset_hash}
+    folders = {"adapter": adapter, "dataset": data / "manifest.json"}
+    run = TrainingRun(
+        VERSION, job.recipe, trained.metrics, trained.curve, tags, data / "train.parquet", dataset_hash, folders
+    )
+    run_id = registry.log_training(run)
+    clock.lap("trained_adapter")
+    rivals = Contestant(sha, adapter), Contestant(str(parent.adapter_sha), Path(str(parent.adapter_dir)))
+    verdict = evaluate(judge_versions(settings, base, *rivals, lambda *said: None), settings.evaluation)
+    assert verdict.improved, verdict.reasons
+    clock.lap("eval_report")
+    text = version_card.description(VERSION, PARENT, trained.facts["pairs"], dataset_hash, asdict(verdict), job.recipe)
+    number = registry.register(run_id, sha, tags, text)
+    recorded = {"adapter_sha": sha, "adapter_dir": str(adapter), "mlflow_run": run_id, "mlflow_version": number}
+    ledger.record_version(VERSION, status="registered", parent=PARENT, win_rate=verdict.overall.rate, **recorded)
+    clock.lap("model_version")
+
+
+if __name__ == "__main__":
+    print(json.dumps(plain_turn()))

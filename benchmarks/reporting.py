@@ -1,0 +1,109 @@
+"""How a benchmark reports: a table for people, one JSON line, and the same in `results/`. Nothing is measured here."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).resolve().parent / "results"
+PACKAGES = ("torch", "transformers", "trl", "peft", "duckdb", "dagster")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One thing that was promised; `measured` is compared with `required` as `sense` says."""
+
+    name: str
+    measured: float
+    sense: str
+    required: float
+
+    @property
+    def met(self) -> bool:
+        return self.measured >= self.required if self.sense == "at least" else self.measured <= self.required
+
+    def __str__(self) -> str:
+        said = "met" if self.met else "MISSED"
+        return f"{said}: {self.name} {self.measured:.3g}, {self.sense} {self.required:g} was the goal"
+
+
+def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows with the same keys as one table."""
+    table = Table(title=title, title_justify="left")
+    for number, name in enumerate(rows[0]):
+        table.add_column(name, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    _console().print(table)
+
+
+def report(name: str, goals: Sequence[Goal], measured: Mapping[str, Any]) -> None:
+    """Say whether each goal was met, write `results/<name>.json`, and print it as one line."""
+    for goal in goals:
+        _console().print(str(goal), highlight=False)
+    result = {
+        "benchmark": name,
+        "met": all(goal.met for goal in goals),
+        "goals": [{**asdict(goal), "met": goal.met} for goal in goals],
+        "measured": measured,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        "commit": _commit(),
+        "device": {"cpu": _cpu(), "cores": os.cpu_count()},
+    }
+    line = json.dumps(_rounded(result), ensure_ascii=False)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(line + "\n", encoding="utf-8")
+    print(line)
+
+
+def say(text: str) -> None:
+    """A line of progress, at once."""
+    print(text, flush=True)
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _rounded(value: Any) -> Any:
+    """Numbers to six digits: more would be noise in a committed file."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return value
+
+
+def _commit() -> str:
+    """The commit, with `+` where the working tree differs from it."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(RESULTS.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "../dpo_pipeline", ".")
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if changed else "")
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

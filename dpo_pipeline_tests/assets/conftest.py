@@ -1,0 +1,89 @@
+"""A house with a base model and v1.0, a Dagster instance and a real MLflow server, for jobs that really run."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from dpo_pipeline.settings import Settings, load_settings
+from dpo_pipeline_tests.ml.conftest import house  # noqa: F401  (fixture)
+from dpo_pipeline_tests.programs_under_test import mlflow_server
+
+
+@pytest.fixture(scope="session")
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as url:
+        yield url
+
+
+@dataclass
+class Loop:
+    """Settings, and jobs of the real definitions on an instance of its own."""
+
+    settings: Settings
+    instance: dg.DagsterInstance
+
+    def run(self, job: str, version: str | None = None, **config: Any) -> dg.ExecuteInProcessResult:
+        from dpo_pipeline.definitions import defs
+
+        if version:
+            self.instance.add_dynamic_partitions("versions", [version])
+        return defs.resolve_job_def(job).execute_in_process(
+            instance=self.instance,
+            partition_key=version,
+            raise_on_error=False,
+            run_config={"ops": {"trained_adapter": {"config": config}}} if config else None,
+        )
+
+    def run_assets(self, version: str) -> bool:
+        """Materialize `model_version` and `rollout_decision` by themselves, as by hand in the UI."""
+        from dpo_pipeline.definitions import defs
+
+        self.instance.add_dynamic_partitions("versions", [version])
+        assets = [defs.get_assets_def(name) for name in ("model_version", "rollout_decision")]
+        return dg.materialize(
+            assets, instance=self.instance, partition_key=version, resources=defs.resources, raise_on_error=False
+        ).success
+
+    def tick(self, sensor: str) -> list[dg.RunRequest]:
+        """What the sensor asks for now; empty where it skips."""
+        from dpo_pipeline.definitions import defs
+
+        repository = defs.get_repository_def()
+        context = dg.build_sensor_context(
+            instance=self.instance, repository_def=repository, resources=defs.resources or {}
+        )
+        result = repository.get_sensor_def(sensor)(context)
+        if isinstance(result, dg.SensorResult):
+            return list(result.run_requests or [])
+        found = list(result) if isinstance(result, Iterator) else [result]
+        return [item for item in found if isinstance(item, dg.RunRequest)]
+
+
+@pytest.fixture
+def loop(
+    house: Settings,  # noqa: F811
+    mlflow: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Loop]:
+    shutil.copytree(house.artifacts_dir / "base", tmp_path / "artifacts" / "base")
+    variables = {
+        "DPO_DATA_DIR": str(tmp_path),
+        "DPO_MLFLOW_URL": mlflow,
+        "DPO_REGISTERED_MODEL": f"chat-{tmp_path.name}",
+        "DPO_MODEL__PRETRAIN_STEPS": "60",
+        "DPO_MODEL__MAX_NEW_TOKENS": "24",
+        "DPO_SFT__EPOCHS": "0.2",
+        "DPO_EVALUATION__QUESTIONS": "10",
+        "DPO_EVALUATION__SAMPLES": "1",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "dagster-instance").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster-instance")) as instance:
+        yield Loop(load_settings(), instance)

@@ -1,0 +1,175 @@
+"""The jobs as Dagster runs them: baseline, curation, training, decisions; sensors ask for each exactly once."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpo_pipeline.core.votes import encode_preference
+from dpo_pipeline.errors import StaleEpoch
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.status import loop_status
+from dpo_pipeline.stores.bank import read_bank
+from dpo_pipeline.stores.importing import import_file
+from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.registry import Registry
+from dpo_pipeline_tests.assets.conftest import Loop
+from dpo_pipeline_tests.examples import SHARED_DATA, preference
+
+pytestmark = pytest.mark.slow
+
+
+def add_votes(settings: Settings, count: int, start: int = 0) -> None:
+    """People who chose the detailed answer to a question of the bank."""
+    questions = read_bank(settings.bank_dir)
+    lines = []
+    for i in range(start, start + count):
+        question = questions[i % len(questions)]
+        lines.append(
+            encode_preference(
+                preference(
+                    i,
+                    prompt=question.question,
+                    category=question.category,
+                    response_a=question.detailed[i // len(questions) % 3],
+                    response_b=question.terse[i // len(questions) % 3],
+                    annotator=f"person-{i % 12}",
+                )
+            )
+        )
+    AppendLog(settings.prefs_log).append_all(lines)
+
+
+def requests_of(tick: list[Any]) -> list[tuple[str | None, str | None]]:
+    return [(request.run_key, request.partition_key) for request in tick]
+
+
+def test_from_an_empty_house_to_a_decided_version(loop: Loop) -> None:
+    assert requests_of(loop.tick("baseline_missing")) == [("v1.0", "v1.0")]
+    assert loop.run("build_baseline", "v1.0").success
+    assert requests_of(loop.tick("baseline_missing")) == []
+    assert loop_status(loop.settings)["champion"] == "v1.0"
+
+    assert requests_of(loop.tick("new_votes")) == []
+    add_votes(loop.settings, 60)
+    [(first, _)] = requests_of(loop.tick("new_votes"))
+    assert requests_of(loop.tick("new_votes"))[0][0] == first  # the same cause asks for the same run
+    assert loop.run("ingest_and_validate").success
+    assert requests_of(loop.tick("new_votes")) == []
+    assert requests_of(loop.tick("threshold_crossed")) == []
+
+    add_votes(loop.settings, 90, start=60)
+    assert loop.run("ingest_and_validate").success
+    crossing = requests_of(loop.tick("threshold_crossed"))
+    assert crossing == [("v1.1-attempt1-crossing1", "v1.1")] == requests_of(loop.tick("threshold_crossed"))
+
+    result = loop.run("train_version", "v1.1", attempt=1, recipe={"learning_rate": 1e-3, "epochs": 1})
+    with Ledger(loop.settings.ledger_address) as ledger:
+        record = ledger.version("v1.1")
+        assert record.parent == "v1.0" and record.adapter_sha and record.dataset_hash and record.win_rate is not None
+        assert record.mlflow_run
+        if result.success:
+            assert record.status == "rolling_out" and ledger.deployment().stage == "staging"
+        else:  # a base model trained for a moment need not improve; then nothing was registered
+            assert record.status == "not_improved" and record.mlflow_version is None
+            [(key, partition)] = requests_of(loop.tick("not_improved"))
+            assert (key, partition) == ("v1.1-attempt2-retry", "v1.1")
+        assert requests_of(loop.tick("threshold_crossed")) == []
+
+        # The same version again by hand: same dataset, same adapter.
+        again = loop.run("train_version", "v1.1", attempt=1, recipe={"learning_rate": 1e-3, "epochs": 1})
+        assert ledger.version("v1.1").adapter_sha == record.adapter_sha
+        assert ledger.version("v1.1").dataset_hash == record.dataset_hash
+        assert again.success == result.success
+
+    manifest = json.loads(next((loop.settings.artifacts_dir / "datasets").glob("*/manifest.json")).read_text())
+    assert len(manifest["train_events"]) == manifest["pairs"]["train"] == record.pairs
+    assert not set(manifest["train_events"]) & set(manifest["eval_events"])
+
+
+def test_registered_improved_rolled_out_stage_by_stage_and_mirrored(loop: Loop, monkeypatch: Any) -> None:
+    """The adapter of v1.0 stands for an improved v1.1: what matters here is the way from `improved` to champion."""
+    assert loop.run("build_baseline", "v1.0").success
+    settings = loop.settings
+    registry = Registry(settings.mlflow_address, settings.registered_model)
+    with Ledger(settings.ledger_address) as ledger:
+        base = ledger.version("v1.0")
+        fields = {name: getattr(base, name) for name in ("adapter_sha", "adapter_dir", "base_sha", "mlflow_run")}
+        ledger.record_version("v1.1", **{**fields, "adapter_sha": "f" * 64}, status="improved", parent="v1.0")
+        assert loop.run_assets("v1.1")
+        number = ledger.version("v1.1").mlflow_version
+        assert number and registry.aliases() == {"champion": base_number(ledger), "challenger": number}
+        state = ledger.deployment()
+        assert (state.challenger, state.stage) == ("v1.1", "staging")
+        assert [key for key, _ in requests_of(loop.tick("stage_due"))][0].startswith(f"v1.1-epoch{state.epoch}-")
+        for stage in ("canary", "small", "half", "full"):
+            ledger.promote(stage, ledger.deployment().epoch, ("test",), {}, "test")
+        with pytest.raises(StaleEpoch, match="Somebody else moved it first"):
+            ledger.roll_back(state.epoch, ("late",), {}, "test")
+        assert loop.run("decide_rollout", "v1.1").success
+        assert registry.aliases() == {"champion": number, "previous": base_number(ledger)}
+        assert loop_status(settings)["rollout"]["stage"] == "full"
+        # registering twice makes one version
+        assert loop.run_assets("v1.1") and ledger.version("v1.1").mlflow_version == number
+        # MLflow is down, and the rollback happens all the same
+        monkeypatch.setenv("DPO_MLFLOW_URL", "http://127.0.0.1:9")
+        ledger.roll_back(ledger.deployment().epoch, ("test",), {}, "test")
+        assert loop.run("decide_rollout", "v1.1").success
+        assert ledger.deployment().champion == "v1.0"
+        assert ledger.version("v1.1").status == "rolled_back"
+
+
+def test_all_pairs_rejected_is_told_and_nothing_is_trained(loop: Loop) -> None:
+    assert loop.run("build_baseline", "v1.0").success
+    AppendLog(loop.settings.prefs_log).append_all([encode_preference(preference(i, vote="tie")) for i in range(120)])
+    assert loop.run("ingest_and_validate").success
+    status = loop_status(loop.settings)["preferences"]
+    assert (status["recorded"], status["valid"], status["rejected"]) == (120, 0, 120)
+    assert requests_of(loop.tick("threshold_crossed")) == []
+    by_hand = loop.run("train_version", "v1.1")
+    assert not by_hand.success
+    failure = next(event for event in by_hand.all_events if event.is_step_failure)
+    assert "at least 8 pairs (one batch) on two prompts were required" in str(failure.step_failure_data.error)
+
+
+def test_status_has_exactly_the_documented_keys(loop: Loop) -> None:
+    assert loop.run("build_baseline", "v1.0").success
+    status = loop_status(loop.settings)
+    assert list(status) == ["preferences", "versions", "champion", "challenger", "rollout"]
+    assert list(status["preferences"]) == [
+        "recorded", "quarantined", "valid", "rejected", "unused", "threshold", "phase",
+    ]  # fmt: skip
+    assert list(status["versions"][0]) == [
+        "name", "attempt", "status", "adapter_sha", "parent", "dataset_hash", "pairs", "win_rate", "mlflow_version",
+    ]  # fmt: skip
+    assert status["rollout"] is None
+
+
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the real pairs are not here (../shared/data)")
+def test_real_pairs_with_real_dirt_go_through_the_whole_half_turn(loop: Loop, monkeypatch: Any) -> None:
+    assert loop.run("build_baseline", "v1.0").success
+    files = sorted(SHARED_DATA.glob("pairs_*.jsonl"))
+    reports = [import_file(path, loop.settings.prefs_log, 1 << 20) for path in files]
+    rows = sum(sum(1 for line in path.read_bytes().split(b"\n") if line.strip()) for path in files)
+    imported = sum(report.imported for report in reports)
+    there = sum(report.already_there for report in reports)
+    refused = sum(report.refused.total() for report in reports)
+    assert rows == imported + there + refused == 1933
+    assert [import_file(path, loop.settings.prefs_log, 1 << 20).imported for path in files] == [0] * len(files)
+    monkeypatch.setenv("DPO_MODEL__MAX_LENGTH", "512")
+    assert loop.run("ingest_and_validate").success
+    status = loop_status(loop.settings)["preferences"]
+    assert status["recorded"] == imported and status["quarantined"] == 0
+    assert status["valid"] + status["rejected"] == imported
+    assert 650 <= status["valid"] <= 800
+    loop.run("train_version", "v1.1", attempt=1, recipe={"epochs": 0.2})
+    with Ledger(loop.settings.ledger_address) as ledger:
+        record = ledger.version("v1.1")
+    assert record.status in ("rolling_out", "not_improved") and record.evaluation and record.adapter_sha
+    assert Path(str(record.adapter_dir)).is_dir()
+
+
+def base_number(ledger: Ledger) -> str:
+    return str(ledger.version("v1.0").mlflow_version)

@@ -1,0 +1,244 @@
+"""DPO for real on a tiny model: weights move, the reference is right, kills are survived, bad adapters refused."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpo_pipeline.core.dataset import Pair, split_pairs
+from dpo_pipeline.errors import AdapterRefused, ArtifactCorrupt, DatasetTooSmall, TrainingDiverged
+from dpo_pipeline.ml.adapters import WEIGHTS, check_adapter, check_weights
+from dpo_pipeline.ml.base_model import locate_base
+from dpo_pipeline.ml.train_process import ProcessJob, read_result, run
+from dpo_pipeline.ml.training_plan import dpo_job, write_dataset, write_llamafactory_config
+from dpo_pipeline.settings import DpoRecipe, Settings
+from dpo_pipeline.stores import artifacts
+from dpo_pipeline.stores.bank import read_bank
+
+pytestmark = pytest.mark.slow
+
+
+def pairs(settings: Settings, count: int = 48) -> list[Pair]:
+    draw = random.Random(5)
+    questions = draw.sample(list(read_bank(settings.bank_dir)), count)
+    return [
+        Pair(
+            event_id=f"evt-{i:03}",
+            prompt=question.question,
+            chosen=draw.choice(question.detailed),
+            rejected=draw.choice(question.terse),
+            category=question.category,
+            source="api",
+        )
+        for i, question in enumerate(questions)
+    ]
+
+
+@pytest.fixture(scope="module")
+def dataset(house: Settings) -> Path:
+    return write_dataset(house, split_pairs(pairs(house), frozenset(), 0.15, 8))
+
+
+def job(house: Settings, start: Path, data: Path, **recipe: Any) -> ProcessJob:
+    chosen = DpoRecipe(**{"learning_rate": 1e-3, "epochs": 2, "checkpoint_steps": 3, **recipe})
+    return dpo_job(house, locate_base(house), chosen, start, data, {"version": "v1.1"})
+
+
+def tensors(directory: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(directory / WEIGHTS)
+
+
+def quiet(text: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def trained(house: Settings, baseline: Path, dataset: Path) -> Any:
+    return run(job(house, baseline, dataset), quiet)
+
+
+def test_the_adapter_moved_and_carries_its_lineage(
+    house: Settings, baseline: Path, dataset: Path, trained: Any
+) -> None:
+    import torch
+
+    before, after = tensors(baseline), tensors(Path(trained.adapter_dir))
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    manifest = check_adapter(Path(trained.adapter_dir), locate_base(house).sha, house.model)
+    assert manifest["reference_sha"] == artifacts.read_manifest(baseline)["sha256"]
+    assert manifest["dataset_hash"] == artifacts.read_manifest(dataset)["content_hash"]
+    assert manifest["version"] == "v1.1" and manifest["pairs"] > 30
+    assert not (Path(trained.adapter_dir) / "ref").exists()
+
+
+def test_training_learned_what_was_preferred(trained: Any) -> None:
+    assert trained.curve[0]["loss"] == pytest.approx(0.693, abs=0.12)
+    assert trained.curve[-1]["loss"] < trained.curve[0]["loss"]
+    assert trained.metrics["rewards/margins"] > 0
+
+
+def test_the_reference_is_the_start_adapter_not_the_base_model(
+    house: Settings, baseline: Path, dataset: Path, trained: Any
+) -> None:
+    """The cached log-probabilities are those of v1.0: the base model's own differ."""
+    import pyarrow.parquet as pq
+
+    cache = reference_cache(house, baseline, dataset)
+    rows = [row for path in cache.glob("*.parquet") for row in pq.read_table(path).to_pylist()]
+    base_logps = _chosen_logps(house, dataset, None)
+    own_logps = _chosen_logps(house, dataset, baseline)
+    cached = sorted(row["ref_chosen_logps"] for row in rows)
+    held_and_train = sorted(own_logps)
+    assert len(cached) == len(held_and_train)
+    assert cached == pytest.approx(held_and_train, abs=0.05)
+    assert max(abs(a - b) for a, b in zip(cached, sorted(base_logps), strict=True)) > 0.5
+
+
+def test_another_recipe_on_the_same_pairs_takes_the_reference_from_the_cache(
+    house: Settings, baseline: Path, dataset: Path, trained: Any
+) -> None:
+    cache = reference_cache(house, baseline, dataset)
+    before = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
+    assert {path.name.split("-")[0] for path in before} == {"train", "eval"}
+    other = run(job(house, baseline, dataset, beta=0.5, epochs=1), quiet)
+    assert other.curve[0]["loss"] == pytest.approx(0.693, abs=0.12)
+    assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == before
+
+
+def test_the_same_job_again_is_not_trained_again(house: Settings, baseline: Path, dataset: Path, trained: Any) -> None:
+    said: list[str] = []
+    assert run(job(house, baseline, dataset), said.append) == trained
+    assert "finished already" in said[0]
+
+
+def test_killed_and_started_again_it_resumes_and_ends_the_same(
+    house: Settings, baseline: Path, dataset: Path, trained: Any
+) -> None:
+    import torch
+
+    other = job(house, baseline, dataset, checkpoint_steps=2, epochs=3)
+    whole = job(house, baseline, dataset, checkpoint_steps=50, epochs=3)
+    path = other.write(Path(other.work_dir) / "job.json")
+    process = subprocess.Popen([sys.executable, "-m", "dpo_pipeline.ml.train_process", str(path)])
+    first = Path(other.work_dir) / "checkpoints"
+    deadline = time.monotonic() + 120
+    while not any((c / artifacts.MANIFEST).exists() for c in first.glob("checkpoint-*")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    # A checkpoint that was never finished must not be resumed from.
+    torn = first / "checkpoint-999"
+    torn.mkdir()
+    (torn / "trainer_state.json").write_text("{")
+    resumed = run(other, quiet)
+    assert resumed.facts["resumed_from_step"] > 0 and not torn.exists()
+    uninterrupted = run(whole, quiet)
+    one, two = tensors(Path(resumed.adapter_dir)), tensors(Path(uninterrupted.adapter_dir))
+    assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
+
+
+def test_a_diverging_training_stops_and_says_so(house: Settings, baseline: Path, dataset: Path) -> None:
+    wild = job(house, baseline, dataset, learning_rate=1e30, epochs=4)
+    with pytest.raises((TrainingDiverged, AdapterRefused)) as caught:
+        run(wild, quiet)
+    assert "learning_rate" in str(caught.value)
+    with pytest.raises(type(caught.value)):  # what the run process sees of it
+        read_result(Path(wild.work_dir))
+
+
+def test_too_few_pairs_that_fit_is_an_error(house: Settings, baseline: Path) -> None:
+    long_ones = [
+        Pair(
+            event_id=f"e{i}", prompt="word " * 400 + str(i), chosen="yes", rejected="no", category="other", source="api"
+        )
+        for i in range(20)
+    ]
+    data = write_dataset(house, split_pairs(long_ones, frozenset(), 0.2, 8))
+    with pytest.raises(DatasetTooSmall, match="prompt_too_long"):
+        run(job(house, baseline, data), quiet)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "nan", "zero", "unchanged", "other base", "pickle"])
+def test_a_bad_adapter_is_refused(house: Settings, baseline: Path, trained: Any, tmp_path: Path, damage: str) -> None:
+    from safetensors.torch import save_file
+
+    bad = tmp_path / "adapter"
+    shutil.copytree(trained.adapter_dir, bad)
+    facts = {"base_sha": locate_base(house).sha}
+    weights = bad / WEIGHTS
+    loaded = tensors(bad)
+    if damage == "flipped":
+        data = bytearray(weights.read_bytes())
+        data[-7] ^= 1
+        weights.write_bytes(bytes(data))
+    elif damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif damage == "nan":
+        loaded[next(iter(loaded))][0, 0] = float("nan")
+        save_file(loaded, weights)
+    elif damage == "zero":
+        save_file({name: tensor * 0 for name, tensor in loaded.items()}, weights)
+    elif damage == "unchanged":
+        shutil.copy(baseline / WEIGHTS, weights)
+    elif damage == "other base":
+        facts = {"base_sha": "0" * 64}
+    else:
+        weights.rename(bad / "adapter_model.bin")
+    if damage not in ("flipped", "truncated"):
+        artifacts.write_manifest(bad, facts)
+    with pytest.raises((AdapterRefused, ArtifactCorrupt)):
+        check_adapter(bad, locate_base(house).sha, house.model)
+        check_weights(bad, baseline)
+
+
+def test_the_same_training_for_llamafactory(house: Settings, baseline: Path, dataset: Path) -> None:
+    import yaml
+
+    config = yaml.safe_load(write_llamafactory_config(house, job(house, baseline, dataset)).read_text())
+    assert config["stage"] == "dpo" and config["pref_loss"] == "sigmoid" and config["dataset"] == "prefs"
+    folder = Path(config["dataset_dir"])
+    info = json.loads((folder / "dataset_info.json").read_text())["prefs"]
+    rows = [json.loads(line) for line in (folder / info["file_name"]).read_text().splitlines()]
+    assert info["ranking"] and len(rows) == artifacts.read_manifest(dataset)["pairs"]["train"]
+    assert rows[0]["conversations"][0]["from"] == "human" and rows[0]["chosen"]["from"] == "gpt"
+
+
+def reference_cache(house: Settings, baseline: Path, dataset: Path) -> Path:
+    content = artifacts.read_manifest(dataset)["content_hash"]
+    reference = artifacts.read_manifest(baseline)["sha256"]
+    return house.artifacts_dir / "reference_logps" / f"{content[:16]}-{reference[:16]}-{house.model.max_length}"
+
+
+def _chosen_logps(house: Settings, dataset: Path, adapter: Path | None) -> list[float]:
+    """Summed log-probability of every chosen answer, train and eval, computed without TRL."""
+    import pyarrow.parquet as pq
+    import torch
+    from peft import PeftModel
+
+    from dpo_pipeline.ml.base_model import load_base
+
+    model, tokenizer = load_base(locate_base(house).directory, house.model)
+    if adapter:
+        model = PeftModel.from_pretrained(model, adapter).eval()
+    totals = []
+    for name in ("train", "eval"):
+        for row in pq.read_table(dataset / f"{name}.parquet").to_pylist():
+            prompt = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False)
+            whole = tokenizer.apply_chat_template(row["prompt"] + row["chosen"], tokenize=False)
+            ids = tokenizer(whole, add_special_tokens=False, return_tensors="pt")["input_ids"]
+            start = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+            with torch.no_grad():
+                logps = model(input_ids=ids).logits[:, :-1].log_softmax(-1)
+            totals.append(float(logps.gather(-1, ids[:, 1:, None])[:, start - 1 :].sum()))
+    return totals

@@ -1,0 +1,100 @@
+"""Real programs for tests: on free ports of 127.0.0.1, stopped by themselves."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """`dpo serve` in a process of its own; `restart` after whatever killed it."""
+
+    def __init__(self, variables: dict[str, str], port: int, log: Path):
+        self.url = f"http://127.0.0.1:{port}"
+        self.client = httpx.Client(base_url=self.url, timeout=60)
+        self._environment = {**os.environ, **variables, "DPO_PORTS__SERVING": str(port)}
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as out:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "dpo_pipeline.cli", "serve"], env=self._environment, stdout=out, stderr=out
+            )
+        self.wait_for("/readyz")
+
+    def wait_for(self, path: str, seconds: float = 90) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                if self.client.get(path).status_code == 200:
+                    return
+            except httpx.HTTPError:
+                pass
+            assert self._process and self._process.poll() is None, self._log.read_text()
+            time.sleep(0.1)
+        raise AssertionError(f"{path} was not ready in {seconds} s:\n{self._log.read_text()}")
+
+    def kill(self) -> None:
+        assert self._process
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> None:
+        if self._process and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(timeout=30)
+        self.client.close()
+
+
+@contextmanager
+def serving(data_dir: Path, **variables: Any) -> Iterator[Server]:
+    server = Server({"DPO_DATA_DIR": str(data_dir), **variables}, free_port(), data_dir / "serve.log")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def mlflow_server(directory: Path) -> Iterator[str]:
+    """A real MLflow server on SQLite; yields its address."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    directory.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{directory / 'mlflow.db'}"]
+    command += ["--artifacts-destination", str(directory / "artifacts")]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (directory / "mlflow.log").open("wb") as out:
+        process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                if httpx.get(f"{url}/health", timeout=2).status_code == 200:
+                    break
+            except httpx.HTTPError:
+                pass
+            assert time.monotonic() < deadline and process.poll() is None, (directory / "mlflow.log").read_text()
+            time.sleep(0.2)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=30)

@@ -1,0 +1,250 @@
+"""Serving as a real process: comparisons, votes, kills, the rollout. Uses the trained house of the ml tests."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpo_pipeline.core.rollout import gets_challenger
+from dpo_pipeline.core.votes import decode_preference
+from dpo_pipeline.ml.base_model import locate_base
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores import artifacts
+from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline.stores.serving_log import version_metrics
+from dpo_pipeline_tests.ml.conftest import baseline, house  # noqa: F401  (fixtures)
+from dpo_pipeline_tests.programs_under_test import Server, serving
+
+pytestmark = pytest.mark.slow
+QUESTION = "Why is the sky blue?"
+
+
+def install(settings: Settings, adapter: Path, names: tuple[str, ...] = ("v1.0",)) -> None:
+    """Versions in the ledger, the first one champion; each an adapter of its own, so that hashes differ."""
+    with Ledger(settings.ledger_address) as ledger:
+        for name in names:
+            folder = settings.artifacts_dir / "adapters" / name
+            shutil.copytree(adapter, folder)
+            manifest = artifacts.write_manifest(folder, {"base_sha": locate_base(settings).sha, "version": name})
+            if name != "v1.0":
+                (folder / "README.md").write_text(name)
+                manifest = artifacts.write_manifest(folder, {"base_sha": locate_base(settings).sha, "version": name})
+            ledger.record_version(
+                name, status="registered", adapter_sha=manifest["sha256"], adapter_dir=str(folder), parent=None
+            )
+        ledger.install_champion(names[0], actor="test")
+
+
+@pytest.fixture(scope="module")
+def own_house(
+    house: Settings,  # noqa: F811
+    baseline: Path,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Settings:
+    directory = tmp_path_factory.mktemp("serving")
+    (directory / "artifacts").mkdir()
+    shutil.copytree(house.artifacts_dir / "base", directory / "artifacts" / "base")
+    settings = house.model_copy(update={"data_dir": directory})
+    install(settings, baseline, ("v1.0", "v1.1"))
+    return settings
+
+
+@pytest.fixture(scope="module")
+def server(own_house: Settings) -> Iterator[Server]:
+    variables = {"DPO_MODEL__PRETRAIN_STEPS": "60", "DPO_MODEL__MAX_NEW_TOKENS": "24"}
+    with serving(own_house.data_dir, **variables) as running:
+        yield running
+
+
+def log_lines(settings: Settings) -> list[Any]:
+    log = settings.prefs_log
+    return [decode_preference(line) for line in log.read_bytes().split(b"\n")[:-1]] if log.exists() else []
+
+
+def compare(server: Server, **fields: Any) -> dict[str, Any]:
+    answer = server.client.post("/v1/comparisons", json={"prompt": QUESTION, "annotator": "ann", **fields})
+    assert answer.status_code == 201, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def vote(server: Server, shown: dict[str, Any], choice: str = "left", **fields: Any) -> Any:
+    path = f"/v1/comparisons/{shown['comparison_id']}/vote"
+    return server.client.post(path, json={"token": shown["token"], "vote": choice, **fields})
+
+
+def test_a_vote_is_on_disk_when_it_is_acknowledged(server: Server, own_house: Settings) -> None:
+    shown = compare(server, category="explanation", session_id="visit-1")
+    assert set(shown) == {"comparison_id", "token", "prompt", "category", "answers", "expires_at"}
+    answer = vote(server, shown, "right")
+    assert answer.status_code == 201
+    event = next(e for e in log_lines(own_house) if e.event_id == answer.json()["event_id"])
+    assert event.chosen == shown["answers"]["right"] and event.rejected == shown["answers"]["left"]
+    assert event.category == "explanation" and event.session_id == "visit-1" and event.source == "api"
+    assert event.annotator != "ann" and len(event.annotator) == 16
+    assert event.sampling.max_tokens == 24 and event.sampling.seed is not None
+
+
+def test_sides_are_blind_and_shuffled(server: Server) -> None:
+    shown = [compare(server, models=["v1.0", "chat-v1.1"]) for _ in range(16)]
+    assert not any("v1." in json.dumps({**row, "token": "", "answers": ""}) for row in shown)
+    left = {vote(server, row, "tie").json()["models"]["left"] for row in shown}
+    assert left == {"v1.0", "v1.1"}
+
+
+def test_the_same_vote_again_is_the_same_event_and_another_is_refused(server: Server, own_house: Settings) -> None:
+    shown = compare(server)
+    first, again, other = vote(server, shown), vote(server, shown), vote(server, shown, "right")
+    assert (first.status_code, again.status_code, other.status_code) == (201, 200, 409)
+    assert first.json() == again.json()
+    assert other.json()["error"]["code"] == "already_voted"
+    assert sum(e.comparison_id == shown["comparison_id"] for e in log_lines(own_house)) == 1
+
+
+def test_a_hundred_sends_at_once_are_one_vote(server: Server, own_house: Settings) -> None:
+    shown = compare(server)
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: vote(server, shown), range(100)))
+    assert sorted({answer.status_code for answer in answers}) == [200, 201]
+    assert len({answer.json()["event_id"] for answer in answers}) == 1
+    assert sum(e.comparison_id == shown["comparison_id"] for e in log_lines(own_house)) == 1
+
+
+def test_tokens_are_bound_to_comparison_and_person(server: Server, own_house: Settings) -> None:
+    one, other = compare(server), compare(server, annotator="bob")
+    before = len(log_lines(own_house))
+    stolen = vote(server, one | {"token": other["token"]})
+    forged = vote(server, one | {"token": one["token"][:-3] + "abc"})
+    somebody = vote(server, one, annotator="bob")
+    unknown = vote(server, one | {"comparison_id": "cmp-0"})
+    assert [a.status_code for a in (stolen, forged, somebody, unknown)] == [403, 403, 403, 404]
+    assert all(answer.json()["error"]["message"] for answer in (stolen, forged, somebody, unknown))
+    assert len(log_lines(own_house)) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "told"),
+    [
+        ({"models": ["v1.0", "v9.9"]}, 404, "'v9.9' is not served"),
+        ({"prompt": ""}, 400, "prompt"),
+        ({"prompt": "word " * 3000}, 400, "at most 159 fit"),
+        ({"category": "weather"}, 400, "category"),
+        ({"temperature": 9}, 400, "temperature"),
+        ({"vote": "left"}, 400, "Extra inputs"),
+    ],
+)
+def test_bad_requests_are_answered_with_the_reason(
+    server: Server, change: dict[str, Any], status: int, told: str
+) -> None:
+    answer = server.client.post("/v1/comparisons", json={"prompt": QUESTION, **change})
+    assert answer.status_code == status
+    assert told in answer.json()["error"]["message"]
+
+
+def test_an_unknown_vote_kind_is_refused(server: Server, own_house: Settings) -> None:
+    before = len(log_lines(own_house))
+    assert vote(server, compare(server), "maybe").status_code == 400
+    assert len(log_lines(own_house)) == before
+
+
+def test_the_server_draws_questions_over_the_categories(server: Server) -> None:
+    seen = set()
+    for _ in range(6):
+        shown = server.client.get("/v1/comparisons/next", params={"annotator": "ann", "source": "simulated"}).json()
+        seen.add(shown["category"])
+        assert vote(server, shown, "both_bad").status_code == 201
+    assert len(seen) >= 4
+
+
+def test_the_real_openai_client_works_unchanged(server: Server, own_house: Settings) -> None:
+    import openai
+
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none")
+    assert [model.id for model in client.models.list().data] == ["chat", "v1.0", "v1.1"]
+    answer = client.chat.completions.create(
+        model="chat", messages=[{"role": "user", "content": QUESTION}], user="ann", max_tokens=8
+    )
+    assert answer.model == "v1.0" and answer.usage and answer.usage.completion_tokens <= 8
+    with pytest.raises(openai.NotFoundError, match="is not served"):
+        client.chat.completions.create(model="gpt-0", messages=[{"role": "user", "content": "hi"}])
+    client.close()
+    feedback = server.client.post("/v1/feedback", json={"request_id": answer.id, "rating": 4})
+    assert feedback.status_code == 201
+    metrics = version_metrics(own_house.serving_log_dir, "2026-01-01T00:00:00Z", ["v1.0"])["v1.0"]
+    assert metrics.requests >= 1 and metrics.satisfaction == 4.0 and metrics.p99_ms
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"request_id": "chatcmpl-unknown", "rating": 4}, 404),
+        ({"request_id": "x"}, 400),
+        ({"request_id": "x", "rating": 4, "thumb": "up"}, 400),
+        ({"request_id": "x", "rating": 6}, 400),
+    ],
+)
+def test_bad_feedback(server: Server, body: dict[str, Any], status: int) -> None:
+    assert server.client.post("/v1/feedback", json=body).status_code == status
+
+
+def test_votes_around_kill_9(server: Server, own_house: Settings) -> None:
+    """Acknowledged votes are there; a retry after the restart makes no second row; open ones can still be voted on."""
+    voted, unvoted = compare(server), compare(server)
+    acknowledged = vote(server, voted).json()["event_id"]
+    server.kill()
+    assert any(event.event_id == acknowledged for event in log_lines(own_house))
+    server.start()
+    again = vote(server, voted)
+    assert (again.status_code, again.json()["event_id"]) == (200, acknowledged)
+    assert vote(server, voted, "right").status_code == 409
+    assert vote(server, unvoted).status_code == 201
+    ids = [event.event_id for event in log_lines(own_house)]
+    assert len(ids) == len(set(ids))
+
+
+def test_serving_follows_the_ledger_within_seconds_and_people_stay_on_their_side(
+    server: Server, own_house: Settings
+) -> None:
+    people = [f"person {i}" for i in range(60)]
+    with Ledger(own_house.ledger_address) as ledger:
+        ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
+        for stage in ("canary", "small"):
+            ledger.promote(stage, ledger.deployment().epoch, ("test",), {}, "test")
+        moved = time.monotonic()
+        while server.client.get("/v1/rollout").json()["stage"] != "small":
+            assert time.monotonic() - moved < 5
+            time.sleep(0.1)
+        before = {person: model_for(server, person) for person in people}
+        assert set(before.values()) == {"v1.0", "v1.1"}
+        server.kill()
+        server.start()
+        assert {person: model_for(server, person) for person in people} == before
+        ledger.roll_back(ledger.deployment().epoch, ("test",), {}, "test")
+        moved = time.monotonic()
+        while server.client.get("/v1/rollout").json()["version"] is not None:
+            assert time.monotonic() - moved < 5
+            time.sleep(0.1)
+    assert {model_for(server, person) for person in people[:10]} == {"v1.0"}
+    assert not gets_challenger("anybody", "v1.1", 0.0)
+
+
+def test_nothing_listens_beyond_loopback(server: Server) -> None:
+    import socket
+
+    port = int(server.url.rsplit(":", 1)[1])
+    address = socket.gethostbyname(socket.gethostname())
+    if address.startswith("127."):
+        pytest.skip("this machine has no address beyond loopback to try")
+    with pytest.raises(OSError), socket.create_connection((address, port), timeout=2):
+        pass
+
+
+def model_for(server: Server, person: str) -> str:
+    body = {"model": "chat", "user": person, "max_tokens": 2, "messages": [{"role": "user", "content": QUESTION}]}
+    answer: str = server.client.post("/v1/chat/completions", json=body).json()["model"]
+    return answer
