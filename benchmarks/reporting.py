@@ -3,7 +3,9 @@
 import json
 import os
 import platform
+import resource
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -11,10 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).resolve().parent / "results"
+QUIET_CORES = 0.15
 PACKAGES = ("torch", "transformers", "trl", "peft", "duckdb", "dagster")
 
 
@@ -36,6 +40,31 @@ class Goal:
         return f"{said}: {self.name} {self.measured:.3g}, {self.sense} {self.required:g} was the goal"
 
 
+class Neighbours:
+    """How many cores other programs kept busy since this was made; children of ours count once they are waited for."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter(), _busy_s(), _own_s()
+
+    def cores(self) -> float:
+        wall, busy, own = self._start
+        elapsed = time.perf_counter() - wall
+        return max(0.0, (_busy_s() - busy) - (_own_s() - own)) / elapsed
+
+
+def _busy_s() -> float:
+    times = psutil.cpu_times()
+    return float(sum(times[:3]) + getattr(times, "irq", 0.0) + getattr(times, "softirq", 0.0))
+
+
+def _own_s() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+_SINCE_START = Neighbours()
+
+
 def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print rows with the same keys as one table."""
     table = Table(title=title, title_justify="left")
@@ -50,11 +79,17 @@ def report(name: str, goals: Sequence[Goal], measured: Mapping[str, Any]) -> Non
     """Say whether each goal was met, write `results/<name>.json`, and print it as one line."""
     for goal in goals:
         _console().print(str(goal), highlight=False)
+    neighbours = _SINCE_START.cores()
+    quiet = neighbours <= QUIET_CORES
+    if not quiet:
+        _console().print(f"NOISY: other programs kept {neighbours:.2f} cores busy meanwhile; run it again alone.")
     result = {
         "benchmark": name,
         "met": all(goal.met for goal in goals),
         "goals": [{**asdict(goal), "met": goal.met} for goal in goals],
         "measured": measured,
+        "quiet": quiet,
+        "neighbours_cores": neighbours,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         "commit": _commit(),

@@ -24,6 +24,8 @@ from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import VersionRecord, training_state
 
 EVERY_S = 5
+AGAIN_S = 600
+HALF_WAY = ("training", "trained", "improved", "registered")
 
 build_baseline = dg.define_asset_job(
     "build_baseline",
@@ -62,12 +64,15 @@ def training_decision(settings: Settings, loop: LoopResource) -> tuple[CadenceDe
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="No version yet: build the baseline.",
 )
-def baseline_missing(loop: LoopResource) -> dg.SensorResult | dg.SkipReason:
+def baseline_missing(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.SensorResult | dg.SkipReason:
     with loop.ledger() as ledger:
         if any(record.mlflow_version for record in ledger.versions()):
             return dg.SkipReason("v1.0 is registered")
+    if running := _unfinished(context.instance, build_baseline.name):
+        return dg.SkipReason(f"run {running} is at it")
+    key = f"{BASELINE}{_again(context.instance, build_baseline.name)}"
     return dg.SensorResult(
-        run_requests=[dg.RunRequest(run_key=BASELINE, partition_key=BASELINE)],
+        run_requests=[dg.RunRequest(run_key=key, partition_key=BASELINE)],
         dynamic_partitions_requests=[VERSIONS.build_add_request([BASELINE])],
     )
 
@@ -89,7 +94,8 @@ def new_votes(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.Run
         return dg.RunRequest(run_key=f"replaced-{size}-{summary.log_offset}")
     if running := _unfinished(context.instance, ingest_and_validate.name):
         return dg.SkipReason(f"run {running} is at it")
-    return dg.RunRequest(run_key=f"log-{size}")
+    again = _again(context.instance, ingest_and_validate.name)
+    return dg.RunRequest(run_key=f"log-{summary.log_offset}-{size}{again}")
 
 
 @dg.sensor(
@@ -134,11 +140,7 @@ def not_improved(loop: LoopResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
             yield dg.SkipReason(f"{record.name} is given up after {record.attempt} attempts; the champion stays")
             return
     change = adjust(DpoRecipe(**(record.recipe or {})), symptoms(record))
-    differences = {
-        name: value
-        for name, value in change.recipe.model_dump(mode="json").items()
-        if value != settings.recipe.model_dump(mode="json")[name]
-    }
+    differences = _differences(settings, change.recipe)
     yield _train(record.name, record.attempt + 1, differences, f"{change.reason}: {change.changed}")
 
 
@@ -161,7 +163,27 @@ def stage_due(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.Run
     return dg.RunRequest(run_key=f"{name}-epoch{state.epoch}-{int(time.time() // interval_s)}", partition_key=name)
 
 
-SENSORS = [baseline_missing, new_votes, threshold_crossed, not_improved, stage_due]
+@dg.sensor(
+    job=train_version,
+    minimum_interval_seconds=EVERY_S,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="A version was left half-way (MLflow was down, a run was lost): go on with it every ten minutes.",
+)
+def left_half_way(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.RunRequest | dg.SkipReason:
+    settings = loop.settings()
+    with loop.ledger() as ledger:
+        newest, deployment = ledger.versions()[-1:], ledger.deployment()
+    record = newest[0] if newest and newest[0].name != BASELINE else None
+    if record is None or record.status not in HALF_WAY or (record.status == "registered" and deployment.challenger):
+        return dg.SkipReason("no version was left half-way")
+    if running := _unfinished(context.instance, train_version.name):
+        return dg.SkipReason(f"run {running} is at it")
+    recipe = _differences(settings, DpoRecipe(**(record.recipe or settings.recipe.model_dump())))
+    again = _again(context.instance, train_version.name) or f"-again{int(time.time() // AGAIN_S)}"
+    return _train(record.name, record.attempt, recipe, f"left {record.status}", f"half-way{again}")
+
+
+SENSORS = [baseline_missing, new_votes, threshold_crossed, not_improved, left_half_way, stage_due]
 
 
 def symptoms(record: VersionRecord) -> Symptoms:
@@ -184,6 +206,19 @@ def _train(name: str, attempt: int, recipe: dict[str, object], cause: str, key: 
         run_config={"ops": {trained_adapter.key.to_user_string(): {"config": config}}},
         tags={"cause": cause[:200]},
     )
+
+
+def _differences(settings: Settings, recipe: DpoRecipe) -> dict[str, object]:
+    """What of a recipe differs from the one in the settings: the launchpad's form."""
+    usual = settings.recipe.model_dump(mode="json")
+    return {name: value for name, value in recipe.model_dump(mode="json").items() if value != usual[name]}
+
+
+def _again(instance: dg.DagsterInstance, job_name: str) -> str:
+    """A suffix for run keys after a failed run, new every ten minutes: a failed run blocks its key for ever."""
+    newest = instance.get_runs(filters=dg.RunsFilter(job_name=job_name), limit=1)
+    failed = newest and newest[0].status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+    return f"-again{int(time.time() // AGAIN_S)}" if failed else ""
 
 
 def _unfinished(instance: dg.DagsterInstance, job_name: str) -> str | None:

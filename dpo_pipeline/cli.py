@@ -139,7 +139,7 @@ def import_pairs(files: Annotated[list[Path], typer.Argument(help="JSON or JSONL
     console.print(table)
     if reasons.row_count:
         console.print(reasons)
-    console.print("The sensor `new_votes` judges them next; or materialize `validated_pairs`.")
+    console.print("The sensor `new_votes` judges them next; or launch the job `ingest_and_validate`.")
 
 
 @command("rebuild")
@@ -152,7 +152,9 @@ def rebuild() -> None:
         settings.curation_summary,
     ):
         path.unlink(missing_ok=True)
-    console.print(f"{settings.warehouse_path} is deleted; materialize `validated_pairs`, or let `new_votes` do it.")
+    console.print(
+        f"{settings.warehouse_path} is deleted; the sensor `new_votes` or the job `ingest_and_validate` builds it anew."
+    )
 
 
 def _setting(settings: Settings, name: str) -> tuple[Any, str]:
@@ -179,9 +181,11 @@ def _print_status(settings: Settings, found: dict[str, Any]) -> None:
     from dpo_pipeline.stores.curation import read_summary
 
     preferences = found["preferences"]
+    frequency = getattr(settings.cadence, preferences["phase"]).frequency
     console.print(
         f"[bold]{preferences['unused']} of {preferences['threshold']}[/bold] unused valid preferences "
-        f"(phase {preferences['phase']}); {preferences['recorded']} recorded, {preferences['valid']} valid, "
+        f"(phase {preferences['phase']}, {frequency}); "
+        f"{preferences['recorded']} recorded, {preferences['valid']} valid, "
         f"{preferences['rejected']} rejected, {preferences['quarantined']} quarantined"
     )
     failed = read_summary(settings.curation_summary).failed

@@ -35,7 +35,7 @@ def preflight(settings: Settings) -> None:
             f"{settings.data_dir} has {free / 1e9:.1f} GB free; {MIN_FREE_BYTES / 1e9:.0f} GB are required. "
             "Free some space, or set DPO_DATA_DIR to another disk."
         )
-    for name in ("serving", "dagster", "mlflow"):
+    for name in ("serving", "dagster") if settings.mlflow_url else ("serving", "dagster", "mlflow"):
         port = getattr(settings.ports, name)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -61,6 +61,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "DO_NOT_TRACK": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -109,6 +110,8 @@ def run_all(settings: Settings, people: bool, on_ready: Callable[[], None]) -> i
     variables = environment(settings)
     manager = Manager()
     for name, command in parse_procfile((PROJECT_DIR / "Procfile").read_text()).processes.items():
+        if name == "mlflow" and settings.mlflow_url:
+            continue  # somebody else's server is named
         manager.add_process(name, command, env=variables, cwd=str(PROJECT_DIR))
     if people:
         manager.add_process("people", "exec dpo people", env=variables, cwd=str(PROJECT_DIR))

@@ -111,9 +111,6 @@ class Collection(Section):
     temperature: float = Field(0.9, ge=0, le=2)
     top_p: float = Field(0.95, gt=0, le=1)
     token_valid_h: float = Field(24, gt=0, description="how long a comparison may be voted on")
-    weekly_minimum: int = 100
-    weekly_target: int = 300
-    weekly_optimal: int = 500
     holdout_share: float = Field(0.25, gt=0, lt=1, description="share of the bank kept for evaluation, never asked")
     max_line_bytes: int = Field(1_048_576, ge=1024, description="longest line of the log; longer ones are quarantined")
 
@@ -178,7 +175,6 @@ class Ports(Section):
 
 
 class Limits(Section):
-    max_prompt_characters: int = Field(8000, ge=1)
     queue: int = Field(256, ge=1, description="generation requests that may wait; one more is answered 429")
     batch: int = Field(64, ge=1, description="answers generated at once")
     deadline_s: float = Field(60, gt=0, description="how long a request may take before it counts as failed")
@@ -188,7 +184,14 @@ class Settings(BaseSettings):
     """Everything a user may set."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", env_ignore_empty=True
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        env_parse_none_str="null",
+        env_ignore_empty=True,
+        # One value of a stage or phase may be set: the others keep their defaults.
+        nested_model_default_partial_update=True,
+        frozen=True,
+        extra="forbid",
     )
 
     profile: str = Field("tiny", description="name of a profile (tiny, qwen2) or path of a profile file")

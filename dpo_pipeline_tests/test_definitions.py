@@ -45,7 +45,14 @@ def test_jobs_and_sensors() -> None:
     jobs = {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")}
     assert jobs == {"build_baseline", "ingest_and_validate", "train_version", "decide_rollout"}
     sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
-    assert set(sensors) == {"baseline_missing", "new_votes", "threshold_crossed", "not_improved", "stage_due"}
+    assert set(sensors) == {
+        "baseline_missing",
+        "new_votes",
+        "threshold_crossed",
+        "not_improved",
+        "left_half_way",
+        "stage_due",
+    }
     assert all(s.default_status == dg.DefaultSensorStatus.RUNNING for s in sensors.values())
 
 

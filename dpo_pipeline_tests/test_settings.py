@@ -54,6 +54,19 @@ def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch, name: str, va
         load_settings()
 
 
+def test_one_value_of_a_stage_leaves_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DPO_ROLLOUT__CANARY__HOURS", "12")
+    monkeypatch.setenv("DPO_CADENCE__STARTUP__MIN_SAMPLES", "20")
+    settings = load_settings()
+    assert (settings.rollout.canary.hours, settings.rollout.canary.max_error_rate) == (12, 0.05)
+    assert (settings.cadence.startup.min_samples, settings.cadence.startup.frequency) == (20, "weekly")
+
+
+def test_null_switches_a_criterion_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DPO_QUALITY__MAX_SIMILARITY", "null")
+    assert load_settings().quality.max_similarity is None
+
+
 def test_an_unknown_key_in_a_profile_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text("recipe: {learning_rat: 0.3}\n")

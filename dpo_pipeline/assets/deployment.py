@@ -61,7 +61,9 @@ def rollout_decision(
     settings, name = loop.settings(), context.partition_key
     with loop.ledger() as ledger:
         with warehouse.open(settings) as store:
-            outcome = decide_now(settings, ledger, store.head_to_head, name, actor=f"dagster run {context.run.run_id[:8]}")
+            outcome = decide_now(
+                settings, ledger, store.head_to_head, name, actor=f"dagster run {context.run.run_id[:8]}"
+            )
         mirrored = mirror(ledger, loop.registry(), tolerate_outage=True)
         state = ledger.deployment()
     for reason in outcome.reasons:

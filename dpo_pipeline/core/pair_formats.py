@@ -82,11 +82,15 @@ def _read(row: Mapping[str, Any]) -> tuple[str, str | list[Message], str, str]:
         missing = [name for name in ("chosen", "rejected") if name not in row]
         raise InvalidRecord(f"no {' and no '.join(missing)}")
     if "conversations" in row:
-        return "sharegpt", _messages(row["conversations"]), _text(chosen, "chosen"), _text(rejected, "rejected")
+        system = [Message("system", _text(row["system"], "system"))] if row.get("system") else []
+        return (
+            "sharegpt",
+            system + _messages(row["conversations"]),
+            _text(chosen, "chosen"),
+            _text(rejected, "rejected"),
+        )
     if "instruction" in row:
-        parts = [_text(row["instruction"], "instruction"), _text(row.get("input") or "", "input")]
-        prompt = "\n".join(part for part in parts if part)
-        return "alpaca", prompt, _text(chosen, "chosen"), _text(rejected, "rejected")
+        return "alpaca", _alpaca_prompt(row), _text(chosen, "chosen"), _text(rejected, "rejected")
     prompt = row.get("prompt", row.get("question"))
     if isinstance(chosen, list) and isinstance(rejected, list):
         return _conversational(prompt, _messages(chosen), _messages(rejected))
@@ -95,6 +99,21 @@ def _read(row: Mapping[str, Any]) -> tuple[str, str | list[Message], str, str]:
     if isinstance(prompt, list):
         return "conversational", _messages(prompt), _text(chosen, "chosen"), _text(rejected, "rejected")
     return "minimal", _split_transcript(_text(prompt, "prompt")), _text(chosen, "chosen"), _text(rejected, "rejected")
+
+
+def _alpaca_prompt(row: Mapping[str, Any]) -> str | list[Message]:
+    """Instruction and input; a list of messages where the row has a system text or earlier turns."""
+    parts = [_text(row["instruction"], "instruction"), _text(row.get("input") or "", "input")]
+    prompt = "\n".join(part for part in parts if part)
+    system, history = row.get("system"), row.get("history") or []
+    if not system and not history:
+        return prompt
+    messages = [Message("system", _text(system, "system"))] if system else []
+    for turn in history:
+        if not isinstance(turn, list) or len(turn) != 2:
+            raise InvalidRecord("history is a list of [question, answer]")
+        messages += [Message("user", _text(turn[0], "history")), Message("assistant", _text(turn[1], "history"))]
+    return [*messages, Message("user", prompt)]
 
 
 def _conversational(
@@ -154,6 +173,11 @@ def _text(value: Any, name: str) -> str:
         value = _field(value, "content", "value")
     if not isinstance(value, str):
         raise InvalidRecord(f"{name} must be a text; {type(value).__name__} was found")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidRecord(f"{name} holds half a surrogate pair, which is no text") from error
     return value
 
 

@@ -113,12 +113,16 @@ def failed_criteria(chosen: str, rejected: str, criteria: QualityCriteria) -> li
     return failed
 
 
-def judge(preference: Preference, criteria: QualityCriteria, memory: Memory) -> Verdict:
-    """The verdict on one preference, in log order; `memory` learns from it."""
+def judge(preference: Preference, criteria: QualityCriteria, memory: Memory, key: int | None = None) -> Verdict:
+    """The verdict on one preference, in log order; `memory` learns from it.
+
+    Args:
+        key: `pair_key` of the preference, where the caller has it already.
+    """
     if preference.chosen is None or preference.rejected is None:
         return Verdict(preference.event_id, ("no_winner",))
     failed = failed_criteria(preference.chosen, preference.rejected, criteria)
-    failed += _failed_by_history(preference, criteria, memory)
+    failed += _failed_by_history(preference, criteria, memory, pair_key(preference) if key is None else key)
     if not failed:
         memory.held[preference.annotator] += 1
         memory.total += 1
@@ -129,11 +133,11 @@ def judge_all(preferences: Iterable[Preference], criteria: QualityCriteria, memo
     return [judge(preference, criteria, memory) for preference in preferences]
 
 
-def _failed_by_history(preference: Preference, criteria: QualityCriteria, memory: Memory) -> list[str]:
+def _failed_by_history(preference: Preference, criteria: QualityCriteria, memory: Memory, pair: int) -> list[str]:
     failed = []
     chosen = preference.chosen
     assert chosen is not None
-    key = (preference.annotator, pair_key(preference))
+    key = (preference.annotator, pair)
     earlier = memory.winners.get(key)
     if earlier is None:
         memory.winners[key] = chosen

@@ -111,7 +111,10 @@ def decide(evidence: Evidence, policy: RolloutPolicy) -> RolloutDecision:
     if evidence.stage == "staging":
         return _decide_staging(evidence, policy)
     stage = stage_policy(evidence.stage, policy)
-    bad = should_rollback(evidence.new, evidence.baseline, policy) + _stage_limits(evidence, stage, policy)
+    # One error of one request is no rate: the rules speak once the minimum exposure is there.
+    seen = evidence.new.requests >= policy.min_requests
+    bad = should_rollback(evidence.new, evidence.baseline, policy) if seen else []
+    bad += _stage_limits(evidence, stage, policy) if seen else []
     if bad:
         return RolloutDecision("rollback", tuple(bad))
     waiting = _waiting_for(evidence, stage, policy)
@@ -138,11 +141,9 @@ def _decide_staging(evidence: Evidence, policy: RolloutPolicy) -> RolloutDecisio
 
 
 def _stage_limits(evidence: Evidence, stage: StagePolicy, policy: RolloutPolicy) -> list[str]:
-    """The limits of the stage table, judged once the stage's minimum exposure is there."""
+    """The limits of the stage table."""
     reasons: list[str] = []
     new, baseline = evidence.new, evidence.baseline
-    if new.requests < policy.min_requests:
-        return reasons
     if stage.max_error_rate is not None and new.error_rate is not None and new.error_rate > stage.max_error_rate:
         reasons.append(f"error rate {new.error_rate:.2%} > {stage.max_error_rate:.0%} in stage {evidence.stage}")
     rated = min(new.ratings, baseline.ratings) >= max(policy.min_ratings, 1)

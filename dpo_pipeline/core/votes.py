@@ -126,14 +126,12 @@ def prompt_key(prompt: str | Sequence[Message]) -> str:
 
 def pair_key(preference: Preference) -> int:
     """Identity of (prompt, the two answers whichever way round): a signed 64-bit integer."""
-    first, second = sorted((preference.response_a, preference.response_b))
+    first, second = preference.response_a, preference.response_b
+    if second < first:
+        first, second = second, first
     prompt = prompt_text(preference.prompt)
-    digest = hashlib.blake2b(digest_size=8)
-    for part in (prompt, first, second):
-        data = part.encode()
-        digest.update(len(data).to_bytes(8, "little"))
-        digest.update(data)
-    return int.from_bytes(digest.digest(), "little", signed=True)
+    data = f"{len(prompt)}:{len(first)}:{prompt}{first}{second}".encode()
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little", signed=True)
 
 
 def event_key(event_id: str) -> int:

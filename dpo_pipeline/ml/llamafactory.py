@@ -16,6 +16,7 @@ from dpo_pipeline.core.votes import prompt_messages
 from dpo_pipeline.settings import DpoRecipe, ModelSettings
 from dpo_pipeline.stores.artifacts import write_text
 
+# TRL's name of a loss → LLaMA-Factory's; `sft` beside one of them becomes `pref_ftx`.
 _LOSSES = {"sigmoid": "sigmoid", "hinge": "hinge", "ipo": "ipo"}
 _FROM = {"system": "system", "user": "human", "assistant": "gpt"}
 
@@ -34,6 +35,12 @@ def write_dataset(directory: Path, pairs: Sequence[Pair]) -> None:
         }
     }
     write_text(directory / "dataset_info.json", json.dumps(info, indent=2))
+
+
+def expressible(recipe: DpoRecipe) -> bool:
+    """Whether LLaMA-Factory has this loss: one of its own, with or without an SFT term of weight 1 to it."""
+    first, *others = recipe.loss_type
+    return first in _LOSSES and others in ([], ["sft"]) and (recipe.loss_weights or (1.0,))[0] == 1.0
 
 
 def write_config(
@@ -55,9 +62,11 @@ def write_config(
         "finetuning_type": "lora",
         "lora_rank": model.lora_rank,
         "lora_alpha": model.lora_alpha,
-        "lora_target": "all",
+        "lora_target": ",".join(model.lora_targets),
         "pref_beta": recipe.beta,
-        "pref_loss": _LOSSES.get(recipe.loss_type[0], "sigmoid"),
+        "pref_loss": _LOSSES[recipe.loss_type[0]],
+        "pref_ftx": (recipe.loss_weights or (1.0, 1.0))[1] if len(recipe.loss_type) == 2 else 0.0,
+        "dpo_label_smoothing": recipe.label_smoothing,
         "dataset": "prefs",
         "dataset_dir": dataset,
         "template": "qwen",

@@ -89,8 +89,10 @@ def dpo_job(
     )
 
 
-def write_llamafactory_config(settings: Settings, job: ProcessJob) -> Path:
-    """The training YAML that does the same with LLaMA-Factory, beside the unfinished training."""
+def write_llamafactory_config(settings: Settings, job: ProcessJob) -> Path | None:
+    """The training YAML that does the same with LLaMA-Factory, beside the training; null where it has no such loss."""
+    if not llamafactory.expressible(DpoRecipe(**job.recipe)):
+        return None
     directory = Path(job.work_dir) / "llamafactory"
     llamafactory.write_config(
         directory,

@@ -9,12 +9,13 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from starlette.exceptions import HTTPException
 
 from dpo_pipeline import __version__
 from dpo_pipeline.core.versions import served_name
@@ -23,6 +24,7 @@ from dpo_pipeline.errors import DpoError, InvalidRequest, NotReady, RequestError
 from dpo_pipeline.serving.comparisons import Choice, Comparisons, Shown, signing_key
 from dpo_pipeline.serving.engine import Ask, Engine
 from dpo_pipeline.serving.router import Route, Router
+from dpo_pipeline.settings import Category as BankCategory
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger, as_json, utc_now
 from dpo_pipeline.stores.serving_log import CorrectionRecord, Outcome, RatingRecord, RequestRecord, ServingLog
@@ -33,6 +35,17 @@ log = logging.getLogger(__name__)
 
 class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="after")
+    def _texts_can_be_written(self) -> Self:
+        """JSON may hold half a surrogate pair, which no file and no tokenizer takes."""
+        for name, value in self.__dict__.items():
+            if isinstance(value, str) and not value.isascii():
+                try:
+                    value.encode()
+                except UnicodeEncodeError as error:
+                    raise ValueError(f"{name} holds half a surrogate pair, which is no text") from error
+        return self
 
 
 class ChatMessage(Body):
@@ -94,6 +107,7 @@ class ChatRequest(SamplingFields):
     model: str = Field("chat", max_length=100)
     messages: list[ChatMessage] = Field(min_length=1)
     user: str = Field("", max_length=200)
+    stream: bool = False
 
 
 class FeedbackRequest(Body):
@@ -158,6 +172,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="DPO pipeline: serving", version=__version__, lifespan=lifespan)
     app.add_exception_handler(DpoError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
     for add in (_add_health, _add_comparisons, _add_chat, _add_rollout):
         add(app)
     return app
@@ -199,9 +214,10 @@ def _add_comparisons(app: FastAPI) -> None:
         annotator: str = "",
         session_id: str = "",
         source: Literal["api", "simulated"] = "api",
+        category: BankCategory | None = None,
     ) -> ComparisonResponse:
-        """The same with a question drawn by the server, from the category that is covered least."""
-        question = serving.comparisons.draw_question()
+        """The same with a question drawn by the server, of the category asked for or the one covered least."""
+        question = serving.comparisons.draw_question(category)
         body = ComparisonRequest(prompt=question.question, annotator=annotator, session_id=session_id, source=source)
         return await _compare(serving, request, body, question.question, question.category)
 
@@ -250,11 +266,11 @@ async def _compare(
 
 def _models_to_compare(route: Route, asked: list[str] | None) -> tuple[str, str]:
     """The two asked for; else the challenger against the champion; else the champion against itself."""
-    if asked:
-        first, second = (served_name(name) for name in asked)
-        return first, second
     if route.champion is None:
         raise NotReady("No version is served yet. Try again in a moment; /readyz tells when.")
+    if asked:
+        first, second = (route.champion if name == "chat" else served_name(name) for name in asked)
+        return first, second
     return (route.challenger or route.champion), route.champion
 
 
@@ -271,6 +287,8 @@ def _add_chat(app: FastAPI) -> None:
     @app.post("/v1/chat/completions")
     async def chat(body: ChatRequest, request: Request, serving: Served) -> dict[str, Any]:
         """OpenAI's chat completion. `user` keeps a person on one side of the rollout."""
+        if body.stream:
+            raise InvalidRequest("Streaming is not served yet. Ask again with stream: false.")
         user = serving.pseudonym(body.user or _address(request))
         version = serving.router.route.version_for(user) if body.model == "chat" else served_name(body.model)
         if version is None:
@@ -280,7 +298,8 @@ def _add_chat(app: FastAPI) -> None:
         try:
             [answer] = await serving.engine.generate_all([Ask(version, messages, serving.sampling(body))])
         except Exception as error:
-            _log_request(serving, request_id, user, version, started, 0, _outcome(error))
+            if outcome := _failure(error):
+                _log_request(serving, request_id, user, version, started, 0, outcome)
             raise
         _log_request(serving, request_id, user, version, started, answer.tokens, "ok")
         stored = StoredRequest(request_id=request_id, user=user, version=version, prompt=messages[-1][1])
@@ -367,9 +386,10 @@ def _log_request(
     )
 
 
-def _outcome(error: Exception) -> Outcome:
+def _failure(error: Exception) -> Outcome | None:
+    """What went wrong with the version; null for what the client or a full queue did."""
     if isinstance(error, RequestError):
-        return "timeout" if error.status == 504 else "error"
+        return "timeout" if error.status == 504 else None
     return "crash"
 
 
@@ -391,6 +411,13 @@ async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     problems = "; ".join(f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in error.errors())
     return _error(400, f"The request is not valid: {problems}", "invalid_request_error", "invalid_request")
+
+
+async def _answer_http(request: Request, error: Exception) -> JSONResponse:
+    """Unknown paths and methods, in the same form as everything else."""
+    assert isinstance(error, HTTPException)
+    message = f"{request.method} {request.url.path}: {error.detail}. /docs lists what can be asked."
+    return _error(error.status_code, message, "invalid_request_error", "not_found")
 
 
 def _error(status: int, message: str, kind: str, code: str, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -65,5 +65,5 @@ def read_summary(path: Path) -> CurationSummary:
         return CurationSummary(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise ArtifactCorrupt(
-            f"{path} is not a curation summary ({error}). Materialize `validated_pairs` again."
+            f"{path} is not a curation summary ({error}). Delete it and launch the job `ingest_and_validate`."
         ) from error

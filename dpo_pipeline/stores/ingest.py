@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from dpo_pipeline.core.quality import judge_all
+from dpo_pipeline.core.quality import judge
 from dpo_pipeline.core.votes import Preference, decode_preference
 from dpo_pipeline.errors import InvalidRecord
 from dpo_pipeline.settings import QualityCriteria
@@ -62,17 +62,14 @@ def judge_new(
     """Give every preference without a verdict its verdict; returns how many."""
     done = 0
     for rows in _unjudged(warehouse):
-        preferences = [preference for _, preference in rows]
-        verdicts = judge_all(preferences, criteria, warehouse.memory_for(preferences))
-        warehouse.add_verdicts(
-            [(sequence, preference, verdict) for (sequence, preference), verdict in zip(rows, verdicts, strict=True)]
-        )
+        memory = warehouse.memory_for(key for _, key, _ in rows)
+        warehouse.add_verdicts([(number, p, judge(p, criteria, memory, key)) for number, key, p in rows])
         done += len(rows)
         progress(done)
     return done
 
 
-def _unjudged(warehouse: Warehouse) -> Iterator[list[tuple[int, Preference]]]:
+def _unjudged(warehouse: Warehouse) -> Iterator[list[tuple[int, int, Preference]]]:
     while rows := warehouse.unjudged(JUDGE_BATCH):
         yield rows
 

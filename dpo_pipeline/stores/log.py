@@ -132,7 +132,7 @@ class Batch:
 
 
 def read_batches(
-    path: Path, start: Position, max_line_bytes: int, chunk_bytes: int = 16 * 1024 * 1024
+    path: Path, start: Position, max_line_bytes: int, chunk_bytes: int = 64 * 1024 * 1024
 ) -> Iterator[Batch]:
     """The whole lines after `start`, a chunk at a time; a tail without newline waits for the next call.
 

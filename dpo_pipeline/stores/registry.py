@@ -1,4 +1,4 @@
-"""MLflow: runs, model versions, aliases. A projection of the ledger that people browse and promote from.
+"""MLflow: runs, model versions, aliases. A projection of the ledger that people browse.
 
 Creating a version is looked up by adapter hash first, so that doing it twice makes one. When MLflow
 does not answer, callers get `RegistryUnavailable` and the loop goes on where it can.
@@ -14,6 +14,7 @@ from typing import Any
 from dpo_pipeline.errors import RegistryUnavailable
 from dpo_pipeline.stores.ledger import DeploymentState
 
+HEALTH_TIMEOUT_S = 10
 ALIASES = ("champion", "challenger", "previous")
 
 
@@ -125,6 +126,8 @@ class Registry:
         from mlflow.exceptions import MlflowException
 
         try:
+            # MLflow's client tries again for minutes before it says that nobody is there.
+            requests.get(f"{self.url}/health", timeout=HEALTH_TIMEOUT_S).raise_for_status()
             yield MlflowClient(self.url)
         except (requests.RequestException, MlflowException) as error:
             raise RegistryUnavailable(

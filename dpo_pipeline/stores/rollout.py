@@ -28,7 +28,7 @@ def decide_now(settings: Settings, ledger: Ledger, head_to_head: HeadToHead, nam
     if record.status == "registered":
         if state.challenger:
             return RolloutDecision("hold", (f"{state.challenger} is being rolled out; one version at a time",))
-        reasons = ("registered and improved: shadow copies and the A/B test begin",)
+        reasons = ("registered and improved: the A/B test begins",)
         ledger.start_rollout(name, state.epoch, reasons, actor)
         return RolloutDecision("promote", reasons)
     if name not in (state.challenger, state.champion):

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.quality import Memory, Verdict
-from dpo_pipeline.core.votes import Message, Preference, event_key, pair_key
+from dpo_pipeline.core.votes import Message, Preference, event_key, outcome, pair_key
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.stores.log import Position
 
@@ -25,7 +25,7 @@ create table if not exists preferences (
     sequence bigint, event_key bigint, event_id varchar, recorded_at varchar, comparison_id varchar,
     session_id varchar, prompt varchar, prompt_is_messages boolean, category varchar,
     model_a varchar, model_b varchar, response_a varchar, response_b varchar, vote varchar,
-    chosen varchar, rejected varchar, left_side varchar, annotator varchar, source varchar,
+    left_side varchar, annotator varchar, source varchar,
     sampling varchar, propensity double, pair_key bigint
 );
 create table if not exists verdicts (sequence bigint, valid boolean, failed varchar[]);
@@ -34,30 +34,14 @@ create table if not exists tallies (name varchar primary key, value bigint);
 create table if not exists holdings (annotator varchar primary key, valid bigint);
 create table if not exists log_position (log varchar primary key, position varchar);
 """
-_COLUMNS = [
-    "sequence",
-    "event_key",
-    "event_id",
-    "recorded_at",
-    "comparison_id",
-    "session_id",
-    "prompt",
-    "prompt_is_messages",
-    "category",
-    "model_a",
-    "model_b",
-    "response_a",
-    "response_b",
-    "vote",
-    "chosen",
-    "rejected",
-    "left_side",
-    "annotator",
-    "source",
-    "sampling",
-    "propensity",
-    "pair_key",
-]
+_COLUMNS = (
+    "sequence", "event_key", "event_id", "recorded_at", "comparison_id", "session_id", "prompt",
+    "prompt_is_messages", "category", "model_a", "model_b", "response_a", "response_b", "vote", "left_side",
+    "annotator", "source", "sampling", "propensity", "pair_key",
+)  # fmt: skip
+# The two texts are stored once; which of them was chosen follows from the vote.
+_CHOSEN = "case vote when 'a' then response_a when 'b' then response_b end"
+_REJECTED = "case vote when 'a' then response_b when 'b' then response_a end"
 
 
 @dataclass(frozen=True)
@@ -73,6 +57,8 @@ class Quarantined:
 def prepare(connection: duckdb.DuckDBPyConnection) -> None:
     """Create what is missing, then shut every way out of the database."""
     connection.execute(SCHEMA)
+    # A backfill is many large transactions: one checkpoint at the end costs less than one after each.
+    connection.execute("set wal_autocheckpoint='1GB'")
     connection.execute("set enable_external_access=false")
     connection.execute("set lock_configuration=true")
 
@@ -107,24 +93,24 @@ class Warehouse:
             self._run("insert or replace into log_position values (?, ?)", [log, json.dumps(msgspec.to_builtins(end))])
         return repeats
 
-    def unjudged(self, limit: int) -> list[tuple[int, Preference]]:
-        """The next preferences without a verdict, in log order, with their sequence numbers."""
+    def unjudged(self, limit: int) -> list[tuple[int, int, Preference]]:
+        """The next preferences without a verdict, in log order, with sequence number and pair key."""
         judged = self.tally("judged")
         rows = self._run(
             f"select {', '.join(_COLUMNS)} from preferences where sequence >= ? order by sequence limit ?",
             [judged, limit],
         )
-        return [(row[0], _preference(row)) for row in rows]
+        return [(row[0], row[-1], _preference(row)) for row in rows]
 
-    def memory_for(self, preferences: Sequence[Preference]) -> Memory:
-        """What earlier, judged votes say about the pairs and people of this batch."""
-        keys = sorted({pair_key(preference) for preference in preferences})
+    def memory_for(self, keys: Iterable[int]) -> Memory:
+        """What earlier, judged votes say about these pairs, and how many valid pairs each person holds."""
+        keys = sorted(set(keys))
         batch = pa.table({"pair_key": pa.array(keys, pa.int64())})
         self.connection.register("batch_pairs", batch)
         try:
             rows = self._run(
-                "select annotator, p.pair_key, chosen from preferences p join batch_pairs using (pair_key) "
-                "where sequence < ? and chosen is not null order by sequence desc",
+                f"select annotator, p.pair_key, {_CHOSEN} from preferences p join batch_pairs using (pair_key) "
+                "where sequence < ? and vote in ('a', 'b') order by sequence desc",
                 [self.tally("judged")],
             )
         finally:
@@ -150,11 +136,7 @@ class Warehouse:
             self._count({"judged": len(judged), "valid": len(valid), "rejected": len(judged) - len(valid)})
             self._count(Counter(f"failed:{name}" for _, _, verdict in judged for name in verdict.failed))
             self._count(Counter(f"valid_category:{preference.category}" for preference in valid))
-            for annotator, count in Counter(preference.annotator for preference in valid).items():
-                self._run(
-                    "insert into holdings values (?, ?) on conflict do update set valid = valid + excluded.valid",
-                    [annotator, count],
-                )
+            self._add("holdings", "annotator", "valid", Counter(preference.annotator for preference in valid))
 
     def valid_pairs(self, after: int = 0, up_to: int | None = None) -> list[Pair]:
         """Valid pairs in log order.
@@ -163,7 +145,7 @@ class Warehouse:
             after, up_to: positions in the order of valid pairs, to pick those new since a version.
         """
         rows = self._run(
-            "select event_id, prompt, prompt_is_messages, chosen, rejected, category, source from preferences "
+            f"select event_id, prompt, prompt_is_messages, {_CHOSEN}, {_REJECTED}, category, source from preferences "
             "join verdicts using (sequence) where valid order by sequence limit ? offset ?",
             [(up_to - after) if up_to is not None else 2**60, after],
         )
@@ -228,12 +210,21 @@ class Warehouse:
             self.connection.unregister("incoming")
 
     def _count(self, counts: dict[str, int] | Counter[str]) -> None:
-        for name, count in counts.items():
-            if count:
-                self._run(
-                    "insert into tallies values (?, ?) on conflict do update set value = value + excluded.value",
-                    [name, count],
-                )
+        self._add("tallies", "name", "value", counts)
+
+    def _add(self, table: str, key: str, value: str, counts: dict[str, int] | Counter[str]) -> None:
+        """Add counts to a table of counts, in one statement however many they are."""
+        wanted = {name: count for name, count in counts.items() if count}
+        if not wanted:
+            return
+        self.connection.register("counts", pa.table({key: list(wanted), value: list(wanted.values())}))
+        try:
+            self._run(
+                f"insert into {table} select * from counts "
+                f"on conflict do update set {value} = {value} + excluded.{value}"
+            )
+        finally:
+            self.connection.unregister("counts")
 
 
 class _Transaction:
@@ -266,37 +257,36 @@ def _row(sequence: int, p: Preference) -> tuple[Any, ...]:
     prompt = msgspec.json.encode(p.prompt).decode() if is_messages else p.prompt
     return (
         sequence, event_key(p.event_id), p.event_id, p.recorded_at, p.comparison_id, p.session_id, prompt, is_messages,
-        p.category, p.model_a, p.model_b, p.response_a, p.response_b, p.vote, p.chosen, p.rejected, p.left, p.annotator,
+        p.category, p.model_a, p.model_b, p.response_a, p.response_b, p.vote, p.left, p.annotator,
         p.source, msgspec.json.encode(p.sampling).decode(), p.propensity, pair_key(p),
     )  # fmt: skip
 
 
 def _preference(row: Sequence[Any]) -> Preference:
-    """The inverse of `_row`."""
-    values = dict(zip(_COLUMNS, row, strict=True))
-    a_won = values["vote"] == "a"
-    won = values["vote"] in ("a", "b")
-    first, second = (values["model_a"], values["model_b"]) if a_won else (values["model_b"], values["model_a"])
+    """The inverse of `_row`; how answers were sampled is left out, because no verdict looks at it."""
+    (_, _, event_id, recorded_at, comparison_id, session_id, prompt, is_messages, category, model_a, model_b,
+     response_a, response_b, vote, left, annotator, source, _, propensity, _) = row  # fmt: skip
+    chosen, rejected, chosen_model, rejected_model = outcome(vote, response_a, response_b, model_a, model_b)
     return Preference(
-        event_id=values["event_id"],
-        recorded_at=values["recorded_at"],
-        comparison_id=values["comparison_id"],
-        session_id=values["session_id"],
-        prompt=_prompt(values["prompt"], values["prompt_is_messages"]),
-        category=values["category"],
-        model_a=values["model_a"],
-        model_b=values["model_b"],
-        response_a=values["response_a"],
-        response_b=values["response_b"],
-        vote=values["vote"],
-        chosen=values["chosen"],
-        rejected=values["rejected"],
-        chosen_model=first if won else None,
-        rejected_model=second if won else None,
-        left=values["left_side"],
-        annotator=values["annotator"],
-        source=values["source"],
-        propensity=values["propensity"],
+        event_id=event_id,
+        recorded_at=recorded_at,
+        comparison_id=comparison_id,
+        session_id=session_id,
+        prompt=_prompt(prompt, is_messages),
+        category=category,
+        model_a=model_a,
+        model_b=model_b,
+        response_a=response_a,
+        response_b=response_b,
+        vote=vote,
+        chosen=chosen,
+        rejected=rejected,
+        chosen_model=chosen_model,
+        rejected_model=rejected_model,
+        left=left,
+        annotator=annotator,
+        source=source,
+        propensity=propensity,
     )
 
 

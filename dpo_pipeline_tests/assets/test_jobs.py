@@ -103,7 +103,8 @@ def test_registered_improved_rolled_out_stage_by_stage_and_mirrored(loop: Loop, 
         assert number and registry.aliases() == {"champion": base_number(ledger), "challenger": number}
         state = ledger.deployment()
         assert (state.challenger, state.stage) == ("v1.1", "staging")
-        assert [key for key, _ in requests_of(loop.tick("stage_due"))][0].startswith(f"v1.1-epoch{state.epoch}-")
+        [(key, _)] = requests_of(loop.tick("stage_due"))
+        assert str(key).startswith(f"v1.1-epoch{state.epoch}-")
         for stage in ("canary", "small", "half", "full"):
             ledger.promote(stage, ledger.deployment().epoch, ("test",), {}, "test")
         with pytest.raises(StaleEpoch, match="Somebody else moved it first"):
@@ -158,7 +159,7 @@ def test_real_pairs_with_real_dirt_go_through_the_whole_half_turn(loop: Loop, mo
     refused = sum(report.refused.total() for report in reports)
     assert rows == imported + there + refused == 1933
     assert [import_file(path, loop.settings.prefs_log, 1 << 20).imported for path in files] == [0] * len(files)
-    monkeypatch.setenv("DPO_MODEL__MAX_LENGTH", "512")
+    monkeypatch.setenv("DPO_MODEL__MAX_LENGTH", "192")
     assert loop.run("ingest_and_validate").success
     status = loop_status(loop.settings)["preferences"]
     assert status["recorded"] == imported and status["quarantined"] == 0

@@ -50,6 +50,21 @@ ASKED = [Message("user", "Hello?"), Message("assistant", "Hi."), Message("user",
             "Answer.\nHow are you?",
         ),
         (
+            {"instruction": "How are you?", "history": [["Hello?", "Hi."]], "chosen": "Well.", "rejected": "Bad."},
+            "alpaca",
+            ASKED,
+        ),
+        (
+            {
+                "system": "Be kind.",
+                "conversations": [{"from": "human", "value": "How are you?"}],
+                "chosen": {"from": "gpt", "value": "Well."},
+                "rejected": {"from": "gpt", "value": "Bad."},
+            },
+            "sharegpt",
+            [Message("system", "Be kind."), Message("user", "How are you?")],
+        ),
+        (
             {
                 "conversations": [{"from": "human", "value": "How are you?"}],
                 "chosen": {"from": "gpt", "value": "Well."},
@@ -76,6 +91,8 @@ def test_forms(row: dict[str, object], form: str, prompt: object) -> None:
         ({"prompt": 3, "chosen": "a", "rejected": "b"}, "prompt must be a text; int"),
         ({"prompt": "x", "chosen": None, "rejected": "b"}, "chosen must be a text; NoneType"),
         ({"chosen": "no transcript", "rejected": "neither"}, "no transcript"),
+        ({"prompt": "x", "chosen": "\ud83d", "rejected": "b"}, "half a surrogate pair"),
+        ({"instruction": "x", "history": ["y"], "chosen": "a", "rejected": "b"}, "list of .question, answer."),
         ({"conversations": [], "chosen": "a", "rejected": "b"}, "at least one message"),
         ({"conversations": [{"from": "robot", "value": "x"}], "chosen": "a", "rejected": "b"}, "needs a role"),
         (

@@ -205,7 +205,9 @@ def test_a_bad_adapter_is_refused(house: Settings, baseline: Path, trained: Any,
 def test_the_same_training_for_llamafactory(house: Settings, baseline: Path, dataset: Path) -> None:
     import yaml
 
-    config = yaml.safe_load(write_llamafactory_config(house, job(house, baseline, dataset)).read_text())
+    path = write_llamafactory_config(house, job(house, baseline, dataset))
+    assert path and write_llamafactory_config(house, job(house, baseline, dataset, loss_type=("robust",))) is None
+    config = yaml.safe_load(path.read_text())
     assert config["stage"] == "dpo" and config["pref_loss"] == "sigmoid" and config["dataset"] == "prefs"
     folder = Path(config["dataset_dir"])
     info = json.loads((folder / "dataset_info.json").read_text())["prefs"]
