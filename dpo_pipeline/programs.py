@@ -70,6 +70,9 @@ def environment(settings: Settings) -> dict[str, str]:
         "TQDM_DISABLE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
+        # Programs share the cores: a thread that spins while it waits makes all the others several times slower.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "LOOP_SERVING_THREADS": str(max((os.cpu_count() or 2) // 2, 1)),
         "LOOP_HOST": settings.ports.host,
         "LOOP_MLFLOW_STORE": f"sqlite:///{settings.mlflow_dir / 'mlflow.db'}",
         "LOOP_MLFLOW_ARTIFACTS": str(settings.mlflow_dir / "artifacts"),
