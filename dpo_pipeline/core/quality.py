@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from rapidfuzz.distance import Indel
 
-from dpo_pipeline.core.votes import Preference, pair_key
+from dpo_pipeline.core.votes import Preference, pair_key, text_key
 from dpo_pipeline.settings import QualityCriteria
 
 CRITERIA: dict[str, str] = {
@@ -60,11 +60,11 @@ class Verdict:
 class Memory:
     """What earlier votes a verdict may depend on; the caller loads it, `judge` keeps it up to date.
 
-    `winners` maps (annotator, pair key) to the text that this person chose first; `held` counts
+    `winners` maps (annotator, pair key) to the `text_key` of what this person chose first; `held` counts
     the valid pairs of each annotator.
     """
 
-    winners: dict[tuple[str, int], str] = field(default_factory=dict)
+    winners: dict[tuple[str, int], int] = field(default_factory=dict)
     held: Counter[str] = field(default_factory=Counter)
     total: int = 0
 
@@ -135,8 +135,8 @@ def judge_all(preferences: Iterable[Preference], criteria: QualityCriteria, memo
 
 def _failed_by_history(preference: Preference, criteria: QualityCriteria, memory: Memory, pair: int) -> list[str]:
     failed = []
-    chosen = preference.chosen
-    assert chosen is not None
+    assert preference.chosen is not None
+    chosen = text_key(preference.chosen)
     key = (preference.annotator, pair)
     earlier = memory.winners.get(key)
     if earlier is None:

@@ -134,6 +134,6 @@ def pair_key(preference: Preference) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little", signed=True)
 
 
-def event_key(event_id: str) -> int:
-    """A signed 64-bit digest of an event id, cheap to look up in a million rows."""
-    return int.from_bytes(hashlib.blake2b(event_id.encode(), digest_size=8).digest(), "little", signed=True)
+def text_key(text: str) -> int:
+    """A signed 64-bit digest of an event id or an answer, cheap to look up in a million rows."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.quality import Memory, Verdict
-from dpo_pipeline.core.votes import Message, Preference, event_key, outcome, pair_key
+from dpo_pipeline.core.votes import Message, Preference, outcome, pair_key, text_key
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.stores.log import Position
 
@@ -26,7 +26,7 @@ create table if not exists preferences (
     session_id varchar, prompt varchar, prompt_is_messages boolean, category varchar,
     model_a varchar, model_b varchar, response_a varchar, response_b varchar, vote varchar,
     left_side varchar, annotator varchar, source varchar,
-    sampling varchar, propensity double, pair_key bigint
+    sampling varchar, propensity double, chosen_key bigint, pair_key bigint
 );
 create table if not exists verdicts (sequence bigint, valid boolean, failed varchar[]);
 create table if not exists quarantine (log_offset bigint, length bigint, reason varchar, head varchar);
@@ -37,7 +37,7 @@ create table if not exists log_position (log varchar primary key, position varch
 _COLUMNS = (
     "sequence", "event_key", "event_id", "recorded_at", "comparison_id", "session_id", "prompt",
     "prompt_is_messages", "category", "model_a", "model_b", "response_a", "response_b", "vote", "left_side",
-    "annotator", "source", "sampling", "propensity", "pair_key",
+    "annotator", "source", "sampling", "propensity", "chosen_key", "pair_key",
 )  # fmt: skip
 # The two texts are stored once; which of them was chosen follows from the vote.
 _CHOSEN = "case vote when 'a' then response_a when 'b' then response_b end"
@@ -59,6 +59,7 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(SCHEMA)
     # A backfill is many large transactions: one checkpoint at the end costs less than one after each.
     connection.execute("set wal_autocheckpoint='1GB'")
+    connection.execute("set memory_limit='1GB'")
     connection.execute("set enable_external_access=false")
     connection.execute("set lock_configuration=true")
 
@@ -109,8 +110,8 @@ class Warehouse:
         self.connection.register("batch_pairs", batch)
         try:
             rows = self._run(
-                f"select annotator, p.pair_key, {_CHOSEN} from preferences p join batch_pairs using (pair_key) "
-                "where sequence < ? and vote in ('a', 'b') order by sequence desc",
+                "select annotator, p.pair_key, chosen_key from preferences p join batch_pairs using (pair_key) "
+                "where sequence < ? and chosen_key is not null order by sequence desc",
                 [self.tally("judged")],
             )
         finally:
@@ -192,7 +193,7 @@ class Warehouse:
         first: dict[str, Preference] = {}
         for preference in preferences:
             first.setdefault(preference.event_id, preference)
-        keys = pa.table({"event_key": pa.array([event_key(event_id) for event_id in first], pa.int64())})
+        keys = pa.table({"event_key": pa.array([text_key(event_id) for event_id in first], pa.int64())})
         self.connection.register("batch_events", keys)
         try:
             known = {
@@ -256,16 +257,17 @@ def _row(sequence: int, p: Preference) -> tuple[Any, ...]:
     is_messages = not isinstance(p.prompt, str)
     prompt = msgspec.json.encode(p.prompt).decode() if is_messages else p.prompt
     return (
-        sequence, event_key(p.event_id), p.event_id, p.recorded_at, p.comparison_id, p.session_id, prompt, is_messages,
+        sequence, text_key(p.event_id), p.event_id, p.recorded_at, p.comparison_id, p.session_id, prompt, is_messages,
         p.category, p.model_a, p.model_b, p.response_a, p.response_b, p.vote, p.left, p.annotator,
-        p.source, msgspec.json.encode(p.sampling).decode(), p.propensity, pair_key(p),
+        p.source, msgspec.json.encode(p.sampling).decode(), p.propensity,
+        None if p.chosen is None else text_key(p.chosen), pair_key(p),
     )  # fmt: skip
 
 
 def _preference(row: Sequence[Any]) -> Preference:
     """The inverse of `_row`; how answers were sampled is left out, because no verdict looks at it."""
     (_, _, event_id, recorded_at, comparison_id, session_id, prompt, is_messages, category, model_a, model_b,
-     response_a, response_b, vote, left, annotator, source, _, propensity, _) = row  # fmt: skip
+     response_a, response_b, vote, left, annotator, source, _, propensity, _, _) = row  # fmt: skip
     chosen, rejected, chosen_model, rejected_model = outcome(vote, response_a, response_b, model_a, model_b)
     return Preference(
         event_id=event_id,
