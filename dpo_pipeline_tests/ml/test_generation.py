@@ -1,0 +1,97 @@
+"""Base models by any name, and answers of several versions in one batch."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dpo_pipeline.errors import AdapterRefused, ArtifactCorrupt, InvalidRequest, ModelUnavailable
+from dpo_pipeline.ml.base_model import ensure_base, locate_base
+from dpo_pipeline.ml.generation import GenerationRequest, Generator
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores import artifacts
+from dpo_pipeline_tests.examples import settings_in
+
+pytestmark = pytest.mark.slow
+
+
+def nothing(step: int, total: int, metrics: dict[str, float]) -> None:
+    pass
+
+
+def ask(adapter: str | None, question: str = "Why is the sky blue?", **sampling: float) -> GenerationRequest:
+    chosen = {"temperature": 0.0, "top_p": 1.0, "max_tokens": 12, "seed": 1, **sampling}
+    return GenerationRequest((("user", question),), adapter, **chosen)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def generator(house: Settings, baseline: Path) -> Generator:
+    made = Generator(locate_base(house), house.model)
+    made.load(artifacts.read_manifest(baseline)["sha256"], baseline)
+    return made
+
+
+def test_the_base_is_built_once(house: Settings) -> None:
+    def fail(step: int, total: int, metrics: dict[str, float]) -> None:
+        pytest.fail("built again")
+
+    assert ensure_base(house, fail) == locate_base(house)
+
+
+def test_any_local_folder_is_a_base_model(house: Settings, tmp_path: Path) -> None:
+    folder = locate_base(house).directory
+    settings = settings_in(tmp_path, model={"base": str(folder), "max_length": 160})
+    base = ensure_base(settings, nothing)
+    assert base.directory == folder and base == locate_base(settings)
+    assert Generator(base, settings.model).generate([ask(None)])[0].tokens > 0
+
+
+def test_a_folder_without_safetensors_is_refused(house: Settings, tmp_path: Path) -> None:
+    shutil.copytree(locate_base(house).directory, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").rename(tmp_path / "model" / "pytorch_model.bin")
+    with pytest.raises(ModelUnavailable, match="Only safetensors"):
+        ensure_base(settings_in(tmp_path, model={"base": str(tmp_path / "model")}), nothing)
+
+
+def test_without_a_network_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    settings = settings_in(tmp_path, profile="qwen2")
+    with pytest.raises(ModelUnavailable, match=r"DPO_MODEL__BASE=/path/to/the/folder.*DPO_PROFILE=tiny"):
+        ensure_base(settings, nothing)
+
+
+def test_an_answer_does_not_depend_on_its_neighbours(generator: Generator) -> None:
+    [sha] = generator.loaded
+    requests = [ask(sha), ask(None), ask(sha, "How many legs does a spider have?"), ask(None, "Hi", seed=9)]
+    alone = [generator.generate([request])[0] for request in requests]
+    assert generator.generate(requests) == alone
+
+
+def test_draws_are_reproduced_by_their_seed(generator: Generator) -> None:
+    [sha] = generator.loaded
+    hot = [ask(sha, temperature=1.5, seed=seed) for seed in (3, 3, 4, 5, 6)]
+    first = generator.generate(hot)
+    assert first[0] == first[1] and len({answer.text for answer in first}) > 1
+    assert generator.generate(hot[2:3]) == first[2:3]
+
+
+def test_every_row_has_its_own_limit(generator: Generator) -> None:
+    answers = generator.generate([ask(None, max_tokens=2), ask(None, max_tokens=12)])
+    assert answers[0].tokens <= 2 < answers[1].tokens
+
+
+def test_a_prompt_that_leaves_no_room_is_refused(generator: Generator) -> None:
+    with pytest.raises(InvalidRequest, match="at most 159 fit"):
+        generator.generate([ask(None, "word " * 500)])
+
+
+def test_a_wrong_or_damaged_adapter_is_not_loaded(generator: Generator, baseline: Path, tmp_path: Path) -> None:
+    with pytest.raises(AdapterRefused, match="the ledger names"):
+        generator.load("0" * 64, baseline)
+    shutil.copytree(baseline, tmp_path / "bad")
+    weights = tmp_path / "bad" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(ArtifactCorrupt, match="do not serve it"):
+        generator.load("1" * 64, tmp_path / "bad")

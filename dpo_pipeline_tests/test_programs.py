@@ -1,0 +1,68 @@
+"""Before the programs start: what must be free, and what is told where it is not."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dpo_pipeline.errors import PortTaken
+from dpo_pipeline.programs import environment, preflight, prepare
+from dpo_pipeline.settings import PROJECT_DIR
+from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline_tests.examples import settings_in
+from dpo_pipeline_tests.programs_under_test import free_port
+
+
+def test_a_taken_port_is_named_with_the_setting_that_moves_it(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ports = {"serving": free_port(), "dagster": port, "mlflow": free_port()}
+        with pytest.raises(PortTaken, match=rf"Port {port} for dagster .*DPO_PORTS__DAGSTER"):
+            preflight(settings_in(tmp_path, ports=ports))
+
+
+def test_somebody_elses_mlflow_needs_no_port(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports = {"serving": free_port(), "dagster": free_port(), "mlflow": taken.getsockname()[1]}
+        preflight(settings_in(tmp_path, ports=ports, mlflow_url="http://127.0.0.1:1"))
+
+
+@pytest.mark.slow
+def test_databases_are_made_once_before_programs_race_for_them(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    prepare(settings)
+    prepare(settings)
+    assert (settings.dagster_home / "dagster.yaml").resolve() == PROJECT_DIR / "dagster.yaml"
+    with Ledger(settings.ledger_address) as ledger:
+        assert ledger.versions() == []
+    assert environment(settings)["DAGSTER_HOME"] == str(settings.dagster_home)
+
+
+def test_an_error_of_ours_is_one_line_and_status_1(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dpo_pipeline.cli", "import", str(tmp_path / "nothing.jsonl")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "UnreadableImport" in done.stderr and "No such file" in done.stderr
+
+
+def test_an_old_python_is_refused_with_the_cure(tmp_path: Path) -> None:
+    old = tmp_path / "python3"
+    old.write_text('#!/bin/sh\n[ "$1" = "--version" ] && echo "Python 3.8.1"\nexit 1\n')
+    old.chmod(0o755)
+    (tmp_path / "python").symlink_to(old)
+    done = subprocess.run(
+        ["/bin/sh", str(PROJECT_DIR / "tools" / "check_machine.sh"), str(old)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+    )
+    if done.returncode == 0:
+        pytest.skip("the system's own python3 is recent enough to be taken instead")
+    assert "Python 3.11 or 3.12 is required; found: Python 3.8.1" in done.stderr
