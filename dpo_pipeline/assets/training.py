@@ -1,6 +1,7 @@
 """From a base model and valid pairs to the adapter of a version."""
 
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from dpo_pipeline.core.dataset import split_pairs
 from dpo_pipeline.core.versions import BASELINE, iteration
 from dpo_pipeline.errors import AdapterRefused, ArtifactMissing, TrainingDiverged
 from dpo_pipeline.ml.base_model import ensure_base, locate_base
+from dpo_pipeline.ml.evaluation import load_libraries
 from dpo_pipeline.ml.train_process import ProcessJob, ProcessResult, read_result
 from dpo_pipeline.ml.training_plan import (
     dataset_dir,
@@ -156,11 +158,16 @@ def trained_adapter(
     with loop.ledger() as ledger:
         job = _plan(settings, ledger, name, config)
         write_llamafactory_config(settings, job)
+        # The evaluation comes next in this process: load its libraries while the training process works.
+        waiting = threading.Thread(target=load_libraries, name="load-libraries")
+        waiting.start()
         try:
             result = _train(context, pipes, job)
         except TrainingDiverged:
             ledger.record_version(name, status="diverged")
             raise
+        finally:
+            waiting.join()
         run = _training_run(name, config.attempt, context.run.run_id, job, result, Path(job.dataset_dir))
         run_id = loop.registry().log_training(run)
         _record_training(ledger, name, result, run_id)

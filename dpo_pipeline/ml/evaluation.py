@@ -24,6 +24,14 @@ class Contestant:
     directory: Path
 
 
+def load_libraries() -> None:
+    """Import what `judge_versions` needs: seconds that a process can spend while it waits for something else."""
+    import peft  # noqa: F401
+    import transformers  # noqa: F401
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+    from vaderSentiment import vaderSentiment  # noqa: F401
+
+
 def held_out_questions(settings: Settings) -> list[Question]:
     """The questions of an evaluation: held out of collection and training, spread over the categories."""
     _, held_out = split_bank(read_bank(settings.bank_dir), settings.collection.holdout_share)

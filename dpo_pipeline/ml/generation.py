@@ -153,24 +153,30 @@ class _RowSampler:
         self.temperatures = [request.temperature for request in requests]
         self.top_ps = [request.top_p for request in requests]
         self.limits = [request.max_tokens for request in requests]
+        self.shortest = min(self.limits)
         self.stop = stop_ids[0]
         self.prompt_length = prompt_length
+        self._constants: tuple[Any, Any, Any] | None = None
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         import torch
 
-        temperature = scores.new_tensor(self.temperatures).unsqueeze(1)
-        draws = scores.new_tensor([row.random() for row in self.rows]).unsqueeze(1)
-        ordered, order = (scores.float() / temperature.clamp_min(1e-6)).sort(dim=1, descending=True)
+        if self._constants is None:  # the device is known only now
+            temperature = torch.tensor(self.temperatures, device=scores.device).unsqueeze(1)
+            top_p = torch.tensor(self.top_ps, device=scores.device).unsqueeze(1)
+            self._constants = temperature.clamp_min(1e-6), top_p, temperature == 0
+        temperature, top_p, greedy = self._constants
+        draws = torch.tensor([row.random() for row in self.rows], device=scores.device).unsqueeze(1)
+        ordered, order = (scores.float() / temperature).sort(dim=1, descending=True)
         mass = ordered.softmax(dim=1).cumsum(dim=1)
-        kept = torch.minimum(mass[:, -1:], scores.new_tensor(self.top_ps).unsqueeze(1))
-        place = torch.searchsorted(mass, draws * kept).clamp_max(scores.shape[1] - 1)
-        place = place.masked_fill(temperature == 0, 0)
+        place = torch.searchsorted(mass, draws * torch.minimum(mass[:, -1:], top_p))
+        place = place.clamp_max_(scores.shape[1] - 1).masked_fill_(greedy, 0)
         chosen = order.gather(1, place)
         done = len(input_ids[0]) - self.prompt_length
-        over = torch.tensor([done >= limit for limit in self.limits], device=scores.device).unsqueeze(1)
-        chosen = chosen.masked_fill(over, self.stop)
-        return torch.full_like(scores, float("-inf")).scatter(1, chosen, 0.0)
+        if done >= self.shortest:
+            over = torch.tensor([done >= limit for limit in self.limits], device=scores.device).unsqueeze(1)
+            chosen = chosen.masked_fill(over, self.stop)
+        return torch.full_like(scores, float("-inf")).scatter_(1, chosen, 0.0)
 
 
 def _peft_name(sha: str) -> str:

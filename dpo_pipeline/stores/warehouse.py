@@ -98,8 +98,8 @@ class Warehouse:
         """The next preferences without a verdict, in log order, with sequence number and pair key."""
         judged = self.tally("judged")
         rows = self._run(
-            f"select {', '.join(_COLUMNS)} from preferences where sequence >= ? order by sequence limit ?",
-            [judged, limit],
+            f"select {', '.join(_COLUMNS)} from preferences where sequence >= ? and sequence < ? order by sequence",
+            [judged, judged + limit],
         )
         return [(row[0], row[-1], _preference(row)) for row in rows]
 
