@@ -179,8 +179,8 @@ def left_half_way(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg
     if running := _unfinished(context.instance, train_version.name):
         return dg.SkipReason(f"run {running} is at it")
     recipe = _differences(settings, DpoRecipe(**(record.recipe or settings.recipe.model_dump())))
-    again = _again(context.instance, train_version.name) or f"-again{int(time.time() // AGAIN_S)}"
-    return _train(record.name, record.attempt, recipe, f"left {record.status}", f"half-way{again}")
+    key = f"half-way-again{int(time.time() // AGAIN_S)}"
+    return _train(record.name, record.attempt, recipe, f"left {record.status}", key)
 
 
 SENSORS = [baseline_missing, new_votes, threshold_crossed, not_improved, left_half_way, stage_due]

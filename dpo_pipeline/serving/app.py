@@ -173,7 +173,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(DpoError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
-    for add in (_add_health, _add_comparisons, _add_chat, _add_rollout):
+    for add in (_add_health, _add_comparisons, _add_chat, _add_feedback, _add_rollout):
         add(app)
     return app
 
@@ -323,6 +323,8 @@ def _add_chat(app: FastAPI) -> None:
             },
         }
 
+
+def _add_feedback(app: FastAPI) -> None:
     @app.post("/v1/feedback", status_code=201)
     def feedback(body: FeedbackRequest, serving: Served) -> dict[str, str]:
         """Exactly one of rating, thumb or correction, for an answered request."""
