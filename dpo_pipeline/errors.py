@@ -9,6 +9,7 @@ DpoError
 ├── UnreadableImport          a file given to `dpo import` is in no known form
 ├── WarehouseBusy             another process holds the DuckDB file
 ├── DatasetTooSmall           too few pairs to train on
+├── DisconnectedModels        votes that do not place all models on one scale; carries the groups
 ├── ArtifactError             a directory of ours on disk
 │   ├── ArtifactMissing
 │   └── ArtifactCorrupt       sha256 differs, or the manifest is missing
@@ -25,11 +26,20 @@ DpoError
 │   └── DiskFull
 └── RequestError              what a client asked of serving; carries an HTTP status
     ├── InvalidRequest        400
+    ├── KeyRequired           401
     ├── TokenRefused          403
+    ├── ForeignOrigin         403
+    ├── AdminOnly             403
     ├── UnknownComparison     404
+    ├── UnknownRequest        404
     ├── UnknownModel          404
     ├── AlreadyVoted          409
+    ├── OrderRefused          409
+    ├── BodyTooLarge          413
+    ├── TooManyRequests       429
     ├── QueueFull             429
+    ├── ClientGone            499
+    ├── EngineFailed          500
     ├── NotReady              503
     ├── VoteNotRecorded       507
     └── DeadlineExceeded      504
@@ -72,6 +82,14 @@ class WarehouseBusy(DpoError):
 
 class DatasetTooSmall(DpoError):
     pass
+
+
+class DisconnectedModels(DpoError):
+    """Models that the votes do not place on one scale. `groups` holds the names, each group comparable in itself."""
+
+    def __init__(self, message: str, groups: tuple[tuple[str, ...], ...]) -> None:
+        super().__init__(message)
+        self.groups = groups
 
 
 class ArtifactError(DpoError):
@@ -141,6 +159,31 @@ class InvalidRequest(RequestError):
     pass
 
 
+class KeyRequired(RequestError):
+    status = 401
+    code = "invalid_api_key"
+
+
+class ForeignOrigin(RequestError):
+    status = 403
+    code = "foreign_origin"
+
+
+class AdminOnly(RequestError):
+    status = 403
+    code = "admin_only"
+
+
+class BodyTooLarge(RequestError):
+    status = 413
+    code = "body_too_large"
+
+
+class TooManyRequests(RequestError):
+    status = 429
+    code = "rate_limited"
+
+
 class TokenRefused(RequestError):
     status = 403
     code = "token_refused"
@@ -149,6 +192,11 @@ class TokenRefused(RequestError):
 class UnknownComparison(RequestError):
     status = 404
     code = "unknown_comparison"
+
+
+class UnknownRequest(RequestError):
+    status = 404
+    code = "unknown_request"
 
 
 class UnknownModel(RequestError):
@@ -161,9 +209,24 @@ class AlreadyVoted(RequestError):
     code = "already_voted"
 
 
+class OrderRefused(RequestError):
+    status = 409
+    code = "order_refused"
+
+
+class ClientGone(RequestError):
+    status = 499
+    code = "client_gone"
+
+
 class QueueFull(RequestError):
     status = 429
     code = "queue_full"
+
+
+class EngineFailed(RequestError):
+    status = 500
+    code = "engine_failed"
 
 
 class NotReady(RequestError):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dpo_pipeline.errors import SettingsError
@@ -98,6 +98,9 @@ class Cadence(Section):
     startup: Phase = Phase(frequency="weekly", min_samples=100)
     growth: Phase = Phase(frequency="bi-weekly", min_samples=200)
     mature: Phase = Phase(frequency="monthly", min_samples=300)
+    weekly_minimum: int = Field(100, ge=1, description="votes a week below which reminders go out")
+    weekly_target: int = Field(300, ge=1, description="votes a week to aim at")
+    weekly_optimal: int = Field(500, ge=1, description="votes a week beyond which more adds little")
     phase: Literal["auto", "startup", "growth", "mature"] = Field(
         "auto", description="auto: by the number of accepted DPO versions"
     )
@@ -112,6 +115,7 @@ class Collection(Section):
     top_p: float = Field(0.95, gt=0, le=1)
     token_valid_h: float = Field(24, gt=0, description="how long a comparison may be voted on")
     holdout_share: float = Field(0.25, gt=0, lt=1, description="share of the bank kept for evaluation, never asked")
+    daily_target: int = Field(100, ge=1, description="votes a day that the pages show progress towards")
     max_line_bytes: int = Field(1_048_576, ge=1024, description="longest line of the log; longer ones are quarantined")
 
 
@@ -178,6 +182,39 @@ class Limits(Section):
     queue: int = Field(256, ge=1, description="generation requests that may wait; one more is answered 429")
     batch: int = Field(64, ge=1, description="answers generated at once")
     deadline_s: float = Field(60, gt=0, description="how long a request may take before it counts as failed")
+    body_bytes: int = Field(1_048_576, ge=1024, description="largest request body; a larger one is answered 413")
+    answers_per_minute: int = Field(240, ge=1, description="generation requests a minute of one person")
+    votes_per_minute: int = Field(120, ge=1, description="votes and ratings a minute of one person")
+    address_per_minute: int = Field(
+        1200, ge=1, description="calls a minute of one address; loopback, where proxies and tests sit, is exempt"
+    )
+
+
+class EngineSettings(Section):
+    """Where answers come from. `forward` needs a server that knows every version under a name of its own."""
+
+    kind: Literal["local", "forward"] = Field("local", description="generate here, or forward to another server")
+    url: str = Field("", description="forward: base address of an OpenAI-compatible server, ending in /v1")
+    names: dict[str, str] = Field({}, description="forward: model name there of each version; default: the same name")
+
+
+class Keys(Section):
+    """Secrets, from the environment only; unset: the API is open (on loopback) and admin routes are shut."""
+
+    api: SecretStr | None = Field(None, description="required as `Authorization: Bearer …` on every /v1 route")
+    admin: SecretStr | None = Field(None, description="required to pause, resume or abort a rollout")
+    engine: SecretStr | None = Field(None, description="sent to the server that engine.url names")
+
+
+class Access(Section):
+    origins: tuple[str, ...] = Field(
+        (), description="origins of other pages that may call the API from a browser, such as https://app.example"
+    )
+    consent: str = Field(
+        "Your questions, votes and corrections are kept to improve the model. E-mail addresses, card numbers and keys "
+        "are removed before anything is stored, and names are replaced by pseudonyms.",
+        description="the line under every page",
+    )
 
 
 class Settings(BaseSettings):
@@ -210,6 +247,9 @@ class Settings(BaseSettings):
     rollout: RolloutPolicy = RolloutPolicy()
     ports: Ports = Ports()
     limits: Limits = Limits()
+    engine: EngineSettings = EngineSettings()
+    keys: Keys = Keys()
+    access: Access = Access()
 
     @field_validator("data_dir", "bank_dir", mode="after")
     @classmethod

@@ -9,7 +9,6 @@ import secrets
 import threading
 import time
 import uuid
-from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +16,7 @@ import msgspec
 from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
 
 from dpo_pipeline.core.questions import Question, least_covered, split_bank
+from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.votes import Preference, Sampling, Vote, decode_preference, encode_preference, outcome
 from dpo_pipeline.errors import (
     AlreadyVoted,
@@ -26,9 +26,9 @@ from dpo_pipeline.errors import (
     UnknownComparison,
     VoteNotRecorded,
 )
+from dpo_pipeline.serving.tally import Tally
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import read_bank
-from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.log import AppendLog, Position, read_batches
 from dpo_pipeline.stores.serving_state import ServingState, StoredComparison
@@ -56,15 +56,18 @@ class Recorded:
     event_id: str
     left_model: str
     right_model: str
+    category: str
+    source: str
     repeated: bool
 
 
 class Comparisons:
     """Opens comparisons and records votes; safe from many threads, and over a restart."""
 
-    def __init__(self, settings: Settings, state: ServingState, key: bytes):
+    def __init__(self, settings: Settings, state: ServingState, tally: Tally, key: bytes):
         self._settings = settings
         self._state = state
+        self._tally = tally
         self._log = AppendLog(settings.prefs_log)
         self._valid_s = settings.collection.token_valid_h * 3600
         self._signer = URLSafeTimedSerializer(key, salt="comparison")
@@ -72,7 +75,6 @@ class Comparisons:
         self._gate = threading.Lock()
         self._random = random.SystemRandom()
         self._asked, _ = split_bank(read_bank(settings.bank_dir), settings.collection.holdout_share)
-        self.votes: Counter[str] = Counter(read_summary(settings.curation_summary).categories)
         self._voted = self._votes_on_disk()
 
     def open(
@@ -87,25 +89,27 @@ class Comparisons:
         source: str,
         sampling: Sampling,
         propensity: float,
+        left: str | None = None,
     ) -> Shown:
         """Store a comparison of two answers and shuffle its sides.
 
         Args:
             models, answers: of a and b, in the same order.
             annotator: a pseudonym.
+            left: which of a and b is already shown on the left; null: drawn now.
         """
         now = time.time()
         comparison = StoredComparison(
             comparison_id=f"cmp-{uuid.uuid4().hex}",
             event_id=f"evt-{uuid.uuid4().hex}",
             session_id=session_id,
-            prompt=prompt,
+            prompt=_redacted(prompt),
             category=category,
             model_a=models[0],
             model_b=models[1],
-            response_a=answers[0],
-            response_b=answers[1],
-            left=self._random.choice("ab"),
+            response_a=redact(answers[0]),
+            response_b=redact(answers[1]),
+            left=left or self._random.choice("ab"),
             annotator=annotator,
             source=source,
             temperature=sampling.temperature,
@@ -127,9 +131,17 @@ class Comparisons:
             expires_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now + self._valid_s)),
         )
 
+    def owner(self, comparison_id: str) -> str:
+        """The pseudonym of whom a comparison was made for.
+
+        Raises:
+            UnknownComparison
+        """
+        return self._stored(comparison_id).annotator
+
     def draw_question(self, category: str | None = None) -> Question:
         """A question that may be asked, of the category that has the fewest votes."""
-        wanted = category or least_covered(self.votes)
+        wanted = category or least_covered(self._tally.refresh().by_category)
         return self._random.choice([question for question in self._asked if question.category == wanted])
 
     def vote(self, comparison_id: str, token: str, choice: Choice, annotator: str | None = None) -> Recorded:
@@ -142,9 +154,7 @@ class Comparisons:
             UnknownComparison, TokenRefused, AlreadyVoted: nothing was recorded.
             VoteNotRecorded: the disk refused it; the vote may be sent again.
         """
-        comparison = self._state.comparison(comparison_id)
-        if comparison is None:
-            raise UnknownComparison(f"There is no comparison {comparison_id!r}. Ask for a new one.")
+        comparison = self._stored(comparison_id)
         self._check_token(comparison, token, annotator)
         vote = _as_vote(choice, comparison.left)
         with self._lock_for(comparison_id):
@@ -157,10 +167,17 @@ class Comparisons:
                 except LogWriteError as error:
                     raise VoteNotRecorded(str(error)) from error
                 self._voted[comparison.event_id] = vote
-                self.votes[comparison.category] += 1
         models = (comparison.model_a, comparison.model_b)
         left, right = models if comparison.left == "a" else models[::-1]
-        return Recorded(comparison.event_id, left, right, repeated=earlier is not None)
+        return Recorded(
+            comparison.event_id, left, right, comparison.category, comparison.source, repeated=earlier is not None
+        )
+
+    def _stored(self, comparison_id: str) -> StoredComparison:
+        comparison = self._state.comparison(comparison_id)
+        if comparison is None:
+            raise UnknownComparison(f"There is no comparison {comparison_id!r}. Ask for a new one.")
+        return comparison
 
     def _check_token(self, comparison: StoredComparison, token: str, annotator: str | None) -> None:
         try:
@@ -210,6 +227,12 @@ def signing_key(settings: Settings) -> bytes:
         path.touch(mode=0o600)
         path.write_text(secrets.token_hex(32))
     return path.read_text().encode()
+
+
+def _redacted(prompt: str | list[dict[str, str]]) -> str | list[dict[str, str]]:
+    if isinstance(prompt, str):
+        return redact(prompt)
+    return [{**message, "content": redact(message["content"])} for message in prompt]
 
 
 def _as_vote(choice: Choice, left: str) -> Vote:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dpo_pipeline.core.rollout import gets_challenger, traffic_of
 from dpo_pipeline.errors import DpoError
-from dpo_pipeline.serving.engine import Engine
+from dpo_pipeline.serving.engine import Adapter, Engine
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import ACCEPTED, DeploymentState, Ledger, VersionRecord
 
@@ -31,6 +31,12 @@ class Route:
         if self.challenger and gets_challenger(user, self.challenger, self.traffic):
             return self.challenger
         return self.champion
+
+    def share_of(self, version: str) -> float:
+        """Share of the traffic that a version gets."""
+        if version == self.challenger:
+            return self.traffic
+        return 1.0 - self.traffic if version == self.champion else 0.0
 
 
 class Router:
@@ -71,18 +77,12 @@ class Router:
         wanted = served_versions(state, ledger.versions())
         if {name: record.adapter_sha for name, record in wanted.items()} != self._engine.models:
             adapters = {
-                name: (str(record.adapter_sha), Path(str(record.adapter_dir))) for name, record in wanted.items()
+                name: Adapter(str(record.adapter_sha), Path(str(record.adapter_dir))) for name, record in wanted.items()
             }
-            self._engine.serve(self._make_generator, adapters)
+            self._engine.serve(adapters)
             log.info("serving %s", ", ".join(wanted))
         traffic = traffic_of(state.stage, self._settings.rollout) if state.challenger and state.stage else 0.0
         self.route = Route(state.epoch, state.champion, state.challenger, state.stage, traffic)
-
-    def _make_generator(self):  # type: ignore[no-untyped-def]
-        from dpo_pipeline.ml.base_model import locate_base
-        from dpo_pipeline.ml.generation import Generator
-
-        return Generator(locate_base(self._settings), self._settings.model)
 
 
 def served_versions(state: DeploymentState, versions: list[VersionRecord]) -> dict[str, VersionRecord]:

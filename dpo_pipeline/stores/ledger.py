@@ -68,6 +68,7 @@ class Deployment(Base):
     challenger: Mapped[str | None] = mapped_column(sa.String(32))
     stage: Mapped[str | None] = mapped_column(sa.String(32))
     stage_since: Mapped[str | None] = mapped_column(sa.String(40))
+    paused: Mapped[bool] = mapped_column(default=False)
 
 
 class DecisionRow(Base):
@@ -118,6 +119,7 @@ class DeploymentState:
     challenger: str | None
     stage: str | None
     stage_since: str | None
+    paused: bool = False
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,7 @@ class Ledger:
         Raises:
             StaleEpoch: the deployment moved since `epoch` was read.
         """
-        change = {"challenger": name, "stage": STAGES[0], "stage_since": utc_now()}
+        change = {"challenger": name, "stage": STAGES[0], "stage_since": utc_now(), "paused": False}
         return self._move(epoch, change, [(name, "rolling_out")], (name, STAGES[0], "promote", reasons, {}, actor))
 
     def promote(
@@ -245,7 +247,7 @@ class Ledger:
         state = self.deployment()
         subject = state.challenger or state.champion
         if state.challenger:
-            change: dict[str, Any] = {"challenger": None, "stage": None, "stage_since": None}
+            change: dict[str, Any] = {"challenger": None, "stage": None, "stage_since": None, "paused": False}
             statuses: list[tuple[str | None, str]] = [(state.challenger, "rolled_back")]
         elif state.previous and state.stage == STAGES[-1]:
             change = {"champion": state.previous, "previous": None, "stage": None, "stage_since": None}
@@ -254,6 +256,12 @@ class Ledger:
             raise NoRollout(f"Nothing to roll back: {state.champion} is champion and no version is being rolled out.")
         stage = state.stage or STAGES[-1]
         return self._move(epoch, change, statuses, (subject, stage, "rollback", reasons, evidence, actor))
+
+    def set_paused(self, paused: bool, epoch: int, reasons: Sequence[str], actor: str) -> DeploymentState:
+        """Stop the challenger from being promoted, or let it go on. Harm still rolls it back."""
+        state = self._current_rollout()
+        decision = "pause" if paused else "resume"
+        return self._move(epoch, {"paused": paused}, [], (state.challenger, state.stage, decision, reasons, {}, actor))
 
     def record_hold(self, epoch: int, reasons: Sequence[str], evidence: dict[str, Any], actor: str) -> None:
         """Note a hold; equal ones in a row are kept once, with the newest evidence."""
@@ -356,7 +364,9 @@ def _version_record(row: Version) -> VersionRecord:
 def _deployment_state(row: Deployment | None) -> DeploymentState:
     if row is None:
         return DeploymentState(0, None, None, None, None, None)
-    return DeploymentState(row.epoch, row.champion, row.previous, row.challenger, row.stage, row.stage_since)
+    return DeploymentState(
+        row.epoch, row.champion, row.previous, row.challenger, row.stage, row.stage_since, row.paused
+    )
 
 
 def as_json(record: VersionRecord | DeploymentState | DecisionRecord) -> dict[str, Any]:

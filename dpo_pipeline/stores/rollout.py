@@ -37,6 +37,8 @@ def decide_now(settings: Settings, ledger: Ledger, head_to_head: HeadToHead, nam
         return RolloutDecision("hold", (f"{name} is champion; no version is being rolled out",))
     evidence = gather(settings, ledger, state, head_to_head)
     decision = decide(evidence, settings.rollout)
+    if state.paused and decision.decision == "promote":
+        decision = RolloutDecision("hold", ("paused by a person; it would be promoted now", *decision.reasons))
     shown = asdict(evidence)
     if decision.decision == "hold":
         ledger.record_hold(state.epoch, decision.reasons, shown, actor)

@@ -1,5 +1,6 @@
 """Base models by any name, and answers of several versions in one batch."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -75,6 +76,78 @@ def test_draws_are_reproduced_by_their_seed(generator: Generator) -> None:
     first = generator.generate(hot)
     assert first[0] == first[1] and len({answer.text for answer in first}) > 1
     assert generator.generate(hot[2:3]) == first[2:3]
+
+
+def test_mixed_rows_give_what_peft_gives(generator: Generator, baseline: Path, house: Settings) -> None:
+    import torch
+    from peft import PeftModel
+
+    from dpo_pipeline.ml.base_model import load_base
+
+    [sha] = generator.loaded
+    base, _ = load_base(locate_base(house).directory, house.model)
+    row = generator.row(ask(sha))
+    ids = torch.tensor([row.prompt, row.prompt])
+    with torch.inference_mode():
+        bare = base(input_ids=ids[:1]).logits
+        adapted = PeftModel.from_pretrained(base, baseline)(input_ids=ids[:1]).logits
+        generator._adapters.select([sha, None])
+        ours = generator._model(input_ids=ids).logits
+    assert (ours[0] - adapted[0]).abs().max() < 1e-4 < (adapted - bare).abs().max()
+    assert (ours[1] - bare[0]).abs().max() < 1e-4
+
+
+def test_rows_join_and_leave_a_running_batch(generator: Generator) -> None:
+    [sha] = generator.loaded
+    requests = [ask(sha, max_tokens=20), ask(None, "Hi", max_tokens=20), ask(sha, "How many legs has a spider?")]
+    alone = [generator.generate([request])[0] for request in requests]
+    first, second, third = (generator.row(request) for request in requests)
+    generator.batch.join([first])
+    for _ in range(3):
+        generator.batch.step()
+    generator.batch.join([second, third])
+    generator.batch.step()
+    generator.batch.leave([second])
+    while generator.batch.rows:
+        generator.batch.step()
+    assert [generator.answer(first), generator.answer(third)] == [alone[0], alone[2]]
+    assert alone[1].text.startswith(generator.answer(second).text)
+
+
+def test_streamed_pieces_make_the_answer(generator: Generator) -> None:
+    row = generator.row(ask(None, "Warum ist der Himmel blau? 🦊", temperature=1.5, max_tokens=40))
+    stream, pieces = generator.text_stream(row), []
+    generator.batch.join([row])
+    while generator.batch.rows:
+        pieces.append(stream.piece())
+        generator.batch.step()
+    pieces.append(stream.piece())
+    assert "".join(pieces) == generator.answer(row).text and len(pieces) > 5
+
+
+def test_fifty_adapter_swaps_leave_no_memory_behind(generator: Generator, baseline: Path) -> None:
+    import gc
+
+    import torch
+
+    def held() -> int:
+        gc.collect()
+        return sum(thing.numel() for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor))
+
+    [sha] = generator.loaded
+    before = held()
+    for _ in range(50):
+        generator.drop(sha)
+        generator.load(sha, baseline)
+    assert held() == before and generator.generate([ask(sha)])[0].adapter == sha
+
+
+def test_an_adapter_that_is_more_than_lora_is_refused(generator: Generator, baseline: Path, tmp_path: Path) -> None:
+    shutil.copytree(baseline, tmp_path / "dora")
+    config = tmp_path / "dora" / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"use_dora": True}))
+    with pytest.raises(AdapterRefused, match="use_dora; plain LoRA was required"):
+        generator._adapters.add("dora", tmp_path / "dora")
 
 
 def test_every_row_has_its_own_limit(generator: Generator) -> None:

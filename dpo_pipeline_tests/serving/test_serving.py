@@ -57,6 +57,7 @@ def own_house(
 @pytest.fixture(scope="module")
 def server(own_house: Settings) -> Iterator[Server]:
     variables = {"DPO_MODEL__PRETRAIN_STEPS": "60", "DPO_MODEL__MAX_NEW_TOKENS": "24"}
+    variables |= {"DPO_LIMITS__VOTES_PER_MINUTE": "10000"}
     with serving(own_house.data_dir, **variables) as running:
         yield running
 
@@ -80,7 +81,7 @@ def vote(server: Server, shown: dict[str, Any], choice: str = "left", **fields: 
 
 def test_a_vote_is_on_disk_when_it_is_acknowledged(server: Server, own_house: Settings) -> None:
     shown = compare(server, category="explanation", session_id="visit-1")
-    assert set(shown) == {"comparison_id", "token", "prompt", "category", "answers", "expires_at"}
+    assert set(shown) == {"comparison_id", "token", "prompt", "category", "answers", "expires_at", "more"}
     answer = vote(server, shown, "right")
     assert answer.status_code == 201
     event = next(e for e in log_lines(own_house) if e.event_id == answer.json()["event_id"])

@@ -1,0 +1,146 @@
+"""Several LoRA adapters on one model at once: every row of a batch has its own, or none.
+
+The adapters of a layer stand side by side in one pair of matrices, `down` [R, in] and `up` [R, out]
+with R the sum of their ranks. A row takes its own part by a mask [rows, R]:
+
+    y = x W + ((x downᵀ) · mask) up
+
+so a layer costs two small products however many versions share the batch. PEFT's `adapter_names`
+gives the same numbers (tested) but runs adapter by adapter, layer by layer
+(`docs/decisions/0006-mixed-batches.md`).
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dpo_pipeline.errors import AdapterRefused
+from dpo_pipeline.ml.adapters import CONFIG, WEIGHTS
+
+_PREFIX = "base_model.model."
+
+
+class _Rows:
+    """Which adapter each row takes; shared by all layers. `mask` [rows, R], or null for none at all."""
+
+    mask: torch.Tensor | None = None
+
+
+class _MixedLinear(torch.nn.Module):
+    """A linear layer with the adapters' parts of it."""
+
+    def __init__(self, base: torch.nn.Linear, rows: _Rows):
+        super().__init__()
+        self.base, self._rows = base, rows
+        self.down: torch.Tensor | None = None
+        self.up: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.base(x)
+        mask = self._rows.mask
+        if mask is None or self.down is None or self.up is None:
+            return y
+        inner = torch.nn.functional.linear(x, self.down)
+        inner *= mask if inner.dim() == 2 else mask[:, None]
+        return torch.addmm(y.flatten(0, -2), inner.flatten(0, -2), self.up).view_as(y)
+
+
+class MixedLora:
+    """The adapters loaded on a model, by name. Changes between forward passes only."""
+
+    def __init__(self, model: torch.nn.Module, targets: Sequence[str]):
+        self._rows = _Rows()
+        self._ranks: dict[str, int] = {}
+        self._parts: dict[str, dict[str, tuple[torch.Tensor, torch.Tensor]]] = {}
+        self._layers: dict[str, _MixedLinear] = {}
+        found = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)]
+        for path, layer in found:
+            parent, _, child = path.rpartition(".")
+            if child in targets:
+                self._layers[path] = _MixedLinear(layer, self._rows)
+                setattr(model.get_submodule(parent), child, self._layers[path])
+
+    @property
+    def names(self) -> set[str]:
+        return set(self._ranks)
+
+    def add(self, name: str, directory: Path) -> None:
+        """Load a plain LoRA adapter in PEFT's form; `directory` was verified before.
+
+        Raises:
+            AdapterRefused: it changes something other than these layers, or is no plain LoRA.
+        """
+        config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+        parts = self._read(directory, _scale(config))
+        self._parts[name] = parts
+        self._ranks[name] = config["r"]
+        self._stack()
+
+    def remove(self, name: str) -> None:
+        del self._parts[name], self._ranks[name]
+        self._stack()
+
+    def select(self, names: Sequence[str | None]) -> None:
+        """From now on row i takes adapter `names[i]`; null takes the base model's own weights."""
+        if not any(names):
+            self._rows.mask = None
+            return
+        layer = next(iter(self._layers.values()))
+        mask = torch.zeros(len(names), sum(self._ranks.values()))
+        for row, name in enumerate(names):
+            if name is not None:
+                mask[row, self._columns(name)] = 1
+        self._rows.mask = mask.to(layer.base.weight)
+
+    def _columns(self, name: str) -> slice:
+        before = 0
+        for known, rank in self._ranks.items():
+            if known == name:
+                return slice(before, before + rank)
+            before += rank
+        raise KeyError(name)
+
+    def _read(self, directory: Path, scale: float) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        from safetensors.torch import load_file
+
+        tensors = load_file(directory / WEIGHTS)
+        parts = {}
+        for key in [key for key in tensors if key.endswith(".lora_A.weight")]:
+            path = key.removeprefix(_PREFIX).removesuffix(".lora_A.weight")
+            other = key.replace(".lora_A.", ".lora_B.")
+            if path not in self._layers or other not in tensors:
+                raise AdapterRefused(f"{directory} has weights for {path}, which the served model lacks. Train again.")
+            like = self._layers[path].base.weight
+            parts[path] = (tensors.pop(key).to(like), (tensors.pop(other).T * scale).to(like))
+        if tensors:
+            raise AdapterRefused(f"{directory} has weights that are no LoRA: {sorted(tensors)[:3]}. Train again.")
+        return parts
+
+    def _stack(self) -> None:
+        """Put every layer's adapters side by side again; an adapter without a layer has zeros there."""
+        self._rows.mask = None
+        for path, layer in self._layers.items():
+            if not any(path in parts for parts in self._parts.values()):
+                layer.down = layer.up = None
+                continue
+            weight = layer.base.weight
+            pairs = [
+                self._parts[name].get(path)
+                or (weight.new_zeros(rank, layer.base.in_features), weight.new_zeros(rank, layer.base.out_features))
+                for name, rank in self._ranks.items()
+            ]
+            layer.down = torch.cat([down for down, _ in pairs])
+            layer.up = torch.cat([up for _, up in pairs])
+
+
+def _scale(config: dict[str, Any]) -> float:
+    unusual = [key for key in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save") if config.get(key)]
+    if config.get("bias", "none") != "none":
+        unusual.append("bias")
+    if unusual:
+        raise AdapterRefused(f"The adapter uses {', '.join(unusual)}; plain LoRA was required. Train it without.")
+    rank, alpha = float(config["r"]), float(config["lora_alpha"])
+    return float(alpha / (rank**0.5 if config.get("use_rslora") else rank))

@@ -1,0 +1,133 @@
+"""Who may call: body size, origin, API key, and how often. Nothing here knows what a call does."""
+
+import hmac
+import ipaddress
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from pydantic import SecretStr
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dpo_pipeline.errors import AdminOnly, BodyTooLarge, ForeignOrigin, KeyRequired, RequestError, TooManyRequests
+from dpo_pipeline.settings import Settings
+
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+Answer = Callable[[RequestError, Scope, Receive, Send], Awaitable[None]]
+
+
+class Gate:
+    """ASGI middleware: refuses a call before any of its body is looked at."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, answer: Answer):
+        self._app, self._settings, self._answer = app, settings, answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            headers = Headers(scope=scope)
+            check_origin(scope["method"], headers.get("origin"), headers.get("host"), self._settings.access.origins)
+            if scope["path"].startswith("/v1/") and scope["method"] != "OPTIONS":
+                check_key(headers.get("authorization"), self._settings.keys.api)
+            limit = self._settings.limits.body_bytes
+            length = headers.get("content-length", "")
+            if length.isdigit() and int(length) > limit:
+                raise BodyTooLarge(_too_large(limit))
+            await self._app(scope, _bounded(receive, limit), send)
+        except RequestError as error:
+            await self._answer(error, scope, receive, send)
+
+
+def check_origin(method: str, origin: str | None, host: str | None, allowed: tuple[str, ...]) -> None:
+    """A page of another origin must not vote in its visitor's name. Programs send no Origin.
+
+    Raises:
+        ForeignOrigin
+    """
+    if method in SAFE_METHODS or origin is None or origin in allowed:
+        return
+    if urlsplit(origin).netloc != host:
+        raise ForeignOrigin(
+            f"A page of {origin} called {host}. Only pages of this host and of access.origins may; "
+            "add it there (DPO_ACCESS__ORIGINS) if it is yours."
+        )
+
+
+def check_key(authorization: str | None, key: SecretStr | None) -> None:
+    """
+    Raises:
+        KeyRequired: a key is set and the call does not carry it.
+    """
+    if key is not None and not _same(authorization, key):
+        raise KeyRequired("This server wants a key. Send `Authorization: Bearer …` with the value of DPO_KEYS__API.")
+
+
+def check_admin(given: str | None, key: SecretStr | None) -> None:
+    """
+    Raises:
+        AdminOnly: no admin key is set, or the call does not carry it.
+    """
+    if key is None:
+        raise AdminOnly("No admin key is set, so nobody may do this here. Start the server with DPO_KEYS__ADMIN.")
+    if not _same(given, key):
+        raise AdminOnly("This needs the admin key. Send it as `X-Admin-Key`.")
+
+
+class RateLimits:
+    """Moving windows of one minute, kept in memory."""
+
+    def __init__(self, settings: Settings):
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._address = RateLimitItemPerMinute(settings.limits.address_per_minute)
+        self._kinds = {
+            "answers": RateLimitItemPerMinute(settings.limits.answers_per_minute),
+            "votes": RateLimitItemPerMinute(settings.limits.votes_per_minute),
+        }
+
+    def check(self, kind: str, person: str, address: str) -> None:
+        """Count one call.
+
+        Raises:
+            TooManyRequests
+        """
+        item = self._kinds[kind]
+        if not self._limiter.hit(item, kind, person):
+            raise TooManyRequests(f"More than {item.amount} {kind} in a minute from one person. Wait a little.")
+        if not _is_loopback(address) and not self._limiter.hit(self._address, "address", address):
+            raise TooManyRequests(f"More than {self._address.amount} calls in a minute from {address}. Wait a little.")
+
+
+def _same(given: str | None, key: SecretStr) -> bool:
+    token = (given or "").removeprefix("Bearer ").strip()
+    return hmac.compare_digest(token.encode(), key.get_secret_value().encode())
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def _too_large(limit: int) -> str:
+    return f"The body is larger than {limit} bytes (limits.body_bytes). Send less."
+
+
+def _bounded(receive: Receive, limit: int) -> Receive:
+    """Counts a body that came without its length."""
+    seen = 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > limit:
+            raise BodyTooLarge(_too_large(limit))
+        return message
+
+    return counted

@@ -1,0 +1,208 @@
+"""What goes over the wire, as types: FastAPI checks requests against them and describes them in `/docs`."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from dpo_pipeline.core.votes import Category, Sampling
+from dpo_pipeline.serving.comparisons import Choice
+
+LONGEST_TEXT = 32_000
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="after")
+    def _texts_can_be_written(self) -> Self:
+        """JSON may hold half a surrogate pair, which no file and no tokenizer takes."""
+        for name, value in self.__dict__.items():
+            if isinstance(value, str) and not value.isascii():
+                try:
+                    value.encode()
+                except UnicodeEncodeError as error:
+                    raise ValueError(f"{name} holds half a surrogate pair, which is no text") from error
+        return self
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    code: str
+
+
+class ErrorResponse(BaseModel):
+    """The form of every error, OpenAI's. `message` says what to do."""
+
+    error: ErrorDetail
+
+
+class ChatMessage(Body):
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(max_length=LONGEST_TEXT)
+
+
+class TextPart(BaseModel):
+    type: Literal["text"]
+    text: str
+
+
+class OpenAIMessage(Body):
+    """A message as OpenAI's clients send it: content may come in parts, and carries fields we do not use."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[str, Field(max_length=LONGEST_TEXT)] | Annotated[list[TextPart], Field(max_length=100)]
+
+    @property
+    def as_pair(self) -> tuple[str, str]:
+        """(role, content) in the words of chat templates."""
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return ("system" if self.role == "developer" else self.role), text
+
+
+class SamplingFields(Body):
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    max_tokens: int | None = Field(None, ge=1, le=4096)
+    seed: int | None = Field(None, ge=0, lt=2**31)
+
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.top_p, self.max_tokens, self.seed)
+
+
+class ComparisonRequest(SamplingFields):
+    """A question for two or more versions. Without `models` the server picks two."""
+
+    prompt: (
+        Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT)]
+        | Annotated[list[ChatMessage], Field(min_length=1, max_length=100)]
+    )
+    category: Category = "other"
+    models: list[Annotated[str, Field(max_length=100)]] | None = Field(None, min_length=2, max_length=6)
+    annotator: str = Field("", max_length=200)
+    session_id: str = Field("", max_length=200)
+    source: Literal["api", "simulated"] = "api"
+
+
+class Answers(Body):
+    left: str
+    right: str
+
+
+class ComparisonResponse(Body):
+    """Two answers, blind. `more` holds the other pairs where more than two versions were asked for."""
+
+    comparison_id: str
+    token: str
+    prompt: str | list[ChatMessage]
+    category: str
+    answers: Answers
+    expires_at: str
+    more: list["ComparisonResponse"] = []
+
+
+class VoteRequest(Body):
+    token: str = Field(max_length=2000)
+    vote: Choice
+    annotator: str | None = Field(None, max_length=200, description="who votes; must be whom the comparison is for")
+
+
+class VotedModels(Body):
+    left: str
+    right: str
+
+
+class VoteResponse(Body):
+    event_id: str
+    models: VotedModels
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool = False
+
+
+class ChatRequest(SamplingFields):
+    """OpenAI's request; what we do not use of it is ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: str = Field("chat", max_length=100, description="`chat` follows the rollout; `v1.1` is explicit")
+    messages: list[OpenAIMessage] = Field(min_length=1, max_length=100)
+    user: str = Field("", max_length=200, description="keeps a person on one side of the rollout")
+    max_completion_tokens: int | None = Field(None, ge=1, le=4096, description="newer name of max_tokens")
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    n: Literal[1] | None = 1
+
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.top_p, self.max_completion_tokens or self.max_tokens, self.seed)
+
+
+class CompletionMessage(BaseModel):
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: str | None = None
+
+
+class CompletionChoice(BaseModel):
+    index: int = 0
+    message: CompletionMessage
+    finish_reason: Literal["stop", "length"]
+    logprobs: None = None
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class ChatCompletion(BaseModel):
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage
+
+
+class Model(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "dpo-pipeline"
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class FeedbackRequest(Body):
+    """Exactly one of rating, thumb and correction."""
+
+    request_id: str = Field(max_length=200, description="`id` of the chat completion")
+    rating: int | None = Field(None, ge=1, le=5)
+    thumb: Literal["up", "down"] | None = None
+    correction: str | None = Field(None, min_length=1, max_length=LONGEST_TEXT, description="what it should have said")
+
+
+class FeedbackResponse(Body):
+    event_id: str
+
+
+class RolloutOrder(Body):
+    reason: str = Field(min_length=3, max_length=500, description="why; it is kept in the history")
+
+
+class RolloutState(BaseModel):
+    version: str | None
+    champion: str | None
+    stage: str | None
+    traffic: float
+    paused: bool
+    epoch: int
+    evidence: dict[str, Any] | None
+    history: list[dict[str, Any]]

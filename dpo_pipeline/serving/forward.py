@@ -1,0 +1,141 @@
+"""The second engine: answers come from any OpenAI-compatible server, such as vLLM.
+
+Versions map to model names there (`engine.names`). That server loads the adapters itself; ours says
+which versions there are, who gets which, and keeps deadline and limits.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import httpx
+
+from dpo_pipeline.core.answers import Answer, Ask
+from dpo_pipeline.errors import DeadlineExceeded, EngineFailed, InvalidRequest, QueueFull
+from dpo_pipeline.serving.engine import Adapter, Engine
+from dpo_pipeline.settings import Settings
+
+
+class ForwardEngine(Engine):
+    """Forwards over HTTP; as many requests at once as wait and batch together may hold."""
+
+    def __init__(self, settings: Settings):
+        self.models = {}
+        self._limits, self._engine = settings.limits, settings.engine
+        self._room = settings.limits.queue + settings.limits.batch
+        self._running = 0
+        key = settings.keys.engine
+        headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+        self._client = httpx.AsyncClient(
+            base_url=self._engine.url.rstrip("/") + "/",
+            headers=headers,
+            timeout=None,  # noqa: S113  (every use has the request's own deadline)
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=settings.limits.batch),
+        )
+
+    @property
+    def load(self) -> tuple[int, int]:
+        return 0, self._running
+
+    def serve(self, adapters: Mapping[str, Adapter]) -> None:
+        """Route to these versions. Whether the other server has them shows when one is asked for."""
+        self.models = {name: adapter.sha for name, adapter in adapters.items()}
+
+    async def answers(self, asks: Sequence[Ask]) -> list[Answer]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._whole(ask)) for ask in asks]
+        ended = [task.result() for task in tasks]
+        for result in ended:
+            if isinstance(result, Exception):
+                raise result
+        return [result for result in ended if isinstance(result, Answer)]
+
+    async def stream(self, ask: Ask) -> AsyncIterator[str | Answer]:
+        self.check_served([ask])
+        self._enter()
+        pieces: list[str] = []
+        finished, usage = False, {"prompt_tokens": 0, "completion_tokens": 0}
+        try:
+            async with asyncio.timeout(self._limits.deadline_s):
+                async with self._client.stream("POST", "chat/completions", json=self._body(ask)) as response:
+                    if response.status_code != 200:
+                        raise _refusal(response.status_code, (await response.aread()).decode(errors="replace"))
+                    async for chunk in _chunks(response):
+                        usage = chunk.get("usage") or usage
+                        for choice in chunk.get("choices", [])[:1]:
+                            finished = finished or choice.get("finish_reason") == "stop"
+                            if piece := (choice.get("delta") or {}).get("content"):
+                                pieces.append(piece)
+                                yield piece
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"{self._engine.url} gave no answer within {self._limits.deadline_s:g} s."
+            ) from error
+        except httpx.HTTPError as error:
+            raise EngineFailed(
+                f"{self._engine.url} could not be asked ({type(error).__name__}: {error}). Start that server or mend "
+                "engine.url."
+            ) from error
+        finally:
+            self._running -= 1
+        yield Answer(
+            text="".join(pieces).strip(),
+            prompt_tokens=usage["prompt_tokens"],
+            tokens=usage["completion_tokens"] or len(pieces),
+            finished=finished,
+            adapter=self.models.get(ask.model_id),
+        )
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    def _enter(self) -> None:
+        if self._running >= self._room:
+            raise QueueFull(f"{self._running} requests are being forwarded; {self._room} may. Try again shortly.")
+        self._running += 1
+
+    async def _whole(self, ask: Ask) -> Answer | Exception:
+        """The answer or why there is none: an exception of one must not reach its neighbours as a group."""
+        try:
+            async for event in self.stream(ask):
+                if isinstance(event, Answer):
+                    return event
+        except Exception as error:
+            return error
+        return EngineFailed(f"{self._engine.url} ended without an answer.")
+
+    def _body(self, ask: Ask) -> dict[str, Any]:
+        sampling = ask.sampling
+        wanted = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "seed": sampling.seed,
+        }
+        return {
+            "model": self._engine.names.get(ask.model_id, ask.model_id),
+            "messages": [{"role": role, "content": content} for role, content in ask.messages],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **{name: value for name, value in wanted.items() if value is not None},
+        }
+
+
+async def _chunks(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    """The JSON of server-sent events, up to `[DONE]`."""
+    async for line in response.aiter_lines():
+        data = line.removeprefix("data:").strip()
+        if not line.startswith("data:") or data == "[DONE]":
+            continue
+        chunk = json.loads(data)
+        if "error" in chunk:
+            raise EngineFailed(f"The other server broke off: {chunk['error']}")
+        yield chunk
+
+
+def _refusal(status: int, body: str) -> Exception:
+    told = f"The other server answered {status}: {body[:300]}"
+    if status == 429:
+        return QueueFull(told)
+    return InvalidRequest(told) if status in (400, 404, 422) else EngineFailed(told)

@@ -1,0 +1,81 @@
+"""Side by side: ask for a comparison, vote on it."""
+
+from typing import Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+
+from dpo_pipeline.serving.bodies import (
+    Answers,
+    ChatMessage,
+    ComparisonRequest,
+    ComparisonResponse,
+    VotedModels,
+    VoteRequest,
+    VoteResponse,
+)
+from dpo_pipeline.serving.comparisons import Shown
+from dpo_pipeline.serving.routes.parts import Served, address, errors, visitor, while_connected
+from dpo_pipeline.serving.service import Question
+from dpo_pipeline.settings import Category
+
+router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
+REPEATED: dict[int | str, dict[str, Any]] = {200: {"model": VoteResponse, "description": "The same vote again"}}
+
+
+@router.post("", status_code=201, responses=errors(401, 404, 413, 429, 500, 503, 504))
+async def compare(body: ComparisonRequest, request: Request, service: Served) -> ComparisonResponse:
+    """Two versions (or two samples of the one there is) answer; sides are shuffled and blind.
+
+    With n versions in `models` every pair is a comparison of its own: the first is the answer, the
+    others are in `more`.
+    """
+    prompt = body.prompt if isinstance(body.prompt, str) else [message.model_dump() for message in body.prompt]
+    models = tuple(body.models) if body.models else None
+    asker = visitor(request, service, body.annotator, body.session_id, body.source == "simulated")
+    question = Question(prompt, body.category, models, body.sampling())
+    return _response(await while_connected(request, service.compare(question, asker)))
+
+
+@router.get("/next", status_code=201, responses=errors(401, 429, 500, 503, 504))
+async def compare_next(
+    request: Request,
+    service: Served,
+    annotator: str = Query("", max_length=200),
+    session_id: str = Query("", max_length=200),
+    source: Literal["api", "simulated"] = "api",
+    category: Category | None = None,
+) -> ComparisonResponse:
+    """The same with a question drawn by the server, of the category asked for or the one covered least."""
+    drawn = service.comparisons.draw_question(category)
+    asker = visitor(request, service, annotator, session_id, source == "simulated")
+    return _response(await while_connected(request, service.compare(Question(drawn.question, drawn.category), asker)))
+
+
+@router.post(
+    "/{comparison_id}/vote",
+    status_code=201,
+    responses=REPEATED | errors(401, 403, 404, 409, 413, 429, 507),
+)
+def vote(comparison_id: str, body: VoteRequest, request: Request, response: Response, service: Served) -> VoteResponse:
+    """201 when the vote is on disk; the same vote again: 200 and the same event id."""
+    voter = visitor(request, service, body.annotator) if body.annotator else None
+    recorded = service.vote(comparison_id, body.token, body.vote, voter, address(request))
+    response.status_code = 200 if recorded.repeated else 201
+    models = VotedModels(left=recorded.left_model, right=recorded.right_model)
+    return VoteResponse(event_id=recorded.event_id, models=models)
+
+
+def _response(shown: list[Shown]) -> ComparisonResponse:
+    first, *more = (
+        ComparisonResponse(
+            comparison_id=one.comparison_id,
+            token=one.token,
+            prompt=one.prompt if isinstance(one.prompt, str) else [ChatMessage(**message) for message in one.prompt],
+            category=one.category,
+            answers=Answers(left=one.left, right=one.right),
+            expires_at=one.expires_at,
+        )
+        for one in shown
+    )
+    first.more = more
+    return first

@@ -1,0 +1,21 @@
+"""Ratings, thumbs and corrections of chat answers."""
+
+from fastapi import APIRouter, Request
+
+from dpo_pipeline.serving.bodies import FeedbackRequest, FeedbackResponse
+from dpo_pipeline.serving.routes.parts import Served, address, errors
+
+router = APIRouter(prefix="/v1", tags=["feedback"])
+
+
+@router.post("/feedback", status_code=201, responses=errors(401, 404, 413, 429, 507))
+def feedback(body: FeedbackRequest, request: Request, service: Served) -> FeedbackResponse:
+    """Exactly one of rating, thumb or correction, for an answered request; 201 when it is on disk."""
+    event_id = service.feedback(
+        body.request_id,
+        address(request),
+        rating=body.rating,
+        thumb=body.thumb,
+        correction=body.correction,
+    )
+    return FeedbackResponse(event_id=event_id)

@@ -1,0 +1,33 @@
+"""Is it alive, can it answer, and what does it do."""
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from dpo_pipeline.errors import NotReady
+from dpo_pipeline.serving.routes.parts import Served, errors
+
+router = APIRouter(tags=["operation"])
+
+
+@router.get("/healthz")
+def healthz() -> dict[str, str]:
+    """The program runs."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", responses=errors(503))
+def readyz(service: Served) -> dict[str, Any]:
+    """A champion is loaded and answers."""
+    route = service.router.route
+    if not service.engine.ready or route.champion is None:
+        raise NotReady("No version is loaded yet: the first one is being built. " + (service.router.trouble or ""))
+    return {"status": "ready", "models": sorted(service.engine.models), "epoch": route.epoch}
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+def metrics(service: Served) -> Response:
+    """In Prometheus's text format."""
+    service.metrics.observe(service)
+    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)

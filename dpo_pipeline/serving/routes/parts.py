@@ -1,0 +1,61 @@
+"""What every route needs: the service, who calls, and the form of errors."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
+
+from dpo_pipeline.errors import ClientGone
+from dpo_pipeline.serving.bodies import ErrorResponse
+from dpo_pipeline.serving.chat_call import Visitor
+from dpo_pipeline.serving.service import Service
+
+T = TypeVar("T")
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+Served = Annotated[Service, Depends(_service)]
+
+
+def address(request: Request) -> str:
+    return request.client.host if request.client else "unknown"
+
+
+def visitor(request: Request, service: Service, name: str, session_id: str = "", simulated: bool = False) -> Visitor:
+    """Whoever calls: by the name given, else by address. `X-Session-Id` names the visit."""
+    session = session_id or request.headers.get("x-session-id", "")[:200] or f"visit-{uuid.uuid4().hex[:12]}"
+    person = service.pseudonym(name or address(request))
+    return Visitor(person, session, "simulated" if simulated else "api", address(request))
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The answers of a route that are errors, for its description."""
+    return {status: {"model": ErrorResponse} for status in (400, *statuses)}
+
+
+async def while_connected(request: Request, work: Awaitable[T]) -> T:
+    """The result; when the client hangs up first, the work is cancelled and its place becomes free.
+
+    Raises:
+        ClientGone: nobody reads the answer any more.
+    """
+    working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_hangs_up(request))
+    try:
+        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGone("The client hung up before the answer was there.")
+        return working.result()
+    finally:
+        for task in (working, gone):
+            task.cancel()
+
+
+async def _hangs_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

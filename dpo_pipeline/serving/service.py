@@ -1,0 +1,284 @@
+"""What people can do, the same for API and pages: ask, compare, vote, give feedback.
+
+Handlers and pages say what is asked and show what is answered. Deciding is `core`'s, keeping is the
+stores', generating is the engine's.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import itertools
+import random
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from dpo_pipeline.core.answers import Answer, Ask, Messages
+from dpo_pipeline.core.redaction import redact
+from dpo_pipeline.core.versions import served_name
+from dpo_pipeline.core.votes import Sampling
+from dpo_pipeline.errors import (
+    InvalidRequest,
+    NoRollout,
+    NotReady,
+    OrderRefused,
+    StaleEpoch,
+    UnknownRequest,
+)
+from dpo_pipeline.serving.access import RateLimits
+from dpo_pipeline.serving.chat_call import ChatCall, Visitor
+from dpo_pipeline.serving.comparisons import Choice, Comparisons, Recorded, Shown
+from dpo_pipeline.serving.engine import Engine
+from dpo_pipeline.serving.metrics import Metrics
+from dpo_pipeline.serving.router import Router
+from dpo_pipeline.serving.tally import Tally
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.ledger import Ledger, as_json, utc_now
+from dpo_pipeline.stores.serving_log import CorrectionRecord, RatingRecord, ServingLog
+from dpo_pipeline.stores.serving_state import ServingState
+
+FOLLOW_ROLLOUT = "chat"
+Prompt = str | list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What two or more versions shall answer."""
+
+    prompt: Prompt
+    category: str
+    models: tuple[str, ...] | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+
+    @property
+    def messages(self) -> Messages:
+        if isinstance(self.prompt, str):
+            return (("user", self.prompt),)
+        return tuple((message["role"], message["content"]) for message in self.prompt)
+
+
+@dataclass(frozen=True)
+class Growing:
+    """Two answers while they are being written, sides already shuffled."""
+
+    left: str
+    right: str
+
+
+@dataclass
+class Service:
+    """All parts of a running server."""
+
+    settings: Settings
+    engine: Engine
+    router: Router
+    comparisons: Comparisons
+    log: ServingLog
+    state: ServingState
+    tally: Tally
+    rates: RateLimits
+    metrics: Metrics
+    key: bytes
+
+    def pseudonym(self, person: str) -> str:
+        """HMAC of a name or address: the same person is recognised, never named."""
+        return hmac.new(self.key, person.encode(), hashlib.sha256).hexdigest()[:16]
+
+    def sampling(self, asked: Sampling) -> Sampling:
+        """What was asked for, the rest as the settings say; the seed is drawn where none was given."""
+        collection, longest = self.settings.collection, self.settings.model.max_new_tokens
+        return Sampling(
+            temperature=collection.temperature if asked.temperature is None else asked.temperature,
+            top_p=collection.top_p if asked.top_p is None else asked.top_p,
+            max_tokens=min(asked.max_tokens or longest, longest),
+            seed=random.getrandbits(31) if asked.seed is None else asked.seed,
+        )
+
+    # Comparisons
+
+    def models_to_compare(self, asked: Sequence[str] | None) -> tuple[str, ...]:
+        """Those asked for; else the challenger and the champion; else the champion twice."""
+        route = self.router.route
+        if route.champion is None:
+            raise NotReady("No version is served yet. Try again in a moment; /readyz tells when.")
+        if asked:
+            return tuple(route.champion if name == FOLLOW_ROLLOUT else served_name(name) for name in asked)
+        return (route.challenger or route.champion), route.champion
+
+    async def compare(self, question: Question, visitor: Visitor) -> list[Shown]:
+        """One comparison for every pair of the versions asked for, in random order."""
+        self.rates.check("answers", visitor.person, visitor.address)
+        question = replace(question, sampling=self.sampling(question.sampling))
+        models = self.models_to_compare(question.models)
+        asks = _asks(question, models)
+        answers = await self.engine.answers(asks)
+        pairs = list(itertools.combinations(range(len(models)), 2))
+        random.shuffle(pairs)
+        return [self._show(question, visitor, (asks[i], asks[j]), (answers[i], answers[j])) for i, j in pairs]
+
+    async def compare_streaming(self, question: Question, visitor: Visitor) -> AsyncIterator[Growing | Shown]:
+        """Two answers as they grow, on the sides where they stay, and last the comparison to vote on."""
+        self.rates.check("answers", visitor.person, visitor.address)
+        question = replace(question, sampling=self.sampling(question.sampling))
+        asks = _asks(question, self.models_to_compare(question.models)[:2])
+        left = random.choice("ab")
+        texts: list[str] = ["", ""]
+        answers: dict[int, Answer] = {}
+        async for place, event in _merge([self.engine.stream(ask) for ask in asks]):
+            if isinstance(event, Answer):
+                answers[place] = event
+            else:
+                texts[place] += event
+                yield Growing(*(texts if left == "a" else texts[::-1]))
+        yield self._show(question, visitor, (asks[0], asks[1]), (answers[0], answers[1]), left)
+
+    def vote(self, comparison_id: str, token: str, choice: Choice, visitor: Visitor | None, address: str) -> Recorded:
+        """Record a vote; on return it is on disk.
+
+        Args:
+            visitor: whoever votes, where that is known.
+        """
+        owner = self.comparisons.owner(comparison_id)
+        self.rates.check("votes", owner, address)
+        recorded = self.comparisons.vote(comparison_id, token, choice, visitor.person if visitor else None)
+        if not recorded.repeated:
+            self.metrics.votes.labels(recorded.category, recorded.source, choice).inc()
+        return recorded
+
+    def _show(
+        self,
+        question: Question,
+        visitor: Visitor,
+        asks: tuple[Ask, Ask],
+        answers: tuple[Answer, Answer],
+        left: str | None = None,
+    ) -> Shown:
+        return self.comparisons.open(
+            prompt=question.prompt,
+            category=question.category,
+            models=(asks[0].model_id, asks[1].model_id),
+            answers=(answers[0].text, answers[1].text),
+            annotator=visitor.person,
+            session_id=visitor.session_id,
+            source=visitor.source,
+            sampling=question.sampling,
+            propensity=1.0,
+            left=left,
+        )
+
+    # Chat
+
+    def version_for(self, model: str, person: str) -> str:
+        """The version a person gets: by the rollout for `chat`, else the one named."""
+        version = self.router.route.version_for(person) if model == FOLLOW_ROLLOUT else served_name(model)
+        if version is None:
+            raise NotReady("No version is served yet. Try again in a moment; /readyz tells when.")
+        return version
+
+    def chat(self, version: str, messages: Messages, sampling: Sampling, visitor: Visitor) -> ChatCall:
+        """A request about to be answered, whole or streamed."""
+        self.rates.check("answers", visitor.person, visitor.address)
+        return ChatCall(self, Ask(version, messages, self.sampling(sampling)), visitor)
+
+    # Feedback
+
+    def feedback(
+        self,
+        request_id: str,
+        address: str,
+        *,
+        rating: int | None = None,
+        thumb: str | None = None,
+        correction: str | None = None,
+    ) -> str:
+        """Keep exactly one of rating (1 to 5), thumb (`up`, `down`) or correction; returns the event id."""
+        given = [value for value in (rating, thumb, correction) if value is not None]
+        if len(given) != 1:
+            raise InvalidRequest(f"Send exactly one of rating, thumb or correction; {len(given)} were found.")
+        known = self.state.request(request_id)
+        if known is None:
+            raise UnknownRequest(f"There is no request {request_id!r} to give feedback on.")
+        self.rates.check("votes", known.user, address)
+        event_id = f"evt-{uuid.uuid4().hex}"
+        common = {"event_id": event_id, "recorded_at": utc_now(), "request_id": known.request_id}
+        common |= {"user": known.user, "version": known.version}
+        if correction is not None:
+            self.log.append(CorrectionRecord(**common, prompt=known.prompt, correction=redact(correction)))
+        else:
+            stars = rating or (5 if thumb == "up" else 1)
+            self.log.append(RatingRecord(**common, rating=stars))
+            self.metrics.ratings.labels(known.version).observe(stars)
+        return event_id
+
+    # Rollout
+
+    def rollout(self) -> dict[str, Any]:
+        """What serving follows now, and the ledger's history, newest last."""
+        route = self.router.route
+        with Ledger(self.settings.ledger_address) as ledger:
+            history = [as_json(decision) for decision in ledger.decisions()]
+            state = ledger.deployment()
+        return {
+            "version": route.challenger,
+            "champion": route.champion,
+            "stage": route.stage,
+            "traffic": route.traffic,
+            "paused": state.paused,
+            "epoch": route.epoch,
+            "evidence": history[-1]["evidence"] if history else None,
+            "history": history,
+        }
+
+    def order_rollout(self, order: Literal["pause", "resume", "abort"], reason: str, actor: str) -> dict[str, Any]:
+        """Carry out a person's order and serve by it at once.
+
+        Raises:
+            OrderRefused: there is nothing to order about, or somebody else moved the rollout first.
+        """
+        try:
+            with Ledger(self.settings.ledger_address) as ledger:
+                epoch = ledger.deployment().epoch
+                if order == "abort":
+                    ledger.roll_back(epoch, (reason,), {}, actor)
+                else:
+                    ledger.set_paused(order == "pause", epoch, (reason,), actor)
+                self.router.follow_once(ledger)
+        except (NoRollout, StaleEpoch) as error:
+            raise OrderRefused(str(error)) from error
+        return self.rollout()
+
+
+def _asks(question: Question, models: Sequence[str]) -> list[Ask]:
+    """Each version draws with a seed of its own: two samples of the same version must differ."""
+    sampling, first = question.sampling, question.sampling.seed or 0
+    return [
+        Ask(model, question.messages, Sampling(sampling.temperature, sampling.top_p, sampling.max_tokens, first + i))
+        for i, model in enumerate(models)
+    ]
+
+
+async def _merge(streams: Sequence[AsyncIterator[str | Answer]]) -> AsyncIterator[tuple[int, str | Answer]]:
+    """Events of several streams as they come, each with the place of its stream."""
+    events: asyncio.Queue[tuple[int, str | Answer | Exception]] = asyncio.Queue()
+
+    async def read(place: int, stream: AsyncIterator[str | Answer]) -> None:
+        try:
+            async for event in stream:
+                events.put_nowait((place, event))
+        except Exception as error:  # raised where the events are read
+            events.put_nowait((place, error))
+
+    readers = [asyncio.create_task(read(place, stream)) for place, stream in enumerate(streams)]
+    try:
+        unfinished = len(streams)
+        while unfinished:
+            place, event = await events.get()
+            if isinstance(event, Exception):
+                raise event
+            unfinished -= isinstance(event, Answer)
+            yield place, event
+    finally:
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)

@@ -1,0 +1,68 @@
+"""Votes counted while they come in: by day, category, person and pair of versions.
+
+Read from the preference log, so votes that were imported or given to another server are there too.
+Pages and the choice of the next question look at it; what is trained on is decided by curation.
+"""
+
+import threading
+from collections import Counter
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from dpo_pipeline.core.votes import Preference, decode_preference
+from dpo_pipeline.errors import InvalidRecord, LogReplaced
+from dpo_pipeline.stores.log import Position, read_batches
+
+Battle = tuple[str, str, str]
+"""(model_a, model_b, winner), the winner in the words of `core.leaderboard`."""
+
+_WINNER = {"a": "model_a", "b": "model_b", "tie": "tie", "both_bad": "both_bad"}
+
+
+class Tally:
+    """Counts of the whole log. `refresh` reads what is new; safe from many threads."""
+
+    def __init__(self, log: Path, max_line_bytes: int):
+        self._log, self._max_line_bytes = log, max_line_bytes
+        self._lock = threading.Lock()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._position = Position()
+        self.by_day: Counter[date] = Counter()
+        self.by_category: Counter[str] = Counter()
+        self.by_person: Counter[tuple[str, date]] = Counter()
+        self.battles: Counter[Battle] = Counter()
+
+    def refresh(self) -> "Tally":
+        """Count the votes that came in since the last time."""
+        with self._lock:
+            if not self._log.exists():
+                return self
+            try:
+                self._read()
+            except LogReplaced:  # counts are of the log that is there; curation refuses and says so
+                self._begin()
+                self._read()
+        return self
+
+    @property
+    def today(self) -> int:
+        return self.by_day[datetime.now(UTC).date()]
+
+    def _read(self) -> None:
+        for batch in read_batches(self._log, self._position, self._max_line_bytes):
+            for line in batch.lines:
+                try:
+                    self._count(decode_preference(line.data or b""))
+                except InvalidRecord:
+                    continue  # curation quarantines it and says why
+            self._position = batch.end
+
+    def _count(self, event: Preference) -> None:
+        day = datetime.fromisoformat(event.recorded_at).date()
+        self.by_day[day] += 1
+        self.by_category[event.category] += 1
+        self.by_person[event.annotator, day] += 1
+        if event.source not in ("import", "synthetic"):
+            self.battles[event.model_a, event.model_b, _WINNER[event.vote]] += 1
