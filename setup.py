@@ -58,7 +58,6 @@ setup(
         "honcho",
         "httpx",
         "itsdangerous",
-        "limits",
         "prometheus-client",
         "psutil",
         "rich",

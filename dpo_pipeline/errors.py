@@ -34,6 +34,7 @@ DpoError
     ├── UnknownRequest        404
     ├── UnknownModel          404
     ├── AlreadyVoted          409
+    ├── NicknameTaken         409
     ├── OrderRefused          409
     ├── BodyTooLarge          413
     ├── TooManyRequests       429
@@ -207,6 +208,11 @@ class UnknownModel(RequestError):
 class AlreadyVoted(RequestError):
     status = 409
     code = "already_voted"
+
+
+class NicknameTaken(RequestError):
+    status = 409
+    code = "nickname_taken"
 
 
 class OrderRefused(RequestError):

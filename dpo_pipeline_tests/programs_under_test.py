@@ -31,12 +31,17 @@ class Server:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
+    def start(self, ready: str = "/readyz") -> None:
         with self._log.open("ab") as out:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "dpo_pipeline.cli", "serve"], env=self._environment, stdout=out, stderr=out
             )
-        self.wait_for("/readyz")
+        self.wait_for(ready)
 
     def wait_for(self, path: str, seconds: float = 90) -> None:
         deadline = time.monotonic() + seconds
@@ -63,9 +68,9 @@ class Server:
 
 
 @contextmanager
-def serving(data_dir: Path, **variables: Any) -> Iterator[Server]:
+def serving(data_dir: Path, ready: str = "/readyz", **variables: Any) -> Iterator[Server]:
     server = Server({"DPO_DATA_DIR": str(data_dir), **variables}, free_port(), data_dir / "serve.log")
-    server.start()
+    server.start(ready)
     try:
         yield server
     finally:

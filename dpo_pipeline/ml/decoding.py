@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-TOP = 64  # candidates looked at first; a row whose nucleus is wider has all of them sorted
+TRIES = 64
 
 
 @dataclass(eq=False)
@@ -158,29 +158,43 @@ class Batch:
 class _Sampler:
     """Nucleus sampling with settings and random numbers of its own for every row.
 
-    One uniform number a row and step picks from the cumulative distribution, so what a row draws
-    does not depend on its neighbours.
+    By rejection, which needs no sorting: draw from the whole distribution and keep the token when
+    the tokens more likely than it hold less than top_p. That is a draw from the nucleus, because the
+    nucleus holds at least top_p, so few are drawn twice.
     """
 
     def __init__(self, rows: Sequence[Row], device: Any):
         self._rows = rows
         temperature = torch.tensor([[row.temperature] for row in rows], device=device)
-        self._greedy = temperature == 0
-        self._temperature = temperature.clamp_min(1e-6)
+        self._cold = [i for i, row in enumerate(rows) if row.temperature == 0]
+        self._hot = [i for i, row in enumerate(rows) if row.temperature > 0]
+        self._temperature = temperature.masked_fill(temperature == 0, 1.0)
         self._top_p = torch.tensor([[row.top_p] for row in rows], device=device)
 
     def __call__(self, scores: torch.Tensor) -> torch.Tensor:
         """Tokens [rows, 1] from scores [rows, vocabulary]."""
-        draws = torch.tensor([[row.random.random()] for row in self._rows], device=scores.device)
         mass = (scores / self._temperature).softmax(1)
-        ordered, order = mass.topk(min(TOP, mass.shape[1]), dim=1)
-        cumulated = ordered.cumsum(1)
-        target = draws * self._top_p
-        if bool((cumulated[:, -1:] < target).any()):
-            ordered, order = mass.sort(dim=1, descending=True)
-            cumulated = ordered.cumsum(1)
-        place = torch.searchsorted(cumulated, target).clamp_max_(order.shape[1] - 1).masked_fill_(self._greedy, 0)
-        return order.gather(1, place)
+        cumulated = mass.cumsum(1)
+        tokens = torch.zeros(len(self._rows), 1, dtype=torch.long, device=scores.device)
+        left = self._hot
+        for _ in range(TRIES):
+            if not left:
+                break
+            index = slice(None) if len(left) == len(self._rows) else torch.tensor(left, device=scores.device)
+            tokens[index], kept = self._draw(mass[index], cumulated[index], self._top_p[index], left)
+            left = [i for i, done in zip(left, kept.flatten().tolist(), strict=True) if not done]
+        if likeliest := self._cold + left:  # greedy, or a nucleus too small to be hit: then it is one token
+            tokens[likeliest] = mass[likeliest].argmax(1, keepdim=True)
+        return tokens
+
+    def _draw(
+        self, mass: torch.Tensor, cumulated: torch.Tensor, top_p: torch.Tensor, rows: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One draw for each of these rows, and whether it lies in the nucleus; both [rows, 1]."""
+        draws = torch.tensor([[self._rows[i].random.random()] for i in rows], device=mass.device)
+        drawn = torch.searchsorted(cumulated, draws * cumulated[:, -1:]).clamp_max_(mass.shape[1] - 1)
+        likelier = mass > mass.gather(1, drawn)
+        return drawn, (mass * likelier).sum(1, keepdim=True) < top_p
 
 
 def _widen(cached: torch.Tensor, width: int) -> torch.Tensor:

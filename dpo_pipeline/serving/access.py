@@ -2,12 +2,11 @@
 
 import hmac
 import ipaddress
+import time
 from collections.abc import Awaitable, Callable
+from typing import Literal
 from urllib.parse import urlsplit
 
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 from pydantic import SecretStr
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -78,28 +77,56 @@ def check_admin(given: str | None, key: SecretStr | None) -> None:
         raise AdminOnly("This needs the admin key. Send it as `X-Admin-Key`.")
 
 
+def check_reviewer(given: str | None, key: SecretStr | None, address: str) -> None:
+    """Without an admin key a person at the machine may do it.
+
+    Raises:
+        AdminOnly: the key is wrong, or none is set and the call came from elsewhere.
+    """
+    if key is None and not _is_loopback(address):
+        raise AdminOnly(
+            "No admin key is set, so only a person at this machine may. Start the server with DPO_KEYS__ADMIN."
+        )
+    if key is not None and not _same(given, key):
+        raise AdminOnly("The admin key is wrong or missing. Give the value of DPO_KEYS__ADMIN.")
+
+
 class RateLimits:
-    """Moving windows of one minute, kept in memory."""
+    """Calls a minute, by person and by address: this minute's, and the share of the last one's that still counts.
 
-    def __init__(self, settings: Settings):
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self._address = RateLimitItemPerMinute(settings.limits.address_per_minute)
-        self._kinds = {
-            "answers": RateLimitItemPerMinute(settings.limits.answers_per_minute),
-            "votes": RateLimitItemPerMinute(settings.limits.votes_per_minute),
-        }
+    In memory and of one server; what a minute forgets is gone.
+    """
 
-    def check(self, kind: str, person: str, address: str) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic):
+        limits = settings.limits
+        self._amounts = {"answers": limits.answers_per_minute, "votes": limits.votes_per_minute}
+        self._address_amount = limits.address_per_minute
+        self._clock = clock
+        self._minute = 0
+        self._now: dict[tuple[str, str], int] = {}
+        self._before: dict[tuple[str, str], int] = {}
+
+    def check(self, kind: Literal["answers", "votes"], person: str, address: str) -> None:
         """Count one call.
 
         Raises:
-            TooManyRequests
+            TooManyRequests: it is not counted.
         """
-        item = self._kinds[kind]
-        if not self._limiter.hit(item, kind, person):
-            raise TooManyRequests(f"More than {item.amount} {kind} in a minute from one person. Wait a little.")
-        if not _is_loopback(address) and not self._limiter.hit(self._address, "address", address):
-            raise TooManyRequests(f"More than {self._address.amount} calls in a minute from {address}. Wait a little.")
+        amount = self._amounts[kind]
+        if not self._hit((kind, person), amount):
+            raise TooManyRequests(f"More than {amount} {kind} in a minute from one person. Wait a little.")
+        if not _is_loopback(address) and not self._hit(("address", address), self._address_amount):
+            raise TooManyRequests(f"More than {self._address_amount} calls in a minute from {address}. Wait a little.")
+
+    def _hit(self, key: tuple[str, str], amount: int) -> bool:
+        minute, part = divmod(self._clock() / 60, 1)
+        if minute != self._minute:
+            self._before = self._now if minute == self._minute + 1 else {}
+            self._now, self._minute = {}, int(minute)
+        if self._now.get(key, 0) + self._before.get(key, 0) * (1 - part) >= amount:
+            return False
+        self._now[key] = self._now.get(key, 0) + 1
+        return True
 
 
 def _same(given: str | None, key: SecretStr) -> bool:

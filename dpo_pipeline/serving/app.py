@@ -15,9 +15,11 @@ from dpo_pipeline import __version__
 from dpo_pipeline.errors import DpoError, RequestError, VoteNotRecorded
 from dpo_pipeline.serving.access import Gate, RateLimits
 from dpo_pipeline.serving.comparisons import Comparisons, signing_key
-from dpo_pipeline.serving.engine import Engine, LocalEngine
+from dpo_pipeline.serving.engine import Engine
 from dpo_pipeline.serving.forward import ForwardEngine
+from dpo_pipeline.serving.local import LocalEngine
 from dpo_pipeline.serving.metrics import CallMetrics, Metrics
+from dpo_pipeline.serving.pages.site import mount_pages
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.routes import chat, comparisons, feedback, health, rollout
 from dpo_pipeline.serving.service import Service
@@ -30,13 +32,17 @@ log = logging.getLogger(__name__)
 RETRY_AFTER_S = "1"
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application; what it stands on starts and stops with its lifespan."""
+def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
+    """The application; what it stands on starts and stops with its lifespan.
+
+    Args:
+        engine: where answers come from; null: as the settings say.
+    """
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = make_service(settings, metrics)
+        service = make_service(settings, metrics, engine or make_engine(settings))
         app.state.service = service
         service.router.start()
         try:
@@ -44,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         finally:
             service.router.close()
             await service.engine.close()
+            service.log.close()
             service.state.close()
 
     app = FastAPI(title="DPO pipeline: serving", version=__version__, lifespan=lifespan)
@@ -52,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(HTTPException, _answer_http)
     for part in (chat, comparisons, feedback, rollout, health):
         app.include_router(part.router)
+    mount_pages(app, settings, lambda: app.state.service)
     app.add_middleware(Gate, settings=settings, answer=_refuse)
     if settings.access.origins:
         app.add_middleware(
@@ -64,11 +72,10 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def make_service(settings: Settings, metrics: Metrics) -> Service:
+def make_service(settings: Settings, metrics: Metrics, engine: Engine) -> Service:
     key = signing_key(settings)
     state = ServingState(settings.serving_log_dir / "state.db")
     tally = Tally(settings.prefs_log, settings.collection.max_line_bytes)
-    engine = make_engine(settings)
     return Service(
         settings=settings,
         engine=engine,
@@ -84,16 +91,7 @@ def make_service(settings: Settings, metrics: Metrics) -> Service:
 
 
 def make_engine(settings: Settings) -> Engine:
-    if settings.engine.kind == "forward":
-        return ForwardEngine(settings)
-
-    def make():  # type: ignore[no-untyped-def]
-        from dpo_pipeline.ml.base_model import locate_base
-        from dpo_pipeline.ml.generation import Generator
-
-        return Generator(locate_base(settings), settings.model)
-
-    return LocalEngine(settings.limits, make)
+    return ForwardEngine(settings) if settings.engine.kind == "forward" else LocalEngine(settings)
 
 
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:

@@ -79,7 +79,7 @@ class ChatCall:
     def _record(self, outcome: Outcome, tokens: int, adapter: str | None) -> None:
         service, version, seconds = self._service, self.version, time.perf_counter() - self._started
         stage = service.router.route.stage or "full"
-        service.log.append(
+        service.log.append_request(
             RequestRecord(
                 request_id=self.request_id,
                 recorded_at=utc_now(),

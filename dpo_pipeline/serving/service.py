@@ -26,7 +26,7 @@ from dpo_pipeline.errors import (
     StaleEpoch,
     UnknownRequest,
 )
-from dpo_pipeline.serving.access import RateLimits
+from dpo_pipeline.serving.access import RateLimits, check_reviewer
 from dpo_pipeline.serving.chat_call import ChatCall, Visitor
 from dpo_pipeline.serving.comparisons import Choice, Comparisons, Recorded, Shown
 from dpo_pipeline.serving.engine import Engine
@@ -35,6 +35,7 @@ from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.tally import Tally
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger, as_json, utc_now
+from dpo_pipeline.stores.reviews import REASON_CHARACTERS, Review, ReviewLog, read_judged
 from dpo_pipeline.stores.serving_log import CorrectionRecord, RatingRecord, ServingLog
 from dpo_pipeline.stores.serving_state import ServingState
 
@@ -210,6 +211,38 @@ class Service:
             self.log.append(RatingRecord(**common, rating=stars))
             self.metrics.ratings.labels(known.version).observe(stars)
         return event_id
+
+    # Review
+
+    def review(
+        self, event_id: str, action: Literal["exclude", "restore"], reason: str, admin_key: str, visitor: Visitor
+    ) -> Review:
+        """Take a preference out of what is trained on from now on, or put it back; an event, never an edit.
+
+        Raises:
+            AdminOnly: it needs the admin key.
+            InvalidRequest: without a reason, of an unknown preference, or of one that is in that state already.
+        """
+        key = self.settings.keys.admin
+        check_reviewer(admin_key, key, visitor.address)
+        if not reason.strip():
+            raise InvalidRequest("Give a reason: whoever comes after you wants to know why.")
+        if all(pair.event_id != event_id for pair in read_judged(self.settings.review_table)):
+            raise InvalidRequest(f"Preference {event_id!r} is not among the newest judged ones. Reload the page.")
+        log = ReviewLog(self.settings.reviews_log)
+        newest = log.newest().get(event_id)
+        if (newest.action if newest else "restore") == action:
+            raise InvalidRequest(f"Nothing to do: the newest order about this preference is {action!r} already.")
+        review = Review(
+            review_id=f"rev-{uuid.uuid4().hex}",
+            recorded_at=utc_now(),
+            event_id=event_id,
+            action=action,
+            reason=redact(reason.strip())[:REASON_CHARACTERS],
+            actor=visitor.person if key is None else "admin",
+        )
+        log.append(review)
+        return review
 
     # Rollout
 

@@ -1,5 +1,6 @@
 """The serving log: one line a request or rating, a file a day, and the metrics of a version in a window."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ import msgspec
 
 from dpo_pipeline.core.rollout import Metrics
 from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.write_behind import WriteBehind
 
 Outcome = Literal["ok", "error", "crash", "timeout"]
 
@@ -59,18 +61,35 @@ _decoder = msgspec.json.Decoder(Record)
 
 
 class ServingLog:
-    """Appends to today's file. Ratings and corrections are synced like votes; requests are not."""
+    """Appends to the file of the day. Ratings and corrections are synced like votes; requests follow a moment later."""
 
     def __init__(self, directory: Path):
         self.directory = directory
-        self._logs: dict[tuple[Path, bool], AppendLog] = {}
+        self._feedback: tuple[str, AppendLog] | None = None
+        self._behind = WriteBehind(self._write_requests, "the serving log")
 
-    def append(self, record: Record) -> None:
-        path = self.directory / f"{record.recorded_at[:10]}.jsonl"
-        key = (path, not isinstance(record, RequestRecord))
-        if key not in self._logs:
-            self._logs[key] = AppendLog(path, durable=key[1])
-        self._logs[key].append(msgspec.json.encode(record))
+    def close(self) -> None:
+        self._behind.close()
+
+    def append(self, record: RatingRecord | CorrectionRecord) -> None:
+        """
+        Raises:
+            LogWriteError: it is not on disk and may be sent again.
+        """
+        day = record.recorded_at[:10]
+        if self._feedback is None or self._feedback[0] != day:
+            self._feedback = day, AppendLog(self._path(day))
+        self._feedback[1].append(msgspec.json.encode(record))
+
+    def append_request(self, record: RequestRecord) -> None:
+        self._behind.put(record)
+
+    def _write_requests(self, records: list[RequestRecord]) -> None:
+        for day, group in itertools.groupby(records, key=lambda record: record.recorded_at[:10]):
+            AppendLog(self._path(day), durable=False).append_all([msgspec.json.encode(record) for record in group])
+
+    def _path(self, day: str) -> Path:
+        return self.directory / f"{day}.jsonl"
 
 
 def read_records(directory: Path, since: str) -> Iterator[Record]:

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import msgspec
 
+from dpo_pipeline.errors import NicknameTaken
+from dpo_pipeline.stores.write_behind import WriteBehind
+
 SCHEMA = """
 create table if not exists comparisons (id text primary key, created real, log_offset integer, content blob);
 create table if not exists requests (id text primary key, created real, content blob);
+create table if not exists contributors (person text primary key, nickname text, spelling text unique);
 create index if not exists comparisons_created on comparisons (created);
 create index if not exists requests_created on requests (created);
 """
@@ -59,8 +63,12 @@ class ServingState:
         self._db.execute("pragma journal_mode=wal")
         self._db.execute("pragma synchronous=normal")
         self._db.executescript(SCHEMA)
+        # Requests that are not in the database yet can be rated all the same.
+        self._fresh: dict[str, StoredRequest] = {}
+        self._behind = WriteBehind(self._insert_requests, "requests")
 
     def close(self) -> None:
+        self._behind.close()
         self._db.close()
 
     def add_comparison(self, comparison: StoredComparison, created: float, log_offset: int) -> None:
@@ -83,15 +91,52 @@ class ServingState:
         return None if row is None or row[0] is None else int(row[0])
 
     def add_request(self, request: StoredRequest, created: float) -> None:
-        with self._lock:
-            self._db.execute(
-                "insert into requests values (?, ?, ?)", (request.request_id, created, msgspec.json.encode(request))
-            )
+        self._fresh[request.request_id] = request
+        self._behind.put((request, created))
+
+    def _insert_requests(self, requests: list[tuple[StoredRequest, float]]) -> None:
+        rows = [(request.request_id, created, msgspec.json.encode(request)) for request, created in requests]
+        try:
+            with self._lock:
+                self._db.execute("begin")
+                self._db.executemany("insert into requests values (?, ?, ?)", rows)
+                self._db.execute("commit")
+        finally:
+            for request, _ in requests:
+                self._fresh.pop(request.request_id, None)
 
     def request(self, request_id: str) -> StoredRequest | None:
+        if fresh := self._fresh.get(request_id):
+            return fresh
         with self._lock:
             row = self._db.execute("select content from requests where id = ?", (request_id,)).fetchone()
         return msgspec.json.decode(row[0], type=StoredRequest) if row else None
+
+    def join(self, person: str, nickname: str) -> None:
+        """Show this person's votes under the nickname from now on.
+
+        Raises:
+            NicknameTaken: somebody else goes by it, in whatever case.
+        """
+        try:
+            with self._lock:
+                self._db.execute(
+                    "insert into contributors values (?, ?, ?) "
+                    "on conflict (person) do update set nickname = excluded.nickname, spelling = excluded.spelling",
+                    (person, nickname, nickname.casefold()),
+                )
+        except sqlite3.IntegrityError as error:
+            raise NicknameTaken(f"Somebody else goes by {nickname!r}. Choose another nickname.") from error
+
+    def leave(self, person: str) -> None:
+        """Nothing of the nickname stays."""
+        with self._lock:
+            self._db.execute("delete from contributors where person = ?", (person,))
+
+    def nicknames(self) -> dict[str, str]:
+        """By pseudonym, of those who joined."""
+        with self._lock:
+            return dict(self._db.execute("select person, nickname from contributors").fetchall())
 
     def forget_before(self, moment: float) -> None:
         """Drop what can no longer be voted on or rated."""

@@ -1,64 +1,28 @@
 """Serving as a real process: comparisons, votes, kills, the rollout. Uses the trained house of the ml tests."""
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dpo_pipeline.core.rollout import gets_challenger
 from dpo_pipeline.core.votes import decode_preference
-from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.serving_log import version_metrics
-from dpo_pipeline_tests.ml.conftest import baseline, house  # noqa: F401  (fixtures)
 from dpo_pipeline_tests.programs_under_test import Server, serving
+from dpo_pipeline_tests.serving.conftest import VARIABLES
 
 pytestmark = pytest.mark.slow
 QUESTION = "Why is the sky blue?"
 
 
-def install(settings: Settings, adapter: Path, names: tuple[str, ...] = ("v1.0",)) -> None:
-    """Versions in the ledger, the first one champion; each an adapter of its own, so that hashes differ."""
-    with Ledger(settings.ledger_address) as ledger:
-        for name in names:
-            folder = settings.artifacts_dir / "adapters" / name
-            shutil.copytree(adapter, folder)
-            manifest = artifacts.write_manifest(folder, {"base_sha": locate_base(settings).sha, "version": name})
-            if name != "v1.0":
-                (folder / "README.md").write_text(name)
-                manifest = artifacts.write_manifest(folder, {"base_sha": locate_base(settings).sha, "version": name})
-            ledger.record_version(
-                name, status="registered", adapter_sha=manifest["sha256"], adapter_dir=str(folder), parent=None
-            )
-        ledger.install_champion(names[0], actor="test")
-
-
-@pytest.fixture(scope="module")
-def own_house(
-    house: Settings,  # noqa: F811
-    baseline: Path,  # noqa: F811
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Settings:
-    directory = tmp_path_factory.mktemp("serving")
-    (directory / "artifacts").mkdir()
-    shutil.copytree(house.artifacts_dir / "base", directory / "artifacts" / "base")
-    settings = house.model_copy(update={"data_dir": directory})
-    install(settings, baseline, ("v1.0", "v1.1"))
-    return settings
-
-
 @pytest.fixture(scope="module")
 def server(own_house: Settings) -> Iterator[Server]:
-    variables = {"DPO_MODEL__PRETRAIN_STEPS": "60", "DPO_MODEL__MAX_NEW_TOKENS": "24"}
-    variables |= {"DPO_LIMITS__VOTES_PER_MINUTE": "10000"}
-    with serving(own_house.data_dir, **variables) as running:
+    with serving(own_house.data_dir, **VARIABLES) as running:
         yield running
 
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from dpo_pipeline.core.answers import Answer
@@ -52,13 +52,15 @@ async def chat(body: ChatRequest, request: Request, service: Served) -> Any:
         chunks = _server_sent(first, events, _common(call), wants_usage)
         return StreamingResponse(chunks, media_type="text/event-stream")
     answer = await while_connected(request, call.answer())
-    return ChatCompletion(
+    completion = ChatCompletion(
         id=call.request_id,
         created=int(time.time()),
         model=version,
         choices=[CompletionChoice(message=CompletionMessage(content=answer.text), finish_reason=_reason(answer))],
         usage=_usage(answer),
     )
+    # Written out here: FastAPI would check every field of our own answer once more.
+    return Response(completion.model_dump_json(), media_type="application/json")
 
 
 async def _server_sent(

@@ -15,7 +15,7 @@ from dpo_pipeline.serving.service import Service
 T = TypeVar("T")
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 
@@ -45,17 +45,19 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
     Raises:
         ClientGone: nobody reads the answer any more.
     """
-    working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_hangs_up(request))
+    watcher = asyncio.create_task(_cancel_when_gone(request, asyncio.current_task()))
     try:
-        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGone("The client hung up before the answer was there.")
-        return working.result()
+        return await work
+    except asyncio.CancelledError:
+        if watcher.done() and not watcher.cancelled():
+            raise ClientGone("The client hung up before the answer was there.") from None
+        raise
     finally:
-        for task in (working, gone):
-            task.cancel()
+        watcher.cancel()
 
 
-async def _hangs_up(request: Request) -> None:
+async def _cancel_when_gone(request: Request, task: asyncio.Task[Any] | None) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    if task:
+        task.cancel()

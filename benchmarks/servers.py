@@ -1,0 +1,79 @@
+"""Servers to measure, each a process of its own on a free port of 127.0.0.1; they end with their `with` block."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+START_S = 180
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(command: Sequence[str], variables: Mapping[str, str], url: str, ready: str) -> Iterator[str]:
+    """Start a server and wait until `ready` answers 200; yields `url`."""
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, env={**os.environ, **variables}, stdout=said, stderr=said)
+        try:
+            _wait(process, url + ready, said)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+@contextmanager
+def our_server(data_dir: Path, **variables: str) -> Iterator[str]:
+    """`dpo serve` as the Procfile starts it, with limits out of the way of a load."""
+    port = free_port()
+    command = [sys.executable, "-m", "dpo_pipeline.cli", "serve"]
+    environment = our_environment(data_dir, port) | variables
+    with running(command, environment, f"http://127.0.0.1:{port}", "/readyz") as url:
+        yield url
+
+
+def our_environment(data_dir: Path, port: int) -> dict[str, str]:
+    return {
+        "DPO_DATA_DIR": str(data_dir),
+        "DPO_PORTS__SERVING": str(port),
+        "DPO_LIMITS__ANSWERS_PER_MINUTE": "10000000",
+        "DPO_LIMITS__VOTES_PER_MINUTE": "10000000",
+        "OMP_NUM_THREADS": str(max((os.cpu_count() or 2) // 2, 1)),
+    }
+
+
+@contextmanager
+def transformers_serve(model: Path, *options: str) -> Iterator[str]:
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(model), *options]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
+    with running(command, {"HF_HUB_OFFLINE": "1"}, f"http://127.0.0.1:{port}", "/health") as url:
+        yield url
+
+
+def _wait(process: subprocess.Popen[bytes], address: str, said) -> None:  # type: ignore[no-untyped-def]
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(address, timeout=5).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        if process.poll() is not None:
+            break
+        time.sleep(0.2)
+    said.seek(0)
+    raise SystemExit(f"{address} did not answer. The server said:\n{said.read().decode(errors='replace')[-3000:]}")

@@ -1,0 +1,94 @@
+"""The rollout as it is at this moment, for a page that many people watch: read once, shown to all."""
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from dpo_pipeline.core.rollout import STAGES, Metrics, next_stage, stage_policy
+from dpo_pipeline.core.winrate import WinRate
+from dpo_pipeline.serving.service import Service
+from dpo_pipeline.stores.ledger import DeploymentState, Ledger
+from dpo_pipeline.stores.serving_log import version_metrics
+
+KEPT_S = 3.0
+
+
+@dataclass(frozen=True)
+class LiveRollout:
+    """`new` is being let out or was let out last, `baseline` is what it is compared with; null: none.
+
+    `ab` is the evidence of the newest decision on `new`. `history` holds decisions, newest first.
+    """
+
+    state: DeploymentState
+    traffic: float
+    new: str | None
+    baseline: str | None
+    metrics: dict[str, Metrics]
+    ab: WinRate | None
+    votes: int
+    at_least_h: float
+    next_stage: str | None
+    history: tuple[dict[str, Any], ...]
+
+    @property
+    def under_way(self) -> bool:
+        return self.state.challenger is not None
+
+
+class RolloutWatch:
+    """Reads what has changed at most every few seconds: the serving log of a long stage is not small."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: tuple[float, LiveRollout] | None = None
+
+    def look(self, service: Service, fresh: bool = False) -> LiveRollout:
+        """
+        Args:
+            fresh: after an order, when an older look would mislead.
+        """
+        with self._lock:
+            if fresh or self._kept is None or time.monotonic() - self._kept[0] > KEPT_S:
+                self._kept = (time.monotonic(), _read(service))
+            return self._kept[1]
+
+
+def _read(service: Service) -> LiveRollout:
+    settings = service.settings
+    with Ledger(settings.ledger_address) as ledger:
+        state = ledger.deployment()
+    told = service.rollout()
+    let_out = state.stage is not None and state.stage_since is not None
+    new = (state.challenger or state.champion) if let_out else None
+    baseline = (state.champion if state.challenger else state.previous) if let_out else None
+    names = [name for name in (new, baseline) if name]
+    metrics = version_metrics(settings.serving_log_dir, state.stage_since, names) if state.stage_since else {}
+    hours = stage_policy(state.stage, settings.rollout).hours if state.stage else 0.0
+    return LiveRollout(
+        state=state,
+        traffic=told["traffic"],
+        new=new,
+        baseline=baseline,
+        metrics=metrics,
+        ab=_newest_ab(told["history"], new),
+        votes=_votes_between(service, new, baseline),
+        at_least_h=hours * settings.rollout.duration_scale,
+        next_stage=next_stage(state.stage) if state.stage in STAGES else None,
+        history=tuple(reversed(told["history"])),
+    )
+
+
+def _newest_ab(history: list[dict[str, Any]], version: str | None) -> WinRate | None:
+    for decision in reversed(history):
+        if decision["version"] == version and "ab" in decision["evidence"]:
+            return WinRate(**decision["evidence"]["ab"])
+    return None
+
+
+def _votes_between(service: Service, new: str | None, baseline: str | None) -> int:
+    if not (new and baseline):
+        return 0
+    battles = service.tally.refresh().battles.copy()
+    return sum(count for (first, second, _), count in battles.items() if {first, second} == {new, baseline})

@@ -1,0 +1,49 @@
+"""A data directory in which two versions are served; each test module gets its own copy."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dpo_pipeline.ml.base_model import locate_base
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores import artifacts
+from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline_tests.ml.conftest import baseline, house  # noqa: F401  (fixtures)
+
+VARIABLES = {
+    "DPO_MODEL__PRETRAIN_STEPS": "60",
+    "DPO_MODEL__MAX_NEW_TOKENS": "24",
+    "DPO_LIMITS__VOTES_PER_MINUTE": "10000",
+}
+"""What a server needs to find the trained house, and to let tests vote as fast as they can."""
+
+
+def install(settings: Settings, adapter: Path, names: tuple[str, ...] = ("v1.0",)) -> None:
+    """Versions in the ledger, the first one champion; each an adapter of its own, so that hashes differ."""
+    with Ledger(settings.ledger_address) as ledger:
+        for name in names:
+            folder = settings.artifacts_dir / "adapters" / name
+            shutil.copytree(adapter, folder)
+            manifest = artifacts.write_manifest(folder, {"base_sha": locate_base(settings).sha, "version": name})
+            if name != "v1.0":
+                (folder / "README.md").write_text(name)
+                manifest = artifacts.write_manifest(folder, {"base_sha": locate_base(settings).sha, "version": name})
+            ledger.record_version(
+                name, status="registered", adapter_sha=manifest["sha256"], adapter_dir=str(folder), parent=None
+            )
+        ledger.install_champion(names[0], actor="test")
+
+
+@pytest.fixture(scope="module")
+def own_house(
+    house: Settings,  # noqa: F811
+    baseline: Path,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Settings:
+    directory = tmp_path_factory.mktemp("serving")
+    (directory / "artifacts").mkdir()
+    shutil.copytree(house.artifacts_dir / "base", directory / "artifacts" / "base")
+    settings = house.model_copy(update={"data_dir": directory})
+    install(settings, baseline, ("v1.0", "v1.1"))
+    return settings

@@ -1,0 +1,78 @@
+"""The second engine: answers come from another server, a real one on loopback."""
+
+import json
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+from dpo_pipeline.settings import Settings
+from dpo_pipeline_tests.programs_under_test import Server, serving
+from dpo_pipeline_tests.serving.conftest import VARIABLES
+
+pytestmark = pytest.mark.slow
+CHAT = "/v1/chat/completions"
+BODY = {"model": "v1.1", "messages": [{"role": "user", "content": "Why is the sky blue?"}], "temperature": 0}
+
+
+@pytest.fixture(scope="module")
+def behind(own_house: Settings) -> Iterator[Server]:
+    """The server that generates, open to those who know its key."""
+    with serving(own_house.data_dir, **VARIABLES, DPO_KEYS__API="behind") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def front(own_house: Settings, behind: Server) -> Iterator[Server]:
+    """The server that forwards to it; v1.1 is called v1.0 over there."""
+    variables = {
+        "DPO_ENGINE__KIND": "forward",
+        "DPO_ENGINE__URL": f"{behind.url}/v1",
+        "DPO_ENGINE__NAMES": json.dumps({"v1.1": "v1.0"}),
+        "DPO_KEYS__ENGINE": "behind",
+        "DPO_LIMITS__DEADLINE_S": "5",
+    }
+    with serving(own_house.data_dir, **VARIABLES, **variables) as running:
+        yield running
+
+
+def test_versions_map_to_model_names(front: Server, behind: Server) -> None:
+    ours = front.client.post(CHAT, json=BODY).json()
+    key = {"Authorization": "Bearer behind"}
+    theirs = behind.client.post(CHAT, json=BODY | {"model": "v1.0"}, headers=key).json()
+    assert ours["model"] == "v1.1" and ours["usage"] == theirs["usage"]
+    assert ours["choices"][0]["message"] == theirs["choices"][0]["message"]
+
+
+def test_streams_are_passed_on(front: Server) -> None:
+    client = openai.OpenAI(base_url=f"{front.url}/v1", api_key="none")
+    chunks = client.chat.completions.create(**BODY, stream=True)  # type: ignore[call-overload]
+    texts = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
+    whole = front.client.post(CHAT, json=BODY).json()["choices"][0]["message"]["content"]
+    assert "".join(texts) == whole and len(texts) > 3
+    client.close()
+
+
+def test_comparisons_and_votes_work_over_it(front: Server) -> None:
+    asked = {"prompt": "Why is the sky blue?", "models": ["v1.0", "v1.1"]}
+    shown = front.client.post("/v1/comparisons", json=asked).json()
+    path = f"/v1/comparisons/{shown['comparison_id']}/vote"
+    voted = front.client.post(path, json={"token": shown["token"], "vote": "tie"}).json()
+    assert set(voted["models"].values()) == {"v1.0", "v1.1"}
+
+
+def test_a_refusal_over_there_is_told_here(front: Server) -> None:
+    answer = front.client.post(CHAT, json=BODY | {"messages": [{"role": "user", "content": "word " * 3000}]})
+    assert answer.status_code == 400 and "at most 159 fit" in answer.json()["error"]["message"]
+
+
+def test_when_the_other_server_is_gone_the_error_says_so_and_votes_still_work(front: Server, behind: Server) -> None:
+    shown = front.client.post("/v1/comparisons", json={"prompt": "Why is the sky blue?"}).json()
+    behind.kill()
+    try:
+        answer = front.client.post(CHAT, json=BODY)
+        assert answer.status_code == 500 and "Start that server or mend engine.url" in answer.json()["error"]["message"]
+        path = f"/v1/comparisons/{shown['comparison_id']}/vote"
+        assert front.client.post(path, json={"token": shown["token"], "vote": "left"}).status_code == 201
+    finally:
+        behind.start()

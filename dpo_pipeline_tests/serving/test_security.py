@@ -1,0 +1,160 @@
+"""Who may do what: each row of the security table that serving owns."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline_tests.programs_under_test import Server, serving
+from dpo_pipeline_tests.serving.conftest import VARIABLES
+
+pytestmark = pytest.mark.slow
+QUESTION = "Why is the sky blue?"
+CHAT = "/v1/chat/completions"
+KEY = {"Authorization": "Bearer let-me-in"}
+ADMIN = {"X-Admin-Key": "root-of-all"}
+PLANTED = ("ada.canary@mail.example.org", "4111 1111 1111 1111", "sk-canarycanarycanarycanary")
+
+
+@pytest.fixture(scope="module")
+def guarded(own_house: Settings) -> Iterator[Server]:
+    variables = VARIABLES | {
+        "DPO_KEYS__API": "let-me-in",
+        "DPO_KEYS__ADMIN": "root-of-all",
+        "DPO_ACCESS__ORIGINS": json.dumps(["https://app.example"]),
+        "DPO_LIMITS__BODY_BYTES": "20000",
+        "DPO_LIMITS__ANSWERS_PER_MINUTE": "40",
+        "DPO_LIMITS__VOTES_PER_MINUTE": "12",
+    }
+    with serving(own_house.data_dir, **variables) as running:
+        running.client.headers.update(KEY)
+        yield running
+
+
+def compare(server: Server, **fields: Any) -> Any:
+    return server.client.post("/v1/comparisons", json={"prompt": QUESTION, "annotator": "ann", **fields})
+
+
+def vote(server: Server, shown: dict[str, Any], **headers: str) -> Any:
+    path = f"/v1/comparisons/{shown['comparison_id']}/vote"
+    return server.client.post(path, json={"token": shown["token"], "vote": "left"}, headers=headers)
+
+
+@pytest.mark.parametrize("key", ["", "Bearer wrong", "let-me-i", "Bearer let-me-in2"])
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/rollout", "/v1/comparisons/next", "/v1/nothing"])
+def test_without_the_key_every_v1_route_is_shut(guarded: Server, path: str, key: str) -> None:
+    answer = guarded.client.get(path, headers={"Authorization": key})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert guarded.client.get("/healthz", headers={"Authorization": key}).status_code == 200
+
+
+def test_a_page_of_a_foreign_origin_cannot_vote(guarded: Server) -> None:
+    shown = compare(guarded).json()
+    foreign = vote(guarded, shown, Origin="https://evil.example")
+    assert (foreign.status_code, foreign.json()["error"]["code"]) == (403, "foreign_origin")
+    assert vote(guarded, shown, Origin="null").status_code == 403
+    assert vote(guarded, shown, Origin="https://app.example").status_code == 201
+    own = vote(guarded, compare(guarded).json(), Origin=guarded.url)
+    assert own.status_code == 201
+
+
+def test_a_listed_origin_may_call_from_a_browser(guarded: Server) -> None:
+    asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "POST"}
+    asked["Access-Control-Request-Headers"] = "authorization,content-type"
+    answer = guarded.client.options("/v1/feedback", headers=asked)
+    assert answer.headers["access-control-allow-origin"] == "https://app.example"
+    asked["Origin"] = "https://evil.example"
+    assert "access-control-allow-origin" not in guarded.client.options("/v1/feedback", headers=asked).headers
+
+
+def test_a_body_that_is_too_large_is_refused_with_and_without_its_length(guarded: Server) -> None:
+    large = json.dumps({"model": "v1.0", "messages": [{"role": "user", "content": "x" * 30_000}]}).encode()
+    headers = {"Content-Type": "application/json"}
+    known = guarded.client.post(CHAT, content=large, headers=headers)
+    chunked = guarded.client.post(CHAT, content=iter([large[:9000], large[9000:]]), headers=headers)
+    for answer in (known, chunked):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large"), answer.text
+
+
+def test_one_person_cannot_flood(guarded: Server) -> None:
+    answers = [guarded.client.post(CHAT, json=chat(user="flood", max_tokens=1)) for _ in range(42)]
+    assert [answer.status_code for answer in answers] == [200] * 40 + [429] * 2
+    assert answers[-1].json()["error"]["code"] == "rate_limited" and answers[-1].headers["retry-after"]
+    assert guarded.client.post(CHAT, json=chat(user="somebody else", max_tokens=1)).status_code == 200
+    shown = [compare(guarded, annotator="fast voter").json() for _ in range(13)]
+    assert [vote(guarded, one).status_code for one in shown] == [201] * 12 + [429]
+
+
+def test_only_the_admin_orders_the_rollout(guarded: Server, own_house: Settings) -> None:
+    with Ledger(own_house.ledger_address) as ledger:
+        ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
+    order = {"reason": "looks wrong to me"}
+    for headers in ({}, {"X-Admin-Key": "wrong"}, {"X-Admin-Key": "let-me-in"}):
+        answer = guarded.client.post("/v1/rollout/abort", json=order, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "admin_only")
+    paused = guarded.client.post("/v1/rollout/pause", json=order, headers=ADMIN)
+    assert paused.status_code == 200 and paused.json()["paused"] is True
+    assert guarded.client.post("/v1/rollout/resume", json=order, headers=ADMIN).json()["paused"] is False
+    aborted = guarded.client.post("/v1/rollout/abort", json=order, headers=ADMIN).json()
+    assert aborted["version"] is None and aborted["history"][-1]["reasons"] == ["looks wrong to me"]
+    assert aborted["history"][-1]["actor"] == "admin"
+    again = guarded.client.post("/v1/rollout/abort", json=order, headers=ADMIN)
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "order_refused")
+    assert guarded.client.post("/v1/rollout/pause", json={}, headers=ADMIN).status_code == 400
+
+
+def test_personal_data_is_nowhere_on_disk(guarded: Server, own_house: Settings) -> None:
+    text = "I am " + " and ".join(PLANTED)
+    shown = compare(guarded, prompt=text, annotator=PLANTED[0]).json()
+    assert vote(guarded, shown).status_code == 201
+    answered = guarded.client.post(CHAT, json=chat(user=PLANTED[0], content=text)).json()
+    corrected = {"request_id": answered["id"], "correction": "Write to " + PLANTED[0]}
+    assert guarded.client.post("/v1/feedback", json=corrected).status_code == 201
+    found = [
+        (path, planted)
+        for path in own_house.data_dir.rglob("*")
+        if path.is_file() and "base" not in path.parts
+        for planted in PLANTED
+        if planted.encode() in path.read_bytes()
+    ]
+    assert found == []
+    assert "[e-mail]" in own_house.prefs_log.read_text() and "[card]" in own_house.prefs_log.read_text()
+
+
+def test_logs_hold_no_prompts(guarded: Server, own_house: Settings) -> None:
+    guarded.client.post(CHAT, json=chat(content="xylophone canary"))
+    guarded.client.post(CHAT, json=chat(content="xylophone canary " * 200))
+    said = (own_house.data_dir / "serve.log").read_text()
+    requests = "".join(path.read_text() for path in own_house.serving_log_dir.glob("*.jsonl"))
+    assert "xylophone" not in said + requests
+
+
+def test_payloads_are_data(guarded: Server, own_house: Settings) -> None:
+    payload = "'); drop table pairs; -- {prompt} {{7*7}} <|im_start|>system ${HOME} \u2028 <img src=x onerror=alert(1)>"
+    shown = compare(guarded, prompt=payload, annotator="payload").json()
+    assert shown["prompt"] == payload and vote(guarded, shown).status_code == 201
+    last = json.loads(own_house.prefs_log.read_text().split("\n")[-2])
+    assert last["prompt"] == payload
+
+
+def test_the_signing_key_is_its_owners_alone(guarded: Server, own_house: Settings) -> None:
+    key: Path = own_house.data_dir / "serving.key"
+    assert key.stat().st_mode & 0o077 == 0
+
+
+def test_settings_never_print_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from dpo_pipeline.cli import app
+
+    monkeypatch.setenv("DPO_KEYS__API", "let-me-in")
+    for arguments in (["settings"], ["settings", "--json"]):
+        assert "let-me-in" not in CliRunner().invoke(app, arguments).output
+
+
+def chat(content: str = QUESTION, **fields: Any) -> dict[str, Any]:
+    return {"model": "v1.0", "messages": [{"role": "user", "content": content}], **fields}
