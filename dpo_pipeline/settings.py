@@ -181,6 +181,7 @@ class Ports(Section):
 class Limits(Section):
     queue: int = Field(256, ge=1, description="generation requests that may wait; one more is answered 429")
     batch: int = Field(64, ge=1, description="answers generated at once")
+    ahead: int = Field(64, ge=0, description="comparisons generated while people still read; 0: none is")
     deadline_s: float = Field(60, gt=0, description="how long a request may take before it counts as failed")
     body_bytes: int = Field(1_048_576, ge=1024, description="largest request body; a larger one is answered 413")
     answers_per_minute: int = Field(240, ge=1, description="generation requests a minute of one person")
@@ -276,6 +277,11 @@ class Settings(BaseSettings):
         return self.data_dir / "llmops" / "dpo" / "quarantine.jsonl"
 
     @property
+    def reviews_log(self) -> Path:
+        """Exclusions and restorations of preferences, as events."""
+        return self.data_dir / "llmops" / "dpo" / "reviews.jsonl"
+
+    @property
     def serving_log_dir(self) -> Path:
         return self.data_dir / "llmops" / "serving"
 
@@ -287,6 +293,11 @@ class Settings(BaseSettings):
     def curation_summary(self) -> Path:
         """Counts published by rename after every curation run: what sensors and pages read."""
         return self.data_dir / "warehouse" / "curation.json"
+
+    @property
+    def review_table(self) -> Path:
+        """The newest judged pairs, published by rename after every curation run: what the review page reads."""
+        return self.data_dir / "warehouse" / "review.parquet"
 
     @property
     def artifacts_dir(self) -> Path:

@@ -13,7 +13,6 @@ from typing import Any
 from dpo_pipeline.serving.comparisons import Shown
 from dpo_pipeline.serving.service import Growing
 
-MOST = 64
 KEEP_S = 600.0
 FRAME_S = 0.05
 """Between two looks at answers that grow: 20 pictures a second read as flowing."""
@@ -65,17 +64,21 @@ class _Kept:
 class Ahead:
     """Prepared comparisons by visit."""
 
-    def __init__(self, most: int = MOST, keep_s: float = KEEP_S):
-        self._most, self._keep_s = most, keep_s
+    def __init__(self, keep_s: float = KEEP_S):
+        self._keep_s = keep_s
         self._kept: dict[str, _Kept] = {}
 
-    def prepare(self, visit: str, plan: Any, begin: Callable[[], Preparing]) -> None:
-        """Begin a comparison for a visit unless one by the same plan is there; one by another plan is dropped."""
+    def prepare(self, visit: str, plan: Any, begin: Callable[[], Preparing], most: int) -> None:
+        """Begin a comparison for a visit unless one by the same plan is there; one by another plan is dropped.
+
+        Args:
+            most: how many may be kept for all visits; the oldest makes room.
+        """
         kept = self._kept.get(visit)
         if kept and kept.plan == plan and not kept.preparing.failed:
             return
         self.drop(visit)
-        if len(self._kept) >= self._most:
+        if len(self._kept) >= most:
             self.drop(next(iter(self._kept)))
         expiry = asyncio.get_running_loop().call_later(self._keep_s, self.drop, visit)
         self._kept[visit] = _Kept(plan, begin(), expiry)

@@ -1,0 +1,82 @@
+"""What the leaderboard may say of the votes so far: scores where they mean something, else why not."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dpo_pipeline.core.leaderboard import Battle, Leaderboard, PairCount, WinMatrix, bradley_terry, win_matrix
+from dpo_pipeline.errors import DisconnectedModels
+
+MIN_VOTES = 10
+PRIOR_VOTES = 0.5
+"""Keeps a version finite that has won, or lost, every vote so far."""
+
+
+@dataclass(frozen=True)
+class Standings:
+    """`board` is null where `trouble` says why there are no scores. `few` names versions below `MIN_VOTES`."""
+
+    pairs: tuple[PairCount, ...]
+    matrix: WinMatrix | None
+    board: Leaderboard | None
+    trouble: str
+    few: tuple[str, ...]
+    against_itself: int
+
+    @property
+    def votes(self) -> int:
+        return sum(each.wins_a + each.wins_b + each.ties + each.both_bad for each in self.pairs)
+
+
+def standings(battles: Mapping[Battle, int]) -> Standings:
+    """Scores, win matrix and votes per pair.
+
+    Args:
+        battles: how often each (model_a, model_b, winner) was voted; two samples of one version are left out.
+    """
+    pairs = count_pairs(battles)
+    itself = sum(count for (first, second, _), count in battles.items() if first == second)
+    decided = Counter[str]()
+    for pair in pairs:
+        for name in (pair.model_a, pair.model_b):
+            decided[name] += pair.wins_a + pair.wins_b + pair.ties
+    few = tuple(name for name in sorted(decided) if decided[name] < MIN_VOTES)
+    board, trouble = _scores(pairs, decided)
+    matrix = win_matrix(pairs, tuple(board.strengths) if board else None) if pairs else None
+    return Standings(pairs, matrix, board, trouble, few, itself)
+
+
+def count_pairs(battles: Mapping[Battle, int]) -> tuple[PairCount, ...]:
+    """Counts per pair of versions, whichever way round they met; sorted by name."""
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    for (first, second, winner), count in battles.items():
+        if first == second:
+            continue
+        turned = second < first
+        names = (second, first) if turned else (first, second)
+        if turned and winner in ("model_a", "model_b"):
+            winner = "model_b" if winner == "model_a" else "model_a"
+        counts.setdefault(names, Counter())[winner] += count
+    return tuple(
+        PairCount(*names, won["model_a"], won["model_b"], won["tie"], won["both_bad"])
+        for names, won in sorted(counts.items())
+    )
+
+
+def _scores(pairs: tuple[PairCount, ...], decided: Counter[str]) -> tuple[Leaderboard | None, str]:
+    if not pairs:
+        return None, "No votes between two versions yet. Compare two of them on the A/B test page."
+    most = max(decided.values(), default=0)
+    if most < MIN_VOTES:
+        return None, (
+            f"Too few votes for scores: at most {most} count for any version, {MIN_VOTES} are required. "
+            "Vote on the A/B test page; both-bad votes do not count here."
+        )
+    try:
+        return bradley_terry(pairs, prior_votes=PRIOR_VOTES), ""
+    except DisconnectedModels as error:
+        groups = " | ".join(", ".join(group) for group in error.groups)
+        return None, (
+            f"These groups of versions were never compared with each other, so no common scale exists: {groups}. "
+            "Pick one version of each group by hand on the A/B test page and vote."
+        )

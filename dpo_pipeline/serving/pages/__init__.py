@@ -1,0 +1,1 @@
+"""The pages people use, in Gradio, on the same application as the API."""

@@ -1,0 +1,96 @@
+"""The components of the A/B page, in the order in which they are read, and its keys."""
+
+from typing import Any
+
+from dpo_pipeline.serving.pages import ab_view
+from dpo_pipeline.serving.pages.ab_visit import Visit
+
+ANY = "Server picks"
+BATCHES = (5, 10, 20, 50, 100)
+LONGEST_QUESTION = 4000
+# The same buttons by key, while nobody is typing or choosing from a list.
+KEYS = """
+(() => {
+  const keys = {"1": "ab-left", "a": "ab-left", "arrowleft": "ab-left", "2": "ab-right", "b": "ab-right",
+    "arrowright": "ab-right", "t": "ab-tie", "x": "ab-both-bad", "enter": "ab-next"};
+  const own = "input, textarea, select, [contenteditable=true], [role=listbox], [role=combobox], [role=slider]";
+  document.addEventListener("keydown", event => {
+    const id = keys[event.key.toLowerCase()];
+    if (!id || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest && event.target.closest(own)) return;
+    if (event.key === "Enter" && event.target.closest && event.target.closest("button, a, summary")) return;
+    const button = document.getElementById(id);
+    if (!button || button.disabled || button.offsetParent === null) return;
+    event.preventDefault();
+    button.click();
+  });
+})();
+"""
+
+
+def layout() -> dict[str, Any]:
+    """The components by name."""
+    return {**_order(), **_pair()}
+
+
+def _order() -> dict[str, Any]:
+    """What shall be compared."""
+    import gradio as gr
+
+    parts: dict[str, Any] = {}
+    parts["progress"] = gr.HTML(elem_id="ab-progress")
+    with gr.Row(equal_height=True):
+        for name, label in (("first", "Compare version"), ("second", "with version")):
+            parts[name] = gr.Dropdown(
+                [ANY], value=ANY, label=label, elem_id=f"ab-{name}", filterable=False, min_width=130, scale=1
+            )
+        parts["typed"] = gr.Textbox(
+            label="Question",
+            placeholder="Type one, or leave this empty: one is drawn",
+            max_lines=6,
+            max_length=LONGEST_QUESTION,
+            elem_id="ab-typed",
+            min_width=300,
+            scale=4,
+        )
+    with gr.Row(elem_classes="ab-order"):
+        parts["generate"] = gr.Button(
+            "Generate Comparison", variant="primary", elem_id="ab-generate", min_width=260, scale=2
+        )
+        parts["length"] = gr.Dropdown(
+            [(f"{n} questions", n) for n in BATCHES],
+            value=10,
+            container=False,
+            filterable=False,
+            show_label=False,
+            label="Questions in a session",
+            elem_id="ab-length",
+            min_width=150,
+            scale=1,
+        )
+        parts["start"] = gr.Button("Start batch testing session", elem_id="ab-start", min_width=165, scale=2)
+        parts["end"] = gr.Button("End session", visible=False, elem_id="ab-end", min_width=165, scale=2)
+    return parts
+
+
+def _pair() -> dict[str, Any]:
+    """Question, answers, and the buttons to vote with."""
+    import gradio as gr
+
+    parts: dict[str, Any] = {}
+    empty = Visit()
+    for name in ("notice", "batch"):
+        parts[name] = gr.HTML(elem_id=f"ab-{name}", elem_classes="ab-line")
+    parts["question"] = gr.HTML(elem_id="ab-question", elem_classes="ab-line", js_on_load=ab_view.LOOK_UP)
+    with gr.Row(equal_height=True):
+        for side, letter in ab_view.LETTER.items():
+            with gr.Column(min_width=300, elem_classes="ab-cell"):
+                parts[f"card_{side}"] = gr.HTML(ab_view.card(side, None, empty), elem_id=f"ab-card-{side}")
+                parts[side] = gr.Button(f"Select Model {letter}", interactive=False, elem_id=f"ab-{side}")
+    with gr.Row():
+        parts["tie"] = gr.Button("Tie", interactive=False, elem_id="ab-tie", min_width=120)
+        parts["both_bad"] = gr.Button("Both bad", interactive=False, elem_id="ab-both-bad", min_width=120)
+    parts["result"] = gr.HTML(elem_id="ab-result", elem_classes="ab-line")
+    parts["next"] = gr.Button("Next comparison", variant="primary", visible=False, elem_id="ab-next")
+    gr.HTML(ab_view.KEYS_HINT)
+    return parts

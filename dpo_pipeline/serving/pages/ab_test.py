@@ -1,0 +1,204 @@
+"""The A/B test: a question, two answers side by side, a vote. What happens on each click; the flow is `ab_visit`'s."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, get_args
+
+from dpo_pipeline.core.versions import iteration, served_name
+from dpo_pipeline.errors import AlreadyVoted, RequestError, TokenRefused, UnknownComparison
+from dpo_pipeline.serving.ahead import Ahead
+from dpo_pipeline.serving.chat_call import Visitor
+from dpo_pipeline.serving.comparisons import Choice, Shown
+from dpo_pipeline.serving.pages import ab_view
+from dpo_pipeline.serving.pages.ab_layout import ANY, BATCHES, layout
+from dpo_pipeline.serving.pages.ab_visit import Batch, Desk, Plan, Visit
+from dpo_pipeline.serving.pages.person import address_of, person_state, visitor_of
+from dpo_pipeline.serving.pages.theme import notice
+from dpo_pipeline.serving.service import Growing, Service
+
+CHOICES: tuple[Choice, ...] = get_args(Choice)
+Update = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the person filled in."""
+
+    typed: str
+    length: int
+
+
+Run = Callable[[Visit, Visitor, Form], AsyncIterator[Update]]
+
+
+class Page:
+    """Handlers of the page's events. Each yields what changes, by the name of the component."""
+
+    def __init__(self, service: Callable[[], Service]):
+        self._service = service
+        self._ahead = Ahead()
+        self._desk = Desk(service, self._ahead)
+
+    async def opened(self, visit: Visit) -> AsyncIterator[Update]:
+        yield await self._around(visit)
+
+    def closed(self, key: str | None) -> None:
+        """The tab is gone: nobody comes for what was prepared."""
+        self._ahead.drop(key or "")
+
+    async def generate(self, visit: Visit, visitor: Visitor, text: str) -> AsyncIterator[Update]:
+        """A comparison at the person's wish, of a typed question or of one that is drawn."""
+        if visit.batch and visit.batch.over:
+            visit.batch = None
+        async for update in self._show(visit, visitor, (text or "").strip()):
+            yield update
+
+    async def start_batch(self, visit: Visit, visitor: Visitor, length: int) -> AsyncIterator[Update]:
+        visit.batch = Batch(length if length in BATCHES else BATCHES[0])
+        async for update in self._show(visit, visitor):
+            yield update
+
+    async def end_batch(self, visit: Visit, visitor: Visitor) -> AsyncIterator[Update]:
+        """Stop before the end; what was voted stays, and so does the pair on screen."""
+        batch, visit.batch = visit.batch, None
+        if batch:
+            batch.length = len(batch.votes)
+        summary = ab_view.batch_line(batch, True) if batch and batch.votes else ""
+        yield {"batch": summary, **_batch_buttons(False), "next": _changed(visible=True)}
+
+    async def vote(self, visit: Visit, visitor: Visitor, choice: Choice) -> AsyncIterator[Update]:
+        """Record, reveal, and in a batch testing session go on at once."""
+        try:
+            recorded = await self._desk.vote(visit, visitor, choice)
+        except RequestError as error:
+            told = notice(ab_view.trouble(error), error=True)
+            lost = isinstance(error, TokenRefused | UnknownComparison | AlreadyVoted)
+            yield {"notice": told, **_vote_buttons(not lost), "next": _changed(visible=lost)}
+            return
+        if recorded is None or visit.shown is None:
+            return
+        revealed = {"result": ab_view.result(visit), "notice": "", **await self._around(visit)}
+        if visit.batch and not visit.batch.over:
+            async for update in self._show(visit, visitor, opening=revealed):
+                yield update
+            return
+        yield {
+            **revealed,
+            **_cards(visit, visit.shown),
+            "batch": ab_view.batch_line(visit.batch, True),
+            **_vote_buttons(False),
+            **_batch_buttons(False),
+            "next": _changed(visible=True),
+        }
+
+    async def _show(
+        self, visit: Visit, visitor: Visitor, typed: str = "", opening: Update | None = None
+    ) -> AsyncIterator[Update]:
+        """The next pair as it grows. What `opening` says goes out with the first sight of it."""
+        opening = {"notice": "", "result": ""} if opening is None else opening
+        running = visit.batch is not None
+        if typed:
+            opening["typed"] = ""
+        opening |= _vote_buttons(False) | _batch_buttons(running) | {"next": _changed(visible=False)}
+        try:
+            async for event in self._desk.show(visit, visitor, typed):
+                if opening:
+                    opening |= {"question": ab_view.question(visit), "batch": ab_view.batch_line(visit.batch, False)}
+                update, opening = {**opening, **_cards(visit, event)}, {}
+                if not isinstance(event, Growing):
+                    update |= _vote_buttons(True)
+                yield update
+        except RequestError as error:
+            told = notice(ab_view.trouble(error), error=True)
+            kept = {"typed": typed} if typed else {}
+            yield {**opening, **kept, "notice": told, **_cards(visit, None), "next": _changed(visible=not typed)}
+
+    async def _around(self, visit: Visit) -> Update:
+        """Progress and coverage; the choice of versions where it has changed."""
+        service = self._service()
+        tally = await asyncio.to_thread(service.tally.refresh)
+        target = service.settings.collection.daily_target
+        update: Update = {"progress": ab_view.progress(tally.today, target, tally.by_category)}
+        served = tuple(sorted(service.engine.models, key=iteration))
+        if served != visit.offered:
+            visit.offered = served
+            choices = _changed(choices=[ANY, *(f"chat-{name}" for name in served)])
+            update |= {"first": choices, "second": choices}
+        return update
+
+
+def build(service: Callable[[], Service]) -> None:
+    """Lay the page out and connect it."""
+    import gradio as gr
+    from gradio.context import Context
+
+    page = Page(service)
+    visit, person = gr.State(Visit()), person_state()
+    parts = layout()
+    inputs = [visit, person, parts["first"], parts["second"], parts["typed"], parts["length"]]
+
+    def connect(trigger: Callable[..., Any], run: Run, mode: str = "once") -> None:
+        async def handle(
+            visit: Visit, person: str, first: str, second: str, typed: str, length: int, request: gr.Request
+        ) -> AsyncIterator[dict[Any, Any]]:
+            visit.key = request.session_hash or ""
+            visit.session_id = visit.session_id or f"visit-{uuid.uuid4().hex[:12]}"
+            visit.plan = Plan(_version(first), _version(second))
+            visitor = visitor_of(service(), person, visit.session, address_of(request))
+            async for update in run(visit, visitor, Form(typed, length)):
+                yield {parts[name]: value for name, value in update.items()}
+
+        # `multiple`: Gradio would drop a click that comes before the last one is wholly done, and say nothing.
+        outputs = list(parts.values())
+        trigger(handle, inputs, outputs, show_progress="hidden", api_visibility="private", trigger_mode=mode)
+
+    def closed(request: gr.Request) -> None:
+        page.closed(request.session_hash)
+
+    root = Context.root_block
+    assert root is not None
+    connect(root.load, lambda visit, visitor, form: page.opened(visit))
+    root.unload(closed)
+    connect(parts["generate"].click, lambda visit, visitor, form: page.generate(visit, visitor, form.typed))
+    connect(parts["typed"].submit, lambda visit, visitor, form: page.generate(visit, visitor, form.typed))
+    connect(parts["next"].click, lambda visit, visitor, form: page.generate(visit, visitor, ""))
+    connect(parts["start"].click, lambda visit, visitor, form: page.start_batch(visit, visitor, form.length))
+    connect(parts["end"].click, lambda visit, visitor, form: page.end_batch(visit, visitor))
+    for choice in CHOICES:
+        connect(parts[choice].click, partial(_vote, page, choice), mode="multiple")
+
+
+def _vote(page: Page, choice: Choice, visit: Visit, visitor: Visitor, form: Form) -> AsyncIterator[Update]:
+    return page.vote(visit, visitor, choice)
+
+
+def _cards(visit: Visit, pair: Growing | Shown | None) -> Update:
+    if pair is None:
+        return {f"card_{side}": ab_view.card(side, None, visit) for side in ab_view.LETTER}
+    empty = ab_view.WAITING if isinstance(pair, Growing) else ab_view.SAID_NOTHING
+    return {f"card_{side}": ab_view.card(side, getattr(pair, side), visit, empty) for side in ab_view.LETTER}
+
+
+def _vote_buttons(on: bool) -> Update:
+    return {choice: _changed(interactive=on) for choice in CHOICES}
+
+
+def _batch_buttons(running: bool) -> Update:
+    return {
+        "length": _changed(visible=not running),
+        "start": _changed(visible=not running),
+        "end": _changed(visible=running),
+    }
+
+
+def _changed(**properties: Any) -> Any:
+    import gradio as gr
+
+    return gr.update(**properties)
+
+
+def _version(label: str | None) -> str | None:
+    return served_name(label) if label and label != ANY else None

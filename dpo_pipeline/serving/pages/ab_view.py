@@ -1,0 +1,208 @@
+"""The A/B page in words and HTML: progress, the two answers, what was revealed, what went wrong.
+
+Everything that a model or a person wrote goes through `inert`.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from html import escape
+from typing import Literal
+
+from dpo_pipeline.core.questions import CATEGORIES
+from dpo_pipeline.errors import (
+    DeadlineExceeded,
+    NotReady,
+    QueueFull,
+    RequestError,
+    TokenRefused,
+    UnknownComparison,
+    VoteNotRecorded,
+)
+from dpo_pipeline.serving.comparisons import Recorded
+from dpo_pipeline.serving.pages.ab_visit import Batch, Visit
+from dpo_pipeline.serving.pages.theme import inert
+
+Side = Literal["left", "right"]
+LETTER: Mapping[Side, str] = {"left": "A", "right": "B"}
+CATEGORY_LABELS = {"factual_qa": "Factual", "problem_solving": "Problem solving"}
+
+HERE, WAITING, SAID_NOTHING = "The answer appears here.", "Writing …", "(This model answered nothing.)"
+
+CSS = """
+.ab-progress { display: grid; grid-template-columns: minmax(16rem, 1fr) minmax(20rem, 1.4fr); gap: .5rem 2rem;
+  align-items: end; color: var(--body-text-color); }
+.ab-progress p { margin: 0 0 .3rem; font-size: .9375rem; }
+.ab-progress b { font-variant-numeric: tabular-nums; }
+.ab-bar { height: 8px; border-radius: 4px; overflow: hidden; background: var(--border-color-primary); }
+.ab-bar > span { display: block; height: 100%; border-radius: 4px; background: var(--color-accent); }
+.ab-coverage { display: grid; grid-template-columns: repeat(5, 1fr); gap: .25rem .9rem; margin: 0; padding: 0;
+  list-style: none; font-size: .8125rem; color: var(--body-text-color-subdued); }
+.ab-coverage li { margin: 0; white-space: nowrap; }
+.ab-coverage .ab-bar { height: 4px; margin-top: .2rem; }
+.ab-question { margin: 0; font-size: 1.125rem; font-weight: 600; line-height: 1.4; white-space: pre-wrap;
+  overflow-wrap: anywhere; color: var(--body-text-color); }
+.ab-question small { display: block; font-size: .8125rem; font-weight: 400; color: var(--body-text-color-subdued); }
+.ab-card { box-sizing: border-box; height: 100%; padding: .8rem 1rem 1rem; border-radius: 10px;
+  border: 1px solid var(--border-color-primary); background: var(--block-background-fill);
+  color: var(--body-text-color); }
+.ab-card.chosen { border-color: var(--color-accent); box-shadow: inset 0 0 0 1px var(--color-accent); }
+.ab-card h3 { display: flex; flex-wrap: wrap; gap: .25rem .6rem; align-items: baseline; margin: 0 0 .5rem;
+  font-size: .9375rem; font-weight: 650; color: var(--body-text-color); }
+.ab-card h3 .name { font-weight: 400; color: var(--body-text-color-subdued); }
+.ab-card h3 .mark { font-weight: 600; color: var(--link-text-color); }
+.ab-answer { min-height: 7rem; font-size: 1rem; line-height: 1.55; white-space: pre-wrap; overflow-wrap: anywhere; }
+.ab-answer.empty { color: var(--body-text-color-subdued); }
+.ab-cell { justify-content: space-between; }
+.ab-cell > .block:first-child { flex: 1; }
+.ab-result { margin: 0; font-size: 1rem; color: var(--body-text-color); }
+.ab-keys { margin: 0; font-size: .8125rem; line-height: 1.9; color: var(--body-text-color-subdued); }
+.ab-keys span { display: inline-block; margin-right: 1rem; white-space: nowrap; }
+.ab-keys kbd { padding: .05rem .35rem; border-radius: 4px; border: 1px solid var(--border-color-primary);
+  background: var(--block-background-fill); color: var(--body-text-color); font: inherit; white-space: nowrap; }
+.ab-order { align-items: center; }
+.ab-line:not(:has(p)):not(:has(section)) { display: none; }
+.ab-batch { margin: 0; font-weight: 600; color: var(--body-text-color); }
+.ab-summary { padding: .8rem 1rem; border-radius: 10px; border: 1px solid var(--border-color-primary);
+  background: var(--block-background-fill); color: var(--body-text-color); }
+.ab-summary h3 { margin: 0 0 .4rem; font-size: 1rem; color: var(--body-text-color); }
+.ab-summary ul { margin: 0; padding-left: 1.2rem; }
+@media (max-width: 700px) {
+  .ab-progress { grid-template-columns: 1fr; }
+  .ab-coverage { grid-template-columns: repeat(2, 1fr); }
+  .ab-answer { min-height: 3rem; }
+}
+@media (pointer: coarse) { .ab-keys { display: none; } }
+"""
+
+# A new question may be out of sight, above the buttons that were pressed; and once a typed one is sent,
+# keys are for voting.
+LOOK_UP = """watch('value', () => {
+  element.scrollIntoView({block: 'nearest'});
+  if (document.activeElement?.closest('#ab-typed')) document.activeElement.blur();
+});"""
+KEYS_HINT = (
+    '<p class="ab-keys">'
+    + " ".join(
+        "<span>" + " ".join(f"<kbd>{key}</kbd>" for key in keys) + f" {what}</span>"
+        for keys, what in (
+            (("1", "A", "←"), "Model A"),
+            (("2", "B", "→"), "Model B"),
+            (("T",), "Tie"),
+            (("X",), "Both bad"),
+            (("Enter",), "Next comparison"),
+        )
+    )
+    + "</p>"
+)
+
+
+def progress(today: int, target: int, by_category: Mapping[str, int]) -> str:
+    """Votes today against the target, and how the categories are covered."""
+    most = max([by_category.get(name, 0) for name in CATEGORIES] + [1])
+    rows = "".join(
+        f"<li>{_label(name)} <b>{by_category.get(name, 0)}</b>{_bar(by_category.get(name, 0) / most)}</li>"
+        for name in CATEGORIES
+    )
+    return (
+        f'<div class="ab-progress"><div><p>Preferences collected today: <b>{today} / {target}</b> target</p>'
+        f"{_bar(today / target, f'{today} of {target} preferences today')}</div>"
+        f'<ul class="ab-coverage" aria-label="Preferences by category">{rows}</ul></div>'
+    )
+
+
+def question(visit: Visit) -> str:
+    if visit.question is None:
+        return ""
+    category = visit.question.category
+    origin = "your question" if category == "other" else _label(category).lower()
+    return f'<p class="ab-question"><small>Question · {origin}</small>{inert(str(visit.question.prompt))}</p>'
+
+
+def card(side: Side, text: str | None, visit: Visit, empty: str = HERE) -> str:
+    """One answer; with the name of its version once the vote is on disk."""
+    kind, title = "ab-card", f"Model {LETTER[side]}"
+    head = title
+    if visit.voted:
+        choice, recorded = visit.voted
+        head += f'<span class="name">{_name(_model(recorded, side))}</span>'
+        if choice == side:
+            kind, head = "ab-card chosen", head + '<span class="mark">✓ your choice</span>'
+    answer = f'<div class="ab-answer">{inert(text)}</div>' if text else f'<div class="ab-answer empty">{empty}</div>'
+    return f'<article class="{kind}" aria-label="{title}"><h3>{head}</h3>{answer}</article>'
+
+
+def result(visit: Visit) -> str:
+    """What the last vote was and whose answers they were; in a session the next pair is on screen already."""
+    if visit.voted is None:
+        return ""
+    choice, recorded = visit.voted
+    of = "Previous question: " if visit.batch and not visit.batch.over else ""
+    left, right = _name(recorded.left_model), _name(recorded.right_model)
+    if choice == "tie":
+        text = f"Tie between <b>{left}</b> (A) and <b>{right}</b> (B)."
+    elif choice == "both_bad":
+        text = f"Both bad: <b>{left}</b> (A) and <b>{right}</b> (B)."
+    elif left == right:
+        text = f"You chose model {LETTER[choice]}. Both answers were written by <b>{left}</b>."
+    else:
+        chosen, other = (left, right) if choice == "left" else (right, left)
+        text = f"You chose <b>{chosen}</b> over <b>{other}</b>."
+    return f'<p class="ab-result" role="status">{of}{text}</p>'
+
+
+def batch_line(batch: Batch | None, voted: bool) -> str:
+    """Where the batch testing session stands, and its summary at the end."""
+    if batch is None:
+        return ""
+    if batch.over:
+        return _summary(batch)
+    number = len(batch.votes) + (0 if voted else 1)
+    where = f"{batch.length} questions · {number} of {batch.length}"
+    return f'<p class="ab-batch" role="status">Batch testing session: {where}</p>'
+
+
+def trouble(error: RequestError) -> str:
+    """What went wrong and what the person can do, in words of this page."""
+    if isinstance(error, NotReady):
+        return (
+            "No model is loaded yet: the first version is being built. Press “Generate Comparison” again in a minute."
+        )
+    if isinstance(error, QueueFull):
+        return "Too many questions are being answered just now. Press “Generate Comparison” again in a few seconds."
+    if isinstance(error, DeadlineExceeded):
+        return "The answers took too long and were given up. Press “Generate Comparison” to try again."
+    if isinstance(error, VoteNotRecorded):
+        return f"Your vote is not recorded yet: {error} Then press the same button again; the answers stay here."
+    if isinstance(error, TokenRefused | UnknownComparison):
+        return f"This comparison can no longer be voted on: {error} Press “Next comparison”."
+    return str(error)
+
+
+def _summary(batch: Batch) -> str:
+    wins = Counter(_model(vote, choice) for choice, vote in batch.votes if choice in LETTER)
+    seen = sorted({name for _, vote in batch.votes for name in (vote.left_model, vote.right_model)})
+    kinds = Counter(choice for choice, _ in batch.votes)
+    rows = [f"<b>{_name(name)}</b> chosen {wins[name]} of {len(batch.votes)}" for name in seen]
+    rows.append(f"Tie: {kinds['tie']}, both bad: {kinds['both_bad']}")
+    items = "".join(f"<li>{row}</li>" for row in rows)
+    return (
+        f'<section class="ab-summary" role="status"><h3>Batch testing session finished: {len(batch.votes)} questions'
+        f"</h3><ul>{items}</ul></section>"
+    )
+
+
+def _model(vote: Recorded, side: str) -> str:
+    return vote.left_model if side == "left" else vote.right_model
+
+
+def _name(version: str) -> str:
+    return escape(f"chat-{version}")
+
+
+def _label(category: str) -> str:
+    return CATEGORY_LABELS.get(category, category.replace("_", " ").capitalize())
+
+
+def _bar(share: float, said: str = "") -> str:
+    role = f' role="img" aria-label="{escape(said)}"' if said else ' aria-hidden="true"'
+    return f'<div class="ab-bar"{role}><span style="width:{100 * min(share, 1):.1f}%"></span></div>'

@@ -1,0 +1,166 @@
+"""Talk to the version that the rollout gives this person; rate its answers, and correct them."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any
+
+from dpo_pipeline.errors import DpoError
+from dpo_pipeline.serving.pages.live import QUIET
+from dpo_pipeline.serving.pages.markup import Markup, page, paragraph, text
+from dpo_pipeline.serving.pages.person import address_of, person_state, visitor_of
+from dpo_pipeline.serving.pages.talk import Talk
+from dpo_pipeline.serving.service import Service
+
+STARS = ("1 · poor", "2", "3", "4", "5 · very good")
+EMPTY = "No messages yet: ask something below. You talk to the model in production."
+LONGEST = 8_000
+
+
+def build(service: Callable[[], Service]) -> None:
+    """The page, in the gr.Blocks context that is open."""
+    import gradio as gr
+
+    ui = _Layout(gr)
+    person, talk = person_state(), gr.State(Talk())
+
+    async def ask(question: str, talk: Talk, person: Any, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
+        if not question.strip() or talk.growing is not None:
+            yield ui.rest(talk, "" if talk.growing is None else "One answer at a time: wait, or stop the one above.")
+            return
+        visitor = visitor_of(service(), person, talk.named(), address_of(request))
+        try:
+            async with aclosing(talk.ask(service(), question[:LONGEST], visitor)) as steps:
+                await anext(steps)
+                yield ui.begin(talk)
+                async for _ in steps:
+                    yield {ui.chat: _conversation(talk)}
+            yield ui.rest(talk)
+        except DpoError as error:
+            yield ui.rest(talk, _advice(error, talk), trouble=True) | {ui.question: question}
+
+    def stopped(talk: Talk) -> dict[Any, Any]:
+        talk.end_turn()
+        return ui.rest(talk, "Stopped.")
+
+    def anew(talk: Talk) -> tuple[Any, ...]:
+        fresh = Talk(talk.session_id)
+        return fresh, *ui.in_order(ui.rest(fresh))
+
+    def rating(stars: int) -> Callable[..., dict[Any, Any]]:
+        def rate(talk: Talk, request: gr.Request) -> dict[Any, Any]:
+            if talk.request_id is None or talk.rated is not None:
+                return ui.rest(talk, "There is no answer left to rate. Ask something first.")
+            try:
+                service().feedback(talk.request_id, address_of(request), rating=stars)
+            except DpoError as error:
+                return ui.rest(talk, str(error), trouble=True)
+            talk.rated = stars
+            return ui.rest(talk, f"Thank you: {stars} of 5 is recorded.")
+
+        return rate
+
+    def correct(text: str, talk: Talk, request: gr.Request) -> dict[Any, Any]:
+        if talk.request_id is None or not text.strip() or text.strip() == talk.last_answer.strip():
+            return {ui.told: _told("Nothing was saved: change the text to the answer you would have wanted.")}
+        try:
+            service().feedback(talk.request_id, address_of(request), correction=text[:LONGEST])
+        except DpoError as error:
+            return {ui.told: _told(str(error), trouble=True)}
+        return {ui.told: _told("Thank you: your answer is stored as an example to learn from.")}
+
+    asked = gr.on([ui.question.submit, ui.send.click], ask, [ui.question, talk, person], ui.outputs, **QUIET)
+    ui.stop.click(stopped, talk, ui.outputs, cancels=[asked], **QUIET)
+    ui.anew.click(anew, talk, [talk, *ui.outputs], cancels=[asked], **QUIET)
+    for stars, button in enumerate(ui.stars, start=1):
+        button.click(rating(stars), talk, ui.outputs, **QUIET)
+    ui.save.click(correct, [ui.correction, talk], ui.told, **QUIET)
+
+
+class _Layout:
+    """The components, and what they show at rest and while an answer is written."""
+
+    def __init__(self, gr: Any):
+        # Our own markup: Gradio's chatbot shows harmless tags of an answer, and an image asks another server.
+        self.chat = gr.HTML(
+            _conversation(Talk()), min_height=220, max_height="min(46vh, 34rem)", autoscroll=True, container=True,
+            padding=True, elem_id="conversation",
+        )  # fmt: skip
+        with gr.Row():
+            self.question = gr.Textbox(
+                label="Your message", placeholder="Type, then press Enter", lines=1, max_lines=8, max_length=LONGEST,
+                scale=5, min_width=220, autofocus=True, elem_id="message",
+            )  # fmt: skip
+            with gr.Column(scale=1, min_width=110):
+                self.send = gr.Button("Send", variant="primary")
+                self.stop = gr.Button("Stop", visible=False)
+                self.anew = gr.Button("New conversation", size="sm")
+        self.told = gr.HTML(page(), elem_id="told")
+        with gr.Column(visible=False) as self.feedback:
+            gr.HTML(page(paragraph("How good was the last answer?")))
+            with gr.Row():
+                self.stars = tuple(gr.Button(star, size="sm", min_width=56) for star in STARS)
+            with gr.Accordion("Correct this answer", open=False):
+                self.correction = gr.Textbox(
+                    label="The answer you would have wanted", lines=4, max_lines=16, max_length=LONGEST
+                )
+                self.save = gr.Button("Save correction", size="sm")
+        self._gr = gr
+        self._state = [self.chat, self.question, self.send, self.stop, self.told, self.feedback]
+        self.outputs = [*self._state, *self.stars, self.correction]
+
+    def begin(self, talk: Talk) -> dict[Any, Any]:
+        """While an answer is written."""
+        gr = self._gr
+        return {
+            self.chat: _conversation(talk),
+            self.question: "",
+            self.send: gr.update(visible=False),
+            self.stop: gr.update(visible=True),
+            self.told: page(),
+            self.feedback: gr.update(visible=False),
+        }
+
+    def rest(self, talk: Talk, told: str = "", trouble: bool = False) -> dict[Any, Any]:
+        """When nothing is under way. Only a whole answer can be rated and corrected."""
+        gr, whole = self._gr, talk.request_id is not None
+        changes = {
+            self.chat: _conversation(talk),
+            self.send: gr.update(visible=True),
+            self.stop: gr.update(visible=False),
+            self.told: _told(told, trouble),
+            self.feedback: gr.update(visible=whole),
+            self.correction: gr.skip() if talk.rated is not None else gr.update(value=talk.last_answer),
+        }
+        return changes | {star: gr.update(interactive=talk.rated is None) for star in self.stars}
+
+    def in_order(self, changes: dict[Any, Any]) -> list[Any]:
+        """Of every output, for handlers that return a tuple."""
+        return [changes.get(part, self._gr.skip()) for part in self.outputs]
+
+
+def _conversation(talk: Talk) -> str:
+    """Everything that was said, as plain text; the version that answered stands small under its answer."""
+    if not talk.said:
+        return page(paragraph(EMPTY, "muted"))
+    turns = [_turn(turn.text, turn.version, "" if turn.whole else ", stopped") for turn in talk.said]
+    if talk.growing is not None:
+        turns.append(_turn(talk.growing or "…", talk.version or "", ", writing"))
+    busy = "false" if talk.growing is None else "true"
+    log = f'<div role="log" aria-label="Conversation" aria-busy="{busy}">{"".join(turns)}</div>'
+    return page(Markup(log))
+
+
+def _turn(said: str, version: str | None, note: str) -> str:
+    if version is None:
+        return f'<div class="turn own">{text(said)}</div>'
+    return f'<div class="turn">{text(said)}</div><p class="muted by">Answered by {text(version)}{note}</p>'
+
+
+def _told(message: str, trouble: bool = False) -> str:
+    return page(paragraph(message, "notice trouble" if trouble else "notice")) if message else page()
+
+
+def _advice(error: DpoError, talk: Talk) -> str:
+    """What failed and what to do; the message itself says it, but for what only this page can do."""
+    too_long = "fit (model.max_length)" in str(error) and talk.said
+    return "This conversation is longer than the model can read. Start a new one." if too_long else str(error)

@@ -1,0 +1,111 @@
+"""Who has voted how much this week, for those who want to be named, and how far the team is."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from dpo_pipeline.core.contributions import NICKNAME_LENGTH, Contribution, Week, checked_nickname, week_of
+from dpo_pipeline.errors import DpoError
+from dpo_pipeline.serving.pages.live import QUIET, following
+from dpo_pipeline.serving.pages.markup import Markup, bar, figures, heading, page, paragraph, table
+from dpo_pipeline.serving.pages.person import person_state, pseudonym_of
+from dpo_pipeline.serving.service import Service
+
+REFRESH_S = 15.0
+NOBODY = "No votes yet this week: open the A/B test page, compare two answers, and the first bar grows."
+UNNAMED = "Nobody has joined by name yet. Give a nickname above, and your votes are shown here."
+
+
+def build(service: Callable[[], Service]) -> None:
+    """The page, in the gr.Blocks context that is open."""
+    import gradio as gr
+
+    person = person_state()
+    shown = gr.HTML(page(paragraph("Counting the votes…", "muted")), elem_id="contributors")
+    with gr.Group():
+        shortest, longest = NICKNAME_LENGTH
+        nickname = gr.Textbox(
+            label="Your nickname", max_length=longest, elem_id="nickname",
+            info=f"{shortest} to {longest} characters, seen by everybody who opens this page. "
+            "Without one your votes are counted under “others”.",
+        )  # fmt: skip
+        with gr.Row():
+            joining = gr.Button("Join or rename", variant="primary", min_width=120)
+            leaving = gr.Button("Leave: remove my nickname", min_width=120)
+    told = gr.HTML(page(), elem_id="told")
+
+    def look(person: Any) -> str:
+        return _week(service(), pseudonym_of(service(), person))
+
+    def join(person: Any, name: str) -> tuple[str, str]:
+        pseudonym = pseudonym_of(service(), person)
+        if pseudonym is None:
+            return look(person), _told("This browser has not said who it is. Reload the page and try again.", True)
+        try:
+            name = checked_nickname(name)
+            service().state.join(pseudonym, name)
+        except DpoError as error:
+            return look(person), _told(str(error), True)
+        return look(person), _told(f"You are {name} now.")
+
+    def leave(person: Any) -> tuple[str, str, str]:
+        pseudonym = pseudonym_of(service(), person)
+        if pseudonym:
+            service().state.leave(pseudonym)
+        return look(person), "", _told("Your nickname is gone; your votes count under “others”.")
+
+    following(shown, look, REFRESH_S, person)
+    gr.on([joining.click, nickname.submit], join, [person, nickname], [shown, told], **QUIET)
+    leaving.click(leave, person, [shown, nickname, told], **QUIET)
+
+
+def _week(service: Service, person: str | None) -> str:
+    now = datetime.now(UTC).date()
+    by_person = service.tally.refresh().by_person.copy()
+    week = week_of(by_person, service.state.nicknames(), now, service.settings.cadence)
+    return page(_team(week), _people(week, person))
+
+
+def _team(week: Week) -> Markup:
+    marks = [week.minimum / week.optimal, week.target / week.optimal]
+    label = f"{week.votes} of {week.target} votes this week"
+    numbers = figures(
+        [
+            ("Votes this week", week.votes),
+            ("Weekly target", week.target),
+            ("Share of the target", f"{week.progress:.0%}"),
+            ("People", week.others + sum(each.votes > 0 for each in week.named)),
+        ]
+    )
+    scale = f"The lines mark the minimum of {week.minimum} and the target of {week.target}; the end is {week.optimal}."
+    said = week.level if week.votes else NOBODY
+    return Markup(
+        heading(f"The team, week from {week.first_day:%d %B}")
+        + numbers
+        + bar(week.votes / week.optimal, label, marks)
+        + paragraph(scale, "muted")
+        + paragraph(said, "notice")
+    )
+
+
+def _people(week: Week, person: str | None) -> Markup:
+    if not week.named and not week.others:
+        return paragraph(UNNAMED, "muted")
+    most = max([each.votes for each in week.named] + [week.others_votes, 1])
+    rows = [_row(each, most, person) for each in week.named]
+    if week.others:
+        share = week.others_votes / week.votes
+        count = f"{week.others} other{'s' if week.others > 1 else ''}"
+        rows.append((count, week.others_votes, f"{share:.0%}", "", bar(week.others_votes / most, f"{share:.0%}")))
+    listed = table("Votes this week by person", ["Who", "Votes", "Share", "Streak", ""], rows, numbers=(1, 2, 3))
+    return Markup(heading("Who") + listed + ("" if week.named else paragraph(UNNAMED, "muted")))
+
+
+def _row(each: Contribution, most: int, person: str | None) -> tuple[object, ...]:
+    name = f"{each.nickname} (you)" if each.person == person else each.nickname
+    days = f"{each.streak} day{'s' if each.streak != 1 else ''}"
+    return name, each.votes, f"{each.share:.0%}", days, bar(each.votes / most, f"{each.votes} votes")
+
+
+def _told(message: str, trouble: bool = False) -> str:
+    return page(paragraph(message, "notice trouble" if trouble else "notice"))

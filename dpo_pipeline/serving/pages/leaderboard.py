@@ -1,0 +1,87 @@
+"""How strong the versions are, by all votes: scores with intervals, who beats whom, votes per pair."""
+
+from collections.abc import Callable
+
+from dpo_pipeline.core.leaderboard import Leaderboard, PairCount, WinMatrix
+from dpo_pipeline.core.standings import MIN_VOTES, Standings, standings
+from dpo_pipeline.serving.pages.live import following
+from dpo_pipeline.serving.pages.markup import Markup, heading, intervals, page, paragraph, table
+from dpo_pipeline.serving.service import Service
+
+REFRESH_S = 15.0
+EMPTY = "No votes yet: open the A/B test page, read two answers and choose one. The scores appear here by themselves."
+EXPLAINED = (
+    "Bradley-Terry scores: 400 points are odds of ten to one, the average is 1000. The line is the 95 % interval; "
+    "where two lines overlap widely, the votes do not tell the two apart yet. A tie is half a win to each side."
+)
+
+
+def build(service: Callable[[], Service]) -> None:
+    """The page, in the gr.Blocks context that is open."""
+    import gradio as gr
+
+    shown = gr.HTML(page(paragraph("Counting the votes…", "muted")), elem_id="leaderboard")
+    following(shown, lambda _: _page(standings(service().tally.refresh().battles.copy())), REFRESH_S)
+
+
+def _page(found: Standings) -> str:
+    if not found.pairs:
+        return page(paragraph(EMPTY, "notice"), _itself(found))
+    parts = [paragraph(found.trouble, "notice")] if found.trouble else [_scores(found)]
+    if found.matrix:
+        parts.append(_matrix(found.matrix))
+    return page(*parts, _pairs(found.pairs), _itself(found))
+
+
+def _scores(found: Standings) -> Markup:
+    board = found.board
+    assert isinstance(board, Leaderboard)
+    told, rows = [], []
+    for place, (name, strength) in enumerate(board.strengths.items(), start=1):
+        score, low, high = strength.elo
+        doubt = f" (fewer than {MIN_VOTES} votes)" if name in found.few else ""
+        told.append((name, low, score, high, f"{score:.0f}  ({low:.0f} to {high:.0f})"))
+        rank = f"{strength.rank}" if strength.rank == place else f"{strength.rank} (not surely behind)"
+        rows.append((name, f"{score:.0f}", f"{low:.0f} to {high:.0f}", rank, f"{strength.votes}{doubt}"))
+    used = table("The same in numbers", ["Version", "Score", "95 % interval", "Rank", "Votes"], rows, numbers=(1, 2, 4))
+    plot = intervals("Scores with their intervals", told, mark=1000.0)
+    count = f"{board.votes} votes used, {board.left_out} left out (both bad)."
+    return Markup(heading("Scores") + plot + paragraph(EXPLAINED, "muted") + used + paragraph(count, "muted"))
+
+
+def _matrix(matrix: WinMatrix) -> Markup:
+    def cell(row: int, column: int) -> str:
+        if row == column:
+            return ""
+        rate = matrix.rates[row][column]
+        return "never met" if rate is None else f"{rate:.0%} of {matrix.votes[row][column]}"
+
+    rows = [
+        (f"{name} wins over", *(cell(row, column) for column in range(len(matrix.names))))
+        for row, name in enumerate(matrix.names)
+    ]
+    numbers = tuple(range(1, len(matrix.names) + 1))
+    caption = "Share of wins of the row over the column, and the votes it rests on"
+    return Markup(heading("Who beats whom") + table(caption, ["", *matrix.names], rows, numbers))
+
+
+def _pairs(pairs: tuple[PairCount, ...]) -> Markup:
+    rows = [
+        (
+            f"{each.model_a} and {each.model_b}",
+            each.wins_a,
+            each.wins_b,
+            each.ties,
+            each.both_bad,
+            each.wins_a + each.wins_b + each.ties + each.both_bad,
+        )
+        for each in pairs
+    ]
+    head = ["Versions", "First wins", "Second wins", "Ties", "Both bad", "Votes"]
+    return Markup(heading("Votes per pair") + table("Every vote between two versions", head, rows, (1, 2, 3, 4, 5)))
+
+
+def _itself(found: Standings) -> Markup:
+    count = found.against_itself
+    said = f"{count} votes compared two answers of one and the same version; they train, but rank nothing."
+    return paragraph(said, "muted") if count else Markup("")

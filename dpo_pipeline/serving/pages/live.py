@@ -1,0 +1,36 @@
+"""A part of a page that follows what happens elsewhere, and stays still while nothing does."""
+
+from collections.abc import Callable
+from typing import Any
+
+from dpo_pipeline.errors import DpoError
+from dpo_pipeline.serving.pages.markup import page, paragraph
+
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+"""For events that people did not start, or that answer at once: no spinner, no entry in an API list."""
+
+
+def following(shown: Any, look: Callable[[Any], str], every_s: float, given: Any = None) -> None:
+    """Fill `shown` when the page opens, again every so often, and when `given` changes.
+
+    Args:
+        shown: a gr.HTML.
+        look: what to show, from the value of `given`.
+    """
+    import gradio as gr
+
+    blocks = gr.context.Context.root_block
+    assert blocks is not None, "called inside the page's gr.Blocks context"
+    seen = gr.State("")
+
+    def follow(seen: str, *values: Any) -> tuple[Any, Any]:
+        try:
+            now = look(values[0] if values else None)
+        except DpoError as error:
+            now = page(paragraph(f"This cannot be shown: {error}", "notice trouble"))
+        # Writing the same again would take scroll position and selection from whoever reads.
+        return (gr.skip(), gr.skip()) if now == seen else (now, now)
+
+    inputs = [seen] if given is None else [seen, given]
+    changed = [] if given is None else [given.change]
+    gr.on([blocks.load, gr.Timer(every_s).tick, *changed], follow, inputs, [shown, seen], **QUIET)

@@ -1,0 +1,151 @@
+"""Tables, bars and intervals as HTML. Everything that people or models wrote is escaped here, and only shown.
+
+Colours are Gradio's own variables, so that light and dark follow the theme.
+"""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+STYLE = """<style>
+.dpo { color: var(--body-text-color); font-size: 0.95rem; line-height: 1.5; overflow-wrap: anywhere; }
+.dpo h3 { margin: 0.9rem 0 0.3rem; font-size: 1.05rem; }
+.dpo .muted { color: var(--body-text-color-subdued); font-size: 0.85rem; }
+.dpo .notice { border-left: 4px solid var(--color-accent); background: var(--background-fill-secondary);
+  padding: 0.6rem 0.9rem; margin: 0.3rem 0; }
+.dpo .trouble { border-left-color: #d92d20; }
+.dpo .wide { overflow-x: auto; contain: inline-size; }
+.dpo table { border-collapse: collapse; width: 100%; margin: 0.2rem 0 0.6rem; border: none; }
+.dpo caption { text-align: left; color: var(--body-text-color-subdued); font-size: 0.85rem; padding-bottom: 0.2rem; }
+.dpo .wide :is(table, thead, tbody, tr) { border: none !important; }
+.dpo .wide th, .dpo .wide td { text-align: left; padding: 0.35rem 0.6rem; border: none;
+  border-bottom: 1px solid var(--border-color-primary); vertical-align: top; overflow-wrap: break-word; }
+.dpo .wide th { white-space: nowrap; }
+.dpo .wide .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.dpo .bar { position: relative; height: 0.9rem; border-radius: 0.45rem; background: var(--border-color-primary);
+  min-width: 6rem; overflow: hidden; }
+.dpo .bar > i { position: absolute; inset: 0 auto 0 0; background: var(--color-accent); border-radius: 0.45rem; }
+.dpo .bar > b { position: absolute; top: 0; bottom: 0; width: 2px; background: var(--body-text-color); opacity: 0.55; }
+.dpo .scale { display: grid; grid-template-columns: minmax(4rem, auto) 1fr minmax(8.5rem, auto); gap: 0.35rem 0.8rem;
+  align-items: center; margin: 0.5rem 0; }
+@media (max-width: 600px) {
+  .dpo .scale { grid-template-columns: auto 1fr; }
+  .dpo .scale > span:nth-child(3n) { grid-column: 2; font-size: 0.85rem; }
+}
+.dpo .track { position: relative; height: 1.5rem; border-bottom: 1px solid var(--border-color-primary); }
+.dpo .track > i { position: absolute; top: 0.7rem; height: 3px; background: var(--color-accent); }
+.dpo .track > b { position: absolute; top: 0.35rem; width: 0.75rem; height: 0.75rem; margin-left: -0.375rem;
+  border-radius: 50%; background: var(--color-accent); border: 2px solid var(--body-background-fill); }
+.dpo .track > s { position: absolute; top: 0; bottom: 0; width: 1px; background: var(--body-text-color-subdued); }
+.dpo .turn { white-space: pre-wrap; width: fit-content; max-width: min(44rem, 92%); padding: 0.5rem 0.8rem;
+  margin: 0.6rem 0 0.1rem; border-radius: 0.8rem; border: 1px solid var(--border-color-primary);
+  background: var(--background-fill-secondary); }
+.dpo .turn.own { margin-left: auto; border-color: var(--color-accent); }
+.dpo .by { margin: 0 0 0.6rem 0.3rem; font-size: 0.8rem; }
+.dpo .steps { display: flex; flex-wrap: wrap; gap: 0.4rem; padding: 0 !important; margin: 0.4rem 0 !important; }
+.dpo .steps li { list-style: none !important; border: 1px solid var(--border-color-primary); border-radius: 1rem;
+  padding: 0.1rem 0.8rem; margin: 0; }
+.dpo .steps li[aria-current] { border-color: var(--color-accent); color: var(--color-accent); }
+.dpo .text { white-space: pre-wrap; border: 1px solid var(--border-color-primary); border-radius: 0.5rem;
+  padding: 0.6rem 0.8rem; background: var(--background-fill-secondary); margin: 0.2rem 0 0.6rem; }
+.dpo .sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(18rem, 100%), 1fr)); gap: 0.8rem; }
+.dpo .figures { display: flex; flex-wrap: wrap; gap: 0.6rem 2rem; margin: 0.4rem 0; }
+.dpo .figures dt { color: var(--body-text-color-subdued); font-size: 0.85rem; }
+.dpo .figures dd { margin: 0; font-size: 1.25rem; font-weight: 600; }
+</style>"""
+
+
+class Markup(str):
+    """Text that is HTML already; everything else is escaped."""
+
+    __slots__ = ()
+
+
+def page(*parts: str) -> str:
+    """Parts in one block that carries the style."""
+    return f'{STYLE}<div class="dpo">{"".join(parts)}</div>'
+
+
+def text(value: object) -> str:
+    """As it is where it is markup, else escaped."""
+    return value if isinstance(value, Markup) else escape(str(value))
+
+
+def heading(value: str) -> Markup:
+    return Markup(f"<h3>{text(value)}</h3>")
+
+
+def paragraph(value: object, kind: str = "") -> Markup:
+    """
+    Args:
+        kind: `muted`, `notice`, or `notice trouble`.
+    """
+    role = ' role="alert"' if "trouble" in kind else ' role="status"' if "notice" in kind else ""
+    return Markup(f'<p class="{kind}"{role}>{text(value)}</p>')
+
+
+def quoted(value: str) -> Markup:
+    """A text of several lines, exactly as it is."""
+    return Markup(f'<div class="text">{escape(value)}</div>')
+
+
+def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequence[int] = ()) -> Markup:
+    """The first cell of each row is its header.
+
+    Args:
+        numbers: places of the columns that hold numbers.
+    """
+    kinds = [' class="number"' if place in numbers else "" for place in range(len(head))]
+    top = "".join(f'<th scope="col"{kind}>{text(cell)}</th>' for kind, cell in zip(kinds, head, strict=True))
+    body = ""
+    for first, *rest in rows:
+        cells = "".join(f"<td{kind}>{text(cell)}</td>" for kind, cell in zip(kinds[1:], rest, strict=True))
+        body += f'<tr><th scope="row"{kinds[0]}>{text(first)}</th>{cells}</tr>'
+    # A wide table scrolls by itself; tabindex lets the arrow keys do it.
+    return Markup(
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
+        f"<caption>{text(caption)}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def figures(values: Sequence[tuple[str, object]]) -> Markup:
+    """A few numbers in large, each with its name."""
+    pairs = "".join(f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd></div>" for name, value in values)
+    return Markup(f'<dl class="figures">{pairs}</dl>')
+
+
+def bar(share: float, label: str, marks: Sequence[float] = ()) -> Markup:
+    """A bar filled to `share` (of 1), with thin lines at `marks`."""
+    lines = "".join(f'<b style="left:{_percent(mark)}"></b>' for mark in marks)
+    filled = f'<i style="width:{_percent(share)}"></i>'
+    return Markup(f'<div class="bar" role="img" aria-label="{escape(label)}">{filled}{lines}</div>')
+
+
+def intervals(
+    label: str, rows: Sequence[tuple[str, float, float, float, str]], mark: float, bounds: tuple[float, ...] = ()
+) -> Markup:
+    """Points with error bars on one scale.
+
+    Args:
+        rows: (name, low, point, high, what to write beside it).
+        mark: where a thin line stands for comparison.
+        bounds: values that the scale shall hold in any case.
+    """
+    values = [value for row in rows for value in row[1:4]] + [mark, *bounds]
+    low, high = min(values), max(values)
+    room = (high - low) * 0.06 or 1.0
+
+    def place(value: float) -> float:
+        return (value - low + room) / (high - low + 2 * room)
+
+    line = f'<s style="left:{_percent(place(mark))}"></s>'
+    cells = "".join(
+        f'<span>{text(name)}</span><div class="track">{line}<i style="left:{_percent(place(lowest))};'
+        f'width:{_percent(place(highest) - place(lowest))}"></i><b style="left:{_percent(place(point))}"></b></div>'
+        f"<span>{text(told)}</span>"
+        for name, lowest, point, highest, told in rows
+    )
+    return Markup(f'<div class="scale" role="group" aria-label="{escape(label)}">{cells}</div>')
+
+
+def _percent(share: float) -> str:
+    return f"{100 * min(max(share, 0.0), 1.0):.2f}%"

@@ -1,0 +1,38 @@
+"""Who sits at the browser: a random id kept there, and on the server only the pseudonym made of it."""
+
+from typing import Any
+
+from dpo_pipeline.serving.chat_call import Visitor
+from dpo_pipeline.serving.service import Service
+
+STORAGE_KEY = "dpo-person"
+LONGEST = 100
+KNOWN_OR_NEW = """(known) => typeof known === "string" && known ? known
+  : Array.from(crypto.getRandomValues(new Uint8Array(18)), (byte) => byte.toString(16).padStart(2, "0")).join("")"""
+
+
+def person_state() -> Any:
+    """The id of the person, the same on every page and after a restart; made on the first visit."""
+    import gradio as gr
+
+    # Gradio scrambles the value with this; a random secret would lose the person with every restart.
+    state = gr.BrowserState(storage_key=STORAGE_KEY, secret=STORAGE_KEY)
+    blocks = gr.context.Context.root_block
+    assert blocks is not None, "called inside the page's gr.Blocks context"
+    # In the browser alone: a round trip would leave a moment in which a quick person is nobody yet.
+    blocks.load(None, state, state, js=KNOWN_OR_NEW, show_progress="hidden")
+    return state
+
+
+def visitor_of(service: Service, person: Any, session_id: str, address: str) -> Visitor:
+    """Whoever uses a page; without an id, by the visit."""
+    return Visitor(pseudonym_of(service, person) or service.pseudonym(session_id), session_id, "ui", address)
+
+
+def pseudonym_of(service: Service, person: Any) -> str | None:
+    """Null while the browser has not said who it is."""
+    return service.pseudonym(person[:LONGEST]) if isinstance(person, str) and person else None
+
+
+def address_of(request: Any) -> str:
+    return request.client.host if request is not None and request.client else "unknown"

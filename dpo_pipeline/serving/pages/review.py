@@ -1,0 +1,225 @@
+"""Browse what was collected, with verdicts; take a preference out, or put it back, with a reason."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from dpo_pipeline.core.judged import MEANINGS, JudgedPair, Wanted, matching
+from dpo_pipeline.core.questions import CATEGORIES
+from dpo_pipeline.core.votes import Source
+from dpo_pipeline.errors import DpoError
+from dpo_pipeline.serving.pages.live import QUIET
+from dpo_pipeline.serving.pages.markup import Markup, figures, heading, page, paragraph, quoted, text
+from dpo_pipeline.serving.pages.person import address_of, person_state, visitor_of
+from dpo_pipeline.serving.reviewing import Collected, Seen
+from dpo_pipeline.serving.service import Service
+
+ANY = "any"
+PAGE = 10
+LABEL_CHARACTERS = 90
+EMPTY = (
+    "No judged preferences yet: vote on the A/B test page. While Dagster runs (`make up`) new votes are judged by "
+    "themselves; else launch the job ingest_and_validate."
+)
+NOTHING = "Nothing fits these filters. Widen them: choose “any”, or clear the text."
+LIST_STYLE = Markup(
+    "<style>#review-list .wrap { flex-direction: column; align-items: stretch; } "
+    "#review-list label { white-space: normal; text-align: left; overflow-wrap: anywhere; }</style>"
+)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One page of what fits."""
+
+    fits: Sequence[Seen]
+    number: int
+
+    @property
+    def pages(self) -> int:
+        return max(-(-len(self.fits) // PAGE), 1)
+
+    @property
+    def rows(self) -> Sequence[Seen]:
+        return self.fits[self.number * PAGE : (self.number + 1) * PAGE]
+
+
+def build(service: Callable[[], Service]) -> None:
+    """The page, in the gr.Blocks context that is open."""
+    import gradio as gr
+
+    ui, person, number, collected = _Layout(gr), person_state(), gr.State(0), Collected()
+
+    def show(turn: int, chosen: str | None, *filters: Any) -> dict[Any, Any]:
+        try:
+            pairs = collected.read(service().settings)
+        except DpoError as error:
+            return {ui.count: page(paragraph(str(error), "notice trouble"))}
+        kept = {seen.pair.event_id: seen for seen in pairs}
+        fits = [kept[pair.event_id] for pair in matching((seen.pair for seen in pairs), _wanted(*filters))]
+        last = max(-(-len(fits) // PAGE), 1) - 1
+        listed = Listed(fits, min(max(turn, 0), last))
+        ids = [seen.pair.event_id for seen in listed.rows]
+        chosen = chosen if chosen in ids else next(iter(ids), None)
+        versions = sorted({name for seen in pairs for name in (seen.pair.model_a, seen.pair.model_b)})
+        return ui.listed(listed, len(pairs), chosen, kept) | {
+            number: listed.number,
+            ui.filters[3]: gr.update(choices=[ANY, *versions]),
+        }
+
+    def first(*filters: Any) -> dict[Any, Any]:
+        return show(0, None, *filters)
+
+    def earlier(number: int, *filters: Any) -> dict[Any, Any]:
+        return show(number - 1, None, *filters)
+
+    def later(number: int, *filters: Any) -> dict[Any, Any]:
+        return show(number + 1, None, *filters)
+
+    def read(chosen: str | None) -> dict[Any, Any]:
+        kept = {seen.pair.event_id: seen for seen in collected.read(service().settings)}
+        return ui.reading(kept.get(chosen or "")) | {ui.told: page()}
+
+    def ordering(action: Literal["exclude", "restore"]) -> Callable[..., dict[Any, Any]]:
+        def order(
+            request: gr.Request, chosen: str | None, reason: str, key: str, person: Any, number: int, *rest: Any
+        ) -> dict[Any, Any]:
+            try:
+                visitor = visitor_of(service(), person, "review", address_of(request))
+                service().review(chosen or "", action, reason, key, visitor)
+            except DpoError as error:
+                return {ui.told: page(paragraph(str(error), "notice trouble"))}
+            done = "Excluded. It leaves" if action == "exclude" else "Restored. It comes back into"
+            told = f"{done} the datasets that are built after the next curation run."
+            return show(number, chosen, *rest) | {ui.told: page(paragraph(told, "notice")), ui.reason: ""}
+
+        return order
+
+    outputs = [*ui.outputs, number]
+    blocks = gr.context.Context.root_block
+    assert blocks is not None
+    gr.on([blocks.load, *(each.change for each in ui.filters)], first, ui.filters, outputs, **QUIET)
+    ui.back.click(earlier, [number, *ui.filters], outputs, **QUIET)
+    ui.on.click(later, [number, *ui.filters], outputs, **QUIET)
+    ui.list.input(read, ui.list, outputs, **QUIET)
+    for action, button in (("exclude", ui.exclude), ("restore", ui.restore)):
+        given = [ui.list, ui.reason, ui.key, person, number, *ui.filters]
+        button.click(ordering(action), given, outputs, **QUIET)  # type: ignore[arg-type]
+
+
+class _Layout:
+    """The components, and what they show."""
+
+    def __init__(self, gr: Any):
+        self._gr = gr
+        with gr.Row():
+            self.filters = [
+                gr.Radio(["all", "valid", "rejected"], value="all", label="Verdict", scale=2, min_width=290),
+                gr.Dropdown([ANY, *MEANINGS], value=ANY, label="Criterion", min_width=150, elem_id="filter-criterion"),
+                gr.Dropdown(
+                    [ANY, *CATEGORIES, "other"], value=ANY, label="Category", min_width=150, elem_id="filter-category"
+                ),
+                gr.Dropdown([ANY], value=ANY, label="Version", min_width=110),
+                gr.Dropdown(
+                    [ANY, *get_args(Source)], value=ANY, label="Source", min_width=110, elem_id="filter-source"
+                ),
+                gr.Textbox(label="Text", placeholder="question or answers", max_length=200, min_width=190),
+            ]
+        self.count = gr.HTML(page(paragraph("Reading…", "muted")), elem_id="review-count")
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                gr.HTML(page(LIST_STYLE))
+                self.list = gr.Radio([], label="Newest first", elem_id="review-list", visible=False)
+                with gr.Row():
+                    self.back = gr.Button("Newer", size="sm", min_width=80)
+                    self.on = gr.Button("Older", size="sm", min_width=80)
+            with gr.Column(scale=3, min_width=300):
+                self.pair = gr.HTML(page(), elem_id="review-pair")
+                with gr.Group(visible=False) as self.orders:
+                    self.reason = gr.Textbox(label="Reason", max_length=500, elem_id="reason")
+                    self.key = gr.Textbox(label="Admin key, where one is set", type="password", elem_id="admin-key")
+                    with gr.Row():
+                        self.exclude = gr.Button("Exclude from training", min_width=120)
+                        self.restore = gr.Button("Restore", min_width=120)
+                self.told = gr.HTML(page(), elem_id="told")
+        parts = [self.count, self.list, self.back, self.on, self.pair, self.orders, self.reason, self.exclude]
+        self.outputs = [*parts, self.restore, self.told, self.filters[3]]
+
+    def listed(self, listed: Listed, all_of_them: int, chosen: str | None, kept: dict[str, Seen]) -> dict[Any, Any]:
+        gr = self._gr
+        if not all_of_them:
+            said = paragraph(EMPTY, "notice")
+        elif not listed.fits:
+            said = paragraph(NOTHING, "notice")
+        else:
+            where = f"page {listed.number + 1} of {listed.pages}"
+            said = paragraph(f"{len(listed.fits)} of the newest {all_of_them} judged preferences, {where}", "muted")
+        choices = [(_label(seen.pair), seen.pair.event_id) for seen in listed.rows]
+        return {
+            self.count: page(said),
+            self.list: gr.update(choices=choices, value=chosen, visible=bool(choices)),
+            self.back: gr.update(interactive=listed.number > 0),
+            self.on: gr.update(interactive=listed.number + 1 < listed.pages),
+            **self.reading(kept.get(chosen or "")),
+        }
+
+    def reading(self, seen: Seen | None) -> dict[Any, Any]:
+        gr = self._gr
+        if seen is None:
+            return {self.pair: page(), self.orders: gr.update(visible=False)}
+        return {
+            self.pair: page(_pair(seen)),
+            self.orders: gr.update(visible=True),
+            self.exclude: gr.update(visible=not seen.pair.excluded),
+            self.restore: gr.update(visible=seen.pair.excluded),
+        }
+
+
+def _wanted(verdict: Any, criterion: str, category: str, version: str, source: str, text: str) -> Wanted:
+    criterion, category, version, source = (
+        "" if value == ANY else value for value in (criterion, category, version, source)
+    )
+    return Wanted(verdict, criterion, category, version, source, text or "")
+
+
+def _label(pair: JudgedPair) -> str:
+    question = " ".join(pair.prompt.split())
+    if len(question) > LABEL_CHARACTERS:
+        question = question[:LABEL_CHARACTERS].rstrip() + "…"
+    verdict = "✓ valid" if pair.valid else f"✗ {', '.join(pair.failed)}"
+    return f"{question} — {verdict}"
+
+
+def _pair(seen: Seen) -> Markup:
+    pair = seen.pair
+    facts = figures([("Vote", _vote(pair)), ("Category", pair.category), ("Source", pair.source)])
+    origin = f"{pair.recorded_at} by {pair.annotator}, {pair.event_id}"
+    parts = [facts, paragraph(origin, "muted"), _verdict(seen), heading("Question"), quoted(pair.prompt)]
+    sides = "".join(
+        f"<section>{heading(f'{name}, {model}{_won(pair.vote, letter)}')}{quoted(answer)}</section>"
+        for name, letter, model, answer in (
+            ("Answer A", "a", pair.model_a, pair.response_a),
+            ("Answer B", "b", pair.model_b, pair.response_b),
+        )
+    )
+    return Markup("".join(parts) + f'<div class="sides">{sides}</div>')
+
+
+def _vote(pair: JudgedPair) -> str:
+    return {"a": "A is better", "b": "B is better", "tie": "tie", "both_bad": "both bad"}[pair.vote]
+
+
+def _won(vote: str, letter: str) -> str:
+    return ": chosen" if vote == letter else ": rejected" if vote in ("a", "b") else ""
+
+
+def _verdict(seen: Seen) -> Markup:
+    pair = seen.pair
+    if pair.valid:
+        said = Markup("<b>Valid</b>: it holds every criterion.")
+    else:
+        causes = "".join(f"<li><b>{text(name)}</b>: {text(MEANINGS.get(name, ''))}</li>" for name in pair.failed)
+        reason = f"<br>Reason: {text(pair.reason)}" if pair.reason else ""
+        said = Markup(f"<b>Rejected</b><ul>{causes}</ul>{reason}")
+    wait = "" if seen.in_effect else paragraph("In effect after the next curation run.", "muted")
+    return Markup(f'<div class="notice">{said}</div>{wait}')

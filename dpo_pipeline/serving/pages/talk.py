@@ -1,0 +1,85 @@
+"""One conversation on the chat page: what was said, and which answer can be rated. Layout is `chat`'s."""
+
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import cast
+
+from dpo_pipeline.core.answers import Answer, Messages
+from dpo_pipeline.core.votes import Sampling
+from dpo_pipeline.serving.chat_call import Visitor
+from dpo_pipeline.serving.service import FOLLOW_ROLLOUT, Service
+
+SHOW_EVERY_S = 0.04
+"""Pieces that come faster are shown together: an update of the page costs more than a token."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one side said; `version` wrote it, null for a person."""
+
+    text: str
+    version: str | None = None
+    whole: bool = True
+
+
+@dataclass
+class Talk:
+    """Kept on the server, so that nobody can rate or correct what was not answered to them."""
+
+    session_id: str = ""
+    said: list[Turn] = field(default_factory=list)
+    growing: str | None = None
+    request_id: str | None = None
+    version: str | None = None
+    rated: int | None = None
+
+    @property
+    def messages(self) -> Messages:
+        return tuple(("user" if turn.version is None else "assistant", turn.text) for turn in self.said)
+
+    @property
+    def last_answer(self) -> str:
+        return self.said[-1].text if self.said and self.said[-1].version else ""
+
+    def named(self) -> str:
+        """The id of the visit, given at its first question: Gradio copies one fresh talk for every page load."""
+        self.session_id = self.session_id or f"visit-{uuid.uuid4().hex[:12]}"
+        return self.session_id
+
+    def end_turn(self) -> None:
+        """Keep what was answered so far; a question that got no answer at all is taken back."""
+        if self.growing:
+            self.said.append(Turn(self.growing, self.version or "the model", whole=self.request_id is not None))
+        elif self.said and self.said[-1].version is None:
+            self.said.pop()
+        self.growing = None
+
+    async def ask(self, service: Service, question: str, visitor: Visitor) -> AsyncGenerator[None]:
+        """Say it and let the answer grow; each step is something new to show. Closing it frees the place.
+
+        Raises:
+            RequestError: there is no answer, and why; the question is taken back.
+        """
+        self.request_id = self.version = self.rated = None
+        self.said.append(Turn(question))
+        self.growing = ""
+        yield
+        try:
+            self.version = service.version_for(FOLLOW_ROLLOUT, visitor.person)
+            call = service.chat(self.version, self.messages, Sampling(), visitor)
+            shown = time.monotonic()
+            async with aclosing(cast(AsyncGenerator[str | Answer], call.stream())) as events:
+                async for event in events:
+                    if isinstance(event, Answer):
+                        self.growing, self.request_id = event.text, call.request_id
+                    else:
+                        self.growing += event
+                        if time.monotonic() - shown >= SHOW_EVERY_S:
+                            shown = time.monotonic()
+                            yield
+        finally:
+            self.end_turn()
+        yield

@@ -1,0 +1,79 @@
+"""What all pages share: look, breadcrumb, consent line, and how text of others is made harmless.
+
+Fonts are the system's own: a page asks nothing of the internet.
+"""
+
+import html
+from typing import Any
+
+PRODUCT = "Training & Experiments"
+LOOP = "LLMOps Loop"
+AREA = "A/B Testing & Feedback Loop"
+SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
+MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+
+# Gradio rewrites `css` so that it holds inside of a page only; what is around a page goes into the head.
+FRAME = """
+.gradio-container { max-width: 1200px !important; margin: 0 auto !important; }
+.gradio-container .nav-holder nav { justify-content: flex-start !important; flex-wrap: wrap; }
+@media (max-width: 700px) {
+  .gradio-container .main.fillable { padding: 12px 16px !important; }
+  .gradio-container .nav-holder nav { padding-left: 16px !important; padding-right: 16px !important; }
+}
+"""
+CSS = """
+.gradio-container .html-container { padding: 0; }
+/* Gradio fades whatever it updates; here people read it meanwhile. */
+.gradio-container .pending, .gradio-container .generating { opacity: 1 !important; animation: none; border: none; }
+.gradio-container button:focus-visible, .gradio-container a:focus-visible {
+  outline: 3px solid var(--color-accent); outline-offset: 2px; }
+.crumbs { margin: 0 0 .25rem; font-size: .875rem; color: var(--body-text-color-subdued); }
+.crumbs h1 { display: inline; margin: 0; font-size: inherit; font-weight: 600; color: var(--body-text-color); }
+.page-title { margin: .1rem 0 0; font-size: 1.5rem; font-weight: 650; color: var(--body-text-color); }
+.consent { margin: 1.5rem 0 0; padding-top: .75rem; border-top: 1px solid var(--border-color-primary);
+  font-size: .8125rem; line-height: 1.45; color: var(--body-text-color-subdued); }
+.notice { margin: 0; padding: .6rem .8rem; border-radius: 8px; overflow-wrap: anywhere;
+  border: 1px solid var(--border-color-primary); border-left: 4px solid var(--color-accent);
+  background: var(--block-background-fill); color: var(--body-text-color); }
+.notice.error { border-left-color: #d33a2c; }
+"""
+
+
+def theme() -> Any:
+    """Gradio's default look with fonts of the system and an accent that can be read on light and on dark."""
+    import gradio as gr
+
+    default = gr.themes.Default(
+        primary_hue="indigo", secondary_hue="indigo", neutral_hue="slate", font=SANS, font_mono=MONO
+    )
+    # Gradio's own choices here are too pale to read: at least 4.5 to 1 against what is behind.
+    return default.set(
+        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        link_text_color_dark="*primary_300",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+    )
+
+
+def inert(text: str) -> str:
+    """Text that somebody else wrote, as HTML that shows every character and does nothing."""
+    return html.escape(text)
+
+
+def notice(text: str, error: bool = False) -> str:
+    """A message to the person; nothing for an empty text."""
+    kind, role = ("notice error", "alert") if error else ("notice", "status")
+    return f'<p class="{kind}" role="{role}">{inert(text)}</p>' if text else ""
+
+
+def heading(title: str) -> str:
+    """Breadcrumb and title of a page."""
+    place = f"{PRODUCT} → {LOOP} → <h1>{AREA}</h1>".replace("&", "&amp;")
+    return f'<nav class="crumbs" aria-label="Breadcrumb">{place}</nav><h2 class="page-title">{inert(title)}</h2>'
+
+
+def consent(text: str) -> str:
+    return f'<p class="consent">{inert(text)}</p>'

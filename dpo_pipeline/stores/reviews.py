@@ -1,0 +1,190 @@
+"""What people take out of the collection and put back: events in a log, applied by every curation run.
+
+The preference log is never edited. The newest event of a preference holds. The warehouse admits one
+program at a time, so the newest judged pairs are published beside it for pages to read.
+"""
+
+import os
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dpo_pipeline.core.judged import JudgedPair
+from dpo_pipeline.core.votes import Message, prompt_text, text_key
+from dpo_pipeline.errors import ArtifactCorrupt, InvalidRecord
+from dpo_pipeline.stores.log import AppendLog, Position, read_batches
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from dpo_pipeline.stores.warehouse import Warehouse
+
+SHOWN = 5_000
+REASON_CHARACTERS = 500
+MAX_LINE_BYTES = 65_536
+SCHEMA = "create table if not exists exclusions (sequence bigint, reason varchar)"
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class Review(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One event of `reviews.jsonl`: somebody takes a preference out, or puts it back."""
+
+    review_id: Text
+    recorded_at: Text
+    event_id: Text
+    action: Literal["exclude", "restore"]
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=REASON_CHARACTERS)]
+    actor: Text
+
+
+_decoder = msgspec.json.Decoder(Review)
+
+
+class ReviewLog:
+    """Appends events and reads them back; safe from many threads and programs."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._log = AppendLog(path)
+
+    def append(self, review: Review) -> None:
+        """On return it is on disk.
+
+        Raises:
+            LogWriteError: nothing was recorded.
+        """
+        self._log.append(msgspec.json.encode(review))
+
+    def newest(self) -> dict[str, Review]:
+        """The event that holds, by the preference's event id.
+
+        Raises:
+            InvalidRecord: a line is no review. It may have excluded a pair, so nothing goes on without it.
+        """
+        found: dict[str, Review] = {}
+        for batch in read_batches(self.path, Position(), MAX_LINE_BYTES):
+            for line in batch.lines:
+                review = _decode(self.path, line.offset, line.data)
+                found[review.event_id] = review
+        return found
+
+
+def _decode(path: Path, offset: int, line: bytes | None) -> Review:
+    try:
+        return _decoder.decode(line or b"")
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidRecord(
+            f"{path}, byte {offset}: not a review ({error}). Mend or remove that line; launch `ingest_and_validate`."
+        ) from error
+
+
+def apply_reviews(warehouse: "Warehouse", log: Path, table: Path) -> Counter[str]:
+    """Bring the warehouse's exclusions up to the log and publish the newest judged pairs.
+
+    The verdicts stay as they were judged, so a warehouse that is rebuilt comes to the same result.
+
+    Returns:
+        Valid pairs that are excluded, by category.
+    """
+    reviews = ReviewLog(log).newest()
+    excluded = {name: review.reason for name, review in reviews.items() if review.action == "exclude"}
+    taken_out = _exclude(warehouse.connection, excluded)
+    publish_judged(table, judged_pairs(warehouse.connection, excluded))
+    return taken_out
+
+
+def _exclude(connection: "duckdb.DuckDBPyConnection", excluded: Mapping[str, str]) -> Counter[str]:
+    """Replace the table of exclusions, found by the key of the event id and then by the id itself."""
+    wanted = pa.table(
+        {
+            "event_id": pa.array(list(excluded), pa.string()),
+            "event_key": pa.array([text_key(name) for name in excluded], pa.int64()),
+            "reason": pa.array(list(excluded.values()), pa.string()),
+        }
+    )
+    connection.execute(SCHEMA)
+    connection.begin()
+    connection.register("wanted_exclusions", wanted)
+    try:
+        connection.execute("delete from exclusions")
+        connection.execute(
+            "insert into exclusions select p.sequence, w.reason from preferences p "
+            "join wanted_exclusions w on p.event_key = w.event_key and p.event_id = w.event_id"
+        )
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    finally:
+        connection.unregister("wanted_exclusions")
+    rows = connection.execute(
+        "select category, count(*) from preferences join verdicts using (sequence) join exclusions using (sequence) "
+        "where valid group by category"
+    ).fetchall()
+    return Counter(dict(rows))
+
+
+def judged_pairs(
+    connection: "duckdb.DuckDBPyConnection", excluded: Mapping[str, str], limit: int = SHOWN
+) -> list[JudgedPair]:
+    """The newest judged preferences, newest first.
+
+    Args:
+        excluded: reasons by event id.
+    """
+    rows = connection.execute(
+        "select event_id, recorded_at, prompt, prompt_is_messages, category, model_a, model_b, response_a, response_b, "
+        "vote, annotator, source, failed from preferences join verdicts using (sequence) "
+        "where sequence > (select max(sequence) from verdicts) - ? order by sequence desc",
+        [limit],
+    ).fetchall()
+    return [_judged(row, excluded.get(row[0])) for row in rows]
+
+
+def _judged(row: Sequence[Any], reason: str | None) -> JudgedPair:
+    event_id, recorded_at, prompt, is_messages, *others, failed = row
+    text = prompt_text(msgspec.json.decode(prompt, type=list[Message]) if is_messages else prompt)
+    columns: list[Any] = [event_id, recorded_at, text, *others, tuple(failed)]
+    pair = JudgedPair(*columns)
+    return pair if reason is None else pair.reviewed("exclude", reason)
+
+
+def publish_judged(path: Path, pairs: Sequence[JudgedPair]) -> None:
+    """Replace the file in one step: a page sees the old one or the new one."""
+    columns = {each.name: [getattr(pair, each.name) for pair in pairs] for each in fields(JudgedPair)}
+    types = {name: pa.list_(pa.string()) if name == "failed" else pa.string() for name in columns}
+    content = pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with temporary.open("wb") as file:
+            pq.write_table(content, file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_judged(path: Path) -> list[JudgedPair]:
+    """The pairs published by the newest curation run, newest first; none before the first run.
+
+    Raises:
+        ArtifactCorrupt: the file is not such a table.
+    """
+    if not path.exists():
+        return []
+    try:
+        rows = pq.read_table(path).to_pylist()
+        return [JudgedPair(**{**row, "failed": tuple(row["failed"])}) for row in rows]
+    except (pa.ArrowException, TypeError, KeyError) as error:
+        raise ArtifactCorrupt(
+            f"{path} is not a table of judged pairs ({error}). Delete it and launch the job `ingest_and_validate`."
+        ) from error

@@ -1,0 +1,148 @@
+"""A real headless Chromium, and what every page owes the person in front of it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+from dpo_pipeline.settings import PROJECT_DIR
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = Path("/usr/bin/chromium")
+PICTURES = PROJECT_DIR / "docs" / "pictures"
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+
+
+@contextmanager
+def chromium() -> "Iterator[Browser]":
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is missing: install Chromium to run the tests of the pages")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@dataclass
+class Tab:
+    """One open page, and what went wrong in it."""
+
+    page: "Page"
+    host: str
+    errors: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+
+    def watch(self) -> None:
+        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", self._note)
+
+    def _note(self, request: Any) -> None:
+        if not request.url.startswith((self.host, "data:", "blob:")):
+            self.foreign.append(request.url)
+
+    def assert_clean(self) -> None:
+        """No error in the console, and nothing asked of anybody but our own server."""
+        assert self.errors == []
+        assert self.foreign == []
+
+    def assert_readable(self) -> None:
+        """Every text stands out against what is behind it: 4.5 to 1, as WCAG AA asks."""
+        assert self.page.evaluate(TOO_PALE) == []
+
+    def assert_fits(self) -> None:
+        """Nothing is wider than the screen, and no label or text is cut off."""
+        assert self.page.evaluate(TOO_WIDE) == []
+        assert self.page.evaluate(CUT) == []
+
+    def picture(self, name: str) -> None:
+        """A screenshot for the guide, where SCREENSHOTS=1 asks for it."""
+        if os.environ.get("SCREENSHOTS") == "1":
+            PICTURES.mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=PICTURES / name, full_page=True, animations="disabled")
+            assert (PICTURES / name).stat().st_size < 200_000
+
+
+@contextmanager
+def tab(
+    browser: "Browser",
+    url: str,
+    wait: str,
+    width: int = 1440,
+    scheme: Literal["light", "dark"] = "light",
+    script: str = "",
+) -> Iterator[Tab]:
+    """A fresh visitor opens a page.
+
+    Args:
+        wait: selector of what the server fills in once the page is open.
+        script: JavaScript that runs before anything else on the page.
+    """
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    context.set_default_timeout(20_000)
+    opened = Tab(context.new_page(), "/".join(url.split("/")[:3]))
+    opened.watch()
+    opened.page.add_init_script(script)
+    try:
+        opened.page.goto(url)
+        opened.page.wait_for_selector(wait)
+        yield opened
+    finally:
+        context.close()
+
+
+TOO_WIDE = """() => {
+  const screen = document.documentElement.clientWidth;
+  const scrolls = node => node && (/auto|scroll/.test(getComputedStyle(node).overflowX) || scrolls(node.parentElement));
+  return [...document.querySelectorAll("body *")].filter(node => {
+    const box = node.getBoundingClientRect();
+    return box.width > 1 && box.height > 1 && box.right > screen + 1 && node.offsetParent
+      && !scrolls(node.parentElement);
+  }).map(node => `${node.tagName}.${node.className} ends at ${node.getBoundingClientRect().right} of ${screen}`);
+}"""
+
+CUT = """() => [...document.querySelectorAll("button, label, p, h1, h2, h3, li, article, a, span, input, th, td")]
+  .filter(node => node.offsetParent && node.clientWidth > 1
+    && getComputedStyle(node).overflowX !== "visible" && node.scrollWidth > node.clientWidth + 1
+    && !/auto|scroll/.test(getComputedStyle(node).overflowX))
+  .map(node => `${node.tagName}.${node.className}: ${(node.value || node.textContent).slice(0, 60)}`)"""
+
+# Buttons that are switched off are exempt, as they are in WCAG.
+TOO_PALE = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const rgba = color => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data]; };
+  const light = ([r, g, b]) => [[r, .2126], [g, .7152], [b, .0722]].reduce((sum, [value, share]) => {
+    const part = value / 255;
+    return sum + share * (part <= .03928 ? part / 12.92 : ((part + .055) / 1.055) ** 2.4); }, 0);
+  const behind = node => { for (; node; node = node.parentElement) {
+    const color = rgba(getComputedStyle(node).backgroundColor); if (color[3] > 250) return color; }
+    return [255, 255, 255, 255]; };
+  const own = node => [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim());
+  return [...document.querySelectorAll("body *")].filter(node => node.offsetParent && own(node)
+    && !node.closest("button:disabled, script, style")).map(node => {
+      const [one, two] = [light(rgba(getComputedStyle(node).color)), light(behind(node))];
+      return [node, (Math.max(one, two) + .05) / (Math.min(one, two) + .05)];
+    }).filter(([node, ratio]) => ratio < 4.5)
+    .map(([node, ratio]) => `${ratio.toFixed(2)}: ${node.tagName}.${node.className} ${node.textContent.slice(0, 40)}`);
+}"""
+
+
+def choose(page: "Page", component: str, label: str) -> None:
+    """Pick from a dropdown as a person does, and wait until its list is gone."""
+    page.click(f"{component} input")
+    page.locator("[role=option]:visible").filter(has_text=label).click()
+    page.locator("[role=option]:visible").first.wait_for(state="hidden")

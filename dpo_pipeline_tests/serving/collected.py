@@ -1,0 +1,110 @@
+"""A house in which people have voted: votes, verdicts, a version at stage canary with its traffic."""
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import duckdb
+import msgspec
+
+from dpo_pipeline.core.votes import Vote, encode_preference
+from dpo_pipeline.core.winrate import win_rate
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.bank import read_bank
+from dpo_pipeline.stores.ingest import ingest, judge_new
+from dpo_pipeline.stores.ledger import Ledger, as_json, utc_now
+from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.reviews import apply_reviews
+from dpo_pipeline.stores.serving_log import RatingRecord, RequestRecord, ServingLog
+from dpo_pipeline.stores.serving_state import ServingState
+from dpo_pipeline.stores.warehouse import Warehouse, prepare
+from dpo_pipeline_tests.examples import preference
+
+VOTES = 180
+PAIRS = (("v1.0", "v1.1"), ("v1.1", "v1.2"), ("v1.0", "v1.2"))
+ATTACK = '<img src=x onerror="document.title=`hit`"><svg onload="document.title=`hit`"></svg>[x](javascript:alert(1))'
+"""A question that would take over a page which does not keep it inert."""
+
+
+def vote(settings: Settings) -> None:
+    """Votes of seven people over the last days, most of them today; the newest asks `ATTACK`."""
+    dice = random.Random(7)
+    questions = read_bank(settings.bank_dir)
+    now = datetime.now(UTC)
+    events = []
+    for number in range(VOTES):
+        asked = dice.choice(questions)
+        first, second = PAIRS[number % 3]
+        better: Vote = "b" if dice.random() < 0.68 else "a"
+        day = now - timedelta(days=dice.choice([0, 0, 0, 0, 0, 1, 2]), seconds=VOTES - number)
+        answers = {"a": dice.choice(asked.terse), "b": dice.choice(asked.detailed)}
+        if dice.random() < 0.1:
+            better = dice.choice(["tie", "both_bad"])
+        events.append(
+            preference(
+                number, better, prompt=asked.question, category=asked.category, model_a=first, model_b=second,
+                response_a=answers["a"], response_b=answers["b"], source=dice.choice(["ui", "api"]),
+                recorded_at=day.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            )
+        )  # fmt: skip
+    asked = questions[0]
+    events.append(
+        preference(
+            VOTES, "b", prompt=ATTACK, model_a="v1.0", model_b="v1.1", response_a=ATTACK, source="ui",
+            response_b=f"{ATTACK} {asked.detailed[0]} And more.", recorded_at=utc_now(),
+        )
+    )  # fmt: skip
+    AppendLog(settings.prefs_log).append_all([encode_preference(event) for event in events])
+
+
+def curate(settings: Settings) -> None:
+    """What a curation run does."""
+    settings.warehouse_path.parent.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(str(settings.warehouse_path)) as connection:
+        prepare(connection)
+        store = Warehouse(connection)
+        ingest(store, settings.prefs_log, settings.quarantine_log, 1 << 20, settings.quality)
+        judge_new(store, settings.quality)
+        apply_reviews(store, settings.reviews_log, settings.review_table)
+
+
+def let_out(settings: Settings, name: str = "v1.1") -> None:
+    """The version at stage canary, with requests and ratings of both sides since then."""
+    ab = win_rate(["win"] * 58 + ["loss"] * 17 + ["tie"] * 4)
+    with Ledger(settings.ledger_address) as ledger:
+        ledger.start_rollout(name, ledger.deployment().epoch, ("registered and improved: the A/B test begins",), "loop")
+        evidence = {"ab": msgspec.to_builtins(ab)}
+        epoch = ledger.deployment().epoch
+        ledger.promote("canary", epoch, (f"A/B test won: {ab}",), evidence, "loop")
+        waiting = ("canary lasts at least 24 h, 0.1 h so far", "12 of 30 requests to the new version")
+        ledger.record_hold(ledger.deployment().epoch, waiting, evidence, "loop")
+        state = as_json(ledger.deployment())
+    log, dice = ServingLog(settings.serving_log_dir), random.Random(3)
+    for version, requests in ((state["challenger"], 12), (state["champion"], 220)):
+        for number in range(requests):
+            log.append(_request(version, number, dice))
+            if number % 3 == 0:
+                stars = dice.choice([4, 4, 5] if version == name else [3, 4, 4])
+                log.append(_rating(version, number, stars))
+
+
+def join(settings: Settings) -> None:
+    """Two of the seven people want to be named."""
+    state = ServingState(settings.serving_log_dir / "state.db")
+    state.join("person-0", "Grace")
+    state.join("person-1", "Linus")
+    state.close()
+
+
+def _request(version: str, number: int, dice: random.Random) -> RequestRecord:
+    return RequestRecord(
+        request_id=f"{version}-{number}", recorded_at=utc_now(), session_id="s", user=f"u{number % 9}",
+        version=version, adapter_sha="0", stage="canary", shadow=False, latency_ms=dice.uniform(80, 400),
+        ttft_ms=None, tokens=20, outcome="error" if number % 97 == 96 else "ok",
+    )  # fmt: skip
+
+
+def _rating(version: str, number: int, stars: int) -> RatingRecord:
+    return RatingRecord(
+        event_id=f"r-{version}-{number}", recorded_at=utc_now(), request_id=f"{version}-{number}",
+        user=f"u{number % 9}", version=version, rating=stars,
+    )  # fmt: skip

@@ -1,0 +1,412 @@
+"""The A/B page in a real browser, against a real server: what the person sees, and what is on disk after it.
+
+Answers come from a second server that says what the test wants, so that nothing here waits for a model;
+the last test uses a model of our own.
+"""
+
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from dpo_pipeline.core.questions import CATEGORIES
+from dpo_pipeline.core.votes import Preference, decode_preference
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.bank import read_bank
+from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline_tests.browser import Tab, choose, chromium, tab
+from dpo_pipeline_tests.examples import settings_in
+from dpo_pipeline_tests.programs_under_test import Server, serving
+from dpo_pipeline_tests.serving.conftest import VARIABLES
+from dpo_pipeline_tests.upstream import Upstream, model_server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+READY = "#ab-left:not([disabled])"
+DONE = "#ab-next:visible"
+PAYLOAD = (
+    '<img src=x onerror="window.hacked=1"> <svg onload="window.hacked=1"></svg> <script>window.hacked=1</script> '
+    "[click](javascript:window.hacked=1) <a href='javascript:window.hacked=1'>x</a> ${window.hacked=1} {{value}} `"
+)
+
+# Keeps everything that the server streams to the page in `window.heard`.
+OVERHEAR = """(() => {
+  const ask = window.fetch;
+  window.heard = "";
+  window.fetch = async (...call) => {
+    const response = await ask(...call);
+    if (response.url.includes("/queue/data")) (async () => {
+      const reader = response.clone().body.getReader(), decoder = new TextDecoder();
+      for (let part; !(part = await reader.read()).done;) window.heard += decoder.decode(part.value);
+    })().catch(() => {});  // the page hung up
+    return response;
+  };
+})()"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def models() -> Iterator[Upstream]:
+    with model_server() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def as_in_the_bank(models: Upstream) -> None:
+    """v1.0 is terse, v1.1 tells more; no waiting."""
+    bank = {question.question: question for question in read_bank(settings_in(Path("unused")).bank_dir)}
+
+    def say(model: str, asked: str) -> str:
+        question = bank.get(asked)
+        if question is None:
+            return "Short." if model == "v1.0" else "A longer answer. It has two sentences."
+        return question.terse[0] if model == "v1.0" else question.detailed[0]
+
+    models.say, models.word_s, models.status = say, 0.0, 200
+
+
+def install(settings: Settings) -> None:
+    """Two versions that the other server answers for; v1.0 in production, v1.1 on its way."""
+    with Ledger(settings.ledger_address) as ledger:
+        for name in ("v1.0", "v1.1"):
+            sha = name[-1] * 64
+            ledger.record_version(name, status="registered", adapter_sha=sha, adapter_dir="there", parent=None)
+        ledger.install_champion("v1.0", actor="test")
+        ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
+
+
+def variables(models: Upstream) -> dict[str, str]:
+    return {"DPO_ENGINE__KIND": "forward", "DPO_ENGINE__URL": models.url, "DPO_LIMITS__VOTES_PER_MINUTE": "10000"}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    made = settings_in(tmp_path_factory.mktemp("pages"))
+    install(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(settings: Settings, models: Upstream) -> Iterator[Server]:
+    with serving(settings.data_dir, **variables(models)) as running:
+        yield running
+
+
+@pytest.fixture
+def desk(browser: "Browser", server: Server) -> Iterator[Tab]:
+    """The page as a person finds it, and at the end: nothing went wrong in the browser."""
+    with at_desk(browser, server) as opened:
+        yield opened
+        opened.assert_clean()
+
+
+def at_desk(browser: "Browser", server: Server, **screen: Any) -> Any:
+    return tab(browser, server.url, wait="#ab-progress p", **screen)
+
+
+def votes(settings: Settings) -> list[Preference]:
+    log = settings.prefs_log
+    return [decode_preference(line) for line in log.read_bytes().split(b"\n")[:-1]] if log.exists() else []
+
+
+def ready(opened: Tab) -> None:
+    """Both answers are there, and a person has looked at them for longer than a double click takes."""
+    opened.page.wait_for_selector(READY)
+    opened.page.wait_for_timeout(350)
+
+
+def text(opened: Tab, selector: str) -> str:
+    return opened.page.inner_text(selector).strip()
+
+
+def answer(opened: Tab, side: str) -> str:
+    return text(opened, f"#ab-card-{side} .ab-answer")
+
+
+def test_two_versions_picked_by_hand_are_compared_blind_and_revealed_by_the_vote(desk: Tab, settings: Settings) -> None:
+    assert "Training & Experiments → LLMOps Loop → A/B Testing & Feedback Loop" in text(desk, ".crumbs")
+    assert settings.access.consent in text(desk, ".consent")
+    choose(desk.page, "#ab-first", "chat-v1.0")
+    choose(desk.page, "#ab-second", "chat-v1.1")
+    desk.page.fill("#ab-typed textarea", "Why do cats purr?")
+    desk.page.click("#ab-generate")
+    ready(desk)
+    assert "Why do cats purr?" in text(desk, "#ab-question")
+    assert {answer(desk, "left"), answer(desk, "right")} == {"Short.", "A longer answer. It has two sentences."}
+    shown = {side: answer(desk, side) for side in ("left", "right")}
+    assert not any("v1." in text(desk, f"#ab-card-{side}") for side in shown)
+
+    before = len(votes(settings))
+    desk.page.click("#ab-left")
+    desk.page.wait_for_selector(DONE)
+    [event] = votes(settings)[before:]
+    assert (event.prompt, event.category, event.source) == ("Why do cats purr?", "other", "ui")
+    assert event.chosen == shown["left"] and event.rejected == shown["right"]
+    assert len(event.annotator) == 16 and event.session_id.startswith("visit-")
+    assert text(desk, "#ab-result") == f"You chose chat-{event.chosen_model} over chat-{event.rejected_model}."
+    assert f"chat-{event.chosen_model}" in text(desk, "#ab-card-left")
+    assert "your choice" in text(desk, "#ab-card-left")
+    assert f"Preferences collected today: {before + 1} / 100 target" in text(desk, "#ab-progress")
+
+
+def test_every_key_does_what_its_button_does(desk: Tab, settings: Settings) -> None:
+    keys = {"1": "left", "a": "left", "ArrowLeft": "left", "2": "right", "b": "right", "ArrowRight": "right"}
+    desk.page.click("#ab-generate")
+    for key, choice in {**keys, "t": "tie", "x": "both_bad"}.items():
+        ready(desk)
+        before = len(votes(settings))
+        desk.page.keyboard.press(key)
+        desk.page.wait_for_selector(DONE)
+        [event] = votes(settings)[before:]
+        left_is_a = event.left == "a"
+        expected = {"left": "a" if left_is_a else "b", "right": "b" if left_is_a else "a"}.get(choice, choice)
+        assert event.vote == expected, key
+        desk.page.locator("body").press("Enter")
+        desk.page.wait_for_selector(DONE, state="hidden")
+
+
+def test_drawn_questions_cover_the_categories_in_turn(desk: Tab, settings: Settings) -> None:
+    before = len(votes(settings))
+    desk.page.click("#ab-generate")
+    for _ in range(10):
+        ready(desk)
+        desk.page.keyboard.press("t")
+        desk.page.wait_for_selector(DONE)
+        desk.page.keyboard.press("Enter")
+        desk.page.wait_for_selector(DONE, state="hidden")
+    seen = [event.category for event in votes(settings)]
+    counts = [seen.count(name) for name in CATEGORIES]
+    assert max(counts) - min(counts) <= 2
+    assert len({event.prompt for event in votes(settings)[before:]}) == 10
+    bars = text(desk, ".ab-coverage").split()
+    assert str(counts[0]) in bars
+
+
+def test_letters_typed_into_the_question_are_no_votes(desk: Tab, settings: Settings) -> None:
+    desk.page.click("#ab-generate")
+    ready(desk)
+    before = len(votes(settings))
+    desk.page.click("#ab-typed textarea")
+    desk.page.keyboard.type("a b t x 1 2")
+    desk.page.wait_for_timeout(300)
+    assert len(votes(settings)) == before
+    assert desk.page.input_value("#ab-typed textarea") == "a b t x 1 2"
+
+
+def test_answers_grow_on_screen_and_can_be_voted_on_only_when_whole(desk: Tab, models: Upstream) -> None:
+    models.say, models.word_s = (lambda model, question: "one two three four five six seven eight"), 0.2
+    desk.page.click("#ab-generate")
+    seen = set()
+    while not desk.page.query_selector(READY):
+        seen.add(answer(desk, "left"))
+        desk.page.wait_for_timeout(50)
+    grown = [one for one in seen if one.startswith("one")]
+    assert len(grown) >= 4
+    assert all("one two three four five six seven eight".startswith(one) for one in grown)
+    assert answer(desk, "left") == "one two three four five six seven eight"
+
+
+def test_the_next_pair_is_there_when_it_is_wanted(desk: Tab, models: Upstream, settings: Settings) -> None:
+    """An answer takes 2 s here; after a vote the next pair is on screen in a fraction of that."""
+    models.say, models.word_s = (lambda model, question: "one two three four five six seven eight"), 0.25
+    desk.page.click("#ab-generate")
+    ready(desk)
+    desk.page.wait_for_timeout(2500)  # the person reads
+    desk.page.keyboard.press("1")
+    desk.page.wait_for_selector(DONE)
+    before = text(desk, "#ab-question")
+    begin = time.monotonic()
+    desk.page.keyboard.press("Enter")
+    desk.page.wait_for_selector(READY)
+    assert time.monotonic() - begin < 1.0
+    assert text(desk, "#ab-question") != before
+
+
+def test_a_batch_testing_session_counts_and_ends_with_a_summary(desk: Tab, settings: Settings) -> None:
+    choose(desk.page, "#ab-first", "chat-v1.1")
+    choose(desk.page, "#ab-second", "chat-v1.0")
+    choose(desk.page, "#ab-length", "5 questions")
+    before = len(votes(settings))
+    desk.page.click("#ab-start")
+    for number in range(1, 6):
+        desk.page.get_by_text(f"Batch testing session: 5 questions · {number} of 5").wait_for()
+        ready(desk)
+        longer = max(("left", "right"), key=lambda side: len(answer(desk, side)))
+        desk.page.keyboard.press("1" if longer == "left" else "2")
+        desk.page.get_by_text("You chose chat-v1.1 over chat-v1.0.").wait_for()
+    desk.page.get_by_text("Batch testing session finished: 5 questions").wait_for()
+    assert "chat-v1.1 chosen 5 of 5" in text(desk, ".ab-summary")
+    events = votes(settings)[before:]
+    assert [event.chosen_model for event in events] == ["v1.1"] * 5
+    assert len({event.session_id for event in events}) == 1 and events[0].session_id.startswith("batch-")
+
+
+@pytest.mark.parametrize("apart_ms", [0, 150])
+def test_a_double_click_is_one_vote(desk: Tab, settings: Settings, apart_ms: int) -> None:
+    """The second click of two must not vote on the pair that the first one brought."""
+    desk.page.click("#ab-start")
+    ready(desk)
+    before = len(votes(settings))
+    desk.page.dblclick("#ab-left", delay=apart_ms // 2)
+    desk.page.get_by_text("10 questions · 2 of 10").wait_for()
+    desk.page.wait_for_timeout(500)
+    assert len(votes(settings)) == before + 1
+    desk.page.click("#ab-end")
+    desk.page.get_by_text("Batch testing session finished: 1 questions").wait_for()
+
+
+def test_what_a_model_or_a_person_writes_does_nothing(desk: Tab, models: Upstream) -> None:
+    models.say = lambda model, question: PAYLOAD
+    desk.page.fill("#ab-typed textarea", PAYLOAD)
+    desk.page.click("#ab-generate")
+    ready(desk)
+    assert answer(desk, "left") == answer(desk, "right") == PAYLOAD
+    assert PAYLOAD in text(desk, "#ab-question")
+    assert desk.page.evaluate("window.hacked") is None
+    for selector in ("#ab-card-left", "#ab-card-right", "#ab-question"):
+        assert desk.page.locator(selector).locator("img, a, script, .ab-answer svg").count() == 0
+
+
+def test_names_and_tokens_never_reach_the_browser_before_the_vote(browser: "Browser", server: Server) -> None:
+    with at_desk(browser, server, script=OVERHEAR) as opened:
+        opened.page.evaluate("window.heard = ''")
+        opened.page.click("#ab-generate")
+        ready(opened)
+        heard = opened.page.evaluate("window.heard")
+        assert answer(opened, "left") in heard
+        assert "v1." not in heard and "cmp-" not in heard and "token" not in heard
+
+
+def test_a_full_queue_is_told_and_passes(desk: Tab, models: Upstream, settings: Settings) -> None:
+    desk.page.click("#ab-generate")
+    ready(desk)
+    models.status = 429
+    desk.page.keyboard.press("1")  # what was prepared before is still there
+    desk.page.wait_for_selector(DONE)
+    desk.page.keyboard.press("Enter")
+    ready(desk)
+    before = len(votes(settings))
+    desk.page.keyboard.press("1")  # a vote is never behind the queue
+    desk.page.wait_for_selector(DONE)
+    assert len(votes(settings)) == before + 1
+    desk.page.keyboard.press("Enter")
+    desk.page.get_by_text("Too many questions are being answered just now").wait_for()
+    models.status = 200
+    desk.page.keyboard.press("Enter")
+    ready(desk)
+    assert text(desk, "#ab-notice") == ""
+
+
+def test_a_full_disk_is_told_and_the_vote_can_be_sent_again(desk: Tab, server: Server, settings: Settings) -> None:
+    desk.page.click("#ab-generate")
+    ready(desk)
+    desk.page.wait_for_timeout(300)
+    before = len(votes(settings))
+    unlimited = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (settings.prefs_log.stat().st_size, unlimited[1]))
+    try:
+        desk.page.keyboard.press("2")
+        desk.page.get_by_text("Your vote is not recorded yet").wait_for()
+        assert len(votes(settings)) == before
+    finally:
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, unlimited)
+    desk.page.keyboard.press("2")
+    desk.page.wait_for_selector(DONE)
+    assert len(votes(settings)) == before + 1
+    assert text(desk, "#ab-notice") == ""
+
+
+def test_no_model_yet_and_an_expired_comparison_are_told(browser: "Browser", models: Upstream, tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    short = {**variables(models), "DPO_COLLECTION__TOKEN_VALID_H": "0.0005"}
+    with serving(tmp_path, ready="/healthz", **short) as server, at_desk(browser, server) as opened:
+        opened.page.click("#ab-generate")
+        opened.page.get_by_text("No model is loaded yet").wait_for()
+        install(settings)
+        server.wait_for("/readyz")
+        opened.page.click("#ab-generate")
+        ready(opened)
+        opened.page.wait_for_timeout(4000)
+        opened.page.keyboard.press("1")
+        opened.page.get_by_text("This comparison can no longer be voted on").wait_for()
+        assert votes(settings) == []
+        opened.page.keyboard.press("Enter")
+        opened.page.wait_for_selector(READY)
+        opened.assert_clean()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")])
+def test_it_is_readable_on_every_screen(browser: "Browser", server: Server, width: int, scheme: Any) -> None:
+    with at_desk(browser, server, width=width, scheme=scheme) as opened:
+        opened.assert_fits()
+        choose(opened.page, "#ab-first", "chat-v1.0")
+        choose(opened.page, "#ab-second", "chat-v1.1")
+        opened.page.click("#ab-start")
+        ready(opened)
+        opened.page.keyboard.press("2")
+        opened.page.get_by_text("2 of 10").wait_for()
+        ready(opened)
+        opened.page.mouse.move(0, 0)
+        opened.assert_fits()
+        opened.assert_readable()
+        if (width, scheme) == (1440, "light"):
+            opened.picture("ab_test.png")
+        if (width, scheme) == (390, "dark"):
+            opened.picture("ab_test_mobile.png")
+        dark = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (dark == "rgb(255, 255, 255)") == (scheme == "light")
+        opened.assert_clean()
+
+
+def test_the_whole_page_works_without_a_mouse(browser: "Browser", server: Server, settings: Settings) -> None:
+    with at_desk(browser, server) as opened:
+        for _ in range(30):
+            opened.page.keyboard.press("Tab")
+            if opened.page.evaluate("document.activeElement.closest('#ab-typed') !== null"):
+                break
+        opened.page.keyboard.type("Why is grass green?")
+        opened.page.keyboard.press("Enter")
+        ready(opened)
+        before = len(votes(settings))
+        opened.page.keyboard.press("1")
+        opened.page.wait_for_selector(DONE)
+        assert votes(settings)[before].prompt == "Why is grass green?"
+        opened.page.keyboard.press("Enter")
+        ready(opened)
+
+
+def test_the_api_keeps_its_paths_and_the_gate_covers_the_pages(server: Server) -> None:
+    assert all(server.client.get(path).status_code == 200 for path in ("/", "/docs", "/metrics", "/healthz", "/readyz"))
+    assert server.client.delete("/v1/models").status_code == 405
+    for path in ("/v1/nothing", "/gradio_api/upload", "/gradio_api/proxy=http://127.0.0.1/", "/gradio_api/file=/etc"):
+        refused = server.client.post(path) if path.endswith("upload") else server.client.get(path)
+        assert refused.status_code == 404 and refused.json()["error"]["code"] == "not_found", path
+    body = {"data": [], "fn_index": 0, "session_hash": "abc"}
+    foreign = server.client.post("/gradio_api/queue/join", json=body, headers={"Origin": "https://evil.example"})
+    assert foreign.status_code == 403 and foreign.json()["error"]["code"] == "foreign_origin"
+    assert httpx.get(f"{server.url}/").text.count("gradio.app") <= 1  # a meta tag of Gradio's, never asked for
+
+
+def test_twenty_votes_with_a_model_of_our_own(browser: "Browser", own_house: Settings) -> None:
+    with serving(own_house.data_dir, **VARIABLES) as server, at_desk(browser, server) as opened:
+        choose(opened.page, "#ab-length", "20 questions")
+        opened.page.click("#ab-start")
+        for number in range(20):
+            opened.page.get_by_text(f"{number + 1} of 20").wait_for()
+            ready(opened)
+            opened.page.keyboard.press("12tx"[number % 4])
+        opened.page.get_by_text("Batch testing session finished: 20 questions").wait_for()
+        assert "Preferences collected today: 20 / 100 target" in text(opened, "#ab-progress")
+        opened.assert_clean()
+    assert len(votes(own_house)) == 20

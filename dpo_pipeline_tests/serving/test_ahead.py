@@ -1,0 +1,94 @@
+"""The next comparison in the background: taken once, bounded, cancelled when nobody comes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from dpo_pipeline.errors import QueueFull
+from dpo_pipeline.serving.ahead import Ahead, Preparing
+from dpo_pipeline.serving.comparisons import Shown
+from dpo_pipeline.serving.service import Growing
+
+SHOWN = Shown("cmp-1", "token", "Why?", "other", "left", "right", "2026-01-01T00:00:00Z")
+
+
+class Source:
+    """Comparisons that end when the test says so."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.begun = self.cancelled = 0
+
+    def begin(self) -> Preparing:
+        self.begun += 1
+        return Preparing(self._events())
+
+    async def _events(self) -> AsyncIterator[Growing | Shown]:
+        try:
+            yield Growing("le", "ri")
+            await self.go.wait()
+            yield SHOWN
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_one_that_is_under_way_goes_on_where_it_stands() -> None:
+    async def run() -> None:
+        ahead, source = Ahead(), Source()
+        ahead.prepare("visit", "plan", source.begin, 2)
+        ahead.prepare("visit", "plan", source.begin, 2)
+        await settle()
+        taken = ahead.take("visit", "plan")
+        assert taken and source.begun == 1 and ahead.take("visit", "plan") is None
+        seen = taken.follow()
+        assert await anext(seen) == Growing("le", "ri")
+        source.go.set()
+        assert await anext(seen) == SHOWN
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("how", ["another plan", "closed tab", "expiry", "too many"])
+def test_what_nobody_comes_for_is_cancelled(how: str) -> None:
+    async def run() -> None:
+        ahead, source = Ahead(keep_s=0.01 if how == "expiry" else 60), Source()
+        ahead.prepare("visit", "plan", source.begin, 2)
+        await settle()
+        if how == "another plan":
+            assert ahead.take("visit", "other plan") is None
+        elif how == "closed tab":
+            ahead.drop("visit")
+        elif how == "expiry":
+            await asyncio.sleep(0.05)
+        else:
+            ahead.prepare("second", "plan", source.begin, 2)
+            ahead.prepare("third", "plan", source.begin, 2)
+        await settle()
+        assert source.cancelled == 1
+        assert ahead.take("visit", "plan") is None
+
+    asyncio.run(run())
+
+
+def test_a_failure_in_the_background_is_nobodys_trouble() -> None:
+    async def refused() -> AsyncIterator[Growing | Shown]:
+        raise QueueFull("full")
+        yield  # pragma: no cover
+
+    async def run() -> None:
+        ahead = Ahead()
+        ahead.prepare("visit", "plan", lambda: Preparing(refused()), 2)
+        await settle()
+        assert ahead.take("visit", "plan") is None
+        with pytest.raises(QueueFull):
+            async for _ in Preparing(refused()).follow():
+                pass
+
+    asyncio.run(run())

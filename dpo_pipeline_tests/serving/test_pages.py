@@ -1,0 +1,456 @@
+"""Chat, leaderboard, review, rollout and contributors in a real browser: what the person sees, and what is on disk.
+
+Answers come from a second server that says what the test wants, so that nothing here waits for a model.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.bank import read_bank
+from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline.stores.reviews import ReviewLog, read_judged
+from dpo_pipeline.stores.serving_log import CorrectionRecord, RatingRecord, RequestRecord, read_records
+from dpo_pipeline_tests.browser import Tab, choose, chromium, tab
+from dpo_pipeline_tests.examples import settings_in
+from dpo_pipeline_tests.programs_under_test import Server, serving
+from dpo_pipeline_tests.serving import collected
+from dpo_pipeline_tests.serving.collected import ATTACK, VOTES
+from dpo_pipeline_tests.upstream import Upstream, model_server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+KEY = "open sesame"
+FILLED = {
+    "chat": "#message",
+    "leaderboard": "#leaderboard caption",
+    "review": "#review-pair .text",
+    "rollout": "#rollout caption",
+    "contributors": "#contributors caption",
+}
+EMPTY = {
+    "chat": ("#message", "No messages yet: ask something below."),
+    "leaderboard": ("#leaderboard .notice", "No votes yet: open the A/B test page"),
+    "review": ("#review-count .notice", "No judged preferences yet: vote on the A/B test page."),
+    "rollout": ("#rollout .notice", "No version is being rolled out: v1.0 answers everybody."),
+    "contributors": ("#contributors .notice", "No votes yet this week: open the A/B test page"),
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def models() -> Iterator[Upstream]:
+    with model_server() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def answers(models: Upstream) -> None:
+    models.say, models.word_s, models.status = lambda model, question: f"You asked: {question}", 0.0, 200
+
+
+def house(settings: Settings) -> Settings:
+    """Two versions that the other server answers for, v1.0 in production."""
+    with Ledger(settings.ledger_address) as ledger:
+        for name in ("v1.0", "v1.1"):
+            ledger.record_version(name, status="registered", adapter_sha=name[-1] * 64, adapter_dir="there")
+        ledger.install_champion("v1.0", actor="test")
+    return settings
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """People have voted, and v1.1 is at stage canary."""
+    made = house(settings_in(tmp_path_factory.mktemp("collected")))
+    collected.vote(made)
+    collected.curate(made)
+    collected.let_out(made)
+    collected.join(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(settings: Settings, models: Upstream) -> Iterator[Server]:
+    with serving(settings.data_dir, **variables(models), DPO_KEYS__ADMIN=KEY) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory, models: Upstream) -> Iterator[Server]:
+    """A server on which nobody has voted, without an admin key."""
+    made = house(settings_in(tmp_path_factory.mktemp("empty")))
+    with serving(made.data_dir, **variables(models)) as running:
+        yield running
+
+
+def variables(models: Upstream) -> dict[str, str]:
+    return {"DPO_ENGINE__KIND": "forward", "DPO_ENGINE__URL": models.url}
+
+
+def at(browser: "Browser", server: Server, page: str, **screen: Any) -> AbstractContextManager[Tab]:
+    return tab(browser, f"{server.url}/{page}", wait=FILLED[page], **screen)
+
+
+def told(opened: Tab, words: str) -> None:
+    """The person reads this soon."""
+    opened.page.locator("#told", has_text=words).wait_for()
+
+
+def say(opened: Tab, words: str) -> None:
+    """Type, press Enter, and wait for the whole answer."""
+    answered = opened.page.locator("#conversation [aria-busy=false] .by")
+    before = answered.count()
+    opened.page.fill("#message textarea", words)
+    opened.page.keyboard.press("Enter")
+    answered.nth(before).wait_for()
+
+
+def records(settings: Settings, kind: type) -> list[Any]:
+    return [each for each in read_records(settings.serving_log_dir, "2026-01-01T00:00:00Z") if isinstance(each, kind)]
+
+
+@pytest.mark.parametrize("page", FILLED)
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "light"), (1440, "dark"), (390, "dark")])
+def test_every_page_can_be_read_on_every_screen(
+    browser: "Browser", server: Server, page: str, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    with at(browser, server, page, width=width, scheme=scheme) as opened:
+        opened.page.wait_for_timeout(300)
+        opened.assert_fits()
+        opened.assert_readable()
+        opened.assert_clean()
+        if (width, scheme) == (1440, "light") and page in ("leaderboard", "rollout"):
+            opened.picture(f"{page}.png")
+
+
+@pytest.mark.parametrize("page", EMPTY)
+def test_a_page_with_nothing_to_show_says_what_to_do(browser: "Browser", empty: Server, page: str) -> None:
+    wait, words = EMPTY[page]
+    with tab(browser, f"{empty.url}/{page}", wait=wait) as opened:
+        opened.page.get_by_text(words).first.wait_for()
+        opened.assert_clean()
+
+
+def test_a_conversation_is_answered_rated_and_corrected(
+    browser: "Browser", server: Server, settings: Settings, models: Upstream
+) -> None:
+    known = {question.question: question.detailed[0] for question in read_bank(settings.bank_dir)}
+    models.say = lambda model, question: known.get(question, "Then the way through the air is longer, and red is left.")
+    with at(browser, server, "chat") as opened:
+        page = opened.page
+        say(opened, "Why is the sky blue?")
+        assert page.inner_text("#conversation .by").strip() in ("Answered by v1.0", "Answered by v1.1")
+        say(opened, "And at sunset?")
+        said = page.locator("#conversation .turn").all_inner_texts()
+        assert said[:2] == ["Why is the sky blue?", known["Why is the sky blue?"]] and len(said) == 4
+        opened.picture("chat.png")
+        request = records(settings, RequestRecord)[-1]
+
+        page.get_by_role("button", name="4", exact=True).focus()
+        page.keyboard.press("Enter")
+        told(opened, "4 of 5 is recorded")
+        assert page.get_by_role("button", name="5 · very good").is_disabled(), "an answer is rated once"
+        page.get_by_role("button", name="Correct this answer").click()
+        page.get_by_role("button", name="Save correction").click()
+        told(opened, "Nothing was saved")
+        page.get_by_label("The answer you would have wanted").fill(
+            "Red, because the blue is scattered away. a@b.example"
+        )
+        page.get_by_role("button", name="Save correction").click()
+        told(opened, "stored as an example")
+
+        rating, correction = records(settings, RatingRecord)[-1], records(settings, CorrectionRecord)[-1]
+        assert (rating.request_id, rating.rating) == (request.request_id, 4)
+        assert (correction.request_id, correction.prompt) == (request.request_id, "And at sunset?")
+        assert correction.correction == "Red, because the blue is scattered away. [e-mail]"
+        assert request.user == rating.user == correction.user and request.session_id.startswith("visit-")
+
+        page.get_by_role("button", name="New conversation").click()
+        page.get_by_text("No messages yet").wait_for()
+        opened.assert_clean()
+
+
+def test_the_person_stays_the_same_over_a_reload_and_the_visit_does_not(
+    browser: "Browser", server: Server, settings: Settings
+) -> None:
+    with at(browser, server, "chat") as opened:
+        say(opened, "first visit")
+        opened.page.reload()
+        opened.page.wait_for_selector("#message")
+        say(opened, "second visit")
+        first, second = records(settings, RequestRecord)[-2:]
+        assert first.user == second.user and first.version == second.version
+        assert first.session_id != second.session_id
+
+
+def test_stop_keeps_what_was_written_and_frees_the_place(
+    browser: "Browser", server: Server, settings: Settings, models: Upstream
+) -> None:
+    models.say, models.word_s = lambda model, question: " ".join(f"word{n}" for n in range(200)), 0.1
+    before = len(records(settings, RequestRecord))
+    with at(browser, server, "chat") as opened:
+        page = opened.page
+        page.fill("#message textarea", "Tell me everything")
+        page.keyboard.press("Enter")
+        page.locator("#conversation", has_text="word3").wait_for()
+        assert "dpo_engine_running 1.0" in server.client.get("/metrics").text
+        page.get_by_role("button", name="Stop").focus()
+        page.keyboard.press("Enter")
+        told(opened, "Stopped.")
+        deadline = time.monotonic() + 5
+        while "dpo_engine_running 0.0" not in server.client.get("/metrics").text:
+            assert time.monotonic() < deadline, "the place in the batch was not freed"
+            time.sleep(0.1)
+        kept = page.inner_text("#conversation")
+        page.wait_for_timeout(500)
+        assert "word3" in kept and page.inner_text("#conversation") == kept
+        assert not page.get_by_role("button", name="5 · very good").is_visible(), "a stopped answer is not rated"
+        assert len(records(settings, RequestRecord)) == before, "what a person stops is no failure of the version"
+        models.word_s = 0.0
+        models.say = lambda model, question: f"You asked: {question}"
+        say(opened, "still there?")
+        opened.assert_clean()
+
+
+def test_closing_the_tab_frees_the_place(browser: "Browser", server: Server, models: Upstream) -> None:
+    models.say, models.word_s = lambda model, question: " ".join(f"word{n}" for n in range(300)), 0.1
+    with at(browser, server, "chat") as opened:
+        opened.page.fill("#message textarea", "Tell me everything")
+        opened.page.keyboard.press("Enter")
+        opened.page.locator("#conversation", has_text="word3").wait_for()
+    deadline = time.monotonic() + 10
+    while "dpo_engine_running 0.0" not in server.client.get("/metrics").text:
+        assert time.monotonic() < deadline, "the place in the batch was not freed"
+        time.sleep(0.1)
+
+
+def test_a_failure_is_told_and_the_question_can_be_sent_again(
+    browser: "Browser", server: Server, models: Upstream
+) -> None:
+    models.status = 500
+    with at(browser, server, "chat") as opened:
+        opened.page.fill("#message textarea", "Are you there?")
+        opened.page.keyboard.press("Enter")
+        opened.page.locator("#told .trouble").wait_for()
+        assert opened.page.input_value("#message textarea") == "Are you there?"
+        models.status = 200
+        opened.page.keyboard.press("Enter")
+        opened.page.locator("[aria-busy=false] .by").wait_for()
+
+
+def test_what_people_and_models_write_does_nothing(browser: "Browser", server: Server, models: Upstream) -> None:
+    models.say = lambda model, question: f"You asked: {ATTACK} **bold** ![x](https://example.com/x.png)"
+    with at(browser, server, "chat") as opened:
+        say(opened, ATTACK)
+        inert(opened, "#conversation")
+        assert "**bold** ![x](https://example.com/x.png)" in opened.page.inner_text("#conversation")
+    with at(browser, server, "review") as opened:
+        inert(opened, "#review-pair")
+        inert(opened, "#review-list")
+
+
+def inert(opened: Tab, part: str) -> None:
+    """The attack is there to be read, and that is all."""
+    opened.page.wait_for_timeout(300)
+    assert ATTACK[:40] in opened.page.inner_text(part)
+    assert opened.page.title() != "hit"
+    assert opened.page.locator(f"{part} img[src=x], {part} svg[onload], {part} a[href^=javascript]").count() == 0
+    opened.assert_clean()
+
+
+def test_the_leaderboard_shows_scores_wins_and_votes(browser: "Browser", server: Server) -> None:
+    with at(browser, server, "leaderboard") as opened:
+        shown = opened.page.inner_text("#leaderboard")
+        ranked = opened.page.locator("table").first.locator("tbody th").all_inner_texts()
+        assert ranked == ["v1.2", "v1.1", "v1.0"]
+        assert "95 % interval" in shown and "Who beats whom" in shown
+        votes = opened.page.locator("table").last.locator("tbody td:last-child").all_inner_texts()
+        assert sum(map(int, votes)) == VOTES + 1
+        assert opened.page.locator(".track").count() == 3
+
+
+def test_preferences_are_browsed_filtered_and_read(browser: "Browser", server: Server, settings: Settings) -> None:
+    pairs = read_judged(settings.review_table)
+    with at(browser, server, "review") as opened:
+        page = opened.page
+        assert f"{len(pairs)} of the newest {len(pairs)} judged preferences, page 1 of" in page.inner_text(
+            "#review-count"
+        )
+        page.get_by_label("rejected", exact=True).check()
+        rejected = [pair for pair in pairs if not pair.valid]
+        page.get_by_text(f"{len(rejected)} of the newest").wait_for()
+        page.get_by_label("valid", exact=True).check()
+        choose(page, "#filter-category", "creative")
+        fits = [pair for pair in pairs if pair.valid and pair.category == "creative"]
+        page.get_by_text(f"{len(fits)} of the newest").wait_for()
+        opened.picture("review.png")
+        second = fits[1]
+        page.locator("#review-list input").nth(0).focus()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Space")
+        page.locator("#review-pair", has_text=second.event_id).wait_for()
+        read = page.inner_text("#review-pair")
+        assert second.response_a in read and second.response_b in read and second.prompt in read
+        page.get_by_label("Text").fill("no such words anywhere")
+        page.get_by_text("Nothing fits these filters").wait_for()
+        page.get_by_label("Text").fill("")
+        page.get_by_text(f"{len(fits)} of the newest").wait_for()
+        page.get_by_role("button", name="Older").click() if len(fits) > 10 else None
+        opened.assert_clean()
+
+
+def test_a_preference_is_excluded_and_restored_with_a_reason_behind_the_key(
+    browser: "Browser", server: Server, settings: Settings
+) -> None:
+    log, chosen = ReviewLog(settings.reviews_log), read_judged(settings.review_table)[0]
+    prefs = settings.prefs_log.read_bytes()
+    with at(browser, server, "review") as opened:
+        page = opened.page
+        exclude, restore = (page.get_by_role("button", name=name) for name in ("Exclude from training", "Restore"))
+        for reason, key, answer in (
+            ("spam", "wrong", "The admin key is wrong or missing"),
+            ("spam", "", "The admin key is wrong or missing"),
+            ("", KEY, "Give a reason"),
+        ):
+            page.fill("#reason textarea, #reason input", reason)
+            page.fill("#admin-key input", key)
+            exclude.click()
+            told(opened, answer)
+        assert log.newest() == {}
+
+        page.fill("#reason textarea, #reason input", "an attack, see me@home.example")
+        exclude.click()
+        told(opened, "Excluded. It leaves the datasets")
+        page.locator("#review-pair", has_text="an attack, see [e-mail]").wait_for()
+        assert "In effect after the next curation run" in page.inner_text("#review-pair")
+        review = log.newest()[chosen.event_id]
+        assert (review.action, review.actor, review.reason) == ("exclude", "admin", "an attack, see [e-mail]")
+
+        collected.curate(settings)
+        choose(page, "#filter-criterion", "excluded")
+        page.get_by_text("1 of the newest").wait_for()
+        assert "In effect after" not in page.inner_text("#review-pair")
+        page.fill("#reason textarea, #reason input", "it teaches something")
+        restore.click()
+        told(opened, "Restored. It comes back")
+        assert log.newest()[chosen.event_id].action == "restore"
+    collected.curate(settings)
+    assert read_judged(settings.review_table)[0] == chosen
+    assert settings.prefs_log.read_bytes() == prefs, "the votes themselves are never touched"
+
+
+def test_without_an_admin_key_a_person_at_the_machine_may_exclude(
+    browser: "Browser", models: Upstream, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    own = house(settings_in(tmp_path_factory.mktemp("keyless")))
+    collected.vote(own)
+    collected.curate(own)
+    with serving(own.data_dir, **variables(models)) as server:
+        with at(browser, server, "review") as opened:
+            opened.page.fill("#reason textarea, #reason input", "spam")
+            opened.page.get_by_role("button", name="Exclude from training").click()
+            told(opened, "Excluded.")
+        [review] = ReviewLog(own.reviews_log).newest().values()
+        assert len(review.actor) == 16, "the pseudonym of whoever did it"
+        with at(browser, server, "rollout") as opened:
+            opened.page.get_by_role("button", name="Pause", exact=True).click()
+            told(opened, "Start the server with DPO_KEYS__ADMIN")
+
+
+def test_the_rollout_is_watched_and_ordered_about(browser: "Browser", server: Server, settings: Settings) -> None:
+    with at(browser, server, "rollout") as opened:
+        page = opened.page
+        shown = page.inner_text("#rollout")
+        assert "canary" in page.inner_text("li[aria-current]") and "5%" in shown
+        assert "12 of 30 requests to the new version" in shown and "A/B test won" in shown
+        assert page.locator("#rollout tbody tr", has_text="p99 latency").count() == 1
+
+        order(opened, "Pause", "let me look", "wrong")
+        told(opened, "The admin key is wrong or missing")
+        order(opened, "Pause", " ", KEY)
+        told(opened, "Give a reason")
+        order(opened, "Pause", "let me look", KEY)
+        told(opened, "Paused")
+        page.locator("#rollout tbody tr", has_text="let me look").wait_for()
+        assert "canary, paused" in page.inner_text("#rollout")
+        order(opened, "Resume", "looks well", KEY)
+        told(opened, "Resumed")
+        with Ledger(settings.ledger_address) as ledger:
+            ledger.promote("small", ledger.deployment().epoch, ("moved elsewhere",), {}, "loop")
+        page.locator("#rollout tbody tr", has_text="moved elsewhere").wait_for()
+        page.locator("#rollout dd", has_text="20%").wait_for()
+        order(opened, "Abort: take it back", "people complain", KEY)
+        told(opened, "Aborted")
+        page.get_by_text("No version is being rolled out: v1.0 answers everybody").wait_for()
+        order(opened, "Abort: take it back", "again", KEY)
+        told(opened, "Nothing to roll back")
+        opened.assert_clean()
+    with Ledger(settings.ledger_address) as ledger:
+        last = ledger.decisions()[-1]
+    assert (last.decision, last.reasons, last.actor) == ("rollback", ("people complain",), "admin")
+
+
+def order(opened: Tab, button: str, reason: str, key: str) -> None:
+    opened.page.fill("#reason textarea, #reason input", reason)
+    opened.page.fill("#admin-key input", key)
+    opened.page.get_by_role("button", name=button, exact=True).click()
+
+
+def test_contributors_are_named_only_if_they_want_to(browser: "Browser", server: Server) -> None:
+    with at(browser, server, "contributors") as opened:
+        page, before = opened.page, tab_text(opened)
+        assert "Grace" in before and "Linus" in before and "5 others" in before and "Share of the target" in before
+        nickname(opened, "x")
+        told(opened, "2 to 24 characters")
+        nickname(opened, "Ada")
+        told(opened, "You are Ada now.")
+        row = page.locator("#contributors tbody tr", has_text="Ada (you)")
+        row.wait_for()
+        vote_as(opened, server)
+        row.wait_for()
+        assert row.inner_text().split()[:4] == ["Ada", "(you)", "1", "1%"] and "1 day" in row.inner_text()
+        opened.picture("contributors.png")
+        with at(browser, server, "contributors") as other:
+            nickname(other, "ADA")
+            told(other, "Somebody else goes by")
+            assert "(you)" not in tab_text(other)
+        nickname(opened, "Ada <b>L</b>")
+        page.locator("#contributors th", has_text="Ada <b>L</b> (you)").wait_for()
+        page.get_by_role("button", name="Leave").click()
+        told(opened, "Your nickname is gone")
+        page.locator("#contributors", has_text="6 others").wait_for()
+        assert "Ada" not in tab_text(opened)
+        opened.assert_clean()
+
+
+def nickname(opened: Tab, name: str) -> None:
+    opened.page.fill("#nickname textarea, #nickname input", name)
+    opened.page.get_by_label("Your nickname").press("Enter")
+
+
+def tab_text(opened: Tab) -> str:
+    return opened.page.inner_text("#contributors")
+
+
+def vote_as(opened: Tab, server: Server) -> None:
+    """One vote by the person of this tab, on the A/B page."""
+    page = opened.page
+    page.goto(server.url)
+    page.fill("#ab-typed textarea", "Why do cats purr?")
+    page.click("#ab-generate")
+    page.wait_for_selector("#ab-left:not([disabled])")
+    page.wait_for_timeout(400)
+    page.click("#ab-left")
+    page.wait_for_selector("#ab-next:visible")
+    page.goto(f"{server.url}/contributors")
