@@ -3,7 +3,7 @@
 Ours is `ml.generation.Generator`: every row of the batch has its own adapter and sampling. The
 rival is transformers with PEFT as one would write it: `set_adapter`, then prompt by prompt, then the
 next adapter, with the same sampling and token limit. Each is timed twice: with natural lengths, and
-with every answer forced to the token limit by `min_new_tokens` in the base's generation config, so
+with every answer forced to the token limit (the rival by `min_new_tokens` in its generation config), so
 that both draw equally many tokens. Goals: 8 × for 16 comparisons (32 answers), 1.7 × for a single one.
 """
 
@@ -36,9 +36,15 @@ class Drawn:
 
 
 class Ours:
-    def __init__(self, settings: Settings, base: BaseModel, adapters: Sequence[tuple[str, Path]]):
+    def __init__(self, settings: Settings, base: BaseModel, adapters: Sequence[tuple[str, Path]], endless: bool):
+        """
+        Args:
+            endless: no token ends an answer, so that every answer fills the limit.
+        """
         self.settings, self.adapters = settings, adapters
         self.generator = Generator(base, settings.model)
+        if endless:
+            self.generator.batch._stops = frozenset()
         for sha, directory in adapters:
             self.generator.load(sha, directory)
 
@@ -106,7 +112,7 @@ class OneByOne:
 
 
 def with_forced_lengths(base: BaseModel, limit: int, directory: Path) -> BaseModel:
-    """A copy of the base whose answers end at the token limit and not before, whoever generates with it."""
+    """A copy of the base whose answers end at the token limit and not before, for the rival's `generate`."""
     shutil.copytree(base.directory, directory)
     path = directory / "generation_config.json"
     config = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -160,7 +166,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         forced = with_forced_lengths(base, settings.model.max_new_tokens, Path(temporary) / "base")
         for lengths, bound in (("natural", base), ("equal", forced)):
-            sides = {"mixed batch": Ours(settings, bound, adapters), "one by one": OneByOne(settings, bound, adapters)}
+            ours = Ours(settings, base, adapters, endless=lengths == "equal")
+            sides = {"mixed batch": ours, "one by one": OneByOne(settings, bound, adapters)}
             rows += measure(sides, batches, lengths)
     show(f"Two versions answer: {args.repeats} batches of 16 comparisons, {len(batches[1])} single ones", rows)
     goals = []

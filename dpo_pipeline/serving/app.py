@@ -1,5 +1,6 @@
 """The serving program: routes and pages on one application, and what they stand on."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -45,9 +46,12 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         service = make_service(settings, metrics, engine or make_engine(settings))
         app.state.service = service
         service.router.start()
+        # A log of a million votes takes seconds to count; nobody has to wait for that.
+        counting = asyncio.create_task(asyncio.to_thread(service.tally.refresh))
         try:
             yield
         finally:
+            await counting
             service.router.close()
             await service.engine.close()
             service.log.close()

@@ -35,15 +35,17 @@ class Tally:
         self.battles: Counter[Battle] = Counter()
 
     def refresh(self) -> "Tally":
-        """Count the votes that came in since the last time."""
-        with self._lock:
-            if not self._log.exists():
-                return self
-            try:
+        """Count the votes that came in since the last time; while another thread does, the counts so far stand."""
+        if not self._lock.acquire(blocking=False):
+            return self
+        try:
+            if self._log.exists():
                 self._read()
-            except LogReplaced:  # counts are of the log that is there; curation refuses and says so
-                self._begin()
-                self._read()
+        except LogReplaced:  # counts are of the log that is there; curation refuses and says so
+            self._begin()
+            self._read()
+        finally:
+            self._lock.release()
         return self
 
     @property

@@ -69,7 +69,7 @@ def curate(settings: Settings) -> None:
 
 def let_out(settings: Settings, name: str = "v1.1") -> None:
     """The version at stage canary, with requests and ratings of both sides since then."""
-    ab = win_rate(["win"] * 58 + ["loss"] * 17 + ["tie"] * 4)
+    ab = win_rate(["win"] * 38 + ["loss"] * 13 + ["tie"] * 6)
     with Ledger(settings.ledger_address) as ledger:
         ledger.start_rollout(name, ledger.deployment().epoch, ("registered and improved: the A/B test begins",), "loop")
         evidence = {"ab": msgspec.to_builtins(ab)}

@@ -20,6 +20,7 @@ STYLE = """<style>
 .dpo .wide th, .dpo .wide td { text-align: left; padding: 0.35rem 0.6rem; border: none;
   border-bottom: 1px solid var(--border-color-primary); vertical-align: top; overflow-wrap: break-word; }
 .dpo .wide th { white-space: nowrap; }
+.dpo .wide .long { min-width: 15rem; }
 .dpo .wide .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .dpo .bar { position: relative; height: 0.9rem; border-radius: 0.45rem; background: var(--border-color-primary);
   min-width: 6rem; overflow: hidden; }
@@ -98,7 +99,9 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]], n
     top = "".join(f'<th scope="col"{kind}>{text(cell)}</th>' for kind, cell in zip(kinds, head, strict=True))
     body = ""
     for first, *rest in rows:
-        cells = "".join(f"<td{kind}>{text(cell)}</td>" for kind, cell in zip(kinds[1:], rest, strict=True))
+        cells = "".join(
+            f"<td{kind or _kind(cell)}>{text(cell)}</td>" for kind, cell in zip(kinds[1:], rest, strict=True)
+        )
         body += f'<tr><th scope="row"{kinds[0]}>{text(first)}</th>{cells}</tr>'
     # A wide table scrolls by itself; tabindex lets the arrow keys do it.
     return Markup(
@@ -145,6 +148,11 @@ def intervals(
         for name, lowest, point, highest, told in rows
     )
     return Markup(f'<div class="scale" role="group" aria-label="{escape(label)}">{cells}</div>')
+
+
+def _kind(cell: object) -> str:
+    """A sentence in a narrow table needs room, or it becomes a tower of words."""
+    return ' class="long"' if not isinstance(cell, Markup) and len(str(cell)) > 30 else ""
 
 
 def _percent(share: float) -> str:

@@ -1,5 +1,6 @@
 """Side by side: ask for a comparison, vote on it."""
 
+import asyncio
 from typing import Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -46,7 +47,8 @@ async def compare_next(
     category: Category | None = None,
 ) -> ComparisonResponse:
     """The same with a question drawn by the server, of the category asked for or the one covered least."""
-    drawn = service.comparisons.draw_question(category)
+    # In a thread: the first call reads the whole log to count what is covered.
+    drawn = await asyncio.to_thread(service.comparisons.draw_question, category)
     asker = visitor(request, service, annotator, session_id, source == "simulated")
     return _response(await while_connected(request, service.compare(Question(drawn.question, drawn.category), asker)))
 
