@@ -160,10 +160,14 @@ def _cached_reference_trainer(cache: Path) -> Any:
     from datasets import Dataset, concatenate_datasets
     from trl import DPOTrainer
 
+    from dpo_pipeline.ml.shared_prompts import share_prompts
+
     columns = ("ref_chosen_logps", "ref_rejected_logps")
 
     class CachedReferenceTrainer(DPOTrainer):
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+            # The first call after TRL has put its head on the model.
+            share_prompts(self.model.get_base_model())
             path = cache / f"{name}-{len(dataset)}.parquet"
             if path.exists():
                 known = Dataset.from_dict(pq.read_table(path).to_pydict())
