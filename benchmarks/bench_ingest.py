@@ -1,10 +1,10 @@
 """What does it cost to read and judge a vote, does it grow with the votes already there, and does it fit into memory?
 
-Ours is `stores.ingest`: the log into DuckDB, then a verdict on every pair, with all criteria. The
-rival is the user's four criteria written literally in Python (`json.loads`, `difflib`, a split on
-".") on a sample of the same lines, each criterion's outcome known as it is with ours; two variants
-are shown beside it. Votes are drawn from the bank's words: answers of about 500
-characters, 2,000 people, a tenth of the votes ties, some pairs near copies, some lines broken.
+Ours is `stores.ingest`: the log into DuckDB, then a verdict on every pair, with all criteria, all
+processes included. The rival is the user's four criteria written literally in Python (`json.loads`,
+`difflib`, a split on ".") on the first lines of the same log, each criterion's outcome known as it is
+with ours; two variants are shown beside it. Votes are drawn from the bank's words: answers of about
+670 characters, 2,000 people, a tenth of the votes ties, some pairs near copies, some lines broken.
 Goals: 30 × a pair; at most 2 GB of memory; linear in rows (per row at most 1.5 × from the smallest to the
 largest); 1,000 new votes on top of all rows at most 1.5 × what they cost on top of 10,000.
 """
@@ -30,21 +30,25 @@ from reporting import Goal, report, say, show
 from synthetic_votes import vote_lines
 
 from dpo_pipeline.stores.ingest import ingest, judge_new
+from dpo_pipeline.stores.readers import WORKERS
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 
 SMALL, TICK = 10_000, 1_000
 GOAL, MEMORY_GB, GROWTH = 30.0, 2.0, 1.5
 
 
-def all_four(line: bytes, junk: bool = True) -> list[bool] | None:
-    """The user's four criteria, word for word, the outcome of each; null where nobody won or the line is no JSON."""
+def sides(line: bytes) -> tuple[str, str] | None:
+    """Chosen and rejected; null where nobody won or the line is no JSON."""
     try:
         vote = json.loads(line)
     except ValueError:
         return None
     chosen, rejected = vote["chosen"], vote["rejected"]
-    if chosen is None or rejected is None:
-        return None
+    return None if chosen is None or rejected is None else (chosen, rejected)
+
+
+def all_four(chosen: str, rejected: str, junk: bool = True) -> list[bool]:
+    """The user's four criteria, word for word, the outcome of each."""
     return [
         len(chosen) > 0.5 * len(rejected),
         SequenceMatcher(None, chosen, rejected, junk).ratio() < 0.8,
@@ -53,15 +57,8 @@ def all_four(line: bytes, junk: bool = True) -> list[bool] | None:
     ]
 
 
-def first_failure(line: bytes) -> bool | None:
+def first_failure(chosen: str, rejected: str) -> bool:
     """The same, stopping at the first criterion that fails: cheaper, but it cannot say what else was wrong."""
-    try:
-        vote = json.loads(line)
-    except ValueError:
-        return None
-    chosen, rejected = vote["chosen"], vote["rejected"]
-    if chosen is None or rejected is None:
-        return None
     return (
         len(chosen) > 0.5 * len(rejected)
         and SequenceMatcher(None, chosen, rejected).ratio() < 0.8
@@ -71,9 +68,9 @@ def first_failure(line: bytes) -> bool | None:
     )
 
 
-def exact(line: bytes) -> list[bool] | None:
+def exact(chosen: str, rejected: str) -> list[bool]:
     """All four without difflib's shortcut, which takes frequent characters of texts over 200 for junk."""
-    return all_four(line, junk=False)
+    return all_four(chosen, rejected, junk=False)
 
 
 def _dots(text: str) -> int:
@@ -87,7 +84,7 @@ def tick(log: Path) -> dict[str, float]:
     with duckdb.connect(str(log.with_suffix(".duckdb"))) as connection:
         prepare(connection)
         warehouse = Warehouse(connection)
-        ingested = ingest(warehouse, log, log.with_suffix(".bad"), settings.collection.max_line_bytes)
+        ingested = ingest(warehouse, log, log.with_suffix(".bad"), settings.collection.max_line_bytes, settings.quality)
         middle = time.perf_counter()
         judged = judge_new(warehouse, settings.quality)
         tallies = warehouse.tallies()
@@ -100,15 +97,25 @@ def tick(log: Path) -> dict[str, float]:
         "pairs": judged - tallies.get("failed:no_winner", 0),
         "valid": tallies.get("valid", 0),
         "quarantined": ingested.quarantined,
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "peak_gb": _peak_gb(),
     }
 
 
-def fresh_tick(log: Path) -> dict[str, Any]:
-    """`tick` in a process of its own, so that its peak of memory is its own."""
-    command = [sys.executable, __file__, "--tick", str(log)]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return dict(json.loads(told.splitlines()[-1]))
+def _peak_gb() -> float:
+    """The most this process and the ones it started can have held together: the sum of their peaks."""
+    own, largest = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return (own + WORKERS * largest) * 1024 / 1e9
+
+
+def fresh_ticks(logs: dict[int, Path]) -> list[dict[str, Any]]:
+    """`tick` on each log, by its rows, in a process of its own, so that its peak of memory is its own."""
+    rows = []
+    for size, log in logs.items():
+        command = [sys.executable, __file__, "--tick", str(log)]
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        rows.append({"rows": size, **json.loads(told.splitlines()[-1])})
+        say(f"on the log of {size:,}: {rows[-1]['seconds']:.2f} s")
+    return rows
 
 
 def write_logs(folder: Path, rows: int, bank_dir: Path) -> dict[int, Path]:
@@ -125,36 +132,39 @@ def write_logs(folder: Path, rows: int, bank_dir: Path) -> dict[int, Path]:
 
 def measure_rivals(log: Path, sample: int) -> dict[str, float]:
     """Microseconds a pair (a line somebody won) of each way to write the criteria; the exact one on a 20th."""
-    with log.open("rb") as file:
-        lines = list(islice(file, sample))
-    rivals: dict[str, tuple[Callable[[bytes], object], int]] = {
-        "literal, all four": (all_four, len(lines)),
-        "literal, first failure": (first_failure, len(lines)),
-        "all four, no junk shortcut": (exact, max(len(lines) // 20, 1)),
+    rivals: dict[str, tuple[Callable[[str, str], object], int]] = {
+        "literal, all four": (all_four, sample),
+        "literal, first failure": (first_failure, sample),
+        "all four, no junk shortcut": (exact, max(sample // 20, 1)),
     }
     costs = {}
     for name, (judge, count) in rivals.items():
-        begin = time.perf_counter()
-        pairs = sum(judge(line) is not None for line in lines[:count])
+        begin, pairs = time.perf_counter(), 0
+        with log.open("rb") as file:
+            for line in islice(file, count):
+                if texts := sides(line):
+                    judge(*texts)
+                    pairs += 1
         costs[name] = 1e6 * (time.perf_counter() - begin) / pairs
     return costs
 
 
-def measure_ticks(logs: list[Path], ticks: int, bank_dir: Path) -> list[dict[str, Any]]:
+def measure_ticks(logs: dict[int, Path], ticks: int, bank_dir: Path) -> list[dict[str, Any]]:
     """1,000 new votes at a time on each log, the logs in turn: medians by log."""
     new, seen = vote_lines(bank_dir, seed=2), []
     for _ in range(ticks):
         batch = list(islice(new, TICK))
-        for log in logs:
+        for log in logs.values():
             with log.open("ab") as file:
                 file.writelines(batch)
-            seen.append({"log": log, **fresh_tick(log)})
+        seen += fresh_ticks(logs)
+    names = ("seconds", "ingest_s", "judge_s")
     return [
         {
-            name: statistics.median(row[name] for row in seen if row["log"] == log)
-            for name in ("seconds", "ingest_s", "judge_s")
+            "votes there": size,
+            **{name: statistics.median(row[name] for row in seen if row["rows"] == size) for name in names},
         }
-        for log in logs
+        for size in logs
     ]
 
 
@@ -179,19 +189,16 @@ def compare(folder: Path, rows: int, sample: int, ticks: int) -> None:
     bank_dir = settings_for(None).bank_dir
     logs = write_logs(folder, rows, bank_dir)
     say(f"{rows:,} votes written, {logs[rows].stat().st_size / 1e9:.2f} GB")
-    sizes = []
-    for size, log in logs.items():
-        told = fresh_tick(log)
-        sizes.append({"rows": size, **told, "us a pair": 1e6 * told["seconds"] / told["pairs"]})
-        say(f"{size:,} rows: {told['seconds']:.1f} s")
+    sizes = fresh_ticks(logs)
+    for row in sizes:
+        row["us a pair"] = 1e6 * row["seconds"] / row["pairs"]
     costs = {"ours": sizes[-1]["us a pair"], **measure_rivals(logs[rows], sample)}
     show("Ours: log to verdicts, each size in a fresh process", sizes)
-    small, large = measure_ticks([logs[min(logs)], logs[rows]], ticks, bank_dir)
-    ahead = [{"votes there": size, **row} for size, row in ((min(logs), small), (rows, large))]
+    ahead = measure_ticks({size: logs[size] for size in (min(logs), rows)}, ticks, bank_dir)
     show(f"One run with {TICK:,} new votes, median of {ticks}", ahead)
     show(f"A pair; rivals on {sample:,} lines", [{"side": name, "us": cost} for name, cost in costs.items()])
     growth = sizes[-1]["us a pair"] / sizes[0]["us a pair"]
-    tick_growth = large["seconds"] / small["seconds"]
+    tick_growth = ahead[-1]["seconds"] / ahead[0]["seconds"]
     goals = [
         Goal("speed-up a pair over literal Python", costs["literal, all four"] / costs["ours"], "at least", GOAL),
         Goal("peak memory in GB", max(row["peak_gb"] for row in sizes), "at most", MEMORY_GB),

@@ -22,6 +22,7 @@ from dpo_pipeline.resources import LoopResource
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import VersionRecord, training_state
+from dpo_pipeline.stores.log import file_bytes
 
 EVERY_S = 5
 AGAIN_S = 600
@@ -85,17 +86,17 @@ def baseline_missing(context: dg.SensorEvaluationContext, loop: LoopResource) ->
 )
 def new_votes(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.RunRequest | dg.SkipReason:
     settings = loop.settings()
-    size = settings.prefs_log.stat().st_size if settings.prefs_log.exists() else 0
+    size, reviews = file_bytes(settings.prefs_log), file_bytes(settings.reviews_log)
     summary = read_summary(settings.curation_summary)
-    if size == summary.log_offset:
-        return dg.SkipReason(f"all {size} bytes of the log are judged")
+    if (size, reviews) == (summary.log_offset, summary.reviews_bytes):
+        return dg.SkipReason(f"all {size} bytes of the log are judged, all {reviews} bytes of reviews applied")
     if size < summary.log_offset:
         # The run refuses with the whole story; a sensor error would only be repeated every few seconds.
         return dg.RunRequest(run_key=f"replaced-{size}-{summary.log_offset}")
     if running := _unfinished(context.instance, ingest_and_validate.name):
         return dg.SkipReason(f"run {running} is at it")
     again = _again(context.instance, ingest_and_validate.name)
-    return dg.RunRequest(run_key=f"log-{summary.log_offset}-{size}{again}")
+    return dg.RunRequest(run_key=f"log-{summary.log_offset}-{size}-{reviews}{again}")
 
 
 @dg.sensor(

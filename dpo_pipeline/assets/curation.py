@@ -7,10 +7,12 @@ import dagster as dg
 from dpo_pipeline.assets.collection import preferences
 from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, data_version, table
 from dpo_pipeline.core import collection_checks as checks
-from dpo_pipeline.core.quality import CRITERIA
+from dpo_pipeline.core.judged import MEANINGS
 from dpo_pipeline.resources import LoopResource, WarehouseResource
-from dpo_pipeline.stores.curation import CurationSummary, publish_summary, read_summary, summarise
+from dpo_pipeline.stores.curation import CurationSummary, publish_summary, read_summary, summarise, without_excluded
 from dpo_pipeline.stores.ingest import LOG, judge_new
+from dpo_pipeline.stores.log import file_bytes
+from dpo_pipeline.stores.reviews import apply_reviews
 
 
 @dg.asset(
@@ -19,18 +21,20 @@ from dpo_pipeline.stores.ingest import LOG, judge_new
     kinds={"duckdb"},
     deps=[preferences],
     pool=WAREHOUSE_POOL,
-    code_version="1",
+    code_version="2",
     description="A verdict on every preference: valid, or the list of the quality criteria that it fails.",
 )
 def validated_pairs(
     context: dg.AssetExecutionContext, loop: LoopResource, warehouse: WarehouseResource
 ) -> dg.MaterializeResult:
     settings = loop.settings()
+    reviews_bytes = file_bytes(settings.reviews_log)  # before they are read: what comes meanwhile is seen next time
     with warehouse.open(settings) as store:
         judged = judge_new(store, settings.quality, lambda done: context.log.info(f"{done} judged"))
-        summary = summarise(store.tallies(), store.position(LOG).offset)
+        excluded = apply_reviews(store, settings.reviews_log, settings.review_table)
+        summary = without_excluded(summarise(store.tallies(), store.position(LOG).offset, reviews_bytes), excluded)
     publish_summary(settings.curation_summary, summary)
-    refused = [{"criterion": name, "meaning": CRITERIA[name], "refused": n} for name, n in _most(summary.failed)]
+    refused = [{"criterion": name, "meaning": MEANINGS[name], "refused": n} for name, n in _most(summary.failed)]
     return dg.MaterializeResult(
         metadata={
             "judged_now": judged,

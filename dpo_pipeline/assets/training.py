@@ -31,6 +31,7 @@ from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import ACCEPTED, Ledger
 from dpo_pipeline.stores.progress import ProgressFile
 from dpo_pipeline.stores.registry import TrainingRun
+from dpo_pipeline.stores.reviews import apply_reviews
 
 
 class TrainingConfig(dg.Config):
@@ -121,6 +122,8 @@ def dpo_dataset(
     settings, name = loop.settings(), context.partition_key
     with loop.ledger() as ledger, warehouse.open(settings) as store:
         after, up_to = _range(ledger, name, store.tally("valid"), settings.recipe)
+        # A pair that a person excluded a moment ago must not be trained on.
+        apply_reviews(store, settings.reviews_log, settings.review_table)
         pairs = store.valid_pairs(after, up_to)
         split = split_pairs(
             pairs, held_out_prompts(settings), settings.evaluation.eval_share, settings.recipe.batch_size

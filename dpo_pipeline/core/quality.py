@@ -1,18 +1,20 @@
 """Is this pair good enough to train on, and if not, why.
 
 The four criteria of the user, those beyond them, and those that look at earlier votes. A verdict
-lists every criterion that failed, in the order of `CRITERIA`. Where pairs are stored, and what is
-done with the refused ones, belongs elsewhere.
+lists every criterion that failed, in the order of `CRITERIA`; it is empty for a valid pair. It is
+reached in two steps: `ballot_of` looks at one vote alone, so that votes can be read side by side, and
+`verdict` at what was voted before, in log order. Where pairs are stored, and what is done with the
+refused ones, belongs elsewhere.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import msgspec
 from rapidfuzz.distance import Indel
 
-from dpo_pipeline.core.votes import Preference, pair_key, text_key
+from dpo_pipeline.core.votes import Preference, pair_key
 from dpo_pipeline.settings import QualityCriteria
 
 CRITERIA: dict[str, str] = {
@@ -31,40 +33,45 @@ CRITERIA: dict[str, str] = {
 }
 
 # A terminator ends a sentence before white space or a closing mark, so "3.5" and "example.com" end
-# none; Chinese and Japanese ones always do. One short class and one look-ahead: this runs on every
-# text of every vote, and is several times faster than one pattern for all scripts.
-_SENTENCE_END = re.compile(r"[.!?](?=[\s\"')\]*_])")
+# none; Chinese and Japanese ones always do. One pattern a terminator: these run on every text of every
+# vote, and a pattern that begins with one certain character is looked for several times faster.
+_FULL_STOP, _EXCLAMATION, _QUESTION = (re.compile(re.escape(mark) + r"(?=[\s\"')\]*_])") for mark in ".!?")
 _WIDE_SENTENCE_END = re.compile(r"[。！？…]+")
 _TRAILING = " \t\r\n\"')]*_.!?。！？…"
 _TEMPLATE_TOKEN = re.compile(r"<\|[^|<>]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>")
-# A model's name, then the look back for who says it: names are rare in texts, "I am" is not.
+# A model's name, then the look back for who says it: names are rare in texts, "I am" is not. `_HINTS`
+# are what every name holds, by first letter for the same reason as above.
+_HINTS = {hint[0]: re.compile(hint) for hint in ("G(?:PT|emini)", "Claude", "Bard", "Qwen", "L(?:lama|LaMA)",
+                                                 "Vicuna", "Open ?Assistant", r"v\d")}  # fmt: skip
 _MODEL_NAME = re.compile(
     r"ChatGPT|GPT|Gemini|Claude|Bard|Qwen|Llama|LLaMA|Vicuna|Open ?Assistant|chat-v\d|Chat-v\d|v\d+\.\d"
 )
 _INTRODUCTION = re.compile(r"\b(?:i am|i['’]m|my name is|this is)\s+(?:the\s+)?\Z", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """`failed` is empty for a valid pair."""
+class Ballot(msgspec.Struct, frozen=True, gc=False):
+    """One vote, as far as a verdict needs it once its texts were looked at.
 
-    event_id: str
+    `pair` is the `pair_key`, and `first_won` whether the answer that sorts first won: both null where
+    nobody won. `failed` are the criteria that the vote fails by itself.
+    """
+
+    annotator: str
+    source: str
+    pair: int | None
+    first_won: bool | None
     failed: tuple[str, ...]
-
-    @property
-    def valid(self) -> bool:
-        return not self.failed
 
 
 @dataclass
 class Memory:
-    """What earlier votes a verdict may depend on; the caller loads it, `judge` keeps it up to date.
+    """What earlier votes a verdict may depend on; the caller loads it, `verdict` keeps it up to date.
 
-    `winners` maps (annotator, pair key) to the `text_key` of what this person chose first; `held` counts
-    the valid pairs of each annotator.
+    `winners` maps (annotator, pair key) to `first_won` of this person's first vote on the pair; `held`
+    counts the valid pairs of each annotator.
     """
 
-    winners: dict[tuple[str, int], int] = field(default_factory=dict)
+    winners: dict[tuple[str, int], bool] = field(default_factory=dict)
     held: Counter[str] = field(default_factory=Counter)
     total: int = 0
 
@@ -74,7 +81,11 @@ def sentences(text: str) -> int:
     body = text.rstrip(_TRAILING)
     if not body:
         return 0
-    ends = len(_SENTENCE_END.findall(body))
+    ends = len(_FULL_STOP.findall(body))
+    if "!" in body:
+        ends += len(_EXCLAMATION.findall(body))
+    if "?" in body:
+        ends += len(_QUESTION.findall(body))
     if not body.isascii():
         ends += len(_WIDE_SENTENCE_END.findall(body))
     return ends + 1
@@ -85,6 +96,9 @@ def similarity(chosen: str, rejected: str, cutoff: float = 0.0) -> float:
 
     difflib's ratio is at most this: it matches blocks greedily where this finds the longest common subsequence.
     """
+    shorter, both = min(len(chosen), len(rejected)), len(chosen) + len(rejected)
+    if 2 * (shorter + 1) < cutoff * both:
+        return 0.0  # However alike: LCS is at most the shorter length. One more keeps rounding out of it.
     return Indel.normalized_similarity(chosen, rejected, score_cutoff=cutoff)
 
 
@@ -108,48 +122,40 @@ def failed_criteria(chosen: str, rejected: str, criteria: QualityCriteria) -> li
         failed.append("more_detailed")
     if criteria.no_template_tokens and (_has_template_token(chosen) or _has_template_token(rejected)):
         failed.append("template_tokens")
-    if criteria.no_self_naming and (_names_itself(chosen) or _names_itself(rejected)):
+    if criteria.no_self_naming and _names_itself(chosen, rejected):
         failed.append("self_naming")
     return failed
 
 
-def judge(preference: Preference, criteria: QualityCriteria, memory: Memory, key: int | None = None) -> Verdict:
-    """The verdict on one preference, in log order; `memory` learns from it.
-
-    Args:
-        key: `pair_key` of the preference, where the caller has it already.
-    """
-    if preference.chosen is None or preference.rejected is None:
-        return Verdict(preference.event_id, ("no_winner",))
-    failed = failed_criteria(preference.chosen, preference.rejected, criteria)
-    failed += _failed_by_history(preference, criteria, memory, pair_key(preference) if key is None else key)
-    if not failed:
-        memory.held[preference.annotator] += 1
-        memory.total += 1
-    return Verdict(preference.event_id, tuple(failed))
+def ballot_of(preference: Preference, criteria: QualityCriteria) -> Ballot:
+    """What one vote is worth by itself; needs no other vote."""
+    p = preference
+    if p.chosen is None or p.rejected is None:
+        return Ballot(p.annotator, p.source, None, None, ("no_winner",))
+    failed = failed_criteria(p.chosen, p.rejected, criteria)
+    return Ballot(p.annotator, p.source, pair_key(p), p.chosen <= p.rejected, tuple(failed))
 
 
-def judge_all(preferences: Iterable[Preference], criteria: QualityCriteria, memory: Memory) -> list[Verdict]:
-    return [judge(preference, criteria, memory) for preference in preferences]
-
-
-def _failed_by_history(preference: Preference, criteria: QualityCriteria, memory: Memory, pair: int) -> list[str]:
-    failed = []
-    assert preference.chosen is not None
-    chosen = text_key(preference.chosen)
-    key = (preference.annotator, pair)
+def verdict(ballot: Ballot, criteria: QualityCriteria, memory: Memory) -> tuple[str, ...]:
+    """Every criterion that the vote fails, none for a valid pair. Call it in log order: `memory` learns from it."""
+    if ballot.pair is None or ballot.first_won is None:
+        return ballot.failed
+    failed = ballot.failed
+    key = (ballot.annotator, ballot.pair)
     earlier = memory.winners.get(key)
     if earlier is None:
-        memory.winners[key] = chosen
-    elif earlier != chosen and criteria.no_contradiction:
-        failed.append("contradiction")
-    elif earlier == chosen and criteria.no_repeat:
-        failed.append("repeat")
+        memory.winners[key] = ballot.first_won
+    elif earlier != ballot.first_won and criteria.no_contradiction:
+        failed += ("contradiction",)
+    elif earlier == ballot.first_won and criteria.no_repeat:
+        failed += ("repeat",)
     share = criteria.max_annotator_share
-    if share is not None and preference.source != "import":
-        held = memory.held[preference.annotator]
-        if held >= max(criteria.annotator_floor, share * (memory.total + 1)):
-            failed.append("annotator_share")
+    if share is not None and ballot.source != "import":
+        most = max(criteria.annotator_floor, share * (memory.total + 1))
+        failed += ("annotator_share",) if memory.held[ballot.annotator] >= most else ()
+    if not failed:
+        memory.held[ballot.annotator] += 1
+        memory.total += 1
     return failed
 
 
@@ -157,7 +163,15 @@ def _has_template_token(text: str) -> bool:
     return ("<" in text or "[" in text) and _TEMPLATE_TOKEN.search(text) is not None
 
 
-def _names_itself(text: str) -> bool:
+def _names_itself(chosen: str, rejected: str) -> bool:
+    both = f"{chosen}\n{rejected}"
+    for initial, hint in _HINTS.items():
+        if initial in both and hint.search(both):
+            return _introduces_a_model(chosen) or _introduces_a_model(rejected)
+    return False
+
+
+def _introduces_a_model(text: str) -> bool:
     return any(
         _INTRODUCTION.search(text, max(0, name.start() - 20), name.start()) for name in _MODEL_NAME.finditer(text)
     )

@@ -19,12 +19,13 @@ Source = Literal["ui", "api", "import", "simulated", "synthetic"]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
-class Message(msgspec.Struct, frozen=True):
+# `gc=False`: these values cannot form cycles, and a million of them need not be looked through for any.
+class Message(msgspec.Struct, frozen=True, gc=False):
     role: Literal["system", "user", "assistant"]
     content: str
 
 
-class Sampling(msgspec.Struct, frozen=True, omit_defaults=False):
+class Sampling(msgspec.Struct, frozen=True, omit_defaults=False, gc=False):
     """How both answers were drawn; all null for imported pairs."""
 
     temperature: float | None = None
@@ -33,7 +34,7 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=False):
     seed: int | None = None
 
 
-class Preference(msgspec.Struct, frozen=True, kw_only=True):
+class Preference(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One event of `prefs.jsonl`. The field table is in the guide, "The preference log"."""
 
     event_id: Text
@@ -76,13 +77,11 @@ def decode_preference(line: bytes) -> Preference:
         raise InvalidRecord(f"not UTF-8: {error.reason} at byte {error.start}") from error
     except msgspec.MsgspecError as error:
         raise InvalidRecord(str(error)) from error
-    expected = outcome(
-        preference.vote, preference.response_a, preference.response_b, preference.model_a, preference.model_b
-    )
-    found = (preference.chosen, preference.rejected, preference.chosen_model, preference.rejected_model)
-    if found != expected:
+    p = preference
+    expected = outcome(p.vote, p.response_a, p.response_b, p.model_a, p.model_b)
+    if (p.chosen, p.rejected, p.chosen_model, p.rejected_model) != expected:
         raise InvalidRecord(
-            f"vote {preference.vote!r} does not agree with chosen and rejected: they must be the response and model "
+            f"vote {p.vote!r} does not agree with chosen and rejected: they must be the response and model "
             "that the vote names, and null for a tie or both_bad"
         )
     return preference
@@ -125,13 +124,16 @@ def prompt_key(prompt: str | Sequence[Message]) -> str:
 
 
 def pair_key(preference: Preference) -> int:
-    """Identity of (prompt, the two answers whichever way round): a signed 64-bit integer."""
+    """Identity of (prompt, the two answers whichever way round): a signed 64-bit integer.
+
+    SHA-256, because processors have instructions for it and these are the longest texts we hash.
+    """
     first, second = preference.response_a, preference.response_b
     if second < first:
         first, second = second, first
     prompt = prompt_text(preference.prompt)
     data = f"{len(prompt)}:{len(first)}:{prompt}{first}{second}".encode()
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little", signed=True)
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "little", signed=True)
 
 
 def text_key(text: str) -> int:

@@ -86,7 +86,9 @@ def pack(ids: torch.Tensor, attention: torch.Tensor, labels: torch.Tensor) -> Pa
     if ((ids[:half] != ids[half:]) & prompts).any():
         return None
     longest = max(ends[i] + ends[half + i] - starts[i] for i in range(half))
-    rows, positions, sources, places, segments = [], [], [], [], []
+    rows, positions, segments = [], [], []
+    sources: list[int] = []
+    places: list[int] = []
     for i, start in enumerate(starts[:half]):
         chosen, rejected = ends[i], ends[half + i]
         pad = longest - chosen - rejected + start
@@ -124,11 +126,10 @@ def _scored(head: Any, hidden: torch.Tensor, packed: Packed, labels: torch.Tenso
         hidden, head.weight, head.bias, packed.labels, 1.0, _CHUNKED_LOGPROB_CHUNK_SIZE, None, 1.0, OUTPUTS
     )
     rows, width = labels.shape[0], labels.shape[1] - 1
-    log_probs, entropy, _, mean_logits, is_top1 = (
-        None
-        if result is None
-        else result.new_zeros(rows * width).index_copy(0, packed.place, result).view(rows, width)
+    log_probs, entropy, mean_logits, is_top1 = (
+        result.new_zeros(rows * width).index_copy(0, packed.place, result).view(rows, width)
         for result in results
+        if result is not None
     )
     return FusedCausalLMOutput(
         loss=-log_probs.sum() / len(packed.place),

@@ -4,9 +4,11 @@ The warehouse admits one program at a time; this file is what everybody else see
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from dpo_pipeline.core.judged import EXCLUDED
 from dpo_pipeline.errors import ArtifactCorrupt
 from dpo_pipeline.stores.artifacts import write_text
 
@@ -16,6 +18,7 @@ class CurationSummary:
     """Counts as of the newest curation run. `failed` counts rejected pairs by criterion; one pair may fail several."""
 
     log_offset: int = 0
+    reviews_bytes: int = 0
     recorded: int = 0
     quarantined: int = 0
     repeated_events: int = 0
@@ -28,14 +31,15 @@ class CurationSummary:
     failed: dict[str, int] = field(default_factory=dict)
 
 
-def summarise(tallies: dict[str, int], log_offset: int) -> CurationSummary:
-    """The running counts of the warehouse, by kind."""
+def summarise(tallies: dict[str, int], log_offset: int, reviews_bytes: int = 0) -> CurationSummary:
+    """The running counts of the warehouse, by kind, and how far both logs were read."""
 
     def group(prefix: str) -> dict[str, int]:
         return {name.removeprefix(prefix): count for name, count in tallies.items() if name.startswith(prefix)}
 
     return CurationSummary(
         log_offset=log_offset,
+        reviews_bytes=reviews_bytes,
         recorded=tallies.get("recorded", 0),
         quarantined=tallies.get("quarantined", 0),
         repeated_events=tallies.get("repeated_events", 0),
@@ -46,6 +50,20 @@ def summarise(tallies: dict[str, int], log_offset: int) -> CurationSummary:
         categories=group("category:"),
         valid_categories=group("valid_category:"),
         failed=group("failed:"),
+    )
+
+
+def without_excluded(summary: CurationSummary, excluded: Mapping[str, int]) -> CurationSummary:
+    """The summary after people took out valid pairs, counted by category: those are rejected, as `excluded`."""
+    count = sum(excluded.values())
+    if not count:
+        return summary
+    return replace(
+        summary,
+        valid=summary.valid - count,
+        rejected=summary.rejected + count,
+        valid_categories={name: n - excluded.get(name, 0) for name, n in summary.valid_categories.items()},
+        failed={**summary.failed, EXCLUDED: count},
     )
 
 

@@ -3,22 +3,26 @@
 Run again after a crash, both go on where the last whole batch ended.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
-from dpo_pipeline.core.quality import judge
-from dpo_pipeline.core.votes import Preference, decode_preference
-from dpo_pipeline.errors import InvalidRecord
+from dpo_pipeline.core.quality import Ballot, failed_criteria, verdict
 from dpo_pipeline.settings import QualityCriteria
-from dpo_pipeline.stores.log import AppendLog, Batch, Position, read_batches
-from dpo_pipeline.stores.warehouse import Quarantined, Warehouse
+from dpo_pipeline.stores.log import AppendLog, Position
+from dpo_pipeline.stores.readers import read_log
+from dpo_pipeline.stores.reading import Piece, criteria_key
+from dpo_pipeline.stores.warehouse import Cases, Warehouse
 
 LOG = "prefs"
-JUDGE_BATCH = 20_000
-HEAD_CHARACTERS = 200
+# Two of DuckDB's row groups: whole ones go past the write-ahead log, and small leftovers would be merged at the end.
+COMMIT_ROWS = 2 * 122_880
+JUDGE_BATCH = 50_000
 
 
 @dataclass
@@ -32,8 +36,10 @@ class IngestReport:
     end: Position = field(default_factory=Position)
 
 
-def ingest(warehouse: Warehouse, log: Path, quarantine: Path, max_line_bytes: int) -> IngestReport:
-    """Read what the log has gained since the last time.
+def ingest(
+    warehouse: Warehouse, log: Path, quarantine: Path, max_line_bytes: int, criteria: QualityCriteria
+) -> IngestReport:
+    """Read what the log has gained since the last time, and look at each vote by itself.
 
     A line that is no event is kept in the warehouse and in the quarantine file with its place and
     the reason; the rest goes on.
@@ -42,18 +48,28 @@ def ingest(warehouse: Warehouse, log: Path, quarantine: Path, max_line_bytes: in
         LogReplaced: the log shrank or is another file than before.
     """
     report = IngestReport(end=warehouse.position(LOG))
-    for batch in read_batches(log, report.end, max_line_bytes):
-        preferences, bad = _decode(batch, max_line_bytes)
-        if bad:
-            AppendLog(quarantine).append_all([msgspec.json.encode(item) for item in bad])
-        repeats = warehouse.add_preferences(LOG, preferences, bad, batch.end)
-        report.recorded += len(preferences) - repeats
-        report.repeats += repeats
-        report.quarantined += len(bad)
-        for item in bad:
-            report.reasons[item.reason] = report.reasons.get(item.reason, 0) + 1
-        report.end = batch.end
+    with closing(read_log(log, report.end, max_line_bytes, criteria)) as pieces:
+        for first in pieces:
+            with warehouse.transaction():
+                rows = 0
+                for piece in chain([first], pieces):
+                    _store(warehouse, piece, quarantine, report)
+                    rows += len(piece.votes)
+                    if rows + len(piece.votes) > COMMIT_ROWS:
+                        break
     return report
+
+
+def _store(warehouse: Warehouse, piece: Piece, quarantine: Path, report: IngestReport) -> None:
+    if piece.bad:
+        AppendLog(quarantine).append_all([msgspec.json.encode(item) for item in piece.bad])
+    repeats = warehouse.add_preferences(LOG, piece)
+    report.recorded += len(piece.votes) - repeats
+    report.repeats += repeats
+    report.quarantined += len(piece.bad)
+    for item in piece.bad:
+        report.reasons[item.reason] = report.reasons.get(item.reason, 0) + 1
+    report.end = piece.end
 
 
 def judge_new(
@@ -61,29 +77,22 @@ def judge_new(
 ) -> int:
     """Give every preference without a verdict its verdict; returns how many."""
     done = 0
-    for rows in _unjudged(warehouse):
-        memory = warehouse.memory_for(key for _, key, _ in rows)
-        warehouse.add_verdicts([(number, p, judge(p, criteria, memory, key)) for number, key, p in rows])
-        done += len(rows)
+    while (cases := warehouse.unjudged(JUDGE_BATCH)).ballots:
+        ballots = _under(criteria, cases, warehouse)
+        memory = warehouse.memory_for(cases)
+        warehouse.add_verdicts(cases, [verdict(ballot, criteria, memory) for ballot in ballots])
+        done += len(ballots)
         progress(done)
     return done
 
 
-def _unjudged(warehouse: Warehouse) -> Iterator[list[tuple[int, int, Preference]]]:
-    while rows := warehouse.unjudged(JUDGE_BATCH):
-        yield rows
-
-
-def _decode(batch: Batch, max_line_bytes: int) -> tuple[list[Preference], list[Quarantined]]:
-    preferences, bad = [], []
-    for line in batch.lines:
-        if line.data is None:
-            reason = f"longer than {max_line_bytes} bytes"
-            bad.append(Quarantined(line.offset, line.length, reason, ""))
-        elif line.data.strip():
-            try:
-                preferences.append(decode_preference(line.data))
-            except InvalidRecord as error:
-                head = line.data[:HEAD_CHARACTERS].decode("utf-8", errors="replace")
-                bad.append(Quarantined(line.offset, line.length, str(error), head))
-    return preferences, bad
+def _under(criteria: QualityCriteria, cases: Cases, warehouse: Warehouse) -> list[Ballot]:
+    """The ballots of these votes; where they were made under other criteria than today's, made again."""
+    key = criteria_key(criteria)
+    if all(other == key for other in cases.criteria_keys):
+        return cases.ballots
+    texts = warehouse.texts(cases.sequences[0], cases.sequences[-1])
+    return [
+        replace(ballot, failed=tuple(failed_criteria(*texts[sequence], criteria))) if sequence in texts else ballot
+        for sequence, ballot in zip(cases.sequences, cases.ballots, strict=True)
+    ]

@@ -11,8 +11,18 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 from dpo_pipeline.errors import LogReplaced, LogWriteError
+
+# Small enough that the memory of one chunk serves the next one: fresh pages cost more than reading.
+CHUNK_BYTES = 1024 * 1024
+READ_BYTES = 256 * 1024
+
+
+def file_bytes(path: Path) -> int:
+    """The size of a log; 0 before its first line."""
+    return path.stat().st_size if path.exists() else 0
 
 
 class AppendLog:
@@ -114,8 +124,7 @@ class Position:
     device: int = 0
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """`data` is null where the line is longer than allowed; `offset` is that of its first byte."""
 
     offset: int
@@ -132,48 +141,97 @@ class Batch:
 
 
 def read_batches(
-    path: Path, start: Position, max_line_bytes: int, chunk_bytes: int = 64 * 1024 * 1024
+    path: Path, start: Position, max_line_bytes: int, chunk_bytes: int = CHUNK_BYTES, until: int | None = None
 ) -> Iterator[Batch]:
     """The whole lines after `start`, a chunk at a time; a tail without newline waits for the next call.
 
     Memory stays at about two chunks whatever the file holds: of a line longer than
     `max_line_bytes` only its place is reported.
 
+    Args:
+        until: the byte to stop before, where this is one of the `spans`; the end of the file otherwise.
+
     Raises:
         LogReplaced: the file is shorter than `start`, gone, or another file.
     """
-    if not path.exists():
-        if start.offset:
-            raise LogReplaced(_replaced(path, start, "the file is gone"))
+    if not _begun(path, start):
+        return
+    limit = max_line_bytes + 1
+    with path.open("rb", buffering=READ_BYTES) as file:
+        found = _same_log(file, path, start)
+        file.seek(start.offset)
+        stop = found.st_size if until is None else until
+        offset, skipped, lines, full = start.offset, 0, list[Line](), start.offset + chunk_bytes
+        while offset + skipped < stop:
+            raw = file.readline(limit)
+            if not raw.endswith(b"\n"):
+                if len(raw) < limit:
+                    break
+                # The line goes on: keep its length, not its bytes.
+                skipped += len(raw)
+                continue
+            length = skipped + len(raw) - 1
+            lines.append(Line(offset, length, None if skipped else raw[:-1]))
+            offset, skipped = offset + length + 1, 0
+            if offset >= full:
+                yield Batch(lines, Position(offset, found.st_ino, found.st_dev))
+                lines, full = [], offset + chunk_bytes
+        if lines:
+            yield Batch(lines, Position(offset, found.st_ino, found.st_dev))
+
+
+def spans(path: Path, start: Position, span_bytes: int) -> Iterator[tuple[Position, int]]:
+    """What lies behind `start`, cut behind newlines into pieces of about `span_bytes` for several readers.
+
+    Yields:
+        (start, until) as `read_batches` takes them.
+
+    Raises:
+        LogReplaced: as `read_batches`.
+    """
+    if not _begun(path, start):
         return
     with path.open("rb") as file:
-        found = os.fstat(file.fileno())
-        if start.offset and (found.st_ino, found.st_dev) != (start.inode, start.device):
-            raise LogReplaced(_replaced(path, start, "another file stands in its place"))
-        if found.st_size < start.offset:
-            raise LogReplaced(_replaced(path, start, f"the file holds only {found.st_size} bytes"))
-        if start.offset:
-            file.seek(start.offset - 1)
-            if file.read(1) != b"\n":
-                raise LogReplaced(_replaced(path, start, "no line ends there any more"))
-        offset, tail, skipped = start.offset, b"", 0
-        while chunk := file.read(chunk_bytes):
-            data = tail + chunk
-            end = data.rfind(b"\n") + 1
-            if not end:
-                # Not one newline: a long line in the making. Keep its length, not its bytes.
-                keep = data if len(data) <= max_line_bytes and not skipped else b""
-                skipped += len(data) - len(keep)
-                tail = keep
-                continue
-            lines = []
-            for raw in data[: end - 1].split(b"\n"):
-                length = len(raw) + skipped
-                lines.append(Line(offset, length, None if length > max_line_bytes else raw))
-                offset += length + 1
-                skipped = 0
-            tail = data[end:]
-            yield Batch(lines, Position(offset, found.st_ino, found.st_dev))
+        found = _same_log(file, path, start)
+        begin = start.offset
+        while begin < found.st_size:
+            end = min(_behind_newline(file, begin + span_bytes - 1), found.st_size)
+            yield Position(begin, found.st_ino, found.st_dev), end
+            begin = end
+
+
+def _behind_newline(file: BinaryIO, offset: int) -> int:
+    """The byte behind the first newline at or after `offset`, or the end of the file."""
+    file.seek(offset)
+    while block := file.read(READ_BYTES):
+        found = block.find(b"\n")
+        if found >= 0:
+            return offset + found + 1
+        offset += len(block)
+    return offset
+
+
+def _begun(path: Path, start: Position) -> bool:
+    """Whether there is a log already; one that was read before must not be gone."""
+    if path.exists():
+        return True
+    if start.offset:
+        raise LogReplaced(_replaced(path, start, "the file is gone"))
+    return False
+
+
+def _same_log(file: BinaryIO, path: Path, start: Position) -> os.stat_result:
+    """The state of the open log, if it is the one that was read up to `start`."""
+    found = os.fstat(file.fileno())
+    if start.offset and (found.st_ino, found.st_dev) != (start.inode, start.device):
+        raise LogReplaced(_replaced(path, start, "another file stands in its place"))
+    if found.st_size < start.offset:
+        raise LogReplaced(_replaced(path, start, f"the file holds only {found.st_size} bytes"))
+    if start.offset:
+        file.seek(start.offset - 1)
+        if file.read(1) != b"\n":
+            raise LogReplaced(_replaced(path, start, "no line ends there any more"))
+    return found
 
 
 def _replaced(path: Path, start: Position, found: str) -> str:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 SHOWN = 5_000
 REASON_CHARACTERS = 500
 MAX_LINE_BYTES = 65_536
-SCHEMA = "create table if not exists exclusions (sequence bigint, reason varchar)"
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
@@ -109,7 +108,6 @@ def _exclude(connection: "duckdb.DuckDBPyConnection", excluded: Mapping[str, str
             "reason": pa.array(list(excluded.values()), pa.string()),
         }
     )
-    connection.execute(SCHEMA)
     connection.begin()
     connection.register("wanted_exclusions", wanted)
     try:

@@ -6,60 +6,71 @@ Only Dagster opens the file, one run at a time; everybody else reads the summary
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import duckdb
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dpo_pipeline.core.dataset import Pair
-from dpo_pipeline.core.quality import Memory, Verdict
-from dpo_pipeline.core.votes import Message, Preference, outcome, pair_key, text_key
+from dpo_pipeline.core.quality import Ballot, Memory
+from dpo_pipeline.core.votes import Message
 from dpo_pipeline.core.winrate import Outcome
+from dpo_pipeline.errors import ArtifactCorrupt
 from dpo_pipeline.stores.log import Position
+from dpo_pipeline.stores.reading import VOTE_COLUMNS, Piece, Quarantined
 
+# Texts are most of the file: zstd takes half the time of what DuckDB would try, and less space. The
+# two answers are stored once; which of them was chosen follows from the vote.
 SCHEMA = """
 create table if not exists preferences (
     sequence bigint, event_key bigint, event_id varchar, recorded_at varchar, comparison_id varchar,
-    session_id varchar, prompt varchar, prompt_is_messages boolean, category varchar,
-    model_a varchar, model_b varchar, response_a varchar, response_b varchar, vote varchar,
-    left_side varchar, annotator varchar, source varchar,
-    sampling varchar, propensity double, chosen_key bigint, pair_key bigint
+    session_id varchar, prompt varchar using compression zstd, prompt_is_messages boolean, category varchar,
+    model_a varchar, model_b varchar, response_a varchar using compression zstd,
+    response_b varchar using compression zstd, vote varchar, left_side varchar, annotator varchar, source varchar,
+    sampling varchar, propensity double, pair_key bigint, first_won boolean, failed_alone varchar, criteria_key bigint
 );
 create table if not exists verdicts (sequence bigint, valid boolean, failed varchar[]);
 create table if not exists quarantine (log_offset bigint, length bigint, reason varchar, head varchar);
 create table if not exists tallies (name varchar primary key, value bigint);
 create table if not exists holdings (annotator varchar primary key, valid bigint);
 create table if not exists log_position (log varchar primary key, position varchar);
+create table if not exists exclusions (sequence bigint, reason varchar);
 """
-_COLUMNS = (
-    "sequence", "event_key", "event_id", "recorded_at", "comparison_id", "session_id", "prompt",
-    "prompt_is_messages", "category", "model_a", "model_b", "response_a", "response_b", "vote", "left_side",
-    "annotator", "source", "sampling", "propensity", "chosen_key", "pair_key",
-)  # fmt: skip
-# The two texts are stored once; which of them was chosen follows from the vote.
 _CHOSEN = "case vote when 'a' then response_a when 'b' then response_b end"
 _REJECTED = "case vote when 'a' then response_b when 'b' then response_a end"
 
 
 @dataclass(frozen=True)
-class Quarantined:
-    """A line that is no event: where it stands in the log and why. `head` is its beginning, as text."""
+class Cases:
+    """Votes that wait for their verdicts, in log order, a list a column; `criteria_keys` tell how a ballot was made."""
 
-    offset: int
-    length: int
-    reason: str
-    head: str
+    sequences: list[int]
+    categories: list[str]
+    criteria_keys: list[int]
+    ballots: list[Ballot]
 
 
 def prepare(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create what is missing, then shut every way out of the database."""
+    """Create what is missing, then shut every way out of the database.
+
+    Raises:
+        ArtifactCorrupt: an earlier version of this program made the file, with other columns.
+    """
     connection.execute(SCHEMA)
+    found = connection.execute("select column_name from duckdb_columns() where table_name = 'preferences'").fetchall()
+    if {name for (name,) in found} != {"sequence", *VOTE_COLUMNS.names}:
+        raise ArtifactCorrupt(
+            "The warehouse has the columns of an earlier version of this program. Run `dpo rebuild`: it is then built "
+            "anew from the log."
+        )
     # A backfill is many large transactions: one checkpoint at the end costs less than one after each.
     connection.execute("set wal_autocheckpoint='1GB'")
-    connection.execute("set memory_limit='1GB'")
+    connection.execute("set memory_limit='512MB'")
     connection.execute("set enable_external_access=false")
     connection.execute("set lock_configuration=true")
 
@@ -75,43 +86,58 @@ class Warehouse:
         rows = self._run("select position from log_position where log = ?", [log])
         return Position(**json.loads(rows[0][0])) if rows else Position()
 
-    def add_preferences(
-        self, log: str, preferences: Sequence[Preference], quarantined: Sequence[Quarantined], end: Position
-    ) -> int:
-        """One batch and the position behind it, in one transaction. Returns how many were repeats of an event id."""
-        with _Transaction(self.connection):
-            fresh = self._without_known(preferences)
-            if fresh:
-                start = self.tally("recorded")
-                self._insert("preferences", _preference_table(fresh, start))
-            if quarantined:
-                self._insert("quarantine", pa.Table.from_pylist([_quarantine_row(item) for item in quarantined]))
-            repeats = len(preferences) - len(fresh)
-            self._count({"recorded": len(fresh), "quarantined": len(quarantined), "repeated_events": repeats})
-            self._count(Counter(f"category:{preference.category}" for preference in fresh))
-            self._count(Counter(f"vote:{preference.vote}" for preference in fresh))
-            self._count({"left_wins": sum(preference.vote == preference.left for preference in fresh)})
-            self._run("insert or replace into log_position values (?, ?)", [log, json.dumps(msgspec.to_builtins(end))])
+    def transaction(self) -> "_Transaction":
+        """All or nothing of what is done inside. One of more than 122,880 votes goes past the write-ahead log."""
+        return _Transaction(self.connection)
+
+    def add_preferences(self, log: str, piece: Piece) -> int:
+        """One piece of the log and the position behind it, inside a `transaction`.
+
+        Returns:
+            How many of its votes repeat an event id.
+        """
+        votes = self._without_known(piece.votes)
+        fresh, start = len(votes), self.tally("recorded")
+        if fresh:
+            self._insert("preferences", votes.append_column("sequence", pa.array(range(start, start + fresh))))
+        if piece.bad:
+            self._insert("quarantine", pa.Table.from_pylist([_quarantine_row(item) for item in piece.bad]))
+        repeats = len(piece.votes) - fresh
+        counts = {"recorded": fresh, "quarantined": len(piece.bad), "repeated_events": repeats}
+        counts["left_wins"] = pc.sum(pc.equal(votes["vote"], votes["left_side"])).as_py() or 0
+        self._count({**counts, **_counts("category", votes), **_counts("vote", votes)})
+        position = json.dumps(msgspec.to_builtins(piece.end))
+        self._run("insert or replace into log_position values (?, ?)", [log, position])
         return repeats
 
-    def unjudged(self, limit: int) -> list[tuple[int, int, Preference]]:
-        """The next preferences without a verdict, in log order, with sequence number and pair key."""
+    def unjudged(self, limit: int) -> Cases:
+        """The next votes without a verdict."""
         judged = self.tally("judged")
-        rows = self._run(
-            f"select {', '.join(_COLUMNS)} from preferences where sequence >= ? and sequence < ? order by sequence",
-            [judged, judged + limit],
-        )
-        return [(row[0], row[-1], _preference(row)) for row in rows]
+        rows = self.connection.sql(
+            "select sequence, category, criteria_key, annotator, source, pair_key, first_won, failed_alone "
+            "from preferences where sequence >= ? and sequence < ? order by sequence",
+            params=[judged, judged + limit],
+        ).to_arrow_table()
+        sequences, categories, criteria_keys, *ballots, failed = (column.to_pylist() for column in rows.columns)
+        return Cases(sequences, categories, criteria_keys, list(map(Ballot, *ballots, map(_names, failed))))
 
-    def memory_for(self, keys: Iterable[int]) -> Memory:
+    def texts(self, first: int, last: int) -> dict[int, tuple[str, str]]:
+        """Chosen and rejected text of the votes between two sequence numbers that somebody won."""
+        rows = self._run(
+            f"select sequence, {_CHOSEN}, {_REJECTED} from preferences "
+            "where sequence between ? and ? and first_won is not null",
+            [first, last],
+        )
+        return {sequence: (chosen, rejected) for sequence, chosen, rejected in rows}
+
+    def memory_for(self, cases: Cases) -> Memory:
         """What earlier, judged votes say about these pairs, and how many valid pairs each person holds."""
-        keys = sorted(set(keys))
-        batch = pa.table({"pair_key": pa.array(keys, pa.int64())})
-        self.connection.register("batch_pairs", batch)
+        pairs = pa.table({"pair_key": pa.array([ballot.pair for ballot in cases.ballots], pa.int64())})
+        self.connection.register("batch_pairs", pairs)
         try:
             rows = self._run(
-                "select annotator, p.pair_key, chosen_key from preferences p join batch_pairs using (pair_key) "
-                "where sequence < ? and chosen_key is not null order by sequence desc",
+                "select annotator, pair_key, first_won from preferences semi join batch_pairs using (pair_key) "
+                "where sequence < ? order by sequence desc",
                 [self.tally("judged")],
             )
         finally:
@@ -120,34 +146,33 @@ class Warehouse:
         # Newest first, so that the earliest vote is written last and stays.
         return Memory({(row[0], row[1]): row[2] for row in rows}, held, self.tally("valid"))
 
-    def add_verdicts(self, judged: Sequence[tuple[int, Preference, Verdict]]) -> None:
-        """Verdicts of one batch, and the running counts, in one transaction."""
-        valid = [preference for _, preference, verdict in judged if verdict.valid]
-        with _Transaction(self.connection):
-            self._insert(
-                "verdicts",
-                pa.table(
-                    {
-                        "sequence": pa.array([sequence for sequence, _, _ in judged], pa.int64()),
-                        "valid": [verdict.valid for _, _, verdict in judged],
-                        "failed": pa.array([list(verdict.failed) for _, _, verdict in judged], pa.list_(pa.string())),
-                    }
-                ),
-            )
-            self._count({"judged": len(judged), "valid": len(valid), "rejected": len(judged) - len(valid)})
-            self._count(Counter(f"failed:{name}" for _, _, verdict in judged for name in verdict.failed))
-            self._count(Counter(f"valid_category:{preference.category}" for preference in valid))
-            self._add("holdings", "annotator", "valid", Counter(preference.annotator for preference in valid))
+    def add_verdicts(self, cases: Cases, failed: Sequence[tuple[str, ...]]) -> None:
+        """The criteria that each case failed, and the running counts, in one transaction."""
+        table = {
+            "sequence": pa.array(cases.sequences, pa.int64()),
+            "valid": pa.array([not names for names in failed], pa.bool_()),
+            "failed": pa.array(failed, pa.list_(pa.string())),
+        }
+        valid = [index for index, names in enumerate(failed) if not names]
+        counts = Counter(f"failed:{name}" for names in failed for name in names)
+        counts.update(f"valid_category:{cases.categories[index]}" for index in valid)
+        counts.update({"judged": len(failed), "valid": len(valid), "rejected": len(failed) - len(valid)})
+        with self.transaction():
+            self._insert("verdicts", pa.table(table))
+            self._count(counts)
+            self._add("holdings", "annotator", "valid", Counter(cases.ballots[index].annotator for index in valid))
 
     def valid_pairs(self, after: int = 0, up_to: int | None = None) -> list[Pair]:
-        """Valid pairs in log order.
+        """Valid pairs in log order, without those that a person excluded.
 
         Args:
-            after, up_to: positions in the order of valid pairs, to pick those new since a version.
+            after, up_to: positions in the order of valid pairs, to pick those new since a version. An excluded pair
+                keeps its position, so that no version skips one or sees one twice.
         """
         rows = self._run(
-            f"select event_id, prompt, prompt_is_messages, {_CHOSEN}, {_REJECTED}, category, source from preferences "
-            "join verdicts using (sequence) where valid order by sequence limit ? offset ?",
+            f"select event_id, prompt, prompt_is_messages, {_CHOSEN}, {_REJECTED}, category, source from ("
+            "select * from preferences join verdicts using (sequence) where valid order by sequence limit ? offset ?"
+            ") anti join exclusions using (sequence) order by sequence",
             [(up_to - after) if up_to is not None else 2**60, after],
         )
         return [
@@ -188,20 +213,20 @@ class Warehouse:
         rows: list[tuple[Any, ...]] = self.connection.execute(query, list(parameters)).fetchall()
         return rows
 
-    def _without_known(self, preferences: Sequence[Preference]) -> list[Preference]:
-        """Those whose event id is new, here and within the batch."""
-        first: dict[str, Preference] = {}
-        for preference in preferences:
-            first.setdefault(preference.event_id, preference)
-        keys = pa.table({"event_key": pa.array([text_key(event_id) for event_id in first], pa.int64())})
-        self.connection.register("batch_events", keys)
+    def _without_known(self, votes: pa.Table) -> pa.Table:
+        """Those whose event id is new, here and within the piece."""
+        self.connection.register("batch_events", votes.select(["event_key"]))
         try:
             known = {
-                row[0] for row in self._run("select event_id from preferences join batch_events using (event_key)")
+                row[0] for row in self._run("select event_id from preferences semi join batch_events using (event_key)")
             }
         finally:
             self.connection.unregister("batch_events")
-        return [preference for event_id, preference in first.items() if event_id not in known]
+        fresh = []
+        for event_id in votes["event_id"].to_pylist():
+            fresh.append(event_id not in known)
+            known.add(event_id)
+        return votes if all(fresh) else votes.filter(pa.array(fresh, pa.bool_()))
 
     def _insert(self, table: str, rows: pa.Table) -> None:
         self.connection.register("incoming", rows)
@@ -244,52 +269,13 @@ class _Transaction:
             self.connection.rollback()
 
 
-def _preference_table(preferences: Iterable[Preference], start: int) -> pa.Table:
-    """Columns in the order of `_COLUMNS`."""
-    rows = [_row(start + index, preference) for index, preference in enumerate(preferences)]
-    columns = list(zip(*rows, strict=True))
-    return pa.table(
-        {name: pa.array(values) for name, values in zip(_COLUMNS, columns, strict=True)},
-    )
+@cache
+def _names(failed: str) -> tuple[str, ...]:
+    return tuple(failed.split())
 
 
-def _row(sequence: int, p: Preference) -> tuple[Any, ...]:
-    is_messages = not isinstance(p.prompt, str)
-    prompt = msgspec.json.encode(p.prompt).decode() if is_messages else p.prompt
-    return (
-        sequence, text_key(p.event_id), p.event_id, p.recorded_at, p.comparison_id, p.session_id, prompt, is_messages,
-        p.category, p.model_a, p.model_b, p.response_a, p.response_b, p.vote, p.left, p.annotator,
-        p.source, msgspec.json.encode(p.sampling).decode(), p.propensity,
-        None if p.chosen is None else text_key(p.chosen), pair_key(p),
-    )  # fmt: skip
-
-
-def _preference(row: Sequence[Any]) -> Preference:
-    """The inverse of `_row`; how answers were sampled is left out, because no verdict looks at it."""
-    (_, _, event_id, recorded_at, comparison_id, session_id, prompt, is_messages, category, model_a, model_b,
-     response_a, response_b, vote, left, annotator, source, _, propensity, _, _) = row  # fmt: skip
-    chosen, rejected, chosen_model, rejected_model = outcome(vote, response_a, response_b, model_a, model_b)
-    return Preference(
-        event_id=event_id,
-        recorded_at=recorded_at,
-        comparison_id=comparison_id,
-        session_id=session_id,
-        prompt=_prompt(prompt, is_messages),
-        category=category,
-        model_a=model_a,
-        model_b=model_b,
-        response_a=response_a,
-        response_b=response_b,
-        vote=vote,
-        chosen=chosen,
-        rejected=rejected,
-        chosen_model=chosen_model,
-        rejected_model=rejected_model,
-        left=left,
-        annotator=annotator,
-        source=source,
-        propensity=propensity,
-    )
+def _counts(column: str, votes: pa.Table) -> dict[str, int]:
+    return {f"{column}:{row['values']}": row["counts"] for row in pc.value_counts(votes[column]).to_pylist()}
 
 
 def _prompt(stored: str, is_messages: bool) -> str | list[Message]:

@@ -1,10 +1,23 @@
 """The user's four criteria by hand-worked examples, those beyond, and the ones that look at earlier votes."""
 
+import re
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rapidfuzz.distance import Indel
 
-from dpo_pipeline.core.quality import CRITERIA, Memory, failed_criteria, judge, judge_all, sentences, similarity
+from dpo_pipeline.core.quality import (
+    CRITERIA,
+    Memory,
+    ballot_of,
+    failed_criteria,
+    sentences,
+    similarity,
+    verdict,
+)
+from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.settings import QualityCriteria
 from dpo_pipeline_tests.examples import LONG, SHORT, preference
 
@@ -21,6 +34,17 @@ OFF = QualityCriteria(
     no_repeat=False,
     max_annotator_share=None,
 )
+# The sentence ends in one pattern, as the guide states them; the code takes a faster way to the same number.
+SENTENCE_END = re.compile(r"[.!?](?=[\s\"')\]*_])")
+WIDE_SENTENCE_END = re.compile(r"[。！？…]+")
+PROSE = st.text(st.sampled_from("aB3 .!?\n\"')]*_。！…\u00a0"), max_size=40)
+
+
+def verdicts_on(
+    votes: list[Preference], criteria: QualityCriteria = DEFAULT, memory: Memory | None = None
+) -> list[tuple[str, ...]]:
+    memory = memory or Memory()
+    return [verdict(ballot_of(vote, criteria), criteria, memory) for vote in votes]
 
 
 @pytest.mark.parametrize(
@@ -48,6 +72,13 @@ def test_sentences(text: str, count: int) -> None:
 @given(st.text(max_size=300))
 def test_sentences_never_fails_and_never_exceeds_the_characters(text: str) -> None:
     assert 0 <= sentences(text) <= len(text)
+
+
+@given(PROSE)
+def test_sentences_are_the_ends_within_the_text_and_the_last_one(text: str) -> None:
+    body = text.rstrip(" \t\r\n\"')]*_.!?。！？…")
+    ends = len(SENTENCE_END.findall(body)) + len(WIDE_SENTENCE_END.findall(body))
+    assert sentences(text) == (ends + 1 if body else 0)
 
 
 @pytest.mark.parametrize(
@@ -102,44 +133,75 @@ def test_similarity_is_symmetric_and_bounded(first: str, second: str) -> None:
     assert 0.0 <= similarity(first, second) == similarity(second, first) <= 1.0
 
 
+@given(st.text("ab", max_size=40), st.text("ab", max_size=40), st.floats(0.01, 1))
+def test_a_cutoff_changes_no_similarity_at_or_above_it(first: str, second: str, cutoff: float) -> None:
+    exact = similarity(first, second)
+    assert similarity(first, second, cutoff) == (exact if exact >= cutoff else 0.0)
+
+
+def test_what_is_too_short_to_be_similar_is_not_looked_at_and_nothing_else() -> None:
+    for one, other in product(range(80), range(80)):
+        texts = "x" * one, "x" * other
+        assert similarity(*texts, 0.8) == Indel.normalized_similarity(*texts, score_cutoff=0.8)
+
+
+NAMES = ["ChatGPT", "GPT-4", "Gemini", "Claude", "Bard", "Qwen", "Llama 3", "LLaMA", "Vicuna", "OpenAssistant",
+         "Open Assistant", "chat-v2", "Chat-v2", "v1.0"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("opening", ["I am ", "i'm the ", "Well. MY NAME IS ", "This is\n", "I’m  "])
+def test_every_name_is_found_behind_every_introduction(name: str, opening: str) -> None:
+    only = OFF.model_copy(update={"no_self_naming": True})
+    assert failed_criteria(f"{opening}{name}, at your service.", SHORT, only) == ["self_naming"]
+    assert failed_criteria(SHORT, f"{opening}{name}, at your service.", only) == ["self_naming"]
+    assert failed_criteria(f"Ask {name}.", SHORT, only) == []
+
+
+def test_a_name_does_not_begin_where_the_other_text_ended() -> None:
+    assert failed_criteria("Who I am", "Claude is a name", OFF.model_copy(update={"no_self_naming": True})) == []
+
+
 def test_a_tie_is_no_pair() -> None:
-    assert judge(preference(vote="tie"), DEFAULT, Memory()).failed == ("no_winner",)
-    assert judge(preference(vote="both_bad"), DEFAULT, Memory()).failed == ("no_winner",)
+    assert verdicts_on([preference(vote="tie"), preference(vote="both_bad")]) == [("no_winner",), ("no_winner",)]
 
 
 def test_a_vote_against_ones_own_earlier_vote_is_a_contradiction() -> None:
     relaxed = DEFAULT.model_copy(update={"more_detailed": False, "min_length_ratio": None})
     first, second = preference(0), preference(0, vote="b", event_id="evt-other")
     again = preference(0, event_id="evt-again")
-    verdicts = judge_all([first, second, again], relaxed, Memory())
-    assert [verdict.failed for verdict in verdicts] == [(), ("contradiction",), ("repeat",)]
+    assert verdicts_on([first, second, again], relaxed) == [(), ("contradiction",), ("repeat",)]
+
+
+def test_the_same_choice_with_the_sides_exchanged_is_a_repeat() -> None:
+    relaxed = DEFAULT.model_copy(update={"more_detailed": False, "min_length_ratio": None})
+    swapped = preference(0, vote="b", event_id="evt-swapped", response_a=SHORT, response_b=LONG)
+    assert verdicts_on([preference(0), swapped], relaxed) == [(), ("repeat",)]
 
 
 def test_another_persons_opposite_vote_is_evidence() -> None:
     relaxed = DEFAULT.model_copy(update={"more_detailed": False, "min_length_ratio": None})
     other = preference(0, vote="b", event_id="evt-other", annotator="somebody else")
-    assert [v.failed for v in judge_all([preference(0), other], relaxed, Memory())] == [(), ()]
+    assert verdicts_on([preference(0), other], relaxed) == [(), ()]
 
 
 def test_one_person_with_a_hundred_votes_holds_no_more_than_the_share() -> None:
     votes = [preference(i, annotator="eager") for i in range(100)]
     votes += [preference(1000 + i, annotator=f"person-{i % 10}") for i in range(100)]
-    verdicts = judge_all(votes, DEFAULT, Memory())
-    held = sum(v.valid for v in verdicts[:100])
-    assert held == DEFAULT.annotator_floor
-    assert all("annotator_share" in v.failed for v in verdicts[:100] if not v.valid)
-    assert all(v.valid for v in verdicts[100:])
+    verdicts = verdicts_on(votes)
+    assert verdicts[:100].count(()) == DEFAULT.annotator_floor
+    assert all("annotator_share" in failed for failed in verdicts[:100] if failed)
+    assert verdicts[100:] == [()] * 100
 
 
 def test_the_share_does_not_bind_imports() -> None:
     votes = [preference(i, annotator="import-file", source="import") for i in range(100)]
-    assert all(verdict.valid for verdict in judge_all(votes, DEFAULT, Memory()))
+    assert verdicts_on(votes) == [()] * 100
 
 
 @given(st.integers(1, 60), st.integers(0, 2**30))
 def test_batches_do_not_change_verdicts(size: int, seed: int) -> None:
     votes = [preference(i % 17, vote="a" if (i * seed) % 3 else "b", event_id=f"e{i}") for i in range(60)]
-    at_once = judge_all(votes, DEFAULT, Memory())
     memory = Memory()
-    in_batches = [v for i in range(0, 60, size) for v in judge_all(votes[i : i + size], DEFAULT, memory)]
-    assert at_once == in_batches
+    in_batches = [failed for i in range(0, 60, size) for failed in verdicts_on(votes[i : i + size], memory=memory)]
+    assert verdicts_on(votes) == in_batches

@@ -9,13 +9,15 @@ import pytest
 
 from dpo_pipeline.core.dataset import split_pairs
 from dpo_pipeline.core.votes import encode_preference
-from dpo_pipeline.errors import LogReplaced
+from dpo_pipeline.errors import ArtifactCorrupt, LogReplaced
 from dpo_pipeline.settings import QualityCriteria
 from dpo_pipeline.stores.curation import summarise
 from dpo_pipeline.stores.ingest import LOG, IngestReport, ingest, judge_new
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 from dpo_pipeline_tests.examples import LONG, SHORT, preference
+
+CRITERIA = QualityCriteria()
 
 
 class House:
@@ -30,8 +32,8 @@ class House:
         self.warehouse = Warehouse(self.connection)
 
     def tick(self) -> IngestReport:
-        report = ingest(self.warehouse, self.log, self.quarantine, 1 << 20)
-        judge_new(self.warehouse, QualityCriteria())
+        report = ingest(self.warehouse, self.log, self.quarantine, 1 << 20, CRITERIA)
+        judge_new(self.warehouse, CRITERIA)
         return report
 
     def rebuild(self) -> None:
@@ -138,6 +140,36 @@ def test_verdicts_see_earlier_votes_over_ticks(house: House) -> None:
     house.tick()
     failed = summarise(house.warehouse.tallies(), 0).failed
     assert failed["repeat"] == 1 and failed["contradiction"] == 1
+
+
+def test_votes_read_under_other_criteria_are_judged_by_those_of_today(house: House) -> None:
+    AppendLog(house.log).append_all(
+        [
+            encode_preference(preference(1)),
+            encode_preference(preference(2, vote="b")),
+            encode_preference(preference(3, vote="tie")),
+        ]
+    )
+    ingest(house.warehouse, house.log, house.quarantine, 1 << 20, CRITERIA)
+    relaxed = CRITERIA.model_copy(update={"more_detailed": False, "min_length_ratio": None})
+    assert judge_new(house.warehouse, relaxed) == 3
+    assert house.warehouse.tally("valid") == 2
+    assert summarise(house.warehouse.tallies(), 0).failed == {"no_winner": 1}
+
+
+def test_a_rejected_pair_keeps_every_criterion_it_failed(house: House) -> None:
+    short_won = preference(1, vote="b", response_b="<|im_end|>")
+    AppendLog(house.log).append_all([encode_preference(short_won)])
+    house.tick()
+    failed = house.connection.execute("select failed from verdicts where not valid").fetchall()
+    assert failed == [(["length_ratio", "too_short", "more_detailed", "template_tokens"],)]
+
+
+def test_a_warehouse_of_an_earlier_version_is_refused_with_the_cure(tmp_path: Path) -> None:
+    with duckdb.connect(str(tmp_path / "old.duckdb")) as connection:
+        connection.execute("create table preferences (sequence bigint, chosen_key bigint)")
+        with pytest.raises(ArtifactCorrupt, match="dpo rebuild"):
+            prepare(connection)
 
 
 def test_head_to_head_names_the_winner_whichever_side_it_was(house: House) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpo_pipeline.errors import LogReplaced, LogWriteError
-from dpo_pipeline.stores.log import AppendLog, Position, read_batches
+from dpo_pipeline.stores.log import AppendLog, Position, read_batches, spans
 
 LIMIT = 1 << 20
 
@@ -61,6 +61,27 @@ def test_chunks_do_not_change_what_is_read(
     assert lines_of(path, chunk=chunk) == lines
 
 
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.binary(max_size=40).map(lambda b: b.replace(b"\n", b"")), max_size=12),
+    st.integers(1, 60),
+    st.booleans(),
+)
+def test_spans_hold_every_line_once(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], size: int, torn: bool
+) -> None:
+    path = tmp_path_factory.mktemp("log") / "log"
+    path.write_bytes(b"".join(line + b"\n" for line in lines) + b"tail" * torn)
+    found = [
+        (line.offset, line.data)
+        for start, until in spans(path, Position(), size)
+        for batch in read_batches(path, start, LIMIT, until=until)
+        for line in batch.lines
+    ]
+    offsets = [sum(len(line) + 1 for line in lines[:index]) for index in range(len(lines))]
+    assert found == list(zip(offsets, lines, strict=True))
+
+
 def test_reading_goes_on_where_it_stopped(tmp_path: Path) -> None:
     log = AppendLog(tmp_path / "log")
     log.append(b"one")
@@ -96,6 +117,8 @@ def test_a_log_that_changed_under_the_reader_is_refused(tmp_path: Path, how: str
             path.write_bytes(b"another file, as long as the old one was\n")
     with pytest.raises(LogReplaced, match="dpo rebuild"):
         list(read_batches(path, position, LIMIT))
+    with pytest.raises(LogReplaced, match="dpo rebuild"):
+        list(spans(path, position, LIMIT))
 
 
 def test_many_threads_and_processes_write_whole_lines(tmp_path: Path) -> None:

@@ -1,0 +1,135 @@
+"""From bytes of the log to columns of the warehouse: decoded, keyed, judged as far as one vote alone tells.
+
+That is most of the work of ingest, and it needs neither the warehouse nor other votes: any piece of
+the log can be done by itself. Who does which piece belongs to `stores.readers`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+
+from dpo_pipeline.core.quality import ballot_of
+from dpo_pipeline.core.votes import Preference, decode_preference, text_key
+from dpo_pipeline.errors import InvalidRecord
+from dpo_pipeline.settings import QualityCriteria
+from dpo_pipeline.stores.log import Batch, Position, read_batches
+
+HEAD_CHARACTERS = 200
+# Fields of a vote that are columns of text as they stand.
+_TEXTS = (
+    "event_id", "recorded_at", "comparison_id", "session_id", "category", "model_a", "model_b",
+    "response_a", "response_b", "vote", "annotator", "source",
+)  # fmt: skip
+VOTE_COLUMNS = pa.schema(
+    {
+        **dict.fromkeys(_TEXTS, pa.string()),
+        "event_key": pa.int64(),
+        "prompt": pa.string(),
+        "prompt_is_messages": pa.bool_(),
+        "left_side": pa.string(),
+        "sampling": pa.string(),
+        "propensity": pa.float64(),
+        "pair_key": pa.int64(),
+        "first_won": pa.bool_(),
+        "failed_alone": pa.string(),
+        "criteria_key": pa.int64(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A piece of the log to decode, one of its `spans`."""
+
+    path: str
+    start: Position
+    until: int
+    max_line_bytes: int
+    criteria: QualityCriteria
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A line that is no event: where it stands in the log and why. `head` is its beginning, as text."""
+
+    offset: int
+    length: int
+    reason: str
+    head: str
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a piece of the log holds: votes in the columns of `VOTE_COLUMNS`, lines that are none, and where it ends."""
+
+    votes: pa.Table
+    bad: list[Quarantined]
+    end: Position
+
+
+def read_piece(task: Task) -> Piece:
+    """Read and decode one piece of the log.
+
+    Raises:
+        LogReplaced: the log is not the one that the task was made for.
+    """
+    batches, bad, end = [], [], task.start
+    for batch in read_batches(Path(task.path), task.start, task.max_line_bytes, until=task.until):
+        preferences, refused = _decode_lines(batch, task.max_line_bytes)
+        batches.append(_columns(preferences, task.criteria))
+        bad += refused
+        end = batch.end
+    # One chunk: DuckDB takes in several small ones at a third more cost.
+    return Piece(pa.Table.from_batches(batches, VOTE_COLUMNS).combine_chunks(), bad, end)
+
+
+def criteria_key(criteria: QualityCriteria) -> int:
+    """Tells whether `failed_alone` was found under these criteria."""
+    return text_key(criteria.model_dump_json())
+
+
+def _decode_lines(batch: Batch, max_line_bytes: int) -> tuple[list[Preference], list[Quarantined]]:
+    preferences, bad = [], []
+    for line in batch.lines:
+        if line.data is None:
+            reason = f"longer than {max_line_bytes} bytes"
+            bad.append(Quarantined(line.offset, line.length, reason, ""))
+        elif line.data.strip():
+            try:
+                preferences.append(decode_preference(line.data))
+            except InvalidRecord as error:
+                head = line.data[:HEAD_CHARACTERS].decode("utf-8", errors="replace")
+                bad.append(Quarantined(line.offset, line.length, str(error), head))
+    return preferences, bad
+
+
+def _columns(preferences: Sequence[Preference], criteria: QualityCriteria) -> pa.RecordBatch:
+    ballots = [ballot_of(preference, criteria) for preference in preferences]
+    prompts = [_prompt_column(preference) for preference in preferences]
+    columns = {
+        **{name: list(map(attrgetter(name), preferences)) for name in _TEXTS},
+        "event_key": [text_key(preference.event_id) for preference in preferences],
+        "prompt": [prompt for prompt, _ in prompts],
+        "prompt_is_messages": [is_messages for _, is_messages in prompts],
+        "left_side": [preference.left for preference in preferences],
+        "sampling": [_encode(preference.sampling) for preference in preferences],
+        "propensity": [preference.propensity for preference in preferences],
+        "pair_key": [ballot.pair for ballot in ballots],
+        "first_won": [ballot.first_won for ballot in ballots],
+        "failed_alone": [" ".join(ballot.failed) for ballot in ballots],
+        "criteria_key": [criteria_key(criteria)] * len(ballots),
+    }
+    return pa.record_batch([pa.array(columns[field.name], field.type) for field in VOTE_COLUMNS], schema=VOTE_COLUMNS)
+
+
+def _prompt_column(preference: Preference) -> tuple[str, bool]:
+    prompt = preference.prompt
+    return (prompt, False) if isinstance(prompt, str) else (_encode(prompt), True)
+
+
+def _encode(value: object) -> str:
+    return msgspec.json.encode(value).decode()

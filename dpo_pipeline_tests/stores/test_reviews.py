@@ -1,0 +1,139 @@
+"""Exclusions as events: strict reading, the newest holds, and the warehouse follows, whatever was rebuilt."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import msgspec
+import pytest
+
+from dpo_pipeline.core.votes import encode_preference
+from dpo_pipeline.errors import ArtifactCorrupt, InvalidRecord
+from dpo_pipeline.settings import QualityCriteria
+from dpo_pipeline.stores.ingest import ingest, judge_new
+from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.reviews import Review, ReviewLog, apply_reviews, read_judged
+from dpo_pipeline.stores.warehouse import Warehouse, prepare
+from dpo_pipeline_tests.examples import LONG, SHORT, preference
+
+
+def review(number: int, event_id: str, action: str, reason: str = "spam") -> Review:
+    fields = {"review_id": f"rev-{number}", "recorded_at": "2026-01-02T00:00:00Z", "event_id": event_id}
+    return msgspec.convert({**fields, "action": action, "reason": reason, "actor": "admin"}, Review)
+
+
+class House:
+    """A log of four votes (three valid ones), judged, and the log of reviews."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.prefs, self.table = directory / "prefs.jsonl", directory / "review.parquet"
+        self.reviews = ReviewLog(directory / "reviews.jsonl")
+        events = [preference(number, category="creative" if number else "factual_qa") for number in range(3)]
+        messages = [{"role": "user", "content": "Capital?"}, {"role": "assistant", "content": "Of what?"}]
+        events.append(preference(3, prompt=messages, response_a=SHORT, response_b=LONG))
+        AppendLog(self.prefs).append_all([encode_preference(event) for event in events])
+        self.connection = duckdb.connect(str(directory / "loop.duckdb"))
+        self.curate()
+
+    def curate(self) -> dict[str, int]:
+        prepare(self.connection) if not self._prepared() else None
+        store = Warehouse(self.connection)
+        ingest(store, self.prefs, self.directory / "quarantine.jsonl", 1 << 20, QualityCriteria())
+        judge_new(store, QualityCriteria())
+        return dict(apply_reviews(store, self.reviews.path, self.table))
+
+    def rebuild(self) -> None:
+        self.connection.close()
+        (self.directory / "loop.duckdb").unlink()
+        self.connection = duckdb.connect(str(self.directory / "loop.duckdb"))
+
+    def valid(self) -> list[str]:
+        return [pair.event_id for pair in Warehouse(self.connection).valid_pairs()]
+
+    def _prepared(self) -> bool:
+        return bool(self.connection.execute("select 1 from duckdb_tables() where table_name = 'tallies'").fetchall())
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    made = House(tmp_path)
+    yield made
+    made.connection.close()
+
+
+def test_without_reviews_the_newest_judged_pairs_are_published(house: House) -> None:
+    pairs = read_judged(house.table)
+    assert [pair.event_id for pair in pairs] == ["evt-3", "evt-2", "evt-1", "evt-0"]
+    assert pairs[0].prompt == "user: Capital?\n\nassistant: Of what?"
+    assert not pairs[0].valid and "more_detailed" in pairs[0].failed
+    assert all(pair.valid for pair in pairs[1:])
+    assert house.valid() == ["evt-0", "evt-1", "evt-2"]
+
+
+def test_an_excluded_pair_leaves_the_datasets_and_a_restored_one_comes_back(house: House) -> None:
+    house.reviews.append(review(1, "evt-1", "exclude", "names a person"))
+    house.reviews.append(review(2, "evt-3", "exclude"))
+    assert house.curate() == {"creative": 1}, "evt-3 was not valid anyway"
+    assert house.valid() == ["evt-0", "evt-2"]
+    pairs = {pair.event_id: pair for pair in read_judged(house.table)}
+    assert (pairs["evt-1"].failed, pairs["evt-1"].reason) == (("excluded",), "names a person")
+    assert pairs["evt-3"].failed[-1] == "excluded" and len(pairs["evt-3"].failed) > 1
+
+    house.reviews.append(review(3, "evt-1", "restore", "my mistake"))
+    assert house.curate() == {}
+    assert house.valid() == ["evt-0", "evt-1", "evt-2"]
+    pairs = {pair.event_id: pair for pair in read_judged(house.table)}
+    assert pairs["evt-1"].valid and pairs["evt-1"].reason == ""
+
+
+def test_positions_of_valid_pairs_do_not_move(house: House) -> None:
+    """Versions note how far they have seen; an exclusion must not make the next one skip a pair."""
+    house.reviews.append(review(1, "evt-0", "exclude"))
+    house.curate()
+    pairs = Warehouse(house.connection).valid_pairs(after=1)
+    assert [pair.event_id for pair in pairs] == ["evt-1", "evt-2"]
+
+
+def test_a_rebuilt_warehouse_comes_to_the_same_result(house: House) -> None:
+    house.reviews.append(review(1, "evt-1", "exclude"))
+    counts, before, pairs = house.curate(), house.valid(), read_judged(house.table)
+    house.rebuild()
+    assert house.curate() == counts
+    assert (house.valid(), read_judged(house.table)) == (before, pairs)
+
+
+def test_the_newest_event_of_a_preference_holds(tmp_path: Path) -> None:
+    log = ReviewLog(tmp_path / "reviews.jsonl")
+    assert log.newest() == {}
+    for number, (event, action) in enumerate([("a", "exclude"), ("b", "exclude"), ("a", "restore")]):
+        log.append(review(number, event, action))
+    assert {event: found.action for event, found in log.newest().items()} == {"a": "restore", "b": "exclude"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"not json",
+        b'{"review_id":"r"}',
+        msgspec.json.encode(review(1, "e", "exclude")).replace(b"exclude", b"delete"),
+        msgspec.json.encode(review(1, "e", "exclude")).replace(b'"spam"', b'""'),
+        msgspec.json.encode(review(1, "e", "exclude")).replace(b'"reason"', b'"extra":1,"reason"'),
+        b"\xff",
+    ],
+)
+def test_a_line_that_is_no_review_stops_everything_and_says_where(tmp_path: Path, line: bytes) -> None:
+    """Skipped, it might be the exclusion of a pair that is then trained on."""
+    log = ReviewLog(tmp_path / "reviews.jsonl")
+    log.append(review(1, "e", "exclude"))
+    offset = log.path.stat().st_size
+    AppendLog(log.path).append(line)
+    with pytest.raises(InvalidRecord, match=f"byte {offset}: not a review"):
+        log.newest()
+
+
+def test_a_table_that_is_none_says_what_to_do(tmp_path: Path) -> None:
+    assert read_judged(tmp_path / "missing.parquet") == []
+    (tmp_path / "review.parquet").write_text("nonsense")
+    with pytest.raises(ArtifactCorrupt, match="ingest_and_validate"):
+        read_judged(tmp_path / "review.parquet")
