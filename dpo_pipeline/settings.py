@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dpo_pipeline.errors import SettingsError
@@ -115,8 +115,20 @@ class Collection(Section):
     top_p: float = Field(0.95, gt=0, le=1)
     token_valid_h: float = Field(24, gt=0, description="how long a comparison may be voted on")
     holdout_share: float = Field(0.25, gt=0, lt=1, description="share of the bank kept for evaluation, never asked")
+    production_share: float = Field(
+        0.2, ge=0, le=1, description="share of drawn questions that come from chat requests; none yet: from the bank"
+    )
+    edge_case_share: float = Field(
+        0.1, ge=0, le=1, description="share of drawn questions that are edge cases; none there: from the bank"
+    )
     daily_target: int = Field(100, ge=1, description="votes a day that the pages show progress towards")
     max_line_bytes: int = Field(1_048_576, ge=1024, description="longest line of the log; longer ones are quarantined")
+
+    @model_validator(mode="after")
+    def _leave_room(self) -> "Collection":
+        if self.production_share + self.edge_case_share > 1:
+            raise ValueError("production_share and edge_case_share are more than 1 together; lower one of them")
+        return self
 
 
 class JudgeWeights(Section):
@@ -212,8 +224,9 @@ class Access(Section):
         (), description="origins of other pages that may call the API from a browser, such as https://app.example"
     )
     consent: str = Field(
-        "Your questions, votes and corrections are kept to improve the model. E-mail addresses, card numbers and keys "
-        "are removed before anything is stored, and names are replaced by pseudonyms.",
+        "Your questions, votes and corrections are kept to improve the model, and other people may be asked to compare "
+        "answers to your questions. E-mail addresses, card numbers and keys are removed before anything is stored, and "
+        "names are replaced by pseudonyms.",
         description="the line under every page",
     )
 

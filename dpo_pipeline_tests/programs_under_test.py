@@ -6,12 +6,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
+
+T = TypeVar("T")
 
 
 def free_port() -> int:
@@ -19,6 +21,14 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def eventually(look: Callable[[], T], there: Callable[[T], bool], seconds: float = 10) -> T:
+    """What `look` sees, once it is as wanted or the time is up: some records follow a moment later."""
+    deadline = time.monotonic() + seconds
+    while not there(found := look()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
 
 
 class Server:

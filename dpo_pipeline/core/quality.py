@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 from rapidfuzz.distance import Indel
 
+from dpo_pipeline.core.template_tokens import has_template_token
 from dpo_pipeline.core.votes import Preference, pair_key
 from dpo_pipeline.settings import QualityCriteria
 
@@ -38,7 +39,6 @@ CRITERIA: dict[str, str] = {
 _FULL_STOP, _EXCLAMATION, _QUESTION = (re.compile(re.escape(mark) + r"(?=[\s\"')\]*_])") for mark in ".!?")
 _WIDE_SENTENCE_END = re.compile(r"[。！？…]+")
 _TRAILING = " \t\r\n\"')]*_.!?。！？…"
-_TEMPLATE_TOKEN = re.compile(r"<\|[^|<>]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>")
 # A model's name, then the look back for who says it: names are rare in texts, "I am" is not. `_HINTS`
 # are what every name holds, by first letter for the same reason as above.
 _HINTS = {hint[0]: re.compile(hint) for hint in ("G(?:PT|emini)", "Claude", "Bard", "Qwen", "L(?:lama|LaMA)",
@@ -120,7 +120,7 @@ def failed_criteria(chosen: str, rejected: str, criteria: QualityCriteria) -> li
         failed.append("too_short")
     if criteria.more_detailed and sentences(chosen) <= sentences(rejected):
         failed.append("more_detailed")
-    if criteria.no_template_tokens and (_has_template_token(chosen) or _has_template_token(rejected)):
+    if criteria.no_template_tokens and (has_template_token(chosen) or has_template_token(rejected)):
         failed.append("template_tokens")
     if criteria.no_self_naming and _names_itself(chosen, rejected):
         failed.append("self_naming")
@@ -157,10 +157,6 @@ def verdict(ballot: Ballot, criteria: QualityCriteria, memory: Memory) -> tuple[
         memory.held[ballot.annotator] += 1
         memory.total += 1
     return failed
-
-
-def _has_template_token(text: str) -> bool:
-    return ("<" in text or "[" in text) and _TEMPLATE_TOKEN.search(text) is not None
 
 
 def _names_itself(chosen: str, rejected: str) -> bool:

@@ -1,18 +1,23 @@
-"""The question bank, categories, coverage, and what to ask next."""
+"""The question bank, edge cases, questions from production, coverage, and what to ask next.
+
+Pure: files are read by `stores.bank`, dice are thrown by `serving.questions`.
+"""
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import get_args
+from typing import Literal, get_args
 
 from dpo_pipeline.core.votes import prompt_key
 from dpo_pipeline.errors import InvalidRecord
 from dpo_pipeline.settings import Category
 
 CATEGORIES: tuple[str, ...] = get_args(Category)
+Origin = Literal["bank", "production", "edge_case"]
+WantedOrigin = Literal["mix", "bank", "production", "edge_case"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,33 @@ class Question:
         return [pattern.search(answer) is not None for pattern in self._patterns]
 
 
+@dataclass(frozen=True)
+class EdgeCase:
+    """A question that is hard to answer well for the reason in `why`; nobody has written an answer to it."""
+
+    question: str
+    category: str
+    why: str
+
+
+@dataclass(frozen=True)
+class AskedQuestion:
+    """A question that may be drawn for a comparison, and where it comes from."""
+
+    question: str
+    category: str
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What shall be drawn. `seen` are texts that were asked lately and wait for their turn."""
+
+    origin: WantedOrigin = "mix"
+    category: str | None = None
+    seen: Collection[str] = ()
+
+
 def parse_question(line: str, where: str) -> Question:
     """One line of a bank file.
 
@@ -62,9 +94,34 @@ def parse_question(line: str, where: str) -> Question:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidRecord(f"{where}: not a question ({error!r}). See data/bank/README.md for the form.") from error
-    if question.category not in CATEGORIES:
-        raise InvalidRecord(f"{where}: category {question.category!r}; one of {', '.join(CATEGORIES)} was required.")
+    _check_category(question.category, where)
     return question
+
+
+def parse_edge_case(line: str, where: str) -> EdgeCase:
+    """One line of the edge cases: `question`, `category` and `why`, and nothing else.
+
+    Raises:
+        InvalidRecord: naming the place, what was found and what was required.
+    """
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise InvalidRecord(f"{where}: not JSON ({error}). See data/bank/README.md for the form.") from error
+    names = ("question", "category", "why")
+    if not isinstance(row, dict) or set(row) != set(names):
+        found = ", ".join(sorted(row)) if isinstance(row, dict) else type(row).__name__
+        raise InvalidRecord(f"{where}: found {found or 'nothing'}; exactly {', '.join(names)} were required.")
+    for name in names:
+        if not isinstance(row[name], str) or not row[name].strip():
+            raise InvalidRecord(f"{where}: {name} is {row[name]!r}; a text that is not empty was required.")
+    _check_category(row["category"], where)
+    return EdgeCase(row["question"], row["category"], row["why"])
+
+
+def _check_category(category: str, where: str) -> None:
+    if category not in CATEGORIES:
+        raise InvalidRecord(f"{where}: category {category!r}; one of {', '.join(CATEGORIES)} was required.")
 
 
 def is_held_out(question: str, share: float) -> bool:
@@ -93,3 +150,54 @@ def spread(questions: list[Question], count: int) -> list[Question]:
 def least_covered(counts: Mapping[str, int]) -> str:
     """The category to ask next: the one with the fewest preferences; the order of CATEGORIES breaks ties."""
     return min(CATEGORIES, key=lambda name: counts.get(name, 0))
+
+
+def askable(
+    questions: Iterable[Question | EdgeCase], origin: Origin, holdout_share: float
+) -> tuple[AskedQuestion, ...]:
+    """Those that are not held out for evaluation."""
+    return tuple(
+        AskedQuestion(each.question, each.category, origin)
+        for each in questions
+        if not is_held_out(each.question, holdout_share)
+    )
+
+
+def production_questions(
+    prompts: Iterable[str], bank: Iterable[Question], holdout_share: float
+) -> tuple[AskedQuestion, ...]:
+    """Prompts of chat requests as questions: of the bank's category where it has the text, else `other`."""
+    categories = {prompt_key(question.question): question.category for question in bank}
+    return tuple(
+        AskedQuestion(prompt, categories.get(prompt_key(prompt), "other"), "production")
+        for prompt in prompts
+        if not is_held_out(prompt, holdout_share)
+    )
+
+
+def origin_by_shares(draw: float, production_share: float, edge_case_share: float) -> Origin:
+    """Where the next question of the mix comes from, by a number drawn evenly from [0, 1)."""
+    if draw < production_share:
+        return "production"
+    return "edge_case" if draw < production_share + edge_case_share else "bank"
+
+
+def candidates(
+    pools: Mapping[Origin, Sequence[AskedQuestion]], origin: Origin, wish: Wish, least: str
+) -> list[AskedQuestion]:
+    """The questions to draw one of, at even odds.
+
+    The bank stands in where the origin has none of the category wished for. Seen ones come again only
+    when there are no others; in the mix the bank stands in for them.
+
+    Args:
+        origin: where to look first; in the mix, what the shares say.
+        least: the category that is covered least; the bank's questions are of it unless another was wished for.
+    """
+    if origin != "bank":
+        fitting = [each for each in pools[origin] if wish.category in (None, each.category)]
+        fresh = [each for each in fitting if each.question not in wish.seen]
+        if found := fresh if wish.origin == "mix" else fresh or fitting:
+            return found
+    fitting = [each for each in pools["bank"] if each.category == (wish.category or least)]
+    return [each for each in fitting if each.question not in wish.seen] or fitting

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from dpo_pipeline.core.template_tokens import defuse
 from dpo_pipeline.errors import InvalidRecord
 
 Category = Literal["factual_qa", "comparison", "creative", "problem_solving", "explanation", "other"]
@@ -104,10 +105,10 @@ def outcome(
 
 
 def prompt_messages(prompt: str | Sequence[Message]) -> list[dict[str, str]]:
-    """The prompt as chat messages, the form that chat templates take."""
+    """The prompt as chat messages, the form that chat templates take, with no turn's mark inside a text."""
     if isinstance(prompt, str):
-        return [{"role": "user", "content": prompt}]
-    return [{"role": message.role, "content": message.content} for message in prompt]
+        return [{"role": "user", "content": defuse(prompt)}]
+    return [{"role": message.role, "content": defuse(message.content)} for message in prompt]
 
 
 def prompt_text(prompt: str | Sequence[Message]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpo_pipeline.core.answers import Answer
+from dpo_pipeline.core.template_tokens import defuse
 from dpo_pipeline.errors import AdapterRefused, InvalidRequest, ModelUnavailable
 from dpo_pipeline.ml.adapters import check_adapter
 from dpo_pipeline.ml.base_model import BaseModel, load_base
@@ -112,7 +113,7 @@ class Generator:
 
     def _prompt_ids(self, messages: Sequence[tuple[str, str]]) -> list[int]:
         text = self.tokenizer.apply_chat_template(
-            [{"role": role, "content": content} for role, content in messages],
+            [{"role": role, "content": defuse(content)} for role, content in messages],
             add_generation_prompt=True,
             tokenize=False,
         )

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dpo_pipeline.core.votes import Category, Sampling
-from dpo_pipeline.serving.comparisons import Choice
+from dpo_pipeline.serving.preference_event import Choice
 
 LONGEST_TEXT = 32_000
 

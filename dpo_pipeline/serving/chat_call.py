@@ -60,12 +60,14 @@ class ChatCall:
             raise
 
     def _answered(self, answer: Answer) -> None:
+        messages = self._ask.messages
         self._record("ok", answer.tokens, answer.adapter)
         stored = StoredRequest(
             request_id=self.request_id,
             user=self._visitor.person,
             version=self.version,
-            prompt=redact(self._ask.messages[-1][1]),
+            prompt=redact(messages[-1][1]),
+            single_turn=len(messages) == 1 and messages[0][0] == "user",
         )
         self._service.state.add_request(stored, time.time())
 

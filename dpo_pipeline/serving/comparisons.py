@@ -10,14 +10,12 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
-from typing import Literal
 
-import msgspec
 from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
 
-from dpo_pipeline.core.questions import Question, least_covered, split_bank
+from dpo_pipeline.core.questions import AskedQuestion, WantedOrigin, Wish
 from dpo_pipeline.core.redaction import redact
-from dpo_pipeline.core.votes import Preference, Sampling, Vote, decode_preference, encode_preference, outcome
+from dpo_pipeline.core.votes import Sampling, Vote, decode_preference, encode_preference
 from dpo_pipeline.errors import (
     AlreadyVoted,
     InvalidRecord,
@@ -26,14 +24,12 @@ from dpo_pipeline.errors import (
     UnknownComparison,
     VoteNotRecorded,
 )
+from dpo_pipeline.serving.preference_event import Choice, as_vote, preference
+from dpo_pipeline.serving.questions import Questions
 from dpo_pipeline.serving.tally import Tally
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.bank import read_bank
-from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.log import AppendLog, Position, read_batches
 from dpo_pipeline.stores.serving_state import ServingState, StoredComparison
-
-Choice = Literal["left", "right", "tie", "both_bad"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ class Comparisons:
         self._locks: dict[str, threading.Lock] = {}
         self._gate = threading.Lock()
         self._random = random.SystemRandom()
-        self._asked, _ = split_bank(read_bank(settings.bank_dir), settings.collection.holdout_share)
+        self.questions = Questions(settings, state)
         self._voted = self._votes_on_disk()
 
     def open(
@@ -139,10 +135,13 @@ class Comparisons:
         """
         return self._stored(comparison_id).annotator
 
-    def draw_question(self, category: str | None = None) -> Question:
-        """A question that may be asked, of the category that has the fewest votes."""
-        wanted = category or least_covered(self._tally.refresh().by_category)
-        return self._random.choice([question for question in self._asked if question.category == wanted])
+    def draw_question(self, category: str | None = None, origin: WantedOrigin = "mix") -> AskedQuestion:
+        """A question that may be asked; where it comes from the bank, of the category that has the fewest votes.
+
+        What the origin wanted does not have yet comes from the bank.
+        """
+        votes = {} if category else self._tally.refresh().by_category
+        return self.questions.draw(Wish(origin, category), votes)
 
     def vote(self, comparison_id: str, token: str, choice: Choice, annotator: str | None = None) -> Recorded:
         """Record a vote; on return it is on disk. The same vote again changes nothing.
@@ -156,14 +155,14 @@ class Comparisons:
         """
         comparison = self._stored(comparison_id)
         self._check_token(comparison, token, annotator)
-        vote = _as_vote(choice, comparison.left)
+        vote = as_vote(choice, comparison.left)
         with self._lock_for(comparison_id):
             earlier = self._voted.get(comparison.event_id)
             if earlier is not None and earlier != vote:
                 raise AlreadyVoted("This comparison was voted on with another choice. A vote cannot be changed.")
             if earlier is None:
                 try:
-                    self._log.append(encode_preference(_preference(comparison, vote)))
+                    self._log.append(encode_preference(preference(comparison, vote)))
                 except LogWriteError as error:
                     raise VoteNotRecorded(str(error)) from error
                 self._voted[comparison.event_id] = vote
@@ -233,44 +232,3 @@ def _redacted(prompt: str | list[dict[str, str]]) -> str | list[dict[str, str]]:
     if isinstance(prompt, str):
         return redact(prompt)
     return [{**message, "content": redact(message["content"])} for message in prompt]
-
-
-def _as_vote(choice: Choice, left: str) -> Vote:
-    if choice == "tie" or choice == "both_bad":
-        return choice
-    right = "b" if left == "a" else "a"
-    return "a" if (left if choice == "left" else right) == "a" else "b"
-
-
-def _preference(shown: StoredComparison, vote: Vote) -> Preference:
-    chosen, rejected, chosen_model, rejected_model = outcome(
-        vote, shown.response_a, shown.response_b, shown.model_a, shown.model_b
-    )
-    line = {
-        "event_id": shown.event_id,
-        "recorded_at": utc_now(),
-        "comparison_id": shown.comparison_id,
-        "session_id": shown.session_id,
-        "prompt": shown.prompt,
-        "category": shown.category,
-        "model_a": shown.model_a,
-        "model_b": shown.model_b,
-        "response_a": shown.response_a,
-        "response_b": shown.response_b,
-        "vote": vote,
-        "chosen": chosen,
-        "rejected": rejected,
-        "chosen_model": chosen_model,
-        "rejected_model": rejected_model,
-        "left": shown.left,
-        "annotator": shown.annotator,
-        "source": shown.source,
-        "sampling": {
-            "temperature": shown.temperature,
-            "top_p": shown.top_p,
-            "max_tokens": shown.max_tokens,
-            "seed": shown.seed,
-        },
-        "propensity": shown.propensity,
-    }
-    return msgspec.convert(line, Preference)

@@ -2,7 +2,7 @@
 
 It has a process of its own so that decoding and HTTP do not take turns on one interpreter, and so
 that whatever happens to a model, votes are still taken. `local` starts it and speaks to it through
-a pipe; when the other end is gone, it ends.
+a pipe; when the other end is gone or sends null, it ends.
 """
 
 import logging
@@ -100,7 +100,9 @@ class _Loop:
         """Everything that was ordered meanwhile; waits only while there is nothing to decode."""
         idle = not (self._running or self._waiting)
         while idle or self._pipe.poll():
-            order: Order = self._pipe.recv()
+            order: Order | None = self._pipe.recv()
+            if order is None:
+                raise EOFError("the parent stops")
             if isinstance(order, Submit):
                 self._waiting.append(order)
             elif isinstance(order, Cancel):

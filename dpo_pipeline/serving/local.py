@@ -190,10 +190,12 @@ class _Link:
             self.process.kill()
 
     def _send_all(self, pipe: Connection) -> None:
+        """Closing the pipe would not reach the other end while our own reader waits on it: null does."""
+        order: Order | None = Cancel(())
         with suppress(OSError):
-            while (order := self._orders.get()) is not None:
+            while order is not None:
+                order = self._orders.get()
                 pipe.send(order)
-        pipe.close()
 
     def _receive_all(self, pipe: Connection) -> None:
         with suppress(EOFError, OSError):

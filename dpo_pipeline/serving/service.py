@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from dpo_pipeline.core.answers import Answer, Ask, Messages
+from dpo_pipeline.core.questions import Origin
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.versions import served_name
 from dpo_pipeline.core.votes import Sampling
@@ -28,9 +29,10 @@ from dpo_pipeline.errors import (
 )
 from dpo_pipeline.serving.access import RateLimits, check_reviewer
 from dpo_pipeline.serving.chat_call import ChatCall, Visitor
-from dpo_pipeline.serving.comparisons import Choice, Comparisons, Recorded, Shown
+from dpo_pipeline.serving.comparisons import Comparisons, Recorded, Shown
 from dpo_pipeline.serving.engine import Engine
 from dpo_pipeline.serving.metrics import Metrics
+from dpo_pipeline.serving.preference_event import Choice
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.tally import Tally
 from dpo_pipeline.settings import Settings
@@ -45,12 +47,13 @@ Prompt = str | list[dict[str, str]]
 
 @dataclass(frozen=True)
 class Question:
-    """What two or more versions shall answer."""
+    """What two or more versions shall answer. `origin` is where it was drawn from; null: somebody asks it now."""
 
     prompt: Prompt
     category: str
     models: tuple[str, ...] | None = None
     sampling: Sampling = field(default_factory=Sampling)
+    origin: Origin | None = None
 
     @property
     def messages(self) -> Messages:
@@ -161,7 +164,7 @@ class Service:
             models=(asks[0].model_id, asks[1].model_id),
             answers=(answers[0].text, answers[1].text),
             annotator=visitor.person,
-            session_id=visitor.session_id,
+            session_id=visitor.session_id or f"visit-{uuid.uuid4().hex[:12]}",
             source=visitor.source,
             sampling=question.sampling,
             propensity=1.0,

@@ -77,7 +77,8 @@ class Crowd:
     async def _vote(self, client: httpx.AsyncClient) -> None:
         person = self._draw.choice(self._voters)
         who = {"annotator": person.name, "session_id": f"session-{person.name}", "source": "simulated"}
-        shown = _json(await client.get("/v1/comparisons/next", params=who))
+        # These people have an opinion on the questions of the bank only.
+        shown = _json(await client.get("/v1/comparisons/next", params=who | {"origin": "bank"}))
         question = self._by_text.get(shown["prompt"])
         if question is None:
             return

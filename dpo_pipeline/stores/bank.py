@@ -1,10 +1,13 @@
-"""Reading the question bank from its files."""
+"""Reading the question bank and the edge cases beside it from their files."""
 
 from functools import lru_cache
 from pathlib import Path
 
-from dpo_pipeline.core.questions import Question, parse_question
-from dpo_pipeline.errors import ArtifactMissing
+from dpo_pipeline.core.questions import EdgeCase, Question, parse_edge_case, parse_question
+from dpo_pipeline.core.votes import prompt_key
+from dpo_pipeline.errors import ArtifactMissing, InvalidRecord
+
+EDGE_CASES = "edge_cases"
 
 
 @lru_cache(maxsize=4)
@@ -26,3 +29,25 @@ def read_bank(directory: Path) -> tuple[Question, ...]:
         for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1)
         if line.strip()
     )
+
+
+@lru_cache(maxsize=4)
+def read_edge_cases(directory: Path) -> tuple[EdgeCase, ...]:
+    """The edge cases of a bank, in order of file name and line; none where its folder has no `edge_cases`.
+
+    Raises:
+        InvalidRecord: a line is not an edge case, or its question stands in an earlier line.
+    """
+    found: list[EdgeCase] = []
+    places: dict[str, str] = {}
+    for path in sorted((directory / EDGE_CASES).glob("*.jsonl")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+            if not line.strip():
+                continue
+            where = f"{path.name}:{number}"
+            case = parse_edge_case(line, where)
+            first = places.setdefault(prompt_key(case.question), where)
+            if first != where:
+                raise InvalidRecord(f"{where}: the question stands in {first} already. Remove one of the two.")
+            found.append(case)
+    return tuple(found)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from dpo_pipeline.core.votes import prompt_key
 from dpo_pipeline.errors import NicknameTaken
 from dpo_pipeline.stores.write_behind import WriteBehind
 
@@ -20,6 +21,11 @@ create table if not exists contributors (person text primary key, nickname text,
 create index if not exists comparisons_created on comparisons (created);
 create index if not exists requests_created on requests (created);
 """
+
+
+# What is asked again: the newest prompts of people, neither a slip of the keyboard nor an essay.
+NEWEST_PROMPTS, SHORTEST_PROMPT, LONGEST_PROMPT = 500, 3, 500
+REQUESTS_LOOKED_AT = 2000
 
 
 class StoredComparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,12 +51,16 @@ class StoredComparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """An answered chat request, so that it can be rated or corrected later."""
+    """An answered chat request, so that it can be rated or corrected later.
+
+    `prompt` is its last message; `single_turn` says that there was no other.
+    """
 
     request_id: str
     user: str
     version: str
     prompt: str
+    single_turn: bool = False
 
 
 class ServingState:
@@ -111,6 +121,25 @@ class ServingState:
         with self._lock:
             row = self._db.execute("select content from requests where id = ?", (request_id,)).fetchone()
         return msgspec.json.decode(row[0], type=StoredRequest) if row else None
+
+    def newest_prompts(self) -> list[str]:
+        """Distinct single-turn prompts of the newest requests, newest first; case and white space make no difference.
+
+        Of 3 to 500 characters, at most 500, from the newest 2000 requests.
+        """
+        with self._lock:
+            rows = self._db.execute(
+                "select content from requests order by created desc, rowid desc limit ?", (REQUESTS_LOOKED_AT,)
+            ).fetchall()
+        prompts: dict[str, str] = {}
+        for (content,) in rows:
+            request = msgspec.json.decode(content, type=StoredRequest)
+            text = request.prompt.strip()
+            if request.single_turn and SHORTEST_PROMPT <= len(text) <= LONGEST_PROMPT:
+                prompts.setdefault(prompt_key(text), text)
+            if len(prompts) == NEWEST_PROMPTS:
+                break
+        return list(prompts.values())
 
     def join(self, person: str, nickname: str) -> None:
         """Show this person's votes under the nickname from now on.

@@ -4,6 +4,7 @@ Answers come from a second server that says what the test wants, so that nothing
 the last test uses a model of our own.
 """
 
+import re
 import resource
 import time
 from collections.abc import Iterator
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from dpo_pipeline.core.questions import CATEGORIES
+from dpo_pipeline.core.questions import CATEGORIES, is_held_out
 from dpo_pipeline.core.votes import Preference, decode_preference
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.bank import read_bank
+from dpo_pipeline.stores.bank import read_bank, read_edge_cases
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.browser import Tab, choose, chromium, tab
 from dpo_pipeline_tests.examples import settings_in
@@ -178,6 +179,7 @@ def test_every_key_does_what_its_button_does(desk: Tab, settings: Settings) -> N
 
 def test_drawn_questions_cover_the_categories_in_turn(desk: Tab, settings: Settings) -> None:
     before = len(votes(settings))
+    choose(desk.page, "#ab-origin", "Question bank")
     desk.page.click("#ab-generate")
     for _ in range(10):
         ready(desk)
@@ -352,6 +354,7 @@ def test_it_is_readable_on_every_screen(browser: "Browser", server: Server, widt
         opened.assert_fits()
         choose(opened.page, "#ab-first", "chat-v1.0")
         choose(opened.page, "#ab-second", "chat-v1.1")
+        choose(opened.page, "#ab-origin", "Question bank")
         opened.page.click("#ab-start")
         ready(opened)
         opened.page.keyboard.press("2")
@@ -396,6 +399,37 @@ def test_the_api_keeps_its_paths_and_the_gate_covers_the_pages(server: Server) -
     foreign = server.client.post("/gradio_api/queue/join", json=body, headers={"Origin": "https://evil.example"})
     assert foreign.status_code == 403 and foreign.json()["error"]["code"] == "foreign_origin"
     assert httpx.get(f"{server.url}/").text.count("gradio.app") <= 1  # a meta tag of Gradio's, never asked for
+
+
+def test_questions_come_from_where_the_person_wants_them(desk: Tab, server: Server, settings: Settings) -> None:
+    bank = [question.question for question in read_bank(settings.bank_dir)]
+    cases = [case.question for case in read_edge_cases(settings.bank_dir)]
+    asked_in_chat = "Should I bring an umbrella to the harbour?"
+    assert not is_held_out(asked_in_chat, settings.collection.holdout_share)
+
+    def drawn(origin: str, told: str) -> list[str]:
+        """The lines over and of the next question; what was prepared for another choice must not be shown."""
+        choose(desk.page, "#ab-origin", origin)
+        desk.page.click("#ab-generate")
+        desk.page.locator("#ab-question", has_text=re.compile(told)).wait_for()
+        ready(desk)
+        desk.page.wait_for_timeout(300)  # the next one is being prepared
+        return text(desk, "#ab-question").split("\n")
+
+    _, _, alone = drawn("Production", "No production questions yet: this one is from the question bank.")
+    assert alone in bank
+
+    body = {"model": "chat", "user": "ann", "messages": [{"role": "user", "content": asked_in_chat}]}
+    assert server.client.post("/v1/chat/completions", json=body).status_code == 200
+    line, *edge = drawn("Edge cases", "Question · edge case · ")
+    assert "\n".join(edge) in cases and line.startswith("Question")
+    assert drawn("Production", "umbrella") == ["Question · production", asked_in_chat]
+    line, usual = drawn("Question bank", "Question · (factual|comparison|creative|problem solving|explanation)")
+    assert usual in bank
+
+    desk.page.keyboard.press("t")
+    desk.page.wait_for_selector(DONE)
+    assert votes(settings)[-1].category in CATEGORIES
 
 
 def test_twenty_votes_with_a_model_of_our_own(browser: "Browser", own_house: Settings) -> None:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from dpo_pipeline.settings import Settings
-from dpo_pipeline_tests.programs_under_test import Server, serving
+from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
 from dpo_pipeline_tests.serving.conftest import VARIABLES
 
 pytestmark = pytest.mark.slow
@@ -140,10 +140,8 @@ def test_a_hung_version_is_an_error_after_its_deadline(narrow: Server, own_house
     signal_process(narrow, signal.SIGSTOP)
     answer = narrow.client.post(CHAT, json=body(user="hung"))
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
-    lines = [
-        json.loads(line) for path in own_house.serving_log_dir.glob("*.jsonl") for line in path.read_text().splitlines()
-    ]
-    assert any(line["kind"] == "request" and line["outcome"] == "timeout" for line in lines)
+    outcomes = eventually(lambda: logged_outcomes(own_house), lambda found: "timeout" in found)
+    assert "timeout" in outcomes
     deadline = time.monotonic() + 60
     while narrow.client.post(CHAT, json=body()).status_code != 200:
         assert time.monotonic() < deadline
@@ -155,6 +153,11 @@ def test_nothing_is_left_running_when_the_server_is_killed(own_house: Settings) 
         child = generating_process(running)
         running.kill()
         child.wait(timeout=20)
+
+
+def logged_outcomes(settings: Settings) -> set[str]:
+    logged = "".join(path.read_text() for path in settings.serving_log_dir.glob("*.jsonl"))
+    return {json.loads(line).get("outcome") for line in logged.splitlines()}
 
 
 def signal_process(server: Server, which: int) -> None:

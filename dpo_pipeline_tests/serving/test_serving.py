@@ -13,7 +13,7 @@ from dpo_pipeline.core.votes import decode_preference
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.serving_log import version_metrics
-from dpo_pipeline_tests.programs_under_test import Server, serving
+from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
 from dpo_pipeline_tests.serving.conftest import VARIABLES
 
 pytestmark = pytest.mark.slow
@@ -140,7 +140,10 @@ def test_the_real_openai_client_works_unchanged(server: Server, own_house: Setti
     client.close()
     feedback = server.client.post("/v1/feedback", json={"request_id": answer.id, "rating": 4})
     assert feedback.status_code == 201
-    metrics = version_metrics(own_house.serving_log_dir, "2026-01-01T00:00:00Z", ["v1.0"])["v1.0"]
+    metrics = eventually(
+        lambda: version_metrics(own_house.serving_log_dir, "2026-01-01T00:00:00Z", ["v1.0"])["v1.0"],
+        lambda found: found.requests >= 1,
+    )
     assert metrics.requests >= 1 and metrics.satisfaction == 4.0 and metrics.p99_ms
 
 

@@ -44,6 +44,15 @@ def _order() -> dict[str, Any]:
             parts[name] = gr.Dropdown(
                 [ANY], value=ANY, label=label, elem_id=f"ab-{name}", filterable=False, min_width=130, scale=1
             )
+        parts["origin"] = gr.Dropdown(
+            [(label, origin) for origin, label in ab_view.ORIGINS.items()],
+            value="mix",
+            label="Questions from",
+            elem_id="ab-origin",
+            filterable=False,
+            min_width=190,
+            scale=1,
+        )
         parts["typed"] = gr.Textbox(
             label="Question",
             placeholder="Type one, or leave this empty: one is drawn",

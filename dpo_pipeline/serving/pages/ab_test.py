@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, get_args
 
+from dpo_pipeline.core.questions import WantedOrigin
 from dpo_pipeline.core.versions import iteration, served_name
 from dpo_pipeline.errors import AlreadyVoted, RequestError, TokenRefused, UnknownComparison
 from dpo_pipeline.serving.ahead import Ahead
 from dpo_pipeline.serving.chat_call import Visitor
-from dpo_pipeline.serving.comparisons import Choice, Shown
+from dpo_pipeline.serving.comparisons import Shown
 from dpo_pipeline.serving.pages import ab_view
 from dpo_pipeline.serving.pages.ab_layout import ANY, BATCHES, layout
 from dpo_pipeline.serving.pages.ab_visit import Batch, Desk, Plan, Visit
 from dpo_pipeline.serving.pages.person import address_of, person_state, visitor_of
 from dpo_pipeline.serving.pages.theme import notice
+from dpo_pipeline.serving.preference_event import Choice
 from dpo_pipeline.serving.service import Growing, Service
 
 CHOICES: tuple[Choice, ...] = get_args(Choice)
@@ -138,15 +140,22 @@ def build(service: Callable[[], Service]) -> None:
     page = Page(service)
     visit, person = gr.State(Visit()), person_state()
     parts = layout()
-    inputs = [visit, person, parts["first"], parts["second"], parts["typed"], parts["length"]]
+    inputs = [visit, person, *(parts[name] for name in ("first", "second", "origin", "typed", "length"))]
 
     def connect(trigger: Callable[..., Any], run: Run, mode: str = "once") -> None:
         async def handle(
-            visit: Visit, person: str, first: str, second: str, typed: str, length: int, request: gr.Request
+            visit: Visit,
+            person: str,
+            first: str,
+            second: str,
+            origin: WantedOrigin,
+            typed: str,
+            length: int,
+            request: gr.Request,
         ) -> AsyncIterator[dict[Any, Any]]:
             visit.key = request.session_hash or ""
             visit.session_id = visit.session_id or f"visit-{uuid.uuid4().hex[:12]}"
-            visit.plan = Plan(_version(first), _version(second))
+            visit.plan = Plan(_version(first), _version(second), origin)
             visitor = visitor_of(service(), person, visit.session, address_of(request))
             async for update in run(visit, visitor, Form(typed, length)):
                 yield {parts[name]: value for name, value in update.items()}
@@ -162,6 +171,11 @@ def build(service: Callable[[], Service]) -> None:
     assert root is not None
     connect(root.load, lambda visit, visitor, form: page.opened(visit))
     root.unload(closed)
+    _buttons(page, parts, connect)
+
+
+def _buttons(page: Page, parts: dict[str, Any], connect: Callable[..., None]) -> None:
+    """What each button sets off."""
     connect(parts["generate"].click, lambda visit, visitor, form: page.generate(visit, visitor, form.typed))
     connect(parts["typed"].submit, lambda visit, visitor, form: page.generate(visit, visitor, form.typed))
     connect(parts["next"].click, lambda visit, visitor, form: page.generate(visit, visitor, ""))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Literal
 
-from dpo_pipeline.core.questions import CATEGORIES
+from dpo_pipeline.core.questions import CATEGORIES, WantedOrigin
 from dpo_pipeline.errors import (
     DeadlineExceeded,
     NotReady,
@@ -25,6 +25,17 @@ from dpo_pipeline.serving.pages.theme import inert
 Side = Literal["left", "right"]
 LETTER: Mapping[Side, str] = {"left": "A", "right": "B"}
 CATEGORY_LABELS = {"factual_qa": "Factual", "problem_solving": "Problem solving"}
+ORIGINS: Mapping[WantedOrigin, str] = {
+    "mix": "Mixed",
+    "bank": "Question bank",
+    "production": "Production",
+    "edge_case": "Edge cases",
+}
+DRAWN_FROM = {"production": "production", "edge_case": "edge case"}
+STANDS_IN = {
+    "production": "No production questions yet: this one is from the question bank.",
+    "edge_case": "No edge cases here: this one is from the question bank.",
+}
 
 HERE, WAITING, SAID_NOTHING = "The answer appears here.", "Writing …", "(This model answered nothing.)"
 
@@ -111,11 +122,16 @@ def progress(today: int, target: int, by_category: Mapping[str, int]) -> str:
 
 
 def question(visit: Visit) -> str:
-    if visit.question is None:
+    """The question, over it where it comes from, and whether the bank had to stand in for what was wanted."""
+    asked = visit.question
+    if asked is None:
         return ""
-    category = visit.question.category
-    origin = "your question" if category == "other" else _label(category).lower()
-    return f'<p class="ab-question"><small>Question · {origin}</small>{inert(str(visit.question.prompt))}</p>'
+    parts = ["your question"] if asked.origin is None else [DRAWN_FROM.get(asked.origin, "")]
+    parts.append("" if asked.category == "other" else _label(asked.category).lower())
+    line = " · ".join(["Question", *filter(None, parts)])
+    stands_in = STANDS_IN.get(visit.plan.origin, "") if asked.origin == "bank" else ""
+    told = f'<small role="status">{stands_in}</small>' if stands_in else ""
+    return f'<p class="ab-question">{told}<small>{line}</small>{inert(str(asked.prompt))}</p>'
 
 
 def card(side: Side, text: str | None, visit: Visit, empty: str = HERE) -> str:

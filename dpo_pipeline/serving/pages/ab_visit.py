@@ -10,10 +10,11 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 
-from dpo_pipeline.core.questions import least_covered
+from dpo_pipeline.core.questions import WantedOrigin, Wish
 from dpo_pipeline.serving.ahead import Ahead, Preparing
 from dpo_pipeline.serving.chat_call import Visitor
-from dpo_pipeline.serving.comparisons import Choice, Recorded, Shown
+from dpo_pipeline.serving.comparisons import Recorded, Shown
+from dpo_pipeline.serving.preference_event import Choice
 from dpo_pipeline.serving.service import FOLLOW_ROLLOUT, Growing, Question, Service
 
 SECOND_CLICK_S = 0.3
@@ -23,10 +24,11 @@ REMEMBERED = 20
 
 @dataclass(frozen=True)
 class Plan:
-    """What the person wants compared: versions by name, or null where the server picks."""
+    """What the person wants compared: versions by name, or null where the server picks; and on which questions."""
 
     first: str | None = None
     second: str | None = None
+    origin: WantedOrigin = "mix"
 
     def models(self, service: Service) -> tuple[str, ...] | None:
         """For `Question.models`; one name alone meets the champion, the champion meets its challenger."""
@@ -150,17 +152,16 @@ class Desk:
         return recorded
 
     def draw(self, visit: Visit) -> Question:
-        """A question of the category covered least, the pair on screen counted as if voted on."""
+        """A question from where the person wants it; the bank's are of the category covered least.
+
+        The pair on screen is counted as if voted on.
+        """
         service = self.service()
         counts = Counter(service.tally.by_category)
         if visit.question and not visit.voted:
             counts[visit.question.category] += 1
-        wanted = least_covered(counts)
-        for _ in range(REMEMBERED):
-            drawn = service.comparisons.draw_question(wanted)
-            if drawn.question not in visit.recent:
-                break
-        return Question(drawn.question, drawn.category, visit.plan.models(service))
+        drawn = service.comparisons.questions.draw(Wish(visit.plan.origin, seen=visit.recent), counts)
+        return Question(drawn.question, drawn.category, visit.plan.models(service), origin=drawn.origin)
 
     def _typed(self, visit: Visit, text: str) -> Question:
         return Question(text, "other", visit.plan.models(self.service()))
@@ -169,5 +170,5 @@ class Desk:
         return Preparing(self.service().compare_streaming(question, visitor))
 
     def _plan(self, visit: Visit, visitor: Visitor) -> tuple[object, ...]:
-        """A prepared pair fits only the person, the session and the versions that it was made for."""
+        """A prepared pair fits only the person, the session, the versions and the origin that it was made for."""
         return visitor.person, visitor.session_id, visit.plan, visit.plan.models(self.service())

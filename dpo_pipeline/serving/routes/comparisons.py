@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
+from dpo_pipeline.core.questions import WantedOrigin
 from dpo_pipeline.serving.bodies import (
     Answers,
     ChatMessage,
@@ -45,10 +46,15 @@ async def compare_next(
     session_id: str = Query("", max_length=200),
     source: Literal["api", "simulated"] = "api",
     category: Category | None = None,
+    origin: WantedOrigin = "mix",
 ) -> ComparisonResponse:
-    """The same with a question drawn by the server, of the category asked for or the one covered least."""
+    """The same with a question drawn by the server, of the category asked for or the one covered least.
+
+    It comes from the bank, from production (what people asked in chats) or from the edge cases; `mix` draws
+    from all three by the settings. Where the origin asked for has none yet, the bank stands in.
+    """
     # In a thread: the first call reads the whole log to count what is covered.
-    drawn = await asyncio.to_thread(service.comparisons.draw_question, category)
+    drawn = await asyncio.to_thread(service.comparisons.draw_question, category, origin)
     asker = visitor(request, service, annotator, session_id, source == "simulated")
     return _response(await while_connected(request, service.compare(Question(drawn.question, drawn.category), asker)))
 

@@ -1,7 +1,6 @@
 """What every route needs: the service, who calls, and the form of errors."""
 
 import asyncio
-import uuid
 from collections.abc import Awaitable
 from typing import Annotated, Any, TypeVar
 
@@ -13,6 +12,7 @@ from dpo_pipeline.serving.chat_call import Visitor
 from dpo_pipeline.serving.service import Service
 
 T = TypeVar("T")
+WATCH_AFTER_S = 0.05
 
 
 async def _service(request: Request) -> Service:
@@ -29,7 +29,7 @@ def address(request: Request) -> str:
 
 def visitor(request: Request, service: Service, name: str, session_id: str = "", simulated: bool = False) -> Visitor:
     """Whoever calls: by the name given, else by address. `X-Session-Id` names the visit."""
-    session = session_id or request.headers.get("x-session-id", "")[:200] or f"visit-{uuid.uuid4().hex[:12]}"
+    session = session_id or request.headers.get("x-session-id", "")[:200]
     person = service.pseudonym(name or address(request))
     return Visitor(person, session, "simulated" if simulated else "api", address(request))
 
@@ -45,15 +45,25 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
     Raises:
         ClientGone: nobody reads the answer any more.
     """
-    watcher = asyncio.create_task(_cancel_when_gone(request, asyncio.current_task()))
+    watcher: asyncio.Task[None] | None = None
+    task = asyncio.current_task()
+
+    def watch() -> None:
+        nonlocal watcher
+        watcher = asyncio.create_task(_cancel_when_gone(request, task))
+
+    # A task costs more than most of the gateway; who is answered within a moment does not hang up.
+    timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, watch)
     try:
         return await work
     except asyncio.CancelledError:
-        if watcher.done() and not watcher.cancelled():
+        if watcher and watcher.done() and not watcher.cancelled():
             raise ClientGone("The client hung up before the answer was there.") from None
         raise
     finally:
-        watcher.cancel()
+        timer.cancel()
+        if watcher:
+            watcher.cancel()
 
 
 async def _cancel_when_gone(request: Request, task: asyncio.Task[Any] | None) -> None:

@@ -1,0 +1,58 @@
+"""A choice on what was shown, as the event that goes into the preference log."""
+
+from typing import Literal
+
+import msgspec
+
+from dpo_pipeline.core.votes import Preference, Vote, outcome
+from dpo_pipeline.stores.ledger import utc_now
+from dpo_pipeline.stores.serving_state import StoredComparison
+
+Choice = Literal["left", "right", "tie", "both_bad"]
+
+
+def as_vote(choice: Choice, left: str) -> Vote:
+    """The choice of a side as a vote on a and b.
+
+    Args:
+        left: which of a and b was shown on the left.
+    """
+    if choice == "tie" or choice == "both_bad":
+        return choice
+    right = "b" if left == "a" else "a"
+    return "a" if (left if choice == "left" else right) == "a" else "b"
+
+
+def preference(shown: StoredComparison, vote: Vote) -> Preference:
+    """The event of a vote given now."""
+    chosen, rejected, chosen_model, rejected_model = outcome(
+        vote, shown.response_a, shown.response_b, shown.model_a, shown.model_b
+    )
+    line = {
+        "event_id": shown.event_id,
+        "recorded_at": utc_now(),
+        "comparison_id": shown.comparison_id,
+        "session_id": shown.session_id,
+        "prompt": shown.prompt,
+        "category": shown.category,
+        "model_a": shown.model_a,
+        "model_b": shown.model_b,
+        "response_a": shown.response_a,
+        "response_b": shown.response_b,
+        "vote": vote,
+        "chosen": chosen,
+        "rejected": rejected,
+        "chosen_model": chosen_model,
+        "rejected_model": rejected_model,
+        "left": shown.left,
+        "annotator": shown.annotator,
+        "source": shown.source,
+        "sampling": {
+            "temperature": shown.temperature,
+            "top_p": shown.top_p,
+            "max_tokens": shown.max_tokens,
+            "seed": shown.seed,
+        },
+        "propensity": shown.propensity,
+    }
+    return msgspec.convert(line, Preference)

@@ -1,0 +1,63 @@
+"""Drawing the next question: from the bank, from what people ask in production, or from the edge cases.
+
+What may be drawn is decided in `core.questions`; here are the files, the requests and the dice.
+"""
+
+import random
+import time
+from collections.abc import Mapping
+
+from dpo_pipeline.core.questions import (
+    AskedQuestion,
+    Origin,
+    Wish,
+    askable,
+    candidates,
+    least_covered,
+    origin_by_shares,
+    production_questions,
+)
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.bank import read_bank, read_edge_cases
+from dpo_pipeline.stores.serving_state import ServingState
+
+KEEP_S = 10.0
+"""How long a look at the newest requests is good for; finding none is not kept."""
+
+
+class Questions:
+    """Questions that may be asked, none of them held out for evaluation."""
+
+    def __init__(self, settings: Settings, state: ServingState):
+        self._collection = settings.collection
+        self._state = state
+        self._random = random.SystemRandom()
+        self._whole_bank = read_bank(settings.bank_dir)
+        share = settings.collection.holdout_share
+        self._bank = askable(self._whole_bank, "bank", share)
+        self._edge_cases = askable(read_edge_cases(settings.bank_dir), "edge_case", share)
+        self._production: tuple[float, tuple[AskedQuestion, ...]] = (0.0, ())
+
+    def draw(self, wish: Wish, votes: Mapping[str, int]) -> AskedQuestion:
+        """One question.
+
+        Args:
+            votes: by category; the bank is asked for the one with the fewest.
+        """
+        origin = self._by_shares() if wish.origin == "mix" else wish.origin
+        pools: dict[Origin, tuple[AskedQuestion, ...]] = {"bank": self._bank, "edge_case": self._edge_cases}
+        if origin == "production":
+            pools["production"] = self._from_production()
+        return self._random.choice(candidates(pools, origin, wish, least_covered(votes)))
+
+    def _by_shares(self) -> Origin:
+        shares = self._collection
+        return origin_by_shares(self._random.random(), shares.production_share, shares.edge_case_share)
+
+    def _from_production(self) -> tuple[AskedQuestion, ...]:
+        seen_at, questions = self._production
+        if not questions or time.monotonic() - seen_at > KEEP_S:
+            prompts = self._state.newest_prompts()
+            questions = production_questions(prompts, self._whole_bank, self._collection.holdout_share)
+            self._production = time.monotonic(), questions
+        return questions

@@ -1,0 +1,75 @@
+"""Questions from the bank, from production and from the edge cases, drawn by a real server."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from dpo_pipeline.core.questions import is_held_out
+from dpo_pipeline.ml.base_model import locate_base
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.bank import read_bank, read_edge_cases
+from dpo_pipeline_tests.programs_under_test import Server, serving
+from dpo_pipeline_tests.serving.conftest import VARIABLES
+
+pytestmark = pytest.mark.slow
+ASKED, STORED = "Can you write to bob@example.org for me?", "Can you write to [e-mail] for me?"
+
+
+@pytest.fixture(scope="module")
+def server(own_house: Settings) -> Iterator[Server]:
+    with serving(own_house.data_dir, **VARIABLES) as running:
+        yield running
+
+
+def draw(server: Server, origin: str, **asked: str) -> tuple[str, str]:
+    answer = server.client.get("/v1/comparisons/next", params={"annotator": "ann", "origin": origin, **asked})
+    assert answer.status_code == 201, answer.text
+    return answer.json()["prompt"], answer.json()["category"]
+
+
+def chat(server: Server, *contents: str) -> None:
+    roles = ("user", "assistant")
+    messages = [{"role": roles[turn % 2], "content": content} for turn, content in enumerate(contents)]
+    body = {"model": "chat", "user": "bob", "messages": messages, "max_tokens": 4}
+    server.client.post("/v1/chat/completions", json=body).raise_for_status()
+
+
+def test_a_question_comes_from_where_it_is_asked_for(server: Server, own_house: Settings) -> None:
+    share = own_house.collection.holdout_share
+    bank = {question.question: question for question in read_bank(own_house.bank_dir)}
+    cases = {case.question: case.category for case in read_edge_cases(own_house.bank_dir)}
+    assert draw(server, "production")[0] in bank, "nobody has asked anything: the bank stands in"
+
+    known = next(question for question in bank.values() if not is_held_out(question.question, share))
+    held_out = next(question for question in bank.values() if is_held_out(question.question, share))
+    assert not is_held_out(STORED, share)
+    for contents in (
+        (ASKED,), (known.question,), (held_out.question,),
+        ("Hello there", "Hello.", "And what about the evening?"),
+    ):  # fmt: skip
+        chat(server, *contents)
+    expected = {(STORED, "other"), (known.question, known.category)}
+    time.sleep(1)  # requests are written behind
+    found = {draw(server, "production") for _ in range(20)}
+    assert found == expected
+
+    for _ in range(10):
+        prompt, category = draw(server, "edge_case")
+        assert cases[prompt] == category and not is_held_out(prompt, share)
+        assert draw(server, "bank")[0] in bank
+    assert draw(server, "edge_case", category="creative")[1] == "creative"
+    assert {draw(server, "mix", category="comparison")[1] for _ in range(5)} == {"comparison"}
+    refused = server.client.get("/v1/comparisons/next", params={"origin": "elsewhere"})
+    assert refused.status_code == 400 and "origin" in refused.json()["error"]["message"]
+
+
+def test_every_edge_case_leaves_the_tiny_model_room_for_an_answer(own_house: Settings) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(locate_base(own_house).directory)
+    for case in read_edge_cases(own_house.bank_dir):
+        messages = [{"role": "user", "content": case.question}]
+        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        pieces = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+        assert pieces <= 160 - 24, (pieces, case.question)
