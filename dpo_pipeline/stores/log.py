@@ -32,7 +32,7 @@ class AppendLog:
         """`durable=False` leaves out the sync: for records that may be lost with the power."""
         self.path = path
         self._durable = durable
-        self._gate = threading.Condition()
+        self._gate = threading.Lock()
         self._waiting: list[_Pending] = []
         self._writing = False
 
@@ -53,18 +53,18 @@ class AppendLog:
         pending = _Pending(b"".join(line + b"\n" for line in lines))
         with self._gate:
             self._waiting.append(pending)
-            while self._writing and not pending.done:
-                self._gate.wait()
-            if not pending.done:
-                batch, self._waiting = self._waiting, []
-                self._writing = True
-        if not pending.done:
-            self._lead(batch)
+            pending.leads, self._writing = not self._writing, True
+        if not pending.leads:
+            pending.turn.acquire()  # until it is on disk, or it is this one's turn to write
+        if pending.leads:
+            self._lead()
         if pending.error:
             raise pending.error
 
-    def _lead(self, batch: "list[_Pending]") -> None:
+    def _lead(self) -> None:
         """Write for everybody who waits; the error, if any, is everybody's."""
+        with self._gate:
+            batch, self._waiting = self._waiting, []
         error: LogWriteError | None = None
         try:
             _write_whole(self.path, b"".join(pending.data for pending in batch), self._durable)
@@ -74,22 +74,31 @@ class AppendLog:
             )
             error.__cause__ = cause
         finally:
-            with self._gate:
-                for pending in batch:
-                    pending.done = True
-                    pending.error = error
+            self._hand_over()
+            for pending in batch:
+                pending.error = error
+                pending.turn.release()
+
+    def _hand_over(self) -> None:
+        """The next sync runs while this one's callers wake up: each is woken alone, and none for nothing."""
+        with self._gate:
+            if self._waiting:
+                self._waiting[0].leads = True
+                self._waiting[0].turn.release()
+            else:
                 self._writing = False
-                self._gate.notify_all()
 
 
 class _Pending:
-    """Lines of one caller on their way to the disk."""
+    """Lines of one caller on their way to the disk. `turn` is released when they are there, or theirs to write."""
 
-    __slots__ = ("data", "done", "error")
+    __slots__ = ("data", "error", "leads", "turn")
 
     def __init__(self, data: bytes):
         self.data = data
-        self.done = False
+        self.leads = False
+        self.turn = threading.Lock()
+        self.turn.acquire()
         self.error: LogWriteError | None = None
 
 
