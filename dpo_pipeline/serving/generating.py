@@ -8,7 +8,7 @@ a pipe; when the other end is gone or sends null, it ends.
 import logging
 import signal
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -92,8 +92,8 @@ class _Loop:
         while True:
             self._take_orders()
             self._join()
-            if self._running:
-                self._step()
+            if self._running and self._generator:
+                self._advance(self._running, self._generator.batch.step, [])
             self._drop_unused()
 
     def _take_orders(self) -> None:
@@ -147,7 +147,11 @@ class _Loop:
         orders = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
         joining, refused = self._rows(orders)
         self._running += joining
-        self._advance(joining, refused, joins=True)
+        generator, rows = self._generator, [one.row for one in joining]
+        if generator and rows:
+            self._advance(joining, lambda: generator.batch.join(rows), refused)
+        else:
+            self._pipe.send(refused)
 
     def _rows(self, orders: Sequence[Submit]) -> tuple[list[_Running], list[Event]]:
         """Requests made ready, and those that cannot be."""
@@ -163,17 +167,11 @@ class _Loop:
                 refused.append((order.job, error if isinstance(error, DpoError) else _failure(error)))
         return ready, refused
 
-    def _step(self) -> None:
-        self._advance(self._running, [], joins=False)
-
-    def _advance(self, running: list[_Running], events: list[Event], joins: bool) -> None:
+    def _advance(self, running: list[_Running], forward: Callable[[], object], events: list[Event]) -> None:
         """One forward pass, and the news of it to those who wait."""
-        assert self._generator is not None or not running
         try:
-            if running and self._generator:
-                batch = self._generator.batch
-                batch.join([one.row for one in running]) if joins else batch.step()
-                events += self._news(running)
+            forward()
+            events += self._news(running)
         except Exception as error:
             log.exception("generation failed for %d requests", len(running))
             events += [(one.job, _failure(error)) for one in running]
