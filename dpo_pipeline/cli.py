@@ -171,7 +171,7 @@ def _print_addresses(settings: Settings) -> None:
     table = Table(box=None, show_header=False)
     table.add_row("Dagster", settings.dagster_address, "assets, sensors, runs")
     table.add_row("MLflow", f"{settings.mlflow_address}/#/models/{settings.registered_model}", "runs and versions")
-    table.add_row("serving", f"{settings.serving_address}/docs", "the API")
+    table.add_row("serving", f"{settings.serving_address}", "the pages; /docs is the API")
     table.add_row("data", str(settings.data_dir), "DPO_DATA_DIR moves it")
     console.print(table)
 
@@ -232,7 +232,7 @@ def _print_demo(settings: Settings, result: Any) -> None:
     facts.add_row("votes", str(settings.prefs_log))
     facts.add_row("Dagster", settings.dagster_address)
     facts.add_row("MLflow", f"{settings.mlflow_address}/#/models/{settings.registered_model}")
-    facts.add_row("serving", f"{settings.serving_address}/docs")
+    facts.add_row("serving", f"{settings.serving_address}")
     console.print(facts)
     outcome = "serves all of the traffic" if version.status == "champion" else f"is {version.status}"
     console.print(

@@ -101,6 +101,8 @@ def _where(live: LiveRollout) -> Markup:
 
 
 def _hours(hours: float) -> str:
+    if 0 < hours < 1 / 60:
+        return f"{hours * 3600:.0f} s"
     return f"{hours * 60:.0f} min" if 0 < hours < 1 else f"{round(hours, 1):g} h"
 
 
