@@ -15,12 +15,12 @@ from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.reviews import ReviewLog, read_judged
 from dpo_pipeline.stores.serving_log import CorrectionRecord, RatingRecord, RequestRecord, read_records
-from dpo_pipeline_tests.browser import Tab, choose, chromium, tab
+from dpo_pipeline_tests.browser import Tab, choose, tab
 from dpo_pipeline_tests.examples import settings_in
-from dpo_pipeline_tests.programs_under_test import Server, serving
+from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
 from dpo_pipeline_tests.serving import collected
 from dpo_pipeline_tests.serving.collected import ATTACK, VOTES
-from dpo_pipeline_tests.upstream import Upstream, model_server
+from dpo_pipeline_tests.upstream import Upstream
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -41,18 +41,6 @@ EMPTY = {
     "rollout": ("#rollout .notice", "No version is being rolled out: v1.0 answers everybody."),
     "contributors": ("#contributors .notice", "No votes yet this week: open the A/B test page"),
 }
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def models() -> Iterator[Upstream]:
-    with model_server() as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +108,13 @@ def records(settings: Settings, kind: type) -> list[Any]:
     return [each for each in read_records(settings.serving_log_dir, "2026-01-01T00:00:00Z") if isinstance(each, kind)]
 
 
+def new_requests(settings: Settings, before: int, count: int) -> list[RequestRecord]:
+    """The requests since there were `before`; they are written a moment after the answer is on the page."""
+    found = eventually(lambda: records(settings, RequestRecord), lambda seen: len(seen) >= before + count)[before:]
+    assert len(found) == count
+    return found
+
+
 @pytest.mark.parametrize("page", FILLED)
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "light"), (1440, "dark"), (390, "dark")])
 def test_every_page_can_be_read_on_every_screen(
@@ -147,6 +142,7 @@ def test_a_conversation_is_answered_rated_and_corrected(
 ) -> None:
     known = {question.question: question.detailed[0] for question in read_bank(settings.bank_dir)}
     models.say = lambda model, question: known.get(question, "Then the way through the air is longer, and red is left.")
+    before = len(records(settings, RequestRecord))
     with at(browser, server, "chat") as opened:
         page = opened.page
         say(opened, "Why is the sky blue?")
@@ -155,7 +151,7 @@ def test_a_conversation_is_answered_rated_and_corrected(
         said = page.locator("#conversation .turn").all_inner_texts()
         assert said[:2] == ["Why is the sky blue?", known["Why is the sky blue?"]] and len(said) == 4
         opened.picture("chat.png")
-        request = records(settings, RequestRecord)[-1]
+        request = new_requests(settings, before, 2)[-1]
 
         page.get_by_role("button", name="4", exact=True).focus()
         page.keyboard.press("Enter")
@@ -184,12 +180,13 @@ def test_a_conversation_is_answered_rated_and_corrected(
 def test_the_person_stays_the_same_over_a_reload_and_the_visit_does_not(
     browser: "Browser", server: Server, settings: Settings
 ) -> None:
+    before = len(records(settings, RequestRecord))
     with at(browser, server, "chat") as opened:
         say(opened, "first visit")
         opened.page.reload()
         opened.page.wait_for_selector("#message")
         say(opened, "second visit")
-        first, second = records(settings, RequestRecord)[-2:]
+        first, second = new_requests(settings, before, 2)
         assert first.user == second.user and first.version == second.version
         assert first.session_id != second.session_id
 
