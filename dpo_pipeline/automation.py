@@ -157,7 +157,7 @@ def stage_due(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.Run
         state = ledger.deployment()
     if state.stage is None:
         return dg.SkipReason("no version is being rolled out")
-    name = state.challenger or state.champion
+    name = state.subject
     interval_s = policy.check_every_s if state.challenger else policy.watch_every_s
     if running := _unfinished(context.instance, decide_rollout.name):
         return dg.SkipReason(f"run {running} is at it")

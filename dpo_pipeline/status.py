@@ -20,7 +20,7 @@ def loop_status(settings: Settings) -> dict[str, Any]:
     if deployment.stage:
         latest = decisions[-1]
         rollout = {
-            "version": deployment.challenger or deployment.champion,
+            "version": deployment.subject,
             "stage": deployment.stage,
             "traffic": traffic_of(deployment.stage, settings.rollout),
             "epoch": deployment.epoch,

@@ -6,7 +6,6 @@ and cached by dataset and reference.
 """
 
 import shutil
-import uuid
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -173,10 +172,8 @@ def _cached_reference_trainer(cache: Path) -> Any:
                 known = Dataset.from_dict(pq.read_table(path).to_pydict())
                 return concatenate_datasets([dataset, known], axis=1)
             computed = super()._precompute_ref_logps(dataset, name, batch_size)
-            cache.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(f".{uuid.uuid4().hex[:8]}")
-            pq.write_table(pa.table({column: list(computed[column]) for column in columns}), temporary)
-            temporary.replace(path)
+            with artifacts.replacing(path) as file:
+                pq.write_table(pa.table({column: list(computed[column]) for column in columns}), file)
             return computed
 
     return CachedReferenceTrainer

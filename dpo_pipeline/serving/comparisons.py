@@ -15,10 +15,9 @@ from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
 
 from dpo_pipeline.core.questions import AskedQuestion, WantedOrigin, Wish
 from dpo_pipeline.core.redaction import redact
-from dpo_pipeline.core.votes import Sampling, Vote, decode_preference, encode_preference
+from dpo_pipeline.core.votes import Sampling, Vote, encode_preference
 from dpo_pipeline.errors import (
     AlreadyVoted,
-    InvalidRecord,
     LogWriteError,
     TokenRefused,
     UnknownComparison,
@@ -28,7 +27,8 @@ from dpo_pipeline.serving.preference_event import Choice, as_vote, preference
 from dpo_pipeline.serving.questions import Questions
 from dpo_pipeline.serving.tally import Tally
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.log import AppendLog, Position, read_batches
+from dpo_pipeline.stores.log import AppendLog, Position, file_bytes, read_batches
+from dpo_pipeline.stores.reading import votes_of
 from dpo_pipeline.stores.serving_state import ServingState, StoredComparison
 
 
@@ -114,8 +114,7 @@ class Comparisons:
             seed=sampling.seed,
             propensity=propensity,
         )
-        log = self._settings.prefs_log
-        self._state.add_comparison(comparison, now, log.stat().st_size if log.exists() else 0)
+        self._state.add_comparison(comparison, now, file_bytes(self._settings.prefs_log))
         left_is_a = comparison.left == "a"
         return Shown(
             comparison_id=comparison.comparison_id,
@@ -127,13 +126,16 @@ class Comparisons:
             expires_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now + self._valid_s)),
         )
 
-    def owner(self, comparison_id: str) -> str:
-        """The pseudonym of whom a comparison was made for.
+    def find(self, comparison_id: str) -> StoredComparison:
+        """A comparison as it was shown.
 
         Raises:
             UnknownComparison
         """
-        return self._stored(comparison_id).annotator
+        comparison = self._state.comparison(comparison_id)
+        if comparison is None:
+            raise UnknownComparison(f"There is no comparison {comparison_id!r}. Ask for a new one.")
+        return comparison
 
     def draw_question(self, category: str | None = None, origin: WantedOrigin = "mix") -> AskedQuestion:
         """A question that may be asked; where it comes from the bank, of the category that has the fewest votes.
@@ -143,20 +145,19 @@ class Comparisons:
         votes = {} if category else self._tally.refresh().by_category
         return self.questions.draw(Wish(origin, category), votes)
 
-    def vote(self, comparison_id: str, token: str, choice: Choice, annotator: str | None = None) -> Recorded:
+    def vote(self, comparison: StoredComparison, token: str, choice: Choice, annotator: str | None = None) -> Recorded:
         """Record a vote; on return it is on disk. The same vote again changes nothing.
 
         Args:
             annotator: the pseudonym of whoever sends it, where that is known.
 
         Raises:
-            UnknownComparison, TokenRefused, AlreadyVoted: nothing was recorded.
+            TokenRefused, AlreadyVoted: nothing was recorded.
             VoteNotRecorded: the disk refused it; the vote may be sent again.
         """
-        comparison = self._stored(comparison_id)
         self._check_token(comparison, token, annotator)
         vote = as_vote(choice, comparison.left)
-        with self._lock_for(comparison_id):
+        with self._lock_for(comparison.comparison_id):
             earlier = self._voted.get(comparison.event_id)
             if earlier is not None and earlier != vote:
                 raise AlreadyVoted("This comparison was voted on with another choice. A vote cannot be changed.")
@@ -171,12 +172,6 @@ class Comparisons:
         return Recorded(
             comparison.event_id, left, right, comparison.category, comparison.source, repeated=earlier is not None
         )
-
-    def _stored(self, comparison_id: str) -> StoredComparison:
-        comparison = self._state.comparison(comparison_id)
-        if comparison is None:
-            raise UnknownComparison(f"There is no comparison {comparison_id!r}. Ask for a new one.")
-        return comparison
 
     def _check_token(self, comparison: StoredComparison, token: str, annotator: str | None) -> None:
         try:
@@ -209,12 +204,7 @@ class Comparisons:
             return voted
         position = Position(start, found.st_ino, found.st_dev) if start else Position()
         for batch in read_batches(log, position, self._settings.collection.max_line_bytes):
-            for line in batch.lines:
-                try:
-                    event = decode_preference(line.data or b"")
-                except InvalidRecord:
-                    continue  # the next ingest quarantines it and says why
-                voted[event.event_id] = event.vote
+            voted |= {event.event_id: event.vote for event in votes_of(batch)}
         return voted
 
 

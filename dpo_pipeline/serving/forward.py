@@ -43,11 +43,9 @@ class ForwardEngine(Engine):
         self.models = {name: adapter.sha for name, adapter in adapters.items()}
 
     async def answers(self, asks: Sequence[Ask]) -> list[Answer]:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._whole(ask)) for ask in asks]
-        ended = [task.result() for task in tasks]
+        ended = await asyncio.gather(*map(self._whole, asks), return_exceptions=True)
         for result in ended:
-            if isinstance(result, Exception):
+            if isinstance(result, BaseException):
                 raise result
         return [result for result in ended if isinstance(result, Answer)]
 
@@ -95,15 +93,11 @@ class ForwardEngine(Engine):
             raise QueueFull(f"{self._running} requests are being forwarded; {self._room} may. Try again shortly.")
         self._running += 1
 
-    async def _whole(self, ask: Ask) -> Answer | Exception:
-        """The answer or why there is none: an exception of one must not reach its neighbours as a group."""
-        try:
-            async for event in self.stream(ask):
-                if isinstance(event, Answer):
-                    return event
-        except Exception as error:
-            return error
-        return EngineFailed(f"{self._engine.url} ended without an answer.")
+    async def _whole(self, ask: Ask) -> Answer:
+        async for event in self.stream(ask):
+            if isinstance(event, Answer):
+                return event
+        raise EngineFailed(f"{self._engine.url} ended without an answer.")
 
     def _body(self, ask: Ask) -> dict[str, Any]:
         sampling = ask.sampling

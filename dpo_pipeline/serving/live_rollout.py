@@ -8,7 +8,7 @@ from typing import Any
 from dpo_pipeline.core.rollout import STAGES, Metrics, next_stage, stage_policy
 from dpo_pipeline.core.winrate import WinRate
 from dpo_pipeline.serving.service import Service
-from dpo_pipeline.stores.ledger import DeploymentState, Ledger
+from dpo_pipeline.stores.ledger import DeploymentState, Ledger, as_json
 from dpo_pipeline.stores.serving_log import version_metrics
 
 KEPT_S = 3.0
@@ -59,29 +59,28 @@ def _read(service: Service) -> LiveRollout:
     settings = service.settings
     with Ledger(settings.ledger_address) as ledger:
         state = ledger.deployment()
-    told = service.rollout()
+        history = [as_json(decision) for decision in reversed(ledger.decisions())]
     let_out = state.stage is not None and state.stage_since is not None
-    new = (state.challenger or state.champion) if let_out else None
-    baseline = (state.champion if state.challenger else state.previous) if let_out else None
+    new, baseline = (state.subject, state.baseline) if let_out else (None, None)
     names = [name for name in (new, baseline) if name]
     metrics = version_metrics(settings.serving_log_dir, state.stage_since, names) if state.stage_since else {}
     hours = stage_policy(state.stage, settings.rollout).hours if state.stage else 0.0
     return LiveRollout(
         state=state,
-        traffic=told["traffic"],
+        traffic=service.router.route.traffic,
         new=new,
         baseline=baseline,
         metrics=metrics,
-        ab=_newest_ab(told["history"], new),
+        ab=_newest_ab(history, new),
         votes=_votes_between(service, new, baseline),
         at_least_h=hours * settings.rollout.duration_scale,
         next_stage=next_stage(state.stage) if state.stage in STAGES else None,
-        history=tuple(reversed(told["history"])),
+        history=tuple(history),
     )
 
 
 def _newest_ab(history: list[dict[str, Any]], version: str | None) -> WinRate | None:
-    for decision in reversed(history):
+    for decision in history:
         if decision["version"] == version and "ab" in decision["evidence"]:
             return WinRate(**decision["evidence"]["ab"])
     return None

@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from msgspec import structs
+
 from dpo_pipeline.core.answers import Answer, Ask, Messages
 from dpo_pipeline.core.questions import Origin
 from dpo_pipeline.core.redaction import redact
@@ -143,9 +145,9 @@ class Service:
         Args:
             visitor: whoever votes, where that is known.
         """
-        owner = self.comparisons.owner(comparison_id)
-        self.rates.check("votes", owner, address)
-        recorded = self.comparisons.vote(comparison_id, token, choice, visitor.person if visitor else None)
+        comparison = self.comparisons.find(comparison_id)
+        self.rates.check("votes", comparison.annotator, address)
+        recorded = self.comparisons.vote(comparison, token, choice, visitor.person if visitor else None)
         if not recorded.repeated:
             self.metrics.votes.labels(recorded.category, recorded.source, choice).inc()
         return recorded
@@ -288,10 +290,7 @@ class Service:
 def _asks(question: Question, models: Sequence[str]) -> list[Ask]:
     """Each version draws with a seed of its own: two samples of the same version must differ."""
     sampling, first = question.sampling, question.sampling.seed or 0
-    return [
-        Ask(model, question.messages, Sampling(sampling.temperature, sampling.top_p, sampling.max_tokens, first + i))
-        for i, model in enumerate(models)
-    ]
+    return [Ask(model, question.messages, structs.replace(sampling, seed=first + i)) for i, model in enumerate(models)]
 
 
 async def _merge(streams: Sequence[AsyncIterator[str | Answer]]) -> AsyncIterator[tuple[int, str | Answer]]:

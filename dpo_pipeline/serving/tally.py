@@ -9,9 +9,10 @@ from collections import Counter
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from dpo_pipeline.core.votes import Preference, decode_preference
-from dpo_pipeline.errors import InvalidRecord, LogReplaced
+from dpo_pipeline.core.votes import Preference
+from dpo_pipeline.errors import LogReplaced
 from dpo_pipeline.stores.log import Position, read_batches
+from dpo_pipeline.stores.reading import votes_of
 
 Battle = tuple[str, str, str]
 """(model_a, model_b, winner), the winner in the words of `core.leaderboard`."""
@@ -54,11 +55,8 @@ class Tally:
 
     def _read(self) -> None:
         for batch in read_batches(self._log, self._position, self._max_line_bytes):
-            for line in batch.lines:
-                try:
-                    self._count(decode_preference(line.data or b""))
-                except InvalidRecord:
-                    continue  # curation quarantines it and says why
+            for event in votes_of(batch):
+                self._count(event)
             self._position = batch.end
 
     def _count(self, event: Preference) -> None:

@@ -121,6 +121,16 @@ class DeploymentState:
     stage_since: str | None
     paused: bool = False
 
+    @property
+    def subject(self) -> str | None:
+        """The version that decisions are about: the one being let out, else the one let out last."""
+        return self.challenger or self.champion
+
+    @property
+    def baseline(self) -> str | None:
+        """What the subject is measured against."""
+        return self.champion if self.challenger else self.previous
+
 
 @dataclass(frozen=True)
 class DecisionRecord:
@@ -245,7 +255,6 @@ class Ledger:
     def roll_back(self, epoch: int, reasons: Sequence[str], evidence: dict[str, Any], actor: str) -> DeploymentState:
         """Take the challenger back; a champion at stage full gives way to the previous one."""
         state = self.deployment()
-        subject = state.challenger or state.champion
         if state.challenger:
             change: dict[str, Any] = {"challenger": None, "stage": None, "stage_since": None, "paused": False}
             statuses: list[tuple[str | None, str]] = [(state.challenger, "rolled_back")]
@@ -255,7 +264,7 @@ class Ledger:
         else:
             raise NoRollout(f"Nothing to roll back: {state.champion} is champion and no version is being rolled out.")
         stage = state.stage or STAGES[-1]
-        return self._move(epoch, change, statuses, (subject, stage, "rollback", reasons, evidence, actor))
+        return self._move(epoch, change, statuses, (state.subject, stage, "rollback", reasons, evidence, actor))
 
     def set_paused(self, paused: bool, epoch: int, reasons: Sequence[str], actor: str) -> DeploymentState:
         """Stop the challenger from being promoted, or let it go on. Harm still rolls it back."""
@@ -266,7 +275,7 @@ class Ledger:
     def record_hold(self, epoch: int, reasons: Sequence[str], evidence: dict[str, Any], actor: str) -> None:
         """Note a hold; equal ones in a row are kept once, with the newest evidence."""
         state = self.deployment()
-        subject = state.challenger or state.champion
+        subject = state.subject
         if state.epoch != epoch or subject is None:
             raise StaleEpoch(_stale(epoch, state.epoch))
         with Session(self._engine) as session, session.begin():

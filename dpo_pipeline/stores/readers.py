@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from dpo_pipeline.errors import LogError, LogReplaced
 from dpo_pipeline.settings import QualityCriteria
-from dpo_pipeline.stores.log import Position, spans
+from dpo_pipeline.stores.log import Position, file_bytes, spans
 from dpo_pipeline.stores.reading import Piece, Quarantined, Task, read_piece
 
 SPAN_BYTES = 48 * 1024 * 1024
@@ -40,7 +40,7 @@ def read_log(
     """
     pieces = spans(log, start, SPAN_BYTES)
     tasks = (Task(str(log), begin, until, max_line_bytes, criteria) for begin, until in pieces)
-    new_bytes = log.stat().st_size - start.offset if log.exists() else 0
+    new_bytes = file_bytes(log) - start.offset
     if new_bytes < PARALLEL_BYTES or (os.cpu_count() or 1) < 2:
         yield from map(read_piece, tasks)
     else:

@@ -4,7 +4,7 @@ That is most of the work of ingest, and it needs neither the warehouse nor other
 the log can be done by itself. Who does which piece belongs to `stores.readers`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -13,7 +13,7 @@ import msgspec
 import pyarrow as pa
 
 from dpo_pipeline.core.quality import ballot_of
-from dpo_pipeline.core.votes import Preference, decode_preference, text_key
+from dpo_pipeline.core.votes import Message, Preference, decode_preference, text_key
 from dpo_pipeline.errors import InvalidRecord
 from dpo_pipeline.settings import QualityCriteria
 from dpo_pipeline.stores.log import Batch, Position, read_batches
@@ -87,6 +87,15 @@ def read_piece(task: Task) -> Piece:
     return Piece(pa.Table.from_batches(batches, VOTE_COLUMNS).combine_chunks(), bad, end)
 
 
+def votes_of(batch: Batch) -> Iterator[Preference]:
+    """The events of a batch, for those who only look on: a line that is none is left to curation, which says why."""
+    for line in batch.lines:
+        try:
+            yield decode_preference(line.data or b"")
+        except InvalidRecord:
+            continue
+
+
 def criteria_key(criteria: QualityCriteria) -> int:
     """Tells whether `failed_alone` was found under these criteria."""
     return text_key(criteria.model_dump_json())
@@ -129,6 +138,11 @@ def _columns(preferences: Sequence[Preference], criteria: QualityCriteria) -> pa
 def _prompt_column(preference: Preference) -> tuple[str, bool]:
     prompt = preference.prompt
     return (prompt, False) if isinstance(prompt, str) else (_encode(prompt), True)
+
+
+def stored_prompt(column: str, is_messages: bool) -> str | list[Message]:
+    """A prompt out of the columns `prompt` and `prompt_is_messages`."""
+    return msgspec.json.decode(column, type=list[Message]) if is_messages else column
 
 
 def _encode(value: object) -> str:

@@ -4,8 +4,6 @@ The preference log is never edited. The newest event of a preference holds. The 
 program at a time, so the newest judged pairs are published beside it for pages to read.
 """
 
-import os
-import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -17,9 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dpo_pipeline.core.judged import JudgedPair
-from dpo_pipeline.core.votes import Message, prompt_text, text_key
+from dpo_pipeline.core.votes import prompt_text, text_key
 from dpo_pipeline.errors import ArtifactCorrupt, InvalidRecord
+from dpo_pipeline.stores.artifacts import replacing
 from dpo_pipeline.stores.log import AppendLog, Position, read_batches
+from dpo_pipeline.stores.reading import stored_prompt
 
 if TYPE_CHECKING:
     import duckdb
@@ -94,12 +94,12 @@ def apply_reviews(warehouse: "Warehouse", log: Path, table: Path) -> Counter[str
     """
     reviews = ReviewLog(log).newest()
     excluded = {name: review.reason for name, review in reviews.items() if review.action == "exclude"}
-    taken_out = _exclude(warehouse.connection, excluded)
+    taken_out = _exclude(warehouse, excluded)
     publish_judged(table, judged_pairs(warehouse.connection, excluded))
     return taken_out
 
 
-def _exclude(connection: "duckdb.DuckDBPyConnection", excluded: Mapping[str, str]) -> Counter[str]:
+def _exclude(warehouse: "Warehouse", excluded: Mapping[str, str]) -> Counter[str]:
     """Replace the table of exclusions, found by the key of the event id and then by the id itself."""
     wanted = pa.table(
         {
@@ -108,18 +108,15 @@ def _exclude(connection: "duckdb.DuckDBPyConnection", excluded: Mapping[str, str
             "reason": pa.array(list(excluded.values()), pa.string()),
         }
     )
-    connection.begin()
+    connection = warehouse.connection
     connection.register("wanted_exclusions", wanted)
     try:
-        connection.execute("delete from exclusions")
-        connection.execute(
-            "insert into exclusions select p.sequence, w.reason from preferences p "
-            "join wanted_exclusions w on p.event_key = w.event_key and p.event_id = w.event_id"
-        )
-        connection.commit()
-    except BaseException:
-        connection.rollback()
-        raise
+        with warehouse.transaction():
+            connection.execute("delete from exclusions")
+            connection.execute(
+                "insert into exclusions select p.sequence, w.reason from preferences p "
+                "join wanted_exclusions w on p.event_key = w.event_key and p.event_id = w.event_id"
+            )
     finally:
         connection.unregister("wanted_exclusions")
     rows = connection.execute(
@@ -148,27 +145,18 @@ def judged_pairs(
 
 def _judged(row: Sequence[Any], reason: str | None) -> JudgedPair:
     event_id, recorded_at, prompt, is_messages, *others, failed = row
-    text = prompt_text(msgspec.json.decode(prompt, type=list[Message]) if is_messages else prompt)
+    text = prompt_text(stored_prompt(prompt, is_messages))
     columns: list[Any] = [event_id, recorded_at, text, *others, tuple(failed)]
     pair = JudgedPair(*columns)
     return pair if reason is None else pair.reviewed("exclude", reason)
 
 
 def publish_judged(path: Path, pairs: Sequence[JudgedPair]) -> None:
-    """Replace the file in one step: a page sees the old one or the new one."""
     columns = {each.name: [getattr(pair, each.name) for pair in pairs] for each in fields(JudgedPair)}
     types = {name: pa.list_(pa.string()) if name == "failed" else pa.string() for name in columns}
     content = pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with temporary.open("wb") as file:
-            pq.write_table(content, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        pq.write_table(content, file, compression="zstd")
 
 
 def read_judged(path: Path) -> list[JudgedPair]:

@@ -58,8 +58,7 @@ def gather(settings: Settings, ledger: Ledger, state: DeploymentState, head_to_h
     At full traffic there is no control left: the baseline is the one the last promotion was decided on.
     """
     assert state.stage and state.stage_since
-    new = state.challenger or state.champion
-    baseline = state.champion if state.challenger else state.previous
+    new, baseline = state.subject, state.baseline
     assert new and baseline
     metrics = version_metrics(settings.serving_log_dir, state.stage_since, [new, baseline])
     votes = cap_per_person(head_to_head(new, baseline), settings.rollout.votes_per_person)

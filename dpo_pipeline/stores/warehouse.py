@@ -18,11 +18,10 @@ import pyarrow.compute as pc
 
 from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.quality import Ballot, Memory
-from dpo_pipeline.core.votes import Message
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import ArtifactCorrupt
 from dpo_pipeline.stores.log import Position
-from dpo_pipeline.stores.reading import VOTE_COLUMNS, Piece, Quarantined
+from dpo_pipeline.stores.reading import VOTE_COLUMNS, Piece, Quarantined, stored_prompt
 
 # Texts are most of the file: zstd takes half the time of what DuckDB would try, and less space. The
 # two answers are stored once; which of them was chosen follows from the vote.
@@ -178,7 +177,7 @@ class Warehouse:
         return [
             Pair(
                 event_id=row[0],
-                prompt=_prompt(row[1], row[2]),
+                prompt=stored_prompt(row[1], row[2]),
                 chosen=row[3],
                 rejected=row[4],
                 category=row[5],
@@ -276,10 +275,6 @@ def _names(failed: str) -> tuple[str, ...]:
 
 def _counts(column: str, votes: pa.Table) -> dict[str, int]:
     return {f"{column}:{row['values']}": row["counts"] for row in pc.value_counts(votes[column]).to_pylist()}
-
-
-def _prompt(stored: str, is_messages: bool) -> str | list[Message]:
-    return msgspec.json.decode(stored, type=list[Message]) if is_messages else stored
 
 
 def _quarantine_row(item: Quarantined) -> dict[str, Any]:

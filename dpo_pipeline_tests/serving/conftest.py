@@ -1,7 +1,9 @@
 """A data directory in which two versions are served; each test module gets its own copy."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -9,7 +11,12 @@ from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline_tests.browser import chromium
 from dpo_pipeline_tests.ml.conftest import baseline, house  # noqa: F401  (fixtures)
+from dpo_pipeline_tests.upstream import Upstream, model_server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 VARIABLES = {
     "DPO_MODEL__PRETRAIN_STEPS": "60",
@@ -47,3 +54,15 @@ def own_house(
     settings = house.model_copy(update={"data_dir": directory})
     install(settings, baseline, ("v1.0", "v1.1"))
     return settings
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def models() -> Iterator[Upstream]:
+    with model_server() as running:
+        yield running

@@ -19,11 +19,11 @@ from dpo_pipeline.core.votes import Preference, decode_preference
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import read_bank, read_edge_cases
 from dpo_pipeline.stores.ledger import Ledger
-from dpo_pipeline_tests.browser import Tab, choose, chromium, tab
+from dpo_pipeline_tests.browser import Tab, choose, tab
 from dpo_pipeline_tests.examples import settings_in
 from dpo_pipeline_tests.programs_under_test import Server, serving
 from dpo_pipeline_tests.serving.conftest import VARIABLES
-from dpo_pipeline_tests.upstream import Upstream, model_server
+from dpo_pipeline_tests.upstream import Upstream
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -49,18 +49,6 @@ OVERHEAR = """(() => {
     return response;
   };
 })()"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def models() -> Iterator[Upstream]:
-    with model_server() as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

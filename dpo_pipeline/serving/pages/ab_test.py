@@ -10,13 +10,14 @@ from typing import Any, get_args
 from dpo_pipeline.core.questions import WantedOrigin
 from dpo_pipeline.core.versions import iteration, served_name
 from dpo_pipeline.errors import AlreadyVoted, RequestError, TokenRefused, UnknownComparison
+from dpo_pipeline.serving.access import address_of
 from dpo_pipeline.serving.ahead import Ahead
 from dpo_pipeline.serving.chat_call import Visitor
 from dpo_pipeline.serving.comparisons import Shown
 from dpo_pipeline.serving.pages import ab_view
 from dpo_pipeline.serving.pages.ab_layout import ANY, BATCHES, layout
 from dpo_pipeline.serving.pages.ab_visit import Batch, Desk, Plan, Visit
-from dpo_pipeline.serving.pages.person import address_of, person_state, visitor_of
+from dpo_pipeline.serving.pages.person import person_state, visitor_of
 from dpo_pipeline.serving.pages.theme import notice
 from dpo_pipeline.serving.preference_event import Choice
 from dpo_pipeline.serving.service import Growing, Service

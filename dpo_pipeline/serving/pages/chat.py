@@ -5,9 +5,10 @@ from contextlib import aclosing
 from typing import Any
 
 from dpo_pipeline.errors import DpoError
+from dpo_pipeline.serving.access import address_of
 from dpo_pipeline.serving.pages.live import QUIET
-from dpo_pipeline.serving.pages.markup import Markup, page, paragraph, text
-from dpo_pipeline.serving.pages.person import address_of, person_state, visitor_of
+from dpo_pipeline.serving.pages.markup import Markup, notice, page, paragraph, text
+from dpo_pipeline.serving.pages.person import person_state, visitor_of
 from dpo_pipeline.serving.pages.talk import Talk
 from dpo_pipeline.serving.service import Service
 
@@ -61,12 +62,12 @@ def build(service: Callable[[], Service]) -> None:
 
     def correct(text: str, talk: Talk, request: gr.Request) -> dict[Any, Any]:
         if talk.request_id is None or not text.strip() or text.strip() == talk.last_answer.strip():
-            return {ui.told: _told("Nothing was saved: change the text to the answer you would have wanted.")}
+            return {ui.told: notice("Nothing was saved: change the text to the answer you would have wanted.")}
         try:
             service().feedback(talk.request_id, address_of(request), correction=text[:LONGEST])
         except DpoError as error:
-            return {ui.told: _told(str(error), trouble=True)}
-        return {ui.told: _told("Thank you: your answer is stored as an example to learn from.")}
+            return {ui.told: notice(str(error), trouble=True)}
+        return {ui.told: notice("Thank you: your answer is stored as an example to learn from.")}
 
     asked = gr.on([ui.question.submit, ui.send.click], ask, [ui.question, talk, person], ui.outputs, **QUIET)
     ui.stop.click(stopped, talk, ui.outputs, cancels=[asked], **QUIET)
@@ -127,7 +128,7 @@ class _Layout:
             self.chat: _conversation(talk),
             self.send: gr.update(visible=True),
             self.stop: gr.update(visible=False),
-            self.told: _told(told, trouble),
+            self.told: notice(told, trouble),
             self.feedback: gr.update(visible=whole),
             self.correction: gr.skip() if talk.rated is not None else gr.update(value=talk.last_answer),
         }
@@ -154,10 +155,6 @@ def _turn(said: str, version: str | None, note: str) -> str:
     if version is None:
         return f'<div class="turn own">{text(said)}</div>'
     return f'<div class="turn">{text(said)}</div><p class="muted by">Answered by {text(version)}{note}</p>'
-
-
-def _told(message: str, trouble: bool = False) -> str:
-    return page(paragraph(message, "notice trouble" if trouble else "notice")) if message else page()
 
 
 def _advice(error: DpoError, talk: Talk) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from dpo_pipeline.core.contributions import NICKNAME_LENGTH, Contribution, Week, checked_nickname, week_of
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.pages.live import QUIET, following
-from dpo_pipeline.serving.pages.markup import Markup, bar, figures, heading, page, paragraph, table
+from dpo_pipeline.serving.pages.markup import Markup, bar, figures, heading, notice, page, paragraph, table
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of
 from dpo_pipeline.serving.service import Service
 
@@ -40,19 +40,19 @@ def build(service: Callable[[], Service]) -> None:
     def join(person: Any, name: str) -> tuple[str, str]:
         pseudonym = pseudonym_of(service(), person)
         if pseudonym is None:
-            return look(person), _told("This browser has not said who it is. Reload the page and try again.", True)
+            return look(person), notice("This browser has not said who it is. Reload the page and try again.", True)
         try:
             name = checked_nickname(name)
             service().state.join(pseudonym, name)
         except DpoError as error:
-            return look(person), _told(str(error), True)
-        return look(person), _told(f"You are {name} now.")
+            return look(person), notice(str(error), True)
+        return look(person), notice(f"You are {name} now.")
 
     def leave(person: Any) -> tuple[str, str, str]:
         pseudonym = pseudonym_of(service(), person)
         if pseudonym:
             service().state.leave(pseudonym)
-        return look(person), "", _told("Your nickname is gone; your votes count under “others”.")
+        return look(person), "", notice("Your nickname is gone; your votes count under “others”.")
 
     following(shown, look, REFRESH_S, person)
     gr.on([joining.click, nickname.submit], join, [person, nickname], [shown, told], **QUIET)
@@ -105,7 +105,3 @@ def _row(each: Contribution, most: int, person: str | None) -> tuple[object, ...
     name = f"{each.nickname} (you)" if each.person == person else each.nickname
     days = f"{each.streak} day{'s' if each.streak != 1 else ''}"
     return name, each.votes, f"{each.share:.0%}", days, bar(each.votes / most, f"{each.votes} votes")
-
-
-def _told(message: str, trouble: bool = False) -> str:
-    return page(paragraph(message, "notice trouble" if trouble else "notice"))

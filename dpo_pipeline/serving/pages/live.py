@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dpo_pipeline.errors import DpoError
-from dpo_pipeline.serving.pages.markup import page, paragraph
+from dpo_pipeline.serving.pages.markup import notice
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 """For events that people did not start, or that answer at once: no spinner, no entry in an API list."""
@@ -27,7 +27,7 @@ def following(shown: Any, look: Callable[[Any], str], every_s: float, given: Any
         try:
             now = look(values[0] if values else None)
         except DpoError as error:
-            now = page(paragraph(f"This cannot be shown: {error}", "notice trouble"))
+            now = notice(f"This cannot be shown: {error}", trouble=True)
         # Writing the same again would take scroll position and selection from whoever reads.
         return (gr.skip(), gr.skip()) if now == seen else (now, now)
 

@@ -84,6 +84,11 @@ def paragraph(value: object, kind: str = "") -> Markup:
     return Markup(f'<p class="{kind}"{role}>{text(value)}</p>')
 
 
+def notice(message: str, trouble: bool = False) -> str:
+    """A message to the person, as a block of its own; an empty block for an empty text."""
+    return page(paragraph(message, "notice trouble" if trouble else "notice")) if message else page()
+
+
 def quoted(value: str) -> Markup:
     """A text of several lines, exactly as it is."""
     return Markup(f'<div class="text">{escape(value)}</div>')

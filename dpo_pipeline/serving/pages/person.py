@@ -32,7 +32,3 @@ def visitor_of(service: Service, person: Any, session_id: str, address: str) -> 
 def pseudonym_of(service: Service, person: Any) -> str | None:
     """Null while the browser has not said who it is."""
     return service.pseudonym(person[:LONGEST]) if isinstance(person, str) and person else None
-
-
-def address_of(request: Any) -> str:
-    return request.client.host if request is not None and request.client else "unknown"

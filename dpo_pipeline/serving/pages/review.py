@@ -8,9 +8,10 @@ from dpo_pipeline.core.judged import MEANINGS, JudgedPair, Wanted, matching
 from dpo_pipeline.core.questions import CATEGORIES
 from dpo_pipeline.core.votes import Source
 from dpo_pipeline.errors import DpoError
+from dpo_pipeline.serving.access import address_of
 from dpo_pipeline.serving.pages.live import QUIET
-from dpo_pipeline.serving.pages.markup import Markup, figures, heading, page, paragraph, quoted, text
-from dpo_pipeline.serving.pages.person import address_of, person_state, visitor_of
+from dpo_pipeline.serving.pages.markup import Markup, figures, heading, notice, page, paragraph, quoted, text
+from dpo_pipeline.serving.pages.person import person_state, visitor_of
 from dpo_pipeline.serving.reviewing import Collected, Seen
 from dpo_pipeline.serving.service import Service
 
@@ -30,10 +31,14 @@ LIST_STYLE = Markup(
 
 @dataclass(frozen=True)
 class Listed:
-    """One page of what fits."""
+    """One page of what fits; a turn beyond the first or last stays there."""
 
     fits: Sequence[Seen]
-    number: int
+    turn: int
+
+    @property
+    def number(self) -> int:
+        return min(max(self.turn, 0), self.pages - 1)
 
     @property
     def pages(self) -> int:
@@ -54,11 +59,10 @@ def build(service: Callable[[], Service]) -> None:
         try:
             pairs = collected.read(service().settings)
         except DpoError as error:
-            return {ui.count: page(paragraph(str(error), "notice trouble"))}
+            return {ui.count: notice(str(error), trouble=True)}
         kept = {seen.pair.event_id: seen for seen in pairs}
         fits = [kept[pair.event_id] for pair in matching((seen.pair for seen in pairs), _wanted(*filters))]
-        last = max(-(-len(fits) // PAGE), 1) - 1
-        listed = Listed(fits, min(max(turn, 0), last))
+        listed = Listed(fits, turn)
         ids = [seen.pair.event_id for seen in listed.rows]
         chosen = chosen if chosen in ids else next(iter(ids), None)
         versions = sorted({name for seen in pairs for name in (seen.pair.model_a, seen.pair.model_b)})
@@ -88,10 +92,10 @@ def build(service: Callable[[], Service]) -> None:
                 visitor = visitor_of(service(), person, "review", address_of(request))
                 service().review(chosen or "", action, reason, key, visitor)
             except DpoError as error:
-                return {ui.told: page(paragraph(str(error), "notice trouble"))}
+                return {ui.told: notice(str(error), trouble=True)}
             done = "Excluded. It leaves" if action == "exclude" else "Restored. It comes back into"
             told = f"{done} the datasets that are built after the next curation run."
-            return show(number, chosen, *rest) | {ui.told: page(paragraph(told, "notice")), ui.reason: ""}
+            return show(number, chosen, *rest) | {ui.told: notice(told), ui.reason: ""}
 
         return order
 

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from dpo_pipeline.core.rollout import STAGES, Metrics
-from dpo_pipeline.errors import AdminOnly, DpoError, InvalidRequest
+from dpo_pipeline.errors import DpoError, InvalidRequest
 from dpo_pipeline.serving.access import check_admin
 from dpo_pipeline.serving.live_rollout import LiveRollout, RolloutWatch
 from dpo_pipeline.serving.pages.live import QUIET, following
-from dpo_pipeline.serving.pages.markup import Markup, figures, heading, intervals, page, paragraph, table
+from dpo_pipeline.serving.pages.markup import Markup, figures, heading, intervals, notice, page, paragraph, table
 from dpo_pipeline.serving.service import Service
 
 REFRESH_S = 5.0
@@ -46,8 +46,8 @@ def build(service: Callable[[], Service]) -> None:
                 _order(service(), order, reason, key)
                 now = _page(watch.look(service(), fresh=True))
             except DpoError as error:
-                return gr.skip(), page(paragraph(str(error), "notice trouble")), gr.skip()
-            return now, page(paragraph(MEANING[order], "notice")), ""
+                return gr.skip(), notice(str(error), trouble=True), gr.skip()
+            return now, notice(MEANING[order]), ""
 
         return give
 
@@ -57,13 +57,7 @@ def build(service: Callable[[], Service]) -> None:
 
 
 def _order(service: Service, order: Order, reason: str, key: str) -> None:
-    admin = service.settings.keys.admin
-    try:
-        check_admin(key, admin)
-    except AdminOnly as error:
-        if admin is None:
-            raise
-        raise AdminOnly("The admin key is wrong or missing. Type the value of DPO_KEYS__ADMIN.") from error
+    check_admin(key, service.settings.keys.admin)
     if not reason.strip():
         raise InvalidRequest("Give a reason: it stands in the history of decisions.")
     service.order_rollout(order, reason.strip(), actor="admin")

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from dpo_pipeline.core.questions import WantedOrigin
+from dpo_pipeline.serving.access import address_of
 from dpo_pipeline.serving.bodies import (
     Answers,
     ChatMessage,
@@ -16,7 +17,7 @@ from dpo_pipeline.serving.bodies import (
     VoteResponse,
 )
 from dpo_pipeline.serving.comparisons import Shown
-from dpo_pipeline.serving.routes.parts import Served, address, errors, visitor, while_connected
+from dpo_pipeline.serving.routes.parts import Served, errors, visitor, while_connected
 from dpo_pipeline.serving.service import Question
 from dpo_pipeline.settings import Category
 
@@ -67,7 +68,7 @@ async def compare_next(
 def vote(comparison_id: str, body: VoteRequest, request: Request, response: Response, service: Served) -> VoteResponse:
     """201 when the vote is on disk; the same vote again: 200 and the same event id."""
     voter = visitor(request, service, body.annotator) if body.annotator else None
-    recorded = service.vote(comparison_id, body.token, body.vote, voter, address(request))
+    recorded = service.vote(comparison_id, body.token, body.vote, voter, address_of(request))
     response.status_code = 200 if recorded.repeated else 201
     models = VotedModels(left=recorded.left_model, right=recorded.right_model)
     return VoteResponse(event_id=recorded.event_id, models=models)

@@ -2,8 +2,9 @@
 
 from fastapi import APIRouter, Request
 
+from dpo_pipeline.serving.access import address_of
 from dpo_pipeline.serving.bodies import FeedbackRequest, FeedbackResponse
-from dpo_pipeline.serving.routes.parts import Served, address, errors
+from dpo_pipeline.serving.routes.parts import Served, errors
 
 router = APIRouter(prefix="/v1", tags=["feedback"])
 
@@ -13,7 +14,7 @@ def feedback(body: FeedbackRequest, request: Request, service: Served) -> Feedba
     """Exactly one of rating, thumb or correction, for an answered request; 201 when it is on disk."""
     event_id = service.feedback(
         body.request_id,
-        address(request),
+        address_of(request),
         rating=body.rating,
         thumb=body.thumb,
         correction=body.correction,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, Request
 
 from dpo_pipeline.errors import ClientGone
+from dpo_pipeline.serving.access import address_of
 from dpo_pipeline.serving.bodies import ErrorResponse
 from dpo_pipeline.serving.chat_call import Visitor
 from dpo_pipeline.serving.service import Service
@@ -23,15 +24,11 @@ async def _service(request: Request) -> Service:
 Served = Annotated[Service, Depends(_service)]
 
 
-def address(request: Request) -> str:
-    return request.client.host if request.client else "unknown"
-
-
 def visitor(request: Request, service: Service, name: str, session_id: str = "", simulated: bool = False) -> Visitor:
     """Whoever calls: by the name given, else by address. `X-Session-Id` names the visit."""
     session = session_id or request.headers.get("x-session-id", "")[:200]
-    person = service.pseudonym(name or address(request))
-    return Visitor(person, session, "simulated" if simulated else "api", address(request))
+    person = service.pseudonym(name or address_of(request))
+    return Visitor(person, session, "simulated" if simulated else "api", address_of(request))
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
