@@ -83,8 +83,8 @@ def tick(log: Path) -> dict[str, float]:
     begin = time.perf_counter()
     with duckdb.connect(str(log.with_suffix(".duckdb"))) as connection:
         prepare(connection)
-        warehouse = Warehouse(connection)
-        ingested = ingest(warehouse, log, log.with_suffix(".bad"), settings.collection.max_line_bytes, settings.quality)
+        warehouse = Warehouse(connection, log)
+        ingested = ingest(warehouse, log.with_suffix(".bad"), settings.collection.max_line_bytes, settings.quality)
         middle = time.perf_counter()
         judged = judge_new(warehouse, settings.quality)
         tallies = warehouse.tallies()

@@ -52,7 +52,7 @@ class WarehouseResource(DuckDBResource):
             with resource.get_connection() as connection:
                 try:
                     prepare(connection)
-                    yield Warehouse(connection)
+                    yield Warehouse(connection, settings.prefs_log)
                 finally:
                     connection.close()
         except duckdb.IOException as error:

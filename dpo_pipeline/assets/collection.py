@@ -20,9 +20,7 @@ def preferences(
 ) -> dg.MaterializeResult:
     settings = loop.settings()
     with warehouse.open(settings) as store:
-        report = ingest(
-            store, settings.prefs_log, settings.quarantine_log, settings.collection.max_line_bytes, settings.quality
-        )
+        report = ingest(store, settings.quarantine_log, settings.collection.max_line_bytes, settings.quality)
         tallies = store.tallies()
     context.log.info(f"{report.recorded} new, {report.repeats} repeated, {report.quarantined} quarantined")
     return dg.MaterializeResult(

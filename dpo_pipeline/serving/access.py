@@ -4,16 +4,17 @@ import hmac
 import ipaddress
 import time
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dpo_pipeline.errors import AdminOnly, BodyTooLarge, ForeignOrigin, KeyRequired, RequestError, TooManyRequests
 from dpo_pipeline.settings import Settings
 
+LOOKED_AT = (b"origin", b"host", b"authorization", b"content-length")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 Answer = Callable[[RequestError, Scope, Receive, Send], Awaitable[None]]
 
@@ -29,12 +30,12 @@ class Gate:
             await self._app(scope, receive, send)
             return
         try:
-            headers = Headers(scope=scope)
-            check_origin(scope["method"], headers.get("origin"), headers.get("host"), self._settings.access.origins)
+            headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in LOOKED_AT}
+            origins, limits = self._settings.access.origins, self._settings.limits
+            check_origin(scope["method"], headers.get(b"origin"), headers.get(b"host"), origins)
             if scope["path"].startswith("/v1/") and scope["method"] != "OPTIONS":
-                check_key(headers.get("authorization"), self._settings.keys.api)
-            limit = self._settings.limits.body_bytes
-            length = headers.get("content-length", "")
+                check_key(headers.get(b"authorization"), self._settings.keys.api)
+            limit, length = limits.body_bytes, headers.get(b"content-length", "")
             if length.isdigit() and int(length) > limit:
                 raise BodyTooLarge(_too_large(limit))
             await self._app(scope, _bounded(receive, limit), send)
@@ -141,6 +142,7 @@ def _same(given: str | None, key: SecretStr) -> bool:
     return hmac.compare_digest(token.encode(), key.get_secret_value().encode())
 
 
+@lru_cache(maxsize=4096)
 def _is_loopback(address: str) -> bool:
     try:
         return ipaddress.ip_address(address).is_loopback

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
@@ -57,10 +58,13 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
             service.log.close()
             service.state.close()
 
-    app = FastAPI(title="DPO pipeline: serving", version=__version__, lifespan=lifespan)
+    # What is measured here goes to Prometheus; looking for OpenTelemetry would cost every call.
+    off: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+    app = FastAPI(title="DPO pipeline: serving", version=__version__, lifespan=lifespan, telemetry=off)
     app.add_exception_handler(DpoError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
+    chat.add_completions(app.router)
     for part in (chat, comparisons, feedback, rollout, health):
         app.include_router(part.router)
     mount_pages(app, settings, lambda: app.state.service)

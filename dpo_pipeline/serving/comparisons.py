@@ -4,9 +4,9 @@ A vote is acknowledged when its line is on disk. Texts and model names stay on t
 signed token that is bound to the comparison and the person.
 """
 
+import asyncio
 import random
 import secrets
-import threading
 import time
 import uuid
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from dpo_pipeline.serving.preference_event import Choice, as_vote, preference
 from dpo_pipeline.serving.questions import Questions
 from dpo_pipeline.serving.tally import Tally
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.group_commit import GroupCommit
 from dpo_pipeline.stores.log import AppendLog, Position, file_bytes, read_batches
 from dpo_pipeline.stores.reading import votes_of
 from dpo_pipeline.stores.serving_state import ServingState, StoredComparison
@@ -58,17 +59,16 @@ class Recorded:
 
 
 class Comparisons:
-    """Opens comparisons and records votes; safe from many threads, and over a restart."""
+    """Opens comparisons and records votes, in one event loop; safe over a restart."""
 
     def __init__(self, settings: Settings, state: ServingState, tally: Tally, key: bytes):
         self._settings = settings
         self._state = state
         self._tally = tally
-        self._log = AppendLog(settings.prefs_log)
+        self._log = GroupCommit(AppendLog(settings.prefs_log))
         self._valid_s = settings.collection.token_valid_h * 3600
         self._signer = URLSafeTimedSerializer(key, salt="comparison")
-        self._locks: dict[str, threading.Lock] = {}
-        self._gate = threading.Lock()
+        self._writing: dict[str, asyncio.Task[None]] = {}
         self._random = random.SystemRandom()
         self.questions = Questions(settings, state)
         self._voted = self._votes_on_disk()
@@ -145,7 +145,9 @@ class Comparisons:
         votes = {} if category else self._tally.refresh().by_category
         return self.questions.draw(Wish(origin, category), votes)
 
-    def vote(self, comparison: StoredComparison, token: str, choice: Choice, annotator: str | None = None) -> Recorded:
+    async def vote(
+        self, comparison: StoredComparison, token: str, choice: Choice, annotator: str | None = None
+    ) -> Recorded:
         """Record a vote; on return it is on disk. The same vote again changes nothing.
 
         Args:
@@ -156,17 +158,16 @@ class Comparisons:
             VoteNotRecorded: the disk refused it; the vote may be sent again.
         """
         self._check_token(comparison, token, annotator)
-        vote = as_vote(choice, comparison.left)
-        with self._lock_for(comparison.comparison_id):
-            earlier = self._voted.get(comparison.event_id)
-            if earlier is not None and earlier != vote:
-                raise AlreadyVoted("This comparison was voted on with another choice. A vote cannot be changed.")
-            if earlier is None:
-                try:
-                    self._log.append(encode_preference(preference(comparison, vote)))
-                except LogWriteError as error:
-                    raise VoteNotRecorded(str(error)) from error
-                self._voted[comparison.event_id] = vote
+        vote, event_id = as_vote(choice, comparison.left), comparison.event_id
+        while writing := self._writing.get(event_id):
+            await asyncio.wait([writing])
+        earlier = self._voted.get(event_id)
+        if earlier is not None and earlier != vote:
+            raise AlreadyVoted("This comparison was voted on with another choice. A vote cannot be changed.")
+        if earlier is None:
+            self._writing[event_id] = asyncio.create_task(self._write(comparison, vote))
+            # A caller who goes away meanwhile must not leave a vote on disk that nobody knows of.
+            await asyncio.shield(self._writing[event_id])
         models = (comparison.model_a, comparison.model_b)
         left, right = models if comparison.left == "a" else models[::-1]
         return Recorded(
@@ -185,11 +186,14 @@ class Comparisons:
         if annotator is not None and annotator != owner:
             raise TokenRefused("The token belongs to another person. Ask for a comparison of your own.")
 
-    def _lock_for(self, comparison_id: str) -> threading.Lock:
-        with self._gate:
-            if len(self._locks) > 10_000:
-                self._locks = {name: lock for name, lock in self._locks.items() if lock.locked()}
-            return self._locks.setdefault(comparison_id, threading.Lock())
+    async def _write(self, comparison: StoredComparison, vote: Vote) -> None:
+        try:
+            await self._log.append(encode_preference(preference(comparison, vote)))
+            self._voted[comparison.event_id] = vote
+        except LogWriteError as error:
+            raise VoteNotRecorded(str(error)) from error
+        finally:
+            del self._writing[comparison.event_id]
 
     def _votes_on_disk(self) -> dict[str, Vote]:
         """Votes on comparisons that may still be voted on: read from the log, which is the truth."""

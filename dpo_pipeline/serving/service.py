@@ -139,7 +139,9 @@ class Service:
                 yield Growing(*(texts if left == "a" else texts[::-1]))
         yield self._show(question, visitor, (asks[0], asks[1]), (answers[0], answers[1]), left)
 
-    def vote(self, comparison_id: str, token: str, choice: Choice, visitor: Visitor | None, address: str) -> Recorded:
+    async def vote(
+        self, comparison_id: str, token: str, choice: Choice, visitor: Visitor | None, address: str
+    ) -> Recorded:
         """Record a vote; on return it is on disk.
 
         Args:
@@ -147,7 +149,7 @@ class Service:
         """
         comparison = self.comparisons.find(comparison_id)
         self.rates.check("votes", comparison.annotator, address)
-        recorded = self.comparisons.vote(comparison, token, choice, visitor.person if visitor else None)
+        recorded = await self.comparisons.vote(comparison, token, choice, visitor.person if visitor else None)
         if not recorded.repeated:
             self.metrics.votes.labels(recorded.category, recorded.source, choice).inc()
         return recorded

@@ -36,10 +36,8 @@ class IngestReport:
     end: Position = field(default_factory=Position)
 
 
-def ingest(
-    warehouse: Warehouse, log: Path, quarantine: Path, max_line_bytes: int, criteria: QualityCriteria
-) -> IngestReport:
-    """Read what the log has gained since the last time, and look at each vote by itself.
+def ingest(warehouse: Warehouse, quarantine: Path, max_line_bytes: int, criteria: QualityCriteria) -> IngestReport:
+    """Read what its log has gained since the last time, and look at each vote by itself.
 
     A line that is no event is kept in the warehouse and in the quarantine file with its place and
     the reason; the rest goes on.
@@ -48,7 +46,7 @@ def ingest(
         LogReplaced: the log shrank or is another file than before.
     """
     report = IngestReport(end=warehouse.position(LOG))
-    with closing(read_log(log, report.end, max_line_bytes, criteria)) as pieces:
+    with closing(read_log(warehouse.log, report.end, max_line_bytes, criteria)) as pieces:
         for first in pieces:
             with warehouse.transaction():
                 rows = 0

@@ -7,8 +7,7 @@ the last newline, split on "\\n" only, because texts hold U+2028. What a line me
 
 import fcntl
 import os
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -26,80 +25,34 @@ def file_bytes(path: Path) -> int:
 
 
 class AppendLog:
-    """A log that any number of threads and processes may append to."""
+    """A log that any number of threads and processes may append to, one sync for each call.
+
+    Where many wait at once, `stores.group_commit` lets them share one.
+    """
 
     def __init__(self, path: Path, durable: bool = True):
         """`durable=False` leaves out the sync: for records that may be lost with the power."""
         self.path = path
         self._durable = durable
-        self._gate = threading.Lock()
-        self._waiting: list[_Pending] = []
-        self._writing = False
 
     def append(self, line: bytes) -> None:
         """Put one line (without its newline) on disk; on return it survives kill -9 and power loss.
-
-        Threads that arrive during another's sync share the next one.
 
         Raises:
             LogWriteError: nothing of this line is in the file; the next append is whole again.
         """
         self.append_all([line])
 
-    def append_all(self, lines: list[bytes]) -> None:
+    def append_all(self, lines: Sequence[bytes]) -> None:
         """Like `append` for several lines, all or none of them."""
         if any(b"\n" in line for line in lines):
             raise LogWriteError("A log line must not hold a newline; encode it as JSON first. Nothing was written.")
-        pending = _Pending(b"".join(line + b"\n" for line in lines))
-        with self._gate:
-            self._waiting.append(pending)
-            pending.leads, self._writing = not self._writing, True
-        if not pending.leads:
-            pending.turn.acquire()  # until it is on disk, or it is this one's turn to write
-        if pending.leads:
-            self._lead()
-        if pending.error:
-            raise pending.error
-
-    def _lead(self) -> None:
-        """Write for everybody who waits; the error, if any, is everybody's."""
-        with self._gate:
-            batch, self._waiting = self._waiting, []
-        error: LogWriteError | None = None
         try:
-            _write_whole(self.path, b"".join(pending.data for pending in batch), self._durable)
-        except OSError as cause:
-            error = LogWriteError(
-                f"{self.path}: {cause.strerror or cause}. The event is not recorded; free some space and send it again."
-            )
-            error.__cause__ = cause
-        finally:
-            self._hand_over()
-            for pending in batch:
-                pending.error = error
-                pending.turn.release()
-
-    def _hand_over(self) -> None:
-        """The next sync runs while this one's callers wake up: each is woken alone, and none for nothing."""
-        with self._gate:
-            if self._waiting:
-                self._waiting[0].leads = True
-                self._waiting[0].turn.release()
-            else:
-                self._writing = False
-
-
-class _Pending:
-    """Lines of one caller on their way to the disk. `turn` is released when they are there, or theirs to write."""
-
-    __slots__ = ("data", "error", "leads", "turn")
-
-    def __init__(self, data: bytes):
-        self.data = data
-        self.leads = False
-        self.turn = threading.Lock()
-        self.turn.acquire()
-        self.error: LogWriteError | None = None
+            _write_whole(self.path, b"".join(line + b"\n" for line in lines), self._durable)
+        except OSError as error:
+            raise LogWriteError(
+                f"{self.path}: {error.strerror or error}. The event is not recorded; free some space and send it again."
+            ) from error
 
 
 def _write_whole(path: Path, data: bytes, durable: bool) -> None:
@@ -187,6 +140,24 @@ def read_batches(
                 lines, full = [], offset + chunk_bytes
         if lines:
             yield Batch(lines, Position(offset, found.st_ino, found.st_dev))
+
+
+def read_places(path: Path, places: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+    """Lines that were read before, without their newlines.
+
+    Args:
+        places: offset and length of each, as `Line` gave them.
+
+    Raises:
+        LogReplaced: no line of that length ends there any more.
+    """
+    with path.open("rb") as file:
+        for offset, length in places:
+            file.seek(offset)
+            line = file.read(length + 1)
+            if len(line) != length + 1 or not line.endswith(b"\n"):
+                raise LogReplaced(_replaced(path, Position(offset + length + 1), "no line ends there any more"))
+            yield line[:-1]
 
 
 def spans(path: Path, start: Position, span_bytes: int) -> Iterator[tuple[Position, int]]:

@@ -1,7 +1,8 @@
 """From bytes of the log to columns of the warehouse: decoded, keyed, judged as far as one vote alone tells.
 
 That is most of the work of ingest, and it needs neither the warehouse nor other votes: any piece of
-the log can be done by itself. Who does which piece belongs to `stores.readers`.
+the log can be done by itself. Texts stay in the log: a row knows where its line stands. Who does
+which piece belongs to `stores.readers`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,29 +10,27 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
-import msgspec
 import pyarrow as pa
 
 from dpo_pipeline.core.quality import ballot_of
-from dpo_pipeline.core.votes import Message, Preference, decode_preference, text_key
+from dpo_pipeline.core.votes import Preference, decode_preference, text_key
 from dpo_pipeline.errors import InvalidRecord
 from dpo_pipeline.settings import QualityCriteria
-from dpo_pipeline.stores.log import Batch, Position, read_batches
+from dpo_pipeline.stores.log import Batch, Line, Position, read_batches
 
 HEAD_CHARACTERS = 200
 # Fields of a vote that are columns of text as they stand.
 _TEXTS = (
     "event_id", "recorded_at", "comparison_id", "session_id", "category", "model_a", "model_b",
-    "response_a", "response_b", "vote", "annotator", "source",
+    "vote", "annotator", "source",
 )  # fmt: skip
 VOTE_COLUMNS = pa.schema(
     {
         **dict.fromkeys(_TEXTS, pa.string()),
+        "log_offset": pa.int64(),
+        "line_bytes": pa.int64(),
         "event_key": pa.int64(),
-        "prompt": pa.string(),
-        "prompt_is_messages": pa.bool_(),
         "left_side": pa.string(),
-        "sampling": pa.string(),
         "propensity": pa.float64(),
         "pair_key": pa.int64(),
         "first_won": pa.bool_(),
@@ -79,8 +78,8 @@ def read_piece(task: Task) -> Piece:
     """
     batches, bad, end = [], [], task.start
     for batch in read_batches(Path(task.path), task.start, task.max_line_bytes, until=task.until):
-        preferences, refused = _decode_lines(batch, task.max_line_bytes)
-        batches.append(_columns(preferences, task.criteria))
+        lines, preferences, refused = _decode_lines(batch, task.max_line_bytes)
+        batches.append(_columns(lines, preferences, task.criteria))
         bad += refused
         end = batch.end
     # One chunk: DuckDB takes in several small ones at a third more cost.
@@ -101,8 +100,9 @@ def criteria_key(criteria: QualityCriteria) -> int:
     return text_key(criteria.model_dump_json())
 
 
-def _decode_lines(batch: Batch, max_line_bytes: int) -> tuple[list[Preference], list[Quarantined]]:
-    preferences, bad = [], []
+def _decode_lines(batch: Batch, max_line_bytes: int) -> tuple[list[Line], list[Preference], list[Quarantined]]:
+    """Lines that are votes, those votes, and the lines that are none."""
+    lines, preferences, bad = [], [], []
     for line in batch.lines:
         if line.data is None:
             reason = f"longer than {max_line_bytes} bytes"
@@ -110,22 +110,21 @@ def _decode_lines(batch: Batch, max_line_bytes: int) -> tuple[list[Preference], 
         elif line.data.strip():
             try:
                 preferences.append(decode_preference(line.data))
+                lines.append(line)
             except InvalidRecord as error:
                 head = line.data[:HEAD_CHARACTERS].decode("utf-8", errors="replace")
                 bad.append(Quarantined(line.offset, line.length, str(error), head))
-    return preferences, bad
+    return lines, preferences, bad
 
 
-def _columns(preferences: Sequence[Preference], criteria: QualityCriteria) -> pa.RecordBatch:
+def _columns(lines: Sequence[Line], preferences: Sequence[Preference], criteria: QualityCriteria) -> pa.RecordBatch:
     ballots = [ballot_of(preference, criteria) for preference in preferences]
-    prompts = [_prompt_column(preference) for preference in preferences]
     columns = {
         **{name: list(map(attrgetter(name), preferences)) for name in _TEXTS},
+        "log_offset": [line.offset for line in lines],
+        "line_bytes": [line.length for line in lines],
         "event_key": [text_key(preference.event_id) for preference in preferences],
-        "prompt": [prompt for prompt, _ in prompts],
-        "prompt_is_messages": [is_messages for _, is_messages in prompts],
         "left_side": [preference.left for preference in preferences],
-        "sampling": [_encode(preference.sampling) for preference in preferences],
         "propensity": [preference.propensity for preference in preferences],
         "pair_key": [ballot.pair for ballot in ballots],
         "first_won": [ballot.first_won for ballot in ballots],
@@ -133,17 +132,3 @@ def _columns(preferences: Sequence[Preference], criteria: QualityCriteria) -> pa
         "criteria_key": [criteria_key(criteria)] * len(ballots),
     }
     return pa.record_batch([pa.array(columns[field.name], field.type) for field in VOTE_COLUMNS], schema=VOTE_COLUMNS)
-
-
-def _prompt_column(preference: Preference) -> tuple[str, bool]:
-    prompt = preference.prompt
-    return (prompt, False) if isinstance(prompt, str) else (_encode(prompt), True)
-
-
-def stored_prompt(column: str, is_messages: bool) -> str | list[Message]:
-    """A prompt out of the columns `prompt` and `prompt_is_messages`."""
-    return msgspec.json.decode(column, type=list[Message]) if is_messages else column
-
-
-def _encode(value: object) -> str:
-    return msgspec.json.encode(value).decode()

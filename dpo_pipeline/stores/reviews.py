@@ -8,22 +8,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dpo_pipeline.core.judged import JudgedPair
-from dpo_pipeline.core.votes import prompt_text, text_key
+from dpo_pipeline.core.votes import Preference, prompt_text, text_key
 from dpo_pipeline.errors import ArtifactCorrupt, InvalidRecord
 from dpo_pipeline.stores.artifacts import replacing
 from dpo_pipeline.stores.log import AppendLog, Position, read_batches
-from dpo_pipeline.stores.reading import stored_prompt
 
 if TYPE_CHECKING:
-    import duckdb
-
     from dpo_pipeline.stores.warehouse import Warehouse
 
 SHOWN = 5_000
@@ -95,7 +92,7 @@ def apply_reviews(warehouse: "Warehouse", log: Path, table: Path) -> Counter[str
     reviews = ReviewLog(log).newest()
     excluded = {name: review.reason for name, review in reviews.items() if review.action == "exclude"}
     taken_out = _exclude(warehouse, excluded)
-    publish_judged(table, judged_pairs(warehouse.connection, excluded))
+    publish_judged(table, judged_pairs(warehouse, excluded))
     return taken_out
 
 
@@ -126,28 +123,26 @@ def _exclude(warehouse: "Warehouse", excluded: Mapping[str, str]) -> Counter[str
     return Counter(dict(rows))
 
 
-def judged_pairs(
-    connection: "duckdb.DuckDBPyConnection", excluded: Mapping[str, str], limit: int = SHOWN
-) -> list[JudgedPair]:
+def judged_pairs(warehouse: "Warehouse", excluded: Mapping[str, str], limit: int = SHOWN) -> list[JudgedPair]:
     """The newest judged preferences, newest first.
 
     Args:
         excluded: reasons by event id.
     """
-    rows = connection.execute(
-        "select event_id, recorded_at, prompt, prompt_is_messages, category, model_a, model_b, response_a, response_b, "
-        "vote, annotator, source, failed from preferences join verdicts using (sequence) "
+    rows = warehouse.connection.execute(
+        "select failed, event_id, log_offset, line_bytes from preferences join verdicts using (sequence) "
         "where sequence > (select max(sequence) from verdicts) - ? order by sequence desc",
         [limit],
     ).fetchall()
-    return [_judged(row, excluded.get(row[0])) for row in rows]
+    events = warehouse.events([row[1:] for row in rows])
+    return [
+        _judged(event, tuple(row[0]), excluded.get(event.event_id)) for row, event in zip(rows, events, strict=True)
+    ]
 
 
-def _judged(row: Sequence[Any], reason: str | None) -> JudgedPair:
-    event_id, recorded_at, prompt, is_messages, *others, failed = row
-    text = prompt_text(stored_prompt(prompt, is_messages))
-    columns: list[Any] = [event_id, recorded_at, text, *others, tuple(failed)]
-    pair = JudgedPair(*columns)
+def _judged(event: Preference, failed: tuple[str, ...], reason: str | None) -> JudgedPair:
+    shown = {each.name: getattr(event, each.name) for each in fields(JudgedPair) if hasattr(event, each.name)}
+    pair = JudgedPair(**{**shown, "prompt": prompt_text(event.prompt), "failed": failed})
     return pair if reason is None else pair.reviewed("exclude", reason)
 
 

@@ -6,9 +6,10 @@ Only Dagster opens the file, one run at a time; everybody else reads the summary
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -18,20 +19,19 @@ import pyarrow.compute as pc
 
 from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.quality import Ballot, Memory
+from dpo_pipeline.core.votes import Preference, decode_preference
 from dpo_pipeline.core.winrate import Outcome
-from dpo_pipeline.errors import ArtifactCorrupt
-from dpo_pipeline.stores.log import Position
-from dpo_pipeline.stores.reading import VOTE_COLUMNS, Piece, Quarantined, stored_prompt
+from dpo_pipeline.errors import ArtifactCorrupt, LogReplaced
+from dpo_pipeline.stores.log import Position, read_places
+from dpo_pipeline.stores.reading import VOTE_COLUMNS, Piece, Quarantined
 
-# Texts are most of the file: zstd takes half the time of what DuckDB would try, and less space. The
-# two answers are stored once; which of them was chosen follows from the vote.
+# Texts are most of a log and stay there: a row keeps the place of its line.
 SCHEMA = """
 create table if not exists preferences (
-    sequence bigint, event_key bigint, event_id varchar, recorded_at varchar, comparison_id varchar,
-    session_id varchar, prompt varchar using compression zstd, prompt_is_messages boolean, category varchar,
-    model_a varchar, model_b varchar, response_a varchar using compression zstd,
-    response_b varchar using compression zstd, vote varchar, left_side varchar, annotator varchar, source varchar,
-    sampling varchar, propensity double, pair_key bigint, first_won boolean, failed_alone varchar, criteria_key bigint
+    sequence bigint, log_offset bigint, line_bytes bigint, event_key bigint, event_id varchar, recorded_at varchar,
+    comparison_id varchar, session_id varchar, category varchar, model_a varchar, model_b varchar, vote varchar,
+    left_side varchar, annotator varchar, source varchar, propensity double, pair_key bigint, first_won boolean,
+    failed_alone varchar, criteria_key bigint
 );
 create table if not exists verdicts (sequence bigint, valid boolean, failed varchar[]);
 create table if not exists quarantine (log_offset bigint, length bigint, reason varchar, head varchar);
@@ -40,8 +40,8 @@ create table if not exists holdings (annotator varchar primary key, valid bigint
 create table if not exists log_position (log varchar primary key, position varchar);
 create table if not exists exclusions (sequence bigint, reason varchar);
 """
-_CHOSEN = "case vote when 'a' then response_a when 'b' then response_b end"
-_REJECTED = "case vote when 'a' then response_b when 'b' then response_a end"
+Place = tuple[str, int, int]
+"""Event id, offset and length of a vote's line: the columns event_id, log_offset and line_bytes."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,11 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 class Warehouse:
-    """What the loop asks of an open connection."""
+    """What the loop asks of an open connection; `log` is the preference log, where the texts are."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection):
+    def __init__(self, connection: duckdb.DuckDBPyConnection, log: Path):
         self.connection = connection
+        self.log = log
 
     def position(self, log: str) -> Position:
         """How far this log was read."""
@@ -123,11 +124,28 @@ class Warehouse:
     def texts(self, first: int, last: int) -> dict[int, tuple[str, str]]:
         """Chosen and rejected text of the votes between two sequence numbers that somebody won."""
         rows = self._run(
-            f"select sequence, {_CHOSEN}, {_REJECTED} from preferences "
-            "where sequence between ? and ? and first_won is not null",
+            "select sequence, event_id, log_offset, line_bytes from preferences "
+            "where sequence between ? and ? and first_won is not null order by sequence",
             [first, last],
         )
-        return {sequence: (chosen, rejected) for sequence, chosen, rejected in rows}
+        events = self.events([row[1:] for row in rows])
+        return {row[0]: (str(event.chosen), str(event.rejected)) for row, event in zip(rows, events, strict=True)}
+
+    def events(self, places: Sequence[Place]) -> Iterator[Preference]:
+        """The votes themselves, out of the log.
+
+        Raises:
+            LogReplaced: another line stands at the place of one.
+        """
+        lines = read_places(self.log, ((offset, length) for _, offset, length in places))
+        for (event_id, offset, _), line in zip(places, lines, strict=True):
+            event = decode_preference(line)
+            if event.event_id != event_id:
+                raise LogReplaced(
+                    f"{self.log}, byte {offset}: event {event.event_id!r} found, {event_id!r} was read there before. "
+                    "Put the file back as it was, or, if the change was meant, run `dpo rebuild`."
+                )
+            yield event
 
     def memory_for(self, cases: Cases) -> Memory:
         """What earlier, judged votes say about these pairs, and how many valid pairs each person holds."""
@@ -169,21 +187,21 @@ class Warehouse:
                 keeps its position, so that no version skips one or sees one twice.
         """
         rows = self._run(
-            f"select event_id, prompt, prompt_is_messages, {_CHOSEN}, {_REJECTED}, category, source from ("
+            "select event_id, log_offset, line_bytes from ("
             "select * from preferences join verdicts using (sequence) where valid order by sequence limit ? offset ?"
             ") anti join exclusions using (sequence) order by sequence",
             [(up_to - after) if up_to is not None else 2**60, after],
         )
         return [
             Pair(
-                event_id=row[0],
-                prompt=stored_prompt(row[1], row[2]),
-                chosen=row[3],
-                rejected=row[4],
-                category=row[5],
-                source=row[6],
+                event_id=event.event_id,
+                prompt=event.prompt,
+                chosen=str(event.chosen),
+                rejected=str(event.rejected),
+                category=event.category,
+                source=event.source,
             )
-            for row in rows
+            for event in self.events(rows)
         ]
 
     def head_to_head(self, new: str, baseline: str) -> list[tuple[str, Outcome]]:

@@ -61,8 +61,8 @@ def curate(settings: Settings) -> None:
     settings.warehouse_path.parent.mkdir(parents=True, exist_ok=True)
     with duckdb.connect(str(settings.warehouse_path)) as connection:
         prepare(connection)
-        store = Warehouse(connection)
-        ingest(store, settings.prefs_log, settings.quarantine_log, 1 << 20, settings.quality)
+        store = Warehouse(connection, settings.prefs_log)
+        ingest(store, settings.quarantine_log, 1 << 20, settings.quality)
         judge_new(store, settings.quality)
         apply_reviews(store, settings.reviews_log, settings.review_table)
 

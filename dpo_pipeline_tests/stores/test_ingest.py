@@ -29,10 +29,10 @@ class House:
         self.file = directory / "loop.duckdb"
         self.connection = duckdb.connect(str(self.file))
         prepare(self.connection)
-        self.warehouse = Warehouse(self.connection)
+        self.warehouse = Warehouse(self.connection, self.log)
 
     def tick(self) -> IngestReport:
-        report = ingest(self.warehouse, self.log, self.quarantine, 1 << 20, CRITERIA)
+        report = ingest(self.warehouse, self.quarantine, 1 << 20, CRITERIA)
         judge_new(self.warehouse, CRITERIA)
         return report
 
@@ -41,7 +41,7 @@ class House:
         self.file.unlink()
         self.connection = duckdb.connect(str(self.file))
         prepare(self.connection)
-        self.warehouse = Warehouse(self.connection)
+        self.warehouse = Warehouse(self.connection, self.log)
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_votes_read_under_other_criteria_are_judged_by_those_of_today(house: Hou
             encode_preference(preference(3, vote="tie")),
         ]
     )
-    ingest(house.warehouse, house.log, house.quarantine, 1 << 20, CRITERIA)
+    ingest(house.warehouse, house.quarantine, 1 << 20, CRITERIA)
     relaxed = CRITERIA.model_copy(update={"more_detailed": False, "min_length_ratio": None})
     assert judge_new(house.warehouse, relaxed) == 3
     assert house.warehouse.tally("valid") == 2
@@ -201,3 +201,18 @@ def test_no_query_can_reach_files(house: House) -> None:
 
 def _offset(lines: list[bytes], index: int) -> int:
     return sum(len(line) + 1 for line in lines[:index])
+
+
+def test_texts_come_from_the_log_and_another_line_in_their_place_is_refused(house: House) -> None:
+    AppendLog(house.log).append_all(votes(20))
+    house.tick()
+    pairs = house.warehouse.valid_pairs()
+    assert pairs and all(pair.chosen for pair in pairs)
+    with house.log.open("r+b") as file:
+        line = file.readline().replace(b"evt-0", b"evt-X")
+        file.seek(0)
+        file.write(line)
+    with pytest.raises(LogReplaced, match=r"evt-0.*dpo rebuild"):
+        list(house.warehouse.events([("evt-0", 0, len(line) - 1)]))
+    with pytest.raises(LogReplaced, match="no line ends there"):
+        list(house.warehouse.events([("evt-0", 0, len(line) - 2)]))

@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -140,25 +138,6 @@ def test_many_threads_and_processes_write_whole_lines(tmp_path: Path) -> None:
     assert [writer.wait(timeout=120) for writer in writers] == [0, 0, 0]
     rows = [json.loads(line or b"") for line in lines_of(path)]
     assert len({tuple(row[:3]) for row in rows}) == len(rows) == 3 * 4 * 20
-
-
-def test_threads_that_wait_share_a_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    syncs, real = [], os.fdatasync
-
-    def slow_sync(descriptor: int) -> None:
-        syncs.append(descriptor)
-        time.sleep(0.02)
-        real(descriptor)
-
-    monkeypatch.setattr(os, "fdatasync", slow_sync)
-    log = AppendLog(tmp_path / "log")
-    threads = [threading.Thread(target=log.append, args=(b"%d" % i,)) for i in range(64)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(lines_of(log.path)) == 64
-    assert len(syncs) < 32
 
 
 def test_a_full_disk_is_an_error_and_the_next_record_is_whole(tmp_path: Path) -> None:

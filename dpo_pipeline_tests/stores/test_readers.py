@@ -1,6 +1,5 @@
 """Several processes read what one reads, in the same order; they end with the reader and never hide a fault."""
 
-import json
 import os
 from pathlib import Path
 
@@ -80,8 +79,8 @@ def test_the_warehouse_is_the_same_whoever_read(log: Path, tmp_path: Path, monke
         quarantine = tmp_path / f"{several}.jsonl"
         with duckdb.connect(str(tmp_path / f"{several}.duckdb")) as connection:
             prepare(connection)
-            warehouse = Warehouse(connection)
-            report = ingest(warehouse, log, quarantine, LIMIT, CRITERIA)
+            warehouse = Warehouse(connection, log)
+            report = ingest(warehouse, quarantine, LIMIT, CRITERIA)
             judge_new(warehouse, CRITERIA)
             verdicts = connection.execute("select * from verdicts order by sequence").fetchall()
             rows = connection.execute("select * from preferences order by sequence").fetchall()
@@ -138,6 +137,6 @@ def test_what_a_process_is_told_fits_on_a_line(log: Path) -> None:
     odd.write_bytes(encode_preference(preference(response_b=SHORT)) + b"\n")
     try:
         worker.begin(Task(str(odd), Position(), odd.stat().st_size, LIMIT, CRITERIA))
-        assert json.loads(worker.result().votes["sampling"][0].as_py())["seed"] is None
+        assert worker.result().votes["line_bytes"].to_pylist() == [odd.stat().st_size - 1]
     finally:
         worker.close()

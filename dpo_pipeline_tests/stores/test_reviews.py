@@ -38,8 +38,8 @@ class House:
 
     def curate(self) -> dict[str, int]:
         prepare(self.connection) if not self._prepared() else None
-        store = Warehouse(self.connection)
-        ingest(store, self.prefs, self.directory / "quarantine.jsonl", 1 << 20, QualityCriteria())
+        store = Warehouse(self.connection, self.prefs)
+        ingest(store, self.directory / "quarantine.jsonl", 1 << 20, QualityCriteria())
         judge_new(store, QualityCriteria())
         return dict(apply_reviews(store, self.reviews.path, self.table))
 
@@ -49,7 +49,7 @@ class House:
         self.connection = duckdb.connect(str(self.directory / "loop.duckdb"))
 
     def valid(self) -> list[str]:
-        return [pair.event_id for pair in Warehouse(self.connection).valid_pairs()]
+        return [pair.event_id for pair in Warehouse(self.connection, self.prefs).valid_pairs()]
 
     def _prepared(self) -> bool:
         return bool(self.connection.execute("select 1 from duckdb_tables() where table_name = 'tallies'").fetchall())
@@ -91,7 +91,7 @@ def test_positions_of_valid_pairs_do_not_move(house: House) -> None:
     """Versions note how far they have seen; an exclusion must not make the next one skip a pair."""
     house.reviews.append(review(1, "evt-0", "exclude"))
     house.curate()
-    pairs = Warehouse(house.connection).valid_pairs(after=1)
+    pairs = Warehouse(house.connection, house.prefs).valid_pairs(after=1)
     assert [pair.event_id for pair in pairs] == ["evt-1", "evt-2"]
 
 

@@ -8,7 +8,7 @@ from dpo_pipeline.serving.pages.ab_visit import Visit
 ANY = "Server picks"
 BATCHES = (5, 10, 20, 50, 100)
 LONGEST_QUESTION = 4000
-# The same buttons by key, while nobody is typing or choosing from a list.
+# The same buttons by key, while nobody is typing or choosing from a list; and one vote a double click.
 KEYS = """
 (() => {
   const keys = {"1": "ab-left", "a": "ab-left", "arrowleft": "ab-left", "2": "ab-right", "b": "ab-right",
@@ -24,6 +24,11 @@ KEYS = """
     event.preventDefault();
     button.click();
   });
+  // The second click of two, told here as well as on the server: it may come late there.
+  const votes = "#ab-left, #ab-right, #ab-tie, #ab-both-bad";
+  document.addEventListener("click", event => {
+    if (event.detail > 1 && event.target.closest && event.target.closest(votes)) event.stopImmediatePropagation();
+  }, true);
 })();
 """
 

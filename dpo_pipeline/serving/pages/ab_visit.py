@@ -3,7 +3,6 @@
 Names, texts and tokens stay in this object on the server; the browser gets text to look at.
 """
 
-import asyncio
 import time
 import uuid
 from collections import Counter, deque
@@ -141,9 +140,7 @@ class Desk:
             return None
         service, visit.voting = self.service(), True
         try:
-            recorded = await asyncio.to_thread(
-                service.vote, shown.comparison_id, shown.token, choice, visitor, visitor.address
-            )
+            recorded = await service.vote(shown.comparison_id, shown.token, choice, visitor, visitor.address)
         finally:
             visit.voting = False
         visit.voted = choice, recorded

@@ -65,10 +65,12 @@ async def compare_next(
     status_code=201,
     responses=REPEATED | errors(401, 403, 404, 409, 413, 429, 507),
 )
-def vote(comparison_id: str, body: VoteRequest, request: Request, response: Response, service: Served) -> VoteResponse:
+async def vote(
+    comparison_id: str, body: VoteRequest, request: Request, response: Response, service: Served
+) -> VoteResponse:
     """201 when the vote is on disk; the same vote again: 200 and the same event id."""
     voter = visitor(request, service, body.annotator) if body.annotator else None
-    recorded = service.vote(comparison_id, body.token, body.vote, voter, address_of(request))
+    recorded = await service.vote(comparison_id, body.token, body.vote, voter, address_of(request))
     response.status_code = 200 if recorded.repeated else 201
     models = VotedModels(left=recorded.left_model, right=recorded.right_model)
     return VoteResponse(event_id=recorded.event_id, models=models)

@@ -26,7 +26,7 @@ Served = Annotated[Service, Depends(_service)]
 
 def visitor(request: Request, service: Service, name: str, session_id: str = "", simulated: bool = False) -> Visitor:
     """Whoever calls: by the name given, else by address. `X-Session-Id` names the visit."""
-    session = session_id or request.headers.get("x-session-id", "")[:200]
+    session = session_id or dict(request.scope["headers"]).get(b"x-session-id", b"")[:200].decode("latin-1")
     person = service.pseudonym(name or address_of(request))
     return Visitor(person, session, "simulated" if simulated else "api", address_of(request))
 

@@ -1,0 +1,62 @@
+"""Votes that wait together share a sync, an error, and nothing else."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from dpo_pipeline.errors import LogWriteError
+from dpo_pipeline.stores.group_commit import GroupCommit
+from dpo_pipeline.stores.log import AppendLog
+
+
+def test_those_that_wait_share_a_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    syncs, real = [], os.fdatasync
+
+    def slow_sync(descriptor: int) -> None:
+        syncs.append(descriptor)
+        time.sleep(0.02)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", slow_sync)
+    path = tmp_path / "log"
+
+    async def write_all() -> None:
+        log = GroupCommit(AppendLog(path))
+
+        async def write(number: int) -> None:
+            await log.append(b"%d" % number)
+            assert b"%d\n" % number in path.read_bytes(), "acknowledged before it was there"
+
+        await asyncio.gather(*map(write, range(64)))
+
+    asyncio.run(write_all())
+    assert sorted(map(int, path.read_text().split())) == list(range(64))
+    assert len(syncs) <= 2, "the first alone, all others together"
+
+
+def test_an_error_reaches_everybody_who_shared_it_and_nobody_after(tmp_path: Path) -> None:
+    async def write_all() -> list[object]:
+        log = GroupCommit(AppendLog(tmp_path / "log"))
+        refused = await asyncio.gather(log.append(b"one"), log.append(b"two\nlines"), return_exceptions=True)
+        await log.append(b"three")
+        return list(refused)
+
+    refused = asyncio.run(write_all())
+    assert len(refused) == 2 and all(isinstance(error, LogWriteError) for error in refused)
+    assert (tmp_path / "log").read_bytes() == b"three\n"
+
+
+def test_a_caller_who_went_away_stops_nobody(tmp_path: Path) -> None:
+    async def write_all() -> None:
+        log = GroupCommit(AppendLog(tmp_path / "log"))
+        gone = asyncio.create_task(log.append(b"gone"))
+        stays = asyncio.create_task(log.append(b"stays"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await stays
+
+    asyncio.run(write_all())
+    assert (tmp_path / "log").read_bytes().split() == [b"gone", b"stays"]
