@@ -41,6 +41,7 @@ DpoError
     ├── QueueFull             429
     ├── ClientGone            499
     ├── EngineFailed          500
+    │   └── EngineEnded       500
     ├── NotReady              503
     ├── VoteNotRecorded       507
     └── DeadlineExceeded      504
@@ -233,6 +234,10 @@ class QueueFull(RequestError):
 class EngineFailed(RequestError):
     status = 500
     code = "engine_failed"
+
+
+class EngineEnded(EngineFailed):
+    """The program that generates is gone, or broke in a way nobody foresaw."""
 
 
 class NotReady(RequestError):

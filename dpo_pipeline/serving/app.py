@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from dpo_pipeline import __version__
-from dpo_pipeline.errors import DpoError, RequestError, VoteNotRecorded
+from dpo_pipeline.errors import DpoError, LogWriteError, RequestError, VoteNotRecorded
 from dpo_pipeline.serving.access import Gate, RateLimits
 from dpo_pipeline.serving.comparisons import Comparisons, signing_key
 from dpo_pipeline.serving.engine import Engine
@@ -32,6 +32,7 @@ from dpo_pipeline.stores.serving_state import ServingState
 
 log = logging.getLogger(__name__)
 RETRY_AFTER_S = "1"
+FORGET_EVERY_S = 3600
 
 
 def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
@@ -49,9 +50,11 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         service.router.start()
         # A log of a million votes takes seconds to count; nobody has to wait for that.
         counting = asyncio.create_task(asyncio.to_thread(service.tally.refresh))
+        forgetting = asyncio.create_task(_forget_expired(service))
         try:
             yield
         finally:
+            forgetting.cancel()
             await counting
             service.router.close()
             await service.engine.close()
@@ -64,6 +67,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.add_exception_handler(DpoError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(Exception, _answer_unforeseen)
     chat.add_completions(app.router)
     for part in (chat, comparisons, feedback, rollout, health):
         app.include_router(part.router)
@@ -80,10 +84,17 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     return app
 
 
+async def _forget_expired(service: Service) -> None:
+    """A server that runs for months must not keep what nobody can vote on or rate any more."""
+    while True:
+        await asyncio.sleep(FORGET_EVERY_S)
+        await asyncio.to_thread(service.comparisons.forget_expired)
+
+
 def make_service(settings: Settings, metrics: Metrics, engine: Engine) -> Service:
     key = signing_key(settings)
     state = ServingState(settings.serving_log_dir / "state.db")
-    tally = Tally(settings.prefs_log, settings.collection.max_line_bytes)
+    tally = Tally(settings.prefs_log, settings.collection.max_line_bytes, settings.rollout.votes_per_person)
     return Service(
         settings=settings,
         engine=engine,
@@ -108,8 +119,16 @@ async def _answer_error(request: Request, error: Exception) -> JSONResponse:
         headers = {"Retry-After": RETRY_AFTER_S} if error.status in (429, 503, VoteNotRecorded.status) else None
         kind = "invalid_request_error" if error.status < 500 else "server_error"
         return _error(error.status, str(error), kind, error.code, headers)
+    if isinstance(error, LogWriteError):
+        return _error(507, str(error), "server_error", "not_recorded", {"Retry-After": RETRY_AFTER_S})
     log.error("%s %s failed: %s", request.method, request.url.path, error)
     return _error(500, str(error), "server_error", type(error).__name__)
+
+
+async def _answer_unforeseen(request: Request, error: Exception) -> JSONResponse:
+    """In OpenAI's form too; the program's log has the trace."""
+    message = f"{type(error).__name__}. The server's log says more; report it if it comes again."
+    return _error(500, message, "server_error", "unforeseen")
 
 
 async def _refuse(error: RequestError, scope: Scope, receive: Receive, send: Send) -> None:

@@ -135,6 +135,7 @@ class ChatRequest(SamplingFields):
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     n: Literal[1] | None = 1
+    source: Literal["api", "simulated"] = Field("api", description="`simulated`: not a person; marked wherever kept")
 
     def sampling(self) -> Sampling:
         return Sampling(self.temperature, self.top_p, self.max_completion_tokens or self.max_tokens, self.seed)

@@ -1,14 +1,15 @@
 """One chat request, from its start to its line in the serving log."""
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from dpo_pipeline.core.answers import Answer, Ask
+from dpo_pipeline.core.answers import Answer, Ask, Messages
 from dpo_pipeline.core.redaction import redact
-from dpo_pipeline.errors import DeadlineExceeded, EngineFailed, RequestError
+from dpo_pipeline.errors import DeadlineExceeded, EngineEnded, EngineFailed, RequestError
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.serving_log import Outcome, RequestRecord
 from dpo_pipeline.stores.serving_state import StoredRequest
@@ -28,7 +29,7 @@ class Visitor:
 
 
 class ChatCall:
-    """Answered once, by `answer` or by `stream`; logged whatever becomes of it."""
+    """Answered once, by `answer` or by `stream`, and logged."""
 
     def __init__(self, service: "Service", ask: Ask, visitor: Visitor):
         self.request_id = f"chatcmpl-{uuid.uuid4().hex}"
@@ -36,10 +37,14 @@ class ChatCall:
         self._service, self._ask, self._visitor = service, ask, visitor
         self._started = time.perf_counter()
         self._first_s: float | None = None
+        self._logged = False
 
     async def answer(self) -> Answer:
         try:
             [answer] = await self._service.engine.answers([self._ask])
+        except asyncio.CancelledError:
+            self._left()
+            raise
         except Exception as error:
             self._failed(error)
             raise
@@ -55,19 +60,21 @@ class ChatCall:
                 elif self._first_s is None:
                     self._first_s = time.perf_counter() - self._started
                 yield event
+        except (asyncio.CancelledError, GeneratorExit):
+            self._left()
+            raise
         except Exception as error:
             self._failed(error)
             raise
 
     def _answered(self, answer: Answer) -> None:
-        messages = self._ask.messages
         self._record("ok", answer.tokens, answer.adapter)
         stored = StoredRequest(
             request_id=self.request_id,
             user=self._visitor.person,
             version=self.version,
-            prompt=redact(messages[-1][1]),
-            single_turn=len(messages) == 1 and messages[0][0] == "user",
+            prompt=_redacted(self._ask.messages),
+            source=self._visitor.source,
         )
         self._service.state.add_request(stored, time.time())
 
@@ -75,12 +82,20 @@ class ChatCall:
         """What the client or a full queue did is no failure of the version."""
         if isinstance(error, DeadlineExceeded):
             self._record("timeout", 0, None)
-        elif isinstance(error, EngineFailed) or not isinstance(error, RequestError):
+        elif isinstance(error, EngineEnded) or not isinstance(error, RequestError):
             self._record("crash", 0, None)
+        elif isinstance(error, EngineFailed):
+            self._record("error", 0, None)
+
+    def _left(self) -> None:
+        """A person who goes away is no failure, unless a slow version made them wait for its first word."""
+        waited_ms = (time.perf_counter() - self._started) * 1000
+        if not self._logged and self._first_s is None and waited_ms > self._service.settings.rollout.max_p99_ms:
+            self._record("timeout", 0, None)
 
     def _record(self, outcome: Outcome, tokens: int, adapter: str | None) -> None:
         service, version, seconds = self._service, self.version, time.perf_counter() - self._started
-        stage = service.router.route.stage or "full"
+        stage, self._logged = service.router.route.stage or "full", True
         service.log.append_request(
             RequestRecord(
                 request_id=self.request_id,
@@ -95,6 +110,7 @@ class ChatCall:
                 ttft_ms=None if self._first_s is None else round(self._first_s * 1000, 2),
                 tokens=tokens,
                 outcome=outcome,
+                source=self._visitor.source,
             )
         )
         metrics = service.metrics
@@ -103,3 +119,10 @@ class ChatCall:
         metrics.tokens.labels(version).inc(tokens)
         if self._first_s is not None:
             metrics.first_token_seconds.labels(version).observe(self._first_s)
+
+
+def _redacted(messages: Messages) -> str | list[dict[str, str]]:
+    """A single question as a text, a conversation as its messages."""
+    if len(messages) == 1 and messages[0][0] == "user":
+        return redact(messages[0][1])
+    return [{"role": role, "content": redact(content)} for role, content in messages]

@@ -27,8 +27,9 @@ from dpo_pipeline.serving.preference_event import Choice, as_vote, preference
 from dpo_pipeline.serving.questions import Questions
 from dpo_pipeline.serving.tally import Tally
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.group_commit import GroupCommit
-from dpo_pipeline.stores.log import AppendLog, Position, file_bytes, read_batches
+from dpo_pipeline.stores.log import AppendLog, Position, file_bytes, line_start, read_batches
 from dpo_pipeline.stores.reading import votes_of
 from dpo_pipeline.stores.serving_state import ServingState, StoredComparison
 
@@ -126,15 +127,19 @@ class Comparisons:
             expires_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now + self._valid_s)),
         )
 
-    def find(self, comparison_id: str) -> StoredComparison:
-        """A comparison as it was shown.
+    def find(self, comparison_id: str, token: str, annotator: str | None = None) -> StoredComparison:
+        """A comparison that whoever sends this token may vote on.
+
+        Args:
+            annotator: the pseudonym of whoever sends it, where that is known.
 
         Raises:
-            UnknownComparison
+            UnknownComparison, TokenRefused
         """
         comparison = self._state.comparison(comparison_id)
         if comparison is None:
             raise UnknownComparison(f"There is no comparison {comparison_id!r}. Ask for a new one.")
+        self._check_token(comparison, token, annotator)
         return comparison
 
     def draw_question(self, category: str | None = None, origin: WantedOrigin = "mix") -> AskedQuestion:
@@ -145,19 +150,13 @@ class Comparisons:
         votes = {} if category else self._tally.refresh().by_category
         return self.questions.draw(Wish(origin, category), votes)
 
-    async def vote(
-        self, comparison: StoredComparison, token: str, choice: Choice, annotator: str | None = None
-    ) -> Recorded:
-        """Record a vote; on return it is on disk. The same vote again changes nothing.
-
-        Args:
-            annotator: the pseudonym of whoever sends it, where that is known.
+    async def vote(self, comparison: StoredComparison, choice: Choice) -> Recorded:
+        """Record a vote on what `find` gave; on return it is on disk. The same vote again changes nothing.
 
         Raises:
-            TokenRefused, AlreadyVoted: nothing was recorded.
+            AlreadyVoted: nothing was recorded.
             VoteNotRecorded: the disk refused it; the vote may be sent again.
         """
-        self._check_token(comparison, token, annotator)
         vote, event_id = as_vote(choice, comparison.left), comparison.event_id
         while writing := self._writing.get(event_id):
             await asyncio.wait([writing])
@@ -195,9 +194,13 @@ class Comparisons:
         finally:
             del self._writing[comparison.event_id]
 
+    def forget_expired(self) -> None:
+        """Drop comparisons that can no longer be voted on, and requests as old."""
+        self._state.forget_before(time.time() - self._valid_s)
+
     def _votes_on_disk(self) -> dict[str, Vote]:
         """Votes on comparisons that may still be voted on: read from the log, which is the truth."""
-        self._state.forget_before(time.time() - self._valid_s)
+        self.forget_expired()
         start = self._state.oldest_open_offset(time.time() - self._valid_s)
         voted: dict[str, Vote] = {}
         log = self._settings.prefs_log
@@ -206,7 +209,7 @@ class Comparisons:
         found = log.stat()
         if start > found.st_size:
             return voted
-        position = Position(start, found.st_ino, found.st_dev) if start else Position()
+        position = Position(line_start(log, start), found.st_ino, found.st_dev) if start else Position()
         for batch in read_batches(log, position, self._settings.collection.max_line_bytes):
             voted |= {event.event_id: event.vote for event in votes_of(batch)}
         return voted
@@ -215,10 +218,8 @@ class Comparisons:
 def signing_key(settings: Settings) -> bytes:
     """The key of tokens and pseudonyms: made once, readable by its owner only."""
     path = settings.data_dir / "serving.key"
-    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(32))
+        artifacts.write_text(path, secrets.token_hex(32), mode=0o600)
     return path.read_text().encode()
 
 

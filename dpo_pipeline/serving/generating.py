@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpo_pipeline.core.answers import Answer
-from dpo_pipeline.errors import DpoError, EngineFailed
+from dpo_pipeline.errors import DpoError, EngineEnded, EngineFailed
 from dpo_pipeline.ml.generation import GenerationRequest
 from dpo_pipeline.settings import Settings
 
@@ -199,5 +199,5 @@ class _Loop:
             self._generator.drop(sha)
 
 
-def _failure(error: Exception) -> EngineFailed:
-    return EngineFailed(f"Generation failed ({type(error).__name__}: {error}). Ask again; the log has the trace.")
+def _failure(error: Exception) -> EngineEnded:
+    return EngineEnded(f"Generation failed ({type(error).__name__}: {error}). Ask again; the log has the trace.")

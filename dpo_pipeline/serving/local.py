@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from dpo_pipeline.core.answers import Answer, Ask
-from dpo_pipeline.errors import DeadlineExceeded, EngineFailed, QueueFull
+from dpo_pipeline.errors import DeadlineExceeded, EngineEnded, QueueFull
 from dpo_pipeline.ml.generation import GenerationRequest
 from dpo_pipeline.serving import generating
 from dpo_pipeline.serving.engine import Adapter, Engine
@@ -140,7 +140,7 @@ class LocalEngine(Engine):
     def _broken(self) -> None:
         """The process ended: its requests have failed, and the router serves anew within a second."""
         self.models = {}
-        told = EngineFailed("The generating process ended. It is being started again; ask again in a moment.")
+        told = EngineEnded("The generating process ended. It is being started again; ask again in a moment.")
         self._deliver([(number, told) for number in tuple(self._jobs)])
 
 
@@ -175,7 +175,7 @@ class _Link:
     def serve(self, order: Serve) -> None:
         """
         Raises:
-            whatever the process met while loading, or EngineFailed when it ended.
+            whatever the process met while loading, or EngineEnded.
         """
         done: Future[None] = Future()
         self._served = done
@@ -209,7 +209,7 @@ class _Link:
         self.alive = False
         if not self._closing:
             self._broken()
-        self._loaded(EngineFailed("The generating process ended while it was loading a version."))
+        self._loaded(EngineEnded("The generating process ended while it was loading a version."))
 
     def _loaded(self, error: Exception | None) -> None:
         done, self._served = self._served, None

@@ -46,6 +46,7 @@ class Router:
         self._settings = settings
         self._engine = engine
         self._stop = threading.Event()
+        self._following = threading.Lock()
         self.route = Route()
         self.trouble: str | None = None
         self._thread = threading.Thread(target=self._follow, name="router", daemon=True)
@@ -62,27 +63,53 @@ class Router:
             while not self._stop.is_set():
                 try:
                     self.follow_once(ledger)
-                    self.trouble = None
-                except DpoError as error:
-                    if str(error) != self.trouble:
-                        log.error("the route stays as it was: %s", error)
-                    self.trouble = str(error)
+                except Exception as error:  # whatever it is, the next look may find it gone
+                    self._tell(f"the route stays as it was: {type(error).__name__}: {error}")
                 self._stop.wait(FOLLOW_S)
 
     def follow_once(self, ledger: Ledger) -> None:
-        """Bring engine and route up to the ledger: first load, then route, so nobody is sent to a missing model."""
-        state = ledger.deployment()
-        if state.champion is None:
-            return
-        wanted = served_versions(state, ledger.versions())
-        if {name: record.adapter_sha for name, record in wanted.items()} != self._engine.models:
+        """Bring engine and route up to the ledger: first load, then route, so nobody is sent to a missing model.
+
+        Raises:
+            ArtifactError, AdapterRefused: the champion cannot be served; what was served before stays.
+        """
+        with self._following:  # a person's order follows too, beside this object's own thread
+            state = ledger.deployment()
+            if state.champion is None:
+                return
             adapters = {
-                name: Adapter(str(record.adapter_sha), Path(str(record.adapter_dir))) for name, record in wanted.items()
+                name: Adapter(str(record.adapter_sha), Path(str(record.adapter_dir)))
+                for name, record in served_versions(state, ledger.versions()).items()
             }
+            unfit = self._serve(adapters, state.champion)
+            challenger = None if state.challenger in unfit else state.challenger
+            traffic = traffic_of(state.stage, self._settings.rollout) if challenger and state.stage else 0.0
+            self.route = Route(state.epoch, state.champion, challenger, state.stage, traffic)
+            self._tell("; ".join(f"{name} is not served: {why}" for name, why in unfit.items()) or None)
+
+    def _serve(self, adapters: dict[str, Adapter], champion: str) -> dict[str, str]:
+        """Serve these versions; those other than the champion that must not be served are left out, with the reason."""
+        unfit: dict[str, str] = {}
+        if {name: adapter.sha for name, adapter in adapters.items()} == self._engine.models:
+            return unfit
+        try:
             self._engine.serve(adapters)
-            log.info("serving %s", ", ".join(wanted))
-        traffic = traffic_of(state.stage, self._settings.rollout) if state.challenger and state.stage else 0.0
-        self.route = Route(state.epoch, state.champion, state.challenger, state.stage, traffic)
+        except DpoError:
+            fit = {champion: adapters[champion]}
+            self._engine.serve(fit)
+            for name, adapter in adapters.items():
+                try:
+                    self._engine.serve({**fit, name: adapter})
+                    fit[name] = adapter
+                except DpoError as error:
+                    unfit[name] = str(error)
+        log.info("serving %s", ", ".join(self._engine.models))
+        return unfit
+
+    def _tell(self, trouble: str | None) -> None:
+        if trouble and trouble != self.trouble:
+            log.error("%s", trouble)
+        self.trouble = trouble
 
 
 def served_versions(state: DeploymentState, versions: list[VersionRecord]) -> dict[str, VersionRecord]:

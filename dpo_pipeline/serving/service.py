@@ -147,9 +147,9 @@ class Service:
         Args:
             visitor: whoever votes, where that is known.
         """
-        comparison = self.comparisons.find(comparison_id)
+        comparison = self.comparisons.find(comparison_id, token, visitor.person if visitor else None)
         self.rates.check("votes", comparison.annotator, address)
-        recorded = await self.comparisons.vote(comparison, token, choice, visitor.person if visitor else None)
+        recorded = await self.comparisons.vote(comparison, choice)
         if not recorded.repeated:
             self.metrics.votes.labels(recorded.category, recorded.source, choice).inc()
         return recorded
@@ -215,7 +215,7 @@ class Service:
             self.log.append(CorrectionRecord(**common, prompt=known.prompt, correction=redact(correction)))
         else:
             stars = rating or (5 if thumb == "up" else 1)
-            self.log.append(RatingRecord(**common, rating=stars))
+            self.log.append(RatingRecord(**common, rating=stars, source=known.source))
             self.metrics.ratings.labels(known.version).observe(stars)
         return event_id
 
@@ -279,10 +279,11 @@ class Service:
         try:
             with Ledger(self.settings.ledger_address) as ledger:
                 epoch = ledger.deployment().epoch
+                reasons = (redact(reason),)
                 if order == "abort":
-                    ledger.roll_back(epoch, (reason,), {}, actor)
+                    ledger.roll_back(epoch, reasons, {}, actor)
                 else:
-                    ledger.set_paused(order == "pause", epoch, (reason,), actor)
+                    ledger.set_paused(order == "pause", epoch, reasons, actor)
                 self.router.follow_once(ledger)
         except (NoRollout, StaleEpoch) as error:
             raise OrderRefused(str(error)) from error

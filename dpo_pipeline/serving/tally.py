@@ -1,7 +1,8 @@
 """Votes counted while they come in: by day, category, person and pair of versions.
 
-Read from the preference log, so votes that were imported or given to another server are there too.
-Pages and the choice of the next question look at it; what is trained on is decided by curation.
+Read from the preference log, so votes given to another server are there too; pairs that were imported or made
+by a program are nobody's votes here. Pages and the choice of the next question look at it; what is
+trained on is decided by curation.
 """
 
 import threading
@@ -23,8 +24,9 @@ _WINNER = {"a": "model_a", "b": "model_b", "tie": "tie", "both_bad": "both_bad"}
 class Tally:
     """Counts of the whole log. `refresh` reads what is new; safe from many threads."""
 
-    def __init__(self, log: Path, max_line_bytes: int):
-        self._log, self._max_line_bytes = log, max_line_bytes
+    def __init__(self, log: Path, max_line_bytes: int, votes_per_person: int):
+        """`votes_per_person`: of one person so many votes on the same two versions count in `battles`."""
+        self._log, self._max_line_bytes, self._most = log, max_line_bytes, votes_per_person
         self._lock = threading.Lock()
         self._begin()
 
@@ -34,6 +36,7 @@ class Tally:
         self.by_category: Counter[str] = Counter()
         self.by_person: Counter[tuple[str, date]] = Counter()
         self.battles: Counter[Battle] = Counter()
+        self._given: Counter[tuple[str, frozenset[str]]] = Counter()
 
     def refresh(self) -> "Tally":
         """Count the votes that came in since the last time; while another thread does, the counts so far stand."""
@@ -60,9 +63,13 @@ class Tally:
             self._position = batch.end
 
     def _count(self, event: Preference) -> None:
+        if event.source in ("import", "synthetic"):
+            return
         day = datetime.fromisoformat(event.recorded_at).date()
         self.by_day[day] += 1
         self.by_category[event.category] += 1
         self.by_person[event.annotator, day] += 1
-        if event.source not in ("import", "synthetic"):
+        given = event.annotator, frozenset((event.model_a, event.model_b))
+        self._given[given] += 1
+        if self._given[given] <= self._most:
             self.battles[event.model_a, event.model_b, _WINNER[event.vote]] += 1

@@ -94,6 +94,7 @@ class Crowd:
         body = {
             "model": "chat",
             "user": person.name,
+            "source": "simulated",
             "messages": [{"role": "user", "content": question.question}],
         }
         answered = _json(await client.post("/v1/chat/completions", json=body))

@@ -104,8 +104,11 @@ def publish(final: Path, fill: Callable[[Path], Mapping[str, Any]]) -> dict[str,
     return manifest
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, mode: int | None = None) -> None:
+    """Replace a file in one step. `mode` are its permissions, where the usual ones are too wide."""
     with replacing(path) as file:
+        if mode is not None:
+            os.fchmod(file.fileno(), mode)
         file.write(text.encode())
 
 

@@ -191,6 +191,19 @@ def _behind_newline(file: BinaryIO, offset: int) -> int:
     return offset
 
 
+def line_start(path: Path, offset: int) -> int:
+    """Where the line that `offset` lies in begins: an offset may stand in a torn line, or in one being written."""
+    with path.open("rb") as file:
+        while offset > 0:
+            begin = max(0, offset - READ_BYTES)
+            file.seek(begin)
+            found = file.read(offset - begin).rfind(b"\n")
+            if found >= 0:
+                return begin + found + 1
+            offset = begin
+    return 0
+
+
 def _begun(path: Path, start: Position) -> bool:
     """Whether there is a log already; one that was read before must not be gone."""
     if path.exists():

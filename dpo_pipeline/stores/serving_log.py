@@ -1,10 +1,12 @@
 """The serving log: one line a request or rating, a file a day, and the metrics of a version in a window."""
 
 import itertools
+import logging
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import fmean
 from typing import Literal
 
 import msgspec
@@ -14,6 +16,8 @@ from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.write_behind import WriteBehind
 
 Outcome = Literal["ok", "error", "crash", "timeout"]
+"""error: the engine said that it failed; crash: it ended, or failed in a way nobody foresaw."""
+Source = Literal["ui", "api", "simulated"]
 
 
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="request"):
@@ -31,6 +35,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind",
     ttft_ms: float | None
     tokens: int
     outcome: Outcome
+    source: Source = "api"
 
 
 class RatingRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="rating"):
@@ -42,22 +47,24 @@ class RatingRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", 
     user: str
     version: str
     rating: int
+    source: Source = "api"
 
 
 class CorrectionRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="correction"):
-    """What the answer should have been: a demonstration."""
+    """What the answer should have been: a demonstration. A conversation's prompt is the list of its messages."""
 
     event_id: str
     recorded_at: str
     request_id: str
     user: str
     version: str
-    prompt: str
+    prompt: str | list[dict[str, str]]
     correction: str
 
 
 Record = RequestRecord | RatingRecord | CorrectionRecord
 _decoder = msgspec.json.Decoder(Record)
+log = logging.getLogger(__name__)
 
 
 class ServingLog:
@@ -93,33 +100,51 @@ class ServingLog:
 
 
 def read_records(directory: Path, since: str) -> Iterator[Record]:
-    """Records at or after `since` (RFC 3339, UTC). A torn last line is left for the next time."""
+    """Records at or after `since` (RFC 3339, UTC). A torn last line is left for the next time.
+
+    Requests are written without a sync, so a power cut may leave lines that are no records: each is told in the
+    program's log with its place and passed over.
+    """
     day = datetime.fromisoformat(since).astimezone(UTC).date()
     today = datetime.now(UTC).date()
     while day <= today + timedelta(days=1):
         path = directory / f"{day.isoformat()}.jsonl"
         if path.exists():
-            for line in path.read_bytes().split(b"\n")[:-1]:
-                if line:
-                    record = _decoder.decode(line)
-                    if record.recorded_at >= since:
-                        yield record
+            for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+                record = _decoded(line, path, number) if line else None
+                if record and record.recorded_at >= since:
+                    yield record
         day += timedelta(days=1)
 
 
+def _decoded(line: bytes, path: Path, number: int) -> Record | None:
+    try:
+        record: Record = _decoder.decode(line)
+        return record
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        log.warning("%s, line %d is no record (%s); it is passed over", path, number, error)
+        return None
+
+
 def version_metrics(directory: Path, since: str, versions: list[str]) -> dict[str, Metrics]:
-    """What each version did since then; shadow copies are left out."""
+    """What each version did since then; shadow copies are left out.
+
+    The newest rating of a request counts, and everybody's ratings together count as one person's.
+    """
     requests: dict[str, list[RequestRecord]] = {name: [] for name in versions}
-    ratings: dict[str, list[int]] = {name: [] for name in versions}
+    ratings: dict[str, dict[str, RatingRecord]] = {name: {} for name in versions}
     for record in read_records(directory, since):
         if isinstance(record, RequestRecord) and record.version in requests and not record.shadow:
             requests[record.version].append(record)
         elif isinstance(record, RatingRecord) and record.version in ratings:
-            ratings[record.version].append(record.rating)
-    return {name: _metrics(requests[name], ratings[name]) for name in versions}
+            ratings[record.version][record.request_id] = record
+    return {name: _metrics(requests[name], list(ratings[name].values())) for name in versions}
 
 
-def _metrics(requests: list[RequestRecord], ratings: list[int]) -> Metrics:
+def _metrics(requests: list[RequestRecord], ratings: list[RatingRecord]) -> Metrics:
+    by_person: dict[str, list[int]] = {}
+    for rating in ratings:
+        by_person.setdefault(rating.user, []).append(rating.rating)
     latencies = sorted(record.latency_ms for record in requests)
     return Metrics(
         requests=len(requests),
@@ -127,5 +152,5 @@ def _metrics(requests: list[RequestRecord], ratings: list[int]) -> Metrics:
         crashes=sum(record.outcome == "crash" for record in requests),
         p99_ms=latencies[max(math.ceil(0.99 * len(latencies)) - 1, 0)] if latencies else None,
         ratings=len(ratings),
-        satisfaction=sum(ratings) / len(ratings) if ratings else None,
+        satisfaction=fmean(map(fmean, by_person.values())) if by_person else None,
     )

@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 
 from dpo_pipeline.core.votes import prompt_key
-from dpo_pipeline.errors import NicknameTaken
+from dpo_pipeline.errors import LogWriteError, NicknameTaken
+from dpo_pipeline.stores.serving_log import Source
 from dpo_pipeline.stores.write_behind import WriteBehind
 
 SCHEMA = """
@@ -53,14 +54,14 @@ class StoredComparison(msgspec.Struct, frozen=True, kw_only=True):
 class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
     """An answered chat request, so that it can be rated or corrected later.
 
-    `prompt` is its last message; `single_turn` says that there was no other.
+    `prompt` is a text, or the list of messages where there was more than one question.
     """
 
     request_id: str
     user: str
     version: str
-    prompt: str
-    single_turn: bool = False
+    prompt: str | list[dict[str, str]]
+    source: Source = "api"
 
 
 class ServingState:
@@ -68,7 +69,7 @@ class ServingState:
 
     def __init__(self, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = threading.Lock()
+        self._lock, self._path = threading.Lock(), path
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.execute("pragma journal_mode=wal")
         self._db.execute("pragma synchronous=normal")
@@ -82,12 +83,19 @@ class ServingState:
         self._db.close()
 
     def add_comparison(self, comparison: StoredComparison, created: float, log_offset: int) -> None:
-        """`log_offset` is the size of the preference log now: an event for this comparison stands behind it."""
-        with self._lock:
-            self._db.execute(
-                "insert into comparisons values (?, ?, ?, ?)",
-                (comparison.comparison_id, created, log_offset, msgspec.json.encode(comparison)),
-            )
+        """`log_offset` is the size of the preference log now: an event for this comparison stands behind it.
+
+        Raises:
+            LogWriteError: the disk refused it.
+        """
+        row = (comparison.comparison_id, created, log_offset, msgspec.json.encode(comparison))
+        try:
+            with self._lock:
+                self._db.execute("insert into comparisons values (?, ?, ?, ?)", row)
+        except sqlite3.OperationalError as error:
+            raise LogWriteError(
+                f"{self._path}: {error}. The comparison was not kept; free some space and ask for it again."
+            ) from error
 
     def comparison(self, comparison_id: str) -> StoredComparison | None:
         with self._lock:
@@ -123,7 +131,7 @@ class ServingState:
         return msgspec.json.decode(row[0], type=StoredRequest) if row else None
 
     def newest_prompts(self) -> list[str]:
-        """Distinct single-turn prompts of the newest requests, newest first; case and white space make no difference.
+        """Distinct single questions of people's newest requests, newest first; case and white space make no difference.
 
         Of 3 to 500 characters, at most 500, from the newest 2000 requests.
         """
@@ -134,8 +142,10 @@ class ServingState:
         prompts: dict[str, str] = {}
         for (content,) in rows:
             request = msgspec.json.decode(content, type=StoredRequest)
+            if request.source == "simulated" or not isinstance(request.prompt, str):
+                continue
             text = request.prompt.strip()
-            if request.single_turn and SHORTEST_PROMPT <= len(text) <= LONGEST_PROMPT:
+            if SHORTEST_PROMPT <= len(text) <= LONGEST_PROMPT:
                 prompts.setdefault(prompt_key(text), text)
             if len(prompts) == NEWEST_PROMPTS:
                 break

@@ -1,6 +1,8 @@
 """What may break around serving, and what people notice of it. Kills are in `test_serving` and `test_engine`."""
 
+import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -9,7 +11,8 @@ import pytest
 
 from dpo_pipeline.core.votes import decode_preference
 from dpo_pipeline.settings import Settings
-from dpo_pipeline_tests.programs_under_test import Server, serving
+from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
 from dpo_pipeline_tests.serving.conftest import VARIABLES
 
 pytestmark = pytest.mark.slow
@@ -53,11 +56,29 @@ def test_a_full_disk_is_told_nothing_is_acknowledged_and_the_next_vote_is_whole(
     assert [decode_preference(line).comparison_id for line in lines][-1] == shown["comparison_id"]
 
 
+def test_a_full_disk_is_told_to_whoever_rates(server: Server, own_house: Settings) -> None:
+    chat = {"model": "v1.0", "messages": [{"role": "user", "content": "Why is the sky blue?"}]}
+    request_id = server.client.post("/v1/chat/completions", json=chat).json()["id"]
+    rating = {"request_id": request_id, "rating": 4}
+    process = psutil.Process(server.pid)
+    eventually(lambda: list(own_house.serving_log_dir.glob("*.jsonl")), bool)
+    size = max(path.stat().st_size for path in own_house.serving_log_dir.glob("*.jsonl"))
+    process.rlimit(psutil.RLIMIT_FSIZE, (size, psutil.RLIM_INFINITY))
+    try:
+        refused = server.client.post("/v1/feedback", json=rating)
+    finally:
+        process.rlimit(psutil.RLIMIT_FSIZE, UNLIMITED)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (507, "not_recorded"), refused.text
+    assert server.client.post("/v1/feedback", json=rating).status_code == 201
+
+
 def test_a_locked_warehouse_is_not_noticed(server: Server, own_house: Settings) -> None:
     own_house.warehouse_path.parent.mkdir(parents=True, exist_ok=True)
     with duckdb.connect(str(own_house.warehouse_path)) as connection:
         connection.execute("create table if not exists held (i integer)")
         assert vote(server, compare(server)).status_code == 201
+        for page in ("/", "/chat", "/leaderboard", "/review", "/rollout", "/contributors"):
+            assert server.client.get(page, follow_redirects=True).status_code == 200
         assert server.client.get("/v1/rollout").status_code == 200
         assert server.client.get("/readyz").status_code == 200
 
@@ -69,3 +90,53 @@ def test_metrics_tell_what_happened(server: Server) -> None:
     assert 'dpo_answers_total{outcome="ok",stage="full",version="v1.0"}' in told
     assert 'dpo_rollout_traffic{version="v1.0"} 1.0' in told
     assert 'route="/v1/comparisons/{comparison_id}/vote"' in told and "cmp-" not in told
+
+
+def test_a_torn_tail_is_no_reason_not_to_start(server: Server, own_house: Settings) -> None:
+    """A comparison opened while the last line is torn, by a program that died: its vote is found again."""
+    with own_house.prefs_log.open("ab") as file:
+        file.write(b'{"event_id": "torn')
+    shown = compare(server)
+    assert vote(server, shown).status_code == 201
+    for other in own_house.serving_log_dir.glob("state.db"):
+        with sqlite3.connect(other) as state:  # the oldest comparison that is still open is the one at the torn line
+            state.execute("delete from comparisons where id <> ?", (shown["comparison_id"],))
+    server.kill()
+    server.start()
+    assert vote(server, shown).status_code == 200
+    path = f"/v1/comparisons/{shown['comparison_id']}/vote"
+    assert server.client.post(path, json={"token": shown["token"], "vote": "right"}).status_code == 409
+
+
+def test_an_adapter_that_must_not_be_served_stops_nobody_else(server: Server, own_house: Settings) -> None:
+    """v1.1 is let out; one bit of it flips on disk; the server is started again."""
+    with Ledger(own_house.ledger_address) as ledger:
+        ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
+        weights = Path(str(ledger.version("v1.1").adapter_dir)) / "adapter_model.safetensors"
+        whole = weights.read_bytes()
+        server.kill()
+        weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        try:
+            server.start()
+            ready = server.client.get("/readyz").json()
+            assert ready["models"] == ["v1.0"] and "v1.1 is not served" in ready["trouble"]
+            assert server.client.get("/v1/rollout").json()["version"] is None
+            assert vote(server, compare(server)).status_code == 201
+        finally:
+            weights.write_bytes(whole)
+        mended = eventually(lambda: server.client.get("/readyz").json(), lambda told: len(told["models"]) == 2)
+        assert mended["models"] == ["v1.0", "v1.1"] and mended["trouble"] is None
+        ledger.roll_back(ledger.deployment().epoch, ("test",), {}, "test")
+
+
+def test_a_ledger_that_fails_is_followed_again(server: Server, own_house: Settings) -> None:
+    with sqlite3.connect(own_house.ledger_address.removeprefix("sqlite:///")) as ledger:
+        ledger.execute("alter table deployment rename to away")
+        ledger.commit()
+        try:
+            told = eventually(lambda: server.client.get("/readyz").json(), lambda told: bool(told["trouble"]))
+            assert "no such table" in told["trouble"] and vote(server, compare(server)).status_code == 201
+        finally:
+            ledger.execute("alter table away rename to deployment")
+            ledger.commit()
+    assert eventually(lambda: server.client.get("/readyz").json(), lambda told: not told["trouble"])["trouble"] is None

@@ -1,16 +1,27 @@
-"""What people asked in chats, to be asked again: distinct, newest first, within limits."""
+"""What serving remembers: open comparisons, and what people asked in chats, distinct, newest first, within limits."""
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from dpo_pipeline.stores.serving_state import NEWEST_PROMPTS, REQUESTS_LOOKED_AT, ServingState, StoredRequest
+import pytest
+
+from dpo_pipeline.errors import LogWriteError
+from dpo_pipeline.stores.serving_state import (
+    NEWEST_PROMPTS,
+    REQUESTS_LOOKED_AT,
+    ServingState,
+    StoredComparison,
+    StoredRequest,
+)
 
 
 def prompts_after(path: Path, requests: Iterable[tuple[str, bool]]) -> list[str]:
-    """What a server finds that starts after these (prompt, single_turn) were answered, oldest first."""
+    """What a server finds that starts after these (prompt, it was the only turn) were answered, oldest first."""
     before = ServingState(path)
     for number, (prompt, single) in enumerate(requests):
-        stored = StoredRequest(request_id=f"r-{number}", user="ann", version="v1.0", prompt=prompt, single_turn=single)
+        turns = prompt if single else [{"role": "user", "content": "Hello"}, {"role": "user", "content": prompt}]
+        stored = StoredRequest(request_id=f"r-{number}", user="ann", version="v1.0", prompt=turns)
         before.add_request(stored, float(number))
     before.close()
     state = ServingState(path)
@@ -39,10 +50,32 @@ def test_only_the_newest_are_looked_at(tmp_path: Path) -> None:
     assert prompts_after(tmp_path / "drowned.db", drowned) == ["The same question"]
 
 
-def test_a_request_stored_before_single_turns_were_marked_is_left_out(tmp_path: Path) -> None:
+def test_what_simulated_people_ask_is_not_asked_of_people(tmp_path: Path) -> None:
     state = ServingState(tmp_path / "state.db")
-    row = b'{"request_id":"r-1","user":"ann","version":"v1.0","prompt":"Why is the sky blue?"}'
-    state._db.execute("insert into requests values (?, ?, ?)", ("r-1", 1.0, row))
-    assert state.newest_prompts() == []
-    assert state.request("r-1")
+    state.add_request(
+        StoredRequest(request_id="r-1", user="bot", version="v1.0", prompt="Why is it dark?", source="simulated"), 1.0
+    )
     state.close()
+    assert ServingState(tmp_path / "state.db").newest_prompts() == []
+
+
+def test_a_comparison_that_the_disk_refuses_is_an_error(tmp_path: Path) -> None:
+    """A real refusal: the database may have no more pages than it has."""
+    state = ServingState(tmp_path / "state.db")
+    pages = state._db.execute("pragma page_count").fetchone()[0]
+    state._db.execute(f"pragma max_page_count = {pages}")
+    with pytest.raises(LogWriteError, match=r"state\.db: database or disk is full.*not kept"):
+        state.add_comparison(comparison(response_a="long " * 10_000), 1.0, 0)
+    state._db.execute("pragma max_page_count = 100000")
+    state.add_comparison(comparison(response_a="long " * 10_000), 1.0, 0)
+    assert state.comparison("cmp-1") is not None
+    state.close()
+
+
+def comparison(**fields: Any) -> StoredComparison:
+    usual: dict[str, Any] = {
+        "comparison_id": "cmp-1", "event_id": "evt-1", "session_id": "", "prompt": "Why?", "category": "other",
+        "model_a": "v1.0", "model_b": "v1.1", "response_a": "a", "response_b": "b", "left": "a", "annotator": "ann",
+        "source": "api", "temperature": None, "top_p": None, "max_tokens": None, "seed": None, "propensity": 1.0,
+    }  # fmt: skip
+    return StoredComparison(**{**usual, **fields})

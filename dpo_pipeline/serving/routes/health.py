@@ -19,11 +19,16 @@ def healthz() -> dict[str, str]:
 
 @router.get("/readyz", responses=errors(503))
 def readyz(service: Served) -> dict[str, Any]:
-    """A champion is loaded and answers."""
+    """A champion is loaded and answers. `trouble`: what keeps serving from following the ledger; null: nothing."""
     route = service.router.route
     if not service.engine.ready or route.champion is None:
         raise NotReady("No version is loaded yet: the first one is being built. " + (service.router.trouble or ""))
-    return {"status": "ready", "models": sorted(service.engine.models), "epoch": route.epoch}
+    return {
+        "status": "ready",
+        "models": sorted(service.engine.models),
+        "epoch": route.epoch,
+        "trouble": service.router.trouble,
+    }
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
+from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.errors import ClientGone
 from dpo_pipeline.serving.access import address_of
 from dpo_pipeline.serving.bodies import ErrorResponse
@@ -28,7 +29,7 @@ def visitor(request: Request, service: Service, name: str, session_id: str = "",
     """Whoever calls: by the name given, else by address. `X-Session-Id` names the visit."""
     session = session_id or dict(request.scope["headers"]).get(b"x-session-id", b"")[:200].decode("latin-1")
     person = service.pseudonym(name or address_of(request))
-    return Visitor(person, session, "simulated" if simulated else "api", address_of(request))
+    return Visitor(person, redact(session), "simulated" if simulated else "api", address_of(request))
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -1,0 +1,54 @@
+"""The serving log: what is counted of it, and what a broken line costs."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from dpo_pipeline.stores.serving_log import RatingRecord, RequestRecord, ServingLog, read_records, version_metrics
+
+DAY = "2026-01-05T10:00:00.000Z"
+
+
+def rating(person: str, stars: int, request: str) -> RatingRecord:
+    event = f"evt-{person}-{request}-{stars}"
+    return RatingRecord(event_id=event, recorded_at=DAY, request_id=request, user=person, version="v1.1", rating=stars)
+
+
+def request(number: int, **fields: Any) -> RequestRecord:
+    usual: dict[str, Any] = {
+        "request_id": f"r-{number}", "recorded_at": DAY, "session_id": "", "user": "ann", "version": "v1.1",
+        "adapter_sha": "0" * 64, "stage": "canary", "shadow": False, "latency_ms": 100.0, "ttft_ms": None,
+        "tokens": 5, "outcome": "ok",
+    }  # fmt: skip
+    return RequestRecord(**{**usual, **fields})
+
+
+def test_one_person_is_one_voice_and_a_request_is_rated_once(tmp_path: Path) -> None:
+    log = ServingLog(tmp_path)
+    for number in range(100):
+        log.append(rating("flood", 1, "r-1" if number % 2 else f"r-{number}"))
+    for person in ("ann", "bob", "cleo"):
+        log.append(rating(person, 2, f"r-of-{person}"))
+        log.append(rating(person, 5, f"r-of-{person}"))
+    log.close()
+    metrics = version_metrics(tmp_path, DAY, ["v1.1"])["v1.1"]
+    assert metrics.satisfaction == (1 + 5 + 5 + 5) / 4
+    assert metrics.ratings == 51 + 3, "the newest rating of each request"
+
+
+def test_a_line_that_is_no_record_is_told_and_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = ServingLog(tmp_path)
+    log.append_request(request(1))
+    log.append_request(request(2, outcome="error"))
+    log.close()
+    path = tmp_path / "2026-01-05.jsonl"
+    first, second, _ = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([first, first[:40], b"\xff\xfe", second, b""]))
+    with caplog.at_level(logging.WARNING):
+        found = list(read_records(tmp_path, DAY))
+    assert [msgspec.structs.asdict(each)["request_id"] for each in found] == ["r-1", "r-2"]
+    assert [line for line in caplog.messages if "line 2 is no record" in line or "line 3 is no record" in line]
+    assert version_metrics(tmp_path, DAY, ["v1.1"])["v1.1"].errors == 1
