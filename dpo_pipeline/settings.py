@@ -212,16 +212,20 @@ class EngineSettings(Section):
 
 
 class Keys(Section):
-    """Secrets, from the environment only; unset: the API is open (on loopback) and admin routes are shut."""
+    """Secrets, best from the environment; unset: the API is open (on loopback) and admin routes are shut."""
 
     api: SecretStr | None = Field(None, description="required as `Authorization: Bearer …` on every /v1 route")
-    admin: SecretStr | None = Field(None, description="required to pause, resume or abort a rollout")
+    admin: SecretStr | None = Field(
+        None, description="required to pause, resume or abort a rollout, and where set to exclude pairs"
+    )
     engine: SecretStr | None = Field(None, description="sent to the server that engine.url names")
 
 
 class Access(Section):
     origins: tuple[str, ...] = Field(
-        (), description="origins of other pages that may call the API from a browser, such as https://app.example"
+        (),
+        description="origins whose pages may call from a browser, such as https://app.example: other sites, and the "
+        "name under which a proxy shows this one",
     )
     consent: str = Field(
         "Your questions, votes and corrections are kept to improve the model, and other people may be asked to compare "

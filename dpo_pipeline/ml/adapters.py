@@ -17,7 +17,7 @@ def check_adapter(directory: Path, base_sha: str, model: ModelSettings) -> dict[
 
     Raises:
         ArtifactMissing, ArtifactCorrupt: a file is missing, was added, or differs from its sha256.
-        AdapterRefused: another base, a rank or layers outside the settings, or not safetensors.
+        AdapterRefused: another base, a rank above 256, layers outside the settings, or not safetensors.
     """
     manifest = artifacts.verify(directory)
     if not (directory / WEIGHTS).is_file():

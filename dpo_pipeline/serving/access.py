@@ -1,10 +1,11 @@
 """Who may call: body size, origin, API key, and how often. Nothing here knows what a call does."""
 
 import hmac
-import ipaddress
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
+from ipaddress import ip_address
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from dpo_pipeline.errors import AdminOnly, BodyTooLarge, ForeignOrigin, KeyRequi
 from dpo_pipeline.settings import Settings
 
 LOOKED_AT = (b"origin", b"host", b"authorization", b"content-length")
+OWN_NAMES = ("localhost", socket.gethostname().lower())
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 Answer = Callable[[RequestError, Scope, Receive, Send], Awaitable[None]]
 
@@ -51,7 +53,7 @@ def check_origin(method: str, origin: str | None, host: str | None, allowed: tup
     """
     if method in SAFE_METHODS or origin is None or origin in allowed:
         return
-    if urlsplit(origin).netloc != host:
+    if urlsplit(origin).netloc != host or not _is_ours(urlsplit(origin).hostname):
         raise ForeignOrigin(
             f"A page of {origin} called {host}. Only pages of this host and of access.origins may; "
             "add it there (DPO_ACCESS__ORIGINS) if it is yours."
@@ -142,10 +144,19 @@ def _same(given: str | None, key: SecretStr) -> bool:
     return hmac.compare_digest(token.encode(), key.get_secret_value().encode())
 
 
+def _is_ours(name: str | None) -> bool:
+    """An address, or this machine's own name: another site's name may be made to point here (DNS rebinding)."""
+    try:
+        ip_address(name or "")
+    except ValueError:
+        return name in OWN_NAMES
+    return True
+
+
 @lru_cache(maxsize=4096)
 def _is_loopback(address: str) -> bool:
     try:
-        return ipaddress.ip_address(address).is_loopback
+        return ip_address(address).is_loopback
     except ValueError:
         return False
 

@@ -27,6 +27,9 @@ def test_every_route_is_described(server: Server) -> None:
         for method, route in methods.items():
             assert route.get("description"), f"{method} {path} says nothing"
             assert any(status.startswith("2") for status in route["responses"]), f"{method} {path}"
+            if path.startswith("/v1/"):
+                assert route["security"] == [{"HTTPBearer": []}] and "401" in route["responses"], f"{method} {path}"
+                assert method == "get" or "403" in route["responses"], f"{method} {path}"
     assert {"/v1/chat/completions", "/v1/models", "/v1/comparisons", "/v1/feedback", "/metrics"} <= set(
         described["paths"]
     )

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from dpo_pipeline.settings import Settings
+from dpo_pipeline.errors import TooManyRequests
+from dpo_pipeline.serving.access import RateLimits
+from dpo_pipeline.settings import Limits, Settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.programs_under_test import Server, serving
 from dpo_pipeline_tests.serving.conftest import VARIABLES
@@ -60,6 +62,30 @@ def test_a_page_of_a_foreign_origin_cannot_vote(guarded: Server) -> None:
     assert vote(guarded, shown, Origin="https://app.example").status_code == 201
     own = vote(guarded, compare(guarded).json(), Origin=guarded.url)
     assert own.status_code == 201
+
+
+def test_a_name_made_to_point_here_is_a_foreign_origin(guarded: Server) -> None:
+    """DNS rebinding: the browser sends the same foreign name as Origin and as Host."""
+    rebound = {"Origin": "http://evil.example:8000", "Host": "evil.example:8000"}
+    answer = vote(guarded, compare(guarded).json(), **rebound)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "foreign_origin")
+    port = guarded.url.rsplit(":", 1)[1]
+    own = {"Origin": f"http://localhost:{port}", "Host": f"localhost:{port}"}
+    assert vote(guarded, compare(guarded).json(), **own).status_code == 201
+
+
+def test_the_limit_by_address_counts_everybody_but_this_machine() -> None:
+    now = 0.0
+    limits = RateLimits(Settings(limits=Limits(address_per_minute=3, votes_per_minute=2)), clock=lambda: now)
+    for number in range(3):
+        limits.check("votes", f"person {number}", "198.51.100.7")
+        limits.check("votes", f"neighbour {number}", "127.0.0.1")
+    with pytest.raises(TooManyRequests, match=r"198\.51\.100\.7"):
+        limits.check("votes", "person 4", "198.51.100.7")
+    limits.check("votes", "person 4", "198.51.100.8")
+    limits.check("votes", "neighbour 4", "::1")
+    now = 120.0
+    limits.check("votes", "person 5", "198.51.100.7")
 
 
 def test_a_listed_origin_may_call_from_a_browser(guarded: Server) -> None:

@@ -19,7 +19,7 @@ from dpo_pipeline.serving.bodies import (
     ModelList,
 )
 from dpo_pipeline.serving.chat_call import ChatCall
-from dpo_pipeline.serving.routes.parts import Served, errors, visitor, while_connected
+from dpo_pipeline.serving.routes.parts import KEYED, Served, errors, visitor, while_connected
 from dpo_pipeline.serving.service import FOLLOW_ROLLOUT
 
 
@@ -46,7 +46,7 @@ class ShortWay(APIRoute):
         return handle
 
 
-router = APIRouter(prefix="/v1", tags=["chat"])
+router = APIRouter(prefix="/v1", tags=["chat"], dependencies=KEYED)
 STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 
 
@@ -84,7 +84,8 @@ def add_completions(application: APIRouter) -> None:
         chat,
         methods=["POST"],
         response_model=ChatCompletion,
-        responses=STREAMED | errors(401, 404, 413, 429, 500, 503, 504),
+        responses=STREAMED | errors(401, 403, 404, 413, 429, 500, 503, 504),
+        dependencies=KEYED,
         tags=list(router.tags),
         route_class_override=ShortWay,
     )

@@ -17,20 +17,20 @@ from dpo_pipeline.serving.bodies import (
     VoteResponse,
 )
 from dpo_pipeline.serving.comparisons import Shown
-from dpo_pipeline.serving.routes.parts import Served, errors, visitor, while_connected
+from dpo_pipeline.serving.routes.parts import KEYED, Served, errors, visitor, while_connected
 from dpo_pipeline.serving.service import Question
 from dpo_pipeline.settings import Category
 
-router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
+router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"], dependencies=KEYED)
 REPEATED: dict[int | str, dict[str, Any]] = {200: {"model": VoteResponse, "description": "The same vote again"}}
 
 
-@router.post("", status_code=201, responses=errors(401, 404, 413, 429, 500, 503, 504))
+@router.post("", status_code=201, responses=errors(401, 403, 404, 413, 429, 500, 503, 504, 507))
 async def compare(body: ComparisonRequest, request: Request, service: Served) -> ComparisonResponse:
     """Two versions (or two samples of the one there is) answer; sides are shuffled and blind.
 
     With n versions in `models` every pair is a comparison of its own: the first is the answer, the
-    others are in `more`.
+    others are in `more`. A vote reveals its pair's names: show all of them before any is voted on.
     """
     prompt = body.prompt if isinstance(body.prompt, str) else [message.model_dump() for message in body.prompt]
     models = tuple(body.models) if body.models else None
@@ -39,7 +39,7 @@ async def compare(body: ComparisonRequest, request: Request, service: Served) ->
     return _response(await while_connected(request, service.compare(question, asker)))
 
 
-@router.get("/next", status_code=201, responses=errors(401, 429, 500, 503, 504))
+@router.get("/next", status_code=201, responses=errors(401, 429, 500, 503, 504, 507))
 async def compare_next(
     request: Request,
     service: Served,

@@ -4,12 +4,12 @@ from fastapi import APIRouter, Request
 
 from dpo_pipeline.serving.access import address_of
 from dpo_pipeline.serving.bodies import FeedbackRequest, FeedbackResponse
-from dpo_pipeline.serving.routes.parts import Served, errors
+from dpo_pipeline.serving.routes.parts import KEYED, Served, errors
 
-router = APIRouter(prefix="/v1", tags=["feedback"])
+router = APIRouter(prefix="/v1", tags=["feedback"], dependencies=KEYED)
 
 
-@router.post("/feedback", status_code=201, responses=errors(401, 404, 413, 429, 507))
+@router.post("/feedback", status_code=201, responses=errors(401, 403, 404, 413, 429, 507))
 def feedback(body: FeedbackRequest, request: Request, service: Served) -> FeedbackResponse:
     """Exactly one of rating, thumb or correction, for an answered request; 201 when it is on disk."""
     event_id = service.feedback(

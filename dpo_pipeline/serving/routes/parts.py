@@ -5,6 +5,7 @@ from collections.abc import Awaitable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
 
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.errors import ClientGone
@@ -23,6 +24,8 @@ async def _service(request: Request) -> Service:
 
 
 Served = Annotated[Service, Depends(_service)]
+KEYED = [Depends(HTTPBearer(auto_error=False, description="The value of DPO_KEYS__API, where one is set."))]
+"""For `/docs` and clients made from it; `access.Gate` has looked at the key before any route is found."""
 
 
 def visitor(request: Request, service: Service, name: str, session_id: str = "", simulated: bool = False) -> Visitor:

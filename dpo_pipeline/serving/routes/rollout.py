@@ -6,9 +6,9 @@ from fastapi import APIRouter, Header
 
 from dpo_pipeline.serving.access import check_admin
 from dpo_pipeline.serving.bodies import RolloutOrder, RolloutState
-from dpo_pipeline.serving.routes.parts import Served, errors
+from dpo_pipeline.serving.routes.parts import KEYED, Served, errors
 
-router = APIRouter(prefix="/v1/rollout", tags=["rollout"])
+router = APIRouter(prefix="/v1/rollout", tags=["rollout"], dependencies=KEYED)
 
 
 @router.get("", responses=errors(401))
