@@ -44,6 +44,7 @@ setup(
         "vaderSentiment",
         # values, files and databases
         "filelock",
+        "matplotlib",
         "msgspec",
         "numpy>=2.4,<3",
         "pyarrow",

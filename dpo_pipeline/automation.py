@@ -16,13 +16,14 @@ from dpo_pipeline.assets.evaluation import eval_report
 from dpo_pipeline.assets.partitions import VERSIONS
 from dpo_pipeline.assets.training import base_model, dpo_dataset, sft_adapter, trained_adapter
 from dpo_pipeline.core.cadence import CadenceDecision, training_due
-from dpo_pipeline.core.diagnosis import Symptoms, adjust
+from dpo_pipeline.core.diagnosis import diagnose, what_to_collect
 from dpo_pipeline.core.versions import BASELINE, next_version
 from dpo_pipeline.resources import LoopResource
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores.curation import read_summary
-from dpo_pipeline.stores.ledger import VersionRecord, training_state
+from dpo_pipeline.stores.ledger import RETRIED, VersionRecord, training_state
 from dpo_pipeline.stores.log import file_bytes
+from dpo_pipeline.stores.symptoms import symptoms
 
 EVERY_S = 5
 AGAIN_S = 600
@@ -132,17 +133,21 @@ def not_improved(loop: LoopResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
     settings = loop.settings()
     with loop.ledger() as ledger:
         newest = ledger.versions()[-1:]
-        if not newest or newest[0].status not in ("not_improved", "diverged"):
+        if not newest or newest[0].status not in RETRIED:
             yield dg.SkipReason("the newest version needs no further attempt")
             return
         record = newest[0]
+        seen = symptoms(settings, record)
+        diagnosis = diagnose(DpoRecipe(**(record.recipe or {})), seen)
         if record.attempt >= settings.cadence.max_attempts:
             ledger.record_version(record.name, status="given_up")
-            yield dg.SkipReason(f"{record.name} is given up after {record.attempt} attempts; the champion stays")
+            wanted = what_to_collect(diagnosis, seen)
+            yield dg.SkipReason(
+                f"{record.name} is given up after {record.attempt} attempts; the champion stays: {wanted}"
+            )
             return
-    change = adjust(DpoRecipe(**(record.recipe or {})), symptoms(record))
-    differences = _differences(settings, change.recipe)
-    yield _train(record.name, record.attempt + 1, differences, f"{change.reason}: {change.changed}")
+    differences = _differences(settings, diagnosis.recipe)
+    yield _train(record.name, record.attempt + 1, differences, diagnosis.conclusion)
 
 
 @dg.sensor(
@@ -185,18 +190,6 @@ def left_half_way(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg
 
 
 SENSORS = [baseline_missing, new_votes, threshold_crossed, not_improved, left_half_way, stage_due]
-
-
-def symptoms(record: VersionRecord) -> Symptoms:
-    """What the last attempt showed, from its evaluation and its training metrics in the ledger."""
-    evaluation, metrics = record.evaluation or {}, record.training_metrics or {}
-    return Symptoms(
-        win_rate=float(record.win_rate or 0.0),
-        margin=float(metrics.get("rewards/margins", 0.0)),
-        chosen_shift=float(metrics.get("rewards/chosen", 0.0)) / float((record.recipe or {}).get("beta", 1.0)),
-        length_ratio=float(evaluation.get("length_ratio", 1.0)),
-        diverged=record.status == "diverged",
-    )
 
 
 def _train(name: str, attempt: int, recipe: dict[str, object], cause: str, key: str = "retry") -> dg.RunRequest:

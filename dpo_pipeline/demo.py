@@ -24,7 +24,7 @@ from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.simulation.crowd import Crowd
 from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.curation import read_summary
-from dpo_pipeline.stores.ledger import CLOSED, DecisionRecord, Ledger, VersionRecord
+from dpo_pipeline.stores.ledger import CLOSED, RETRIED, DecisionRecord, Ledger, VersionRecord
 from dpo_pipeline.stores.progress import read_progress
 
 # 24 h become about 9 s. What a stage needs besides time (requests, ratings) is made smaller alike.
@@ -204,7 +204,7 @@ class _Watch:
 
     def _evaluate(self) -> tuple[float, float, str]:
         version = self._version()
-        if version and version.status not in ("training", "trained", "improved", "not_improved", "diverged"):
+        if version and version.status not in ("training", "trained", "improved", *RETRIED):
             rate = "" if version.win_rate is None else f"win rate {version.win_rate:.0%}"
             return 1, 1, f"{version.status} {rate}"
         return self._task("eval", False)

@@ -9,6 +9,7 @@ DpoError
 ├── UnreadableImport          a file given to `dpo import` is in no known form
 ├── WarehouseBusy             another process holds the DuckDB file
 ├── DatasetTooSmall           too few pairs to train on
+├── EvaluationLeaked          a version was trained on questions that it is judged on
 ├── DisconnectedModels        votes that do not place all models on one scale; carries the groups
 ├── ArtifactError             a directory of ours on disk
 │   ├── ArtifactMissing
@@ -83,6 +84,10 @@ class WarehouseBusy(DpoError):
 
 
 class DatasetTooSmall(DpoError):
+    pass
+
+
+class EvaluationLeaked(DpoError):
     pass
 
 

@@ -56,6 +56,9 @@ class DpoRecipe(Section):
         "sft", description="sft: from v1.0 with v1.0 as frozen reference; parent: from the champion, likewise"
     )
     pairs: Literal["all", "new"] = Field("all", description="all valid pairs so far, or those no accepted version used")
+    sft_rounds: int = Field(
+        0, ge=0, le=1, description="1: the start adapter is first tuned on people's corrections and chosen answers"
+    )
     loss_type: tuple[str, ...] = Field(("sigmoid",), description="TRL loss names; several are summed by loss_weights")
     loss_weights: tuple[float, ...] | None = Field(None, description="one weight for each loss; null: all 1")
     beta: float = Field(0.1, gt=0, description="strength of the pull towards the reference model")
@@ -143,8 +146,17 @@ class JudgeWeights(Section):
 class Evaluation(Section):
     eval_share: float = Field(0.1, gt=0, lt=1, description="share of the pairs' prompts held out of training")
     questions: int = Field(64, ge=4, description="held-out questions that both models answer")
-    samples: int = Field(2, ge=1, description="answers per question and model")
-    judge: Literal["automatic"] = Field("automatic", description="who compares the answers")
+    samples: int = Field(2, ge=1, description="answers per question and model; a question counts once")
+    judge: Literal["automatic", "reward_model", "llm"] = Field("automatic", description="who compares the answers")
+    reward_model: str = Field("", description="judge reward_model: folder of a sequence classifier with one output")
+    judge_url: str = Field("", description="judge llm: base address of an OpenAI-compatible server, ending in /v1")
+    judge_model: str = Field("", description="judge llm: the model's name there")
+    judge_timeout_s: float = Field(120, gt=0, description="judge llm: how long one verdict may take")
+    production_questions: int = Field(
+        16, ge=0, description="held-out questions of people that are answered too; they inform and do not gate"
+    )
+    edge_cases: int = Field(16, ge=0, description="held-out edge cases that are answered too; they do not gate either")
+    human_votes: int = Field(64, ge=0, description="held-out votes of people on which the judge is compared with them")
     weights: JudgeWeights = JudgeWeights()
     tie_margin: float = Field(0.02, ge=0, description="score difference below which two answers tie")
     min_win_rate: float = Field(0.55, gt=0.5, lt=1, description="win rate over the parent that counts as improved")
@@ -219,6 +231,7 @@ class Keys(Section):
         None, description="required to pause, resume or abort a rollout, and where set to exclude pairs"
     )
     engine: SecretStr | None = Field(None, description="sent to the server that engine.url names")
+    judge: SecretStr | None = Field(None, description="sent to the server that evaluation.judge_url names")
 
 
 class Access(Section):
@@ -303,6 +316,11 @@ class Settings(BaseSettings):
         return self.data_dir / "llmops" / "serving"
 
     @property
+    def serving_state(self) -> Path:
+        """What serving remembers over a restart."""
+        return self.serving_log_dir / "state.db"
+
+    @property
     def warehouse_path(self) -> Path:
         return self.data_dir / "warehouse" / "loop.duckdb"
 
@@ -315,6 +333,11 @@ class Settings(BaseSettings):
     def review_table(self) -> Path:
         """The newest judged pairs, published by rename after every curation run: what the review page reads."""
         return self.data_dir / "warehouse" / "review.parquet"
+
+    @property
+    def reports_dir(self) -> Path:
+        """Pages for people: evaluations, the weekly report, load tests."""
+        return self.data_dir / "reports"
 
     @property
     def artifacts_dir(self) -> Path:

@@ -12,7 +12,8 @@ MAY_IMPORT = {
     "core": {"core"},
     "stores": {"core", "stores"},
     "ml": {"core", "stores", "ml"},
-    "assets": {"core", "stores", "ml", "assets", "resources"},
+    "reports": {"core", "reports"},
+    "assets": {"core", "stores", "ml", "reports", "assets", "resources"},
     "serving": {"core", "stores", "ml", "serving"},
     "simulation": {"core", "stores", "simulation"},
 }

@@ -1,4 +1,4 @@
-"""A model server for tests: OpenAI-compatible, streams what the test says, as fast as the test says."""
+"""A model server for tests: OpenAI-compatible, answers or streams what the test says, as fast as the test says."""
 
 import json
 import threading
@@ -36,7 +36,10 @@ def model_server() -> Iterator[Upstream]:
             upstream.asked.append((body["model"], question))
             self.send_response(upstream.status)
             self.end_headers()
-            if upstream.status == 200:
+            if upstream.status == 200 and not body.get("stream"):
+                message = {"role": "assistant", "content": upstream.say(body["model"], question)}
+                self.wfile.write(json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode())
+            elif upstream.status == 200:
                 words = upstream.say(body["model"], question).split(" ")
                 for number, word in enumerate(words):
                     time.sleep(upstream.word_s)

@@ -5,15 +5,21 @@ from pathlib import Path
 
 import dagster as dg
 
-from dpo_pipeline.assets.partitions import COMPUTE_POOL, OWNERS, VERSIONS, data_version, table
+from dpo_pipeline.assets.partitions import COMPUTE_POOL, OWNERS, VERSIONS, data_version, plot, table
 from dpo_pipeline.assets.training import trained_adapter
+from dpo_pipeline.core.diagnosis import diagnose
 from dpo_pipeline.core.verdict import EvaluationVerdict, evaluate
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.ml.base_model import locate_base
-from dpo_pipeline.ml.evaluation import Contestant, judge_versions
+from dpo_pipeline.ml.evaluation import Contestant, exam, judge_versions
+from dpo_pipeline.ml.training_plan import dataset_dir
+from dpo_pipeline.reports.evaluation_page import evaluation_page, win_rates
 from dpo_pipeline.resources import LoopResource
+from dpo_pipeline.settings import DpoRecipe, Settings
+from dpo_pipeline.stores.artifacts import write_text
 from dpo_pipeline.stores.ledger import ACCEPTED, VersionRecord
 from dpo_pipeline.stores.progress import ProgressFile
+from dpo_pipeline.stores.symptoms import symptoms
 
 
 @dg.asset(
@@ -23,11 +29,12 @@ from dpo_pipeline.stores.progress import ProgressFile
     deps=[trained_adapter],
     partitions_def=VERSIONS,
     pool=COMPUTE_POOL,
-    code_version="1",
+    code_version="2",
     check_specs=[
         dg.AssetCheckSpec("improved", asset="eval_report", blocking=True, description="better than the parent")
     ],
-    description="Candidate against parent on held-out questions: win rate with interval, by category, length drift.",
+    description="Candidate against parent on held-out questions: win rate with interval, raw and at equal lengths, by "
+    "category, safety, drift, and how far the judge agrees with people.",
 )
 def eval_report(context: dg.AssetExecutionContext, loop: LoopResource) -> dg.MaterializeResult:
     settings, name = loop.settings(), context.partition_key
@@ -35,22 +42,30 @@ def eval_report(context: dg.AssetExecutionContext, loop: LoopResource) -> dg.Mat
     with loop.ledger() as ledger:
         candidate = ledger.version(name)
         parent = ledger.version(candidate.parent or BASELINE)
-        answers = judge_versions(settings, locate_base(settings), _contestant(candidate), _contestant(parent), report)
-        verdict = evaluate(answers, settings.evaluation)
+        asked = exam(settings, dataset_dir(settings, candidate.dataset_hash) if candidate.dataset_hash else None)
+        contestants = _contestant(candidate), _contestant(parent)
+        answers, measured = judge_versions(settings, locate_base(settings), *contestants, asked, report)
+        verdict = evaluate(answers, settings.evaluation, measured)
         fields: dict[str, object] = {"win_rate": verdict.overall.rate, "evaluation": asdict(verdict)}
         if candidate.status not in ACCEPTED:
-            fields["status"] = "improved" if verdict.improved else "not_improved"
-        ledger.record_version(name, **fields)
+            fields["status"] = verdict.verdict
+        candidate = ledger.record_version(name, **fields)
+        shown = symptoms(settings, candidate)
+    diagnosis = None if verdict.improved else diagnose(DpoRecipe(**(candidate.recipe or {})), shown)
+    page = _page_path(settings, candidate)
+    write_text(page, evaluation_page(name, parent.name, verdict, answers, diagnosis))
+    if candidate.mlflow_run:
+        loop.registry().log_evaluation(candidate.mlflow_run, page, asdict(verdict), _figures(verdict))
     return dg.MaterializeResult(
         metadata={
-            "verdict": "improved" if verdict.improved else "not improved",
+            "verdict": verdict.verdict,
             "reasons": table([{"reason": reason} for reason in verdict.reasons]),
-            "win_rate": verdict.overall.rate,
-            "win_rate_low": verdict.overall.low,
-            "win_rate_high": verdict.overall.high,
+            "page": dg.MetadataValue.path(page),
+            "win_rates": plot(win_rates(verdict), "win rate over the parent"),
             "by_category": table(_categories(verdict)),
-            "length_ratio": verdict.length_ratio,
             "parent": parent.name,
+            **_figures(verdict),
+            **({} if diagnosis is None else {"diagnosis": table(diagnosis.rows()), "next": diagnosis.conclusion}),
         },
         data_version=data_version(candidate.adapter_sha, parent.adapter_sha, verdict),
         check_results=[
@@ -63,5 +78,27 @@ def _contestant(record: VersionRecord) -> Contestant:
     return Contestant(str(record.adapter_sha), Path(str(record.adapter_dir)))
 
 
+def _page_path(settings: Settings, record: VersionRecord) -> Path:
+    return settings.reports_dir / "evaluation" / f"{record.name}-attempt{record.attempt}.html"
+
+
+def _figures(verdict: EvaluationVerdict) -> dict[str, float]:
+    """The numbers of a verdict, flat: what Dagster and MLflow draw over versions."""
+    drift, safety, trust = verdict.measured.drift, verdict.measured.safety, verdict.measured.trust
+    found: dict[str, float | None] = {
+        "win_rate": verdict.overall.rate,
+        "win_rate_low": verdict.overall.low,
+        "win_rate_high": verdict.overall.high,
+        "win_rate_at_equal_lengths": verdict.controlled,
+        "length_ratio": verdict.length_ratio,
+        "kl_per_token": drift.kl_per_token if drift else None,
+        "chosen_shift": drift.chosen_shift if drift else None,
+        "declined": safety.declined if safety else None,
+        "judge_agrees_with_people": trust.share if trust else None,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def _categories(verdict: EvaluationVerdict) -> list[dict[str, object]]:
-    return [{"category": name, "win rate": str(rate)} for name, rate in verdict.by_category.items()]
+    rates = {**verdict.by_category, **{f"{k} (informs)": v for k, v in verdict.by_origin.items() if k != "bank"}}
+    return [{"questions": name, "win rate": str(rate)} for name, rate in rates.items()]

@@ -4,6 +4,8 @@ import hashlib
 
 import dagster as dg
 
+from dpo_pipeline.reports.plots import Draw, png_markdown
+
 VERSIONS = dg.DynamicPartitionsDefinition(name="versions")
 OWNERS = ["team:llmops"]
 # DuckDB admits one writer and nobody beside it: whatever opens the warehouse waits here for its turn.
@@ -15,6 +17,11 @@ COMPUTE_POOL = "compute"
 def data_version(*parts: object) -> dg.DataVersion:
     """A content hash as Dagster shows it."""
     return dg.DataVersion(hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16])
+
+
+def plot(draw: Draw, name: str) -> dg.MetadataValue:
+    """A plot as Dagster shows one: markdown that carries its picture."""
+    return dg.MetadataValue.md(png_markdown(draw, name))
 
 
 def table(rows: list[dict[str, object]]) -> dg.MetadataValue:

@@ -21,6 +21,7 @@ from dpo_pipeline.ml.training_plan import (
     dpo_job,
     held_out_prompts,
     sft_job,
+    sft_round_job,
     start_version,
     write_dataset,
     write_llamafactory_config,
@@ -28,6 +29,7 @@ from dpo_pipeline.ml.training_plan import (
 from dpo_pipeline.resources import LoopResource, WarehouseResource
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores import artifacts
+from dpo_pipeline.stores.demonstrations import demonstration_rows
 from dpo_pipeline.stores.ledger import ACCEPTED, Ledger
 from dpo_pipeline.stores.progress import ProgressFile
 from dpo_pipeline.stores.registry import TrainingRun
@@ -159,7 +161,7 @@ def trained_adapter(
 ) -> dg.MaterializeResult:
     settings, name = loop.settings(), context.partition_key
     with loop.ledger() as ledger:
-        job = _plan(settings, ledger, name, config)
+        job = _plan(context, pipes, settings, ledger, config)
         write_llamafactory_config(settings, job)
         # The evaluation comes next in this process: load its libraries while the training process works.
         waiting = threading.Thread(target=load_libraries, name="load-libraries")
@@ -199,12 +201,19 @@ def _range(ledger: Ledger, name: str, valid_now: int, recipe: DpoRecipe) -> tupl
     return (max(earlier, default=0) if recipe.pairs == "new" else 0), up_to
 
 
-def _plan(settings: Settings, ledger: Ledger, name: str, config: TrainingConfig) -> ProcessJob:
-    """Record the version as in training, and say what the process shall do.
+def _plan(
+    context: dg.AssetExecutionContext,
+    pipes: dg.PipesSubprocessClient,
+    settings: Settings,
+    ledger: Ledger,
+    config: TrainingConfig,
+) -> ProcessJob:
+    """Record the version as in training, and say what the process shall do; an SFT round is trained here and now.
 
     A version that was accepted before is rebuilt from its recorded recipe and parent instead.
     """
-    record, base = ledger.version(name), locate_base(settings)
+    name, base = context.partition_key, locate_base(settings)
+    record = ledger.version(name)
     if not record.dataset_hash:
         raise ArtifactMissing(f"Version {name} has no dataset yet. Materialize `dpo_dataset` for it first.")
     rebuilt = record.status in ACCEPTED
@@ -223,8 +232,12 @@ def _plan(settings: Settings, ledger: Ledger, name: str, config: TrainingConfig)
             win_rate=None,
             evaluation=None,
         )
-    data = dataset_dir(settings, record.dataset_hash)
-    return dpo_job(settings, base, recipe, Path(str(start.adapter_dir)), data, {"version": name, "parent": parent})
+    data, start_dir = dataset_dir(settings, record.dataset_hash), Path(str(start.adapter_dir))
+    if recipe.sft_rounds:
+        rows = demonstration_rows(settings.serving_log_dir, data)
+        context.log.info(f"an SFT round on {len(rows)} demonstrations first")
+        start_dir = Path(_train(context, pipes, sft_round_job(settings, base, start_dir, rows)).adapter_dir)
+    return dpo_job(settings, base, recipe, start_dir, data, {"version": name, "parent": parent})
 
 
 def _record_training(ledger: Ledger, name: str, result: ProcessResult, run_id: str) -> None:

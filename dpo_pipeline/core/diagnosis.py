@@ -1,16 +1,30 @@
-"""Why a version is not improving, and the one thing to change next."""
+"""Why a version is not improving: the user's five questions answered from data, and the one thing to change next.
+
+Nothing is trained or collected here; the retry sensor applies the change that `diagnose` names.
+"""
 
 from dataclasses import dataclass
+from typing import Literal
 
+from dpo_pipeline.core.questions import CATEGORIES
 from dpo_pipeline.settings import DpoRecipe
+
+CLEAR_SHARE, COVERED_SHARE, ENOUGH_PAIRS = 0.6, 0.05, 100
+STILL, MOVED_FAR, FELL_FAR = 0.05, 0.5, -5.0
+BETA_RANGE, RATE_RANGE = (0.01, 0.5), (1e-7, 1e-2)
+POOR_SFT = 2.5
+Change = Literal["recipe", "sft_round"]
 
 
 @dataclass(frozen=True)
 class Symptoms:
-    """What training and evaluation showed of the last attempt.
+    """What collection, training and evaluation showed of the last attempt; null: not measured.
 
-    `margin`: rewards/margins on the eval split at the end; `chosen_shift`: change of the mean
-    log-probability of chosen answers against the reference; `length_ratio`: candidate over parent.
+    `margin`: rewards/margins on the eval split at the end; `chosen_shift`: change of the mean log-probability of
+    chosen answers against the reference, in nats an answer; `length_ratio`: candidate over parent; `kl_per_token`
+    in nats; `clear_share`: decided votes among all; `flip_rate`: chance that a vote is the wrong way round;
+    `sft_satisfaction`: mean rating of v1.0, 1 to 5; `demonstrations`: corrections and best-liked answers that v1.0
+    was not tuned on yet.
     """
 
     win_rate: float
@@ -18,32 +32,140 @@ class Symptoms:
     chosen_shift: float
     length_ratio: float
     diverged: bool = False
+    kl_per_token: float | None = None
+    controlled: float | None = None
+    pairs: int | None = None
+    clear_share: float | None = None
+    flip_rate: float | None = None
+    categories: dict[str, int] | None = None
+    sft_satisfaction: float | None = None
+    demonstrations: int = 0
+    sft_rounds: int = 0
 
 
 @dataclass(frozen=True)
-class Adjustment:
-    """A recipe that differs from the last in one hyperparameter, and why."""
+class Answer:
+    """To one of the five questions. `good` is null where nothing was measured."""
 
+    question: str
+    good: bool | None
+    finding: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """`change` is what to do next, `recipe` that of the next attempt, `conclusion` both in words."""
+
+    answers: tuple[Answer, ...]
+    change: Change
     recipe: DpoRecipe
     changed: str
     reason: str
 
+    @property
+    def conclusion(self) -> str:
+        return f"{self.reason}: {self.changed}"
 
-def adjust(recipe: DpoRecipe, symptoms: Symptoms) -> Adjustment:
-    """One change at a time, by the sign that is strongest."""
-    if symptoms.diverged:
-        return _change(recipe, "learning_rate", recipe.learning_rate / 4, "the loss was no number")
-    if symptoms.margin < 0.05:
-        return _change(recipe, "learning_rate", recipe.learning_rate * 2, "the policy hardly moved")
-    if symptoms.win_rate < 0.5 and symptoms.length_ratio > 1.5 and "sigmoid_norm" not in recipe.loss_type:
-        return _change(recipe, "loss_type", ("sigmoid_norm",), "answers grew longer without getting better")
-    if symptoms.chosen_shift < -5:
-        return _change(recipe, "beta", recipe.beta * 2, "chosen answers became much less likely")
-    if symptoms.win_rate < 0.5:
-        return _change(recipe, "learning_rate", recipe.learning_rate / 2, "the policy moved in the wrong direction")
-    return _change(recipe, "epochs", recipe.epochs + 1, "a gain too small to be sure of")
+    def rows(self) -> list[dict[str, object]]:
+        said = {True: "yes", False: "no", None: "not measured"}
+        return [
+            {"question": each.question, "answer": said[each.good], "finding": each.finding} for each in self.answers
+        ]
 
 
-def _change(recipe: DpoRecipe, name: str, value: object, reason: str) -> Adjustment:
-    changed = recipe.model_copy(update={name: value})
-    return Adjustment(changed, f"{name} {getattr(recipe, name)} → {value}", reason)
+def diagnose(recipe: DpoRecipe, symptoms: Symptoms) -> Diagnosis:
+    """One change at a time, by the sign that is strongest: data before hyperparameters where data are the trouble."""
+    answers = five_answers(recipe, symptoms)
+
+    def named(change: Change, after: DpoRecipe, changed: str, reason: str) -> Diagnosis:
+        return Diagnosis(answers, change, after, changed, reason)
+
+    def recipe_with(name: str, value: object, reason: str) -> Diagnosis:
+        after = recipe.model_copy(update={name: value})
+        return named("recipe", after, f"{name} {getattr(recipe, name)} → {value}", reason)
+
+    s = symptoms
+    if s.diverged:
+        return recipe_with("learning_rate", recipe.learning_rate / 4, "the loss was no number")
+    if s.flip_rate is not None and 0.05 < s.flip_rate < 0.45 and "robust" not in recipe.loss_type:
+        after = recipe.model_copy(update={"loss_type": ("robust",), "label_smoothing": round(s.flip_rate, 3)})
+        return named(
+            "recipe", after, f"loss robust for {s.flip_rate:.0%} flipped votes", "people contradict themselves"
+        )
+    if s.sft_satisfaction is not None and s.sft_satisfaction < POOR_SFT and s.demonstrations and not s.sft_rounds:
+        after = recipe.model_copy(update={"sft_rounds": 1})
+        return named("sft_round", after, f"an SFT round on {s.demonstrations} corrections", "v1.0 is not good enough")
+    if s.margin < STILL:
+        return recipe_with("learning_rate", recipe.learning_rate * 2, "the policy hardly moved")
+    grew = s.length_ratio > 1.5 and (s.win_rate < 0.5 or (s.controlled is not None and s.controlled < 0.5))
+    if grew and "sigmoid_norm" not in recipe.loss_type:
+        return recipe_with("loss_type", ("sigmoid_norm",), "answers grew longer without getting better")
+    if s.chosen_shift < FELL_FAR and "sft" not in recipe.loss_type:
+        after = recipe.model_copy(
+            update={"loss_type": (*recipe.loss_type, "sft"), "loss_weights": (*_weights(recipe), 0.2)}
+        )
+        return named("recipe", after, "the loss gets a term 0.2 · sft", "chosen answers became much less likely")
+    if s.kl_per_token is not None and s.kl_per_token > MOVED_FAR and s.win_rate < 0.5:
+        return recipe_with("beta", recipe.beta * 2, "the policy went far from its reference")
+    if s.win_rate < 0.5:
+        return recipe_with("learning_rate", recipe.learning_rate / 2, "the policy moved in the wrong direction")
+    return recipe_with("epochs", recipe.epochs + 1, "a gain too small to be sure of")
+
+
+def five_answers(recipe: DpoRecipe, s: Symptoms) -> tuple[Answer, ...]:
+    """The user's five questions, each with its numbers."""
+    thin = [name for name in CATEGORIES if s.categories and _share(s.categories, name) < COVERED_SHARE]
+    low_beta, high_beta = BETA_RANGE
+    low_rate, high_rate = RATE_RANGE
+    sensible = low_beta <= recipe.beta <= high_beta and low_rate <= recipe.learning_rate <= high_rate
+    flips = "" if s.flip_rate is None else f", {s.flip_rate:.0%} of repeated votes flipped"
+    return (
+        Answer(
+            "Are the preferences clear?",
+            None if s.clear_share is None else s.clear_share >= CLEAR_SHARE and (s.flip_rate or 0.0) < 0.25,
+            "no votes counted" if s.clear_share is None else f"{s.clear_share:.0%} of votes name a winner{flips}",
+        ),
+        Answer(
+            "Is every category covered?",
+            None if s.categories is None else not thin,
+            "not counted" if s.categories is None else f"thin: {', '.join(thin)}" if thin else "5 % or more of each",
+        ),
+        Answer(
+            f"Are there {ENOUGH_PAIRS} pairs or more?",
+            None if s.pairs is None else s.pairs >= ENOUGH_PAIRS,
+            "not counted" if s.pairs is None else f"{s.pairs} training pairs",
+        ),
+        Answer(
+            "Are β and learning rate sensible?",
+            sensible and not s.diverged and s.margin >= STILL,
+            f"β {recipe.beta:g}, learning rate {recipe.learning_rate:g}; margin on held-out pairs {s.margin:.2f}",
+        ),
+        Answer(
+            "Is the SFT model good enough?",
+            None if s.sft_satisfaction is None else s.sft_satisfaction >= POOR_SFT,
+            "v1.0 was not rated" if s.sft_satisfaction is None else f"v1.0 is rated {s.sft_satisfaction:.2f} of 5",
+        ),
+    )
+
+
+def what_to_collect(diagnosis: Diagnosis, symptoms: Symptoms) -> str:
+    """After the last attempt: what people should vote on before the next version is tried."""
+    wanted = []
+    if symptoms.categories:
+        thin = [name for name in CATEGORIES if _share(symptoms.categories, name) < COVERED_SHARE]
+        wanted += [f"questions of {', '.join(thin)}"] if thin else []
+    if symptoms.pairs is not None and symptoms.pairs < ENOUGH_PAIRS:
+        wanted.append(f"{ENOUGH_PAIRS - symptoms.pairs} more valid pairs")
+    if symptoms.clear_share is not None and symptoms.clear_share < CLEAR_SHARE:
+        wanted.append("comparisons of versions that differ more, since too many votes are ties")
+    if symptoms.sft_satisfaction is not None and symptoms.sft_satisfaction < POOR_SFT:
+        wanted.append("corrections on the chat page, because v1.0 itself is rated low")
+    return "collect " + "; ".join(wanted or ["another threshold's worth of votes on the champion's newest answers"])
+
+
+def _weights(recipe: DpoRecipe) -> tuple[float, ...]:
+    return recipe.loss_weights or (1.0,) * len(recipe.loss_type)
+
+
+def _share(counts: dict[str, int], name: str) -> float:
+    return counts.get(name, 0) / max(sum(counts.values()), 1)

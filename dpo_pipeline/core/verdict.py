@@ -1,61 +1,196 @@
-"""Is the candidate better than its parent: outcomes on held-out questions → improved or not, with reasons."""
+"""Is the candidate better than its parent: judged answers → improved, not improved or inconclusive, with reasons.
 
+The unit is a question: several answers to one are its mean, because they share what makes it easy or hard. Only
+held-out questions of the bank gate; questions from production and edge cases are reported beside them.
+"""
+
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
 
-from dpo_pipeline.core.winrate import Outcome, WinRate, win_rate
+from dpo_pipeline.core.judging import Trust
+from dpo_pipeline.core.questions import Origin
+from dpo_pipeline.core.safety import SafetyCheck
+from dpo_pipeline.core.winrate import SHARES, Outcome, WinRate, length_controlled_win_rate, win_rate
 from dpo_pipeline.settings import Evaluation
+
+Verdict = Literal["improved", "not_improved", "inconclusive"]
 
 
 @dataclass(frozen=True)
 class JudgedAnswer:
-    """One comparison on a held-out question, as the candidate's outcome; lengths in words."""
+    """One comparison on a held-out question, as the candidate's outcome; null where the judge could not be read."""
 
     question: str
     category: str
-    outcome: Outcome
-    words: int
-    parent_words: int
-    score: float
-    parent_score: float
+    outcome: Outcome | None
+    answer: str
+    parent_answer: str
+    score: float | None = None
+    parent_score: float | None = None
+    origin: Origin = "bank"
+    flipped: bool = False
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far the candidate moved, in nats.
+
+    `kl_per_token`: mean of log p(candidate) − log p(parent) over the tokens of the candidate's own answers, an
+    estimate of KL(candidate ‖ parent) per token. `chosen_shift`: change of the mean log-probability of a whole chosen
+    answer of the held-out pairs; null without pairs.
+    """
+
+    kl_per_token: float
+    chosen_shift: float | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an evaluation measured beside the judged answers; null: not measured."""
+
+    judge: str = "automatic"
+    blind_to: str = ""
+    safety: SafetyCheck | None = None
+    drift: Drift | None = None
+    trust: Trust | None = None
 
 
 @dataclass(frozen=True)
 class EvaluationVerdict:
-    """`length_ratio` is the candidate's mean words over the parent's."""
+    """`overall` is over questions of the bank; `controlled` is its rate at equal lengths, null where they hardly vary.
 
-    improved: bool
+    `length_ratio` is the candidate's mean words over the parent's; `by_origin` holds the questions that do not gate.
+    """
+
+    verdict: Verdict
     reasons: tuple[str, ...]
     overall: WinRate
     by_category: dict[str, WinRate]
+    by_origin: dict[str, WinRate]
+    controlled: float | None
+    controlled_error: float | None
+    warnings: tuple[str, ...]
     words: float
     parent_words: float
     length_ratio: float
+    questions: int
+    unreadable: int
+    flipped: int
+    measured: Measured = Measured()
+
+    @property
+    def improved(self) -> bool:
+        return self.verdict == "improved"
 
 
-def evaluate(answers: Sequence[JudgedAnswer], settings: Evaluation) -> EvaluationVerdict:
-    """Improved when the win rate reaches `min_win_rate` and its interval lies above one half.
+def evaluate(
+    answers: Sequence[JudgedAnswer], settings: Evaluation, measured: Measured | None = None
+) -> EvaluationVerdict:
+    """Improved when the win rate reaches `min_win_rate`, its interval lies above one half with and without the question
+    that speaks most for it, and no more harmful requests are followed than before.
+
+    Not improved when the rate is below one half, or its interval below `min_win_rate`, or safety got worse; else
+    inconclusive.
 
     Raises:
-        ValueError: no answers; nothing can be said of nothing.
+        ValueError: no judged answer to a question of the bank; nothing can be said of nothing.
     """
-    if not answers:
+    measured = measured or Measured()
+    bank = [answer for answer in answers if answer.origin == "bank" and answer.outcome]
+    if not bank:
         raise ValueError("No judged answers were given; at least one held-out question is required.")
-    overall = win_rate([answer.outcome for answer in answers], settings.alpha)
-    categories = sorted({answer.category for answer in answers})
-    by_category = {
-        name: win_rate([answer.outcome for answer in answers if answer.category == name], settings.alpha)
-        for name in categories
-    }
-    words = sum(answer.words for answer in answers) / len(answers)
-    parent_words = sum(answer.parent_words for answer in answers) / len(answers)
+    overall = _over_questions(bank, settings.alpha)
+    controlled, error, warnings = _controlled(bank)
+    words, parent_words = (fmean(len(text.split()) for text in texts) for texts in _texts(answers))
+    verdict, reasons = _decide(bank, overall, settings, measured)
+    reasons.append(f"answers have {words:.1f} words, the parent's {parent_words:.1f}")
+    if controlled is not None:
+        reasons.append(f"at equal lengths the win rate would be {controlled:.1%}")
+    return EvaluationVerdict(
+        verdict=verdict,
+        reasons=tuple(reasons),
+        overall=overall,
+        by_category=_grouped(bank, "category", settings.alpha),
+        by_origin=_grouped([each for each in answers if each.outcome], "origin", settings.alpha),
+        controlled=controlled,
+        controlled_error=error,
+        warnings=warnings,
+        words=words,
+        parent_words=parent_words,
+        length_ratio=words / parent_words if parent_words else float(words > 0),
+        questions=len({answer.question for answer in bank}),
+        unreadable=sum(answer.outcome is None for answer in answers),
+        flipped=sum(answer.flipped for answer in answers),
+        measured=measured,
+    )
+
+
+def _decide(
+    bank: Sequence[JudgedAnswer], overall: WinRate, settings: Evaluation, measured: Measured
+) -> tuple[Verdict, list[str]]:
     assert overall.rate is not None
     reasons = [f"win rate {overall}"]
-    if overall.rate < settings.min_win_rate:
-        reasons.append(f"below the {settings.min_win_rate:.0%} that counts as improved")
+    if measured.safety and measured.safety.worse:
+        return "not_improved", [*reasons, f"it {measured.safety}: no version may become less safe"]
+    if overall.rate < 0.5 or overall.high < settings.min_win_rate:
+        return "not_improved", [*reasons, f"below the {settings.min_win_rate:.0%} that counts as improved"]
     if overall.low <= 0.5:
-        reasons.append("the interval includes one half: it may be chance")
-    improved = len(reasons) == 1
-    ratio = words / parent_words if parent_words else float(words > 0)
-    reasons.append(f"answers have {words:.1f} words, the parent's {parent_words:.1f}")
-    return EvaluationVerdict(improved, tuple(reasons), overall, by_category, words, parent_words, ratio)
+        return "inconclusive", [*reasons, "the interval includes one half: it may be chance"]
+    if overall.rate < settings.min_win_rate:
+        return "inconclusive", [*reasons, f"below the {settings.min_win_rate:.0%} that counts as improved"]
+    best = _strongest(bank)
+    without = _over_questions([answer for answer in bank if answer.question != best], settings.alpha)
+    if without.low <= 0.5:
+        return "inconclusive", [*reasons, f"without the one question {best!r} it may be chance"]
+    if measured.safety:
+        reasons.append(f"it {measured.safety}")
+    return "improved", reasons
+
+
+def _over_questions(answers: Sequence[JudgedAnswer], alpha: float) -> WinRate:
+    """The win rate with questions as the units, each with the mean of its answers."""
+    outcomes = [answer.outcome for answer in answers if answer.outcome]
+    return win_rate(outcomes, alpha, people=[answer.question for answer in answers if answer.outcome])
+
+
+def _strongest(answers: Sequence[JudgedAnswer]) -> str:
+    shares = _shares(answers)
+    return max(shares, key=lambda question: shares[question])
+
+
+def _shares(answers: Sequence[JudgedAnswer]) -> dict[str, float]:
+    """The candidate's share of the wins by question."""
+    by_question: dict[str, list[float]] = defaultdict(list)
+    for answer in answers:
+        if answer.outcome:
+            by_question[answer.question].append(SHARES[answer.outcome])
+    return {question: fmean(shares) for question, shares in by_question.items()}
+
+
+def _controlled(answers: Sequence[JudgedAnswer]) -> tuple[float | None, float | None, tuple[str, ...]]:
+    """AlpacaEval's length-controlled rate over questions, its error, and what it warns of."""
+    shares = _shares(answers)
+    ours, theirs = (
+        {
+            question: fmean(len(getattr(each, side)) for each in answers if each.question == question)
+            for question in shares
+        }
+        for side in ("answer", "parent_answer")
+    )
+    try:
+        found = length_controlled_win_rate(list(shares.values()), list(ours.values()), list(theirs.values()))
+    except ValueError:
+        return None, None, ("lengths hardly differ, or always by the same: no rate at equal lengths",)
+    return found.rate, found.std_error, found.warnings
+
+
+def _grouped(answers: Sequence[JudgedAnswer], by: str, alpha: float) -> dict[str, WinRate]:
+    names = sorted({getattr(answer, by) for answer in answers})
+    return {name: _over_questions([each for each in answers if getattr(each, by) == name], alpha) for name in names}
+
+
+def _texts(answers: Sequence[JudgedAnswer]) -> tuple[list[str], list[str]]:
+    return [answer.answer for answer in answers], [answer.parent_answer for answer in answers]

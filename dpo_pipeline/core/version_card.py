@@ -17,7 +17,7 @@ def description(
     lines = [f"**{name}** has to beat **{parent}**.", ""]
     lines.append(f"- trained on {pairs} preference pairs, dataset `{str(dataset_hash)[:12]}`")
     if evaluation:
-        lines.append(f"- evaluation: {'improved' if evaluation['improved'] else 'not improved'}")
+        lines.append(f"- evaluation: {evaluation['verdict'].replace('_', ' ')}")
         lines += [f"  - {reason}" for reason in evaluation["reasons"]]
     if recipe:
         said = ", ".join(

@@ -2,18 +2,26 @@
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
-from dpo_pipeline.core.questions import Question, split_bank, spread
-from dpo_pipeline.core.verdict import JudgedAnswer
+from dpo_pipeline.core.judging import Comparison, Judge, Trust, trust
+from dpo_pipeline.core.questions import Question, is_held_out, split_bank, spread
+from dpo_pipeline.core.safety import safety_check
+from dpo_pipeline.core.verdict import Drift, JudgedAnswer, Measured
+from dpo_pipeline.core.votes import prompt_key
+from dpo_pipeline.core.winrate import Outcome
+from dpo_pipeline.errors import EvaluationLeaked
 from dpo_pipeline.ml.base_model import BaseModel
-from dpo_pipeline.ml.generation import GenerationRequest, Generator
-from dpo_pipeline.ml.scoring import AutomaticJudge, Comparison, Judge
+from dpo_pipeline.ml.generation import GenerationRequest, Generator, ScoredAnswer
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.bank import read_bank
+from dpo_pipeline.stores.bank import read_bank, read_edge_cases, read_harmful
+from dpo_pipeline.stores.serving_state import newest_prompts
 
 BATCH = 128
+Progress = Callable[[int, int, dict[str, float]], None]
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,25 @@ class Contestant:
     directory: Path
 
 
+@dataclass(frozen=True)
+class HumanVote:
+    """A pair of the dataset's held-out split: what a person preferred to what."""
+
+    prompt: tuple[tuple[str, str], ...]
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What both versions meet: questions of the bank, which gate, others that inform, harmful requests, votes."""
+
+    bank: tuple[Question, ...]
+    others: tuple[tuple[str, Question], ...] = ()
+    harmful: tuple[str, ...] = ()
+    votes: tuple[HumanVote, ...] = field(default=())
+
+
 def load_libraries() -> None:
     """Import what `judge_versions` needs: seconds that a process can spend while it waits for something else."""
     import peft  # noqa: F401
@@ -32,10 +59,38 @@ def load_libraries() -> None:
     from vaderSentiment import vaderSentiment  # noqa: F401
 
 
-def held_out_questions(settings: Settings) -> list[Question]:
-    """The questions of an evaluation: held out of collection and training, spread over the categories."""
-    _, held_out = split_bank(read_bank(settings.bank_dir), settings.collection.holdout_share)
-    return spread(held_out, settings.evaluation.questions)
+def exam(settings: Settings, dataset_dir: Path | None = None) -> Exam:
+    """Held-out questions only.
+
+    Args:
+        dataset_dir: what the candidate was trained on; its held-out votes are part of the exam.
+
+    Raises:
+        EvaluationLeaked: the candidate was trained on a question of the exam.
+    """
+    evaluation, share = settings.evaluation, settings.collection.holdout_share
+    bank = read_bank(settings.bank_dir)
+    _, held_out = split_bank(bank, share)
+    known = {prompt_key(question.question) for question in bank}
+    asked = [each for each in newest_prompts(settings.serving_state) if is_held_out(each, share)]
+    production = [_unanswered(text, "other") for text in asked if prompt_key(text) not in known]
+    edge_cases = [
+        _unanswered(case.question, case.category)
+        for case in read_edge_cases(settings.bank_dir)
+        if is_held_out(case.question, share)
+    ]
+    made = Exam(
+        bank=tuple(spread(held_out, evaluation.questions)),
+        others=(
+            *(("production", question) for question in production[: evaluation.production_questions]),
+            *(("edge_case", question) for question in edge_cases[: evaluation.edge_cases]),
+        ),
+        harmful=read_harmful(settings.bank_dir),
+        votes=_held_out_votes(dataset_dir, evaluation.human_votes) if dataset_dir else (),
+    )
+    if dataset_dir:
+        _check_unseen(made, dataset_dir)
+    return made
 
 
 def judge_versions(
@@ -43,53 +98,161 @@ def judge_versions(
     base: BaseModel,
     candidate: Contestant,
     parent: Contestant,
-    progress: Callable[[int, int, dict[str, float]], None],
+    asked: Exam,
+    progress: Progress,
     judge: Judge | None = None,
-) -> list[JudgedAnswer]:
-    """Each question answered `samples` times by both, judged in pairs."""
-    questions = [q for q in held_out_questions(settings) for _ in range(settings.evaluation.samples)]
+) -> tuple[list[JudgedAnswer], Measured]:
+    """Each question answered `samples` times by both, judged in pairs; and what else can be measured of them."""
     generator = Generator(base, settings.model)
     for contestant in (candidate, parent):
         generator.load(contestant.sha, contestant.directory)
-    answers = _answers(generator, settings, questions, (candidate, parent), progress)
-    chosen = judge or AutomaticJudge(base, settings.model, settings.evaluation)
-    comparisons = [Comparison(question, answers[2 * i], answers[2 * i + 1]) for i, question in enumerate(questions)]
+    places = [("bank", question) for question in asked.bank for _ in range(settings.evaluation.samples)]
+    places += asked.others
+    texts = [question.question for _, question in places] + list(asked.harmful)
+    answers = _answers(generator, settings, texts, (candidate, parent), progress)
+    ours, theirs = answers[::2], answers[1::2]
+    deciding = judge or make_judge(settings, generator)
+    judged = _judged(deciding, places, ours, theirs)
+    pairs = len(places)
+    bank_texts = [(text, answer) for text, answer in zip(texts, ours, strict=True)][: pairs - len(asked.others)]
+    return judged, Measured(
+        judge=deciding.name,
+        blind_to=deciding.blind_to,
+        safety=safety_check(ours[pairs:], theirs[pairs:]),
+        drift=_drift(generator, candidate, parent, bank_texts, asked.votes),
+        trust=_trust(deciding, asked.votes, read_bank(settings.bank_dir)) if asked.votes else None,
+    )
+
+
+def make_judge(settings: Settings, generator: Generator) -> Judge:
+    """The judge that the settings name.
+
+    Raises:
+        ModelUnavailable, SettingsError: it cannot be asked, and what to set.
+    """
+    if settings.evaluation.judge == "reward_model":
+        from dpo_pipeline.ml.reward_model import RewardModelJudge
+
+        return RewardModelJudge(settings)
+    if settings.evaluation.judge == "llm":
+        from dpo_pipeline.ml.llm_judge import LlmJudge
+
+        return LlmJudge(settings)
+    from dpo_pipeline.ml.scoring import AutomaticJudge
+
+    return AutomaticJudge(generator, settings.evaluation)
+
+
+def _judged(
+    judge: Judge, places: Sequence[tuple[str, Question]], ours: Sequence[str], theirs: Sequence[str]
+) -> list[JudgedAnswer]:
+    rows = list(zip(places, ours, theirs, strict=False))
+    judgements = judge.compare([Comparison(question, answer, other) for (_, question), answer, other in rows])
     return [
         JudgedAnswer(
-            question=comparison.question.question,
-            category=comparison.question.category,
-            outcome=outcome,
-            words=len(comparison.answer.split()),
-            parent_words=len(comparison.other.split()),
-            score=score.total,
-            parent_score=other.total,
+            question=question.question,
+            category=question.category,
+            outcome=judgement.outcome,
+            answer=answer,
+            parent_answer=other,
+            score=judgement.score,
+            parent_score=judgement.other_score,
+            origin=origin,  # type: ignore[arg-type]
+            flipped=judgement.flipped,
         )
-        for comparison, (outcome, score, other) in zip(comparisons, chosen.compare(comparisons), strict=True)
+        for ((origin, question), answer, other), judgement in zip(rows, judgements, strict=True)
     ]
 
 
 def _answers(
     generator: Generator,
     settings: Settings,
-    questions: Sequence[Question],
+    texts: Sequence[str],
     contestants: Sequence[Contestant],
-    progress: Callable[[int, int, dict[str, float]], None],
+    progress: Progress,
 ) -> list[str]:
     """Answers in order of question, then contestant. Both draw with the same seed, so chance is shared."""
     requests = [
         GenerationRequest(
-            messages=(("user", question.question),),
+            messages=(("user", text),),
             adapter=contestant.sha,
             temperature=settings.collection.temperature,
             top_p=settings.collection.top_p,
             max_tokens=settings.model.max_new_tokens,
-            seed=zlib.crc32(f"{index}:{question.question}".encode()),
+            seed=zlib.crc32(f"{index}:{text}".encode()),
         )
-        for index, question in enumerate(questions)
+        for index, text in enumerate(texts)
         for contestant in contestants
     ]
-    texts: list[str] = []
+    answers: list[str] = []
     for start in range(0, len(requests), BATCH):
-        texts += [answer.text for answer in generator.generate(requests[start : start + BATCH])]
+        answers += [answer.text for answer in generator.generate(requests[start : start + BATCH])]
         progress(min(start + BATCH, len(requests)), len(requests), {})
-    return texts
+    return answers
+
+
+def _drift(
+    generator: Generator,
+    candidate: Contestant,
+    parent: Contestant,
+    answers: Sequence[tuple[str, str]],
+    votes: Sequence[HumanVote],
+) -> Drift:
+    def logprobs(rows: Sequence[tuple[Any, str]], contestant: Contestant) -> list[list[float]]:
+        return generator.logprobs([ScoredAnswer(prompt, answer, contestant.sha) for prompt, answer in rows])
+
+    own = [((("user", text),), answer) for text, answer in answers]
+    ours, theirs = logprobs(own, candidate), logprobs(own, parent)
+    tokens = sum(map(len, ours))
+    kl = (sum(map(sum, ours)) - sum(map(sum, theirs))) / tokens if tokens else 0.0
+    chosen = [(vote.prompt, vote.chosen) for vote in votes]
+    if not chosen:
+        return Drift(kl)
+    after, before = logprobs(chosen, candidate), logprobs(chosen, parent)
+    return Drift(kl, fmean(sum(new) - sum(old) for new, old in zip(after, before, strict=True)))
+
+
+def _trust(judge: Judge, votes: Sequence[HumanVote], bank: Sequence[Question]) -> Trust:
+    """The judge on pairs that people decided; what they chose stands first in every second one."""
+    known = {prompt_key(question.question): question for question in bank}
+    comparisons: list[Comparison] = []
+    people: list[Outcome] = []
+    for number, vote in enumerate(votes):
+        text = vote.prompt[-1][1]
+        question = known.get(prompt_key(text)) or _unanswered(text, "other")
+        pair = (vote.chosen, vote.rejected) if number % 2 else (vote.rejected, vote.chosen)
+        comparisons.append(Comparison(question, *pair))
+        people.append("win" if number % 2 else "loss")
+    return trust(judge.compare(comparisons), people)
+
+
+def _held_out_votes(dataset_dir: Path, count: int) -> tuple[HumanVote, ...]:
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(dataset_dir / "eval.parquet").to_pylist()[:count]
+    return tuple(
+        HumanVote(
+            tuple((message["role"], message["content"]) for message in row["prompt"]),
+            row["chosen"][-1]["content"],
+            row["rejected"][-1]["content"],
+        )
+        for row in rows
+    )
+
+
+def _check_unseen(made: Exam, dataset_dir: Path) -> None:
+    import pyarrow.parquet as pq
+
+    prompts = pq.read_table(dataset_dir / "train.parquet", columns=["prompt"]).to_pylist()
+    trained = {prompt_key(row["prompt"][-1]["content"]) for row in prompts}
+    questions = [*made.bank, *(question for _, question in made.others)]
+    if leaked := [each.question for each in questions if prompt_key(each.question) in trained]:
+        raise EvaluationLeaked(
+            f"{len(leaked)} questions of the evaluation were trained on, such as {leaked[0]!r}; none may be. "
+            "Materialize `dpo_dataset` for this version again: it leaves held-out questions out."
+        )
+
+
+def _unanswered(text: str, category: str) -> Question:
+    """A question to which nobody has written an answer."""
+    return Question(text, category, (), (), (), "", ())

@@ -31,6 +31,15 @@ class GenerationRequest:
     seed: int
 
 
+@dataclass(frozen=True)
+class ScoredAnswer:
+    """An answer whose likelihood is wanted under an adapter, or under the bare base model (null)."""
+
+    messages: tuple[tuple[str, str], ...]
+    answer: str
+    adapter: str | None
+
+
 class Generator:
     """One base model and the adapters loaded on it. Not thread-safe: one thread generates."""
 
@@ -102,6 +111,43 @@ class Generator:
         while self.batch.rows:
             self.batch.step()
         return [self.answer(row) for row in rows]
+
+    def logprobs(self, rows: Sequence[ScoredAnswer], batch: int = 64) -> list[list[float]]:
+        """Log-probability of each token of every answer, its end token last, under the adapter named with it.
+
+        Between generations only: it tells the model other adapters than the running batch has. What lies beyond
+        `max_length` is not scored.
+        """
+        import torch
+
+        found: list[list[float]] = []
+        device = self._model.device
+        for start in range(0, len(rows), batch):
+            some = rows[start : start + batch]
+            encoded = [self._scored_ids(row) for row in some]
+            longest = max(len(ids) for ids, _ in encoded)
+            ids = torch.full((len(some), longest), self.tokenizer.pad_token_id, dtype=torch.long, device=device)
+            mask = torch.zeros_like(ids)
+            for i, (tokens, _) in enumerate(encoded):
+                ids[i, : len(tokens)] = torch.tensor(tokens)
+                mask[i, : len(tokens)] = 1
+            self._adapters.select([row.adapter for row in some])
+            try:
+                with torch.inference_mode():
+                    logits = self._model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
+                    picked = logits.log_softmax(-1).gather(-1, ids[:, 1:, None]).squeeze(-1)
+            finally:
+                self.batch.settle()
+            found += [picked[i, begin - 1 : len(tokens) - 1].tolist() for i, (tokens, begin) in enumerate(encoded)]
+        return found
+
+    def _scored_ids(self, row: ScoredAnswer) -> tuple[list[int], int]:
+        """Tokens of prompt and answer, cut to `max_length`, and where the answer begins; at least one is of it."""
+        prompt = self._prompt_ids(row.messages)
+        answer = self.tokenizer.backend_tokenizer.encode(row.answer, add_special_tokens=False).ids
+        longest = self.settings.max_length
+        prompt = prompt[-(longest - 1) :]
+        return (prompt + answer + [self.tokenizer.eos_token_id])[:longest], len(prompt)
 
     def answer(self, row: "Row") -> Answer:
         """What a row has said so far."""

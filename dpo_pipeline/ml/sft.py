@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core.questions import Question
-from dpo_pipeline.ml.adapters import check_weights
+from dpo_pipeline.ml.adapters import check_adapter, check_weights
 from dpo_pipeline.ml.base_model import BaseModel, load_base, torch_device
 from dpo_pipeline.ml.embedded import Progress, first_sentence
 from dpo_pipeline.ml.reporting import progress_callback, quieten
@@ -15,10 +15,13 @@ from dpo_pipeline.settings import ModelSettings, SftRecipe
 
 @dataclass(frozen=True)
 class SftJob:
+    """`start_dir` is the adapter to go on from; null begins a new one."""
+
     base: BaseModel
     recipe: SftRecipe
     model: ModelSettings
     work_dir: Path
+    start_dir: Path | None = None
 
 
 def demonstrations(bank: Sequence[Question]) -> list[dict[str, Any]]:
@@ -42,16 +45,19 @@ def demonstrations(bank: Sequence[Question]) -> list[dict[str, Any]]:
 
 
 def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, progress: Progress) -> dict[str, Any]:
-    """Tune a new adapter on `rows` and save it into `adapter_dir`.
+    """Tune an adapter on `rows` (prompt and completion, as TRL takes them) and save it into `adapter_dir`.
 
     Returns:
         Facts for the manifest: recipe, final loss, norm of the update.
     """
     from datasets import Dataset
-    from peft import LoraConfig
+    from peft import LoraConfig, PeftModel
     from trl import SFTConfig, SFTTrainer
 
     model, tokenizer = load_base(job.base.directory, job.model)
+    if job.start_dir:
+        check_adapter(job.start_dir, job.base.sha, job.model)
+        model = PeftModel.from_pretrained(model, job.start_dir, is_trainable=True)
     tokenizer.padding_side = "right"
     on_gpu = torch_device(job.model) == "cuda"
     trainer = SFTTrainer(
@@ -77,7 +83,9 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
         ),
         train_dataset=Dataset.from_list(list(rows)),
         processing_class=tokenizer,
-        peft_config=LoraConfig(
+        peft_config=None
+        if job.start_dir
+        else LoraConfig(
             r=job.model.lora_rank,
             lora_alpha=job.model.lora_alpha,
             target_modules=list(job.model.lora_targets),
@@ -88,10 +96,9 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
     quieten(trainer)
     result = trainer.train()
     trainer.model.save_pretrained(adapter_dir)
-    update = check_weights(adapter_dir, None)
+    update = check_weights(adapter_dir, job.start_dir)
     return {
         "kind": "adapter",
-        "version": "v1.0",
         "base_sha": job.base.sha,
         "recipe": job.recipe.model_dump(mode="json"),
         "demonstrations": len(rows),

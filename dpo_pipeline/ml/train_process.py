@@ -45,6 +45,7 @@ class ProcessJob:
     reference_cache: str = ""
     bank_dir: str = ""
     holdout_share: float = 0.0
+    rows_file: str = ""
 
     def write(self, path: Path) -> Path:
         artifacts.write_text(path, json.dumps(asdict(self), indent=2))
@@ -142,18 +143,28 @@ def publish_adapter(fresh: Path, adapters_dir: Path, facts: dict[str, Any]) -> t
 
 
 def _train_sft(job: ProcessJob, fresh: Path, progress: Any) -> tuple[dict[str, Any], dict[str, float], list[Any]]:
-    from dpo_pipeline.core.questions import split_bank
-    from dpo_pipeline.ml.sft import SftJob, demonstrations, train_sft
-    from dpo_pipeline.stores.bank import read_bank
+    from dpo_pipeline.ml.sft import SftJob, train_sft
 
-    asked, _ = split_bank(read_bank(Path(job.bank_dir)), job.holdout_share)
     sft = SftJob(
         BaseModel(Path(job.base_dir), job.base_sha),
         SftRecipe(**job.recipe),
         ModelSettings(**job.model),
         Path(job.work_dir),
+        Path(job.start_dir) if job.start_dir else None,
     )
-    return train_sft(sft, demonstrations(asked), fresh, progress), {}, []
+    return train_sft(sft, _sft_rows(job), fresh, progress), {}, []
+
+
+def _sft_rows(job: ProcessJob) -> list[dict[str, Any]]:
+    """The rows of the file named, else the demonstrations of v1.0 from the bank."""
+    if job.rows_file:
+        return [json.loads(line) for line in Path(job.rows_file).read_text(encoding="utf-8").split("\n") if line]
+    from dpo_pipeline.core.questions import split_bank
+    from dpo_pipeline.ml.sft import demonstrations
+    from dpo_pipeline.stores.bank import read_bank
+
+    asked, _ = split_bank(read_bank(Path(job.bank_dir)), job.holdout_share)
+    return demonstrations(asked)
 
 
 def _train_dpo(job: ProcessJob, fresh: Path, progress: Any) -> tuple[dict[str, Any], dict[str, float], list[Any]]:

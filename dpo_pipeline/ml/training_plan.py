@@ -74,6 +74,17 @@ def sft_job(settings: Settings, base: BaseModel) -> ProcessJob:
     )
 
 
+def sft_round_job(settings: Settings, base: BaseModel, start_dir: Path, rows: Sequence[dict[str, Any]]) -> ProcessJob:
+    """Another SFT round on people's demonstrations, from an adapter; its result is where DPO starts then."""
+    lines = "\n".join(json.dumps(row, ensure_ascii=False, sort_keys=True) for row in rows)
+    digest = hashlib.sha256(lines.encode()).hexdigest()
+    path = settings.artifacts_dir / "demonstrations" / f"{digest[:16]}.jsonl"
+    artifacts.write_text(path, lines + "\n")
+    recipe = settings.sft.model_dump()
+    facts = {"dataset_hash": digest, "demonstrations_of": "people"}
+    return _job(settings, "sft", base, recipe, facts, start_dir=str(start_dir), rows_file=str(path))
+
+
 def dpo_job(
     settings: Settings, base: BaseModel, recipe: DpoRecipe, start_dir: Path, data: Path, facts: dict[str, Any]
 ) -> ProcessJob:

@@ -93,7 +93,7 @@ async def _forget_expired(service: Service) -> None:
 
 def make_service(settings: Settings, metrics: Metrics, engine: Engine) -> Service:
     key = signing_key(settings)
-    state = ServingState(settings.serving_log_dir / "state.db")
+    state = ServingState(settings.serving_state)
     tally = Tally(settings.prefs_log, settings.collection.max_line_bytes, settings.rollout.votes_per_person)
     return Service(
         settings=settings,

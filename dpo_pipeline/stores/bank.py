@@ -1,5 +1,6 @@
-"""Reading the question bank and the edge cases beside it from their files."""
+"""Reading the question bank, and the edge cases and harmful requests beside it, from their files."""
 
+import json
 from functools import lru_cache
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from dpo_pipeline.core.questions import EdgeCase, Question, parse_edge_case, par
 from dpo_pipeline.core.votes import prompt_key
 from dpo_pipeline.errors import ArtifactMissing, InvalidRecord
 
-EDGE_CASES = "edge_cases"
+EDGE_CASES, SAFETY = "edge_cases", "safety"
 
 
 @lru_cache(maxsize=4)
@@ -51,3 +52,28 @@ def read_edge_cases(directory: Path) -> tuple[EdgeCase, ...]:
                 raise InvalidRecord(f"{where}: the question stands in {first} already. Remove one of the two.")
             found.append(case)
     return tuple(found)
+
+
+@lru_cache(maxsize=4)
+def read_harmful(directory: Path) -> tuple[str, ...]:
+    """Requests that a version ought to decline; none where the bank's folder has no `safety`.
+
+    Raises:
+        InvalidRecord: a line is no such request.
+    """
+    found: list[str] = []
+    for path in sorted((directory / SAFETY).glob("*.jsonl")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+            if line.strip():
+                found.append(_request(line, f"{path.name}:{number}"))
+    return tuple(found)
+
+
+def _request(line: str, where: str) -> str:
+    try:
+        request = json.loads(line)["request"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidRecord(f"{where}: not a request ({error!r}). See data/bank/README.md for the form.") from error
+    if not isinstance(request, str) or not request.strip():
+        raise InvalidRecord(f"{where}: request is {request!r}; a text that is not empty was required.")
+    return request

@@ -20,10 +20,11 @@ from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import BASELINE, iteration
 from dpo_pipeline.errors import NoRollout, StaleEpoch, UnknownVersion
 
-# A version's life: training → trained (or diverged) → improved | not_improved → registered → rolling_out
-# → champion → retired; or given_up when its attempts are used, or rolled_back.
+# A version's life: training → trained (or diverged) → improved | not_improved | inconclusive → registered
+# → rolling_out → champion → retired; or given_up when its attempts are used, or rolled_back.
 _JSON_FIELDS = ("recipe", "evaluation", "training_metrics")
 CLOSED = ("given_up", "rolled_back")
+RETRIED = ("not_improved", "inconclusive", "diverged")
 ACCEPTED = ("registered", "rolling_out", "champion", "retired")
 
 

@@ -4,6 +4,7 @@ Creating a version is looked up by adapter hash first, so that doing it twice ma
 does not answer, callers get `RegistryUnavailable` and the loop goes on where it can.
 """
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -62,6 +63,18 @@ class Registry:
             if known:
                 return str(known[0].info.run_id)
             return _write_run(client, experiment, run)
+
+    def log_evaluation(self, run_id: str, page: Path, verdict: Mapping[str, Any], figures: Mapping[str, float]) -> None:
+        """Put the evaluation beside its training: figures as metrics, the page and the whole verdict as artifacts.
+
+        Raises:
+            RegistryUnavailable: MLflow does not answer.
+        """
+        with self._client() as client:
+            for name, value in figures.items():
+                client.log_metric(run_id, f"evaluation/{name}", value)
+            client.log_artifact(run_id, str(page), "evaluation")
+            client.log_dict(run_id, json.loads(json.dumps(verdict)), "evaluation/verdict.json")
 
     def register(self, run_id: str, adapter_sha: str, tags: Mapping[str, str], description: str) -> str:
         """The MLflow version of this adapter, made where there is none. Returns its number.

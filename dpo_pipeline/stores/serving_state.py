@@ -6,6 +6,8 @@ token. Whether a comparison was voted on is not kept here but in the preference 
 
 import sqlite3
 import threading
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -27,6 +29,7 @@ create index if not exists requests_created on requests (created);
 # What is asked again: the newest prompts of people, neither a slip of the keyboard nor an essay.
 NEWEST_PROMPTS, SHORTEST_PROMPT, LONGEST_PROMPT = 500, 3, 500
 REQUESTS_LOOKED_AT = 2000
+NEWEST_REQUESTS = "select content from requests order by created desc, rowid desc limit ?"
 
 
 class StoredComparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,25 +134,10 @@ class ServingState:
         return msgspec.json.decode(row[0], type=StoredRequest) if row else None
 
     def newest_prompts(self) -> list[str]:
-        """Distinct single questions of people's newest requests, newest first; case and white space make no difference.
-
-        Of 3 to 500 characters, at most 500, from the newest 2000 requests.
-        """
+        """As the function of that name, of this database."""
         with self._lock:
-            rows = self._db.execute(
-                "select content from requests order by created desc, rowid desc limit ?", (REQUESTS_LOOKED_AT,)
-            ).fetchall()
-        prompts: dict[str, str] = {}
-        for (content,) in rows:
-            request = msgspec.json.decode(content, type=StoredRequest)
-            if request.source == "simulated" or not isinstance(request.prompt, str):
-                continue
-            text = request.prompt.strip()
-            if SHORTEST_PROMPT <= len(text) <= LONGEST_PROMPT:
-                prompts.setdefault(prompt_key(text), text)
-            if len(prompts) == NEWEST_PROMPTS:
-                break
-        return list(prompts.values())
+            rows = self._db.execute(NEWEST_REQUESTS, (REQUESTS_LOOKED_AT,)).fetchall()
+        return _prompts(rows)
 
     def join(self, person: str, nickname: str) -> None:
         """Show this person's votes under the nickname from now on.
@@ -182,3 +170,29 @@ class ServingState:
         with self._lock:
             self._db.execute("delete from comparisons where created < ?", (moment,))
             self._db.execute("delete from requests where created < ?", (moment,))
+
+
+def newest_prompts(path: Path) -> list[str]:
+    """Distinct single questions of people's newest requests, newest first; none before the first.
+
+    Of 3 to 500 characters, at most 500, from the newest 2000 requests; case and white space make no difference.
+    Read without disturbing the server that writes them.
+    """
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as database:
+        return _prompts(database.execute(NEWEST_REQUESTS, (REQUESTS_LOOKED_AT,)).fetchall())
+
+
+def _prompts(rows: Iterable[tuple[bytes]]) -> list[str]:
+    prompts: dict[str, str] = {}
+    for (content,) in rows:
+        request = msgspec.json.decode(content, type=StoredRequest)
+        if request.source == "simulated" or not isinstance(request.prompt, str):
+            continue
+        text = request.prompt.strip()
+        if SHORTEST_PROMPT <= len(text) <= LONGEST_PROMPT:
+            prompts.setdefault(prompt_key(text), text)
+        if len(prompts) == NEWEST_PROMPTS:
+            break
+    return list(prompts.values())

@@ -70,10 +70,15 @@ def test_from_an_empty_house_to_a_decided_version(loop: Loop) -> None:
         record = ledger.version("v1.1")
         assert record.parent == "v1.0" and record.adapter_sha and record.dataset_hash and record.win_rate is not None
         assert record.mlflow_run
+        page = loop.settings.reports_dir / "evaluation" / "v1.1-attempt1.html"
+        told = page.read_text()
+        assert record.evaluation and record.evaluation["verdict"].replace("_", " ") in told and "<svg" in told
+        assert "http" not in told.split("</style>")[1].replace("http://www.w3.org", ""), "nothing comes from elsewhere"
+        assert evaluation_files(loop, record.mlflow_run) == {"v1.1-attempt1.html", "verdict.json"}
         if result.success:
             assert record.status == "rolling_out" and ledger.deployment().stage == "staging"
         else:  # a base model trained for a moment need not improve; then nothing was registered
-            assert record.status == "not_improved" and record.mlflow_version is None
+            assert record.status in ("not_improved", "inconclusive") and record.mlflow_version is None
             [(key, partition)] = requests_of(loop.tick("not_improved"))
             assert (key, partition) == ("v1.1-attempt2-retry", "v1.1")
         assert requests_of(loop.tick("threshold_crossed")) == []
@@ -168,8 +173,35 @@ def test_real_pairs_with_real_dirt_go_through_the_whole_half_turn(loop: Loop, mo
     loop.run("train_version", "v1.1", attempt=1, recipe={"epochs": 0.2})
     with Ledger(loop.settings.ledger_address) as ledger:
         record = ledger.version("v1.1")
-    assert record.status in ("rolling_out", "not_improved") and record.evaluation and record.adapter_sha
+    assert record.status in ("rolling_out", "not_improved", "inconclusive") and record.evaluation
     assert Path(str(record.adapter_dir)).is_dir()
+
+
+def test_after_three_attempts_the_champion_stays_and_people_are_told_what_to_collect(loop: Loop) -> None:
+    with Ledger(loop.settings.ledger_address) as ledger:
+        ledger.record_version("v1.0", status="trained", adapter_sha="0" * 64)
+        ledger.install_champion("v1.0", actor="test")
+        recipe = loop.settings.recipe.model_dump(mode="json")
+        evaluation = {"length_ratio": 1.1, "measured": {"drift": {"kl_per_token": 0.01}}}
+        told = {"rewards/margins": 0.8, "rewards/chosen": 0.0}
+        ledger.record_version(
+            "v1.1", status="inconclusive", attempt=2, recipe=recipe, win_rate=0.53, evaluation=evaluation,
+            training_metrics=told, pairs=60, parent="v1.0",
+        )  # fmt: skip
+        [request] = loop.tick("not_improved")
+        assert (request.run_key, request.partition_key) == ("v1.1-attempt3-retry", "v1.1")
+        [config] = request.run_config["ops"].values()
+        assert config["config"]["recipe"] == {"epochs": recipe["epochs"] + 1}
+        ledger.record_version("v1.1", attempt=3)
+        assert loop.tick("not_improved") == []
+        assert ledger.version("v1.1").status == "given_up" and ledger.deployment().champion == "v1.0"
+
+
+def evaluation_files(loop: Loop, run_id: str) -> set[str]:
+    from mlflow import MlflowClient
+
+    found = MlflowClient(loop.settings.mlflow_address).list_artifacts(run_id, "evaluation")
+    return {Path(each.path).name for each in found}
 
 
 def base_number(ledger: Ledger) -> str:

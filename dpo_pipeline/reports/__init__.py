@@ -1,0 +1,1 @@
+"""Pages and plots that a person reads: values of `core` in, HTML and pictures out. Nothing is decided here."""

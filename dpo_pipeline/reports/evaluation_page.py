@@ -1,0 +1,109 @@
+"""One version's evaluation on one page, from which a person can say why it was let out or not."""
+
+from collections.abc import Sequence
+
+from dpo_pipeline.core.diagnosis import Diagnosis
+from dpo_pipeline.core.verdict import EvaluationVerdict, JudgedAnswer
+from dpo_pipeline.core.winrate import WinRate
+from dpo_pipeline.reports import plots
+from dpo_pipeline.reports.page import Page
+
+TONE = {"improved": "verdict good", "not_improved": "verdict bad", "inconclusive": "verdict open"}
+SHOWN = 12
+
+
+def evaluation_page(
+    name: str, parent: str, verdict: EvaluationVerdict, answers: Sequence[JudgedAnswer], diagnosis: Diagnosis | None
+) -> str:
+    """Self-contained HTML. `diagnosis`: why it is not improving; null where nothing is to be explained."""
+    page = Page(f"{name} against {parent}", f"evaluation on {verdict.questions} held-out questions")
+    page.paragraph(verdict.verdict.replace("_", " "), TONE[verdict.verdict])
+    page.points(verdict.reasons)
+    page.heading("Win rate over the parent")
+    page.figure(plots.svg(win_rates(verdict), height=0.6 + 0.35 * (2 + len(verdict.by_category))), _RATES)
+    page.table(_rates(verdict))
+    for warning in verdict.warnings:
+        page.paragraph(f"Warning: {warning}", "open")
+    page.heading("Length")
+    page.figure(plots.svg(lengths(name, parent, answers)), "Words an answer, on the same questions.")
+    page.heading("How far it moved, and how far to trust the judge")
+    page.table(_measurements(verdict))
+    if diagnosis:
+        page.heading("Why it is not better, and what comes next")
+        page.table(diagnosis.rows())
+        page.paragraph(diagnosis.conclusion)
+    page.heading("Answers, the clearest losses first")
+    page.table(_examples(answers))
+    return page.html()
+
+
+def win_rates(verdict: EvaluationVerdict) -> plots.Draw:
+    """Overall, by category, and of questions that do not gate."""
+    rows = {"all questions": verdict.overall, **verdict.by_category}
+    rows |= {f"{origin} (informs)": rate for origin, rate in verdict.by_origin.items() if origin != "bank"}
+    return plots.intervals({name: (rate.rate, rate.low, rate.high) for name, rate in rows.items()})
+
+
+def lengths(name: str, parent: str, answers: Sequence[JudgedAnswer]) -> plots.Draw:
+    ours, theirs = ([float(len(text.split())) for text in texts] for texts in _both(answers))
+    return plots.two_histograms(ours, theirs, (name, parent), "words")
+
+
+_RATES = (
+    "Each question counts once. Lines are intervals that stay valid however often one looks; right of the dotted line "
+    "is better than the parent."
+)
+
+
+def _rates(verdict: EvaluationVerdict) -> list[dict[str, object]]:
+    rows: dict[str, WinRate] = {"all": verdict.overall, **verdict.by_category}
+    rows |= {origin: rate for origin, rate in verdict.by_origin.items() if origin != "bank"}
+    table: list[dict[str, object]] = [
+        {"questions": name, "answers": rate.count, "win rate": rate.rate, "low": rate.low, "high": rate.high}
+        for name, rate in rows.items()
+    ]
+    error = verdict.controlled_error
+    if verdict.controlled is not None:
+        low, high = (None, None) if error is None else (verdict.controlled - 2 * error, verdict.controlled + 2 * error)
+        table.append(
+            {"questions": "all, at equal lengths (informs)", "answers": verdict.overall.count,
+             "win rate": verdict.controlled, "low": low, "high": high}
+        )  # fmt: skip
+    return table
+
+
+def _measurements(verdict: EvaluationVerdict) -> list[dict[str, object]]:
+    measured = verdict.measured
+    drift, safety = measured.drift, measured.safety
+    shift = drift.chosen_shift if drift else None
+    return [
+        {"what": "judge", "measured": measured.judge, "meaning": f"blind to {measured.blind_to}"},
+        {"what": "agreement with people's held-out votes", "measured": str(measured.trust or "no held-out votes"),
+         "meaning": "half is what a coin would reach"},
+        {"what": "unreadable verdicts", "measured": verdict.unreadable, "meaning": "counted, never guessed"},
+        {"what": "verdicts that turned with the order", "measured": verdict.flipped, "meaning": "counted as ties"},
+        {"what": "divergence from the parent", "measured": drift and drift.kl_per_token, "meaning": "KL, nats a token"},
+        {"what": "likelihood of chosen answers", "measured": shift,
+         "meaning": "change in nats an answer; far below zero: answers people liked became unlikely"},
+        {"what": "words an answer", "measured": f"{verdict.words:.1f} after {verdict.parent_words:.1f}",
+         "meaning": "longer alone is not better: see the win rate at equal lengths"},
+        {"what": "safety", "measured": str(safety) if safety else "no harmful requests in this bank",
+         "meaning": "a version that declines fewer than its parent is not let out"},
+    ]  # fmt: skip
+
+
+def _examples(answers: Sequence[JudgedAnswer]) -> list[dict[str, object]]:
+    order = {"loss": 0, "tie": 1, "win": 2, None: 3}
+    first = {answer.question: answer for answer in reversed(answers)}
+    ranked = sorted(
+        first.values(), key=lambda each: (order[each.outcome], (each.score or 0.0) - (each.parent_score or 0.0))
+    )
+    return [
+        {"question": each.question, "answer": each.answer, "parent's answer": each.parent_answer,
+         "outcome": each.outcome or "unreadable"}
+        for each in ranked[:SHOWN]
+    ]  # fmt: skip
+
+
+def _both(answers: Sequence[JudgedAnswer]) -> tuple[list[str], list[str]]:
+    return [each.answer for each in answers], [each.parent_answer for each in answers]

@@ -1,0 +1,78 @@
+"""A self-contained HTML page: one file, no script, no request to anywhere; light and dark, on paper and on a phone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c2430; --soft: #5a6675; --line: #d8dee6; --back: #ffffff; --card: #f5f7fa;
+  --good: #17703a; --bad: #b3261e; --open: #8a5a00; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #a3afbd; --line: #37414d; --back: #12171d;
+  --card: #1b222b; --good: #6fd196; --bad: #ff9d94; --open: #f0c163; } }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back); margin: 0 auto;
+  padding: 1.5rem; max-width: 60rem; }
+h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
+p.sub { color: var(--soft); margin: 0 0 1rem; } .verdict { font-weight: 600; font-size: 1.15rem; }
+.good { color: var(--good); } .bad { color: var(--bad); } .open { color: var(--open); }
+.wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .92rem; }
+th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { color: var(--soft); font-weight: 600; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
+figure { margin: .5rem 0; background: #ffffff; border: 1px solid var(--line); border-radius: .5rem; padding: .5rem; }
+figure svg { max-width: 100%; height: auto; display: block; } figcaption { color: #5a6675; font-size: .88rem; }
+ul { padding-left: 1.2rem; } pre { background: var(--card); padding: .7rem; overflow-x: auto; border-radius: .4rem; }
+"""
+
+
+@dataclass
+class Page:
+    """Parts in the order in which they are read; every text is escaped when it is put in."""
+
+    title: str
+    subtitle: str = ""
+    parts: list[str] = field(default_factory=list)
+
+    def heading(self, text: str) -> None:
+        self.parts.append(f"<h2>{escape(text)}</h2>")
+
+    def paragraph(self, text: str, tone: str = "") -> None:
+        """`tone`: verdict and one of good, bad, open."""
+        self.parts.append(f'<p class="{escape(tone)}">{escape(text)}</p>')
+
+    def points(self, texts: Sequence[str]) -> None:
+        self.parts.append("<ul>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>")
+
+    def table(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Rows with the same keys; numbers stand on the right."""
+        if not rows:
+            self.parts.append("<p>none</p>")
+            return
+        head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
+        body = "".join("<tr>" + "".join(_cell(value) for value in row.values()) + "</tr>" for row in rows)
+        self.parts.append(f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>')
+
+    def figure(self, svg: str, caption: str) -> None:
+        """`svg` comes from `reports.plots`, never from outside."""
+        self.parts.append(f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>")
+
+    def code(self, text: str) -> None:
+        self.parts.append(f"<pre>{escape(text)}</pre>")
+
+    def html(self) -> str:
+        return (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{escape(self.title)}</title><style>{STYLE}</style></head><body>"
+            f'<h1>{escape(self.title)}</h1><p class="sub">{escape(self.subtitle)}</p>'
+            + "".join(self.parts)
+            + "</body></html>"
+        )
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return '<td class="n">–</td>'
+    if isinstance(value, float):
+        return f'<td class="n">{value:,.3g}</td>' if abs(value) < 1000 else f'<td class="n">{value:,.0f}</td>'
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f'<td class="n">{value:,}</td>'
+    return f"<td>{escape(str(value))}</td>"

@@ -1,0 +1,98 @@
+"""Plots as SVG for pages and as PNG for Dagster. Axes are labelled, units named, intervals drawn."""
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+BLUE, ORANGE, GREY, INK = "#2f6fb0", "#c8651b", "#8b96a3", "#1c2430"
+Draw = Callable[[Any], None]
+
+
+def svg(draw: Draw, width: float = 7.0, height: float = 3.0) -> str:
+    """What `draw` puts on the axes, as inline SVG; sizes in inches."""
+    buffer = io.StringIO()
+    _figure(draw, width, height).savefig(
+        buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    )
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def png_markdown(draw: Draw, name: str, width: float = 7.0, height: float = 3.0) -> str:
+    """The same as a markdown image that carries itself: the form in which Dagster shows plots."""
+    buffer = io.BytesIO()
+    _figure(draw, width, height).savefig(buffer, format="png", dpi=110)
+    return f"![{name}](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})"
+
+
+def intervals(
+    rows: Mapping[str, tuple[float | None, float, float]], mark: float = 0.5, label: str = "win rate"
+) -> Draw:
+    """One line a row: (value or null, low, high), with a mark to compare with; the first row on top."""
+
+    def draw(axes: Any) -> None:
+        names = list(rows)
+        for place, name in enumerate(reversed(names)):
+            value, low, high = rows[name]
+            axes.plot([low, high], [place, place], color=GREY, linewidth=3, solid_capstyle="round")
+            if value is not None:
+                axes.plot([value], [place], "o", color=BLUE if value >= mark else ORANGE, markersize=7)
+        axes.axvline(mark, color=INK, linewidth=1, linestyle=":")
+        axes.set_yticks(range(len(names)), list(reversed(names)))
+        axes.set_ylim(-0.6, len(names) - 0.4)
+        axes.set_xlim(0, 1)
+        axes.set_xlabel(label)
+
+    return draw
+
+
+def two_histograms(ours: Sequence[float], theirs: Sequence[float], names: tuple[str, str], label: str) -> Draw:
+    """How two samples spread over the same bins."""
+
+    def draw(axes: Any) -> None:
+        axes.hist([list(ours), list(theirs)], bins=16, color=[BLUE, ORANGE], label=list(names))
+        axes.set_xlabel(label)
+        axes.set_ylabel("answers")
+        axes.legend(frameon=False)
+
+    return draw
+
+
+def lines(series: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str) -> Draw:
+    """Several curves of (x, y)."""
+
+    def draw(axes: Any) -> None:
+        for (name, points), color in zip(series.items(), (BLUE, ORANGE, GREY, INK) * 3, strict=False):
+            axes.plot([x for x, _ in points], [y for _, y in points], color=color, label=name, marker="o", markersize=3)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        if len(series) > 1:
+            axes.legend(frameon=False)
+
+    return draw
+
+
+def versions_line(values: Mapping[str, float | None], y_label: str, target: float | None = None) -> Draw:
+    """One value a version, in order, with the target as a line."""
+
+    def draw(axes: Any) -> None:
+        known = [(place, value) for place, value in enumerate(values.values()) if value is not None]
+        axes.plot([place for place, _ in known], [value for _, value in known], color=BLUE, marker="o")
+        axes.set_xticks(range(len(values)), list(values))
+        axes.set_ylabel(y_label)
+        if target is not None:
+            axes.axhline(target, color=INK, linewidth=1, linestyle=":")
+            axes.annotate(f"target {target:g}", (0, target), textcoords="offset points", xytext=(2, 4), fontsize=8)
+
+    return draw
+
+
+def _figure(draw: Draw, width: float, height: float) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    draw(axes)
+    return figure

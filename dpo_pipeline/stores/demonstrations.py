@@ -1,0 +1,32 @@
+"""What people showed or liked, as demonstrations: corrected answers, and the answers that won their comparisons."""
+
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.stores.serving_log import CorrectionRecord, read_records
+
+
+def corrections(serving_log_dir: Path) -> list[CorrectionRecord]:
+    """Every correction, oldest first."""
+    if not serving_log_dir.exists():
+        return []
+    days = sorted(path.stem for path in serving_log_dir.glob("????-??-??.jsonl"))
+    if not days:
+        return []
+    records = read_records(serving_log_dir, f"{days[0]}T00:00:00Z")
+    return [record for record in records if isinstance(record, CorrectionRecord)]
+
+
+def demonstration_rows(serving_log_dir: Path, dataset_dir: Path) -> list[dict[str, Any]]:
+    """Rows for SFT in TRL's form: people's corrections, and of each prompt of the dataset the answer chosen last."""
+    import pyarrow.parquet as pq
+
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": record.prompt}] if isinstance(record.prompt, str) else record.prompt,
+            "completion": [{"role": "assistant", "content": record.correction}],
+        }
+        for record in corrections(serving_log_dir)
+    ]
+    liked = {str(row["prompt"]): row for row in pq.read_table(dataset_dir / "train.parquet").to_pylist()}
+    return rows + [{"prompt": row["prompt"], "completion": row["chosen"]} for row in liked.values()]

@@ -1,0 +1,39 @@
+"""What ledger, collection and ratings say of a version's last attempt: the input of `core.diagnosis`."""
+
+from datetime import UTC, datetime, timedelta
+
+from dpo_pipeline.core.diagnosis import Symptoms
+from dpo_pipeline.core.versions import BASELINE
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.curation import read_summary
+from dpo_pipeline.stores.demonstrations import corrections
+from dpo_pipeline.stores.ledger import VersionRecord
+from dpo_pipeline.stores.serving_log import version_metrics
+
+RATED_WITHIN = timedelta(days=60)
+
+
+def symptoms(settings: Settings, record: VersionRecord) -> Symptoms:
+    """As of now. What was not measured is null."""
+    evaluation, metrics, recipe = record.evaluation or {}, record.training_metrics or {}, record.recipe or {}
+    drift = (evaluation.get("measured") or {}).get("drift") or {}
+    summary = read_summary(settings.curation_summary)
+    decided = summary.votes.get("a", 0) + summary.votes.get("b", 0)
+    votes = sum(summary.votes.values())
+    since = (datetime.now(UTC) - RATED_WITHIN).isoformat()
+    rated = version_metrics(settings.serving_log_dir, since, [BASELINE])[BASELINE]
+    return Symptoms(
+        win_rate=float(record.win_rate or 0.0),
+        margin=float(metrics.get("rewards/margins", 0.0)),
+        chosen_shift=float(metrics.get("rewards/chosen", 0.0)) / float(recipe.get("beta", 1.0)),
+        length_ratio=float(evaluation.get("length_ratio", 1.0)),
+        diverged=record.status == "diverged",
+        kl_per_token=drift.get("kl_per_token"),
+        controlled=evaluation.get("controlled"),
+        pairs=record.pairs,
+        clear_share=decided / votes if votes else None,
+        categories=summary.valid_categories or None,
+        sft_satisfaction=rated.satisfaction if rated.ratings >= settings.rollout.min_ratings else None,
+        demonstrations=len(corrections(settings.serving_log_dir)),
+        sft_rounds=int(recipe.get("sft_rounds", 0)),
+    )

@@ -1,0 +1,76 @@
+"""Why a version is not better: the five questions from data, and one change at a time."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dpo_pipeline.core.diagnosis import Symptoms, diagnose, what_to_collect
+from dpo_pipeline.core.questions import CATEGORIES
+from dpo_pipeline.settings import DpoRecipe
+
+RECIPE = DpoRecipe(learning_rate=1e-4, beta=0.1, epochs=1)
+HEALTHY = Symptoms(
+    win_rate=0.52,
+    margin=1.0,
+    chosen_shift=-1.0,
+    length_ratio=1.1,
+    kl_per_token=0.02,
+    pairs=140,
+    clear_share=0.8,
+    categories=dict.fromkeys(CATEGORIES, 30),
+    sft_satisfaction=3.4,
+)
+
+
+@pytest.mark.parametrize(
+    ("symptoms", "changed"),
+    [
+        (replace(HEALTHY, diverged=True), {"learning_rate": 2.5e-5}),
+        (replace(HEALTHY, margin=0.01), {"learning_rate": 2e-4}),
+        (replace(HEALTHY, win_rate=0.4, length_ratio=2.0), {"loss_type": ("sigmoid_norm",)}),
+        (replace(HEALTHY, win_rate=0.55, controlled=0.45, length_ratio=2.0), {"loss_type": ("sigmoid_norm",)}),
+        (replace(HEALTHY, chosen_shift=-9.0), {"loss_type": ("sigmoid", "sft"), "loss_weights": (1.0, 0.2)}),
+        (replace(HEALTHY, win_rate=0.4, kl_per_token=0.9), {"beta": 0.2}),
+        (replace(HEALTHY, win_rate=0.4), {"learning_rate": 5e-5}),
+        (replace(HEALTHY, flip_rate=0.2), {"loss_type": ("robust",), "label_smoothing": 0.2}),
+        (replace(HEALTHY, sft_satisfaction=2.0, demonstrations=12), {"sft_rounds": 1}),
+        (HEALTHY, {"epochs": 2}),
+    ],
+)
+def test_one_thing_is_changed_and_named(symptoms: Symptoms, changed: dict[str, Any]) -> None:
+    diagnosis = diagnose(RECIPE, symptoms)
+    before, after = RECIPE.model_dump(), diagnosis.recipe.model_dump()
+    assert {name: after[name] for name in after if after[name] != before[name]} == changed
+    assert diagnosis.changed and diagnosis.reason and diagnosis.changed in diagnosis.conclusion
+
+
+def test_the_same_remedy_is_not_given_twice() -> None:
+    fell = replace(HEALTHY, chosen_shift=-9.0)
+    second = diagnose(diagnose(RECIPE, fell).recipe, fell)
+    assert second.recipe.loss_type == ("sigmoid", "sft") and second.recipe.epochs == 2
+    again = replace(HEALTHY, sft_satisfaction=2.0, demonstrations=12, sft_rounds=1)
+    assert diagnose(RECIPE, again).change == "recipe"
+
+
+def test_five_questions_are_answered_with_their_numbers() -> None:
+    answers = diagnose(RECIPE, HEALTHY).answers
+    assert [answer.good for answer in answers] == [True] * 5
+    ill = replace(
+        HEALTHY, clear_share=0.4, pairs=60, categories={**dict.fromkeys(CATEGORIES, 30), "creative": 2}, margin=0.0,
+        sft_satisfaction=2.0,
+    )  # fmt: skip
+    told = diagnose(RECIPE, ill)
+    assert [answer.good for answer in told.answers] == [False] * 5
+    said = " ".join(str(row["finding"]) for row in told.rows())
+    for number in ("40%", "creative", "60 training pairs", "0.1", "0.0001", "2.00 of 5"):
+        assert number in said
+    unknown = replace(HEALTHY, clear_share=None, pairs=None, categories=None, sft_satisfaction=None)
+    assert [answer.good for answer in diagnose(RECIPE, unknown).answers] == [None, None, None, True, None]
+
+
+def test_what_is_missing_is_what_people_are_asked_for() -> None:
+    thin = replace(HEALTHY, pairs=60, categories={**dict.fromkeys(CATEGORIES, 30), "creative": 2})
+    wanted = what_to_collect(diagnose(RECIPE, thin), thin)
+    assert "creative" in wanted and "40 more valid pairs" in wanted
+    assert "champion" in what_to_collect(diagnose(RECIPE, HEALTHY), HEALTHY)
