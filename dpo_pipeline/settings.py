@@ -124,6 +124,9 @@ class Collection(Section):
     edge_case_share: float = Field(
         0.1, ge=0, le=1, description="share of drawn questions that are edge cases; none there: from the bank"
     )
+    measure_share: float = Field(
+        0.1, ge=0, lt=1, description="share of comparisons for pairs of versions other than the one that is due"
+    )
     daily_target: int = Field(100, ge=1, description="votes a day that the pages show progress towards")
     max_line_bytes: int = Field(1_048_576, ge=1024, description="longest line of the log; longer ones are quarantined")
 

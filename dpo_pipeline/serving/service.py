@@ -17,6 +17,7 @@ from typing import Any, Literal
 from msgspec import structs
 
 from dpo_pipeline.core.answers import Answer, Ask, Messages
+from dpo_pipeline.core.matchmaking import matches, pick
 from dpo_pipeline.core.questions import Origin
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.versions import served_name
@@ -103,31 +104,37 @@ class Service:
 
     # Comparisons
 
-    def models_to_compare(self, asked: Sequence[str] | None) -> tuple[str, ...]:
-        """Those asked for; else the challenger and the champion; else the champion twice."""
+    def models_to_compare(self, asked: Sequence[str] | None) -> tuple[tuple[str, ...], float]:
+        """Those asked for, or those that `core.matchmaking` picks; and the probability with which they were."""
         route = self.router.route
         if route.champion is None:
             raise NotReady("No version is served yet. Try again in a moment; /readyz tells when.")
         if asked:
-            return tuple(route.champion if name == FOLLOW_ROLLOUT else served_name(name) for name in asked)
-        return (route.challenger or route.champion), route.champion
+            return tuple(route.champion if name == FOLLOW_ROLLOUT else served_name(name) for name in asked), 1.0
+        share = self.settings.collection.measure_share
+        offered = matches(route.champion, route.challenger, list(self.engine.models), self.tally.pairs(), share)
+        match = pick(offered, random.random())
+        return (match.first, match.second), match.propensity
 
     async def compare(self, question: Question, visitor: Visitor) -> list[Shown]:
         """One comparison for every pair of the versions asked for, in random order."""
         self.rates.check("answers", visitor.person, visitor.address)
         question = replace(question, sampling=self.sampling(question.sampling))
-        models = self.models_to_compare(question.models)
+        models, propensity = self.models_to_compare(question.models)
         asks = _asks(question, models)
         answers = await self.engine.answers(asks)
         pairs = list(itertools.combinations(range(len(models)), 2))
         random.shuffle(pairs)
-        return [self._show(question, visitor, (asks[i], asks[j]), (answers[i], answers[j])) for i, j in pairs]
+        return [
+            self._show(question, visitor, (asks[i], asks[j]), (answers[i], answers[j]), propensity) for i, j in pairs
+        ]
 
     async def compare_streaming(self, question: Question, visitor: Visitor) -> AsyncIterator[Growing | Shown]:
         """Two answers as they grow, on the sides where they stay, and last the comparison to vote on."""
         self.rates.check("answers", visitor.person, visitor.address)
         question = replace(question, sampling=self.sampling(question.sampling))
-        asks = _asks(question, self.models_to_compare(question.models)[:2])
+        models, propensity = self.models_to_compare(question.models)
+        asks = _asks(question, models[:2])
         left = random.choice("ab")
         texts: list[str] = ["", ""]
         answers: dict[int, Answer] = {}
@@ -137,7 +144,7 @@ class Service:
             else:
                 texts[place] += event
                 yield Growing(*(texts if left == "a" else texts[::-1]))
-        yield self._show(question, visitor, (asks[0], asks[1]), (answers[0], answers[1]), left)
+        yield self._show(question, visitor, (asks[0], asks[1]), (answers[0], answers[1]), propensity, left)
 
     async def vote(
         self, comparison_id: str, token: str, choice: Choice, visitor: Visitor | None, address: str
@@ -160,6 +167,7 @@ class Service:
         visitor: Visitor,
         asks: tuple[Ask, Ask],
         answers: tuple[Answer, Answer],
+        propensity: float,
         left: str | None = None,
     ) -> Shown:
         return self.comparisons.open(
@@ -171,7 +179,7 @@ class Service:
             session_id=visitor.session_id or f"visit-{uuid.uuid4().hex[:12]}",
             source=visitor.source,
             sampling=question.sampling,
-            propensity=1.0,
+            propensity=propensity,
             left=left,
         )
 

@@ -10,6 +10,8 @@ from collections import Counter
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from dpo_pipeline.core.matchmaking import PairTally, WeightedRate, reweighted_rate
+from dpo_pipeline.core.standings import count_pairs
 from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.errors import LogReplaced
 from dpo_pipeline.stores.log import Position, read_batches
@@ -37,6 +39,7 @@ class Tally:
         self.by_person: Counter[tuple[str, date]] = Counter()
         self.battles: Counter[Battle] = Counter()
         self._given: Counter[tuple[str, frozenset[str]]] = Counter()
+        self._weighed: dict[str, list[tuple[float, float]]] = {}
 
     def refresh(self) -> "Tally":
         """Count the votes that came in since the last time; while another thread does, the counts so far stand."""
@@ -51,6 +54,19 @@ class Tally:
         finally:
             self._lock.release()
         return self
+
+    def pairs(self) -> dict[frozenset[str], PairTally]:
+        """Votes so far between every two versions that met, as `core.matchmaking` takes them."""
+        return {
+            frozenset((each.model_a, each.model_b)): PairTally(
+                each.wins_a + each.wins_b + each.ties, each.wins_a + each.ties / 2
+            )
+            for each in count_pairs(self.battles.copy())
+        }
+
+    def reweighted(self) -> dict[str, WeightedRate]:
+        """Each version against all others, as if every pair had been shown equally often."""
+        return {name: reweighted_rate(votes) for name, votes in sorted(self._weighed.copy().items())}
 
     @property
     def today(self) -> int:
@@ -73,3 +89,7 @@ class Tally:
         self._given[given] += 1
         if self._given[given] <= self._most:
             self.battles[event.model_a, event.model_b, _WINNER[event.vote]] += 1
+            if event.vote != "both_bad" and event.model_a != event.model_b:
+                won = {"a": 1.0, "tie": 0.5, "b": 0.0}[event.vote]
+                for name, share in ((event.model_a, won), (event.model_b, 1 - won)):
+                    self._weighed.setdefault(name, []).append((share, event.propensity))

@@ -1,8 +1,9 @@
 """How strong the versions are, by all votes: scores with intervals, who beats whom, votes per pair."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from dpo_pipeline.core.leaderboard import Leaderboard, PairCount, WinMatrix
+from dpo_pipeline.core.matchmaking import WeightedRate
 from dpo_pipeline.core.standings import MIN_VOTES, Standings, standings
 from dpo_pipeline.serving.pages.live import following
 from dpo_pipeline.serving.pages.markup import Markup, heading, intervals, page, paragraph, table
@@ -21,15 +22,21 @@ def build(service: Callable[[], Service]) -> None:
     import gradio as gr
 
     shown = gr.HTML(page(paragraph("Counting the votes…", "muted")), elem_id="leaderboard")
-    following(shown, lambda _: _page(standings(service().tally.refresh().battles.copy())), REFRESH_S)
+
+    def look(_: object) -> str:
+        tally = service().tally.refresh()
+        return _page(standings(tally.battles.copy()), tally.reweighted())
+
+    following(shown, look, REFRESH_S)
 
 
-def _page(found: Standings) -> str:
+def _page(found: Standings, reweighted: Mapping[str, WeightedRate]) -> str:
     if not found.pairs:
         return page(paragraph(EMPTY, "notice"), _itself(found))
     parts = [paragraph(found.trouble, "notice")] if found.trouble else [_scores(found)]
     if found.matrix:
         parts.append(_matrix(found.matrix))
+    parts.append(_against_all(reweighted))
     return page(*parts, _pairs(found.pairs), _itself(found))
 
 
@@ -63,6 +70,21 @@ def _matrix(matrix: WinMatrix) -> Markup:
     numbers = tuple(range(1, len(matrix.names) + 1))
     caption = "Share of wins of the row over the column, and the votes it rests on"
     return Markup(heading("Who beats whom") + table(caption, ["", *matrix.names], rows, numbers))
+
+
+def _against_all(reweighted: Mapping[str, WeightedRate]) -> Markup:
+    rows = [
+        (
+            name,
+            "" if rate.rate is None else f"{rate.rate:.0%}",
+            "" if rate.std_error is None else f"± {2 * rate.std_error:.0%}",
+            f"{rate.effective:.0f}",
+        )
+        for name, rate in reweighted.items()
+    ]
+    caption = "Share of wins against all others, as if every pair had been shown equally often"
+    head = ["Version", "Wins", "Two standard errors", "Worth so many equal votes"]
+    return Markup(heading("Against all others") + table(caption, head, rows, (1, 2, 3)))
 
 
 def _pairs(pairs: tuple[PairCount, ...]) -> Markup:
