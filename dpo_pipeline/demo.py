@@ -37,6 +37,9 @@ COMPRESSED = {
     "DPO_ROLLOUT__STAGE_LIMIT": "60",
     "DPO_ROLLOUT__MIN_REQUESTS": "20",
     "DPO_ROLLOUT__MIN_RATINGS": "10",
+    # Some twenty people meet the canary here: with so few, only larger harm can be ruled out.
+    "DPO_ROLLOUT__NO_HARM_FACTOR": "7",
+    "DPO_ROLLOUT__SATISFACTION_MARGIN": "0.35",
 }
 TIMEOUT_S = 1500
 PLAIN_LINE_EVERY_S = 10

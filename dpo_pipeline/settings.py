@@ -193,7 +193,21 @@ class RolloutPolicy(Section):
     min_ratings: int = Field(10, ge=0, description="ratings of the new version in a stage before they count")
     min_ab_votes: int = Field(50, ge=1, description="decided A/B votes before staging can end")
     ab_alpha: float = Field(0.05, gt=0, lt=0.5, description="error rate of the A/B test, however often it is looked at")
-    votes_per_person: int = Field(20, ge=1, description="A/B votes of one person that count")
+    votes_per_person: int = Field(20, ge=1, description="A/B votes of one person that count, as one mean")
+    harm_alpha: float = Field(0.05, gt=0, lt=0.5, description="chance that a harmless version is ever taken back")
+    no_harm_alpha: float = Field(0.05, gt=0, lt=0.5, description="error rate of the bounds that promotion needs")
+    no_harm_factor: float = Field(
+        2.0, ge=1, description="promotion rules out an error rate of this multiple of the stage's limit"
+    )
+    satisfaction_margin: float = Field(
+        0.1, gt=0, lt=1, description="beyond 20 % of traffic, promotion rules out a satisfaction this much lower"
+    )
+    srm_alpha: float = Field(
+        0.001, gt=0, lt=0.5, description="error rate of the check that both groups are drawn alike"
+    )
+    shadow_share: float = Field(
+        0.05, ge=0, le=1, description="in staging, share of chat requests that the new version answers too, unseen"
+    )
     stage_limit: float = Field(10, gt=1, description="multiple of a stage's hours after which held means rolled back")
     staging_limit_h: float = Field(336, gt=0, description="hours after which an undecided A/B test is given up")
 

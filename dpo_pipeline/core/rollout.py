@@ -1,18 +1,32 @@
 """Stages and measurements → promote | hold | rollback, with reasons.
 
-The schedule and `should_rollback` are the user's own rules on point estimates. Reading logs and
-moving the ledger belong elsewhere.
+The schedule and `should_rollback` are the user's own rules on point estimates. Beside every rule stands the evidence,
+valid however often one looks (`core.harm`): evidence of harm rolls back, evidence of none promotes, and a rule that
+holds without it only holds the version where it is. Reading logs and moving the ledger belong elsewhere.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Literal
 
-from dpo_pipeline.core.winrate import WinRate
+from dpo_pipeline.core.harm import (
+    Events,
+    Opinions,
+    Shares,
+    arms_are_uneven,
+    difference_bounds,
+    ratio_e_value,
+    share_bounds,
+)
+from dpo_pipeline.core.winrate import SHARES, Outcome, WinRate, win_rate
 from dpo_pipeline.settings import RolloutPolicy, StagePolicy
 
 STAGES = ("staging", "canary", "small", "half", "full")
 Decision = Literal["promote", "hold", "rollback"]
+TESTS = 5
+"""Conditions that can each find harm, among which alpha is split; and among the stages."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +50,56 @@ class Metrics:
 
 
 @dataclass(frozen=True)
+class People:
+    """What the people of both arms met in a stage; the control is a group of the champion's users of the same size.
+
+    `errors`, `crashes` and `slow` are shares of the new version's requests, `slow` above the p99 limit.
+    """
+
+    new: int = 0
+    control: int = 0
+    bad: Events = field(default_factory=Events)
+    errors: Shares = field(default_factory=Shares)
+    crashes: Shares = field(default_factory=Shares)
+    slow: Shares = field(default_factory=Shares)
+    opinions: Opinions = field(default_factory=Opinions)
+    control_opinions: Opinions = field(default_factory=Opinions)
+
+
+@dataclass(frozen=True)
 class Evidence:
-    """All that a decision looks at. `hours` is the time in the stage, already unscaled."""
+    """All that a decision looks at. `hours` is the time in the stage, already unscaled.
+
+    `ab` counts people; `ab_without` is the same without the person who speaks most for the new version.
+    """
 
     stage: str
     hours: float
     ab: WinRate
     new: Metrics = field(default_factory=Metrics)
     baseline: Metrics = field(default_factory=Metrics)
+    people: People = field(default_factory=People)
+    ab_without: WinRate | None = None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One rule, judged twice: `literal` on point estimates, `evidence` by a test; null where nothing was measured."""
+
+    name: str
+    literal: bool | None
+    said: str
+    evidence: bool | None
+    shown: str
 
 
 @dataclass(frozen=True)
 class RolloutDecision:
+    """`conditions`: each of the rules for taking a version back, literal and evidence side by side."""
+
     decision: Decision
     reasons: tuple[str, ...]
+    conditions: tuple[Condition, ...] = ()
 
 
 def traffic_of(stage: str, policy: RolloutPolicy) -> float:
@@ -68,14 +118,41 @@ def next_stage(stage: str) -> str | None:
     return STAGES[place] if place < len(STAGES) else None
 
 
+def place_of(user: str, challenger: str) -> float:
+    """A user's place in [0, 1) for the rollout of a version; it hangs on both names alone."""
+    digest = hashlib.blake2b(f"{challenger}\0{user}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") / 2**64
+
+
 def gets_challenger(user: str, challenger: str, traffic: float) -> bool:
     """Whether this user is served the challenger: always the same answer while traffic does not shrink.
 
-    A user's place in [0, 1) hangs on the user and the challenger alone, so raising the traffic only
-    ever moves people from the champion to the challenger, and a restart moves nobody.
+    Raising the traffic only ever moves people from the champion to the challenger, and a restart moves nobody.
     """
-    digest = hashlib.blake2b(f"{challenger}\0{user}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") / 2**64 < traffic
+    return place_of(user, challenger) < traffic
+
+
+def is_control(user: str, challenger: str, traffic: float) -> bool:
+    """Whether a champion's user is one of the control: a group as large as the challenger's, from the other end."""
+    return place_of(user, challenger) >= max(1 - traffic, traffic)
+
+
+def ab_win_rates(votes: Sequence[tuple[str, Outcome]], policy: RolloutPolicy) -> tuple[WinRate, WinRate]:
+    """The A/B test with people as units, and the same without the person who speaks most for the new version.
+
+    Args:
+        votes: (annotator, outcome for the new version), in log order.
+    """
+    by_person: dict[str, list[float]] = {}
+    for person, outcome in votes:
+        by_person.setdefault(person, []).append(SHARES[outcome])
+    strongest = max(by_person, key=lambda person: fmean(by_person[person]), default=None)
+
+    def counted(kept: Sequence[tuple[str, Outcome]]) -> WinRate:
+        people = [person for person, _ in kept]
+        return win_rate([outcome for _, outcome in kept], policy.ab_alpha, people, policy.votes_per_person)
+
+    return counted(votes), counted([vote for vote in votes if vote[0] != strongest])
 
 
 def should_rollback(new: Metrics, baseline: Metrics, policy: RolloutPolicy) -> list[str]:
@@ -106,66 +183,171 @@ def should_rollback(new: Metrics, baseline: Metrics, policy: RolloutPolicy) -> l
     return reasons
 
 
+def conditions(evidence: Evidence, policy: RolloutPolicy) -> tuple[Condition, ...]:
+    """Every rule for taking a version back, on point estimates and as a test at alpha / (tests · stages)."""
+    alpha = policy.harm_alpha / (TESTS * (len(STAGES) - 1))
+    return (
+        _error_ratio(evidence, policy, alpha),
+        _error_limit(evidence, policy, alpha),
+        _absolute("crash rate", evidence.new.crash_rate, policy.max_crash_rate, evidence.people.crashes, alpha),
+        _latency(evidence, policy, alpha),
+        _satisfaction(evidence, policy, alpha),
+    )
+
+
 def decide(evidence: Evidence, policy: RolloutPolicy) -> RolloutDecision:
-    """What to do with the version that is being rolled out. No data holds; it never promotes."""
+    """What to do with the version that is being rolled out.
+
+    Evidence of harm rolls back. Without it a version is promoted when its time is over, enough people met it, no rule
+    speaks against it and harm beyond the margins is ruled out; otherwise it is held, and past the stage's limit taken
+    back. No data holds; it never promotes.
+    """
+    found = conditions(evidence, policy)
+    if harm := [f"{each.name}: {each.said}; {each.shown}" for each in found if each.evidence]:
+        return RolloutDecision("rollback", ("evidence of harm", *harm), found)
     if evidence.stage == "staging":
-        return _decide_staging(evidence, policy)
+        return _decide_staging(evidence, policy, found)
     stage = stage_policy(evidence.stage, policy)
-    # One error of one request is no rate: the rules speak once the minimum exposure is there.
-    seen = evidence.new.requests >= policy.min_requests
-    bad = should_rollback(evidence.new, evidence.baseline, policy) if seen else []
-    bad += _stage_limits(evidence, stage, policy) if seen else []
-    if bad:
-        return RolloutDecision("rollback", tuple(bad))
-    waiting = _waiting_for(evidence, stage, policy)
+    if next_stage(evidence.stage) is None:
+        return RolloutDecision("hold", ("full traffic; watched all the time", *_warnings(found)), found)
+    waiting = [*_waiting_for(evidence, stage, policy), *_warnings(found), *_not_ruled_out(evidence, stage, policy)]
     hours = stage.hours * policy.duration_scale
     if waiting and hours and evidence.hours > policy.stage_limit * hours:
-        return RolloutDecision("rollback", (f"still undecided after {policy.stage_limit:g} × {hours:g} h", *waiting))
+        told = f"still undecided after {policy.stage_limit:g} × {hours:g} h"
+        return RolloutDecision("rollback", (told, *waiting), found)
     if waiting:
-        return RolloutDecision("hold", tuple(waiting))
-    if next_stage(evidence.stage) is None:
-        return RolloutDecision("hold", ("full traffic; watched all the time",))
-    return RolloutDecision("promote", (f"{evidence.stage}: no condition for a rollback holds", _summary(evidence.new)))
+        return RolloutDecision("hold", tuple(waiting), found)
+    return RolloutDecision(
+        "promote", (f"{evidence.stage}: no rule speaks against it and harm is ruled out", _summary(evidence)), found
+    )
 
 
-def _decide_staging(evidence: Evidence, policy: RolloutPolicy) -> RolloutDecision:
-    ab = evidence.ab
-    limit = policy.staging_limit_h * policy.duration_scale
-    if ab.count >= policy.min_ab_votes and ab.low > 0.5:
-        return RolloutDecision("promote", (f"A/B test won: {ab}",))
-    if ab.count >= policy.min_ab_votes and ab.high < 0.5:
-        return RolloutDecision("rollback", (f"A/B test lost: {ab}",))
-    if evidence.hours > limit:
-        return RolloutDecision("rollback", (f"A/B test undecided after {limit:g} h: {ab}",))
-    return RolloutDecision("hold", (f"A/B test undecided: {ab}; {policy.min_ab_votes} votes at the least",))
+def _error_ratio(evidence: Evidence, policy: RolloutPolicy, alpha: float) -> Condition:
+    new, baseline, ratio = evidence.new.error_rate, evidence.baseline.error_rate, policy.max_error_ratio
+    e_value = ratio_e_value(evidence.people.bad, ratio)
+    measured = new is not None and baseline is not None
+    return Condition(
+        "error rate against the baseline",
+        new > ratio * baseline and evidence.new.errors > 0 if new is not None and baseline is not None else None,
+        f"{_percent(new)}, {ratio} × {_percent(baseline)} allowed",
+        e_value >= 1 / alpha if measured else None,
+        f"e-value {e_value:.3g} of {1 / alpha:.0f}",
+    )
 
 
-def _stage_limits(evidence: Evidence, stage: StagePolicy, policy: RolloutPolicy) -> list[str]:
-    """The limits of the stage table."""
-    reasons: list[str] = []
+def _error_limit(evidence: Evidence, policy: RolloutPolicy, alpha: float) -> Condition:
+    limit = stage_policy(evidence.stage, policy).max_error_rate
+    if limit is None:
+        return Condition("error rate of the stage", None, "no limit in this stage", None, "not tested")
+    return _absolute("error rate of the stage", evidence.new.error_rate, limit, evidence.people.errors, alpha)
+
+
+def _absolute(name: str, rate: float | None, limit: float, shares: Shares, alpha: float) -> Condition:
+    low, high = share_bounds(shares, alpha)
+    return Condition(
+        name,
+        None if rate is None else rate > limit,
+        f"{_percent(rate)}, {limit:.0%} allowed",
+        None if not shares.people else low > limit,
+        f"between {low:.1%} and {high:.1%} for {shares.people} people",
+    )
+
+
+def _latency(evidence: Evidence, policy: RolloutPolicy, alpha: float) -> Condition:
+    p99, slow = evidence.new.p99_ms, evidence.people.slow
+    low, high = share_bounds(slow, alpha)
+    return Condition(
+        "p99 latency",
+        None if p99 is None else p99 > policy.max_p99_ms,
+        f"{'no data' if p99 is None else f'{p99:.0f} ms'}, {policy.max_p99_ms:.0f} ms allowed",
+        None if not slow.people else low > 0.01,
+        f"slower than that are between {low:.1%} and {high:.1%}, 1% allowed",
+    )
+
+
+def _satisfaction(evidence: Evidence, policy: RolloutPolicy, alpha: float) -> Condition:
+    """The stage's rule: below the baseline. That covers 0.9 × baseline, which `should_rollback` names."""
     new, baseline = evidence.new, evidence.baseline
-    if stage.max_error_rate is not None and new.error_rate is not None and new.error_rate > stage.max_error_rate:
-        reasons.append(f"error rate {new.error_rate:.2%} > {stage.max_error_rate:.0%} in stage {evidence.stage}")
     rated = min(new.ratings, baseline.ratings) >= max(policy.min_ratings, 1)
-    if rated and (new.satisfaction or 0.0) < (baseline.satisfaction or 0.0):
-        reasons.append(f"satisfaction {new.satisfaction:.2f} < baseline {baseline.satisfaction:.2f}")
-    return reasons
+    known = rated and new.satisfaction is not None and baseline.satisfaction is not None
+    low, high = difference_bounds(evidence.people.opinions, evidence.people.control_opinions, alpha)
+    return Condition(
+        "satisfaction",
+        (new.satisfaction or 0.0) < (baseline.satisfaction or 0.0) if known else None,
+        f"{_stars(new)} after {_stars(baseline)}",
+        high < 0 if evidence.people.opinions.people else None,
+        f"difference between {low:.2f} and {high:.2f}",
+    )
+
+
+def _decide_staging(evidence: Evidence, policy: RolloutPolicy, found: tuple[Condition, ...]) -> RolloutDecision:
+    ab, without = evidence.ab, evidence.ab_without or evidence.ab
+    limit = policy.staging_limit_h * policy.duration_scale
+    enough = ab.count >= policy.min_ab_votes
+    if enough and ab.low > 0.5 and without.low > 0.5:
+        return RolloutDecision("promote", (f"A/B test won: {ab}",), found)
+    if enough and ab.high < 0.5:
+        return RolloutDecision("rollback", (f"A/B test lost: {ab}",), found)
+    if evidence.hours > limit:
+        return RolloutDecision("rollback", (f"A/B test undecided after {limit:g} h: {ab}",), found)
+    if enough and ab.low > 0.5:
+        return RolloutDecision("hold", (f"A/B test won by one person alone: {ab}, without them {without}",), found)
+    return RolloutDecision("hold", (f"A/B test undecided: {ab}; {policy.min_ab_votes} votes at the least",), found)
+
+
+def _warnings(found: Sequence[Condition]) -> list[str]:
+    """Rules that hold on point estimates without evidence: no reason to take a version back, none to let it out."""
+    return [f"{each.name}: {each.said}, without evidence yet ({each.shown})" for each in found if each.literal]
 
 
 def _waiting_for(evidence: Evidence, stage: StagePolicy, policy: RolloutPolicy) -> list[str]:
     waiting = []
-    hours = stage.hours * policy.duration_scale
+    hours, people = stage.hours * policy.duration_scale, evidence.people
     if evidence.hours < hours:
         waiting.append(f"{evidence.stage} lasts at least {hours:.3g} h, {evidence.hours:.3g} h so far")
     if evidence.new.requests < policy.min_requests:
         waiting.append(f"{evidence.new.requests} of {policy.min_requests} requests to the new version")
     if evidence.new.ratings < policy.min_ratings:
         waiting.append(f"{evidence.new.ratings} of {policy.min_ratings} ratings of the new version")
+    if arms_are_uneven(people.new, people.control, policy.srm_alpha):
+        waiting.append(f"{people.new} people met the new version and {people.control} the control, drawn alike")
     return waiting
 
 
-def _summary(metrics: Metrics) -> str:
-    satisfaction = "none" if metrics.satisfaction is None else f"{metrics.satisfaction:.2f}"
+def _not_ruled_out(evidence: Evidence, stage: StagePolicy, policy: RolloutPolicy) -> list[str]:
+    """What more exposure has to rule out before the next stage: errors, and beyond 20 % of traffic dissatisfaction."""
+    open_ = []
+    people = evidence.people
+    if stage.max_error_rate is not None:
+        bound = policy.no_harm_factor * stage.max_error_rate
+        _, high = share_bounds(people.errors, policy.no_harm_alpha)
+        if high > bound:
+            open_.append(
+                f"errors of up to {high:.1%} are not ruled out by {people.errors.people} people, {bound:.0%} are"
+            )
+    if stage.traffic >= policy.small.traffic:
+        low, _ = difference_bounds(
+            people.opinions, people.control_opinions, policy.no_harm_alpha, 1 - policy.satisfaction_margin
+        )
+        if low < 0:
+            raters = min(people.opinions.people, people.control_opinions.people)
+            open_.append(
+                f"satisfaction {policy.satisfaction_margin:.0%} below the baseline is not ruled out by {raters} people"
+            )
+    return open_
+
+
+def _percent(rate: float | None) -> str:
+    return "no data" if rate is None else f"{rate:.2%}"
+
+
+def _stars(metrics: Metrics) -> str:
+    return "no ratings" if metrics.satisfaction is None else f"{metrics.satisfaction:.2f}"
+
+
+def _summary(evidence: Evidence) -> str:
+    new = evidence.new
     return (
-        f"{metrics.requests} requests, {metrics.errors} errors, {metrics.ratings} ratings, satisfaction {satisfaction}"
+        f"{new.requests} requests of {evidence.people.new} people, {new.errors} errors, {new.ratings} ratings, "
+        f"satisfaction {_stars(new)} after {_stars(evidence.baseline)}"
     )

@@ -18,7 +18,7 @@ KEPT_S = 3.0
 class LiveRollout:
     """`new` is being let out or was let out last, `baseline` is what it is compared with; null: none.
 
-    `ab` is the evidence of the newest decision on `new`. `history` holds decisions, newest first.
+    `ab` and `conditions` are the evidence of the newest decision on `new`. `history` holds decisions, newest first.
     """
 
     state: DeploymentState
@@ -27,6 +27,7 @@ class LiveRollout:
     baseline: str | None
     metrics: dict[str, Metrics]
     ab: WinRate | None
+    conditions: tuple[dict[str, Any], ...]
     votes: int
     at_least_h: float
     next_stage: str | None
@@ -72,6 +73,7 @@ def _read(service: Service) -> LiveRollout:
         baseline=baseline,
         metrics=metrics,
         ab=_newest_ab(history, new),
+        conditions=tuple(_newest(history, new).get("conditions", ())),
         votes=_votes_between(service, new, baseline),
         at_least_h=hours * settings.rollout.duration_scale,
         next_stage=next_stage(state.stage) if state.stage in STAGES else None,
@@ -79,11 +81,17 @@ def _read(service: Service) -> LiveRollout:
     )
 
 
+def _newest(history: list[dict[str, Any]], version: str | None) -> dict[str, Any]:
+    """The evidence of the newest decision on a version that rested on any."""
+    found: list[dict[str, Any]] = [
+        each["evidence"] for each in history if each["version"] == version and "ab" in each["evidence"]
+    ]
+    return found[0] if found else {}
+
+
 def _newest_ab(history: list[dict[str, Any]], version: str | None) -> WinRate | None:
-    for decision in history:
-        if decision["version"] == version and "ab" in decision["evidence"]:
-            return WinRate(**decision["evidence"]["ab"])
-    return None
+    evidence = _newest(history, version)
+    return WinRate(**evidence["ab"]) if evidence else None
 
 
 def _votes_between(service: Service, new: str | None, baseline: str | None) -> int:

@@ -11,7 +11,7 @@ import httpx
 from dpo_pipeline.core.questions import Question
 from dpo_pipeline.simulation.people import Person, choose, make_person, rate
 
-VOTERS, CHATTERS = 60, 400
+VOTERS, CHATTERS = 600, 2000
 
 
 class Crowd:

@@ -16,9 +16,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from dpo_pipeline.core.cadence import TrainingState
-from dpo_pipeline.core.rollout import STAGES
+from dpo_pipeline.core.rollout import STAGES, next_stage
 from dpo_pipeline.core.versions import BASELINE, iteration
-from dpo_pipeline.errors import NoRollout, StaleEpoch, UnknownVersion
+from dpo_pipeline.errors import LedgerError, NoRollout, StaleEpoch, UnknownVersion
 
 # A version's life: training → trained (or diverged) → improved | not_improved | inconclusive → registered
 # → rolling_out → champion → retired; or given_up when its attempts are used, or rolled_back.
@@ -244,8 +244,18 @@ class Ledger:
     def promote(
         self, stage: str, epoch: int, reasons: Sequence[str], evidence: dict[str, Any], actor: str
     ) -> DeploymentState:
-        """Move the challenger to `stage`; at the last one it becomes champion."""
+        """Move the challenger to the next `stage`; at the last one it becomes champion.
+
+        Raises:
+            StaleEpoch: the deployment moved since `epoch` was read.
+            LedgerError: another stage than the next one: none is left out.
+        """
         state = self._current_rollout()
+        if stage != next_stage(state.stage or STAGES[0]):
+            raise LedgerError(
+                f"{state.challenger} is at stage {state.stage}; {next_stage(state.stage or STAGES[0])} comes next, not "
+                f"{stage}. Stages are never left out: promote it step by step."
+            )
         change: dict[str, Any] = {"stage": stage, "stage_since": utc_now()}
         statuses = []
         if stage == STAGES[-1]:

@@ -4,13 +4,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from dpo_pipeline.core.rollout import Evidence, Metrics, RolloutDecision, decide, next_stage
-from dpo_pipeline.core.winrate import Outcome, cap_per_person, win_rate
+from dpo_pipeline.core.rollout import (
+    Evidence,
+    Metrics,
+    RolloutDecision,
+    ab_win_rates,
+    decide,
+    next_stage,
+    traffic_of,
+)
+from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import RegistryUnavailable
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import DeploymentState, Ledger
 from dpo_pipeline.stores.registry import Registry
-from dpo_pipeline.stores.serving_log import version_metrics
+from dpo_pipeline.stores.serving_log import stage_metrics
 
 HeadToHead = Callable[[str, str], Sequence[tuple[str, Outcome]]]
 
@@ -35,11 +43,12 @@ def decide_now(settings: Settings, ledger: Ledger, head_to_head: HeadToHead, nam
         return RolloutDecision("hold", (f"{name} is {record.status}; there is nothing to decide",))
     if state.stage is None:
         return RolloutDecision("hold", (f"{name} is champion; no version is being rolled out",))
-    evidence = gather(settings, ledger, state, head_to_head)
+    evidence = gather(settings, ledger, state, head_to_head, datetime.now(UTC))
     decision = decide(evidence, settings.rollout)
     if state.paused and decision.decision == "promote":
-        decision = RolloutDecision("hold", ("paused by a person; it would be promoted now", *decision.reasons))
-    shown = asdict(evidence)
+        told = ("paused by a person; it would be promoted now", *decision.reasons)
+        decision = RolloutDecision("hold", told, decision.conditions)
+    shown = {**asdict(evidence), "conditions": [asdict(condition) for condition in decision.conditions]}
     if decision.decision == "hold":
         ledger.record_hold(state.epoch, decision.reasons, shown, actor)
     elif decision.decision == "rollback":
@@ -52,7 +61,9 @@ def decide_now(settings: Settings, ledger: Ledger, head_to_head: HeadToHead, nam
     return decision
 
 
-def gather(settings: Settings, ledger: Ledger, state: DeploymentState, head_to_head: HeadToHead) -> Evidence:
+def gather(
+    settings: Settings, ledger: Ledger, state: DeploymentState, head_to_head: HeadToHead, now: datetime
+) -> Evidence:
     """What is known now of the version in its stage, against a concurrent control.
 
     At full traffic there is no control left: the baseline is the one the last promotion was decided on.
@@ -60,14 +71,19 @@ def gather(settings: Settings, ledger: Ledger, state: DeploymentState, head_to_h
     assert state.stage and state.stage_since
     new, baseline = state.subject, state.baseline
     assert new and baseline
-    metrics = version_metrics(settings.serving_log_dir, state.stage_since, [new, baseline])
-    votes = cap_per_person(head_to_head(new, baseline), settings.rollout.votes_per_person)
+    policy = settings.rollout
+    ours, theirs, people = stage_metrics(
+        settings.serving_log_dir, state.stage_since, new, baseline, traffic_of(state.stage, policy), policy.max_p99_ms
+    )
+    ab, ab_without = ab_win_rates(head_to_head(new, baseline), policy)
     return Evidence(
         stage=state.stage,
-        hours=_hours_since(state.stage_since),
-        ab=win_rate(votes, settings.rollout.ab_alpha),
-        new=metrics[new],
-        baseline=metrics[baseline] if state.challenger else _frozen_baseline(ledger, new),
+        hours=_hours_since(state.stage_since, now),
+        ab=ab,
+        new=ours,
+        baseline=theirs if state.challenger else _frozen_baseline(ledger, new),
+        people=people,
+        ab_without=ab_without,
     )
 
 
@@ -90,5 +106,5 @@ def _frozen_baseline(ledger: Ledger, name: str) -> Metrics:
     return Metrics(**promotions[-1].evidence["baseline"]) if promotions else Metrics()
 
 
-def _hours_since(moment: str) -> float:
-    return max((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds() / 3600, 0.0)
+def _hours_since(moment: str, now: datetime) -> float:
+    return max((now - datetime.fromisoformat(moment)).total_seconds() / 3600, 0.0)

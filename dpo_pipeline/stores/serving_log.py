@@ -3,15 +3,16 @@
 import itertools
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, variance
 from typing import Literal
 
 import msgspec
 
-from dpo_pipeline.core.rollout import Metrics
+from dpo_pipeline.core.harm import Events, Opinions, Shares
+from dpo_pipeline.core.rollout import Metrics, People, is_control
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.write_behind import WriteBehind
 
@@ -141,10 +142,65 @@ def version_metrics(directory: Path, since: str, versions: list[str]) -> dict[st
     return {name: _metrics(requests[name], list(ratings[name].values())) for name in versions}
 
 
-def _metrics(requests: list[RequestRecord], ratings: list[RatingRecord]) -> Metrics:
+def stage_metrics(
+    directory: Path, since: str, new: str, baseline: str, traffic: float, max_p99_ms: float
+) -> tuple[Metrics, Metrics, People]:
+    """Both versions since a stage began, and what their people met.
+
+    In staging nobody is served the new version: shadow copies stand for it, and nobody is a control.
+    """
+    requests: dict[str, list[RequestRecord]] = {new: [], baseline: []}
+    ratings: dict[str, dict[str, RatingRecord]] = {new: {}, baseline: {}}
+    for record in read_records(directory, since):
+        if isinstance(record, RequestRecord) and record.version in requests:
+            if record.shadow == (traffic == 0 and record.version == new):
+                requests[record.version].append(record)
+        elif isinstance(record, RatingRecord) and record.version in ratings:
+            ratings[record.version][record.request_id] = record
+    control = [each for each in requests[baseline] if is_control(each.user, new, traffic)]
+    control_ratings = [each for each in ratings[baseline].values() if is_control(each.user, new, traffic)]
+    by_new, by_control = _by_user(requests[new]), _by_user(control)
+    people = People(
+        new=len(by_new),
+        control=len(by_control),
+        bad=Events(len(by_new), _met_errors(by_new), len(by_control), _met_errors(by_control)),
+        errors=_shares(by_new, lambda request: request.outcome != "ok"),
+        crashes=_shares(by_new, lambda request: request.outcome == "crash"),
+        slow=_shares(by_new, lambda request: request.latency_ms > max_p99_ms),
+        opinions=_opinions(ratings[new].values()),
+        control_opinions=_opinions(control_ratings),
+    )
+    whole = {name: _metrics(requests[name], list(ratings[name].values())) for name in (new, baseline)}
+    return whole[new], whole[baseline], people
+
+
+def _by_user(requests: Iterable[RequestRecord]) -> dict[str, list[RequestRecord]]:
+    found: dict[str, list[RequestRecord]] = {}
+    for request in requests:
+        found.setdefault(request.user, []).append(request)
+    return found
+
+
+def _met_errors(by_user: Mapping[str, Sequence[RequestRecord]]) -> int:
+    return sum(any(request.outcome != "ok" for request in mine) for mine in by_user.values())
+
+
+def _shares(by_user: Mapping[str, Sequence[RequestRecord]], happened: Callable[[RequestRecord], bool]) -> Shares:
+    return Shares(len(by_user), math.fsum(fmean(map(happened, mine)) for mine in by_user.values()))
+
+
+def _opinions(ratings: Iterable[RatingRecord]) -> Opinions:
     by_person: dict[str, list[int]] = {}
     for rating in ratings:
         by_person.setdefault(rating.user, []).append(rating.rating)
+    means = [fmean(mine) for mine in by_person.values()]
+    if not means:
+        return Opinions()
+    return Opinions(len(means), fmean(means), variance(means) if len(means) > 1 else 0.0)
+
+
+def _metrics(requests: list[RequestRecord], ratings: list[RatingRecord]) -> Metrics:
+    opinions = _opinions(ratings)
     latencies = sorted(record.latency_ms for record in requests)
     return Metrics(
         requests=len(requests),
@@ -152,5 +208,5 @@ def _metrics(requests: list[RequestRecord], ratings: list[RatingRecord]) -> Metr
         crashes=sum(record.outcome == "crash" for record in requests),
         p99_ms=latencies[max(math.ceil(0.99 * len(latencies)) - 1, 0)] if latencies else None,
         ratings=len(ratings),
-        satisfaction=fmean(map(fmean, by_person.values())) if by_person else None,
+        satisfaction=opinions.mean if opinions.people else None,
     )

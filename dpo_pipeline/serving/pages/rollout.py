@@ -68,7 +68,7 @@ def _page(live: LiveRollout) -> str:
         return page(
             paragraph("No version is served yet: the first one is being built. This page follows by itself.", "notice")
         )
-    return page(_where(live), _stages(live), _metrics(live), _evidence(live), _history(live))
+    return page(_where(live), _stages(live), _metrics(live), _conditions(live), _evidence(live), _history(live))
 
 
 def _where(live: LiveRollout) -> Markup:
@@ -126,6 +126,20 @@ def _metrics(live: LiveRollout) -> Markup:
     caption = f"Since this stage began, {live.state.stage_since}"
     head = ["", f"{live.new}, new", f"{live.baseline}, baseline"]
     return Markup(heading("Live metrics") + table(caption, head, rows, numbers=(1, 2)))
+
+
+def _conditions(live: LiveRollout) -> Markup:
+    """Each rule for taking the version back, judged twice."""
+    if not live.conditions:
+        return Markup("")
+    said = {True: "holds", False: "does not hold", None: "no data"}
+    rows = [
+        (each["name"], f"{said[each['literal']]}: {each['said']}", f"{said[each['evidence']]}: {each['shown']}")
+        for each in live.conditions
+    ]
+    caption = "As the newest decision saw them; evidence takes a version back, a rule without evidence holds it"
+    head = ["Taken back for", "The rule, on what was counted", "The evidence"]
+    return Markup(heading("Rules and evidence") + table(caption, head, rows))
 
 
 def _share(rate: float | None) -> str:
