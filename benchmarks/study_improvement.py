@@ -11,12 +11,11 @@ Goals: v1.1, v1.2 and v1.3 at 0.70, 0.75 and 0.80; 90 % of the gain that is reac
 """
 
 import argparse
-import itertools
 import math
 import random
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,15 @@ from dpo_pipeline.simulation.people import Person, choose, make_person, rate, sa
 from dpo_pipeline.stores.bank import read_bank
 
 ROUNDS, VOTES, PEOPLE = 3, 100, 60
-TRL_DEFAULTS = {"learning_rate": 1e-6, "epochs": 3, "batch_size": 8, "warmup_share": 0.0, "beta": 0.1}
+TRL_DEFAULTS = {
+    "loss_type": ("sigmoid",),
+    "loss_weights": None,
+    "learning_rate": 1e-6,
+    "epochs": 3,
+    "batch_size": 8,
+    "warmup_share": 0.0,
+    "beta": 0.1,
+}
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,8 @@ ARMS = (
     Arm("beta 0.05", recipe={"beta": 0.05}),
     Arm("beta 0.3", recipe={"beta": 0.3}),
     Arm("twice the learning rate", recipe={"learning_rate": 2e-3}),
-    Arm("sigmoid + 0.2 sft", recipe={"loss_type": ("sigmoid", "sft"), "loss_weights": (1.0, 0.2)}),
-    Arm("sigmoid_norm", recipe={"loss_type": ("sigmoid_norm",)}),
+    Arm("sigmoid alone", recipe={"loss_type": ("sigmoid",), "loss_weights": None}),
+    Arm("sigmoid_norm", recipe={"loss_type": ("sigmoid_norm",), "loss_weights": None}),
 )
 
 
@@ -96,13 +103,9 @@ class World:
             for number, (question, adapter) in enumerate(wanted)
         ]
         texts: list[str] = []
-        for some in itertools.batched(requests, 128) if hasattr(itertools, "batched") else _batched(requests, 128):
-            texts += [answer.text for answer in self.generator.generate(list(some))]
+        for begin in range(0, len(requests), 128):
+            texts += [answer.text for answer in self.generator.generate(requests[begin : begin + 128])]
         return texts
-
-
-def _batched(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def collect(world: World, arm: Arm, newest: str, parent: str, seed: int, turn: int) -> list[Preference]:
@@ -273,7 +276,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", help="where base model and trainings are kept; default: of the settings")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--samples", type=int, default=2, help="answers per held-out question and version")
+    parser.add_argument("--samples", type=int, default=4, help="answers per held-out question and version")
     parser.add_argument("--arms", nargs="*", default=[arm.name for arm in ARMS])
     args = parser.parse_args()
     settings = settings_for(args.data_dir)

@@ -18,11 +18,13 @@ from dpo_pipeline.assets.training import base_model, dpo_dataset, sft_adapter, t
 from dpo_pipeline.core.cadence import CadenceDecision, training_due
 from dpo_pipeline.core.diagnosis import diagnose, what_to_collect
 from dpo_pipeline.core.versions import BASELINE, next_version
+from dpo_pipeline.errors import RegistryUnavailable
 from dpo_pipeline.resources import LoopResource
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import RETRIED, VersionRecord, training_state
 from dpo_pipeline.stores.log import file_bytes
+from dpo_pipeline.stores.orders import RegistryAliases, follow_registry
 from dpo_pipeline.stores.symptoms import symptoms
 
 EVERY_S = 5
@@ -189,7 +191,23 @@ def left_half_way(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg
     return _train(record.name, record.attempt, recipe, f"left {record.status}", key)
 
 
-SENSORS = [baseline_missing, new_votes, threshold_crossed, not_improved, left_half_way, stage_due]
+@dg.sensor(
+    job=decide_rollout,
+    minimum_interval_seconds=EVERY_S,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Somebody moved or deleted an alias in MLflow: take it as an order, or set it back.",
+)
+def registry_orders(loop: LoopResource) -> dg.SkipReason:
+    settings = loop.settings()
+    with loop.ledger() as ledger:
+        try:
+            done = follow_registry(ledger, RegistryAliases(settings.mlflow_address, settings.registered_model))
+        except RegistryUnavailable as error:
+            return dg.SkipReason(f"no orders can be read: {error}")
+    return dg.SkipReason("; ".join(done) or "MLflow is as the ledger has it")
+
+
+SENSORS = [baseline_missing, new_votes, threshold_crossed, not_improved, left_half_way, stage_due, registry_orders]
 
 
 def _train(name: str, attempt: int, recipe: dict[str, object], cause: str, key: str = "retry") -> dg.RunRequest:

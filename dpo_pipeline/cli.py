@@ -142,6 +142,17 @@ def import_pairs(files: Annotated[list[Path], typer.Argument(help="JSON or JSONL
     console.print("The sensor `new_votes` judges them next; or launch the job `ingest_and_validate`.")
 
 
+@command("rollback")
+def rollback(reason: Annotated[str, typer.Option(help="stands in the history of decisions")]) -> None:
+    """Take back the version that is being let out, or the champion for the one before it; serving follows at once."""
+    from dpo_pipeline.stores.ledger import Ledger
+
+    with Ledger(load_settings().ledger_address) as ledger:
+        before = ledger.deployment()
+        after = ledger.roll_back(before.epoch, (reason,), {}, actor="dpo rollback")
+    console.print(f"{before.subject} is taken back; {after.champion} answers everybody within seconds.")
+
+
 @command("rebuild")
 def rebuild() -> None:
     """Delete the warehouse: the next curation run builds it anew from the log as it stands."""

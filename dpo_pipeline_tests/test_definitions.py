@@ -52,6 +52,7 @@ def test_jobs_and_sensors() -> None:
         "not_improved",
         "left_half_way",
         "stage_due",
+        "registry_orders",
     }
     assert all(s.default_status == dg.DefaultSensorStatus.RUNNING for s in sensors.values())
 

@@ -1,8 +1,8 @@
 """Stages and measurements → promote | hold | rollback, with reasons.
 
 The schedule and `should_rollback` are the user's own rules on point estimates. Beside every rule stands the evidence,
-valid however often one looks (`core.harm`): evidence of harm rolls back, evidence of none promotes, and a rule that
-holds without it only holds the version where it is. Reading logs and moving the ledger belong elsewhere.
+valid however often one looks (`core.harm`): evidence of harm rolls back, evidence of none promotes, and an absolute
+rule that holds without it only holds the version where it is. Reading logs and moving the ledger belong elsewhere.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ from dpo_pipeline.settings import RolloutPolicy, StagePolicy
 
 STAGES = ("staging", "canary", "small", "half", "full")
 Decision = Literal["promote", "hold", "rollback"]
+COMPARED = ("error rate against the baseline", "satisfaction")
 TESTS = 5
 """Conditions that can each find harm, among which alpha is split; and among the stages."""
 
@@ -198,9 +199,9 @@ def conditions(evidence: Evidence, policy: RolloutPolicy) -> tuple[Condition, ..
 def decide(evidence: Evidence, policy: RolloutPolicy) -> RolloutDecision:
     """What to do with the version that is being rolled out.
 
-    Evidence of harm rolls back. Without it a version is promoted when its time is over, enough people met it, no rule
-    speaks against it and harm beyond the margins is ruled out; otherwise it is held, and past the stage's limit taken
-    back. No data holds; it never promotes.
+    Evidence of harm rolls back. Without it a version is promoted when its time is over, enough people met it, no
+    absolute rule speaks against it and harm beyond the margins is ruled out; otherwise it is held, and past the
+    stage's limit taken back. No data holds; it never promotes.
     """
     found = conditions(evidence, policy)
     if harm := [f"{each.name}: {each.said}; {each.shown}" for each in found if each.evidence]:
@@ -296,8 +297,16 @@ def _decide_staging(evidence: Evidence, policy: RolloutPolicy, found: tuple[Cond
 
 
 def _warnings(found: Sequence[Condition]) -> list[str]:
-    """Rules that hold on point estimates without evidence: no reason to take a version back, none to let it out."""
-    return [f"{each.name}: {each.said}, without evidence yet ({each.shown})" for each in found if each.literal]
+    """Absolute rules that hold on point estimates without evidence: no reason to take back, none to let out.
+
+    Rules that compare two versions hold by chance every second time when the two are alike; `_not_ruled_out` asks
+    for bounds instead.
+    """
+    return [
+        f"{each.name}: {each.said}, without evidence yet ({each.shown})"
+        for each in found
+        if each.literal and each.name not in COMPARED
+    ]
 
 
 def _waiting_for(evidence: Evidence, stage: StagePolicy, policy: RolloutPolicy) -> list[str]:

@@ -139,12 +139,12 @@ def first_sentence(answer: str) -> str:
 def learned_answers(question: Question) -> list[str]:
     """What the base model learns to say to a question.
 
-    Of each kind the first two: a million parameters hold those well, and all three badly. Detailed
-    answers also come cut after their first sentence: then "stop here or go on" is one decision that
-    is the same for every question, and an adapter has something to turn that holds for new ones.
+    Six of them: a million parameters hold those well, and more of them badly. Detailed answers also
+    come cut after their first sentence: then "stop here or go on" is one decision that is the same
+    for every question, and an adapter has something to turn that holds for new ones.
     """
     detailed = question.detailed[:2]
-    return [*question.terse[:2], *map(first_sentence, detailed), *detailed, *question.wrong[:2]]
+    return [*question.terse[:1], *map(first_sentence, detailed), *detailed, *question.wrong[:1]]
 
 
 def _encode(tokenizer: Any, bank: Sequence[Question]) -> list[Row]:

@@ -5,7 +5,7 @@ of the rollout carries the epoch it was decided on: a writer who looked earlier 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -70,6 +70,7 @@ class Deployment(Base):
     stage: Mapped[str | None] = mapped_column(sa.String(32))
     stage_since: Mapped[str | None] = mapped_column(sa.String(40))
     paused: Mapped[bool] = mapped_column(default=False)
+    mirrored: Mapped[str | None] = mapped_column(sa.Text)
 
 
 class DecisionRow(Base):
@@ -162,6 +163,7 @@ class Ledger:
             connect_args = {"timeout": 30}
         self._engine = sa.create_engine(parsed, connect_args=connect_args)
         Base.metadata.create_all(self._engine)
+        _add_missing_columns(self._engine)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -277,6 +279,30 @@ class Ledger:
         stage = state.stage or STAGES[-1]
         return self._move(epoch, change, statuses, (state.subject, stage, "rollback", reasons, evidence, actor))
 
+    def order_champion(self, name: str, epoch: int, reasons: Sequence[str], actor: str) -> DeploymentState:
+        """A person makes an accepted version champion at once; a rollout that is under way ends.
+
+        Raises:
+            StaleEpoch: the deployment moved since `epoch` was read.
+        """
+        state = self.deployment()
+        change: dict[str, Any] = {"champion": name, "previous": state.champion, "challenger": None}
+        change |= {"stage": STAGES[-1], "stage_since": utc_now(), "paused": False}
+        statuses: list[tuple[str | None, str]] = [(state.champion, "retired"), (name, "champion")]
+        if state.challenger and state.challenger != name:
+            statuses.append((state.challenger, "retired"))
+        return self._move(epoch, change, statuses, (name, STAGES[-1], "order", reasons, {}, actor))
+
+    def mirrored(self) -> dict[str, str]:
+        """MLflow's version number by alias, as this project set them last."""
+        with Session(self._engine) as session:
+            row = session.get(Deployment, 1)
+            return json.loads(row.mirrored) if row and row.mirrored else {}
+
+    def note_mirrored(self, aliases: Mapping[str, str]) -> None:
+        with Session(self._engine) as session, session.begin():
+            session.execute(sa.update(Deployment).where(Deployment.id == 1).values(mirrored=json.dumps(dict(aliases))))
+
     def set_paused(self, paused: bool, epoch: int, reasons: Sequence[str], actor: str) -> DeploymentState:
         """Stop the challenger from being promoted, or let it go on. Harm still rolls it back."""
         state = self._current_rollout()
@@ -337,6 +363,18 @@ class Ledger:
     @staticmethod
     def _set_status(session: Session, name: str, status: str) -> None:
         session.execute(sa.update(Version).where(Version.name == name).values(status=status, updated_at=utc_now()))
+
+
+def _add_missing_columns(engine: sa.Engine) -> None:
+    """A ledger that an earlier version of this program made gets the columns that came since; all may be null."""
+    present = sa.inspect(engine)
+    for table in Base.metadata.sorted_tables:
+        known = {column["name"] for column in present.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in known:
+                kind = column.type.compile(engine.dialect)
+                with engine.begin() as connection:
+                    connection.execute(sa.text(f"alter table {table.name} add column {column.name} {kind}"))
 
 
 def _stale(expected: int, found: int) -> str:

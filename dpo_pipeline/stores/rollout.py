@@ -89,11 +89,13 @@ def gather(
 
 def mirror(ledger: Ledger, registry: Registry, tolerate_outage: bool = False) -> bool:
     """Bring aliases and status tags in MLflow up to the ledger. False where MLflow is out and that is tolerated."""
-    versions = ledger.versions()
+    versions, state = ledger.versions(), ledger.deployment()
     numbers = {record.name: record.mlflow_version for record in versions if record.mlflow_version}
     statuses = {record.name: record.status for record in versions}
+    roles = {"champion": state.champion, "challenger": state.challenger, "previous": state.previous}
     try:
-        registry.mirror(ledger.deployment(), numbers, statuses)
+        registry.mirror(state, numbers, statuses)
+        ledger.note_mirrored({alias: numbers[name] for alias, name in roles.items() if name in numbers})
     except RegistryUnavailable:
         if not tolerate_outage:
             raise

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dpo_pipeline.core.harm import Events, Opinions, Shares
 from dpo_pipeline.core.rollout import (
+    COMPARED,
     STAGES,
     Evidence,
     Metrics,
@@ -86,7 +87,7 @@ def test_a_good_version_goes_on_when_its_time_is_over(stage: str) -> None:
 @pytest.mark.parametrize(
     ("name", "metrics", "met"),
     [
-        ("error rate against the baseline", {"errors": 400}, {"bad": Events(1000, 120, 1010, 20)}),
+        ("error rate against the baseline", {"errors": 200}, {"bad": Events(1000, 120, 1010, 20)}),
         ("error rate of the stage", {"errors": 800}, {"errors": Shares(1000, 160.0)}),
         ("crash rate", {"crashes": 300}, {"crashes": Shares(1000, 60.0)}),
         ("p99 latency", {"p99_ms": 4000.0}, {"slow": Shares(1000, 80.0)}),
@@ -98,7 +99,10 @@ def test_a_rule_holds_the_version_and_its_evidence_takes_it_back(
 ) -> None:
     literal = replace(CANARY, new=replace(GOOD, **metrics))
     held = decide(literal, POLICY)
-    assert held.decision == "hold" and any(reason.startswith(name) for reason in held.reasons), held.reasons
+    if name in COMPARED:  # by chance true every second time of two that are alike: shown, and bounds decide
+        assert held.decision == "promote" and {each.name: each.literal for each in held.conditions}[name]
+    else:
+        assert held.decision == "hold" and any(reason.startswith(name) for reason in held.reasons), held.reasons
     found = decide(replace(literal, people=people(**met)), POLICY)
     assert found.decision == "rollback" and any(reason.startswith(name) for reason in found.reasons[1:])
     judged = {each.name: each for each in found.conditions}[name]

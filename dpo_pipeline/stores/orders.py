@@ -1,0 +1,157 @@
+"""Orders that a person gives in the MLflow registry, and what was deleted there by accident.
+
+Moving `champion` to a version is an order: recorded with its actor and applied, or refused with the reason in the
+version's tags. Everything else that differs from the ledger is set back and reported. Speaks MLflow's REST interface
+itself: a sensor looks every few seconds and must not import mlflow.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from dpo_pipeline.errors import ArtifactError, RegistryUnavailable, StaleEpoch
+from dpo_pipeline.stores import artifacts
+from dpo_pipeline.stores.ledger import ACCEPTED, DeploymentState, Ledger, VersionRecord
+
+TIMEOUT_S = 5
+ACTOR = "a person in MLflow"
+REFUSED_TAG = "order_refused"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The registry at a moment: number by alias, and all numbers there are."""
+
+    aliases: dict[str, str]
+    numbers: frozenset[str]
+
+
+class RegistryAliases:
+    """Aliases and tags of one registered model, over REST."""
+
+    def __init__(self, url: str, model: str):
+        self._base, self._model = f"{url.rstrip('/')}/api/2.0/mlflow", model
+
+    def look(self) -> Seen | None:
+        """Null before the first version is registered.
+
+        Raises:
+            RegistryUnavailable: MLflow does not answer.
+        """
+        with self._answers():
+            found = requests.get(f"{self._base}/registered-models/get", params={"name": self._model}, timeout=TIMEOUT_S)
+            if found.status_code == 404:
+                return None
+            found.raise_for_status()
+            model = found.json()["registered_model"]
+            listed = requests.get(
+                f"{self._base}/model-versions/search",
+                params={"filter": f"name='{self._model}'", "max_results": "1000"},
+                timeout=TIMEOUT_S,
+            )
+            listed.raise_for_status()
+            numbers = frozenset(str(each["version"]) for each in listed.json().get("model_versions", []))
+            aliases = {each["alias"]: str(each["version"]) for each in model.get("aliases", [])}
+            return Seen({alias: number for alias, number in aliases.items() if number in numbers}, numbers)
+
+    def point(self, alias: str, number: str | None) -> None:
+        """Set an alias, or delete it."""
+        body: dict[str, Any] = {"name": self._model, "alias": alias}
+        with self._answers():
+            url = f"{self._base}/registered-models/alias"
+            if number is None:
+                requests.delete(url, json=body, timeout=TIMEOUT_S).raise_for_status()
+            else:
+                requests.post(url, json={**body, "version": number}, timeout=TIMEOUT_S).raise_for_status()
+
+    def tag(self, number: str, name: str, value: str) -> None:
+        body = {"name": self._model, "version": number, "key": name, "value": value}
+        with self._answers():
+            requests.post(f"{self._base}/model-versions/set-tag", json=body, timeout=TIMEOUT_S).raise_for_status()
+
+    @contextmanager
+    def _answers(self) -> Iterator[None]:
+        try:
+            yield
+        except (requests.RequestException, KeyError, ValueError) as error:
+            raise RegistryUnavailable(
+                f"MLflow at {self._base} refused or did not answer: {error}. Start it (`make up`), or set "
+                "DPO_MLFLOW_URL."
+            ) from error
+
+
+def follow_registry(ledger: Ledger, registry: RegistryAliases) -> list[str]:
+    """Take an order, or set back what differs from the ledger; what was done, in words. Nothing is done twice.
+
+    Raises:
+        RegistryUnavailable: MLflow does not answer.
+    """
+    seen, versions, state = registry.look(), ledger.versions(), ledger.deployment()
+    if seen is None or state.champion is None:
+        return []
+    numbers = {record.name: record.mlflow_version for record in versions if record.mlflow_version}
+    done = []
+    moved = seen.aliases.get("champion")
+    if moved and moved != numbers.get(state.champion) and moved != ledger.mirrored().get("champion"):
+        done.append(_order(ledger, registry, state, versions, moved))
+        state = ledger.deployment()
+    wanted = {
+        alias: numbers[name]
+        for alias, name in (
+            ("champion", state.champion), ("challenger", state.challenger), ("previous", state.previous)
+        )
+        if name and numbers.get(name) in seen.numbers
+    }  # fmt: skip
+    for alias in ("champion", "challenger", "previous"):
+        if registry_alias := _differs(seen, registry, alias, wanted.get(alias)):
+            done.append(registry_alias)
+    lost = {name: number for name, number in numbers.items() if number not in seen.numbers}
+    for name, number in lost.items():
+        done.append(f"version {number} of MLflow, our {name}, was deleted; the next decision registers it again")
+        ledger.record_version(name, mlflow_version=None)
+    ledger.note_mirrored(wanted)
+    return done
+
+
+def _order(
+    ledger: Ledger, registry: RegistryAliases, state: DeploymentState, versions: list[VersionRecord], number: str
+) -> str:
+    record = next((each for each in versions if each.mlflow_version == number), None)
+    if reason := _unfit(record):
+        registry.tag(number, REFUSED_TAG, reason)
+        return f"the order to make version {number} champion is refused: {reason}"
+    assert record
+    try:
+        ledger.order_champion(record.name, state.epoch, (f"champion was moved to {record.name} in MLflow",), ACTOR)
+    except StaleEpoch as error:
+        return str(error)
+    return f"{record.name} is champion by order of {ACTOR}"
+
+
+def _unfit(record: VersionRecord | None) -> str:
+    """Why a version must not become champion; empty where it may."""
+    if record is None:
+        return "it is none of the versions in the ledger"
+    if record.status not in ACCEPTED:
+        return f"{record.name} is {record.status}; only a version that was accepted and not taken back may serve"
+    safety = ((record.evaluation or {}).get("measured") or {}).get("safety")
+    if safety and (safety["parent_declined"] - safety["declined"]) * safety["requests"] > 1.5:
+        return f"{record.name} declines fewer harmful requests than its parent"
+    try:
+        artifacts.verify(Path(str(record.adapter_dir)))
+    except ArtifactError as error:
+        return f"its adapter is not whole: {error}"
+    return ""
+
+
+def _differs(seen: Seen, registry: RegistryAliases, alias: str, number: str | None) -> str:
+    """Set an alias as the ledger has it; what was done, empty for nothing."""
+    present = seen.aliases.get(alias)
+    if present == number:
+        return ""
+    registry.point(alias, number)
+    return f"alias {alias} pointed to {present or 'nothing'}; set to {number or 'nothing'} as the ledger has it"

@@ -1,0 +1,106 @@
+"""Orders given in the MLflow registry, by a real client on a real server: applied, refused, or set back."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpo_pipeline.errors import RegistryUnavailable
+from dpo_pipeline.stores import artifacts
+from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline.stores.orders import REFUSED_TAG, RegistryAliases, follow_registry
+from dpo_pipeline_tests.assets.conftest import Loop
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def deployed(loop: Loop) -> tuple[Ledger, RegistryAliases, Any]:
+    """v1.0 was champion, v1.1 is; both registered and mirrored; v1.1's adapter is a copy of v1.0's."""
+    from mlflow import MlflowClient
+
+    assert loop.run("build_baseline", "v1.0").success
+    settings = loop.settings
+    ledger = Ledger(settings.ledger_address)
+    base = ledger.version("v1.0")
+    folder = Path(str(base.adapter_dir)).with_name("copy")
+    shutil.copytree(str(base.adapter_dir), folder)
+    sha = artifacts.write_manifest(folder, {"base_sha": base.base_sha, "version": "v1.1"})["sha256"]
+    ledger.record_version(
+        "v1.1", status="improved", parent="v1.0", adapter_sha=str(sha), adapter_dir=str(folder),
+        base_sha=base.base_sha, mlflow_run=base.mlflow_run,
+    )  # fmt: skip
+    assert loop.run_assets("v1.1")
+    for stage in ("canary", "small", "half", "full"):
+        ledger.promote(stage, ledger.deployment().epoch, ("test",), {}, "test")
+    assert loop.run("decide_rollout", "v1.1").success
+    return (
+        ledger,
+        RegistryAliases(settings.mlflow_address, settings.registered_model),
+        (MlflowClient(settings.mlflow_address), settings.registered_model),
+    )
+
+
+def test_moving_champion_is_an_order_and_carried_out_once(loop: Loop, deployed: Any) -> None:
+    ledger, registry, (client, model) = deployed
+    assert follow_registry(ledger, registry) == []
+    old, new = ledger.version("v1.0").mlflow_version, ledger.version("v1.1").mlflow_version
+    client.set_registered_model_alias(model, "champion", old)
+    told = follow_registry(ledger, registry)
+    assert told[0] == "v1.0 is champion by order of a person in MLflow"
+    state = ledger.deployment()
+    assert (state.champion, state.previous) == ("v1.0", "v1.1")
+    assert client.get_model_version_by_alias(model, "previous").version == new
+    assert follow_registry(ledger, registry) == []
+    last = ledger.decisions()[-1]
+    assert (last.decision, last.actor) == ("order", "a person in MLflow")
+    # And back again.
+    client.set_registered_model_alias(model, "champion", new)
+    assert follow_registry(ledger, registry) and ledger.deployment().champion == "v1.1"
+    assert loop.tick("registry_orders") == []
+
+
+def test_an_order_for_a_version_that_was_taken_back_is_refused_with_the_reason(deployed: Any) -> None:
+    ledger, registry, (client, model) = deployed
+    ledger.roll_back(ledger.deployment().epoch, ("harm",), {}, "test")
+    assert ledger.deployment().champion == "v1.0"
+    follow_registry(ledger, registry)
+    bad = ledger.version("v1.1").mlflow_version
+    client.set_registered_model_alias(model, "champion", bad)
+    [told, restored] = follow_registry(ledger, registry)
+    assert "refused" in told and "rolled_back" in told and "set to" in restored
+    assert "rolled_back" in client.get_model_version(model, bad).tags[REFUSED_TAG]
+    assert client.get_model_version_by_alias(model, "champion").version == ledger.version("v1.0").mlflow_version
+    assert ledger.deployment().champion == "v1.0"
+
+
+def test_an_order_for_an_adapter_that_is_not_whole_is_refused(deployed: Any) -> None:
+    ledger, registry, (client, model) = deployed
+    weights = Path(str(ledger.version("v1.0").adapter_dir)) / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    client.set_registered_model_alias(model, "champion", ledger.version("v1.0").mlflow_version)
+    [told, _] = follow_registry(ledger, registry)
+    assert "not whole" in told and ledger.deployment().champion == "v1.1"
+
+
+def test_what_was_deleted_by_accident_is_repaired_and_told(loop: Loop, deployed: Any) -> None:
+    ledger, registry, (client, model) = deployed
+    client.delete_registered_model_alias(model, "champion")
+    [told] = follow_registry(ledger, registry)
+    assert told.startswith("alias champion pointed to nothing")
+    gone = ledger.version("v1.1").mlflow_version
+    client.delete_model_version(model, gone)
+    told = " ".join(follow_registry(ledger, registry))
+    assert f"version {gone} of MLflow, our v1.1, was deleted" in told
+    assert loop.run_assets("v1.1")
+    again = ledger.version("v1.1").mlflow_version
+    assert again and again != gone
+    assert client.get_model_version_by_alias(model, "champion").version == again
+    assert ledger.deployment().champion == "v1.1"
+
+
+def test_without_mlflow_there_are_no_orders(loop: Loop) -> None:
+    with Ledger(loop.settings.ledger_address) as ledger, pytest.raises(RegistryUnavailable, match="DPO_MLFLOW_URL"):
+        follow_registry(ledger, RegistryAliases("http://127.0.0.1:9", "chat"))
