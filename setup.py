@@ -43,6 +43,7 @@ setup(
         "tokenizers",
         "vaderSentiment",
         # values, files and databases
+        "apprise",
         "filelock",
         "matplotlib",
         "msgspec",

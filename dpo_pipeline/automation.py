@@ -6,13 +6,15 @@ A run key names what made the run due, so that one cause makes one run, whatever
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
-from dpo_pipeline.assets.collection import preferences
+from dpo_pipeline.assets.collection import preferences, requests
 from dpo_pipeline.assets.curation import validated_pairs
 from dpo_pipeline.assets.deployment import model_version, rollout_decision
-from dpo_pipeline.assets.evaluation import eval_report
+from dpo_pipeline.assets.evaluation import eval_report, leaderboard
+from dpo_pipeline.assets.monitoring import improvement_trajectory, monitoring_report
 from dpo_pipeline.assets.partitions import VERSIONS
 from dpo_pipeline.assets.training import base_model, dpo_dataset, sft_adapter, trained_adapter
 from dpo_pipeline.core.cadence import CadenceDecision, training_due
@@ -24,6 +26,7 @@ from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import RETRIED, VersionRecord, training_state
 from dpo_pipeline.stores.log import file_bytes
+from dpo_pipeline.stores.notifications import notify, reminder
 from dpo_pipeline.stores.orders import RegistryAliases, follow_registry
 from dpo_pipeline.stores.symptoms import symptoms
 
@@ -51,7 +54,45 @@ decide_rollout = dg.define_asset_job(
     dg.AssetSelection.assets(rollout_decision),
     description="Promote, hold or roll back the version that is being let out.",
 )
-JOBS = [build_baseline, ingest_and_validate, train_version, decide_rollout]
+write_report = dg.define_asset_job(
+    "write_report",
+    dg.AssetSelection.assets(requests, leaderboard, monitoring_report, improvement_trajectory),
+    description="Count the week: KPIs, leaderboard, the way of the versions, what to do next.",
+)
+
+
+@dg.op(description="Invite people to vote where this week's collection is behind its target.")
+def remind(context: dg.OpExecutionContext, loop: LoopResource) -> str:
+    settings = loop.settings()
+    told = reminder(settings)
+    if told:
+        notify(settings, told.title, told.body)
+    context.log.info(told.body if told else "the collection is on target")
+    return told.body if told else ""
+
+
+@dg.job(description="Invite people to a batch testing session where the collection is behind.")
+def remind_people() -> None:
+    remind()
+
+
+JOBS: list[Any] = [build_baseline, ingest_and_validate, train_version, decide_rollout, write_report, remind_people]
+SCHEDULES = [
+    dg.ScheduleDefinition(
+        name="weekly_report",
+        job=write_report,
+        cron_schedule="0 6 * * 1",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Every Monday at six (UTC): the week that ended.",
+    ),
+    dg.ScheduleDefinition(
+        name="daily_reminder",
+        job=remind_people,
+        cron_schedule="0 9 * * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Every day at nine (UTC): an invitation where the collection is behind.",
+    ),
+]
 
 
 def training_decision(settings: Settings, loop: LoopResource) -> tuple[CadenceDecision, list[VersionRecord]]:

@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from dpo_pipeline.assets import collection, curation, deployment, evaluation, training
-from dpo_pipeline.automation import JOBS, SENSORS
+from dpo_pipeline.assets import collection, curation, deployment, evaluation, monitoring, training
+from dpo_pipeline.automation import JOBS, SCHEDULES, SENSORS
 from dpo_pipeline.resources import resources
 
 quiet_console = dg.configured(dg.colored_console_logger)({"log_level": "WARNING"})
@@ -11,18 +11,23 @@ quiet_console = dg.configured(dg.colored_console_logger)({"log_level": "WARNING"
 defs = dg.Definitions(
     assets=[
         collection.preferences,
+        collection.requests,
         curation.validated_pairs,
         training.base_model,
         training.sft_adapter,
         training.dpo_dataset,
         training.trained_adapter,
         evaluation.eval_report,
+        evaluation.leaderboard,
         deployment.model_version,
         deployment.rollout_decision,
+        monitoring.monitoring_report,
+        monitoring.improvement_trajectory,
     ],
     asset_checks=[curation.collection_health],
     jobs=JOBS,
     sensors=SENSORS,
+    schedules=SCHEDULES,
     resources=resources(),
     # Everything is in the event log; the console of the run's process needs what went wrong only.
     loggers={"console": quiet_console},

@@ -22,6 +22,7 @@ DpoError
 │   ├── UnknownVersion
 │   └── NoRollout             an order about a rollout that is not under way
 ├── RegistryUnavailable       MLflow does not answer
+├── NotificationFailed        a reminder or alert could not be sent
 ├── ServiceError              a program of ours could not start or did not answer
 │   ├── PortTaken
 │   └── DiskFull
@@ -140,6 +141,10 @@ class NoRollout(LedgerError):
 
 
 class RegistryUnavailable(DpoError):
+    pass
+
+
+class NotificationFailed(DpoError):
     pass
 
 

@@ -212,6 +212,23 @@ class RolloutPolicy(Section):
     staging_limit_h: float = Field(336, gt=0, description="hours after which an undecided A/B test is given up")
 
 
+class Kpis(Section):
+    """Targets of the weekly report."""
+
+    satisfaction: float = Field(4.0, ge=1, le=5, description="mean rating, 1 to 5, to stay above")
+    win_rate: float = Field(0.55, gt=0, lt=1, description="win rate over v1.0 by votes to stay above")
+    error_rate: float = Field(0.01, gt=0, lt=1, description="share of failed requests to stay below")
+    error_alert: float = Field(0.02, gt=0, lt=1, description="share of failed requests that is reported at once")
+    clear_winners: float = Field(0.6, gt=0, le=1, description="share of votes that name a winner")
+    quality_score: float = Field(0.5, gt=0, le=1, description="mean share of criteria that decided votes pass")
+
+
+class Notifications(Section):
+    """Where reminders and alerts go: apprise addresses, such as mailto://… or json://127.0.0.1:9000/hook."""
+
+    urls: tuple[SecretStr, ...] = Field((), description="apprise addresses; none: reminders stand in Dagster only")
+
+
 class Ports(Section):
     host: str = Field("127.0.0.1", description="address every program listens on; loopback unless a proxy guards it")
     serving: int = Field(8000, ge=1, le=65535)
@@ -293,6 +310,8 @@ class Settings(BaseSettings):
     collection: Collection = Collection()
     evaluation: Evaluation = Evaluation()
     rollout: RolloutPolicy = RolloutPolicy()
+    kpis: Kpis = Kpis()
+    notifications: Notifications = Notifications()
     ports: Ports = Ports()
     limits: Limits = Limits()
     engine: EngineSettings = EngineSettings()

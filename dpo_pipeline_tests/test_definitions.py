@@ -15,6 +15,10 @@ GRAPH = {
     "eval_report": ("evaluation", True, {"trained_adapter"}),
     "model_version": ("deployment", True, {"eval_report", "sft_adapter"}),
     "rollout_decision": ("deployment", True, {"model_version"}),
+    "requests": ("collection", False, set()),
+    "leaderboard": ("evaluation", False, {"validated_pairs"}),
+    "monitoring_report": ("monitoring", False, {"validated_pairs", "requests"}),
+    "improvement_trajectory": ("monitoring", False, {"validated_pairs", "requests"}),
 }
 
 
@@ -43,7 +47,10 @@ def test_every_asset_can_be_understood_in_the_ui(name: str) -> None:
 def test_jobs_and_sensors() -> None:
     repository = defs.get_repository_def()
     jobs = {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")}
-    assert jobs == {"build_baseline", "ingest_and_validate", "train_version", "decide_rollout"}
+    assert jobs == {
+        "build_baseline", "ingest_and_validate", "train_version", "decide_rollout", "write_report", "remind_people",
+    }  # fmt: skip
+    assert all(each.default_status == dg.DefaultScheduleStatus.RUNNING for each in repository.schedule_defs)
     sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
     assert set(sensors) == {
         "baseline_missing",

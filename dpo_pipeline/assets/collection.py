@@ -1,10 +1,14 @@
 """What people gave us, from the append-only log into the warehouse."""
 
+from dataclasses import asdict
+
 import dagster as dg
 
 from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, data_version, table
 from dpo_pipeline.resources import LoopResource, WarehouseResource
 from dpo_pipeline.stores.ingest import ingest
+from dpo_pipeline.stores.monitoring import days
+from dpo_pipeline.stores.tables import publish_rows
 
 
 @dg.asset(
@@ -33,4 +37,21 @@ def preferences(
             "log_offset_bytes": report.end.offset,
         },
         data_version=data_version(report.end.offset, tallies.get("recorded", 0)),
+    )
+
+
+@dg.asset(
+    group_name="collection",
+    owners=OWNERS,
+    kinds={"jsonl", "parquet"},
+    code_version="1",
+    description="The serving log, a row for each day and version: requests, errors, latency, ratings.",
+)
+def requests(loop: LoopResource) -> dg.MaterializeResult:
+    settings = loop.settings()
+    rows = [asdict(day) for day in days(settings.serving_log_dir)]
+    publish_rows(settings.reports_dir / "requests.parquet", rows)
+    return dg.MaterializeResult(
+        metadata={"days": table(rows[-14:]), "requests": sum(int(row["requests"]) for row in rows)},
+        data_version=data_version(rows),
     )

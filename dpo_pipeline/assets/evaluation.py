@@ -5,21 +5,25 @@ from pathlib import Path
 
 import dagster as dg
 
-from dpo_pipeline.assets.partitions import COMPUTE_POOL, OWNERS, VERSIONS, data_version, plot, table
+from dpo_pipeline.assets.curation import validated_pairs
+from dpo_pipeline.assets.partitions import COMPUTE_POOL, OWNERS, VERSIONS, WAREHOUSE_POOL, data_version, plot, table
 from dpo_pipeline.assets.training import trained_adapter
 from dpo_pipeline.core.diagnosis import diagnose
+from dpo_pipeline.core.standings import scored
 from dpo_pipeline.core.verdict import EvaluationVerdict, evaluate
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.ml.evaluation import Contestant, exam, judge_versions
 from dpo_pipeline.ml.training_plan import dataset_dir
 from dpo_pipeline.reports.evaluation_page import evaluation_page, win_rates
-from dpo_pipeline.resources import LoopResource
+from dpo_pipeline.resources import LoopResource, WarehouseResource
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores.artifacts import write_text
 from dpo_pipeline.stores.ledger import ACCEPTED, VersionRecord
+from dpo_pipeline.stores.monitoring import battles
 from dpo_pipeline.stores.progress import ProgressFile
 from dpo_pipeline.stores.symptoms import symptoms
+from dpo_pipeline.stores.tables import publish_rows
 
 
 @dg.asset(
@@ -71,6 +75,35 @@ def eval_report(context: dg.AssetExecutionContext, loop: LoopResource) -> dg.Mat
         check_results=[
             dg.AssetCheckResult(check_name="improved", passed=verdict.improved, description="; ".join(verdict.reasons))
         ],
+    )
+
+
+@dg.asset(
+    group_name="evaluation",
+    owners=OWNERS,
+    kinds={"duckdb"},
+    deps=[validated_pairs],
+    pool=WAREHOUSE_POOL,
+    code_version="1",
+    description="Bradley-Terry scores of all versions by people's votes, with intervals, and votes per pair.",
+)
+def leaderboard(loop: LoopResource, warehouse: WarehouseResource) -> dg.MaterializeResult:
+    settings = loop.settings()
+    with warehouse.open(settings) as store:
+        counts = battles(store, settings.rollout.votes_per_person)
+    found = scored(counts)
+    rows = [
+        {"version": s.name, "score": round(s.elo[0]), "low": round(s.elo[1]), "high": round(s.elo[2]), "votes": s.votes}
+        for s in (found.board.strengths.values() if found.board else ())
+    ]
+    publish_rows(settings.reports_dir / "leaderboard.parquet", rows)
+    return dg.MaterializeResult(
+        metadata={
+            "scores": table(rows),
+            "pairs": table([asdict(pair) for pair in counts]),
+            "trouble": found.trouble or "none",
+        },
+        data_version=data_version(counts),
     )
 
 

@@ -1,7 +1,7 @@
 """What the leaderboard may say of the votes so far: scores where they mean something, else why not."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dpo_pipeline.core.leaderboard import Battle, Leaderboard, PairCount, WinMatrix, bradley_terry, win_matrix
@@ -34,8 +34,13 @@ def standings(battles: Mapping[Battle, int]) -> Standings:
     Args:
         battles: how often each (model_a, model_b, winner) was voted; two samples of one version are left out.
     """
-    pairs = count_pairs(battles)
     itself = sum(count for (first, second, _), count in battles.items() if first == second)
+    return scored(count_pairs(battles), itself)
+
+
+def scored(pairs: Sequence[PairCount], against_itself: int = 0) -> Standings:
+    """The same from counts per pair."""
+    pairs = tuple(pairs)
     decided = Counter[str]()
     for pair in pairs:
         for name in (pair.model_a, pair.model_b):
@@ -43,7 +48,7 @@ def standings(battles: Mapping[Battle, int]) -> Standings:
     few = tuple(name for name in sorted(decided) if decided[name] < MIN_VOTES)
     board, trouble = _scores(pairs, decided)
     matrix = win_matrix(pairs, tuple(board.strengths) if board else None) if pairs else None
-    return Standings(pairs, matrix, board, trouble, few, itself)
+    return Standings(pairs, matrix, board, trouble, few, against_itself)
 
 
 def count_pairs(battles: Mapping[Battle, int]) -> tuple[PairCount, ...]:

@@ -127,14 +127,16 @@ def _decoded(line: bytes, path: Path, number: int) -> Record | None:
         return None
 
 
-def version_metrics(directory: Path, since: str, versions: list[str]) -> dict[str, Metrics]:
-    """What each version did since then; shadow copies are left out.
+def version_metrics(
+    directory: Path, since: str, versions: Sequence[str], records: Iterable[Record] | None = None
+) -> dict[str, Metrics]:
+    """What each version did since then, or in the records given; shadow copies are left out.
 
     The newest rating of a request counts, and everybody's ratings together count as one person's.
     """
     requests: dict[str, list[RequestRecord]] = {name: [] for name in versions}
     ratings: dict[str, dict[str, RatingRecord]] = {name: {} for name in versions}
-    for record in read_records(directory, since):
+    for record in read_records(directory, since) if records is None else records:
         if isinstance(record, RequestRecord) and record.version in requests and not record.shadow:
             requests[record.version].append(record)
         elif isinstance(record, RatingRecord) and record.version in ratings:

@@ -54,6 +54,15 @@ class Cases:
     ballots: list[Ballot]
 
 
+@dataclass(frozen=True)
+class VotesOfWeek:
+    """Votes by category and by kind; `failed` is the mean number of criteria that decided votes fail, null without."""
+
+    categories: dict[str, int]
+    votes: dict[str, int]
+    failed: float | None
+
+
 def prepare(connection: duckdb.DuckDBPyConnection) -> None:
     """Create what is missing, then shut every way out of the database.
 
@@ -137,6 +146,8 @@ class Warehouse:
         Raises:
             LogReplaced: another line stands at the place of one.
         """
+        if not places:
+            return
         lines = read_places(self.log, ((offset, length) for _, offset, length in places))
         for (event_id, offset, _), line in zip(places, lines, strict=True):
             event = decode_preference(line)
@@ -216,6 +227,41 @@ class Warehouse:
             won = (vote == "a") == (model_a == new)
             outcomes.append((annotator, "tie" if vote == "tie" else "win" if won else "loss"))
         return outcomes
+
+    def battles(self, votes_per_person: int) -> list[tuple[str, str, int, int, int, int]]:
+        """(model_a, model_b, wins_a, wins_b, ties, both_bad) of two versions, names in order, people's votes only.
+
+        Of one person the first `votes_per_person` on the same two count.
+        """
+        return self._run(
+            "with met as (select least(model_a, model_b) as one, greatest(model_a, model_b) as other, annotator, "
+            "sequence, "
+            "case when vote not in ('a', 'b') then vote "
+            "when (vote = 'a') = (model_a <= model_b) then 'one' else 'other' end as won "
+            "from preferences where model_a <> model_b and source not in ('import', 'synthetic')), "
+            "capped as (select * from met qualify row_number() over "
+            "(partition by one, other, annotator order by sequence) <= ?) "
+            "select one, other, count(*) filter (won = 'one'), count(*) filter (won = 'other'), "
+            "count(*) filter (won = 'tie'), count(*) filter (won = 'both_bad') from capped group by all order by all",
+            [votes_per_person],
+        )
+
+    def week(self, since: str, until: str) -> VotesOfWeek:
+        """People's votes recorded at or after `since` and before `until` (RFC 3339, UTC)."""
+        chosen = "from preferences where recorded_at >= ? and recorded_at < ? and source not in ('import', 'synthetic')"
+        categories = self._run(f"select category, count(*) {chosen} group by category", [since, until])
+        votes = self._run(f"select vote, count(*) {chosen} group by vote", [since, until])
+        [(failed,)] = self._run(
+            f"select avg(len(failed)) from (select sequence {chosen} and first_won is not null) "
+            "join verdicts using (sequence)",
+            [since, until],
+        )
+        return VotesOfWeek(dict(categories), dict(votes), failed)
+
+    def first_vote(self) -> str | None:
+        """When the first vote of a person was recorded; null before it."""
+        rows = self._run("select min(recorded_at) from preferences where source not in ('import', 'synthetic')")
+        return None if rows[0][0] is None else str(rows[0][0])
 
     def tally(self, name: str) -> int:
         rows = self._run("select value from tallies where name = ?", [name])

@@ -1,0 +1,65 @@
+"""The weekly report and the way of the versions on one page."""
+
+from datetime import datetime
+
+from dpo_pipeline.core.report import Kpi, Trajectory, WeeklyReport
+from dpo_pipeline.reports import plots
+from dpo_pipeline.reports.page import Page
+
+
+def monitoring_page(report: WeeklyReport, way: Trajectory, now: datetime) -> str:
+    """Self-contained HTML."""
+    page = Page("The week in the loop", f"seven days up to {now:%d %B %Y, %H:%M} UTC")
+    for kpi in report.alerts:
+        page.paragraph(f"Alert: {kpi.name} is {_number(kpi)}, the target is {kpi.target}", "verdict bad")
+    page.heading("What to do next")
+    page.points(report.next_actions)
+    page.heading("Against the targets")
+    page.table([kpi_row(kpi) for kpi in report.kpis])
+    page.heading("Preferences by category")
+    page.table([{"category": name, "votes": count} for name, count in sorted(report.week.by_category.items())])
+    page.heading("Versions")
+    page.paragraph(way.finding)
+    if any(each.win_rate and each.win_rate.rate is not None for each in way.versions):
+        page.figure(plots.svg(win_rates(way)), "Win rate over v1.0 by people's votes; each person counts once.")
+    if any(each.satisfaction is not None for each in way.versions):
+        page.figure(plots.svg(satisfaction(way)), "Mean rating of everybody who rated, 1 to 5.")
+    page.table(version_rows(way))
+    page.heading("The iteration, planned and real")
+    page.table(
+        [{"step": step.name, "planned, h": step.planned_h, "began, h": step.actual_h} for step in report.timeline]
+    )
+    return page.html()
+
+
+def kpi_row(kpi: Kpi) -> dict[str, object]:
+    said = {True: "met", False: "missed", None: "not measured"}[kpi.met]
+    return {"KPI": kpi.name, "value": kpi.value, "target": kpi.target, "": said, "trend": kpi.trend}
+
+
+def version_rows(way: Trajectory) -> list[dict[str, object]]:
+    return [
+        {
+            "version": each.name,
+            "status": each.status,
+            "satisfaction": each.satisfaction,
+            "ratings": each.ratings,
+            "win rate over v1.0": str(each.win_rate) if each.win_rate else "",
+            "evaluation over its parent": each.evaluation_win_rate,
+            "words": each.words,
+        }
+        for each in way.versions
+    ]
+
+
+def win_rates(way: Trajectory) -> plots.Draw:
+    rated = {each.name: each.win_rate for each in way.versions if each.win_rate}
+    return plots.intervals({name: (rate.rate, rate.low, rate.high) for name, rate in rated.items()})
+
+
+def satisfaction(way: Trajectory) -> plots.Draw:
+    return plots.versions_line({each.name: each.satisfaction for each in way.versions}, "satisfaction, 1 to 5", 4.0)
+
+
+def _number(kpi: Kpi) -> str:
+    return "not measured" if kpi.value is None else f"{kpi.value:.3g}"

@@ -1,0 +1,195 @@
+"""Counting for the weekly report: weeks of votes and requests, figures of versions, the timeline of an iteration."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+
+from dpo_pipeline.core.leaderboard import PairCount
+from dpo_pipeline.core.quality import CRITERIA
+from dpo_pipeline.core.report import Step, VersionFigures, Week
+from dpo_pipeline.core.rollout import STAGES
+from dpo_pipeline.core.versions import BASELINE
+from dpo_pipeline.core.winrate import WinRate, win_rate
+from dpo_pipeline.settings import RolloutPolicy, Settings
+from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord
+from dpo_pipeline.stores.serving_log import RatingRecord, Record, RequestRecord, read_records, version_metrics
+from dpo_pipeline.stores.warehouse import Warehouse
+
+WEEK = timedelta(days=7)
+NEW_VISIT = timedelta(minutes=30)
+"""Requests of one person that name no session and lie further apart belong to two visits."""
+TRAINING_H, EVALUATION_H = 2.0, 1.0
+COLLECT_H = {"weekly": 168.0, "bi-weekly": 336.0, "monthly": 720.0}
+
+
+@dataclass(frozen=True)
+class DayOfVersion:
+    """What one version did on one day (UTC)."""
+
+    day: str
+    version: str
+    requests: int
+    errors: int
+    crashes: int
+    p99_ms: float | None
+    ratings: int
+    satisfaction: float | None
+
+
+def weeks(settings: Settings, warehouse: Warehouse, now: datetime, count: int = 2) -> list[Week]:
+    """The seven days up to now, and those before, newest first."""
+    found = []
+    records = list(_records(settings.serving_log_dir, now - count * WEEK))
+    for number in range(count):
+        until = now - number * WEEK
+        found.append(_week(warehouse, records, _iso(until - WEEK), _iso(until)))
+    return found
+
+
+def version_figures(settings: Settings, ledger: Ledger, warehouse: Warehouse, now: datetime) -> list[VersionFigures]:
+    """Every version, in order, as people met it in the last 60 days."""
+    versions = ledger.versions()
+    names = [record.name for record in versions]
+    met = version_metrics(settings.serving_log_dir, _iso(now - timedelta(days=60)), names)
+    figures = []
+    for record in versions:
+        metrics, evaluation = met[record.name], record.evaluation or {}
+        figures.append(
+            VersionFigures(
+                name=record.name,
+                status=record.status,
+                satisfaction=metrics.satisfaction,
+                ratings=metrics.ratings,
+                win_rate=_over_baseline(settings, warehouse, record.name),
+                words=evaluation.get("words") or _baseline_words(versions, record.name),
+                parent_words=evaluation.get("parent_words"),
+                evaluation_win_rate=record.win_rate,
+            )
+        )
+    return figures
+
+
+def timeline(ledger: Ledger, warehouse: Warehouse, policy: RolloutPolicy, frequency: str) -> list[Step]:
+    """Of the newest version after v1.0: collect, train, evaluate, staging, rollout, planned against what happened."""
+    newest = next((record for record in reversed(ledger.versions()) if record.name != BASELINE), None)
+    collect_h = COLLECT_H[frequency]
+    planned = [("collect", 0.0), ("train", collect_h), ("evaluate", collect_h + TRAINING_H)]
+    planned.append(("staging", planned[-1][1] + EVALUATION_H))
+    reached = planned[-1][1] + policy.staging_limit_h * policy.duration_scale / 2
+    for stage in STAGES[1:]:
+        planned.append((stage, reached))
+        reached += getattr(policy, stage).hours * policy.duration_scale
+    begun = warehouse.first_vote()
+    if newest is None or begun is None:
+        return [Step(name, hours, None) for name, hours in planned]
+    actual = _moments(newest, ledger.decisions(newest.name)) | {"collect": begun}
+    origin = datetime.fromisoformat(begun)
+
+    def hours(name: str) -> float | None:
+        moment = actual.get(name)
+        return round((datetime.fromisoformat(moment) - origin).total_seconds() / 3600, 2) if moment else None
+
+    return [Step(name, round(at, 2), hours(name)) for name, at in planned]
+
+
+def days(serving_log_dir: Path) -> list[DayOfVersion]:
+    """The whole serving log, a row for each day and version, oldest first."""
+    found = []
+    for path in sorted(serving_log_dir.glob("????-??-??.jsonl")):
+        since = f"{path.stem}T00:00:00Z"
+        until = f"{path.stem}T23:59:59.999Z"
+        records = [record for record in read_records(serving_log_dir, since) if record.recorded_at <= until]
+        for name in sorted({record.version for record in records}):
+            metrics = version_metrics(serving_log_dir, since, [name], records)[name]
+            found.append(
+                DayOfVersion(
+                    path.stem, name, metrics.requests, metrics.errors, metrics.crashes, metrics.p99_ms,
+                    metrics.ratings, metrics.satisfaction,
+                )
+            )  # fmt: skip
+    return found
+
+
+def _week(warehouse: Warehouse, records: Sequence[Record], since: str, until: str) -> Week:
+    votes = warehouse.week(since, until)
+    mine = [record for record in records if since <= record.recorded_at < until]
+    requests = [each for each in mine if isinstance(each, RequestRecord) and not each.shadow]
+    ratings = {each.request_id: each.rating for each in mine if isinstance(each, RatingRecord)}
+    decided = votes.votes.get("a", 0) + votes.votes.get("b", 0)
+    total = sum(votes.votes.values())
+    lengths = session_lengths(requests)
+    return Week(
+        preferences=total,
+        by_category=votes.categories,
+        clear_winners=decided / total if total else None,
+        quality_score=None if votes.failed is None else 1 - votes.failed / len(CRITERIA),
+        satisfaction=fmean(ratings.values()) if ratings else None,
+        ratings=len(ratings),
+        error_rate=fmean(each.outcome != "ok" for each in requests) if requests else None,
+        requests=len(requests),
+        session_length=fmean(lengths) if lengths else None,
+    )
+
+
+def session_lengths(requests: Sequence[RequestRecord]) -> list[int]:
+    """Requests of each visit: by its name, or by person and pauses of half an hour where none is named."""
+    named: dict[str, int] = {}
+    moments: dict[str, list[datetime]] = {}
+    for each in requests:
+        if each.session_id:
+            named[each.session_id] = named.get(each.session_id, 0) + 1
+        else:
+            moments.setdefault(each.user, []).append(datetime.fromisoformat(each.recorded_at))
+    lengths = list(named.values())
+    for mine in moments.values():
+        ordered = sorted(mine)
+        length = 1
+        for before, after in pairwise(ordered):
+            if after - before > NEW_VISIT:
+                lengths.append(length)
+                length = 0
+            length += 1
+        lengths.append(length)
+    return lengths
+
+
+def battles(warehouse: Warehouse, votes_per_person: int) -> list[PairCount]:
+    """Votes per pair of versions, of one person so many on the same two."""
+    return [PairCount(*row) for row in warehouse.battles(votes_per_person)]
+
+
+def _over_baseline(settings: Settings, warehouse: Warehouse, name: str) -> WinRate | None:
+    if name == BASELINE:
+        return None
+    votes = warehouse.head_to_head(name, BASELINE)
+    people = [person for person, _ in votes]
+    policy = settings.rollout
+    return win_rate([outcome for _, outcome in votes], policy.ab_alpha, people, policy.votes_per_person)
+
+
+def _baseline_words(versions: Sequence[VersionRecord], name: str) -> float | None:
+    """v1.0 is evaluated as the parent of its successors only."""
+    children = (record.evaluation for record in versions if record.parent == name and record.evaluation)
+    return next((evaluation.get("parent_words") for evaluation in children), None)
+
+
+def _moments(record: VersionRecord, decisions: Sequence[DecisionRecord]) -> dict[str, str]:
+    """When each step of a version began, as far as the ledger knows."""
+    found = {"train": record.created_at}
+    for decision in decisions:
+        if decision.decision in ("promote", "order"):
+            found.setdefault(decision.stage, decision.decided_at)
+    if "staging" in found:
+        found["evaluate"] = found["staging"]
+    return found
+
+
+def _records(directory: Path, since: datetime) -> list[Record]:
+    return list(read_records(directory, _iso(since))) if directory.exists() else []
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"

@@ -1,0 +1,72 @@
+"""Reminders and alerts to people, over apprise: mail, chat, a webhook, a file's address, whatever it knows."""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from dpo_pipeline.core.questions import least_covered
+from dpo_pipeline.errors import NotificationFailed
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.log import Position, read_batches
+from dpo_pipeline.stores.reading import votes_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Message:
+    title: str
+    body: str
+
+
+def reminder(settings: Settings, today: date | None = None) -> Message | None:
+    """An invitation to vote; null where this week's votes are on the way to their target.
+
+    The target counts evenly over the days of the week, Monday to Sunday in UTC.
+    """
+    day = today or datetime.now(UTC).date()
+    monday = day - timedelta(days=day.weekday())
+    votes, categories = 0, Counter[str]()
+    for batch in read_batches(settings.prefs_log, Position(), settings.collection.max_line_bytes):
+        for event in votes_of(batch):
+            if event.source not in ("import", "synthetic") and event.recorded_at[:10] >= monday.isoformat():
+                votes += 1
+                categories[event.category] += 1
+    expected = round(settings.cadence.weekly_target * (day.weekday() + 1) / 7)
+    if votes >= expected:
+        return None
+    missing, questions = expected - votes, min(max(expected - votes, 10), 50)
+    return Message(
+        f"{missing} votes behind this week's target",
+        f"{votes} of {settings.cadence.weekly_target} votes this week; {expected} would be on target today. A batch "
+        f"testing session of {questions} questions helps, most of all on {least_covered(categories)}: "
+        f"{settings.serving_address}/",
+    )
+
+
+def notify(settings: Settings, title: str, body: str) -> int:
+    """Send to every address of the settings; returns how many there are.
+
+    Raises:
+        NotificationFailed: an address is none, or did not take it.
+    """
+    addresses = [url.get_secret_value() for url in settings.notifications.urls]
+    if not addresses:
+        return 0
+    import apprise
+
+    channel = apprise.Apprise()
+    for number, address in enumerate(addresses, 1):
+        if not channel.add(address):
+            raise NotificationFailed(
+                f"Address {number} of notifications.urls is none that apprise knows. See its list of services, and set "
+                "DPO_NOTIFICATIONS__URLS to a JSON list of such addresses."
+            )
+    if not channel.notify(title=title, body=body):
+        raise NotificationFailed(
+            f"{title!r} could not be sent to all {len(addresses)} addresses of notifications.urls. Try one with the "
+            "command line of apprise; what it said is in this log."
+        )
+    log.info("%r was sent to %d addresses", title, len(addresses))
+    return len(addresses)
