@@ -153,6 +153,65 @@ def rollback(reason: Annotated[str, typer.Option(help="stands in the history of 
     console.print(f"{before.subject} is taken back; {after.champion} answers everybody within seconds.")
 
 
+@command("trace")
+def trace(what: Annotated[str, typer.Argument(help="an event id of prefs.jsonl, or a version such as v1.1")]) -> None:
+    """Follow a vote to the datasets, versions and rollouts it touched, or a version back to its votes."""
+    from dpo_pipeline.stores.lineage import trace_version, trace_vote
+
+    settings = load_settings()
+    table = Table(box=None, show_header=False)
+    if what.startswith("v1."):
+        came = trace_version(settings, what)
+        table.add_row("version", f"{what}, {came.record.status}, adapter {str(came.record.adapter_sha)[:12]}")
+        table.add_row("parents", " ← ".join(came.ancestors) or "none")
+        table.add_row("dataset", f"{str(came.record.dataset_hash)[:12]}: {len(came.events)} training votes")
+        table.add_row("people", f"{came.people}; {', '.join(f'{n} {source}' for source, n in came.sources.items())}")
+        decisions = came.decisions
+    else:
+        went = trace_vote(settings, what)
+        event = went.event
+        table.add_row("vote", f"{event.vote} on {event.model_a} and {event.model_b}, {event.recorded_at}")
+        for used in went.datasets:
+            trained = ", ".join(used.versions) or "no version"
+            table.add_row("dataset", f"{used.content_hash[:12]} ({used.part}), trained {trained}")
+        table.add_row("descendants", ", ".join(went.descendants) or "none")
+        table.add_row("A/B tests", ", ".join(went.judged) or "none")
+        decisions = went.decisions
+    for decision in decisions:
+        table.add_row(decision.decided_at, f"{decision.version} {decision.stage}: {decision.decision}")
+    console.print(table)
+
+
+@command("forget")
+def forget_person(
+    person: Annotated[str, typer.Argument(help="a name as it was given to serving, or a pseudonym of the log")],
+    pseudonym: Annotated[bool, typer.Option(help="PERSON is a pseudonym already")] = False,
+) -> None:
+    """Remove a person from logs, databases and datasets, and list the versions trained on their votes."""
+    from dpo_pipeline import programs
+    from dpo_pipeline.errors import ServiceError
+    from dpo_pipeline.stores.forgetting import forget
+    from dpo_pipeline.stores.pseudonyms import pseudonym_of, signing_key
+
+    settings = load_settings()
+    if running := [name for name, up in programs.answering(settings).items() if up and name != "MLflow"]:
+        raise ServiceError(
+            f"{' and '.join(running)} still run and would write on. Stop them (Ctrl-C in `make up`) first."
+        )
+    who = person if pseudonym else pseudonym_of(person, signing_key(settings))
+    found = forget(settings, who)
+    console.print(
+        f"{found.votes} votes, {found.requests} requests and ratings, {found.reviews} reviews, {found.quarantined} "
+        f"quarantined lines and {len(found.datasets)} datasets of {who} are removed. The next curation run rebuilds "
+        "the warehouse."
+    )
+    if found.versions:
+        console.print(
+            f"Trained on these votes, and unchanged by this: {', '.join(found.versions)}. Retire them by letting out a "
+            "version trained from now on."
+        )
+
+
 @command("rebuild")
 def rebuild() -> None:
     """Delete the warehouse: the next curation run builds it anew from the log as it stands."""

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from dpo_pipeline import __version__
 from dpo_pipeline.errors import DpoError, LogWriteError, RequestError, VoteNotRecorded
 from dpo_pipeline.serving.access import Gate, RateLimits
-from dpo_pipeline.serving.comparisons import Comparisons, signing_key
+from dpo_pipeline.serving.comparisons import Comparisons
 from dpo_pipeline.serving.engine import Engine
 from dpo_pipeline.serving.forward import ForwardEngine
 from dpo_pipeline.serving.local import LocalEngine
@@ -27,6 +27,7 @@ from dpo_pipeline.serving.routes import chat, comparisons, feedback, health, rol
 from dpo_pipeline.serving.service import Service
 from dpo_pipeline.serving.tally import Tally
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.pseudonyms import signing_key
 from dpo_pipeline.stores.serving_log import ServingLog
 from dpo_pipeline.stores.serving_state import ServingState
 

@@ -29,15 +29,16 @@ class Visitor:
 
 
 class ChatCall:
-    """Answered once, by `answer` or by `stream`, and logged."""
+    """Answered once, by `answer` or by `stream`, and logged. A shadow copy is nobody's to see or to rate."""
 
-    def __init__(self, service: "Service", ask: Ask, visitor: Visitor):
+    def __init__(self, service: "Service", ask: Ask, visitor: Visitor, shadow: bool = False):
         self.request_id = f"chatcmpl-{uuid.uuid4().hex}"
         self.version = ask.model_id
         self._service, self._ask, self._visitor = service, ask, visitor
         self._started = time.perf_counter()
         self._first_s: float | None = None
         self._logged = False
+        self._shadow = shadow
 
     async def answer(self) -> Answer:
         try:
@@ -69,6 +70,9 @@ class ChatCall:
 
     def _answered(self, answer: Answer) -> None:
         self._record("ok", answer.tokens, answer.adapter)
+        if self._shadow:
+            return
+        self._service.shadow(self._ask, self._visitor)
         stored = StoredRequest(
             request_id=self.request_id,
             user=self._visitor.person,
@@ -105,7 +109,7 @@ class ChatCall:
                 version=version,
                 adapter_sha=adapter or service.engine.models.get(version, ""),
                 stage=stage,
-                shadow=False,
+                shadow=self._shadow,
                 latency_ms=round(seconds * 1000, 2),
                 ttft_ms=None if self._first_s is None else round(self._first_s * 1000, 2),
                 tokens=tokens,
@@ -113,6 +117,8 @@ class ChatCall:
                 source=self._visitor.source,
             )
         )
+        if self._shadow:
+            return
         metrics = service.metrics
         metrics.answers.labels(version, stage, outcome).inc()
         metrics.answer_seconds.labels(version).observe(seconds)

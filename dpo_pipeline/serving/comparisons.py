@@ -6,7 +6,6 @@ signed token that is bound to the comparison and the person.
 
 import asyncio
 import random
-import secrets
 import time
 import uuid
 from dataclasses import dataclass
@@ -27,7 +26,6 @@ from dpo_pipeline.serving.preference_event import Choice, as_vote, preference
 from dpo_pipeline.serving.questions import Questions
 from dpo_pipeline.serving.tally import Tally
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.group_commit import GroupCommit
 from dpo_pipeline.stores.log import AppendLog, Position, file_bytes, line_start, read_batches
 from dpo_pipeline.stores.reading import votes_of
@@ -213,14 +211,6 @@ class Comparisons:
         for batch in read_batches(log, position, self._settings.collection.max_line_bytes):
             voted |= {event.event_id: event.vote for event in votes_of(batch)}
         return voted
-
-
-def signing_key(settings: Settings) -> bytes:
-    """The key of tokens and pseudonyms: made once, readable by its owner only."""
-    path = settings.data_dir / "serving.key"
-    if not path.exists():
-        artifacts.write_text(path, secrets.token_hex(32), mode=0o600)
-    return path.read_text().encode()
 
 
 def _redacted(prompt: str | list[dict[str, str]]) -> str | list[dict[str, str]]:

@@ -5,12 +5,11 @@ stores', generating is the engine's.
 """
 
 import asyncio
-import hashlib
-import hmac
 import itertools
 import random
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -20,6 +19,7 @@ from dpo_pipeline.core.answers import Answer, Ask, Messages
 from dpo_pipeline.core.matchmaking import matches, pick
 from dpo_pipeline.core.questions import Origin
 from dpo_pipeline.core.redaction import redact
+from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import served_name
 from dpo_pipeline.core.votes import Sampling
 from dpo_pipeline.errors import (
@@ -27,6 +27,7 @@ from dpo_pipeline.errors import (
     NoRollout,
     NotReady,
     OrderRefused,
+    RequestError,
     StaleEpoch,
     UnknownRequest,
 )
@@ -40,6 +41,7 @@ from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.tally import Tally
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger, as_json, utc_now
+from dpo_pipeline.stores.pseudonyms import pseudonym_of
 from dpo_pipeline.stores.reviews import REASON_CHARACTERS, Review, ReviewLog, read_judged
 from dpo_pipeline.stores.serving_log import CorrectionRecord, RatingRecord, ServingLog
 from dpo_pipeline.stores.serving_state import ServingState
@@ -87,10 +89,10 @@ class Service:
     rates: RateLimits
     metrics: Metrics
     key: bytes
+    shadows: set[asyncio.Task[None]] = field(default_factory=set)
 
     def pseudonym(self, person: str) -> str:
-        """HMAC of a name or address: the same person is recognised, never named."""
-        return hmac.new(self.key, person.encode(), hashlib.sha256).hexdigest()[:16]
+        return pseudonym_of(person, self.key)
 
     def sampling(self, asked: Sampling) -> Sampling:
         """What was asked for, the rest as the settings say; the seed is drawn where none was given."""
@@ -197,6 +199,17 @@ class Service:
         self.rates.check("answers", visitor.person, visitor.address)
         return ChatCall(self, Ask(version, messages, self.sampling(sampling)), visitor)
 
+    def shadow(self, ask: Ask, visitor: Visitor) -> None:
+        """In staging, let the challenger answer a share of what the champion did; only the log sees it."""
+        route = self.router.route
+        if route.stage != STAGES[0] or not route.challenger or ask.model_id != route.champion:
+            return
+        if random.random() < self.settings.rollout.shadow_share:
+            copy = ChatCall(self, replace(ask, model_id=route.challenger), visitor, shadow=True)
+            task = asyncio.create_task(_unseen(copy))
+            self.shadows.add(task)
+            task.add_done_callback(self.shadows.discard)
+
     # Feedback
 
     def feedback(
@@ -296,6 +309,12 @@ class Service:
         except (NoRollout, StaleEpoch) as error:
             raise OrderRefused(str(error)) from error
         return self.rollout()
+
+
+async def _unseen(call: ChatCall) -> None:
+    """What a shadow copy met stands in the serving log; nobody waits for it."""
+    with suppress(RequestError):
+        await call.answer()
 
 
 def _asks(question: Question, models: Sequence[str]) -> list[Ask]:

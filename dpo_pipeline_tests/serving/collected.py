@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 import duckdb
 import msgspec
 
+from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.votes import Vote, encode_preference
 from dpo_pipeline.core.winrate import win_rate
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import read_bank
-from dpo_pipeline.stores.ingest import ingest, judge_new
+from dpo_pipeline.stores.curation import publish_summary, summarise
+from dpo_pipeline.stores.ingest import LOG, ingest, judge_new
 from dpo_pipeline.stores.ledger import Ledger, as_json, utc_now
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.reviews import apply_reviews
@@ -56,8 +58,8 @@ def vote(settings: Settings) -> None:
     AppendLog(settings.prefs_log).append_all([encode_preference(event) for event in events])
 
 
-def curate(settings: Settings) -> None:
-    """What a curation run does."""
+def curate(settings: Settings) -> list[Pair]:
+    """What a curation run does; the pairs that are valid."""
     settings.warehouse_path.parent.mkdir(parents=True, exist_ok=True)
     with duckdb.connect(str(settings.warehouse_path)) as connection:
         prepare(connection)
@@ -65,6 +67,8 @@ def curate(settings: Settings) -> None:
         ingest(store, settings.quarantine_log, 1 << 20, settings.quality)
         judge_new(store, settings.quality)
         apply_reviews(store, settings.reviews_log, settings.review_table)
+        publish_summary(settings.curation_summary, summarise(store.tallies(), store.position(LOG).offset))
+        return store.valid_pairs()
 
 
 def let_out(settings: Settings, name: str = "v1.1") -> None:

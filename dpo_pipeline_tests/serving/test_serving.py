@@ -12,8 +12,8 @@ import pytest
 from dpo_pipeline.core.rollout import gets_challenger
 from dpo_pipeline.core.votes import decode_preference
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.ledger import Ledger
-from dpo_pipeline.stores.serving_log import version_metrics
+from dpo_pipeline.stores.ledger import Ledger, utc_now
+from dpo_pipeline.stores.serving_log import RequestRecord, read_records, version_metrics
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
 from dpo_pipeline_tests.serving.conftest import VARIABLES
 
@@ -23,7 +23,7 @@ QUESTION = "Why is the sky blue?"
 
 @pytest.fixture(scope="module")
 def server(own_house: Settings) -> Iterator[Server]:
-    with serving(own_house.data_dir, **VARIABLES) as running:
+    with serving(own_house.data_dir, **VARIABLES, DPO_ROLLOUT__SHADOW_SHARE="0.5") as running:
         yield running
 
 
@@ -200,6 +200,25 @@ def test_serving_follows_the_ledger_within_seconds_and_people_stay_on_their_side
             time.sleep(0.1)
     assert {model_for(server, person) for person in people[:10]} == {"v1.0"}
     assert not gets_challenger("anybody", "v1.1", 0.0)
+
+
+def test_in_staging_the_new_version_answers_copies_that_nobody_sees(server: Server, own_house: Settings) -> None:
+    with Ledger(own_house.ledger_address) as ledger:
+        ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
+        eventually(lambda: server.client.get("/v1/rollout").json()["stage"], lambda stage: stage == "staging")
+        begun = utc_now()
+        assert {model_for(server, f"shadowed {number}") for number in range(40)} == {"v1.0"}
+
+        def seen() -> list[RequestRecord]:
+            found = read_records(own_house.serving_log_dir, begun)
+            return [each for each in found if isinstance(each, RequestRecord) and each.shadow]
+
+        copies = eventually(seen, lambda found: len(found) >= 5)
+        assert len(copies) >= 5 and {(each.version, each.stage, each.outcome) for each in copies} == {
+            ("v1.1", "staging", "ok")
+        }
+        assert version_metrics(own_house.serving_log_dir, begun, ["v1.1"])["v1.1"].requests == 0
+        ledger.roll_back(ledger.deployment().epoch, ("test",), {}, "test")
 
 
 def test_nothing_listens_beyond_loopback(server: Server) -> None:

@@ -1,0 +1,103 @@
+"""A person asks to be forgotten: their lines leave every log, database and dataset; what was trained on them is listed.
+
+Runs while the programs are stopped. The preference log is written anew without them, so the warehouse is built anew
+afterwards. Interrupted, it can simply be run again.
+"""
+
+import fcntl
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.artifacts import replacing
+from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline.stores.lineage import all_votes, datasets_with
+
+
+@dataclass
+class Forgotten:
+    """What was removed, and the versions that were trained on it and still serve or could."""
+
+    votes: int = 0
+    requests: int = 0
+    reviews: int = 0
+    quarantined: int = 0
+    datasets: list[str] = field(default_factory=list)
+    versions: list[str] = field(default_factory=list)
+
+
+def forget(settings: Settings, person: str) -> Forgotten:
+    """Remove everything of one person.
+
+    Args:
+        person: the pseudonym, as it stands in the logs.
+    """
+    found = Forgotten()
+    events = {each.event_id for each in all_votes(settings) if each.annotator == person}
+    with Ledger(settings.ledger_address) as ledger:
+        used = list(datasets_with(settings, events, ledger.versions()))
+    found.versions = sorted({name for each in used if each.part == "train" for name in each.versions})
+    for directory in sorted({each.directory for each in used}):
+        found.datasets.append(directory.name)
+        shutil.rmtree(directory)
+    found.reviews = _without(settings.reviews_log, lambda line: _field(line, "event_id") in events)
+    mark = f'"{person}"'.encode()
+    found.quarantined = _without(settings.quarantine_log, lambda line: person.encode() in line)
+    for path in sorted(settings.serving_log_dir.glob("????-??-??.jsonl")):
+        found.requests += _without(path, lambda line: mark in line and _field(line, "user") == person)
+    _forget_state(settings.serving_state, person)
+    # Last: while a line stands in this log, running this again finds the rest.
+    found.votes = _without(settings.prefs_log, lambda line: mark in line and _field(line, "annotator") == person)
+    for path in (
+        settings.warehouse_path,
+        settings.warehouse_path.with_suffix(".duckdb.wal"),
+        settings.curation_summary,
+        settings.review_table,
+    ):
+        path.unlink(missing_ok=True)
+    return found
+
+
+def _without(path: Path, unwanted: Callable[[bytes], bool]) -> int:
+    """Write a log anew without some of its lines, in one step; returns how many. One without any stays as it is."""
+    if not path.exists():
+        return 0
+    with path.open("rb") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        removed = 0
+        with replacing(path) as file:
+            for line in log:
+                if unwanted(line):
+                    removed += 1
+                else:
+                    file.write(line)
+        return removed
+
+
+def _field(line: bytes, name: str) -> str:
+    try:
+        row = msgspec.json.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return ""
+    return str(row.get(name, "")) if isinstance(row, dict) else ""
+
+
+def _forget_state(path: Path, person: str) -> None:
+    if not path.exists():
+        return
+    with closing(sqlite3.connect(path, timeout=30)) as database:
+        database.execute("pragma secure_delete = on")
+        database.execute("delete from contributors where person = ?", (person,))
+        for table, name in (("comparisons", "annotator"), ("requests", "user")):
+            rows = database.execute(f"select id, content from {table}").fetchall()
+            mine = [(key,) for key, content in rows if _field(content, name) == person]
+            database.executemany(f"delete from {table} where id = ?", mine)
+        database.commit()
+        database.execute("vacuum")
+        database.execute("pragma wal_checkpoint(truncate)")

@@ -1,0 +1,131 @@
+"""From a vote forward to every dataset, adapter and rollout that it touched, and from a version back to its votes.
+
+Answered from manifests and the ledger, which hold all of it: event ids in every dataset, dataset hashes in every
+version, decisions with their evidence.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.core.votes import Preference
+from dpo_pipeline.errors import UnknownVersion
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores import artifacts
+from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord
+from dpo_pipeline.stores.log import Position, read_batches
+from dpo_pipeline.stores.reading import votes_of
+
+
+@dataclass(frozen=True)
+class UsedIn:
+    """A dataset that holds a vote: `part` is train or eval; `versions` were trained on it."""
+
+    content_hash: str
+    directory: Path
+    part: str
+    versions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class VoteTrace:
+    """Where a vote went. `judged`: versions whose A/B test it is part of."""
+
+    event: Preference
+    datasets: tuple[UsedIn, ...]
+    descendants: tuple[str, ...]
+    judged: tuple[str, ...]
+    decisions: tuple[DecisionRecord, ...]
+
+
+@dataclass(frozen=True)
+class VersionTrace:
+    """Where a version came from: its line of parents, the votes of its dataset by source, and of how many people."""
+
+    record: VersionRecord
+    ancestors: tuple[str, ...]
+    events: tuple[str, ...]
+    people: int
+    sources: dict[str, int]
+    decisions: tuple[DecisionRecord, ...]
+
+
+def trace_vote(settings: Settings, event_id: str) -> VoteTrace:
+    """
+    Raises:
+        UnknownVersion: there is no such event in the log.
+    """
+    event = next((each for each in all_votes(settings) if each.event_id == event_id), None)
+    if event is None:
+        raise UnknownVersion(
+            f"The log holds no event {event_id!r}. Give an event id as in prefs.jsonl, or a version such as v1.1."
+        )
+    with Ledger(settings.ledger_address) as ledger:
+        versions = ledger.versions()
+        used = tuple(datasets_with(settings, {event_id}, versions))
+        trained = {name for each in used if each.part == "train" for name in each.versions}
+        judged = tuple(
+            record.name
+            for record in versions
+            if record.parent and {event.model_a, event.model_b} == {record.name, record.parent}
+        )
+        touched = [*sorted(trained), *(name for name in judged if name not in trained)]
+        decisions = tuple(decision for name in touched for decision in ledger.decisions(name))
+    return VoteTrace(event, used, _descendants(versions, trained), judged, decisions)
+
+
+def trace_version(settings: Settings, name: str) -> VersionTrace:
+    """
+    Raises:
+        UnknownVersion: the ledger has none of that name.
+    """
+    with Ledger(settings.ledger_address) as ledger:
+        record, decisions = ledger.version(name), tuple(ledger.decisions(name))
+        parents = {each.name: each.parent for each in ledger.versions()}
+    manifest = dict(_manifests(settings)).get(record.dataset_hash or "", (Path(), {}))[1]
+    events = tuple(manifest.get("train_events", ()))
+    wanted = set(events)
+    votes = [each for each in all_votes(settings) if each.event_id in wanted] if wanted else []
+    ancestors: list[str] = []
+    while parent := parents.get(ancestors[-1] if ancestors else name):
+        ancestors.append(parent)
+    return VersionTrace(
+        record=record,
+        ancestors=tuple(ancestors),
+        events=events,
+        people=len({each.annotator for each in votes}),
+        sources=dict(Counter(each.source for each in votes)),
+        decisions=decisions,
+    )
+
+
+def all_votes(settings: Settings) -> Iterator[Preference]:
+    """Every event of the log, in order."""
+    for batch in read_batches(settings.prefs_log, Position(), settings.collection.max_line_bytes):
+        yield from votes_of(batch)
+
+
+def datasets_with(settings: Settings, event_ids: set[str], versions: list[VersionRecord]) -> Iterator[UsedIn]:
+    """Datasets that hold any of these events, once for each part."""
+    for content_hash, (directory, manifest) in _manifests(settings):
+        trained = tuple(record.name for record in versions if record.dataset_hash == content_hash)
+        for part in ("train", "eval"):
+            if not event_ids.isdisjoint(manifest.get(f"{part}_events", ())):
+                yield UsedIn(content_hash, directory, part, trained)
+
+
+def _manifests(settings: Settings) -> Iterator[tuple[str, tuple[Path, dict[str, Any]]]]:
+    for path in sorted((settings.artifacts_dir / "datasets").glob(f"*/{artifacts.MANIFEST}")):
+        manifest = artifacts.read_manifest(path.parent)
+        yield str(manifest["content_hash"]), (path.parent, manifest)
+
+
+def _descendants(versions: list[VersionRecord], trained: set[str]) -> tuple[str, ...]:
+    """Versions that have one of these among their parents."""
+    found: set[str] = set()
+    for record in versions:
+        if record.parent and record.parent in trained | found and record.name not in trained:
+            found.add(record.name)
+    return tuple(sorted(found))

@@ -1,0 +1,108 @@
+"""A vote is followed to what it touched, a version back to its votes, and a person is forgotten everywhere."""
+
+from pathlib import Path
+
+import pytest
+
+from dpo_pipeline.core.dataset import split_pairs
+from dpo_pipeline.core.questions import Question, split_bank
+from dpo_pipeline.core.votes import encode_preference
+from dpo_pipeline.errors import UnknownVersion
+from dpo_pipeline.ml.training_plan import write_dataset
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.bank import read_bank
+from dpo_pipeline.stores.curation import read_summary
+from dpo_pipeline.stores.forgetting import forget
+from dpo_pipeline.stores.ledger import Ledger, utc_now
+from dpo_pipeline.stores.lineage import trace_version, trace_vote
+from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.serving_log import RatingRecord, RequestRecord, ServingLog
+from dpo_pipeline.stores.serving_state import ServingState, StoredRequest
+from dpo_pipeline_tests.examples import preference, settings_in
+from dpo_pipeline_tests.serving import collected
+
+ANN, SECRET = "aaaa1111bbbb2222", "the word that only Ann ever used"
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Settings:
+    """Sixty votes, a third of them Ann's; v1.1 trained on them, v1.2 on top of it."""
+    settings = settings_in(tmp_path)
+    asked, _ = split_bank(read_bank(settings.bank_dir), settings.collection.holdout_share)
+    AppendLog(settings.prefs_log).append_all([encode_preference(vote(number, asked)) for number in range(60)])
+    pairs = collected.curate(settings)
+    split = split_pairs(pairs, frozenset(), 0.1, 8)
+    write_dataset(settings, split)
+    with Ledger(settings.ledger_address) as ledger:
+        ledger.record_version("v1.0", status="champion", adapter_sha="0" * 64)
+        ledger.install_champion("v1.0", "test")
+        ledger.record_version("v1.1", status="registered", parent="v1.0", dataset_hash=split.content_hash)
+        ledger.start_rollout("v1.1", ledger.deployment().epoch, ("improved",), "test")
+        ledger.record_version("v1.2", status="training", parent="v1.1")
+    return settings
+
+
+def vote(number: int, asked: list[Question]):  # type: ignore[no-untyped-def]
+    question = asked[number]
+    ann = number % 3 == 0
+    return preference(
+        number,
+        event_id=f"evt-{number}",
+        prompt=question.question,
+        response_a=f"{question.detailed[0]} {SECRET if ann else 'Nothing else.'} Number {number}.",
+        response_b=question.terse[0],
+        model_a="v1.1",
+        annotator=ANN if ann else f"other-{number}",
+        source="ui",
+    )
+
+
+def test_a_vote_is_followed_forward(house: Settings) -> None:
+    found = [trace_vote(house, f"evt-{number}") for number in range(60)]
+    assert all(len(trace.datasets) == 1 and trace.datasets[0].versions == ("v1.1",) for trace in found)
+    assert {trace.datasets[0].part for trace in found} == {"train", "eval"}
+    trained = next(trace for trace in found if trace.datasets[0].part == "train")
+    assert trained.descendants == ("v1.2",) and trained.decisions[0].stage == "staging"
+    assert trained.judged == ("v1.1",), "its two versions are v1.1 and its parent"
+    with pytest.raises(UnknownVersion, match="evt-none"):
+        trace_vote(house, "evt-none")
+
+
+def test_a_version_is_followed_back(house: Settings) -> None:
+    came = trace_version(house, "v1.1")
+    assert came.ancestors == ("v1.0",) and came.sources == {"ui": len(came.events)} and 20 < came.people <= 41
+    assert trace_version(house, "v1.2").ancestors == ("v1.1", "v1.0")
+    with pytest.raises(UnknownVersion):
+        trace_version(house, "v1.9")
+
+
+def test_a_person_is_forgotten_everywhere(house: Settings) -> None:
+    log, state = ServingLog(house.serving_log_dir), ServingState(house.serving_state)
+    for number, user in enumerate((ANN, "bob")):
+        log.append_request(
+            RequestRecord(
+                request_id=f"q{number}", recorded_at=utc_now(), session_id="", user=user, version="v1.0",
+                adapter_sha="", stage="full", shadow=False, latency_ms=1.0, ttft_ms=None, tokens=1, outcome="ok",
+            )
+        )  # fmt: skip
+        log.append(
+            RatingRecord(
+                event_id=f"r{number}", recorded_at=utc_now(), request_id=f"q{number}", user=user, version="v1.0",
+                rating=5,
+            )
+        )  # fmt: skip
+        state.add_request(
+            StoredRequest(request_id=f"q{number}", user=user, version="v1.0", prompt=SECRET * (user == ANN)), 1
+        )
+    state.join(ANN, "Ann")
+    log.close()
+    state.close()
+    found = forget(house, ANN)
+    assert (found.votes, found.requests, found.versions, len(found.datasets)) == (20, 2, ["v1.1"], 1)
+    left = [path for path in house.data_dir.rglob("*") if path.is_file()]
+    for trace in (ANN, SECRET):
+        assert [path for path in left if trace.encode() in path.read_bytes()] == []
+    pairs = collected.curate(house)
+    assert len(pairs) == 40 and read_summary(house.curation_summary).recorded == 40
+    assert forget(house, ANN).votes == 0, "again changes nothing"
+    assert ServingState(house.serving_state).request("q1") is not None
