@@ -5,7 +5,6 @@ The functions are those that the assets call, in the same order; prints the seco
 
 import json
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import duckdb
@@ -15,9 +14,10 @@ from dpo_pipeline.core.dataset import split_pairs
 from dpo_pipeline.core.verdict import evaluate
 from dpo_pipeline.ml import train_process
 from dpo_pipeline.ml.base_model import locate_base
-from dpo_pipeline.ml.evaluation import Contestant, judge_versions
+from dpo_pipeline.ml.evaluation import Contestant, exam, judge_versions
 from dpo_pipeline.ml.training_plan import dpo_job, held_out_prompts, write_dataset
 from dpo_pipeline.settings import Settings, load_settings
+from dpo_pipeline.stores.cards import card_facts
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.registry import Registry, TrainingRun
 from dpo_pipeline.stores.rollout import decide_now, mirror
@@ -44,7 +44,7 @@ def plain_turn() -> dict[str, float]:
     registry = Registry(settings.mlflow_address, settings.registered_model)
     with Ledger(settings.ledger_address) as ledger, duckdb.connect(settings.warehouse_path) as connection:
         prepare(connection)
-        warehouse = Warehouse(connection)
+        warehouse = Warehouse(connection, settings.prefs_log)
         evaluation = settings.evaluation
         pairs = warehouse.valid_pairs()
         split = split_pairs(pairs, held_out_prompts(settings), evaluation.eval_share, settings.recipe.batch_size)
@@ -72,10 +72,11 @@ def _train_and_register(settings: Settings, ledger: Ledger, registry: Registry, 
     run_id = registry.log_training(run)
     clock.lap("trained_adapter")
     rivals = Contestant(sha, adapter), Contestant(str(parent.adapter_sha), Path(str(parent.adapter_dir)))
-    verdict = evaluate(judge_versions(settings, base, *rivals, lambda *said: None), settings.evaluation)
+    answers, measured = judge_versions(settings, base, *rivals, exam(settings, data), lambda *said: None)
+    verdict = evaluate(answers, settings.evaluation, measured)
     assert verdict.improved, verdict.reasons
     clock.lap("eval_report")
-    text = version_card.description(VERSION, PARENT, trained.facts["pairs"], dataset_hash, asdict(verdict), job.recipe)
+    text = version_card.description(card_facts(settings, ledger, VERSION))
     number = registry.register(run_id, sha, tags, text)
     recorded = {"adapter_sha": sha, "adapter_dir": str(adapter), "mlflow_run": run_id, "mlflow_version": number}
     ledger.record_version(VERSION, status="registered", parent=PARENT, win_rate=verdict.overall.rate, **recorded)

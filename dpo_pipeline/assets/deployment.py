@@ -1,14 +1,19 @@
 """From an improved adapter to a registered version, and from there, stage by stage, into the traffic."""
 
+from pathlib import Path
+
 import dagster as dg
 
 from dpo_pipeline.assets.evaluation import eval_report
 from dpo_pipeline.assets.partitions import OWNERS, VERSIONS, WAREHOUSE_POOL, data_version, table
 from dpo_pipeline.assets.training import sft_adapter
 from dpo_pipeline.core import version_card
+from dpo_pipeline.core.rollout import Condition
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.errors import AdapterRefused
 from dpo_pipeline.resources import LoopResource, WarehouseResource
+from dpo_pipeline.stores.artifacts import CARD, write_text
+from dpo_pipeline.stores.cards import card_facts
 from dpo_pipeline.stores.ledger import VersionRecord
 from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.rollout import decide_now, mirror
@@ -26,10 +31,13 @@ REGISTRABLE = ("improved", "registered", "rolling_out", "champion", "retired")
     description="The version in the MLflow registry: adapter, tags, aliases, and a description to decide from.",
 )
 def model_version(context: dg.AssetExecutionContext, loop: LoopResource) -> dg.MaterializeResult:
-    name, registry = context.partition_key, loop.registry()
+    settings, name, registry = loop.settings(), context.partition_key, loop.registry()
     with loop.ledger() as ledger:
         record = ledger.version(name)
-        number = _register(registry, record, context.run.run_id)
+        facts = card_facts(settings, ledger, name)
+        number = _register(registry, record, facts, context.run.run_id)
+        write_text(Path(str(record.adapter_dir)) / CARD, version_card.model_card(facts))
+        registry.log_card(str(record.mlflow_run), version_card.model_card(facts))
         fields: dict[str, str] = {"mlflow_version": number}
         if record.status == "improved":
             fields["status"] = "registered"
@@ -65,7 +73,10 @@ def rollout_decision(
                 settings, ledger, store.head_to_head, name, actor=f"dagster run {context.run.run_id[:8]}"
             )
         mirrored = mirror(ledger, loop.registry(), tolerate_outage=True)
-        state = ledger.deployment()
+        state, record = ledger.deployment(), ledger.version(name)
+        if mirrored and record.mlflow_version:
+            facts = card_facts(settings, ledger, name)
+            loop.registry().describe(record.mlflow_version, version_card.tags(facts), version_card.description(facts))
     for reason in outcome.reasons:
         context.log.info(f"{outcome.decision}: {reason}")
     return dg.MaterializeResult(
@@ -74,6 +85,7 @@ def rollout_decision(
             "stage": state.stage or "none",
             "epoch": state.epoch,
             "reasons": table([{"reason": reason} for reason in outcome.reasons]),
+            "rules_and_evidence": table([_condition(each) for each in outcome.conditions]),
             "champion": state.champion or "none",
             "mlflow": "up to date" if mirrored else "did not answer; brought up to date by the next decision",
         },
@@ -81,7 +93,16 @@ def rollout_decision(
     )
 
 
-def _register(registry: Registry, record: VersionRecord, dagster_run: str) -> str:
+def _condition(each: Condition) -> dict[str, object]:
+    said = {True: "holds", False: "does not hold", None: "no data"}
+    return {
+        "taken back for": each.name,
+        "rule": f"{said[each.literal]}: {each.said}",
+        "evidence": f"{said[each.evidence]}: {each.shown}",
+    }
+
+
+def _register(registry: Registry, record: VersionRecord, facts: version_card.CardFacts, dagster_run: str) -> str:
     """
     Raises:
         AdapterRefused: the version has no adapter, or was not found better than its parent.
@@ -93,20 +114,5 @@ def _register(registry: Registry, record: VersionRecord, dagster_run: str) -> st
             f"{record.name} is {record.status}; only a version that `eval_report` found improved is registered. "
             "Train another attempt, or the next version."
         )
-    tags = version_card.tags(
-        {
-            "version": record.name,
-            "attempt": record.attempt,
-            "parent": record.parent,
-            "adapter_sha": record.adapter_sha,
-            "base_sha": record.base_sha,
-            "dataset_hash": record.dataset_hash,
-            "pairs": record.pairs,
-            "win_rate": record.win_rate,
-            "dagster_run_id": dagster_run,
-        }
-    )
-    text = version_card.description(
-        record.name, record.parent, record.pairs, record.dataset_hash, record.evaluation, record.recipe
-    )
-    return registry.register(record.mlflow_run, record.adapter_sha, tags, text)
+    tags = version_card.tags(facts) | {"dagster_run_id": dagster_run}
+    return registry.register(record.mlflow_run, record.adapter_sha, tags, version_card.description(facts))

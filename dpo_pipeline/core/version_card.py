@@ -1,32 +1,152 @@
-"""The description and tags from which a person can decide about a version in the registry."""
+"""What registry and adapter folder say of a version: description, tags, a model card in the form of Hugging Face.
 
+From these a person can decide, load the version, and train it again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+RECIPE_SHOWN = (
+    "start_from",
+    "pairs",
+    "loss_type",
+    "loss_weights",
+    "beta",
+    "learning_rate",
+    "epochs",
+    "batch_size",
+    "seed",
+)
 
-def description(
-    name: str,
-    parent: str | None,
-    pairs: int | None,
-    dataset_hash: str | None,
-    evaluation: dict[str, Any] | None,
-    recipe: dict[str, Any] | None,
-) -> str:
-    """Markdown: what it is, what it learned from, how it did."""
-    if not parent:
-        return f"**{name}**: the SFT baseline. Every later version starts from it or has to beat its successors."
-    lines = [f"**{name}** has to beat **{parent}**.", ""]
-    lines.append(f"- trained on {pairs} preference pairs, dataset `{str(dataset_hash)[:12]}`")
-    if evaluation:
-        lines.append(f"- evaluation: {evaluation['verdict'].replace('_', ' ')}")
-        lines += [f"  - {reason}" for reason in evaluation["reasons"]]
-    if recipe:
-        said = ", ".join(
-            f"{key} {recipe[key]}" for key in ("start_from", "loss_type", "beta", "learning_rate", "epochs")
+
+@dataclass(frozen=True)
+class CardFacts:
+    """All that is known of a version; null: not yet."""
+
+    name: str
+    parent: str | None
+    base_model: str
+    base_sha: str | None
+    adapter_sha: str | None
+    dataset_hash: str | None
+    pairs: int | None
+    recipe: dict[str, Any] | None
+    evaluation: dict[str, Any] | None
+    trained_at: str
+    attempt: int = 1
+    satisfaction: float | None = None
+    deployed_at: str | None = None
+    history: Sequence[str] = ()
+
+
+def description(facts: CardFacts) -> str:
+    """Markdown for the registry: what it is, what it learned from, how it did, what became of it."""
+    if not facts.parent:
+        return (
+            f"**{facts.name}**: the SFT baseline. Every later version starts from it or has to beat its successors.\n\n"
+            + _history(facts)
         )
-        lines.append(f"- recipe: {said}")
-    return "\n".join(lines)
+    lines = [f"**{facts.name}** has to beat **{facts.parent}**.", "", f"- {_trained_on(facts)}"]
+    if facts.evaluation:
+        lines.append(f"- evaluation: {facts.evaluation['verdict'].replace('_', ' ')}")
+        lines += [f"  - {reason}" for reason in facts.evaluation["reasons"]]
+    if facts.recipe:
+        lines.append(f"- recipe: {_recipe(facts.recipe)}")
+    lines.append(f"- again: `{reproduce(facts)}`")
+    return "\n".join(lines) + "\n\n" + _history(facts)
 
 
-def tags(fields: dict[str, Any]) -> dict[str, str]:
-    """Tags are texts; what is not known is left out."""
-    return {name: str(value) for name, value in fields.items() if value is not None}
+def tags(facts: CardFacts) -> dict[str, str]:
+    """Lineage, and the user's own fields. Tags are texts; what is not known is left out."""
+    evaluation = facts.evaluation or {}
+    known = {
+        "version": facts.name,
+        "attempt": facts.attempt,
+        "parent": facts.parent,
+        "adapter_sha": facts.adapter_sha,
+        "base_sha": facts.base_sha,
+        "dataset_hash": facts.dataset_hash,
+        "pairs": facts.pairs,
+        "type": "sft" if facts.parent is None else "dpo",
+        "base_model": facts.base_model,
+        "training_date": facts.trained_at[:10],
+        "training_data": _trained_on(facts) if facts.pairs else None,
+        "avg_response_length": _words(evaluation.get("words")),
+        "improvement": _improvement(facts),
+        "user_satisfaction": None if facts.satisfaction is None else f"{facts.satisfaction:.2f}",
+        "deployment_date": facts.deployed_at[:10] if facts.deployed_at else None,
+    }
+    return {name: str(value) for name, value in known.items() if value is not None}
+
+
+def model_card(facts: CardFacts) -> str:
+    """A README.md in Hugging Face's form, for the adapter's folder."""
+    kind = "dpo" if facts.parent else "sft"
+    head = [
+        "---",
+        f"base_model: {facts.base_model}",
+        "library_name: peft",
+        "pipeline_tag: text-generation",
+        f"tags: [lora, {kind}, trl, peft]",
+        "---",
+        "",
+        f"# {facts.name}",
+        "",
+    ]
+    body = [description(facts), "## What improved", "", _improved(facts), "", "## Load it", "", "```python"]
+    body += [
+        "from peft import PeftModel",
+        "from transformers import AutoModelForCausalLM",
+        "",
+        f'model = AutoModelForCausalLM.from_pretrained("{facts.base_model}")',
+        'model = PeftModel.from_pretrained(model, "this folder")',
+        "```",
+        "",
+        "## Where it came from",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in tags(facts).items()),
+        "",
+    ]
+    return "\n".join(head + body)
+
+
+def reproduce(facts: CardFacts) -> str:
+    """The command that trains this version again from its pinned inputs."""
+    job = "train_version" if facts.parent else "build_baseline"
+    partition = f'{{"dagster/partition": "{facts.name}"}}'
+    return f"dagster job execute -m dpo_pipeline.definitions -j {job} --tags '{partition}'"
+
+
+def _trained_on(facts: CardFacts) -> str:
+    return f"trained on {facts.pairs} preference pairs, dataset `{str(facts.dataset_hash)[:12]}`"
+
+
+def _recipe(recipe: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {recipe[key]}" for key in RECIPE_SHOWN if recipe.get(key) is not None)
+
+
+def _words(words: Any) -> str | None:
+    return None if words is None else f"{words:.1f} words"
+
+
+def _improvement(facts: CardFacts) -> str | None:
+    rate = ((facts.evaluation or {}).get("overall") or {}).get("rate")
+    return None if rate is None else f"win rate {rate:.1%} over {facts.parent}"
+
+
+def _improved(facts: CardFacts) -> str:
+    if facts.parent is None:
+        return "It is the first version; later ones are measured against it."
+    if not facts.evaluation:
+        return "It was not evaluated yet."
+    rows = ["| questions | win rate over the parent |", "|---|---|"]
+    rows += [f"| {name} | {rate['rate']:.1%} |" for name, rate in facts.evaluation.get("by_category", {}).items()]
+    words = (facts.evaluation.get("words", 0.0), facts.evaluation.get("parent_words", 0.0))
+    return "\n".join(rows) + f"\n\nAnswers have {words[0]:.1f} words, the parent's {words[1]:.1f}."
+
+
+def _history(facts: CardFacts) -> str:
+    return "\n".join(["Rollout:", "", *(f"- {line}" for line in facts.history)]) if facts.history else ""

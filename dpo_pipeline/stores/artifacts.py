@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from dpo_pipeline.errors import ArtifactCorrupt, ArtifactMissing
 
-MANIFEST = "manifest.json"
+MANIFEST, CARD = "manifest.json", "README.md"
 
 
 def file_sha256(path: Path) -> str:
@@ -31,11 +31,11 @@ def content_sha(files: Mapping[str, str]) -> str:
 
 
 def hash_files(directory: Path) -> dict[str, str]:
-    """sha256 by relative name of every file but the manifest."""
+    """sha256 by relative name of every file but the manifest, and the card, which is written anew as more is known."""
     return {
         str(path.relative_to(directory)): file_sha256(path)
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
+        if path.is_file() and path not in (directory / MANIFEST, directory / CARD)
     }
 
 

@@ -99,10 +99,31 @@ class Registry:
             else:
                 source = f"{client.get_run(run_id).info.artifact_uri}/adapter"
                 version = str(client.create_model_version(self.model, source, run_id, tags=dict(tags)).version)
-            client.update_model_version(self.model, version, description)
-            for name, value in tags.items():
-                client.set_model_version_tag(self.model, version, name, value)
+            self._describe(client, version, tags, description)
             return version
+
+    def describe(self, version: str, tags: Mapping[str, str], description: str) -> None:
+        """Bring description and tags of a version up to date.
+
+        Raises:
+            RegistryUnavailable: MLflow does not answer.
+        """
+        with self._client() as client:
+            self._describe(client, version, tags, description)
+
+    def log_card(self, run_id: str, card: str) -> None:
+        """The model card beside the adapter that MLflow keeps.
+
+        Raises:
+            RegistryUnavailable: MLflow does not answer.
+        """
+        with self._client() as client:
+            client.log_text(run_id, card, "adapter/README.md")
+
+    def _describe(self, client: Any, version: str, tags: Mapping[str, str], description: str) -> None:
+        client.update_model_version(self.model, version, description)
+        for name, value in tags.items():
+            client.set_model_version_tag(self.model, version, name, value)
 
     def mirror(self, state: DeploymentState, mlflow_versions: Mapping[str, str], statuses: Mapping[str, str]) -> None:
         """Set aliases and status tags as the ledger has them.

@@ -26,7 +26,7 @@ def deployed(loop: Loop) -> tuple[Ledger, RegistryAliases, Any]:
     base = ledger.version("v1.0")
     folder = Path(str(base.adapter_dir)).with_name("copy")
     shutil.copytree(str(base.adapter_dir), folder)
-    (folder / "README.md").write_text("another hash")
+    (folder / "notes.txt").write_text("another hash")
     sha = artifacts.write_manifest(folder, {"base_sha": base.base_sha, "version": "v1.1"})["sha256"]
     ledger.record_version(
         "v1.1", status="improved", parent="v1.0", adapter_sha=str(sha), adapter_dir=str(folder),

@@ -1,12 +1,14 @@
 """Small decisions: what to ask, what a version is called, what its card says, collection health."""
 
 import json
+from dataclasses import replace
 
 import pytest
+import yaml
 
 from dpo_pipeline.core import collection_checks as checks
 from dpo_pipeline.core.questions import CATEGORIES, is_held_out, least_covered, parse_question, split_bank, spread
-from dpo_pipeline.core.version_card import description
+from dpo_pipeline.core.version_card import CardFacts, description, model_card, tags
 from dpo_pipeline.core.versions import iteration, next_version, served_name
 from dpo_pipeline.errors import InvalidRecord, UnknownVersion
 from dpo_pipeline.settings import DpoRecipe
@@ -27,10 +29,32 @@ def test_versions() -> None:
 
 
 def test_a_card_says_enough_to_decide() -> None:
-    evaluation = {"verdict": "improved", "reasons": ["win rate 70.0%"]}
-    text = description("v1.1", "v1.0", 97, "ab" * 32, evaluation, RECIPE.model_dump())
-    for told in ("**v1.0**", "97 preference pairs", "abababababab", "improved", "win rate 70.0%", "beta 0.1"):
+    evaluation = {
+        "verdict": "improved", "reasons": ["win rate 70.0%"], "overall": {"rate": 0.7}, "words": 18.5,
+        "parent_words": 9.0, "by_category": {"creative": {"rate": 0.8}},
+    }  # fmt: skip
+    facts = CardFacts(
+        name="v1.1", parent="v1.0", base_model="embedded", base_sha="cd" * 32, adapter_sha="ef" * 32,
+        dataset_hash="ab" * 32, pairs=97, recipe=RECIPE.model_dump(), evaluation=evaluation,
+        trained_at="2026-01-05T10:00:00Z", satisfaction=4.2, deployed_at="2026-01-09T10:00:00Z",
+        history=("2026-01-09: promote at canary",),
+    )  # fmt: skip
+    text = description(facts)
+    for told in ("**v1.0**", "97 preference pairs", "abababababab", "improved", "win rate 70.0%", "beta 0.1",
+                 "train_version", "promote at canary"):  # fmt: skip
         assert told in text
+    own = tags(facts)
+    assert {"type", "base_model", "training_date", "training_data", "user_satisfaction", "avg_response_length",
+            "improvement", "deployment_date"} <= set(own)  # fmt: skip
+    assert (own["improvement"], own["avg_response_length"]) == ("win rate 70.0% over v1.0", "18.5 words")
+    card = model_card(facts)
+    assert yaml.safe_load(card.split("---")[1]) == {
+        "base_model": "embedded", "library_name": "peft", "pipeline_tag": "text-generation",
+        "tags": ["lora", "dpo", "trl", "peft"],
+    }  # fmt: skip
+    assert "| creative | 80.0% |" in card
+    first = replace(facts, name="v1.0", parent=None, evaluation=None)
+    assert "SFT baseline" in description(first) and "improvement" not in tags(first)
 
 
 def test_the_bank_is_large_and_covers_every_category() -> None:

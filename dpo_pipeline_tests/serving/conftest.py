@@ -34,7 +34,7 @@ def install(settings: Settings, adapter: Path, names: tuple[str, ...] = ("v1.0",
             shutil.copytree(adapter, folder)
             manifest = artifacts.write_manifest(folder, {"base_sha": locate_base(settings).sha, "version": name})
             if name != "v1.0":
-                (folder / "README.md").write_text(name)
+                (folder / "notes.txt").write_text(name)
                 manifest = artifacts.write_manifest(folder, {"base_sha": locate_base(settings).sha, "version": name})
             ledger.record_version(
                 name, status="registered", adapter_sha=manifest["sha256"], adapter_dir=str(folder), parent=None
