@@ -13,11 +13,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dpo_pipeline.errors import DpoError
+from dpo_pipeline import terminal
+from dpo_pipeline.errors import DpoError, ServiceError
 from dpo_pipeline.settings import Settings, load_settings, setting_names
 
 app = typer.Typer(help="An online feedback loop for chat models.", no_args_is_help=True, pretty_exceptions_enable=False)
-console = Console(highlight=False)
+console = terminal.console
 
 
 def command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -65,7 +66,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="as JSON, for pr
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
-        _print_status(settings, found)
+        terminal.print_status(settings, found)
 
 
 @command("serve")
@@ -89,7 +90,7 @@ def up(people: Annotated[bool, typer.Option(help="let simulated people use it to
     settings = load_settings()
     programs.preflight(settings)
     console.print("Starting MLflow, Dagster and serving …")
-    raise typer.Exit(programs.run_all(settings, people, lambda: _print_addresses(settings)))
+    raise typer.Exit(programs.run_all(settings, people, lambda: terminal.print_addresses(settings)))
 
 
 @command("people")
@@ -119,7 +120,7 @@ def demo() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     result = run_demo(console)
     settings = load_settings()
-    _print_demo(settings, result)
+    terminal.print_demo(settings, result)
 
 
 @command("import")
@@ -159,27 +160,37 @@ def trace(what: Annotated[str, typer.Argument(help="an event id of prefs.jsonl, 
     from dpo_pipeline.stores.lineage import trace_version, trace_vote
 
     settings = load_settings()
-    table = Table(box=None, show_header=False)
     if what.startswith("v1."):
-        came = trace_version(settings, what)
-        table.add_row("version", f"{what}, {came.record.status}, adapter {str(came.record.adapter_sha)[:12]}")
-        table.add_row("parents", " ← ".join(came.ancestors) or "none")
-        table.add_row("dataset", f"{str(came.record.dataset_hash)[:12]}: {len(came.events)} training votes")
-        table.add_row("people", f"{came.people}; {', '.join(f'{n} {source}' for source, n in came.sources.items())}")
-        decisions = came.decisions
+        terminal.print_version_trace(what, trace_version(settings, what))
     else:
-        went = trace_vote(settings, what)
-        event = went.event
-        table.add_row("vote", f"{event.vote} on {event.model_a} and {event.model_b}, {event.recorded_at}")
-        for used in went.datasets:
-            trained = ", ".join(used.versions) or "no version"
-            table.add_row("dataset", f"{used.content_hash[:12]} ({used.part}), trained {trained}")
-        table.add_row("descendants", ", ".join(went.descendants) or "none")
-        table.add_row("A/B tests", ", ".join(went.judged) or "none")
-        decisions = went.decisions
-    for decision in decisions:
-        table.add_row(decision.decided_at, f"{decision.version} {decision.stage}: {decision.decision}")
-    console.print(table)
+        terminal.print_vote_trace(trace_vote(settings, what))
+
+
+@command("loadtest")
+def loadtest(
+    clients: Annotated[int, typer.Option(min=1, max=256, help="people who ask at once")] = 8,
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="for how long")] = 30,
+    model: Annotated[str, typer.Option(help="`chat` follows the rollout; `v1.1` is explicit")] = "chat",
+) -> None:
+    """Ask a running server as fast as so many people can; prints a table and writes a page."""
+    import asyncio
+
+    from dpo_pipeline.reports.loadtest_page import loadtest_page
+    from dpo_pipeline.simulation.loadtest import load
+    from dpo_pipeline.stores.artifacts import write_text
+    from dpo_pipeline.stores.bank import read_bank
+
+    settings = load_settings()
+    key = settings.keys.api.get_secret_value() if settings.keys.api else ""
+    found = asyncio.run(load(settings.serving_address, read_bank(settings.bank_dir), clients, seconds, model, key))
+    page = settings.reports_dir / "loadtest.html"
+    write_text(page, loadtest_page(settings.serving_address, found.rows(), found.latencies_ms))
+    terminal.print_rows("Load test", found.rows())
+    console.print(f"The same with a plot: {page}")
+    if not found.latencies_ms:
+        raise ServiceError(
+            f"{settings.serving_address} answered nothing: {dict(found.troubles)}. Is `make up` running?"
+        )
 
 
 @command("forget")
@@ -189,7 +200,6 @@ def forget_person(
 ) -> None:
     """Remove a person from logs, databases and datasets, and list the versions trained on their votes."""
     from dpo_pipeline import programs
-    from dpo_pipeline.errors import ServiceError
     from dpo_pipeline.stores.forgetting import forget
     from dpo_pipeline.stores.pseudonyms import pseudonym_of, signing_key
 
@@ -235,85 +245,6 @@ def _setting(settings: Settings, name: str) -> tuple[Any, str]:
         description = type(value).model_fields[part].description or ""
         value = getattr(value, part)
     return value, description
-
-
-def _print_addresses(settings: Settings) -> None:
-    table = Table(box=None, show_header=False)
-    table.add_row("Dagster", settings.dagster_address, "assets, sensors, runs")
-    table.add_row("MLflow", f"{settings.mlflow_address}/#/models/{settings.registered_model}", "runs and versions")
-    table.add_row("serving", f"{settings.serving_address}", "the pages; /docs is the API")
-    table.add_row("data", str(settings.data_dir), "DPO_DATA_DIR moves it")
-    console.print(table)
-
-
-def _print_status(settings: Settings, found: dict[str, Any]) -> None:
-    from dpo_pipeline.core.quality import CRITERIA
-    from dpo_pipeline.stores.curation import read_summary
-
-    preferences = found["preferences"]
-    frequency = getattr(settings.cadence, preferences["phase"]).frequency
-    console.print(
-        f"[bold]{preferences['unused']} of {preferences['threshold']}[/bold] unused valid preferences "
-        f"(phase {preferences['phase']}, {frequency}); "
-        f"{preferences['recorded']} recorded, {preferences['valid']} valid, "
-        f"{preferences['rejected']} rejected, {preferences['quarantined']} quarantined"
-    )
-    failed = read_summary(settings.curation_summary).failed
-    if failed:
-        table = Table(
-            "rejected for", "pairs", "meaning", box=None, title="one pair may fail several", title_justify="left"
-        )
-        for name, count in sorted(failed.items(), key=lambda item: -item[1]):
-            table.add_row(name, str(count), CRITERIA.get(name, ""))
-        console.print(table)
-    versions = Table("version", "attempt", "status", "parent", "pairs", "win rate", "adapter", "MLflow", box=None)
-    for version in found["versions"]:
-        rate = "" if version["win_rate"] is None else f"{version['win_rate']:.1%}"
-        sha = (version["adapter_sha"] or "")[:12]
-        row = (version["name"], version["attempt"], version["status"], version["parent"] or "", version["pairs"] or "")
-        versions.add_row(*map(str, (*row, rate, sha, version["mlflow_version"] or "")))
-    console.print(versions)
-    console.print(f"champion {found['champion'] or 'none yet'}, challenger {found['challenger'] or 'none'}")
-    if rollout := found["rollout"]:
-        console.print(
-            f"rollout of {rollout['version']}: {rollout['stage']}, {rollout['traffic']:.0%} of the traffic; "
-            f"{rollout['decision']}: {'; '.join(rollout['reasons'])}"
-        )
-
-
-def _print_demo(settings: Settings, result: Any) -> None:
-    version = result.version
-    console.print()
-    _print_status(settings, _status(settings))
-    table = Table("stage", "decision", "because", box=None, title=f"Rollout of {version.name}", title_justify="left")
-    for decision in result.decisions:
-        if decision.decision != "hold":
-            table.add_row(decision.stage, decision.decision, "\n".join(decision.reasons))
-    console.print(table)
-    evaluation = version.evaluation or {}
-    facts = Table(box=None, show_header=False, title="Where to look (make up)", title_justify="left")
-    facts.add_row(
-        "dataset", f"{version.pairs} pairs, {settings.artifacts_dir / 'datasets' / version.dataset_hash[:16]}"
-    )
-    facts.add_row("adapter", f"{settings.checkpoints_dir / 'dpo'}")
-    facts.add_row(
-        "length", f"{evaluation.get('words', 0):.1f} words, {version.parent} {evaluation.get('parent_words', 0):.1f}"
-    )
-    facts.add_row("votes", str(settings.prefs_log))
-    facts.add_row("Dagster", settings.dagster_address)
-    facts.add_row("MLflow", f"{settings.mlflow_address}/#/models/{settings.registered_model}")
-    facts.add_row("serving", f"{settings.serving_address}")
-    console.print(facts)
-    outcome = "serves all of the traffic" if version.status == "champion" else f"is {version.status}"
-    console.print(
-        f"\n[bold]{version.name} {outcome}[/bold] after {result.votes} votes and {result.seconds / 60:.1f} minutes."
-    )
-
-
-def _status(settings: Settings) -> dict[str, Any]:
-    from dpo_pipeline.status import loop_status
-
-    return loop_status(settings)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,126 @@
+"""What commands print: tables of values that others computed."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dpo_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from dpo_pipeline.stores.ledger import DecisionRecord
+    from dpo_pipeline.stores.lineage import VersionTrace, VoteTrace
+
+console = Console(highlight=False)
+
+
+def print_rows(title: str, rows: Sequence[Mapping[str, object]]) -> None:
+    """Rows with the same keys."""
+    table = Table(*rows[0], title=title, title_justify="left", box=None)
+    for row in rows:
+        table.add_row(*(f"{value:,.3g}" if isinstance(value, float) else str(value) for value in row.values()))
+    console.print(table)
+
+
+def print_vote_trace(went: "VoteTrace") -> None:
+    table = Table(box=None, show_header=False)
+    event = went.event
+    table.add_row("vote", f"{event.vote} on {event.model_a} and {event.model_b}, {event.recorded_at}")
+    for used in went.datasets:
+        trained = ", ".join(used.versions) or "no version"
+        table.add_row("dataset", f"{used.content_hash[:12]} ({used.part}), trained {trained}")
+    table.add_row("descendants", ", ".join(went.descendants) or "none")
+    table.add_row("A/B tests", ", ".join(went.judged) or "none")
+    _add_decisions(table, went.decisions)
+    console.print(table)
+
+
+def print_version_trace(name: str, came: "VersionTrace") -> None:
+    table = Table(box=None, show_header=False)
+    table.add_row("version", f"{name}, {came.record.status}, adapter {str(came.record.adapter_sha)[:12]}")
+    table.add_row("parents", " ← ".join(came.ancestors) or "none")
+    table.add_row("dataset", f"{str(came.record.dataset_hash)[:12]}: {len(came.events)} training votes")
+    table.add_row("people", f"{came.people}; {', '.join(f'{n} {source}' for source, n in came.sources.items())}")
+    _add_decisions(table, came.decisions)
+    console.print(table)
+
+
+def _add_decisions(table: Table, decisions: "Sequence[DecisionRecord]") -> None:
+    for decision in decisions:
+        table.add_row(decision.decided_at, f"{decision.version} {decision.stage}: {decision.decision}")
+
+
+def print_addresses(settings: Settings) -> None:
+    table = Table(box=None, show_header=False)
+    table.add_row("Dagster", settings.dagster_address, "assets, sensors, runs")
+    table.add_row("MLflow", f"{settings.mlflow_address}/#/models/{settings.registered_model}", "runs and versions")
+    table.add_row("serving", f"{settings.serving_address}", "the pages; /docs is the API")
+    table.add_row("data", str(settings.data_dir), "DPO_DATA_DIR moves it")
+    console.print(table)
+
+
+def print_status(settings: Settings, found: dict[str, Any]) -> None:
+    from dpo_pipeline.core.quality import CRITERIA
+    from dpo_pipeline.stores.curation import read_summary
+
+    preferences = found["preferences"]
+    frequency = getattr(settings.cadence, preferences["phase"]).frequency
+    console.print(
+        f"[bold]{preferences['unused']} of {preferences['threshold']}[/bold] unused valid preferences "
+        f"(phase {preferences['phase']}, {frequency}); "
+        f"{preferences['recorded']} recorded, {preferences['valid']} valid, "
+        f"{preferences['rejected']} rejected, {preferences['quarantined']} quarantined"
+    )
+    failed = read_summary(settings.curation_summary).failed
+    if failed:
+        table = Table(
+            "rejected for", "pairs", "meaning", box=None, title="one pair may fail several", title_justify="left"
+        )
+        for name, count in sorted(failed.items(), key=lambda item: -item[1]):
+            table.add_row(name, str(count), CRITERIA.get(name, ""))
+        console.print(table)
+    versions = Table("version", "attempt", "status", "parent", "pairs", "win rate", "adapter", "MLflow", box=None)
+    for version in found["versions"]:
+        rate = "" if version["win_rate"] is None else f"{version['win_rate']:.1%}"
+        sha = (version["adapter_sha"] or "")[:12]
+        row = (version["name"], version["attempt"], version["status"], version["parent"] or "", version["pairs"] or "")
+        versions.add_row(*map(str, (*row, rate, sha, version["mlflow_version"] or "")))
+    console.print(versions)
+    console.print(f"champion {found['champion'] or 'none yet'}, challenger {found['challenger'] or 'none'}")
+    if rollout := found["rollout"]:
+        console.print(
+            f"rollout of {rollout['version']}: {rollout['stage']}, {rollout['traffic']:.0%} of the traffic; "
+            f"{rollout['decision']}: {'; '.join(rollout['reasons'])}"
+        )
+
+
+def print_demo(settings: Settings, result: Any) -> None:
+    version = result.version
+    console.print()
+    from dpo_pipeline.status import loop_status
+
+    print_status(settings, loop_status(settings))
+    table = Table("stage", "decision", "because", box=None, title=f"Rollout of {version.name}", title_justify="left")
+    for decision in result.decisions:
+        if decision.decision != "hold":
+            table.add_row(decision.stage, decision.decision, "\n".join(decision.reasons))
+    console.print(table)
+    evaluation = version.evaluation or {}
+    facts = Table(box=None, show_header=False, title="Where to look (make up)", title_justify="left")
+    facts.add_row(
+        "dataset", f"{version.pairs} pairs, {settings.artifacts_dir / 'datasets' / version.dataset_hash[:16]}"
+    )
+    facts.add_row("adapter", f"{settings.checkpoints_dir / 'dpo'}")
+    facts.add_row(
+        "length", f"{evaluation.get('words', 0):.1f} words, {version.parent} {evaluation.get('parent_words', 0):.1f}"
+    )
+    facts.add_row("votes", str(settings.prefs_log))
+    facts.add_row("Dagster", settings.dagster_address)
+    facts.add_row("MLflow", f"{settings.mlflow_address}/#/models/{settings.registered_model}")
+    facts.add_row("serving", f"{settings.serving_address}")
+    console.print(facts)
+    outcome = "serves all of the traffic" if version.status == "champion" else f"is {version.status}"
+    console.print(
+        f"\n[bold]{version.name} {outcome}[/bold] after {result.votes} votes and {result.seconds / 60:.1f} minutes."
+    )
