@@ -40,16 +40,17 @@ class LoadReport:
         return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else None
 
     def rows(self) -> list[dict[str, object]]:
-        return [
-            {"measured": "clients", "value": self.clients},
-            {"measured": "answers", "value": len(self.latencies_ms)},
-            {"measured": "answers a second", "value": self.per_second},
-            {"measured": "tokens a second", "value": self.tokens / self.seconds if self.seconds else None},
-            *({"measured": f"{name}, ms", "value": self.quantile_ms(share)} for name, share in QUANTILES.items()),
-            {"measured": "error rate", "value": self.error_rate},
-            *({"measured": f"answered by {name}", "value": count} for name, count in sorted(self.versions.items())),
-            *({"measured": f"trouble: {name}", "value": count} for name, count in self.troubles.most_common()),
+        found: list[tuple[str, object]] = [
+            ("clients", self.clients),
+            ("answers", len(self.latencies_ms)),
+            ("answers a second", self.per_second),
+            ("tokens a second", self.tokens / self.seconds if self.seconds else None),
+            *((f"{name}, ms", self.quantile_ms(share)) for name, share in QUANTILES.items()),
+            ("error rate", self.error_rate),
+            *((f"answered by {name}", count) for name, count in sorted(self.versions.items())),
+            *((f"trouble: {name}", count) for name, count in self.troubles.most_common()),
         ]
+        return [{"measured": name, "value": value} for name, value in found]
 
 
 QUANTILES = {"median": 0.5, "p95": 0.95, "p99": 0.99}

@@ -1,6 +1,9 @@
 """Serving as a real process: comparisons, votes, kills, the rollout. Uses the trained house of the ml tests."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -219,6 +222,21 @@ def test_in_staging_the_new_version_answers_copies_that_nobody_sees(server: Serv
         }
         assert version_metrics(own_house.serving_log_dir, begun, ["v1.1"])["v1.1"].requests == 0
         ledger.roll_back(ledger.deployment().epoch, ("test",), {}, "test")
+
+
+def test_a_load_test_measures_a_running_server_and_writes_a_page(server: Server, own_house: Settings) -> None:
+    command = [sys.executable, "-m", "dpo_pipeline.cli", "loadtest", "--clients", "3", "--seconds", "3"]
+    variables = {"DPO_DATA_DIR": str(own_house.data_dir), "DPO_PORTS__SERVING": server.url.rsplit(":", 1)[1]}
+    done = subprocess.run(
+        command, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "p99, ms" in done.stdout and "answered by v1.0" in done.stdout and "trouble" not in done.stdout
+    page = (own_house.reports_dir / "loadtest.html").read_text()
+    assert "<svg" in page and "answers a second" in page
+    nowhere = {**os.environ, **variables, "DPO_PORTS__SERVING": "9"}
+    nobody = subprocess.run(command[:-1] + ["1"], env=nowhere, capture_output=True, text=True, check=False)
+    assert nobody.returncode == 1 and "answered nothing" in nobody.stderr
 
 
 def test_nothing_listens_beyond_loopback(server: Server) -> None:
