@@ -67,7 +67,6 @@ ARMS = (
     Arm("beta 0.05", recipe={"beta": 0.05}),
     Arm("beta 0.3", recipe={"beta": 0.3}),
     Arm("twice the learning rate", recipe={"learning_rate": 2e-3}),
-    Arm("no minimum of steps", recipe={"min_steps": 0}),
     Arm("sigmoid alone", recipe={"loss_type": ("sigmoid",), "loss_weights": None}),
     Arm("sigmoid_norm", recipe={"loss_type": ("sigmoid_norm",), "loss_weights": None}),
 )

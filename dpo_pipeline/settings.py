@@ -65,9 +65,6 @@ class DpoRecipe(Section):
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="assumed flip rate of labels; acts with `robust`")
     learning_rate: float = Field(1e-5, gt=0)
     epochs: float = Field(1, gt=0)
-    min_steps: int = Field(
-        0, ge=0, description="optimizer steps at the least: few pairs are passed over more often than `epochs`"
-    )
     batch_size: int = Field(8, ge=1, description="pairs a step")
     gradient_accumulation: int = Field(1, ge=1)
     warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the learning rate rises")

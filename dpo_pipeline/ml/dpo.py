@@ -98,7 +98,7 @@ def _trainer(job: DpoJob, reference_sha: str, dataset_hash: str, progress: Progr
     policy = PeftModel.from_pretrained(model, job.start_dir, is_trainable=True)
     trainer = _cached_reference_trainer(cache)(
         model=policy,
-        args=_arguments(job, len(train)),
+        args=_arguments(job),
         train_dataset=train,
         eval_dataset=held,
         processing_class=tokenizer,
@@ -116,7 +116,7 @@ def _trainer(job: DpoJob, reference_sha: str, dataset_hash: str, progress: Progr
     return trainer, left_out
 
 
-def _arguments(job: DpoJob, pairs: int) -> Any:
+def _arguments(job: DpoJob) -> Any:
     from trl import DPOConfig
 
     recipe, on_gpu = job.recipe, torch_device(job.model) == "cuda"
@@ -127,9 +127,7 @@ def _arguments(job: DpoJob, pairs: int) -> Any:
         beta=recipe.beta,
         label_smoothing=recipe.label_smoothing,
         learning_rate=recipe.learning_rate,
-        num_train_epochs=max(
-            recipe.epochs, recipe.min_steps * recipe.batch_size * recipe.gradient_accumulation / pairs
-        ),
+        num_train_epochs=recipe.epochs,
         per_device_train_batch_size=recipe.batch_size,
         per_device_eval_batch_size=recipe.batch_size,
         gradient_accumulation_steps=recipe.gradient_accumulation,

@@ -235,7 +235,7 @@ def test_a_load_test_measures_a_running_server_and_writes_a_page(server: Server,
     page = (own_house.reports_dir / "loadtest.html").read_text()
     assert "<svg" in page and "answers a second" in page
     nowhere = {**os.environ, **variables, "DPO_PORTS__SERVING": "9"}
-    nobody = subprocess.run(command[:-1] + ["1"], env=nowhere, capture_output=True, text=True, check=False)
+    nobody = subprocess.run([*command[:-1], "1"], env=nowhere, capture_output=True, text=True, check=False)
     assert nobody.returncode == 1 and "answered nothing" in nobody.stderr
 
 
