@@ -15,6 +15,11 @@ from rapidfuzz import fuzz
 from dpo_pipeline.core.questions import Question
 from dpo_pipeline.core.winrate import Outcome, WinRate, win_rate
 
+# Measured by `dpo_pipeline_tests/ml/test_judges.py` where those data are present.
+MEASURED_ELSEWHERE = (
+    "words compared with references agree with people's labels of truth in 75 % of 2,897 answers (TruthfulQA); the "
+    "longer answer is the annotators' choice in 68 % of 887 comparisons (PandaLM)"
+)
 SpokenVerdict = Literal["first", "second", "tie"]
 FENCE = "=" * 12
 _VERDICT = re.compile(r"\[\[\s*(A|B|C)\s*\]\]")

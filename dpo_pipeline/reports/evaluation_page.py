@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from dpo_pipeline.core.diagnosis import Diagnosis
+from dpo_pipeline.core.judging import MEASURED_ELSEWHERE
 from dpo_pipeline.core.verdict import EvaluationVerdict, JudgedAnswer
 from dpo_pipeline.core.winrate import WinRate
 from dpo_pipeline.reports import plots
@@ -80,6 +81,7 @@ def _measurements(verdict: EvaluationVerdict) -> list[dict[str, object]]:
         {"what": "judge", "measured": measured.judge, "meaning": f"blind to {measured.blind_to}"},
         {"what": "agreement with people's held-out votes", "measured": str(measured.trust or "no held-out votes"),
          "meaning": "half is what a coin would reach"},
+        {"what": "what looks at words alone, elsewhere", "measured": "75 % and 68 %", "meaning": MEASURED_ELSEWHERE},
         {"what": "unreadable verdicts", "measured": verdict.unreadable, "meaning": "counted, never guessed"},
         {"what": "verdicts that turned with the order", "measured": verdict.flipped, "meaning": "counted as ties"},
         {"what": "divergence from the parent", "measured": drift and drift.kl_per_token, "meaning": "KL, nats a token"},
