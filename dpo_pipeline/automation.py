@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from dpo_pipeline.assets.augmentation import synthetic_pairs
 from dpo_pipeline.assets.collection import preferences, requests
 from dpo_pipeline.assets.curation import validated_pairs
 from dpo_pipeline.assets.deployment import model_version, rollout_decision
@@ -61,6 +62,13 @@ write_report = dg.define_asset_job(
 )
 
 
+make_synthetic = dg.define_asset_job(
+    "make_synthetic_pairs",
+    dg.AssetSelection.assets(synthetic_pairs),
+    description="Paraphrase questions and keep clear winners, where augmentation is on.",
+)
+
+
 @dg.op(description="Invite people to vote where this week's collection is behind its target.")
 def remind(context: dg.OpExecutionContext, loop: LoopResource) -> str:
     settings = loop.settings()
@@ -76,7 +84,15 @@ def remind_people() -> None:
     remind()
 
 
-JOBS: list[Any] = [build_baseline, ingest_and_validate, train_version, decide_rollout, write_report, remind_people]
+JOBS: list[Any] = [
+    build_baseline,
+    ingest_and_validate,
+    train_version,
+    decide_rollout,
+    write_report,
+    remind_people,
+    make_synthetic,
+]
 SCHEDULES = [
     dg.ScheduleDefinition(
         name="weekly_report",

@@ -93,6 +93,14 @@ def up(people: Annotated[bool, typer.Option(help="let simulated people use it to
     raise typer.Exit(programs.run_all(settings, people, lambda: terminal.print_addresses(settings)))
 
 
+@command("daemon")
+def daemon() -> None:
+    """Run Dagster's daemon, as the only one on this data folder: two would launch everything twice."""
+    from dpo_pipeline import programs
+
+    programs.become_daemon(load_settings())
+
+
 @command("people")
 def people(pace: Annotated[float, typer.Option(help="actions a second of all together")] = 2.0) -> None:
     """Let simulated people use a running system over HTTP, until Ctrl-C."""

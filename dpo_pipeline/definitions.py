@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from dpo_pipeline.assets import collection, curation, deployment, evaluation, monitoring, training
+from dpo_pipeline.assets import augmentation, collection, curation, deployment, evaluation, monitoring, training
 from dpo_pipeline.automation import JOBS, SCHEDULES, SENSORS
 from dpo_pipeline.resources import resources
 
@@ -13,6 +13,7 @@ defs = dg.Definitions(
         collection.preferences,
         collection.requests,
         curation.validated_pairs,
+        augmentation.synthetic_pairs,
         training.base_model,
         training.sft_adapter,
         training.dpo_dataset,

@@ -3,6 +3,7 @@
 `Procfile` says which they are; `honcho` runs them and stops all when one ends.
 """
 
+import fcntl
 import os
 import shutil
 import socket
@@ -97,6 +98,26 @@ def prepare(settings: Settings) -> None:
         )
         if done.returncode:
             raise ServiceError(f"The Dagster instance in {settings.dagster_home} failed:\n{done.stderr[-2000:]}")
+
+
+def become_daemon(settings: Settings) -> None:
+    """Replace this process by Dagster's daemon; the lock stays with it until it ends, however it ends.
+
+    Raises:
+        ServiceError: another daemon works on this data folder.
+    """
+    settings.dagster_home.mkdir(parents=True, exist_ok=True)
+    lock = os.open(settings.dagster_home / "daemon.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ServiceError(
+            f"Another Dagster daemon works on {settings.dagster_home}; two would launch everything twice. Stop that "
+            "one, or set DPO_DATA_DIR to another folder."
+        ) from error
+    os.set_inheritable(lock, True)
+    command = ["dagster-daemon", "run", "--workspace", str(PROJECT_DIR / "workspace.yaml"), "--log-level", "warning"]
+    os.execvpe(command[0], command, environment(settings))
 
 
 def run_all(settings: Settings, people: bool, on_ready: Callable[[], None]) -> int:

@@ -166,6 +166,16 @@ class Evaluation(Section):
     alpha: float = Field(0.05, gt=0, lt=0.5, description="error rate of the intervals")
 
 
+class Augmentation(Section):
+    """Synthetic pairs: paraphrased questions, answered by two versions, kept where one answer is clearly better."""
+
+    enabled: bool = Field(False, description="make synthetic pairs and add them to what is trained on")
+    questions: int = Field(60, ge=1, description="questions that are paraphrased in a run")
+    margin: float = Field(0.2, gt=0, description="difference of the judge's scores that makes a winner clear")
+    max_share: float = Field(0.2, gt=0, lt=1, description="largest share of a dataset's training pairs")
+    seed: int = 0
+
+
 class StagePolicy(Section):
     """One stage of the rollout: how much traffic, how long, and what takes the version back."""
 
@@ -309,6 +319,7 @@ class Settings(BaseSettings):
     cadence: Cadence = Cadence()
     collection: Collection = Collection()
     evaluation: Evaluation = Evaluation()
+    augmentation: Augmentation = Augmentation()
     rollout: RolloutPolicy = RolloutPolicy()
     kpis: Kpis = Kpis()
     notifications: Notifications = Notifications()
@@ -346,6 +357,11 @@ class Settings(BaseSettings):
     def reviews_log(self) -> Path:
         """Exclusions and restorations of preferences, as events."""
         return self.data_dir / "llmops" / "dpo" / "reviews.jsonl"
+
+    @property
+    def synthetic_pairs(self) -> Path:
+        """Pairs that no person voted on."""
+        return self.data_dir / "llmops" / "dpo" / "synthetic.jsonl"
 
     @property
     def serving_log_dir(self) -> Path:

@@ -10,7 +10,8 @@ GRAPH = {
     "validated_pairs": ("curation", False, {"preferences"}),
     "base_model": ("training", False, set()),
     "sft_adapter": ("training", False, {"base_model"}),
-    "dpo_dataset": ("training", True, {"validated_pairs"}),
+    "synthetic_pairs": ("curation", False, {"sft_adapter"}),
+    "dpo_dataset": ("training", True, {"validated_pairs", "synthetic_pairs"}),
     "trained_adapter": ("training", True, {"dpo_dataset", "sft_adapter"}),
     "eval_report": ("evaluation", True, {"trained_adapter"}),
     "model_version": ("deployment", True, {"eval_report", "sft_adapter"}),
@@ -49,6 +50,7 @@ def test_jobs_and_sensors() -> None:
     jobs = {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")}
     assert jobs == {
         "build_baseline", "ingest_and_validate", "train_version", "decide_rollout", "write_report", "remind_people",
+        "make_synthetic_pairs",
     }  # fmt: skip
     assert all(each.default_status == dg.DefaultScheduleStatus.RUNNING for each in repository.schedule_defs)
     sensors = {sensor.name: sensor for sensor in repository.sensor_defs}

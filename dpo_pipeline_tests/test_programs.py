@@ -1,5 +1,8 @@
 """Before the programs start: what must be free, and what is told where it is not."""
 
+import fcntl
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -9,10 +12,10 @@ import pytest
 
 from dpo_pipeline.errors import PortTaken
 from dpo_pipeline.programs import environment, preflight, prepare
-from dpo_pipeline.settings import PROJECT_DIR
+from dpo_pipeline.settings import PROJECT_DIR, Settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.examples import settings_in
-from dpo_pipeline_tests.programs_under_test import free_port
+from dpo_pipeline_tests.programs_under_test import eventually, free_port
 
 
 def test_a_taken_port_is_named_with_the_setting_that_moves_it(tmp_path: Path) -> None:
@@ -31,6 +34,44 @@ def test_somebody_elses_mlflow_needs_no_port(tmp_path: Path) -> None:
         taken.listen()
         ports = {"serving": free_port(), "dagster": free_port(), "mlflow": taken.getsockname()[1]}
         preflight(settings_in(tmp_path, ports=ports, mlflow_url="http://127.0.0.1:1"))
+
+
+@pytest.mark.slow
+def test_a_second_daemon_is_refused_and_the_first_leaves_no_lock(tmp_path: Path) -> None:
+    """Real daemons; the first one is killed with -9, and a third may start."""
+    settings = settings_in(tmp_path)
+    prepare(settings)
+    command = [sys.executable, "-m", "dpo_pipeline.cli", "daemon"]
+    variables = environment(settings)
+
+    def started() -> "subprocess.Popen[bytes]":
+        process = subprocess.Popen(
+            command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        alive = eventually(lambda: heartbeat(settings), lambda beat: beat, seconds=60)
+        assert alive and process.poll() is None
+        return process
+
+    def heartbeat(settings: Settings) -> bool:
+        """Somebody holds the lock."""
+        with (settings.dagster_home / "daemon.lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    first = started()
+    try:
+        second = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
+        assert second.returncode == 1 and "Another Dagster daemon" in second.stderr
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    assert eventually(lambda: heartbeat(settings), lambda beat: not beat) is False
+    third = started()
+    os.killpg(third.pid, signal.SIGKILL)
+    third.wait()
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
@@ -20,6 +20,8 @@ from dpo_pipeline.stores.monitoring import timeline, version_figures, weeks
 from dpo_pipeline.stores.notifications import notify
 from dpo_pipeline.stores.tables import publish_rows
 
+WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8))
+
 
 @dg.asset(
     group_name="monitoring",
@@ -28,6 +30,7 @@ from dpo_pipeline.stores.tables import publish_rows
     deps=[validated_pairs, requests],
     pool=WAREHOUSE_POOL,
     code_version="1",
+    freshness_policy=WEEKLY,
     description="The week against its targets: KPIs with trends, the iteration's timeline, alerts, next actions.",
 )
 def monitoring_report(loop: LoopResource, warehouse: WarehouseResource) -> dg.MaterializeResult:
@@ -69,6 +72,7 @@ def monitoring_report(loop: LoopResource, warehouse: WarehouseResource) -> dg.Ma
     deps=[validated_pairs, requests],
     pool=WAREHOUSE_POOL,
     code_version="1",
+    freshness_policy=WEEKLY,
     description="Satisfaction, win rate over v1.0 and length, version by version, and whether the gains grow smaller.",
 )
 def improvement_trajectory(loop: LoopResource, warehouse: WarehouseResource) -> dg.MaterializeResult:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from dpo_pipeline.assets.curation import validated_pairs
 from dpo_pipeline.assets.partitions import COMPUTE_POOL, OWNERS, VERSIONS, WAREHOUSE_POOL, data_version, table
+from dpo_pipeline.core.augmentation import mixed
 from dpo_pipeline.core.dataset import split_pairs
 from dpo_pipeline.core.versions import BASELINE, iteration
 from dpo_pipeline.errors import AdapterRefused, ArtifactMissing, TrainingDiverged
@@ -20,6 +21,7 @@ from dpo_pipeline.ml.training_plan import (
     dataset_dir,
     dpo_job,
     held_out_prompts,
+    held_out_texts,
     sft_job,
     sft_round_job,
     start_version,
@@ -34,6 +36,7 @@ from dpo_pipeline.stores.ledger import ACCEPTED, Ledger
 from dpo_pipeline.stores.progress import ProgressFile
 from dpo_pipeline.stores.registry import TrainingRun
 from dpo_pipeline.stores.reviews import apply_reviews
+from dpo_pipeline.stores.synthetic import read_synthetic
 
 
 class TrainingConfig(dg.Config):
@@ -112,7 +115,7 @@ def sft_adapter(
     group_name="training",
     owners=OWNERS,
     kinds={"parquet"},
-    deps=[validated_pairs],
+    deps=[validated_pairs, dg.AssetDep("synthetic_pairs")],
     partitions_def=VERSIONS,
     pool=WAREHOUSE_POOL,
     code_version="1",
@@ -130,6 +133,9 @@ def dpo_dataset(
         split = split_pairs(
             pairs, held_out_prompts(settings), settings.evaluation.eval_share, settings.recipe.batch_size
         )
+        if settings.augmentation.enabled:
+            synthetic = read_synthetic(settings.synthetic_pairs)
+            split = mixed(split, synthetic, settings.augmentation.max_share, held_out_texts(settings))
         directory = write_dataset(settings, split)
         ledger.record_version(name, dataset_hash=split.content_hash, pairs=len(split.train), pairs_seen=up_to)
     return dg.MaterializeResult(
@@ -137,6 +143,7 @@ def dpo_dataset(
             "directory": dg.MetadataValue.path(directory),
             "content_hash": split.content_hash,
             "train_pairs": len(split.train),
+            "synthetic_pairs": sum(pair.source == "synthetic" for pair in split.train),
             "eval_pairs": len(split.eval),
             "left_out": table([{"reason": why, "pairs": n} for why, n in split.left_out.items()]),
             "first_valid_pair": after,

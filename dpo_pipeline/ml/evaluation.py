@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from dpo_pipeline.core.augmentation import clear_winners, drawn_questions
+from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.judging import Comparison, Judge, Trust, trust
 from dpo_pipeline.core.questions import Question, is_held_out, split_bank, spread
 from dpo_pipeline.core.safety import safety_check
@@ -256,3 +258,21 @@ def _check_unseen(made: Exam, dataset_dir: Path) -> None:
 def _unanswered(text: str, category: str) -> Question:
     """A question to which nobody has written an answer."""
     return Question(text, category, (), (), (), "", ())
+
+
+def make_synthetic_pairs(
+    settings: Settings, base: BaseModel, first: Contestant, second: Contestant, progress: Progress
+) -> list[Pair]:
+    """Paraphrased questions that may be asked, answered by two versions, judged; the clear winners."""
+    augmentation, share = settings.augmentation, settings.collection.holdout_share
+    asked, held_out = split_bank(read_bank(settings.bank_dir), share)
+    texts = [question.question for question in held_out]
+    questions = drawn_questions(asked, texts, augmentation.questions, augmentation.seed)
+    generator = Generator(base, settings.model)
+    for contestant in (first, second):
+        generator.load(contestant.sha, contestant.directory)
+    answers = _answers(generator, settings, [each.question for each in questions], (first, second), progress)
+    pairs = list(zip(answers[::2], answers[1::2], strict=True))
+    comparisons = [Comparison(question, *pair) for question, pair in zip(questions, pairs, strict=True)]
+    judgements = make_judge(settings, generator).compare(comparisons)
+    return clear_winners(questions, pairs, judgements, augmentation.margin)

@@ -23,8 +23,13 @@ from dpo_pipeline.stores.ledger import VersionRecord
 
 def held_out_prompts(settings: Settings) -> frozenset[str]:
     """Keys of the questions that versions are judged on, and that therefore no version trains on."""
+    return frozenset(map(prompt_key, held_out_texts(settings)))
+
+
+def held_out_texts(settings: Settings) -> list[str]:
+    """Those questions."""
     _, held_out = split_bank(read_bank(settings.bank_dir), settings.collection.holdout_share)
-    return frozenset(prompt_key(question.question) for question in held_out)
+    return [question.question for question in held_out]
 
 
 def dataset_dir(settings: Settings, content_hash: str) -> Path:

@@ -15,6 +15,7 @@ from dpo_pipeline.stores.importing import import_file
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.registry import Registry
+from dpo_pipeline.stores.synthetic import read_synthetic
 from dpo_pipeline_tests.assets.conftest import Loop
 from dpo_pipeline_tests.examples import SHARED_DATA, preference
 
@@ -92,6 +93,25 @@ def test_from_an_empty_house_to_a_decided_version(loop: Loop) -> None:
     manifest = json.loads(next((loop.settings.artifacts_dir / "datasets").glob("*/manifest.json")).read_text())
     assert len(manifest["train_events"]) == manifest["pairs"]["train"] == record.pairs
     assert not set(manifest["train_events"]) & set(manifest["eval_events"])
+
+
+def test_synthetic_pairs_are_made_when_asked_for_and_train_beside_peoples_own(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert loop.run("build_baseline", "v1.0").success
+    assert loop.run("make_synthetic_pairs").success and not loop.settings.synthetic_pairs.exists()
+    monkeypatch.setenv("DPO_AUGMENTATION__ENABLED", "true")
+    monkeypatch.setenv("DPO_AUGMENTATION__MARGIN", "0.01")
+    assert loop.run("make_synthetic_pairs").success
+    made = read_synthetic(loop.settings.synthetic_pairs)
+    assert made and all(pair.source == "synthetic" for pair in made)
+    add_votes(loop.settings, 120)
+    assert loop.run("ingest_and_validate").success
+    loop.run("train_version", "v1.1", attempt=1, recipe={"epochs": 0.2})
+    manifest = json.loads(next((loop.settings.artifacts_dir / "datasets").glob("*/manifest.json")).read_text())
+    synthetic = [event for event in manifest["train_events"] if event.startswith("syn-")]
+    assert 0 < len(synthetic) <= 0.2 * len(manifest["train_events"])
+    assert not any(event.startswith("syn-") for event in manifest["eval_events"])
 
 
 def test_registered_improved_rolled_out_stage_by_stage_and_mirrored(loop: Loop, monkeypatch: Any) -> None:

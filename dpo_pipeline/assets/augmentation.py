@@ -1,0 +1,47 @@
+"""Pairs that no person voted on; off by default."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from dpo_pipeline.assets.partitions import COMPUTE_POOL, OWNERS, data_version, table
+from dpo_pipeline.assets.training import sft_adapter
+from dpo_pipeline.core.versions import BASELINE
+from dpo_pipeline.ml.base_model import locate_base
+from dpo_pipeline.ml.evaluation import Contestant, make_synthetic_pairs
+from dpo_pipeline.resources import LoopResource
+from dpo_pipeline.stores.progress import ProgressFile
+from dpo_pipeline.stores.synthetic import publish_synthetic
+
+SHOWN = 10
+
+
+@dg.asset(
+    group_name="curation",
+    owners=OWNERS,
+    kinds={"transformers", "jsonl"},
+    deps=[sft_adapter],
+    pool=COMPUTE_POOL,
+    code_version="1",
+    description="Paraphrased questions, answered by champion and v1.0, kept where one is clearly better. Off at first.",
+)
+def synthetic_pairs(loop: LoopResource) -> dg.MaterializeResult:
+    settings = loop.settings()
+    if not settings.augmentation.enabled:
+        return dg.MaterializeResult(
+            metadata={"pairs": 0, "why": "augmentation.enabled is off (DPO_AUGMENTATION__ENABLED=true)"},
+            data_version=data_version("off"),
+        )
+    with loop.ledger() as ledger:
+        records = [ledger.version(name) for name in (ledger.deployment().champion or BASELINE, BASELINE)]
+    first, second = (Contestant(str(each.adapter_sha), Path(str(each.adapter_dir))) for each in records)
+    report = ProgressFile(settings.data_dir / "progress", "synthetic")
+    pairs = make_synthetic_pairs(settings, locate_base(settings), first, second, report)
+    publish_synthetic(settings.synthetic_pairs, pairs)
+    shown: list[dict[str, object]] = [
+        {"prompt": each.prompt, "chosen": each.chosen, "rejected": each.rejected} for each in pairs[:SHOWN]
+    ]
+    return dg.MaterializeResult(
+        metadata={"pairs": len(pairs), "asked": settings.augmentation.questions, "examples": table(shown)},
+        data_version=data_version(*(pair.event_id for pair in pairs)),
+    )
