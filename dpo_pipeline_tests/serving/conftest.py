@@ -26,6 +26,15 @@ VARIABLES = {
 """What a server needs to find the trained house, and to let tests vote as fast as they can."""
 
 
+def strengthen(weights: Path) -> None:
+    """Other weights, and so other answers: a reply of the wrong version shows."""
+    from safetensors.torch import load_file, save_file
+
+    save_file(
+        {name: tensor * 6 if "lora_B" in name else tensor for name, tensor in load_file(weights).items()}, weights
+    )
+
+
 def install(settings: Settings, adapter: Path, names: tuple[str, ...] = ("v1.0",)) -> None:
     """Versions in the ledger, the first one champion; each an adapter of its own, so that hashes differ."""
     with Ledger(settings.ledger_address) as ledger:
@@ -34,6 +43,7 @@ def install(settings: Settings, adapter: Path, names: tuple[str, ...] = ("v1.0",
             shutil.copytree(adapter, folder)
             manifest = artifacts.write_manifest(folder, {"base_sha": locate_base(settings).sha, "version": name})
             if name != "v1.0":
+                disturb(folder / "adapter_model.safetensors")
                 (folder / "notes.txt").write_text(name)
                 manifest = artifacts.write_manifest(folder, {"base_sha": locate_base(settings).sha, "version": name})
             ledger.record_version(

@@ -168,7 +168,10 @@ def test_a_conversation_is_answered_rated_and_corrected(
 
         rating, correction = records(settings, RatingRecord)[-1], records(settings, CorrectionRecord)[-1]
         assert (rating.request_id, rating.rating) == (request.request_id, 4)
-        assert (correction.request_id, correction.prompt) == (request.request_id, "And at sunset?")
+        assert correction.request_id == request.request_id
+        turns = [(turn["role"], turn["content"]) for turn in correction.prompt]
+        assert turns[0] == ("user", "Why is the sky blue?") and turns[-1] == ("user", "And at sunset?")
+        assert [role for role, _ in turns] == ["user", "assistant", "user"]
         assert correction.correction == "Red, because the blue is scattered away. [e-mail]"
         assert request.user == rating.user == correction.user and request.session_id.startswith("visit-")
 
