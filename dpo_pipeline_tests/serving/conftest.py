@@ -26,13 +26,15 @@ VARIABLES = {
 """What a server needs to find the trained house, and to let tests vote as fast as they can."""
 
 
-def strengthen(weights: Path) -> None:
+def disturb(weights: Path) -> None:
     """Other weights, and so other answers: a reply of the wrong version shows."""
+    import torch
     from safetensors.torch import load_file, save_file
 
-    save_file(
-        {name: tensor * 6 if "lora_B" in name else tensor for name, tensor in load_file(weights).items()}, weights
-    )
+    chance = torch.Generator().manual_seed(1)
+    tensors = load_file(weights)
+    moved = {name: each + 0.3 * torch.randn(each.shape, generator=chance) for name, each in tensors.items()}
+    save_file(moved, weights)
 
 
 def install(settings: Settings, adapter: Path, names: tuple[str, ...] = ("v1.0",)) -> None:
