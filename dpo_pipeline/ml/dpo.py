@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from dpo_pipeline.core.votes import prompt_messages
 from dpo_pipeline.errors import AdapterRefused, ArtifactError, DatasetTooSmall
 from dpo_pipeline.ml.adapters import check_adapter, check_weights
@@ -156,6 +153,8 @@ def _cached_reference_trainer(cache: Path) -> Any:
     TRL has a cache of its own, keyed by a fingerprint of the tokenizing function that differs from
     process to process: it is never hit again.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
     from datasets import Dataset, concatenate_datasets
     from trl import DPOTrainer
 
@@ -180,6 +179,7 @@ def _cached_reference_trainer(cache: Path) -> Any:
 
 
 def _read(path: Path) -> Any:
+    import pyarrow.parquet as pq
     from datasets import Dataset
 
     return Dataset.from_list(pq.read_table(path).to_pylist())

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from dpo_pipeline.core.judged import JudgedPair
 from dpo_pipeline.core.votes import Preference, prompt_text, text_key
@@ -147,6 +146,8 @@ def _judged(event: Preference, failed: tuple[str, ...], reason: str | None) -> J
 
 
 def publish_judged(path: Path, pairs: Sequence[JudgedPair]) -> None:
+    import pyarrow.parquet as pq  # not at the top: every sensor would load it
+
     columns = {each.name: [getattr(pair, each.name) for pair in pairs] for each in fields(JudgedPair)}
     types = {name: pa.list_(pa.string()) if name == "failed" else pa.string() for name in columns}
     content = pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
@@ -160,6 +161,8 @@ def read_judged(path: Path) -> list[JudgedPair]:
     Raises:
         ArtifactCorrupt: the file is not such a table.
     """
+    import pyarrow.parquet as pq
+
     if not path.exists():
         return []
     try:

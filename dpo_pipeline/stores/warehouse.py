@@ -15,7 +15,6 @@ from typing import Any
 import duckdb
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.quality import Ballot, Memory
@@ -113,7 +112,7 @@ class Warehouse:
             self._insert("quarantine", pa.Table.from_pylist([_quarantine_row(item) for item in piece.bad]))
         repeats = len(piece.votes) - fresh
         counts = {"recorded": fresh, "quarantined": len(piece.bad), "repeated_events": repeats}
-        counts["left_wins"] = pc.sum(pc.equal(votes["vote"], votes["left_side"])).as_py() or 0
+        counts["left_wins"] = _left_wins(votes)
         self._count({**counts, **_counts("category", votes), **_counts("vote", votes)})
         position = json.dumps(msgspec.to_builtins(piece.end))
         self._run("insert or replace into log_position values (?, ?)", [log, position])
@@ -337,8 +336,14 @@ def _names(failed: str) -> tuple[str, ...]:
     return tuple(failed.split())
 
 
+def _left_wins(votes: pa.Table) -> int:
+    return sum(
+        vote == left for vote, left in zip(votes["vote"].to_pylist(), votes["left_side"].to_pylist(), strict=True)
+    )
+
+
 def _counts(column: str, votes: pa.Table) -> dict[str, int]:
-    return {f"{column}:{row['values']}": row["counts"] for row in pc.value_counts(votes[column]).to_pylist()}
+    return {f"{column}:{row['values']}": row["counts"] for row in votes[column].value_counts().to_pylist()}
 
 
 def _quarantine_row(item: Quarantined) -> dict[str, Any]:
