@@ -5,6 +5,7 @@ The functions are those that the assets call, in the same order; prints the seco
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import duckdb
@@ -16,7 +17,9 @@ from dpo_pipeline.ml import train_process
 from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.ml.evaluation import Contestant, exam, judge_versions
 from dpo_pipeline.ml.training_plan import dpo_job, held_out_prompts, write_dataset
+from dpo_pipeline.reports.evaluation_page import evaluation_page
 from dpo_pipeline.settings import Settings, load_settings
+from dpo_pipeline.stores.artifacts import CARD, write_text
 from dpo_pipeline.stores.cards import card_facts
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.registry import Registry, TrainingRun
@@ -54,6 +57,9 @@ def plain_turn() -> dict[str, float]:
         _train_and_register(settings, ledger, registry, data, clock)
         decide_now(settings, ledger, warehouse.head_to_head, VERSION, actor="plain script")
         mirror(ledger, registry)
+        facts = card_facts(settings, ledger, VERSION)
+        number = str(ledger.version(VERSION).mlflow_version)
+        registry.describe(number, version_card.tags(facts), version_card.description(facts))
         clock.lap("rollout_decision")
     return clock.laps
 
@@ -75,11 +81,17 @@ def _train_and_register(settings: Settings, ledger: Ledger, registry: Registry, 
     answers, measured = judge_versions(settings, base, *rivals, exam(settings, data), lambda *said: None)
     verdict = evaluate(answers, settings.evaluation, measured)
     assert verdict.improved, verdict.reasons
+    page = settings.reports_dir / "evaluation" / f"{VERSION}.html"
+    write_text(page, evaluation_page(VERSION, PARENT, verdict, answers, None))
+    registry.log_evaluation(run_id, page, asdict(verdict), {"win_rate": verdict.overall.rate or 0.0})
     clock.lap("eval_report")
     text = version_card.description(card_facts(settings, ledger, VERSION))
     number = registry.register(run_id, sha, tags, text)
     recorded = {"adapter_sha": sha, "adapter_dir": str(adapter), "mlflow_run": run_id, "mlflow_version": number}
     ledger.record_version(VERSION, status="registered", parent=PARENT, win_rate=verdict.overall.rate, **recorded)
+    card = version_card.model_card(card_facts(settings, ledger, VERSION))
+    write_text(adapter / CARD, card)
+    registry.log_card(run_id, card)
     clock.lap("model_version")
 
 

@@ -25,9 +25,9 @@ from dpo_pipeline.errors import RegistryUnavailable
 from dpo_pipeline.resources import LoopResource
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores.curation import read_summary
-from dpo_pipeline.stores.ledger import RETRIED, VersionRecord, training_state
+from dpo_pipeline.stores.ledger import ACCEPTED, RETRIED, VersionRecord, training_state
 from dpo_pipeline.stores.log import file_bytes
-from dpo_pipeline.stores.notifications import notify, reminder
+from dpo_pipeline.stores.notifications import error_alert, notify, reminder
 from dpo_pipeline.stores.orders import RegistryAliases, follow_registry
 from dpo_pipeline.stores.symptoms import symptoms
 
@@ -49,6 +49,11 @@ train_version = dg.define_asset_job(
     "train_version",
     dg.AssetSelection.assets(dpo_dataset, trained_adapter, eval_report, model_version, rollout_decision),
     description="Train, evaluate and register one version (pick it as the partition), and put it into staging.",
+)
+register_version = dg.define_asset_job(
+    "register_version",
+    dg.AssetSelection.assets(model_version),
+    description="Register an accepted version in MLflow; again where somebody deleted it there.",
 )
 decide_rollout = dg.define_asset_job(
     "decide_rollout",
@@ -79,6 +84,21 @@ def remind(context: dg.OpExecutionContext, loop: LoopResource) -> str:
     return told.body if told else ""
 
 
+@dg.op(description="Tell people at once when too many requests of the last hour failed.")
+def watch_errors(context: dg.OpExecutionContext, loop: LoopResource) -> str:
+    settings = loop.settings()
+    told = error_alert(settings, datetime.now(UTC))
+    if told:
+        notify(settings, told.title, told.body)
+    context.log.info(told.body if told else "fewer errors than would be told")
+    return told.body if told else ""
+
+
+@dg.job(description="Tell people when too many requests of the last hour failed.")
+def alert_people() -> None:
+    watch_errors()
+
+
 @dg.job(description="Invite people to a batch testing session where the collection is behind.")
 def remind_people() -> None:
     remind()
@@ -88,9 +108,11 @@ JOBS: list[Any] = [
     build_baseline,
     ingest_and_validate,
     train_version,
+    register_version,
     decide_rollout,
     write_report,
     remind_people,
+    alert_people,
     make_synthetic,
 ]
 SCHEDULES = [
@@ -100,6 +122,13 @@ SCHEDULES = [
         cron_schedule="0 6 * * 1",
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Every Monday at six (UTC): the week that ended.",
+    ),
+    dg.ScheduleDefinition(
+        name="error_alerts",
+        job=alert_people,
+        cron_schedule="*/15 * * * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Every quarter of an hour: an alert where too many requests of the last hour failed.",
     ),
     dg.ScheduleDefinition(
         name="daily_reminder",
@@ -249,18 +278,21 @@ def left_half_way(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg
 
 
 @dg.sensor(
-    job=decide_rollout,
+    job=register_version,
     minimum_interval_seconds=EVERY_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Somebody moved or deleted an alias in MLflow: take it as an order, or set it back.",
+    description="Somebody moved or deleted something in MLflow: take it as an order, or set it back.",
 )
-def registry_orders(loop: LoopResource) -> dg.SkipReason:
+def registry_orders(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.RunRequest | dg.SkipReason:
     settings = loop.settings()
     with loop.ledger() as ledger:
         try:
             done = follow_registry(ledger, RegistryAliases(settings.mlflow_address, settings.registered_model))
         except RegistryUnavailable as error:
             return dg.SkipReason(f"no orders can be read: {error}")
+        lost = [each.name for each in ledger.versions() if each.status in ACCEPTED and not each.mlflow_version]
+    if lost and not _unfinished(context.instance, register_version.name):
+        return dg.RunRequest(run_key=f"{lost[0]}-again{int(time.time() // AGAIN_S)}", partition_key=lost[0])
     return dg.SkipReason("; ".join(done) or "MLflow is as the ledger has it")
 
 

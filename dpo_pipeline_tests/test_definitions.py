@@ -49,7 +49,8 @@ def test_jobs_and_sensors() -> None:
     repository = defs.get_repository_def()
     jobs = {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")}
     assert jobs == {
-        "build_baseline", "ingest_and_validate", "train_version", "decide_rollout", "write_report", "remind_people",
+        "build_baseline", "ingest_and_validate", "train_version", "decide_rollout", "register_version", "alert_people",
+        "write_report", "remind_people",
         "make_synthetic_pairs",
     }  # fmt: skip
     assert all(each.default_status == dg.DefaultScheduleStatus.RUNNING for each in repository.schedule_defs)

@@ -241,7 +241,7 @@ def _plan(
         )
     data, start_dir = dataset_dir(settings, record.dataset_hash), Path(str(start.adapter_dir))
     if recipe.sft_rounds:
-        rows = demonstration_rows(settings.serving_log_dir, data)
+        rows = demonstration_rows(settings.serving_log_dir, data, held_out_prompts(settings))
         context.log.info(f"an SFT round on {len(rows)} demonstrations first")
         start_dir = Path(_train(context, pipes, sft_round_job(settings, base, start_dir, rows)).adapter_dir)
     return dpo_job(settings, base, recipe, start_dir, data, {"version": name, "parent": parent})

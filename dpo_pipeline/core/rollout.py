@@ -25,8 +25,8 @@ from dpo_pipeline.settings import RolloutPolicy, StagePolicy
 
 STAGES = ("staging", "canary", "small", "half", "full")
 Decision = Literal["promote", "hold", "rollback"]
-COMPARED = ("error rate against the baseline", "satisfaction")
-TESTS = 5
+COMPARED = ("error rate against the baseline", "satisfaction of the stage", "satisfaction against the baseline")
+TESTS = 6
 """Conditions that can each find harm, among which alpha is split; and among the stages."""
 
 
@@ -192,7 +192,8 @@ def conditions(evidence: Evidence, policy: RolloutPolicy) -> tuple[Condition, ..
         _error_limit(evidence, policy, alpha),
         _absolute("crash rate", evidence.new.crash_rate, policy.max_crash_rate, evidence.people.crashes, alpha),
         _latency(evidence, policy, alpha),
-        _satisfaction(evidence, policy, alpha),
+        _satisfaction("satisfaction of the stage", 1.0, evidence, policy, alpha),
+        _satisfaction("satisfaction against the baseline", policy.min_satisfaction_ratio, evidence, policy, alpha),
     )
 
 
@@ -266,16 +267,16 @@ def _latency(evidence: Evidence, policy: RolloutPolicy, alpha: float) -> Conditi
     )
 
 
-def _satisfaction(evidence: Evidence, policy: RolloutPolicy, alpha: float) -> Condition:
-    """The stage's rule: below the baseline. That covers 0.9 × baseline, which `should_rollback` names."""
+def _satisfaction(name: str, ratio: float, evidence: Evidence, policy: RolloutPolicy, alpha: float) -> Condition:
+    """Below `ratio` times the baseline: 1 is the rule of every stage, 0.9 that of `should_rollback`."""
     new, baseline = evidence.new, evidence.baseline
     rated = min(new.ratings, baseline.ratings) >= max(policy.min_ratings, 1)
     known = rated and new.satisfaction is not None and baseline.satisfaction is not None
-    low, high = difference_bounds(evidence.people.opinions, evidence.people.control_opinions, alpha)
+    low, high = difference_bounds(evidence.people.opinions, evidence.people.control_opinions, alpha, ratio)
     return Condition(
-        "satisfaction",
-        (new.satisfaction or 0.0) < (baseline.satisfaction or 0.0) if known else None,
-        f"{_stars(new)} after {_stars(baseline)}",
+        name,
+        (new.satisfaction or 0.0) < ratio * (baseline.satisfaction or 0.0) if known else None,
+        f"{_stars(new)}, {ratio:g} × {_stars(baseline)} asked",
         high < 0 if evidence.people.opinions.people else None,
         f"difference between {low:.2f} and {high:.2f}",
     )

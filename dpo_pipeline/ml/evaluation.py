@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -62,13 +62,13 @@ def load_libraries() -> None:
 
 
 def exam(settings: Settings, dataset_dir: Path | None = None) -> Exam:
-    """Held-out questions only.
+    """Held-out questions only, none of which was trained on.
 
     Args:
         dataset_dir: what the candidate was trained on; its held-out votes are part of the exam.
 
     Raises:
-        EvaluationLeaked: the candidate was trained on a question of the exam.
+        EvaluationLeaked: the candidate was trained on a question that gates.
     """
     evaluation, share = settings.evaluation, settings.collection.holdout_share
     bank = read_bank(settings.bank_dir)
@@ -90,9 +90,16 @@ def exam(settings: Settings, dataset_dir: Path | None = None) -> Exam:
         harmful=read_harmful(settings.bank_dir),
         votes=_held_out_votes(dataset_dir, evaluation.human_votes) if dataset_dir else (),
     )
-    if dataset_dir:
-        _check_unseen(made, dataset_dir)
-    return made
+    if dataset_dir is None:
+        return made
+    trained = _trained_prompts(dataset_dir)
+    if leaked := [each.question for each in made.bank if prompt_key(each.question) in trained]:
+        raise EvaluationLeaked(
+            f"{len(leaked)} questions of the evaluation were trained on, such as {leaked[0]!r}; none may be. "
+            "Materialize `dpo_dataset` for this version again: it leaves held-out questions out."
+        )
+    # What people ask may have been voted on too; such a question only informs, so it is left out.
+    return replace(made, others=tuple(each for each in made.others if prompt_key(each[1].question) not in trained))
 
 
 def judge_versions(
@@ -242,17 +249,11 @@ def _held_out_votes(dataset_dir: Path, count: int) -> tuple[HumanVote, ...]:
     )
 
 
-def _check_unseen(made: Exam, dataset_dir: Path) -> None:
+def _trained_prompts(dataset_dir: Path) -> set[str]:
     import pyarrow.parquet as pq
 
     prompts = pq.read_table(dataset_dir / "train.parquet", columns=["prompt"]).to_pylist()
-    trained = {prompt_key(row["prompt"][-1]["content"]) for row in prompts}
-    questions = [*made.bank, *(question for _, question in made.others)]
-    if leaked := [each.question for each in questions if prompt_key(each.question) in trained]:
-        raise EvaluationLeaked(
-            f"{len(leaked)} questions of the evaluation were trained on, such as {leaked[0]!r}; none may be. "
-            "Materialize `dpo_dataset` for this version again: it leaves held-out questions out."
-        )
+    return {prompt_key(row["prompt"][-1]["content"]) for row in prompts}
 
 
 def _unanswered(text: str, category: str) -> Question:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from dpo_pipeline.core.votes import prompt_key
 from dpo_pipeline.stores.serving_log import CorrectionRecord, read_records
 
 
@@ -17,8 +18,18 @@ def corrections(serving_log_dir: Path) -> list[CorrectionRecord]:
     return [record for record in records if isinstance(record, CorrectionRecord)]
 
 
-def demonstration_rows(serving_log_dir: Path, dataset_dir: Path) -> list[dict[str, Any]]:
-    """Rows for SFT in TRL's form: people's corrections, and of each prompt of the dataset the answer chosen last."""
+def _last_question(record: CorrectionRecord) -> str:
+    return record.prompt if isinstance(record.prompt, str) else record.prompt[-1]["content"]
+
+
+def demonstration_rows(
+    serving_log_dir: Path, dataset_dir: Path, held_out_prompts: frozenset[str]
+) -> list[dict[str, Any]]:
+    """Rows for SFT in TRL's form: people's corrections, and of each prompt of the dataset the answer chosen last.
+
+    Args:
+        held_out_prompts: `prompt_key`s of the questions that versions are judged on; no row asks one of them.
+    """
     import pyarrow.parquet as pq
 
     rows = [
@@ -27,6 +38,7 @@ def demonstration_rows(serving_log_dir: Path, dataset_dir: Path) -> list[dict[st
             "completion": [{"role": "assistant", "content": record.correction}],
         }
         for record in corrections(serving_log_dir)
+        if prompt_key(_last_question(record)) not in held_out_prompts
     ]
     liked = {str(row["prompt"]): row for row in pq.read_table(dataset_dir / "train.parquet").to_pylist()}
     return rows + [{"prompt": row["prompt"], "completion": row["chosen"]} for row in liked.values()]

@@ -52,6 +52,8 @@ def forget(settings: Settings, person: str) -> Forgotten:
     for path in sorted(settings.serving_log_dir.glob("????-??-??.jsonl")):
         found.requests += _without(path, lambda line: mark in line and _field(line, "user") == person)
     _forget_state(settings.serving_state, person)
+    # Made from corrections and chosen answers of everybody; the next SFT round makes them again.
+    shutil.rmtree(settings.artifacts_dir / "demonstrations", ignore_errors=True)
     # Last: while a line stands in this log, running this again finds the rest.
     found.votes = _without(settings.prefs_log, lambda line: mark in line and _field(line, "annotator") == person)
     for path in (

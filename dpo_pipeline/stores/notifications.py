@@ -10,8 +10,10 @@ from dpo_pipeline.errors import NotificationFailed
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.log import Position, read_batches
 from dpo_pipeline.stores.reading import votes_of
+from dpo_pipeline.stores.serving_log import RequestRecord, read_records
 
 log = logging.getLogger(__name__)
+ENOUGH_REQUESTS = 50
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,24 @@ def reminder(settings: Settings, today: date | None = None) -> Message | None:
         f"{votes} of {settings.cadence.weekly_target} votes this week; {expected} would be on target today. A batch "
         f"testing session of {questions} questions helps, most of all on {least_covered(categories)}: "
         f"{settings.serving_address}/",
+    )
+
+
+def error_alert(settings: Settings, now: datetime) -> Message | None:
+    """What to tell when the share of failed requests of the last hour, of fifty or more, reaches kpis.error_alert."""
+    since = (now - timedelta(hours=1)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    outcomes = [
+        record.outcome
+        for record in read_records(settings.serving_log_dir, since)
+        if isinstance(record, RequestRecord) and not record.shadow
+    ]
+    failed = sum(outcome != "ok" for outcome in outcomes)
+    if len(outcomes) < ENOUGH_REQUESTS or failed < settings.kpis.error_alert * len(outcomes):
+        return None
+    return Message(
+        f"{failed / len(outcomes):.1%} of the requests of the last hour failed",
+        f"{failed} of {len(outcomes)}; {settings.kpis.error_alert:.0%} is the limit. Rollout: "
+        f"{settings.serving_address}/rollout. `dpo rollback --reason …` takes the newest version back.",
     )
 
 

@@ -23,11 +23,19 @@ from dpo_pipeline.stores.serving_log import stage_metrics
 HeadToHead = Callable[[str, str], Sequence[tuple[str, Outcome]]]
 
 
-def decide_now(settings: Settings, ledger: Ledger, head_to_head: HeadToHead, name: str, actor: str) -> RolloutDecision:
+def decide_now(
+    settings: Settings,
+    ledger: Ledger,
+    head_to_head: HeadToHead,
+    name: str,
+    actor: str,
+    now: datetime | None = None,
+) -> RolloutDecision:
     """Start, promote, hold or roll back `name`, and record it. Safe to repeat: a stale epoch is refused.
 
     Args:
         head_to_head: (new, baseline) → votes between the two, as (annotator, outcome for new).
+        now: the moment to decide for; null: by the clock.
 
     Raises:
         StaleEpoch: somebody else moved the rollout meanwhile.
@@ -43,7 +51,7 @@ def decide_now(settings: Settings, ledger: Ledger, head_to_head: HeadToHead, nam
         return RolloutDecision("hold", (f"{name} is {record.status}; there is nothing to decide",))
     if state.stage is None:
         return RolloutDecision("hold", (f"{name} is champion; no version is being rolled out",))
-    evidence = gather(settings, ledger, state, head_to_head, datetime.now(UTC))
+    evidence = gather(settings, ledger, state, head_to_head, now or datetime.now(UTC))
     decision = decide(evidence, settings.rollout)
     if state.paused and decision.decision == "promote":
         told = ("paused by a person; it would be promoted now", *decision.reasons)

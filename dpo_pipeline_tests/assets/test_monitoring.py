@@ -17,7 +17,7 @@ from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.monitoring import session_lengths
-from dpo_pipeline.stores.notifications import notify, reminder
+from dpo_pipeline.stores.notifications import error_alert, notify, reminder
 from dpo_pipeline.stores.serving_log import RatingRecord, RequestRecord, ServingLog
 from dpo_pipeline_tests.assets.conftest import Loop
 from dpo_pipeline_tests.examples import LONG, SHORT, preference
@@ -130,6 +130,20 @@ def test_people_are_invited_while_the_collection_is_behind(loop: Loop, monkeypat
         monkeypatch.setenv("DPO_NOTIFICATIONS__URLS", json.dumps([address]))
         assert loop.run("remind_people").success
     assert len(received) == 1 and "votes this week" in received[0]["message"]
+
+
+def test_many_errors_in_an_hour_are_told_at_once(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, now = loop.settings, datetime.now(UTC)
+    assert error_alert(settings, now) is None
+    people_were_here(settings)
+    told = error_alert(settings, datetime.now(UTC))
+    assert told and told.title == "5.0% of the requests of the last hour failed" and "dpo rollback" in told.body
+    lenient = settings.model_copy(update={"kpis": settings.kpis.model_copy(update={"error_alert": 0.06})})
+    assert error_alert(lenient, datetime.now(UTC)) is None
+    with webhook() as (address, received):
+        monkeypatch.setenv("DPO_NOTIFICATIONS__URLS", json.dumps([address]))
+        assert loop.run("alert_people").success
+    assert [message["title"] for message in received] == [told.title]
 
 
 def test_an_address_that_is_none_or_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,7 @@ def test_a_good_version_goes_on_when_its_time_is_over(stage: str) -> None:
     seen = replace(CANARY, stage=stage, hours=hours + 1)
     found = decide(seen, POLICY)
     assert found.decision == "promote", found.reasons
-    assert len(found.conditions) == 5 and not any(each.evidence or each.literal for each in found.conditions)
+    assert len(found.conditions) == 6 and not any(each.evidence or each.literal for each in found.conditions)
     early = decide(replace(seen, hours=hours - 1), POLICY)
     assert early.decision == "hold" and "lasts at least" in early.reasons[0]
 
@@ -91,7 +91,8 @@ def test_a_good_version_goes_on_when_its_time_is_over(stage: str) -> None:
         ("error rate of the stage", {"errors": 800}, {"errors": Shares(1000, 160.0)}),
         ("crash rate", {"crashes": 300}, {"crashes": Shares(1000, 60.0)}),
         ("p99 latency", {"p99_ms": 4000.0}, {"slow": Shares(1000, 80.0)}),
-        ("satisfaction", {"satisfaction": 3.0}, {"opinions": Opinions(600, 3.0, 1.0)}),
+        ("satisfaction of the stage", {"satisfaction": 3.7}, {"opinions": Opinions(600, 3.4, 1.0)}),
+        ("satisfaction against the baseline", {"satisfaction": 3.0}, {"opinions": Opinions(600, 3.0, 1.0)}),
     ],
 )
 def test_a_rule_holds_the_version_and_its_evidence_takes_it_back(

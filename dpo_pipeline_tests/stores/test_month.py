@@ -1,0 +1,180 @@
+"""A month of rollouts on a simulated clock: three good versions, a bad one, a manual promotion, outages of serving.
+
+What is simulated is the clock and the people; the ledger, the serving log and every decision are real.
+"""
+
+import random
+import subprocess
+import sys
+import textwrap
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from dpo_pipeline.core.rollout import gets_challenger, traffic_of
+from dpo_pipeline.core.winrate import Outcome
+from dpo_pipeline.settings import RolloutPolicy, Settings
+from dpo_pipeline.stores import ledger as ledger_module
+from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.rollout import decide_now
+from dpo_pipeline.stores.serving_log import RatingRecord, Record, RequestRecord
+from dpo_pipeline_tests.examples import settings_in
+
+BEGIN = datetime(2026, 1, 5, tzinfo=UTC)
+EVERY = timedelta(hours=6)
+REQUESTS, PEOPLE = 240, 3000
+BETTER = {"v1.1": 0.64, "v1.2": 0.62, "v1.3": 0.63, "v1.4": 0.62}
+"""How often each wins its A/B test. v1.2 pleases people and fails one request in five."""
+
+
+class Month:
+    """One data folder, a clock that a test moves, and people who use what is served."""
+
+    def __init__(self, settings: Settings, monkeypatch: pytest.MonkeyPatch):
+        self.settings, self.now, self.draw = settings, BEGIN, random.Random(1)
+        self.ledger = Ledger(settings.ledger_address)
+        self.votes: dict[tuple[str, str], list[tuple[str, Outcome]]] = {}
+        self.traffic: list[float] = []
+        self.serving = True
+        monkeypatch.setattr(ledger_module, "utc_now", self.stamp)
+        self.ledger.record_version("v1.0", status="trained", adapter_sha="0" * 64, mlflow_version="1")
+        self.ledger.install_champion("v1.0", "test")
+
+    def stamp(self) -> str:
+        return self.now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def register(self, name: str) -> None:
+        parent = self.ledger.deployment().champion
+        self.ledger.record_version(name, status="registered", adapter_sha=name * 8, parent=parent, mlflow_version=name)
+
+    def live(self, until: datetime) -> None:
+        """Six hours at a time: people come, then the decision that is due is made."""
+        while self.now < until:
+            if self.serving:
+                self._people()
+            state = self.ledger.deployment()
+            waiting = [each.name for each in self.ledger.versions() if each.status == "registered"]
+            name = state.challenger or (waiting[0] if waiting else state.champion)
+            self.now += EVERY
+            decide_now(self.settings, self.ledger, self._head_to_head, str(name), "simulated", self.now)
+            state = self.ledger.deployment()
+            self.traffic.append(traffic_of(state.stage, RolloutPolicy()) if state.challenger and state.stage else 0.0)
+
+    def _head_to_head(self, new: str, baseline: str) -> list[tuple[str, Outcome]]:
+        return self.votes.get((new, baseline), [])
+
+    def _people(self) -> None:
+        state = self.ledger.deployment()
+        champion, challenger = str(state.champion), state.challenger
+        traffic = traffic_of(state.stage, self.settings.rollout) if challenger and state.stage else 0.0
+        if challenger and state.stage == "staging":
+            asked = self.votes.setdefault((challenger, champion), [])
+            for _ in range(60):
+                won = self.draw.random() < BETTER[challenger]
+                asked.append((f"voter {self.draw.randrange(2000)}", "win" if won else "loss"))
+        records: list[Record] = []
+        for number in range(REQUESTS):
+            person = f"user {self.draw.randrange(PEOPLE)}"
+            version = challenger if challenger and gets_challenger(person, challenger, traffic) else champion
+            moment = (self.now + EVERY * number / REQUESTS).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            failed = self.draw.random() < (0.2 if version == "v1.2" else 0.003)
+            request_id = f"{moment}-{number}"
+            records.append(
+                RequestRecord(
+                    request_id=request_id, recorded_at=moment, session_id="", user=person, version=str(version),
+                    adapter_sha="", stage=state.stage or "full", shadow=False, latency_ms=self.draw.uniform(80, 500),
+                    ttft_ms=None, tokens=20, outcome="error" if failed else "ok",
+                )
+            )  # fmt: skip
+            if not failed and self.draw.random() < 0.4:
+                records.append(
+                    RatingRecord(
+                        event_id=f"r-{request_id}", recorded_at=moment, request_id=request_id, user=person,
+                        version=str(version), rating=self.draw.choice((3, 4, 4, 5, 5)),
+                    )
+                )  # fmt: skip
+        log = AppendLog(self.settings.serving_log_dir / f"{self.stamp()[:10]}.jsonl", durable=False)
+        log.append_all([msgspec.json.encode(record) for record in records])
+
+    def status(self, name: str) -> str:
+        return self.ledger.version(name).status
+
+
+def test_a_month_with_every_state_as_expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    month = Month(settings_in(tmp_path), monkeypatch)
+    month.register("v1.1")
+    month.live(BEGIN + timedelta(days=8))
+    assert month.status("v1.1") == "champion" and month.ledger.deployment().previous == "v1.0"
+    reached = [decision.stage for decision in month.ledger.decisions("v1.1") if decision.decision == "promote"]
+    assert reached == ["staging", "canary", "small", "half", "full"]
+
+    month.register("v1.2")  # pleases people, and fails one request in five
+    month.live(BEGIN + timedelta(days=12))
+    assert month.status("v1.2") == "rolled_back" and month.ledger.deployment().champion == "v1.1"
+    last = month.ledger.decisions("v1.2")[-1]
+    assert last.stage == "canary" and last.reasons[0] == "evidence of harm"
+    worst = max(
+        record["literal"] for record in last.evidence["conditions"] if record["name"] == "error rate of the stage"
+    )
+    assert worst, "the letter of the rules says so too"
+
+    month.register("v1.3")
+    month.live(BEGIN + timedelta(days=14))
+    month.serving = False  # nobody is served for a day: nothing is promoted, nothing is lost
+    stage = month.ledger.deployment().stage
+    month.live(BEGIN + timedelta(days=15))
+    assert month.ledger.deployment().stage == stage and month.status("v1.3") == "rolling_out"
+    month.serving = True
+    month.live(BEGIN + timedelta(days=23))
+    assert month.status("v1.3") == "champion"
+
+    state = month.ledger.deployment()
+    month.ledger.order_champion("v1.1", state.epoch, ("moved in MLflow",), "a person in MLflow")
+    assert (month.status("v1.1"), month.status("v1.3")) == ("champion", "retired")
+    month.register("v1.4")
+    month.live(BEGIN + timedelta(days=36))
+    assert month.status("v1.4") == "champion" and month.ledger.deployment().previous == "v1.1"
+    steps = [b for a, b in zip(month.traffic, month.traffic[1:], strict=False) if b > a]
+    assert set(steps) == {0.05, 0.2, 0.5}, "the traffic never grew but by one stage"
+
+
+def test_of_two_promoters_one_is_refused(tmp_path: Path) -> None:
+    """Two processes that saw the same epoch, at the same moment, twenty times."""
+    settings = settings_in(tmp_path)
+    with Ledger(settings.ledger_address) as ledger:
+        ledger.record_version("v1.0", status="trained", adapter_sha="0" * 64)
+        ledger.install_champion("v1.0", "test")
+    code = textwrap.dedent(
+        """
+        import sys, time
+        from dpo_pipeline.errors import NoRollout, StaleEpoch
+        from dpo_pipeline.stores.ledger import Ledger
+        with Ledger(sys.argv[1]) as ledger:
+            won = 0
+            for turn in range(20):
+                name = f"v1.{turn + 1}"
+                if sys.argv[2] == "first":
+                    ledger.record_version(name, status="registered", adapter_sha=name)
+                time.sleep(0.05)
+                epoch = turn * 2 + 1
+                while ledger.deployment().epoch < epoch:
+                    time.sleep(0.002)
+                try:
+                    ledger.start_rollout(name, epoch, ("mine",), sys.argv[2])
+                    won += 1
+                    ledger.roll_back(epoch + 1, ("next",), {}, sys.argv[2])
+                except (StaleEpoch, NoRollout):
+                    pass
+            print(won)
+        """
+    )
+    command = [sys.executable, "-c", code, settings.ledger_address]
+    both = [subprocess.Popen([*command, who], stdout=subprocess.PIPE, text=True) for who in ("first", "second")]
+    won = [int(process.communicate(timeout=120)[0]) for process in both]
+    with Ledger(settings.ledger_address) as ledger:
+        assert sum(won) == 20 and ledger.deployment().epoch == 41
+        started = [each for each in ledger.decisions() if each.reasons == ("mine",)]
+    assert len(started) == 20
