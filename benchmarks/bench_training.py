@@ -3,8 +3,8 @@
 Ours is `ml.dpo.train_dpo` with the recipe of the settings, from loading the base model to the
 checked adapter, reference log-probabilities computed anew each time. The rival is TRL's
 `DPOTrainer` with its own defaults (bf16 autocast, gradient checkpointing, a reference pass in every
-step) but for what makes the two comparable: pairs, start adapter, batch size, epochs, learning rate
-and its warm-up, max_length. Both load, train, evaluate and save. Goal: 2 × the pairs a second, the
+step) but for what makes the two comparable: pairs, start adapter, loss, batch size, epochs, learning
+rate and its warm-up, max_length. Both load, train, evaluate and save. Goal: 2 × the pairs a second, the
 same losses within noise.
 """
 
@@ -88,6 +88,9 @@ def stock_trl(task: Task, work: Path) -> Outcome:
         model=PeftModel.from_pretrained(model, task.start, is_trainable=True),
         args=DPOConfig(
             output_dir=str(work),
+            loss_type=list(task.recipe.loss_type),
+            loss_weights=list(task.recipe.loss_weights) if task.recipe.loss_weights else None,
+            beta=task.recipe.beta,
             per_device_train_batch_size=task.recipe.batch_size,
             num_train_epochs=task.recipe.epochs,
             learning_rate=task.recipe.learning_rate,
