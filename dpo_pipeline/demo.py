@@ -1,7 +1,8 @@
 """`dpo demo`: the loop turns once before your eyes, from the first vote to a version in all of the traffic.
 
 It starts the programs, lets simulated people use them over HTTP, shows what the sensors do, and
-stops everything. Durations of the rollout are compressed; nothing else differs from `dpo up`.
+stops everything. Durations of the rollout are compressed, and with them what a stage needs
+(`COMPRESSED`); nothing else differs from `dpo up`.
 """
 
 import os
