@@ -99,7 +99,7 @@ def model_card(facts: CardFacts) -> str:
         "from peft import PeftModel",
         "from transformers import AutoModelForCausalLM",
         "",
-        f'model = AutoModelForCausalLM.from_pretrained("{facts.base_model}")',
+        *_load_base(facts),
         'model = PeftModel.from_pretrained(model, "this folder")',
         "```",
         "",
@@ -114,10 +114,21 @@ def model_card(facts: CardFacts) -> str:
 
 
 def reproduce(facts: CardFacts) -> str:
-    """The command that trains this version again from its pinned inputs."""
+    """The command, from the repository's root, that trains this version again from its pinned inputs."""
     job = "train_version" if facts.parent else "build_baseline"
     partition = f'{{"dagster/partition": "{facts.name}"}}'
-    return f"dagster job execute -m dpo_pipeline.definitions -j {job} --tags '{partition}'"
+    home = "DAGSTER_HOME=${DPO_DATA_DIR:-$PWD/data}/dagster"
+    return f"{home} dagster job execute -m dpo_pipeline.definitions -j {job} --tags '{partition}'"
+
+
+def _load_base(facts: CardFacts) -> list[str]:
+    """The embedded base has no name in a hub: it is a folder that was built beside the adapters."""
+    if facts.base_model != "embedded":
+        return [f'model = AutoModelForCausalLM.from_pretrained("{facts.base_model}")']
+    return [
+        f"# artifacts/base in the data directory; the one whose manifest.json has sha256 {facts.base_sha}",
+        'model = AutoModelForCausalLM.from_pretrained("data/artifacts/base/embedded-…")',
+    ]
 
 
 def _trained_on(facts: CardFacts) -> str:
