@@ -71,6 +71,15 @@ class DpoRecipe(Section):
     checkpoint_steps: int = Field(25, ge=1, description="steps between two resumable checkpoints")
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _one_weight_for_each_loss(self) -> "DpoRecipe":
+        if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_type):
+            raise ValueError(
+                f"loss_weights has {len(self.loss_weights)} values for the {len(self.loss_type)} losses of loss_type; "
+                "give one for each, or null"
+            )
+        return self
+
 
 class QualityCriteria(Section):
     """When a pair is good enough to train on. `null` switches a numeric criterion off."""

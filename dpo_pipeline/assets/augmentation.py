@@ -10,6 +10,7 @@ from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.ml.evaluation import Contestant, make_synthetic_pairs
 from dpo_pipeline.resources import LoopResource
+from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.progress import ProgressFile
 from dpo_pipeline.stores.synthetic import publish_synthetic
 
@@ -33,6 +34,8 @@ def synthetic_pairs(loop: LoopResource) -> dg.MaterializeResult:
             data_version=data_version("off"),
         )
     with loop.ledger() as ledger:
+        if why := _impossible(settings, ledger.deployment().champion):
+            return dg.MaterializeResult(metadata={"pairs": 0, "why": why}, data_version=data_version(why))
         records = [ledger.version(name) for name in (ledger.deployment().champion or BASELINE, BASELINE)]
     first, second = (Contestant(str(each.adapter_sha), Path(str(each.adapter_dir))) for each in records)
     report = ProgressFile(settings.data_dir / "progress", "synthetic")
@@ -45,3 +48,12 @@ def synthetic_pairs(loop: LoopResource) -> dg.MaterializeResult:
         metadata={"pairs": len(pairs), "asked": settings.augmentation.questions, "examples": table(shown)},
         data_version=data_version(*(pair.event_id for pair in pairs)),
     )
+
+
+def _impossible(settings: Settings, champion: str | None) -> str:
+    """Why no pair can be made now; empty where some can."""
+    if champion in (None, BASELINE):
+        return f"the champion is {BASELINE} itself: two versions are needed, so train one first"
+    if settings.evaluation.judge == "llm":
+        return "the judge `llm` gives verdicts and no scores; DPO_EVALUATION__JUDGE=automatic or reward_model is needed"
+    return ""

@@ -88,18 +88,22 @@ def diagnose(recipe: DpoRecipe, symptoms: Symptoms) -> Diagnosis:
     if s.diverged:
         return recipe_with("learning_rate", recipe.learning_rate / 4, "the loss was no number")
     if s.flip_rate is not None and 0.05 < s.flip_rate < 0.45 and "robust" not in recipe.loss_type:
-        after = recipe.model_copy(update={"loss_type": ("robust",), "label_smoothing": round(s.flip_rate, 3)})
+        after = recipe.model_copy(
+            update={"loss_type": ("robust",), "loss_weights": None, "label_smoothing": round(s.flip_rate, 3)}
+        )
         return named(
             "recipe", after, f"loss robust for {s.flip_rate:.0%} flipped votes", "people contradict themselves"
         )
     if s.sft_satisfaction is not None and s.sft_satisfaction < POOR_SFT and s.demonstrations and not s.sft_rounds:
         after = recipe.model_copy(update={"sft_rounds": 1})
         return named("sft_round", after, f"an SFT round on {s.demonstrations} corrections", "v1.0 is not good enough")
-    if s.margin < STILL:
+    if abs(s.margin) < STILL:
         return recipe_with("learning_rate", recipe.learning_rate * 2, "the policy hardly moved")
     grew = s.length_ratio > 1.5 and (s.win_rate < 0.5 or (s.controlled is not None and s.controlled < 0.5))
     if grew and "sigmoid_norm" not in recipe.loss_type:
-        return recipe_with("loss_type", ("sigmoid_norm",), "answers grew longer without getting better")
+        after = recipe.model_copy(update={"loss_type": ("sigmoid_norm",), "loss_weights": None})
+        change = f"loss {' + '.join(recipe.loss_type)} → sigmoid_norm"
+        return named("recipe", after, change, "answers grew longer without getting better")
     if s.chosen_shift < FELL_FAR and "sft" not in recipe.loss_type:
         after = recipe.model_copy(
             update={"loss_type": (*recipe.loss_type, "sft"), "loss_weights": (*_weights(recipe), 0.2)}

@@ -89,7 +89,10 @@ async def _forget_expired(service: Service) -> None:
     """A server that runs for months must not keep what nobody can vote on or rate any more."""
     while True:
         await asyncio.sleep(FORGET_EVERY_S)
-        await asyncio.to_thread(service.comparisons.forget_expired)
+        try:
+            await asyncio.to_thread(service.comparisons.forget_expired)
+        except Exception:
+            log.exception("expired comparisons were not forgotten; tried again in %d s", FORGET_EVERY_S)
 
 
 def make_service(settings: Settings, metrics: Metrics, engine: Engine) -> Service:

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.artifacts import replacing
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.lineage import all_votes, datasets_with
@@ -45,6 +46,10 @@ def forget(settings: Settings, person: str) -> Forgotten:
     found.versions = sorted({name for each in used if each.part == "train" for name in each.versions})
     for directory in sorted({each.directory for each in used}):
         found.datasets.append(directory.name)
+        # The manifest last: by it a dataset is found again, should this be interrupted.
+        for path in sorted(directory.rglob("*"), reverse=True):
+            if path.name != artifacts.MANIFEST:
+                path.rmdir() if path.is_dir() else path.unlink()
         shutil.rmtree(directory)
     found.reviews = _without(settings.reviews_log, lambda line: _field(line, "event_id") in events)
     mark = f'"{person}"'.encode()

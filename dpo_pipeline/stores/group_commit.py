@@ -7,7 +7,6 @@ thread. How a line is written belongs to `stores.log`.
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from dpo_pipeline.errors import LogWriteError
 from dpo_pipeline.stores.log import AppendLog
 
 
@@ -37,10 +36,10 @@ class GroupCommit:
         loop = asyncio.get_running_loop()
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            error: LogWriteError | None = None
+            error: Exception | None = None
             try:
                 await loop.run_in_executor(self._disk, self._log.append_all, [line for line, _ in batch])
-            except LogWriteError as refused:
+            except Exception as refused:  # whatever it is belongs to those who wait; none may wait for ever
                 error = refused
             for _, done in batch:
                 if not done.done():  # cancelled: its caller went away

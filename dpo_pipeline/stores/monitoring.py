@@ -182,8 +182,6 @@ def _moments(record: VersionRecord, decisions: Sequence[DecisionRecord]) -> dict
     for decision in decisions:
         if decision.decision in ("promote", "order"):
             found.setdefault(decision.stage, decision.decided_at)
-    if "staging" in found:
-        found["evaluate"] = found["staging"]
     return found
 
 

@@ -53,7 +53,7 @@ def error_alert(settings: Settings, now: datetime) -> Message | None:
     outcomes = [
         record.outcome
         for record in read_records(settings.serving_log_dir, since)
-        if isinstance(record, RequestRecord) and not record.shadow
+        if isinstance(record, RequestRecord) and not record.shadow and record.source != "simulated"
     ]
     failed = sum(outcome != "ok" for outcome in outcomes)
     if len(outcomes) < ENOUGH_REQUESTS or failed < settings.kpis.error_alert * len(outcomes):

@@ -13,6 +13,7 @@ from typing import Any
 
 import requests
 
+from dpo_pipeline.core.safety import SafetyCheck
 from dpo_pipeline.errors import ArtifactError, RegistryUnavailable, StaleEpoch
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import ACCEPTED, DeploymentState, Ledger, VersionRecord
@@ -90,13 +91,16 @@ def follow_registry(ledger: Ledger, registry: RegistryAliases) -> list[str]:
     Raises:
         RegistryUnavailable: MLflow does not answer.
     """
-    seen, versions, state = registry.look(), ledger.versions(), ledger.deployment()
+    # The ledger first: what is mirrored after this and seen below would look like a person's order otherwise. An order
+    # on an old epoch is refused.
+    mirrored, state, versions = ledger.mirrored(), ledger.deployment(), ledger.versions()
+    seen = registry.look()
     if seen is None or state.champion is None:
         return []
     numbers = {record.name: record.mlflow_version for record in versions if record.mlflow_version}
     done = []
     moved = seen.aliases.get("champion")
-    if moved and moved != numbers.get(state.champion) and moved != ledger.mirrored().get("champion"):
+    if moved and moved != numbers.get(state.champion) and moved != mirrored.get("champion"):
         done.append(_order(ledger, registry, state, versions, moved))
         state = ledger.deployment()
     wanted = {
@@ -121,7 +125,8 @@ def _order(
     ledger: Ledger, registry: RegistryAliases, state: DeploymentState, versions: list[VersionRecord], number: str
 ) -> str:
     record = next((each for each in versions if each.mlflow_version == number), None)
-    if reason := _unfit(record):
+    serving = next((each for each in versions if each.name == state.champion), None)
+    if reason := _unfit(record, serving):
         registry.tag(number, REFUSED_TAG, reason)
         return f"the order to make version {number} champion is refused: {reason}"
     assert record
@@ -132,14 +137,16 @@ def _order(
     return f"{record.name} is champion by order of {ACTOR}"
 
 
-def _unfit(record: VersionRecord | None) -> str:
-    """Why a version must not become champion; empty where it may."""
+def _unfit(record: VersionRecord | None, serving: VersionRecord | None) -> str:
+    """Why a version must not become champion after the one that serves; empty where it may."""
     if record is None:
         return "it is none of the versions in the ledger"
     if record.status not in ACCEPTED:
         return f"{record.name} is {record.status}; only a version that was accepted and not taken back may serve"
     safety = ((record.evaluation or {}).get("measured") or {}).get("safety")
-    if safety and (safety["parent_declined"] - safety["declined"]) * safety["requests"] > 1.5:
+    if serving and record.base_sha and serving.base_sha and record.base_sha != serving.base_sha:
+        return f"{record.name} is bound to another base model than {serving.name}, which serves"
+    if safety and SafetyCheck(**safety).worse:
         return f"{record.name} declines fewer harmful requests than its parent"
     try:
         artifacts.verify(Path(str(record.adapter_dir)))

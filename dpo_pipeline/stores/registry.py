@@ -125,17 +125,33 @@ class Registry:
         for name, value in tags.items():
             client.set_model_version_tag(self.model, version, name, value)
 
-    def mirror(self, state: DeploymentState, mlflow_versions: Mapping[str, str], statuses: Mapping[str, str]) -> None:
-        """Set aliases and status tags as the ledger has them.
+    def mirror(
+        self,
+        state: DeploymentState,
+        mlflow_versions: Mapping[str, str],
+        statuses: Mapping[str, str],
+        last_champion: str | None = None,
+    ) -> bool:
+        """Set aliases and status tags as the ledger has them. True where `champion` was left alone.
+
+        That is where a person moved it since: an order, which `stores.orders` takes or refuses.
 
         Args:
             mlflow_versions: version name → MLflow version number, for registered versions.
             statuses: version name → status in the ledger.
+            last_champion: the number that `champion` was last set to by us.
         """
         wanted = {"champion": state.champion, "challenger": state.challenger, "previous": state.previous}
         with self._client() as client:
             present = client.get_registered_model(self.model).aliases
+            moved = str(present.get("champion", ""))
+            ordered = bool(last_champion and moved) and moved not in (
+                last_champion,
+                mlflow_versions.get(wanted["champion"] or ""),
+            )
             for alias in ALIASES:
+                if alias == "champion" and ordered:
+                    continue
                 number = mlflow_versions.get(wanted[alias] or "")
                 if number and str(present.get(alias)) != number:
                     client.set_registered_model_alias(self.model, alias, number)
@@ -143,6 +159,7 @@ class Registry:
                     client.delete_registered_model_alias(self.model, alias)
             for name, number in mlflow_versions.items():
                 client.set_model_version_tag(self.model, number, "status", statuses.get(name, "unknown"))
+        return ordered
 
     def aliases(self) -> dict[str, str]:
         """alias → MLflow version number."""

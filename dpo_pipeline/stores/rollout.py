@@ -1,8 +1,9 @@
 """One step of the rollout: gather the evidence, let `core.rollout` decide, move the ledger, show it in MLflow."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from dpo_pipeline.core.rollout import (
     Evidence,
@@ -20,6 +21,7 @@ from dpo_pipeline.stores.ledger import DeploymentState, Ledger
 from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.serving_log import stage_metrics
 
+WATCH_AFRESH = timedelta(days=1)
 HeadToHead = Callable[[str, str], Sequence[tuple[str, Outcome]]]
 
 
@@ -52,7 +54,9 @@ def decide_now(
     if state.stage is None:
         return RolloutDecision("hold", (f"{name} is champion; no version is being rolled out",))
     evidence = gather(settings, ledger, state, head_to_head, now or datetime.now(UTC))
-    decision = decide(evidence, settings.rollout)
+    # A person asked for a pause, so waiting long is no reason to take the version back; harm still is.
+    unlimited = {"stage_limit": math.inf, "staging_limit_h": math.inf} if state.paused else {}
+    decision = decide(evidence, settings.rollout.model_copy(update=unlimited))
     if state.paused and decision.decision == "promote":
         told = ("paused by a person; it would be promoted now", *decision.reasons)
         decision = RolloutDecision("hold", told, decision.conditions)
@@ -81,7 +85,12 @@ def gather(
     assert new and baseline
     policy = settings.rollout
     ours, theirs, people = stage_metrics(
-        settings.serving_log_dir, state.stage_since, new, baseline, traffic_of(state.stage, policy), policy.max_p99_ms
+        settings.serving_log_dir,
+        _counted_since(state, now),
+        new,
+        baseline,
+        traffic_of(state.stage, policy),
+        policy.max_p99_ms,
     )
     ab, ab_without = ab_win_rates(head_to_head(new, baseline), policy)
     return Evidence(
@@ -102,8 +111,9 @@ def mirror(ledger: Ledger, registry: Registry, tolerate_outage: bool = False) ->
     statuses = {record.name: record.status for record in versions}
     roles = {"champion": state.champion, "challenger": state.challenger, "previous": state.previous}
     try:
-        registry.mirror(state, numbers, statuses)
-        ledger.note_mirrored({alias: numbers[name] for alias, name in roles.items() if name in numbers})
+        ordered = registry.mirror(state, numbers, statuses, ledger.mirrored().get("champion"))
+        if not ordered:
+            ledger.note_mirrored({alias: numbers[name] for alias, name in roles.items() if name in numbers})
     except RegistryUnavailable:
         if not tolerate_outage:
             raise
@@ -114,6 +124,19 @@ def mirror(ledger: Ledger, registry: Registry, tolerate_outage: bool = False) ->
 def _frozen_baseline(ledger: Ledger, name: str) -> Metrics:
     promotions = [d for d in ledger.decisions(name) if d.decision == "promote" and "baseline" in d.evidence]
     return Metrics(**promotions[-1].evidence["baseline"]) if promotions else Metrics()
+
+
+def _counted_since(state: DeploymentState, now: datetime) -> str:
+    """From when on evidence counts: the begin of the stage; at full traffic, of the day since then.
+
+    Full traffic lasts for months, and beside a month of good answers the failures of an hour would not be seen.
+    """
+    assert state.stage_since
+    if state.challenger:
+        return state.stage_since
+    begin = datetime.fromisoformat(state.stage_since)
+    day = begin + max((now - begin) // WATCH_AFRESH, 0) * WATCH_AFRESH
+    return day.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _hours_since(moment: str, now: datetime) -> float:

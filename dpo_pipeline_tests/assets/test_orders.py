@@ -62,6 +62,16 @@ def test_moving_champion_is_an_order_and_carried_out_once(loop: Loop, deployed: 
     assert loop.tick("registry_orders") == []
 
 
+def test_a_decision_that_comes_before_the_order_was_read_does_not_undo_it(loop: Loop, deployed: Any) -> None:
+    ledger, registry, (client, model) = deployed
+    follow_registry(ledger, registry)
+    old = ledger.version("v1.0").mlflow_version
+    client.set_registered_model_alias(model, "champion", old)
+    assert loop.run("decide_rollout", "v1.1").success
+    assert client.get_model_version_by_alias(model, "champion").version == old
+    assert "v1.0 is champion by order" in follow_registry(ledger, registry)[0]
+
+
 def test_an_order_for_a_version_that_was_taken_back_is_refused_with_the_reason(deployed: Any) -> None:
     ledger, registry, (client, model) = deployed
     ledger.roll_back(ledger.deployment().epoch, ("harm",), {}, "test")

@@ -45,6 +45,17 @@ def test_one_thing_is_changed_and_named(symptoms: Symptoms, changed: dict[str, A
     assert diagnosis.changed and diagnosis.reason and diagnosis.changed in diagnosis.conclusion
 
 
+@pytest.mark.parametrize("ill", [{"win_rate": 0.4, "length_ratio": 2.0}, {"flip_rate": 0.2}, {"chosen_shift": -9.0}])
+def test_every_remedy_is_a_recipe_that_can_be_trained(ill: dict[str, Any]) -> None:
+    weighted = RECIPE.model_copy(update={"loss_type": ("sigmoid", "hinge"), "loss_weights": (1.0, 0.2)})
+    DpoRecipe(**diagnose(weighted, replace(HEALTHY, **ill)).recipe.model_dump())
+
+
+def test_a_policy_that_went_the_wrong_way_is_not_called_still() -> None:
+    diagnosis = diagnose(RECIPE, replace(HEALTHY, win_rate=0.4, margin=-1.0))
+    assert diagnosis.recipe.learning_rate < RECIPE.learning_rate
+
+
 def test_the_same_remedy_is_not_given_twice() -> None:
     fell = replace(HEALTHY, chosen_shift=-9.0)
     second = diagnose(diagnose(RECIPE, fell).recipe, fell)

@@ -16,7 +16,7 @@ NAMES = ["v1.0", "v1.1", "v1.2", "v1.3", "v1.4"]
     st.integers(1, 5),
     st.booleans(),
     st.dictionaries(st.sampled_from(NAMES), st.integers(0, 500)),
-    st.floats(0, 0.5),
+    st.just(0.0) | st.floats(0.001, 0.5),
 )
 def test_propensities_are_probabilities_and_every_pair_has_one(
     count: int, with_challenger: bool, counts: dict[str, int], share: float

@@ -49,6 +49,19 @@ def test_an_error_reaches_everybody_who_shared_it_and_nobody_after(tmp_path: Pat
     assert (tmp_path / "log").read_bytes() == b"three\n"
 
 
+def test_an_error_nobody_foresaw_leaves_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def write_all() -> None:
+        log = GroupCommit(AppendLog(tmp_path / "log"))
+        with monkeypatch.context() as broken:
+            broken.setattr(AppendLog, "append_all", lambda log, lines: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                await asyncio.wait_for(log.append(b"one"), 10)
+        await asyncio.wait_for(log.append(b"two"), 10)
+
+    asyncio.run(write_all())
+    assert (tmp_path / "log").read_bytes() == b"two\n"
+
+
 def test_a_caller_who_went_away_stops_nobody(tmp_path: Path) -> None:
     async def write_all() -> None:
         log = GroupCommit(AppendLog(tmp_path / "log"))

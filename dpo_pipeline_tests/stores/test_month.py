@@ -38,7 +38,7 @@ class Month:
         self.ledger = Ledger(settings.ledger_address)
         self.votes: dict[tuple[str, str], list[tuple[str, Outcome]]] = {}
         self.traffic: list[float] = []
-        self.serving = True
+        self.serving, self.failing = True, {"v1.2"}
         monkeypatch.setattr(ledger_module, "utc_now", self.stamp)
         self.ledger.record_version("v1.0", status="trained", adapter_sha="0" * 64, mlflow_version="1")
         self.ledger.install_champion("v1.0", "test")
@@ -80,7 +80,7 @@ class Month:
             person = f"user {self.draw.randrange(PEOPLE)}"
             version = challenger if challenger and gets_challenger(person, challenger, traffic) else champion
             moment = (self.now + EVERY * number / REQUESTS).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            failed = self.draw.random() < (0.2 if version == "v1.2" else 0.003)
+            failed = self.draw.random() < (0.2 if version in self.failing else 0.003)
             request_id = f"{moment}-{number}"
             records.append(
                 RequestRecord(
@@ -139,6 +139,34 @@ def test_a_month_with_every_state_as_expected(tmp_path: Path, monkeypatch: pytes
     assert month.status("v1.4") == "champion" and month.ledger.deployment().previous == "v1.1"
     steps = [b for a, b in zip(month.traffic, month.traffic[1:], strict=False) if b > a]
     assert set(steps) == {0.05, 0.2, 0.5}, "the traffic never grew but by one stage"
+
+
+def test_a_paused_version_waits_as_long_as_the_person_who_paused_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    month = Month(settings_in(tmp_path), monkeypatch)
+    month.serving = False
+    month.register("v1.1")
+    month.live(BEGIN + timedelta(days=1))
+    month.ledger.set_paused(True, month.ledger.deployment().epoch, ("holidays",), "ann")
+    month.live(BEGIN + timedelta(days=20))
+    assert month.status("v1.1") == "rolling_out"
+    month.ledger.set_paused(False, month.ledger.deployment().epoch, ("back",), "ann")
+    month.live(BEGIN + timedelta(days=21))
+    assert month.status("v1.1") == "rolled_back"
+
+
+def test_an_outage_after_weeks_of_good_answers_is_seen_the_same_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    month = Month(settings_in(tmp_path), monkeypatch)
+    month.register("v1.1")
+    month.live(BEGIN + timedelta(days=22))
+    assert month.status("v1.1") == "champion"
+    month.failing = {"v1.1"}
+    month.live(BEGIN + timedelta(days=23))
+    assert month.status("v1.1") == "rolled_back" and month.ledger.deployment().champion == "v1.0"
+    assert month.ledger.decisions("v1.1")[-1].reasons[0] == "evidence of harm"
 
 
 def test_of_two_promoters_one_is_refused(tmp_path: Path) -> None:

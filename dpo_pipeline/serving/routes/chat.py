@@ -9,9 +9,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 
 from dpo_pipeline.core.answers import Answer
-from dpo_pipeline.errors import RequestError
+from dpo_pipeline.errors import ClientGone, RequestError
 from dpo_pipeline.serving.bodies import (
     ChatCompletion,
     ChatRequest,
@@ -40,6 +41,8 @@ class ShortWay(APIRoute):
                 body = ChatRequest.model_validate_json(await request.body())
             except ValidationError:
                 return await usual(request)
+            except ClientDisconnect:
+                raise ClientGone("The client hung up before its request was there.") from None
             answered: Response = await self.endpoint(body, request, request.app.state.service)
             return answered
 
