@@ -34,7 +34,7 @@ def synthetic_pairs(loop: LoopResource) -> dg.MaterializeResult:
             data_version=data_version("off"),
         )
     with loop.ledger() as ledger:
-        if why := _impossible(settings, ledger.deployment().champion):
+        if why := _impossible(settings):
             return dg.MaterializeResult(metadata={"pairs": 0, "why": why}, data_version=data_version(why))
         records = [ledger.version(name) for name in (ledger.deployment().champion or BASELINE, BASELINE)]
     first, second = (Contestant(str(each.adapter_sha), Path(str(each.adapter_dir))) for each in records)
@@ -50,10 +50,8 @@ def synthetic_pairs(loop: LoopResource) -> dg.MaterializeResult:
     )
 
 
-def _impossible(settings: Settings, champion: str | None) -> str:
+def _impossible(settings: Settings) -> str:
     """Why no pair can be made now; empty where some can."""
-    if champion in (None, BASELINE):
-        return f"the champion is {BASELINE} itself: two versions are needed, so train one first"
     if settings.evaluation.judge == "llm":
         return "the judge `llm` gives verdicts and no scores; DPO_EVALUATION__JUDGE=automatic or reward_model is needed"
     return ""

@@ -179,8 +179,9 @@ def _answers(
     texts: Sequence[str],
     contestants: Sequence[Contestant],
     progress: Progress,
+    shared_chance: bool = True,
 ) -> list[str]:
-    """Answers in order of question, then contestant. Both draw with the same seed, so chance is shared."""
+    """Answers in order of question, then contestant; both draw with the same seed where chance is shared."""
     requests = [
         GenerationRequest(
             messages=(("user", text),),
@@ -188,10 +189,10 @@ def _answers(
             temperature=settings.collection.temperature,
             top_p=settings.collection.top_p,
             max_tokens=settings.model.max_new_tokens,
-            seed=zlib.crc32(f"{index}:{text}".encode()),
+            seed=zlib.crc32(f"{index if shared_chance else (index, place)}:{text}".encode()),
         )
         for index, text in enumerate(texts)
-        for contestant in contestants
+        for place, contestant in enumerate(contestants)
     ]
     answers: list[str] = []
     for start in range(0, len(requests), BATCH):
@@ -267,12 +268,14 @@ def make_synthetic_pairs(
     """Paraphrased questions that may be asked, answered by two versions, judged; the clear winners."""
     augmentation, share = settings.augmentation, settings.collection.holdout_share
     asked, held_out = split_bank(read_bank(settings.bank_dir), share)
-    texts = [question.question for question in held_out]
-    questions = drawn_questions(asked, texts, augmentation.questions, augmentation.seed)
+    kept_out = [question.question for question in held_out]
+    questions = drawn_questions(asked, kept_out, augmentation.questions, augmentation.seed)
     generator = Generator(base, settings.model)
     for contestant in (first, second):
         generator.load(contestant.sha, contestant.directory)
-    answers = _answers(generator, settings, [each.question for each in questions], (first, second), progress)
+    # The two may be one version, whose answers would be equal with the same draws.
+    texts = [each.question for each in questions]
+    answers = _answers(generator, settings, texts, (first, second), progress, shared_chance=False)
     pairs = list(zip(answers[::2], answers[1::2], strict=True))
     comparisons = [Comparison(question, *pair) for question, pair in zip(questions, pairs, strict=True)]
     judgements = make_judge(settings, generator).compare(comparisons)
