@@ -54,9 +54,6 @@ class Page:
         """`svg` comes from `reports.plots`, never from outside."""
         self.parts.append(f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>")
 
-    def code(self, text: str) -> None:
-        self.parts.append(f"<pre>{escape(text)}</pre>")
-
     def html(self) -> str:
         return (
             '<!doctype html><html lang="en"><head><meta charset="utf-8">'

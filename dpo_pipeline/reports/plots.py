@@ -59,20 +59,6 @@ def two_histograms(ours: Sequence[float], theirs: Sequence[float], names: tuple[
     return draw
 
 
-def lines(series: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str) -> Draw:
-    """Several curves of (x, y)."""
-
-    def draw(axes: Any) -> None:
-        for (name, points), color in zip(series.items(), (BLUE, ORANGE, GREY, INK) * 3, strict=False):
-            axes.plot([x for x, _ in points], [y for _, y in points], color=color, label=name, marker="o", markersize=3)
-        axes.set_xlabel(x_label)
-        axes.set_ylabel(y_label)
-        if len(series) > 1:
-            axes.legend(frameon=False)
-
-    return draw
-
-
 def versions_line(values: Mapping[str, float | None], y_label: str, target: float | None = None) -> Draw:
     """One value a version, in order, with the target as a line."""
 

@@ -148,7 +148,12 @@ class DecisionRecord:
 
 def utc_now() -> str:
     """Now, RFC 3339 in UTC."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
+    return utc_text(datetime.now(UTC))
+
+
+def utc_text(moment: datetime) -> str:
+    """RFC 3339 in UTC, as every record has it: such texts compare like their moments."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
 
 
 class Ledger:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
@@ -14,8 +14,8 @@ from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.core.winrate import WinRate, win_rate
 from dpo_pipeline.settings import RolloutPolicy, Settings
-from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord
-from dpo_pipeline.stores.serving_log import RatingRecord, Record, RequestRecord, read_records, version_metrics
+from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord, utc_text
+from dpo_pipeline.stores.serving_log import RatingRecord, Record, RequestRecord, read_day, read_records, version_metrics
 from dpo_pipeline.stores.warehouse import Warehouse
 
 WEEK = timedelta(days=7)
@@ -45,7 +45,7 @@ def weeks(settings: Settings, warehouse: Warehouse, now: datetime, count: int = 
     records = list(_records(settings.serving_log_dir, now - count * WEEK))
     for number in range(count):
         until = now - number * WEEK
-        found.append(_week(warehouse, records, _iso(until - WEEK), _iso(until)))
+        found.append(_week(warehouse, records, utc_text(until - WEEK), utc_text(until)))
     return found
 
 
@@ -53,7 +53,7 @@ def version_figures(settings: Settings, ledger: Ledger, warehouse: Warehouse, no
     """Every version, in order, as people met it in the last 60 days."""
     versions = ledger.versions()
     names = [record.name for record in versions]
-    met = version_metrics(settings.serving_log_dir, _iso(now - timedelta(days=60)), names)
+    met = version_metrics(settings.serving_log_dir, utc_text(now - timedelta(days=60)), names)
     figures = []
     for record in versions:
         metrics, evaluation = met[record.name], record.evaluation or {}
@@ -99,11 +99,9 @@ def days(serving_log_dir: Path) -> list[DayOfVersion]:
     """The whole serving log, a row for each day and version, oldest first."""
     found = []
     for path in sorted(serving_log_dir.glob("????-??-??.jsonl")):
-        since = f"{path.stem}T00:00:00Z"
-        until = f"{path.stem}T23:59:59.999Z"
-        records = [record for record in read_records(serving_log_dir, since) if record.recorded_at <= until]
-        for name in sorted({record.version for record in records}):
-            metrics = version_metrics(serving_log_dir, since, [name], records)[name]
+        records = list(read_day(path))
+        names = sorted({record.version for record in records})
+        for name, metrics in version_metrics(serving_log_dir, f"{path.stem}T00:00:00Z", names, records).items():
             found.append(
                 DayOfVersion(
                     path.stem, name, metrics.requests, metrics.errors, metrics.crashes, metrics.p99_ms,
@@ -186,8 +184,4 @@ def _moments(record: VersionRecord, decisions: Sequence[DecisionRecord]) -> dict
 
 
 def _records(directory: Path, since: datetime) -> list[Record]:
-    return list(read_records(directory, _iso(since))) if directory.exists() else []
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
+    return list(read_records(directory, utc_text(since))) if directory.exists() else []

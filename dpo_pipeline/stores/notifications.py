@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from dpo_pipeline.core.questions import least_covered
 from dpo_pipeline.errors import NotificationFailed
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.ledger import utc_text
 from dpo_pipeline.stores.log import Position, read_batches
 from dpo_pipeline.stores.reading import votes_of
 from dpo_pipeline.stores.serving_log import RequestRecord, read_records
@@ -49,7 +50,7 @@ def reminder(settings: Settings, today: date | None = None) -> Message | None:
 
 def error_alert(settings: Settings, now: datetime) -> Message | None:
     """What to tell when the share of failed requests of the last hour, of fifty or more, reaches kpis.error_alert."""
-    since = (now - timedelta(hours=1)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    since = utc_text(now - timedelta(hours=1))
     outcomes = [
         record.outcome
         for record in read_records(settings.serving_log_dir, since)

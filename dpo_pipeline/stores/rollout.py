@@ -17,7 +17,7 @@ from dpo_pipeline.core.rollout import (
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import RegistryUnavailable
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.ledger import DeploymentState, Ledger
+from dpo_pipeline.stores.ledger import DeploymentState, Ledger, utc_text
 from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.serving_log import stage_metrics
 
@@ -136,7 +136,7 @@ def _counted_since(state: DeploymentState, now: datetime) -> str:
         return state.stage_since
     begin = datetime.fromisoformat(state.stage_since)
     day = begin + max((now - begin) // WATCH_AFRESH, 0) * WATCH_AFRESH
-    return day.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc_text(day)
 
 
 def _hours_since(moment: str, now: datetime) -> float:

@@ -111,11 +111,16 @@ def read_records(directory: Path, since: str) -> Iterator[Record]:
     while day <= today + timedelta(days=1):
         path = directory / f"{day.isoformat()}.jsonl"
         if path.exists():
-            for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-                record = _decoded(line, path, number) if line else None
-                if record and record.recorded_at >= since:
-                    yield record
+            yield from (record for record in read_day(path) if record.recorded_at >= since)
         day += timedelta(days=1)
+
+
+def read_day(path: Path) -> Iterator[Record]:
+    """Records of one file, which holds those of one day (UTC)."""
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        record = _decoded(line, path, number) if line else None
+        if record:
+            yield record
 
 
 def _decoded(line: bytes, path: Path, number: int) -> Record | None:
