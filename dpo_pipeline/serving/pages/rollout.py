@@ -166,9 +166,11 @@ def _evidence(live: LiveRollout) -> Markup:
     plot = intervals(
         "Win rate", [(name, ab.low, ab.rate or 0.0, ab.high, f"{ab.rate:.1%}")], mark=0.5, bounds=(0.0, 1.0)
     )
+    people = "" if ab.people is None else f" by {ab.people} people"
     told = paragraph(
-        f"Win rate {ab} votes, as the newest decision saw them. The thin line is 50 %: above it the new version wins, "
-        "and the test is decided when the whole interval lies on one side.",
+        f"Win rate {ab.rate:.1%} [{ab.low:.1%}, {ab.high:.1%}] of {ab.count} votes{people}, as the newest decision saw "
+        "them. The thin line is 50 %: above it the new version wins, and the test is decided when the whole interval "
+        "lies on one side.",
         "muted",
     )
     return Markup(heading("A/B test") + plot + told + votes)
