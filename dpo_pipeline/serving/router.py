@@ -88,19 +88,24 @@ class Router:
             self._tell("; ".join(f"{name} is not served: {why}" for name, why in unfit.items()) or None)
 
     def _serve(self, adapters: dict[str, Adapter], champion: str) -> dict[str, str]:
-        """Serve these versions; those other than the champion that must not be served are left out, with the reason."""
+        """Serve these versions; those other than the champion that must not be served are left out, with the reason.
+
+        What is served already goes on: an unfit version is tried again at every look, and costs the others nothing.
+        """
         unfit: dict[str, str] = {}
         if {name: adapter.sha for name, adapter in adapters.items()} == self._engine.models:
             return unfit
         try:
             self._engine.serve(adapters)
         except DpoError:
-            fit = {champion: adapters[champion]}
+            served = self._engine.models
+            fit = {name: adapter for name, adapter in adapters.items() if served.get(name) == adapter.sha}
+            fit[champion] = adapters[champion]
             self._engine.serve(fit)
-            for name, adapter in adapters.items():
+            for name in sorted(adapters.keys() - fit.keys()):
                 try:
-                    self._engine.serve({**fit, name: adapter})
-                    fit[name] = adapter
+                    self._engine.serve({**fit, name: adapters[name]})
+                    fit[name] = adapters[name]
                 except DpoError as error:
                     unfit[name] = str(error)
         log.info("serving %s", ", ".join(self._engine.models))
