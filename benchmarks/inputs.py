@@ -37,14 +37,14 @@ def settings_for(data_dir: str | None) -> Settings:
 def baseline(settings: Settings) -> tuple[BaseModel, ProcessResult]:
     """Base model and v1.0, built where they are not here yet (a few minutes, once)."""
     base = ensure_base(settings, lambda step, total, metrics: None)
-    return base, train_process.run(sft_job(settings, base), lambda line: None)
+    return base, train_process.run(sft_job(settings, base))
 
 
 def successor(settings: Settings, base: BaseModel, start: ProcessResult) -> ProcessResult:
     """A version trained from v1.0 on pairs of the bank, trained where it is not here yet."""
     data = bank_dataset(settings, 200)
     job = dpo_job(settings, base, settings.recipe, Path(start.adapter_dir), data, {"version": "v1.1", "parent": "v1.0"})
-    return train_process.run(job, lambda line: None)
+    return train_process.run(job)
 
 
 def bank_dataset(settings: Settings, count: int) -> Path:

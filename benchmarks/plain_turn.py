@@ -68,7 +68,7 @@ def _train_and_register(settings: Settings, ledger: Ledger, registry: Registry, 
     parent, base = ledger.version(PARENT), locate_base(settings)
     facts = {"version": VERSION, "parent": PARENT}
     job = dpo_job(settings, base, settings.recipe, Path(str(parent.adapter_dir)), data, facts)
-    trained = train_process.run(job, print)
+    trained = train_process.run(job)
     sha, adapter, dataset_hash = trained.adapter_sha, Path(trained.adapter_dir), trained.facts["dataset_hash"]
     tags = {"version": VERSION, "adapter_sha": sha, "base_sha": base.sha, "dataset_hash": dataset_hash}
     folders = {"adapter": adapter, "dataset": data / "manifest.json"}

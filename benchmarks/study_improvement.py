@@ -209,7 +209,7 @@ def _train(
     start = versions[-1] if recipe.start_from == "parent" else versions[0]
     facts = {"version": f"v1.{turn}", "parent": f"v1.{turn - 1}"}
     job = dpo_job(settings, world.base, recipe, Path(start.adapter_dir), write_dataset(settings, split), facts)
-    return train_process.run(job, lambda line: None)
+    return train_process.run(job)
 
 
 def judge(world: World, adapter: str, seed: int) -> dict[str, float]:

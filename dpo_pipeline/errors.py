@@ -16,6 +16,8 @@ DpoError
 │   └── ArtifactCorrupt       sha256 differs, or the manifest is missing
 ├── ModelUnavailable          a base model that is not here and cannot be fetched
 ├── TrainingDiverged          NaN or infinite loss
+├── TaskFailed                a model task met an error that is none of ours; carries its traceback
+├── WorkerEnded               the process of a run's models was killed or crashed
 ├── AdapterRefused            an adapter that must not be registered or served
 ├── LedgerError
 │   ├── StaleEpoch            somebody else moved the rollout first
@@ -117,6 +119,14 @@ class ModelUnavailable(DpoError):
 
 
 class TrainingDiverged(DpoError):
+    pass
+
+
+class TaskFailed(DpoError):
+    pass
+
+
+class WorkerEnded(DpoError):
     pass
 
 

@@ -1,17 +1,23 @@
 """Dagster resources: how assets and sensors reach settings and stores. Each opens at use and closes in `finally`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 import dagster as dg
 import duckdb
 from dagster_duckdb import DuckDBResource
 
 from dpo_pipeline.errors import WarehouseBusy
+from dpo_pipeline.ml.worker import Worker
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class LoopResource(dg.ConfigurableResource):
@@ -62,5 +68,32 @@ class WarehouseResource(DuckDBResource):
             ) from error
 
 
+class Models:
+    """The process in which a run's models live."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def call(self, context: dg.AssetExecutionContext, task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What the task returns; what it logs meanwhile goes to the log of the step, through Dagster Pipes.
+
+        Raises:
+            DpoError: the task's own; or that it ended.
+        """
+        with dg.open_pipes_session(
+            context, dg.PipesTempFileContextInjector(), dg.PipesTempFileMessageReader()
+        ) as session:
+            return self._worker.call(partial(task, *args, **kwargs), session.get_bootstrap_env_vars())
+
+
+@dg.resource(description="The process in which a run's models live, from its first step to its end.")
+def models(_: dg.InitResourceContext) -> Iterator[Models]:
+    worker = Worker()
+    try:
+        yield Models(worker)
+    finally:
+        worker.close()
+
+
 def resources() -> dict[str, object]:
-    return {"loop": LoopResource(), "warehouse": WarehouseResource(), "pipes": dg.PipesSubprocessClient()}
+    return {"loop": LoopResource(), "warehouse": WarehouseResource(), "models": models}

@@ -9,7 +9,7 @@ from dpo_pipeline.assets.training import sft_adapter
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.ml.evaluation import Contestant, make_synthetic_pairs
-from dpo_pipeline.resources import LoopResource
+from dpo_pipeline.resources import LoopResource, Models
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.progress import ProgressFile
 from dpo_pipeline.stores.synthetic import publish_synthetic
@@ -26,7 +26,9 @@ SHOWN = 10
     code_version="1",
     description="Paraphrased questions, answered by champion and v1.0, kept where one is clearly better. Off at first.",
 )
-def synthetic_pairs(loop: LoopResource) -> dg.MaterializeResult:
+def synthetic_pairs(
+    context: dg.AssetExecutionContext, loop: LoopResource, models: dg.ResourceParam[Models]
+) -> dg.MaterializeResult:
     settings = loop.settings()
     if not settings.augmentation.enabled:
         return dg.MaterializeResult(
@@ -39,7 +41,7 @@ def synthetic_pairs(loop: LoopResource) -> dg.MaterializeResult:
         records = [ledger.version(name) for name in (ledger.deployment().champion or BASELINE, BASELINE)]
     first, second = (Contestant(str(each.adapter_sha), Path(str(each.adapter_dir))) for each in records)
     report = ProgressFile(settings.data_dir / "progress", "synthetic")
-    pairs = make_synthetic_pairs(settings, locate_base(settings), first, second, report)
+    pairs = models.call(context, make_synthetic_pairs, settings, locate_base(settings), first, second, report)
     publish_synthetic(settings.synthetic_pairs, pairs)
     shown: list[dict[str, object]] = [
         {"prompt": each.prompt, "chosen": each.chosen, "rejected": each.rejected} for each in pairs[:SHOWN]

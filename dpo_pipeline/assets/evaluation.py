@@ -16,7 +16,7 @@ from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.ml.evaluation import Contestant, exam, judge_versions
 from dpo_pipeline.ml.training_plan import dataset_dir
 from dpo_pipeline.reports.evaluation_page import evaluation_page, win_rates
-from dpo_pipeline.resources import LoopResource, WarehouseResource
+from dpo_pipeline.resources import LoopResource, Models, WarehouseResource
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores.artifacts import write_text
 from dpo_pipeline.stores.ledger import ACCEPTED, VersionRecord
@@ -40,7 +40,9 @@ from dpo_pipeline.stores.tables import publish_rows
     description="Candidate against parent on held-out questions: win rate with interval, raw and at equal lengths, by "
     "category, safety, drift, and how far the judge agrees with people.",
 )
-def eval_report(context: dg.AssetExecutionContext, loop: LoopResource) -> dg.MaterializeResult:
+def eval_report(
+    context: dg.AssetExecutionContext, loop: LoopResource, models: dg.ResourceParam[Models]
+) -> dg.MaterializeResult:
     settings, name = loop.settings(), context.partition_key
     report = ProgressFile(settings.data_dir / "progress", "eval")
     with loop.ledger() as ledger:
@@ -48,7 +50,8 @@ def eval_report(context: dg.AssetExecutionContext, loop: LoopResource) -> dg.Mat
         parent = ledger.version(candidate.parent or BASELINE)
         asked = exam(settings, dataset_dir(settings, candidate.dataset_hash) if candidate.dataset_hash else None)
         contestants = _contestant(candidate), _contestant(parent)
-        answers, measured = judge_versions(settings, locate_base(settings), *contestants, asked, report)
+        base = locate_base(settings)
+        answers, measured = models.call(context, judge_versions, settings, base, *contestants, asked, report)
         verdict = evaluate(answers, settings.evaluation, measured)
         fields: dict[str, object] = {"win_rate": verdict.overall.rate, "evaluation": asdict(verdict)}
         if candidate.status not in ACCEPTED:

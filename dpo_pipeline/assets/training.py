@@ -1,7 +1,5 @@
 """From a base model and valid pairs to the adapter of a version."""
 
-import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,7 @@ from dpo_pipeline.core.dataset import split_pairs
 from dpo_pipeline.core.versions import BASELINE, iteration
 from dpo_pipeline.errors import AdapterRefused, ArtifactMissing, TrainingDiverged
 from dpo_pipeline.ml.base_model import ensure_base, locate_base
-from dpo_pipeline.ml.evaluation import load_libraries
-from dpo_pipeline.ml.train_process import ProcessJob, ProcessResult, read_result
+from dpo_pipeline.ml.train_process import ProcessJob, ProcessResult, run
 from dpo_pipeline.ml.training_plan import (
     dataset_dir,
     dpo_job,
@@ -28,7 +25,7 @@ from dpo_pipeline.ml.training_plan import (
     write_dataset,
     write_llamafactory_config,
 )
-from dpo_pipeline.resources import LoopResource, WarehouseResource
+from dpo_pipeline.resources import LoopResource, Models, WarehouseResource
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.demonstrations import demonstration_rows
@@ -54,16 +51,12 @@ class TrainingConfig(dg.Config):
     code_version="1",
     description="The one base model under all versions: built from the question bank, or any local or hub model.",
 )
-def base_model(context: dg.AssetExecutionContext, loop: LoopResource) -> dg.MaterializeResult:
+def base_model(
+    context: dg.AssetExecutionContext, loop: LoopResource, models: dg.ResourceParam[Models]
+) -> dg.MaterializeResult:
     settings = loop.settings()
     report = ProgressFile(settings.data_dir / "progress", "base_model")
-
-    def progress(step: int, total: int, metrics: dict[str, float]) -> None:
-        report(step, total, metrics)
-        if step % 50 == 0 or step == total:
-            context.log.info(f"base model: step {step} of {total}, loss {metrics['loss']:.3f}")
-
-    base = ensure_base(settings, progress)
+    base = models.call(context, ensure_base, settings, report)
     return dg.MaterializeResult(
         metadata={"directory": dg.MetadataValue.path(base.directory), "sha256": base.sha},
         data_version=data_version(base.sha),
@@ -80,12 +73,12 @@ def base_model(context: dg.AssetExecutionContext, loop: LoopResource) -> dg.Mate
     description="v1.0: the adapter tuned on demonstrations, and the first champion.",
 )
 def sft_adapter(
-    context: dg.AssetExecutionContext, loop: LoopResource, pipes: dg.PipesSubprocessClient
+    context: dg.AssetExecutionContext, loop: LoopResource, models: dg.ResourceParam[Models]
 ) -> dg.MaterializeResult:
     settings = loop.settings()
     base = locate_base(settings)
     job = sft_job(settings, base)
-    result = _train(context, pipes, job)
+    result = _train(context, models, job)
     artifacts.point(settings.checkpoints_dir / "sft" / "sft-lora", Path(result.adapter_dir))
     run_id = loop.registry().log_training(_training_run(BASELINE, 1, context.run.run_id, job, result, None))
     with loop.ledger() as ledger:
@@ -164,22 +157,17 @@ def dpo_dataset(
     description="The LoRA adapter of one version: DPO from the start adapter, which is also the frozen reference.",
 )
 def trained_adapter(
-    context: dg.AssetExecutionContext, config: TrainingConfig, loop: LoopResource, pipes: dg.PipesSubprocessClient
+    context: dg.AssetExecutionContext, config: TrainingConfig, loop: LoopResource, models: dg.ResourceParam[Models]
 ) -> dg.MaterializeResult:
     settings, name = loop.settings(), context.partition_key
     with loop.ledger() as ledger:
-        job = _plan(context, pipes, settings, ledger, config)
+        job = _plan(context, models, settings, ledger, config)
         write_llamafactory_config(settings, job)
-        # The evaluation comes next in this process: load its libraries while the training process works.
-        waiting = threading.Thread(target=load_libraries, name="load-libraries")
-        waiting.start()
         try:
-            result = _train(context, pipes, job)
+            result = _train(context, models, job)
         except TrainingDiverged:
             ledger.record_version(name, status="diverged")
             raise
-        finally:
-            waiting.join()
         run = _training_run(name, config.attempt, context.run.run_id, job, result, Path(job.dataset_dir))
         run_id = loop.registry().log_training(run)
         _record_training(ledger, name, result, run_id)
@@ -210,7 +198,7 @@ def _range(ledger: Ledger, name: str, valid_now: int, recipe: DpoRecipe) -> tupl
 
 def _plan(
     context: dg.AssetExecutionContext,
-    pipes: dg.PipesSubprocessClient,
+    models: dg.ResourceParam[Models],
     settings: Settings,
     ledger: Ledger,
     config: TrainingConfig,
@@ -243,7 +231,7 @@ def _plan(
     if recipe.sft_rounds:
         rows = demonstration_rows(settings.serving_log_dir, data, held_out_prompts(settings))
         context.log.info(f"an SFT round on {len(rows)} demonstrations first")
-        start_dir = Path(_train(context, pipes, sft_round_job(settings, base, start_dir, rows)).adapter_dir)
+        start_dir = Path(_train(context, models, sft_round_job(settings, base, start_dir, rows)).adapter_dir)
     return dpo_job(settings, base, recipe, start_dir, data, {"version": name, "parent": parent})
 
 
@@ -269,15 +257,10 @@ def _record_training(ledger: Ledger, name: str, result: ProcessResult, run_id: s
         )
 
 
-def _train(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient, job: ProcessJob) -> ProcessResult:
-    """Run the training process through Pipes; a finished one is not run again."""
-    work_dir = Path(job.work_dir)
-    path = job.write(work_dir / "job.json")
-    try:
-        pipes.run(command=[sys.executable, "-m", "dpo_pipeline.ml.train_process", str(path)], context=context)
-    except dg.DagsterError:
-        context.log.error(f"the training process failed; what it left is in {work_dir}")
-    return read_result(work_dir)
+def _train(context: dg.AssetExecutionContext, models: dg.ResourceParam[Models], job: ProcessJob) -> ProcessResult:
+    """Train beside this process. The job is left as a file too, which `ml.train_process` does by hand."""
+    job.write(Path(job.work_dir) / "job.json")
+    return models.call(context, run, job)
 
 
 def _training_run(

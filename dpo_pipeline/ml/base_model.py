@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from dpo_pipeline.settings import ModelSettings, Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.bank import read_bank
 
+LOG_EVERY = 50
+log = logging.getLogger(__name__)
 _WEIGHTS = ("*.safetensors", "config.json", "tokenizer.json")
 
 
@@ -35,8 +38,14 @@ def ensure_base(settings: Settings, progress: embedded.Progress) -> BaseModel:
         return _local_base(settings)
     bank = read_bank(settings.bank_dir)
     steps = settings.model.pretrain_steps
+
+    def told(step: int, total: int, metrics: dict[str, float]) -> None:
+        progress(step, total, metrics)
+        if step % LOG_EVERY == 0 or step == total:
+            log.info("base model: step %d of %d, loss %.3f", step, total, metrics["loss"])
+
     manifest = artifacts.publish(
-        _embedded_dir(settings, bank), lambda directory: embedded.build_base(bank, steps, directory, progress)
+        _embedded_dir(settings, bank), lambda directory: embedded.build_base(bank, steps, directory, told)
     )
     return BaseModel(_embedded_dir(settings, bank), manifest["sha256"])
 

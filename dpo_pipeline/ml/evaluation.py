@@ -1,5 +1,6 @@
 """Parent and candidate answer held-out questions in mixed batches; a judge compares; the verdict is `core`'s."""
 
+import logging
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from dpo_pipeline.stores.bank import read_bank, read_edge_cases, read_harmful
 from dpo_pipeline.stores.serving_state import newest_prompts
 
 BATCH = 128
+log = logging.getLogger(__name__)
 Progress = Callable[[int, int, dict[str, float]], None]
 
 
@@ -51,14 +53,6 @@ class Exam:
     others: tuple[tuple[str, Question], ...] = ()
     harmful: tuple[str, ...] = ()
     votes: tuple[HumanVote, ...] = field(default=())
-
-
-def load_libraries() -> None:
-    """Import what `judge_versions` needs: seconds that a process can spend while it waits for something else."""
-    import peft  # noqa: F401
-    import transformers  # noqa: F401
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
-    from vaderSentiment import vaderSentiment  # noqa: F401
 
 
 def exam(settings: Settings, dataset_dir: Path | None = None) -> Exam:
@@ -197,7 +191,8 @@ def _answers(
     answers: list[str] = []
     for start in range(0, len(requests), BATCH):
         answers += [answer.text for answer in generator.generate(requests[start : start + BATCH])]
-        progress(min(start + BATCH, len(requests)), len(requests), {})
+        progress(len(answers), len(requests), {})
+        log.info("%d of %d answers", len(answers), len(requests))
     return answers
 
 

@@ -1,20 +1,17 @@
-"""The training process: `python -m dpo_pipeline.ml.train_process JOB.json`, launched through Dagster Pipes.
+"""One training from a job that lists all its inputs, by a run's worker or by hand without Dagster.
 
-TRL takes seconds to import and training holds the GIL, so it runs outside the Dagster run process;
-killed, it can be started again with the same job and resumes. Works without Pipes too, and then
-prints what it would have reported.
+`python -m dpo_pipeline.ml.train_process JOB.json` does the latter. Killed, it is started again with the same job and
+resumes; finished, it is not done again.
 """
 
 import json
 import logging
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dagster_pipes import PipesEnvVarParamsLoader, open_dagster_pipes
 from filelock import FileLock
 
 from dpo_pipeline import errors
@@ -24,12 +21,13 @@ from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.progress import ProgressFile
 
 LOG_EVERY = 10
-RESULT, FAILURE = "result.json", "failure.json"
+RESULT = "result.json"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ProcessJob:
-    """What the process is told, as JSON: paths are strings, recipes are mappings."""
+    """All that goes into a training, as JSON: paths are strings, recipes are mappings."""
 
     kind: str
     base_dir: str
@@ -54,7 +52,7 @@ class ProcessJob:
 
 @dataclass(frozen=True)
 class ProcessResult:
-    """What it leaves in `result.json` beside the job."""
+    """What a training leaves in `result.json` beside its job."""
 
     adapter_dir: str
     adapter_sha: str
@@ -64,49 +62,42 @@ class ProcessResult:
 
 
 def read_result(work_dir: Path) -> ProcessResult:
-    """What the process left behind.
+    """What a training left behind.
 
     Raises:
-        DpoError: the one that stopped the process, as it wrote it down.
-        ArtifactMissing: the process did not finish.
+        ArtifactMissing: it did not finish.
     """
-    failure, path = work_dir / FAILURE, work_dir / RESULT
-    if failure.exists():
-        told = json.loads(failure.read_text(encoding="utf-8"))
-        raise getattr(errors, told["error"])(told["message"])
+    path = work_dir / RESULT
     if not path.exists():
-        raise errors.ArtifactMissing(f"{path} is missing: the training process was stopped. Run it again; it resumes.")
+        raise errors.ArtifactMissing(f"{path} is missing: the training was stopped. Run it again; it resumes.")
     return ProcessResult(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def run(job: ProcessJob, log: Callable[[str], Any]) -> ProcessResult:
+def run(job: ProcessJob) -> ProcessResult:
     """Train, publish the adapter under its hash, and write the result; a finished job is not done again.
 
     A second process with the same job (its predecessor's run was lost, the process was not) waits
     for the first and takes over what it left.
+
+    Raises:
+        DatasetTooSmall, TrainingDiverged, AdapterRefused, ArtifactError
     """
     work_dir = Path(job.work_dir)
     work_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(work_dir / ".lock"):
-        (work_dir / FAILURE).unlink(missing_ok=True)
         if (work_dir / RESULT).exists():
             result = read_result(work_dir)
             try:
                 artifacts.verify(Path(result.adapter_dir))
             except errors.ArtifactError as error:
-                log(f"the finished adapter is not usable any more, training it again: {error}")
+                log.warning("the finished adapter is not usable any more, training it again: %s", error)
             else:
-                log(f"adapter {result.adapter_sha[:12]} is finished already")
+                log.info("adapter %s is finished already", result.adapter_sha[:12])
                 return result
-        try:
-            return _train(job, work_dir, log)
-        except errors.DpoError as error:
-            told = {"error": type(error).__name__, "message": str(error)}
-            artifacts.write_text(work_dir / FAILURE, json.dumps(told))
-            raise
+        return _train(job, work_dir)
 
 
-def _train(job: ProcessJob, work_dir: Path, log: Callable[[str], Any]) -> ProcessResult:
+def _train(job: ProcessJob, work_dir: Path) -> ProcessResult:
     report = ProgressFile(Path(job.progress_dir), job.kind)
     said = {"step": -LOG_EVERY}
 
@@ -115,7 +106,7 @@ def _train(job: ProcessJob, work_dir: Path, log: Callable[[str], Any]) -> Proces
         if step - said["step"] >= LOG_EVERY or step >= total:
             said["step"] = step
             values = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-            log(f"{job.kind} step {step} of {total}{': ' + values if values else ''}")
+            log.info("%s step %d of %d%s", job.kind, step, total, f": {values}" if values else "")
 
     fresh = work_dir / "adapter"
     if fresh.exists():
@@ -187,13 +178,10 @@ def _train_dpo(job: ProcessJob, fresh: Path, progress: Any) -> tuple[dict[str, A
 
 
 def main() -> None:
-    job = ProcessJob(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    """Do the job of a file."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    if not PipesEnvVarParamsLoader().is_dagster_pipes_process():  # type: ignore[no-untyped-call]
-        run(job, print)
-        return
-    with open_dagster_pipes() as pipes:
-        run(job, pipes.log.info)
+    run(ProcessJob(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
 
 
 if __name__ == "__main__":

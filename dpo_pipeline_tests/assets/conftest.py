@@ -54,10 +54,10 @@ class Loop:
         from dpo_pipeline.definitions import defs
 
         repository = defs.get_repository_def()
-        context = dg.build_sensor_context(
-            instance=self.instance, repository_def=repository, resources=defs.resources or {}
-        )
-        result = repository.get_sensor_def(sensor)(context)
+        definition = repository.get_sensor_def(sensor)
+        needed = {name: (defs.resources or {})[name] for name in definition.required_resource_keys}
+        context = dg.build_sensor_context(instance=self.instance, repository_def=repository, resources=needed)
+        result = definition(context)
         if isinstance(result, dg.SensorResult):
             return list(result.run_requests or [])
         found = list(result) if isinstance(result, Iterator) else [result]

@@ -33,4 +33,4 @@ def baseline(house: Settings) -> Path:
     from dpo_pipeline.ml.train_process import run
     from dpo_pipeline.ml.training_plan import sft_job
 
-    return Path(run(sft_job(house, locate_base(house)), lambda text: None).adapter_dir)
+    return Path(run(sft_job(house, locate_base(house))).adapter_dir)

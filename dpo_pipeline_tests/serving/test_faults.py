@@ -1,5 +1,7 @@
 """What may break around serving, and what people notice of it. Kills are in `test_serving` and `test_engine`."""
 
+import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +12,13 @@ import psutil
 import pytest
 
 from dpo_pipeline.core.votes import decode_preference
-from dpo_pipeline.settings import Settings
+from dpo_pipeline.settings import PROJECT_DIR, Settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
 from dpo_pipeline_tests.serving.conftest import VARIABLES
 
 pytestmark = pytest.mark.slow
+METRIC = re.compile(r"dpo_\w+")
 UNLIMITED = (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY)
 
 
@@ -90,6 +93,16 @@ def test_metrics_tell_what_happened(server: Server) -> None:
     assert 'dpo_answers_total{outcome="ok",stage="full",version="v1.0"}' in told
     assert 'dpo_rollout_traffic{version="v1.0"} 1.0' in told
     assert 'route="/v1/comparisons/{comparison_id}/vote"' in told and "cmp-" not in told
+
+
+def test_the_dashboard_asks_for_metrics_there_are(server: Server) -> None:
+    """By their names and labels, as Prometheus reads them."""
+    told = server.client.get("/metrics").text
+    panels = json.loads((PROJECT_DIR / "docs" / "dashboards" / "grafana.json").read_text())["panels"]
+    asked = {name for panel in panels for target in panel["targets"] for name in METRIC.findall(target["expr"])}
+    assert len(asked) >= 10
+    for name in asked:
+        assert f"# TYPE {re.sub('_(bucket|sum|count)$', '', name)} " in told, name
 
 
 def test_a_torn_tail_is_no_reason_not_to_start(server: Server, own_house: Settings) -> None:
