@@ -1,8 +1,8 @@
 """What does Dagster cost: the training half of a turn as assets, against the same functions in one plain script?
 
 Dataset, training, MLflow run, evaluation, registration and the first rollout decision of v1.1. Under
-Dagster: job `train_version` in a fresh process with an instance on disk, training in its own process
-through Pipes, as the daemon runs it. The rival: `plain_turn.py` in a fresh process, training
+Dagster: job `train_version` in a fresh process with an instance on disk, training and evaluation in the
+run's other process through Pipes, as the daemon runs it. The rival: `plain_turn.py` in a fresh process, training
 in-process, one import of torch for everything. Both start from a copy of the same data directory
 and talk to an MLflow server of their own on a copy of the same database. The best runs are
 compared: whatever else the machine does only ever adds time. Goal: at most 1.2 ×.

@@ -93,6 +93,7 @@ def _trainer(job: DpoJob, reference_sha: str, dataset_hash: str, progress: Progr
             "Collect more pairs, raise model.max_length, or lower recipe.batch_size."
         )
     policy = PeftModel.from_pretrained(model, job.start_dir, is_trainable=True)
+    policy.create_or_update_model_card = lambda output_dir: None  # see `create_model_card`
     trainer = _cached_reference_trainer(cache)(
         model=policy,
         args=_arguments(job),
@@ -163,6 +164,9 @@ def _cached_reference_trainer(cache: Path) -> Any:
     columns = ("ref_chosen_logps", "ref_rejected_logps")
 
     class CachedReferenceTrainer(DPOTrainer):
+        def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+            """None: checkpoints are for this trainer alone, and an accepted version gets a card that is filled in."""
+
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
             # The first call after TRL has put its head on the model.
             share_prompts(self.model.get_base_model())
