@@ -145,7 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", help="where base model and v1.0 are or shall be; default: that of the settings")
     parser.add_argument("--votes", type=int, default=300)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--step", choices=("prepare", "dagster"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.step == "prepare":
