@@ -76,7 +76,12 @@ def eval_report(
         },
         data_version=data_version(candidate.adapter_sha, parent.adapter_sha, verdict),
         check_results=[
-            dg.AssetCheckResult(check_name="improved", passed=verdict.improved, description="; ".join(verdict.reasons))
+            dg.AssetCheckResult(
+                check_name="improved",
+                passed=verdict.improved,
+                description="; ".join(verdict.reasons),
+                metadata=_figures(verdict),
+            )
         ],
     )
 

@@ -25,10 +25,15 @@ def plot(draw: Draw, name: str) -> dg.MetadataValue:
 
 
 def table(rows: list[dict[str, object]]) -> dg.MetadataValue:
-    """Rows with the same keys as a markdown table."""
+    """Rows with the same keys as a markdown table; null is an empty cell."""
     if not rows:
         return dg.MetadataValue.md("_none_")
     head = list(rows[0])
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    lines += ["| " + " | ".join(str(row[name]) for name in head) + " |" for row in rows]
+    lines += ["| " + " | ".join(_cell(row[name]) for name in head) + " |" for row in rows]
     return dg.MetadataValue.md("\n".join(lines))
+
+
+def _cell(value: object) -> str:
+    """Texts may hold what would end a cell or a row."""
+    return "" if value is None else " ".join(str(value).split()).replace("|", "\\|")

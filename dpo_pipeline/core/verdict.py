@@ -6,7 +6,7 @@ held-out questions of the bank gate; questions from production and edge cases ar
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Literal
 
@@ -153,7 +153,8 @@ def _decide(
 def _over_questions(answers: Sequence[JudgedAnswer], alpha: float) -> WinRate:
     """The win rate with questions as the units, each with the mean of its answers."""
     outcomes = [answer.outcome for answer in answers if answer.outcome]
-    return win_rate(outcomes, alpha, people=[answer.question for answer in answers if answer.outcome])
+    found = win_rate(outcomes, alpha, people=[answer.question for answer in answers if answer.outcome])
+    return replace(found, unit="questions")
 
 
 def _strongest(answers: Sequence[JudgedAnswer]) -> str:

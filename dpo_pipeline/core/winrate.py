@@ -27,7 +27,8 @@ SEPARATION_PENALTY = 0.01
 class WinRate:
     """`rate` is null where nobody voted: no data is not fifty per cent.
 
-    `people` is null where each vote was taken for a person of its own.
+    `people` is null where each vote was taken for a person of its own; `unit` says what was counted once instead,
+    where that is not a person.
     """
 
     wins: int
@@ -37,6 +38,7 @@ class WinRate:
     low: float
     high: float
     people: int | None = None
+    unit: Literal["people", "questions"] = "people"
 
     @property
     def count(self) -> int:
@@ -45,8 +47,9 @@ class WinRate:
     def __str__(self) -> str:
         if self.rate is None:
             return "no comparisons"
-        voters = "" if self.people is None else f" by {self.people} people"
-        return f"{self.rate:.1%} [{self.low:.1%}, {self.high:.1%}] of {self.count}{voters}"
+        by = "by" if self.unit == "people" else "on"
+        units = "" if self.people is None else f" {by} {self.people} {self.unit}"
+        return f"{self.rate:.1%} [{self.low:.1%}, {self.high:.1%}] of {self.count}{units}"
 
 
 @dataclass(frozen=True)

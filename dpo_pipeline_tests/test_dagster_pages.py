@@ -1,0 +1,210 @@
+"""A person at Dagster's own pages: definitions, a job launched by hand, sensors that train, checks that can be read.
+
+Real webserver, daemon and MLflow; what is asked goes through Dagster's GraphQL, as its pages do, and is looked at in
+Chromium.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from dpo_pipeline.programs import environment, prepare
+from dpo_pipeline.settings import PROJECT_DIR, Settings, load_settings
+from dpo_pipeline_tests.assets.conftest import mlflow  # noqa: F401  (fixture)
+from dpo_pipeline_tests.assets.test_jobs import add_votes
+from dpo_pipeline_tests.browser import Tab, chromium, tab
+from dpo_pipeline_tests.ml.conftest import house  # noqa: F401  (fixture)
+from dpo_pipeline_tests.programs_under_test import free_port
+
+pytestmark = pytest.mark.slow
+LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "dpo_pipeline"}
+FINISHED = ("SUCCESS", "FAILURE", "CANCELED")
+RUNS = """query ($job: String) { runsOrError(filter: {pipelineName: $job}) {
+    ... on Runs { results { id status tags { key value } } } } }"""
+
+
+@dataclass
+class Dagster:
+    """A running instance: its address and the settings of its loop."""
+
+    url: str
+    settings: Settings
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        """The data of a GraphQL answer."""
+        answer = httpx.post(f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=30).json()
+        assert "errors" not in answer, answer["errors"]
+        return answer["data"]
+
+    def finished(self, job: str, count: int = 1, seconds: float = 180) -> dict[str, Any]:
+        """The newest run of a job, once this many have ended."""
+        deadline = time.monotonic() + seconds
+        while True:
+            runs = self.ask(RUNS, job=job)["runsOrError"]["results"]
+            if len(runs) >= count and all(run["status"] in FINISHED for run in runs):
+                return {
+                    "id": runs[0]["id"],
+                    "status": runs[0]["status"],
+                    **{tag["key"]: tag["value"] for tag in runs[0]["tags"]},
+                }
+            assert time.monotonic() < deadline, f"{job}: {runs}"
+            time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def dagster(house: Settings, mlflow: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dagster]:  # noqa: F811
+    data_dir = tmp_path_factory.mktemp("dagster-pages")
+    shutil.copytree(house.artifacts_dir / "base", data_dir / "artifacts" / "base")
+    port = free_port()
+    variables = {
+        "DPO_DATA_DIR": str(data_dir),
+        "DPO_MLFLOW_URL": mlflow,
+        "DPO_REGISTERED_MODEL": "chat-pages",
+        "DPO_PORTS__DAGSTER": str(port),
+        "DPO_MODEL__PRETRAIN_STEPS": "60",
+        "DPO_MODEL__MAX_NEW_TOKENS": "24",
+        "DPO_SFT__EPOCHS": "0.2",
+        "DPO_EVALUATION__QUESTIONS": "10",
+        "DPO_EVALUATION__SAMPLES": "1",
+        "DPO_CADENCE__STARTUP__MIN_SAMPLES": "40",
+        "DPO_CADENCE__MAX_ATTEMPTS": "1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        settings = load_settings()
+        prepare(settings)
+        env = environment(settings)
+    webserver = [str(Path(sys.executable).with_name("dagster-webserver")), "--workspace", "workspace.yaml"]
+    commands = [
+        [*webserver, "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"],
+        [sys.executable, "-m", "dpo_pipeline.cli", "daemon"],
+    ]
+    running: list[subprocess.Popen[bytes]] = []
+    with (data_dir / "dagster.log").open("wb") as out:
+        try:
+            for command in commands:
+                running.append(
+                    subprocess.Popen(command, cwd=PROJECT_DIR, env=env, stdout=out, stderr=out, start_new_session=True)
+                )
+            _wait_for(f"http://127.0.0.1:{port}/server_info", running, data_dir / "dagster.log")
+            yield Dagster(f"http://127.0.0.1:{port}", settings)
+        finally:
+            for process in running:
+                os.killpg(process.pid, signal.SIGTERM)
+            for process in running:
+                process.wait(timeout=60)
+
+
+def _wait_for(address: str, running: list["subprocess.Popen[bytes]"], log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            if httpx.get(address, timeout=5).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        assert time.monotonic() < deadline and all(process.poll() is None for process in running), log.read_text()
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def page(dagster: Dagster) -> Iterator[Tab]:
+    with chromium() as browser, tab(browser, dagster.url, "body") as opened:
+        yield opened
+
+
+def test_every_asset_says_what_it_is_and_whose(dagster: Dagster) -> None:
+    found = dagster.ask(
+        """{ assetNodes { assetKey { path } groupName description kinds pools jobNames
+             owners { ... on TeamAssetOwner { team } } } }"""
+    )["assetNodes"]
+    assert len(found) == 14
+    for asset in found:
+        assert asset["groupName"] in ("collection", "curation", "training", "evaluation", "deployment", "monitoring")
+        assert asset["description"] and asset["kinds"] and asset["owners"] == [{"team": "llmops"}]
+        assert asset["jobNames"], f"{asset['assetKey']} belongs to no job that a person could launch"
+    pools = {asset["assetKey"]["path"][0]: asset["pools"] for asset in found}
+    assert pools["validated_pairs"] == ["warehouse"] and pools["trained_adapter"] == ["compute"]
+
+
+def test_all_automation_is_on(dagster: Dagster) -> None:
+    query = """query ($at: RepositorySelector!) {
+        sensorsOrError(repositorySelector: $at) {
+            ... on Sensors { results { name description sensorState { status } } } }
+        schedulesOrError(repositorySelector: $at) {
+            ... on Schedules { results { name description scheduleState { status } } } } }"""
+    found = dagster.ask(query, at=LOCATION)
+    sensors, schedules = found["sensorsOrError"]["results"], found["schedulesOrError"]["results"]
+    assert len(sensors) == 7 and len(schedules) == 3
+    states = [each["sensorState"] for each in sensors] + [each["scheduleState"] for each in schedules]
+    assert {state["status"] for state in states} == {"RUNNING"}
+    assert all(each["description"] for each in [*sensors, *schedules])
+
+
+def test_sensors_build_the_baseline_judge_votes_and_train(dagster: Dagster) -> None:
+    baseline = dagster.finished("build_baseline")
+    assert baseline["status"] == "SUCCESS" and baseline["dagster/sensor_name"] == "baseline_missing"
+    add_votes(dagster.settings, 60)
+    judged = dagster.finished("ingest_and_validate")
+    assert judged["status"] == "SUCCESS" and judged["dagster/sensor_name"] == "new_votes"
+    trained = dagster.finished("train_version")
+    assert (trained["dagster/partition"], trained["dagster/sensor_name"]) == ("v1.1", "threshold_crossed")
+    assert "40 required" in trained["cause"]
+
+
+def test_the_checks_can_be_read(dagster: Dagster) -> None:
+    """After the training: `improved` was evaluated, and says why it passed or not, with the win rate."""
+    dagster.finished("train_version")
+    query = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+        assetChecksOrError { ... on AssetChecks { checks { name blocking description
+            executionForLatestMaterialization { status evaluation { success description } } } } } } } }"""
+
+    def checks(asset: str) -> dict[str, Any]:
+        node = dagster.ask(query, key={"path": [asset]})["assetNodeOrError"]
+        return {check["name"]: check for check in node["assetChecksOrError"]["checks"]}
+
+    improved = checks("eval_report")["improved"]
+    assert improved["blocking"]
+    evaluation = improved["executionForLatestMaterialization"]["evaluation"]
+    assert isinstance(evaluation["success"], bool) and "win rate" in evaluation["description"]
+    health = checks("validated_pairs")
+    assert health and all(each["executionForLatestMaterialization"]["evaluation"] for each in health.values())
+
+
+def test_a_job_launched_by_hand_needs_no_config(dagster: Dagster, page: Tab) -> None:
+    """By clicking: the job's page, *Materialize all*, and the run ends well."""
+    before = len(dagster.ask(RUNS, job="write_report")["runsOrError"]["results"])
+    page.page.goto(f"{dagster.url}/locations/dpo_pipeline/jobs/write_report")
+    page.page.get_by_role("button", name="Materialize all").click()
+    run = dagster.finished("write_report", before + 1)
+    assert run["status"] == "SUCCESS", run
+    page.page.goto(f"{dagster.url}/assets/monitoring_report")
+    page.page.get_by_text("next_actions").first.wait_for()
+
+
+def test_a_persons_way_through_the_pages(dagster: Dagster, page: Tab) -> None:
+    """The walk of the guide: the graph, what acted, the run, the report of the version with its check."""
+    run = dagster.finished("train_version")
+    walk = [
+        ("/asset-groups", "deployment", "dagster_lineage.png"),
+        ("/automation", "threshold_crossed", "dagster_automation.png"),
+        (f"/runs/{run['id']}", "trained_adapter", "dagster_run.png"),
+        ("/assets/eval_report?view=partitions&partition=v1.1", "on 10 questions", "dagster_report.png"),
+        ("/assets/eval_report?view=checks", "blocking", "dagster_check.png"),
+    ]
+    for path, wanted, name in walk:
+        page.page.goto(dagster.url + path)
+        page.page.get_by_text(wanted).first.wait_for()
+        page.page.wait_for_load_state("networkidle")
+        page.picture(name)
