@@ -1,0 +1,191 @@
+"""Can the loop be left alone: an hour of all programs with simulated people, and nothing lost, red or growing?
+
+`dpo up` runs as anybody starts it, on a data directory of its own, and simulated people use it at their usual pace. At
+the end: votes that were acknowledged against those in the log, troubles that people met, runs and sensor ticks that
+failed (a version that did not improve is no failure), error lines of the programs, and the memory of each program in
+the last tenth of the time against the tenth before the middle, when everything had been used. There is no rival: the
+question is whether it stands.
+"""
+
+import argparse
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from reporting import Goal, report, say, show
+
+from dpo_pipeline import programs
+from dpo_pipeline.core.votes import decode_preference
+from dpo_pipeline.settings import Settings, load_settings
+from dpo_pipeline.simulation.crowd import Crowd
+from dpo_pipeline.stores.bank import read_bank
+from dpo_pipeline.stores.ledger import Ledger
+
+EVERY_S = 15.0
+MAX_GROWTH = 1.1
+# What each program is recognised by; runs come and go, so they are not among them.
+PROGRAMS = {
+    "mlflow": "mlflow",
+    "webserver": "dagster-webserver",
+    "daemon": "dagster-daemon",
+    "serving": "dpo serve",
+    "generating": "spawn_main",
+    "code server": "dagster api grpc",
+}
+TROUBLE = re.compile(r"\b(ERROR|CRITICAL|Traceback)\b")
+FAILED = """{ runsOrError(filter: {statuses: [FAILURE, CANCELED]}) { ... on Runs { results { jobName stepStats {
+    stepKey status } } } }
+  sensorsOrError(repositorySelector: {repositoryName: "__repository__", repositoryLocationName: "dpo_pipeline"}) {
+    ... on Sensors { results { name sensorState { ticks(statuses: [FAILURE]) { error { message } } } } } } }"""
+
+
+def memory(root: psutil.Process) -> dict[str, float]:
+    """MB of private memory by program, over the processes of each."""
+    found: dict[str, float] = defaultdict(float)
+    for process in root.children(recursive=True):
+        try:
+            command = " ".join(process.cmdline())
+            size = process.memory_full_info().uss / 1e6
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+        for name, mark in PROGRAMS.items():
+            if mark in command:
+                found[name] += size
+                break
+    return dict(found)
+
+
+def watch(root: psutil.Process, crowd: Crowd, minutes: float) -> list[dict[str, float]]:
+    """Memory every so often, and a line a minute."""
+    seen: list[dict[str, float]] = []
+    began = time.monotonic()
+    while (passed := time.monotonic() - began) < minutes * 60:
+        seen.append(memory(root))
+        if len(seen) % round(60 / EVERY_S) == 0:
+            used = ", ".join(f"{name} {size:.0f}" for name, size in sorted(seen[-1].items()))
+            say(f"{passed / 60:.0f} of {minutes:.0f} min: {crowd.votes} votes, {crowd.chats} chats; MB: {used}")
+        time.sleep(EVERY_S)
+    return seen
+
+
+def growth(seen: list[dict[str, float]]) -> list[dict[str, Any]]:
+    """Each program's median memory in the last tenth, over that of the tenth before the middle."""
+    tenth = max(len(seen) // 10, 1)
+    middle, last = seen[len(seen) // 2 - tenth : len(seen) // 2], seen[-tenth:]
+    rows = []
+    for name in PROGRAMS:
+        before, after = (statistics.median(each.get(name, 0.0) for each in part) for part in (middle, last))
+        rows.append({"program": name, "MB, half-way": before, "MB, at the end": after, "growth": after / before})
+    return rows
+
+
+def failures(settings: Settings) -> tuple[list[str], list[str]]:
+    """(runs that failed by more than a version that did not improve, sensor ticks that failed)."""
+    answer = httpx.post(f"{settings.dagster_address}/graphql", json={"query": FAILED}, timeout=30).json()["data"]
+    runs = []
+    for run in answer["runsOrError"]["results"]:
+        steps = [step["stepKey"] for step in run["stepStats"] if step["status"] == "FAILURE"]
+        if steps != ["eval_report"]:  # its blocking check is how a version is kept back
+            runs.append(f"{run['jobName']}: {', '.join(steps) or 'no step'}")
+    ticks = [
+        f"{sensor['name']}: {tick['error']['message']}"
+        for sensor in answer["sensorsOrError"]["results"]
+        for tick in sensor["sensorState"]["ticks"]
+    ]
+    return runs, ticks
+
+
+def recorded(settings: Settings) -> int:
+    """Votes in the log, each line read strictly."""
+    lines = settings.prefs_log.read_bytes().split(b"\n")[:-1]
+    return len({decode_preference(line).event_id for line in lines})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="study-hour-") as folder:
+        settings = load_settings(data_dir=Path(folder))
+        programs.preflight(settings)
+        said = Path(folder) / "up.log"
+        with said.open("wb") as out:
+            command = [str(Path(sys.executable).with_name("dpo")), "up"]
+            up = subprocess.Popen(command, env=programs.environment(settings), stdout=out, stderr=out)
+        crowd = Crowd(settings.serving_address, read_bank(settings.bank_dir), pace=2.0)
+        try:
+            wait_until_ready(settings, up)
+            crowd.start()
+            seen = watch(psutil.Process(up.pid), crowd, args.minutes)
+            crowd.stop()
+            runs, ticks = failures(settings)
+        finally:
+            up.send_signal(signal.SIGINT)
+            up.wait(timeout=60)
+        errors = [line for line in said.read_text(errors="replace").splitlines() if TROUBLE.search(line)]
+        with Ledger(settings.ledger_address) as ledger:
+            versions = {record.name: record.status for record in ledger.versions()}
+        lost = crowd.votes - recorded(settings)
+    tell(growth(seen), crowd, lost, runs, ticks, errors, versions, args.minutes)
+
+
+def wait_until_ready(settings: Settings, up: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 300
+    while True:
+        try:
+            if httpx.get(f"{settings.serving_address}/readyz", timeout=5).status_code == 200:
+                return
+        except httpx.HTTPError:
+            pass
+        assert up.poll() is None and time.monotonic() < deadline, "serving did not get ready"
+        time.sleep(1)
+
+
+def tell(
+    rows: list[dict[str, Any]],
+    crowd: Crowd,
+    lost: int,
+    runs: list[str],
+    ticks: list[str],
+    errors: list[str],
+    versions: dict[str, str],
+    minutes: float,
+) -> None:
+    show(f"Memory of each program, {minutes:.0f} minutes of {crowd.votes} votes and {crowd.chats} chats", rows)
+    for title, found in (("failed runs", runs), ("failed ticks", ticks), ("error lines", errors)):
+        for line in found[:10]:
+            say(f"{title}: {line[:300]}")
+    goals = [
+        Goal("acknowledged votes that are not in the log:", max(lost, 0), "at most", 0),
+        Goal("troubles that people met:", sum(crowd.troubles.values()), "at most", 0),
+        Goal("failed runs:", len(runs), "at most", 0),
+        Goal("failed sensor ticks:", len(ticks), "at most", 0),
+        Goal("error lines of the programs:", len(errors), "at most", 0),
+        Goal("largest growth of a program's memory:", max(row["growth"] for row in rows), "at most", MAX_GROWTH),
+    ]
+    measured = {
+        "minutes": minutes,
+        "votes": crowd.votes,
+        "chats": crowd.chats,
+        "ratings": crowd.ratings,
+        "troubles": dict(crowd.troubles),
+        "memory": rows,
+        "versions": versions,
+        "failed_runs": runs,
+        "failed_ticks": ticks,
+        "errors": errors[:10],
+    }
+    report("hour", goals, measured)
+
+
+if __name__ == "__main__":
+    main()
