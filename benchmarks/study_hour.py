@@ -128,10 +128,11 @@ def main() -> None:
             seen = watch(psutil.Process(up.pid), crowd, args.minutes)
             crowd.stop()
             runs, ticks = failures(settings)
+            # Before the stop: it cuts off what is running, and Dagster says so.
+            errors = [line for line in said.read_text(errors="replace").splitlines() if TROUBLE.search(line)]
         finally:
             up.send_signal(signal.SIGINT)
             up.wait(timeout=60)
-        errors = [line for line in said.read_text(errors="replace").splitlines() if TROUBLE.search(line)]
         with Ledger(settings.ledger_address) as ledger:
             versions = {record.name: record.status for record in ledger.versions()}
         lost = crowd.votes - recorded(settings)
