@@ -9,7 +9,6 @@ question is whether it stands.
 
 import argparse
 import re
-import signal
 import statistics
 import subprocess
 import sys
@@ -131,7 +130,7 @@ def main() -> None:
             # Before the stop: it cuts off what is running, and Dagster says so.
             errors = [line for line in said.read_text(errors="replace").splitlines() if TROUBLE.search(line)]
         finally:
-            up.send_signal(signal.SIGINT)
+            up.terminate()
             up.wait(timeout=60)
         with Ledger(settings.ledger_address) as ledger:
             versions = {record.name: record.status for record in ledger.versions()}
