@@ -283,7 +283,7 @@ def left_half_way(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Somebody moved or deleted something in MLflow: take it as an order, or set it back.",
 )
-def registry_orders(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.RunRequest | dg.SkipReason:
+def registry_orders(context: dg.SensorEvaluationContext, loop: LoopResource) -> list[dg.RunRequest] | dg.SkipReason:
     settings = loop.settings()
     with loop.ledger() as ledger:
         try:
@@ -291,8 +291,11 @@ def registry_orders(context: dg.SensorEvaluationContext, loop: LoopResource) -> 
         except RegistryUnavailable as error:
             return dg.SkipReason(f"no orders can be read: {error}")
         lost = [each.name for each in ledger.versions() if each.status in ACCEPTED and not each.mlflow_version]
-    if lost and not _unfinished(context.instance, register_version.name):
-        return dg.RunRequest(run_key=f"{lost[0]}-again{int(time.time() // AGAIN_S)}", partition_key=lost[0])
+    # A version that is registered for the first time is on its way there.
+    busy = [_unfinished(context.instance, job.name) for job in (register_version, build_baseline, train_version)]
+    if lost and not any(busy):
+        again = int(time.time() // AGAIN_S)
+        return [dg.RunRequest(run_key=f"{name}-again{again}", partition_key=name) for name in lost]
     return dg.SkipReason("; ".join(done) or "MLflow is as the ledger has it")
 
 

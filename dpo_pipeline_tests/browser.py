@@ -68,11 +68,12 @@ class Tab:
         assert self.page.evaluate(TOO_WIDE) == []
         assert self.page.evaluate(CUT) == []
 
-    def picture(self, name: str) -> None:
-        """A screenshot for the guide, where SCREENSHOTS=1 asks for it."""
+    def picture(self, name: str, height: int | None = None) -> None:
+        """A screenshot for the guide, where SCREENSHOTS=1 asks for it; of the uppermost `height` pixels."""
         if os.environ.get("SCREENSHOTS") == "1":
             PICTURES.mkdir(parents=True, exist_ok=True)
-            self.page.screenshot(path=PICTURES / name, full_page=True, animations="disabled")
+            part = {"clip": {"x": 0, "y": 0, "width": 1440, "height": height}} if height else {"full_page": True}
+            self.page.screenshot(path=PICTURES / name, animations="disabled", **part)  # type: ignore[arg-type]
             assert (PICTURES / name).stat().st_size < 200_000
 
 

@@ -203,8 +203,10 @@ def test_a_persons_way_through_the_pages(dagster: Dagster, page: Tab) -> None:
         ("/assets/eval_report?view=partitions&partition=v1.1", "on 10 questions", "dagster_report.png"),
         ("/assets/eval_report?view=checks", "blocking", "dagster_check.png"),
     ]
+    # Below that they show where the files of this test lie.
+    heights = {"dagster_run.png": 365, "dagster_report.png": 555}
     for path, wanted, name in walk:
         page.page.goto(dagster.url + path)
         page.page.get_by_text(wanted).first.wait_for()
         page.page.wait_for_load_state("networkidle")
-        page.picture(name)
+        page.picture(name, heights.get(name))

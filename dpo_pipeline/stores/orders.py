@@ -25,10 +25,10 @@ REFUSED_TAG = "order_refused"
 
 @dataclass(frozen=True)
 class Seen:
-    """The registry at a moment: number by alias, and all numbers there are."""
+    """The registry at a moment: number by alias, and sha256 of the adapter by number. Empty: there is no model yet."""
 
     aliases: dict[str, str]
-    numbers: frozenset[str]
+    adapters: dict[str, str]
 
 
 class RegistryAliases:
@@ -37,16 +37,15 @@ class RegistryAliases:
     def __init__(self, url: str, model: str):
         self._base, self._model = f"{url.rstrip('/')}/api/2.0/mlflow", model
 
-    def look(self) -> Seen | None:
-        """Null before the first version is registered.
-
+    def look(self) -> Seen:
+        """
         Raises:
             RegistryUnavailable: MLflow does not answer.
         """
         with self._answers():
             found = requests.get(f"{self._base}/registered-models/get", params={"name": self._model}, timeout=TIMEOUT_S)
             if found.status_code == 404:
-                return None
+                return Seen({}, {})
             found.raise_for_status()
             model = found.json()["registered_model"]
             listed = requests.get(
@@ -55,9 +54,12 @@ class RegistryAliases:
                 timeout=TIMEOUT_S,
             )
             listed.raise_for_status()
-            numbers = frozenset(str(each["version"]) for each in listed.json().get("model_versions", []))
+            adapters = {
+                str(each["version"]): next((t["value"] for t in each.get("tags", []) if t["key"] == "adapter_sha"), "")
+                for each in listed.json().get("model_versions", [])
+            }
             aliases = {each["alias"]: str(each["version"]) for each in model.get("aliases", [])}
-            return Seen({alias: number for alias, number in aliases.items() if number in numbers}, numbers)
+            return Seen({alias: number for alias, number in aliases.items() if number in adapters}, adapters)
 
     def point(self, alias: str, number: str | None) -> None:
         """Set an alias, or delete it."""
@@ -95,10 +97,17 @@ def follow_registry(ledger: Ledger, registry: RegistryAliases) -> list[str]:
     # on an old epoch is refused.
     mirrored, state, versions = ledger.mirrored(), ledger.deployment(), ledger.versions()
     seen = registry.look()
-    if seen is None or state.champion is None:
+    if state.champion is None:
         return []
-    numbers = {record.name: record.mlflow_version for record in versions if record.mlflow_version}
     done = []
+    for record in versions:
+        # By the adapter and not by the number: in a model that was deleted and made again, numbers begin anew.
+        if record.mlflow_version and seen.adapters.get(record.mlflow_version) != record.adapter_sha:
+            done.append(f"version {record.mlflow_version} of MLflow, our {record.name}, was deleted; it is made again")
+            ledger.record_version(record.name, mlflow_version=None)
+    if done:
+        versions = ledger.versions()
+    numbers = {record.name: record.mlflow_version for record in versions if record.mlflow_version}
     moved = seen.aliases.get("champion")
     if moved and moved != numbers.get(state.champion) and moved != mirrored.get("champion"):
         done.append(_order(ledger, registry, state, versions, moved))
@@ -108,15 +117,11 @@ def follow_registry(ledger: Ledger, registry: RegistryAliases) -> list[str]:
         for alias, name in (
             ("champion", state.champion), ("challenger", state.challenger), ("previous", state.previous)
         )
-        if name and numbers.get(name) in seen.numbers
+        if name in numbers
     }  # fmt: skip
     for alias in ("champion", "challenger", "previous"):
         if registry_alias := _differs(seen, registry, alias, wanted.get(alias)):
             done.append(registry_alias)
-    lost = {name: number for name, number in numbers.items() if number not in seen.numbers}
-    for name, number in lost.items():
-        done.append(f"version {number} of MLflow, our {name}, was deleted; the next decision registers it again")
-        ledger.record_version(name, mlflow_version=None)
     ledger.note_mirrored(wanted)
     return done
 

@@ -60,7 +60,7 @@ class Loop:
         result = definition(context)
         if isinstance(result, dg.SensorResult):
             return list(result.run_requests or [])
-        found = list(result) if isinstance(result, Iterator) else [result]
+        found = list(result) if isinstance(result, Iterator | list) else [result]
         return [item for item in found if isinstance(item, dg.RunRequest)]
 
 

@@ -1,6 +1,9 @@
 """Orders given in the MLflow registry, by a real client on a real server: applied, refused, or set back."""
 
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,24 @@ from dpo_pipeline.stores.orders import REFUSED_TAG, RegistryAliases, follow_regi
 from dpo_pipeline_tests.assets.conftest import Loop
 
 pytestmark = pytest.mark.slow
+DYING = """
+import os, signal
+import dagster as dg
+from mlflow import MlflowClient
+from dpo_pipeline.definitions import defs
+
+call = MlflowClient.{after}
+
+def dying(*args, **kwargs):
+    call(*args, **kwargs)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+MlflowClient.{after} = dying
+os.mkdir({home!r})
+with dg.DagsterInstance.local_temp({home!r}) as instance:
+    instance.add_dynamic_partitions("versions", ["v1.1"])
+    defs.resolve_job_def("register_version").execute_in_process(instance=instance, partition_key="v1.1")
+"""
 
 
 @pytest.fixture
@@ -112,6 +133,38 @@ def test_what_was_deleted_by_accident_is_repaired_and_told(loop: Loop, deployed:
     assert again and again != gone
     assert client.get_model_version_by_alias(model, "champion").version == again
     assert ledger.deployment().champion == "v1.1"
+
+
+def test_a_model_deleted_as_a_whole_is_made_again_with_other_numbers(loop: Loop, deployed: Any) -> None:
+    """Numbers begin at 1 again, and number 1 is another version now than the ledger remembers."""
+    ledger, registry, (client, model) = deployed
+    assert [ledger.version(name).mlflow_version for name in ("v1.0", "v1.1")] == ["1", "2"]
+    client.delete_registered_model(model)
+    assert loop.run("register_version", "v1.1").success and ledger.version("v1.1").mlflow_version == "1"
+    told = " ".join(follow_registry(ledger, registry))
+    assert "version 1 of MLflow, our v1.0, was deleted" in told and "our v1.1" not in told
+    assert [request.partition_key for request in loop.tick("registry_orders")] == ["v1.0"]
+    assert loop.run("register_version", "v1.0").success and ledger.version("v1.0").mlflow_version == "2"
+    assert client.get_model_version_by_alias(model, "champion").version == "1"
+    assert client.get_model_version_by_alias(model, "previous").version == "2"
+    assert loop.tick("registry_orders") == []
+
+
+def test_killed_between_artifact_version_and_alias_and_run_again(loop: Loop, deployed: Any) -> None:
+    """The process of the run is killed with -9 right after one of its calls to MLflow; the next run ends the work."""
+    ledger, _, (client, model) = deployed
+    for after in ("create_registered_model", "create_model_version", "set_registered_model_alias"):
+        client.delete_registered_model(model)
+        killed = subprocess.run(
+            [sys.executable, "-c", DYING.format(after=after, home=str(loop.settings.data_dir / after))],
+            capture_output=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+        assert loop.run("register_version", "v1.1").success
+        [version] = client.search_model_versions(f"name = '{model}'")
+        assert version.tags["adapter_sha"] == ledger.version("v1.1").adapter_sha
+        assert client.get_model_version_by_alias(model, "champion").version == version.version
+        assert ledger.version("v1.1").mlflow_version == version.version
 
 
 def test_without_mlflow_there_are_no_orders(loop: Loop) -> None:
