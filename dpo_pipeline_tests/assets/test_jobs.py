@@ -1,23 +1,29 @@
 """The jobs as Dagster runs them: baseline, curation, training, decisions; sensors ask for each exactly once."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import psutil
 import pytest
 
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import StaleEpoch
-from dpo_pipeline.settings import Settings
+from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.status import loop_status
 from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.importing import import_file
-from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.registry import Registry
+from dpo_pipeline.stores.serving_log import RequestRecord
 from dpo_pipeline.stores.synthetic import read_synthetic
 from dpo_pipeline_tests.assets.conftest import Loop
 from dpo_pipeline_tests.examples import SHARED_DATA, preference
+from dpo_pipeline_tests.programs_under_test import mlflow_server
 
 pytestmark = pytest.mark.slow
 
@@ -114,7 +120,7 @@ def test_synthetic_pairs_are_made_when_asked_for_and_train_beside_peoples_own(
     assert not any(event.startswith("syn-") for event in manifest["eval_events"])
 
 
-def test_registered_improved_rolled_out_stage_by_stage_and_mirrored(loop: Loop, monkeypatch: Any) -> None:
+def test_registered_improved_rolled_out_stage_by_stage_and_mirrored(loop: Loop) -> None:
     """The adapter of v1.0 stands for an improved v1.1: what matters here is the way from `improved` to champion."""
     assert loop.run("build_baseline", "v1.0").success
     settings = loop.settings
@@ -139,12 +145,66 @@ def test_registered_improved_rolled_out_stage_by_stage_and_mirrored(loop: Loop, 
         assert loop_status(settings)["rollout"]["stage"] == "full"
         # registering twice makes one version
         assert loop.run_assets("v1.1") and ledger.version("v1.1").mlflow_version == number
-        # MLflow is down, and the rollback happens all the same
-        monkeypatch.setenv("DPO_MLFLOW_URL", "http://127.0.0.1:9")
-        ledger.roll_back(ledger.deployment().epoch, ("test",), {}, "test")
+
+
+def test_mlflow_is_killed_and_a_failing_version_is_rolled_back_all_the_same(
+    loop: Loop, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """In canary every request to v1.1 fails; the decision comes when MLflow was killed, and MLflow is told later."""
+    with mlflow_server(tmp_path / "own-mlflow") as url:
+        monkeypatch.setenv("DPO_MLFLOW_URL", url)
+        assert loop.run("build_baseline", "v1.0").success
+        settings = load_settings()
+        with Ledger(settings.ledger_address) as ledger:
+            base = ledger.version("v1.0")
+            fields = {name: getattr(base, name) for name in ("adapter_sha", "adapter_dir", "base_sha", "mlflow_run")}
+            ledger.record_version("v1.1", **{**fields, "adapter_sha": "f" * 64}, status="improved", parent="v1.0")
+            assert loop.run_assets("v1.1")
+            ledger.promote("canary", ledger.deployment().epoch, ("test",), {}, "test")
+        for each in psutil.process_iter(["cmdline"]):
+            if f"{tmp_path}/own-mlflow" in " ".join(each.info["cmdline"] or ()):
+                each.kill()
+        fail_requests(settings, "v1.1", people=60)
         assert loop.run("decide_rollout", "v1.1").success
-        assert ledger.deployment().champion == "v1.0"
-        assert ledger.version("v1.1").status == "rolled_back"
+        with Ledger(settings.ledger_address) as ledger:
+            assert (ledger.deployment().champion, ledger.deployment().challenger) == ("v1.0", None)
+            assert ledger.version("v1.1").status == "rolled_back"
+            assert ledger.decisions("v1.1")[-1].reasons[0] == "evidence of harm"
+
+
+def fail_requests(settings: Settings, version: str, people: int) -> None:
+    """So many people each met one error of a version in canary."""
+    log = AppendLog(settings.serving_log_dir / f"{utc_now()[:10]}.jsonl")
+    log.append_all(
+        [
+            msgspec.json.encode(
+                RequestRecord(
+                    request_id=f"failed-{number}", recorded_at=utc_now(), session_id="", user=f"user {number}",
+                    version=version, adapter_sha="f" * 64, stage="canary", shadow=False, latency_ms=20.0, ttft_ms=None,
+                    tokens=0, outcome="error",
+                )
+            )
+            for number in range(people)
+        ]
+    )  # fmt: skip
+
+
+def test_a_warehouse_that_another_process_holds_is_a_clear_error(loop: Loop, monkeypatch: Any) -> None:
+    """Somebody's shell has the file open; once it is closed, the same job goes through and nothing is lost."""
+    monkeypatch.setattr("dagster._utils.backoff.time.sleep", lambda seconds: None)  # its ten tries take 100 s
+    add_votes(loop.settings, 20)
+    path = loop.settings.warehouse_path
+    path.parent.mkdir(parents=True)
+    script = f"import duckdb; c = duckdb.connect({str(path)!r}); print('open', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
+        assert shell.stdin and shell.stdout and shell.stdout.readline()
+        failed = loop.run("ingest_and_validate")
+        assert not failed.success
+        told = [event.step_failure_data.error for event in failed.all_events if event.is_step_failure]
+        assert "WarehouseBusy" in str(told) and "is held by another process" in str(told)
+        shell.stdin.close()
+    assert loop.run("ingest_and_validate").success
+    assert loop_status(loop.settings)["preferences"]["recorded"] == 20
 
 
 def test_all_pairs_rejected_is_told_and_nothing_is_trained(loop: Loop) -> None:

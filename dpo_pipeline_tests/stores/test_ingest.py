@@ -142,6 +142,18 @@ def test_verdicts_see_earlier_votes_over_ticks(house: House) -> None:
     assert failed["repeat"] == 1 and failed["contradiction"] == 1
 
 
+def test_with_the_clock_set_back_the_order_of_the_log_counts(house: House) -> None:
+    """The second vote of a person carries an earlier time than the first, which it contradicts."""
+    first = preference(1, event_id="first", recorded_at="2026-01-02T12:00:00Z")
+    second = preference(
+        1, event_id="second", recorded_at="2026-01-02T11:00:00Z", vote="b", response_a=LONG, response_b=SHORT
+    )
+    AppendLog(house.log).append_all([encode_preference(first), encode_preference(second)])
+    house.tick()
+    assert [pair.event_id for pair in house.warehouse.valid_pairs()] == ["first"]
+    assert summarise(house.warehouse.tallies(), 0).failed["contradiction"] == 1
+
+
 def test_votes_read_under_other_criteria_are_judged_by_those_of_today(house: House) -> None:
     AppendLog(house.log).append_all(
         [

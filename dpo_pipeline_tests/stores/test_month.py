@@ -169,6 +169,27 @@ def test_an_outage_after_weeks_of_good_answers_is_seen_the_same_day(
     assert month.ledger.decisions("v1.1")[-1].reasons[0] == "evidence of harm"
 
 
+def test_a_clock_set_back_or_on_promotes_nothing_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In canary nobody comes any more; the clock goes an hour back, then three days on: the stage's hours are over."""
+    month = Month(settings_in(tmp_path), monkeypatch)
+    month.register("v1.1")
+    while month.ledger.deployment().stage != "canary":
+        month.live(month.now + EVERY)
+    begun, month.serving = month.now, False
+    month.now = begun - timedelta(hours=1) - EVERY
+    month.live(begun - timedelta(hours=1))
+    back = month.ledger.decisions("v1.1")[-1]
+    assert back.decision == "hold" and "lasts at least 24 h, 0 h so far" in " ".join(back.reasons)
+    month.now = begun + timedelta(days=3)
+    month.live(month.now + EVERY)
+    on = month.ledger.decisions("v1.1")[-1]
+    assert on.decision == "hold" and "of 30 requests to the new version" in " ".join(on.reasons)
+    assert month.ledger.deployment().stage == "canary"
+    assert [each.decision for each in month.ledger.decisions("v1.1")] == [
+        each.decision for each in sorted(month.ledger.decisions("v1.1"), key=lambda each: each.epoch)
+    ], "decisions are in the order they were made, not in that of the clock"
+
+
 def test_of_two_promoters_one_is_refused(tmp_path: Path) -> None:
     """Two processes that saw the same epoch, at the same moment, twenty times."""
     settings = settings_in(tmp_path)
