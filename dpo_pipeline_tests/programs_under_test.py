@@ -79,7 +79,9 @@ class Server:
 
 @contextmanager
 def serving(data_dir: Path, ready: str = "/readyz", **variables: Any) -> Iterator[Server]:
-    server = Server({"DPO_DATA_DIR": str(data_dir), **variables}, free_port(), data_dir / "serve.log")
+    # Nobody answers there: a test must not follow the MLflow that somebody has running at the usual port.
+    nobody = {"DPO_MLFLOW_URL": "http://127.0.0.1:9"}
+    server = Server({"DPO_DATA_DIR": str(data_dir), **nobody, **variables}, free_port(), data_dir / "serve.log")
     server.start(ready)
     try:
         yield server

@@ -22,6 +22,7 @@ from dpo_pipeline.serving.forward import ForwardEngine
 from dpo_pipeline.serving.local import LocalEngine
 from dpo_pipeline.serving.metrics import CallMetrics, Metrics
 from dpo_pipeline.serving.pages.site import mount_pages
+from dpo_pipeline.serving.registry_follower import RegistryFollower
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.routes import chat, comparisons, feedback, health, rollout
 from dpo_pipeline.serving.service import Service
@@ -49,6 +50,8 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         service = make_service(settings, metrics, engine or make_engine(settings))
         app.state.service = service
         service.router.start()
+        orders = RegistryFollower(settings)
+        orders.start()
         # A log of a million votes takes seconds to count; nobody has to wait for that.
         counting = asyncio.create_task(asyncio.to_thread(service.tally.refresh))
         forgetting = asyncio.create_task(_forget_expired(service))
@@ -57,6 +60,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         finally:
             forgetting.cancel()
             await counting
+            orders.close()
             service.router.close()
             await service.engine.close()
             service.log.close()

@@ -1,6 +1,9 @@
 """A house with a base model and v1.0, a Dagster instance and a real MLflow server, for jobs that really run."""
 
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +15,25 @@ import pytest
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline_tests.ml.conftest import house  # noqa: F401  (fixture)
 from dpo_pipeline_tests.programs_under_test import mlflow_server
+
+DYING = """
+import importlib, os, signal, sys
+import dagster as dg
+from dpo_pipeline.definitions import defs
+
+job, version, module, owner, method, home = sys.argv[1:]
+owner = getattr(importlib.import_module(module), owner)
+call = getattr(owner, method)
+
+def dying(*args, **kwargs):
+    call(*args, **kwargs)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(owner, method, dying)
+with dg.DagsterInstance.local_temp(home) as instance:
+    instance.add_dynamic_partitions("versions", [version])
+    defs.resolve_job_def(job).execute_in_process(instance=instance, partition_key=version)
+"""
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +60,14 @@ class Loop:
             raise_on_error=False,
             run_config={"ops": {"trained_adapter": {"config": config}}} if config else None,
         )
+
+    def run_killed(self, job: str, version: str, module: str, owner: str, method: str) -> None:
+        """Run a job in a process that is killed with -9 right after its first call of a method."""
+        home = self.settings.data_dir / f"killed-after-{method}"
+        home.mkdir()
+        command = [sys.executable, "-c", DYING, job, version, module, owner, method, str(home)]
+        done = subprocess.run(command, capture_output=True, check=False, timeout=120)
+        assert done.returncode == -signal.SIGKILL, done.stderr.decode()
 
     def run_assets(self, version: str) -> bool:
         """Materialize `model_version` and `rollout_decision` by themselves, as by hand in the UI."""

@@ -12,6 +12,7 @@ import pytest
 
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import StaleEpoch
+from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.status import loop_status
 from dpo_pipeline.stores.bank import read_bank
@@ -132,6 +133,7 @@ def test_registered_improved_rolled_out_stage_by_stage_and_mirrored(loop: Loop) 
         assert loop.run_assets("v1.1")
         number = ledger.version("v1.1").mlflow_version
         assert number and registry.aliases() == {"champion": base_number(ledger), "challenger": number}
+        assert loads_from_mlflow(settings, "champion")
         state = ledger.deployment()
         assert (state.challenger, state.stage) == ("v1.1", "staging")
         [(key, _)] = requests_of(loop.tick("stage_due"))
@@ -147,29 +149,66 @@ def test_registered_improved_rolled_out_stage_by_stage_and_mirrored(loop: Loop) 
         assert loop.run_assets("v1.1") and ledger.version("v1.1").mlflow_version == number
 
 
-def test_mlflow_is_killed_and_a_failing_version_is_rolled_back_all_the_same(
-    loop: Loop, tmp_path: Path, monkeypatch: Any
-) -> None:
-    """In canary every request to v1.1 fails; the decision comes when MLflow was killed, and MLflow is told later."""
+def loads_from_mlflow(settings: Settings, alias: str) -> bool:
+    """A fresh process that knows MLflow and the base model only loads the version back with PEFT, and it answers."""
+    script = """
+import sys, mlflow
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+url, version, base = sys.argv[1:]
+mlflow.set_tracking_uri(url)
+folder = mlflow.artifacts.download_artifacts(version)
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)
+tokenizer = AutoTokenizer.from_pretrained(base)
+asked = tokenizer.apply_chat_template(
+    [{"role": "user", "content": "Why is the sky blue?"}], add_generation_prompt=True, return_tensors="pt",
+    return_dict=True,
+)
+print(len(model.generate(**asked, max_new_tokens=4, do_sample=False)[0]) - asked["input_ids"].shape[1])
+"""
+    version = f"models:/{settings.registered_model}@{alias}"
+    command = [sys.executable, "-c", script, settings.mlflow_address, version, str(locate_base(settings).directory)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split()[-1]) >= 1
+
+
+def test_a_rollback_survives_its_own_process_and_mlflow(loop: Loop, tmp_path: Path, monkeypatch: Any) -> None:
+    """In canary every request to v1.1 fails. The process that takes it back is killed in the middle, and the next run
+    ends the work; with v1.2 MLflow is killed instead.
+    """
     with mlflow_server(tmp_path / "own-mlflow") as url:
         monkeypatch.setenv("DPO_MLFLOW_URL", url)
         assert loop.run("build_baseline", "v1.0").success
         settings = load_settings()
+        registry = Registry(url, settings.registered_model)
         with Ledger(settings.ledger_address) as ledger:
-            base = ledger.version("v1.0")
-            fields = {name: getattr(base, name) for name in ("adapter_sha", "adapter_dir", "base_sha", "mlflow_run")}
-            ledger.record_version("v1.1", **{**fields, "adapter_sha": "f" * 64}, status="improved", parent="v1.0")
-            assert loop.run_assets("v1.1")
-            ledger.promote("canary", ledger.deployment().epoch, ("test",), {}, "test")
-        for each in psutil.process_iter(["cmdline"]):
-            if f"{tmp_path}/own-mlflow" in " ".join(each.info["cmdline"] or ()):
-                each.kill()
-        fail_requests(settings, "v1.1", people=60)
-        assert loop.run("decide_rollout", "v1.1").success
-        with Ledger(settings.ledger_address) as ledger:
+            begin_canary(loop, ledger, "v1.1", "e" * 64)
+            fail_requests(settings, "v1.1", people=60)
+            loop.run_killed("decide_rollout", "v1.1", "dpo_pipeline.stores.ledger", "Ledger", "roll_back")
             assert (ledger.deployment().champion, ledger.deployment().challenger) == ("v1.0", None)
-            assert ledger.version("v1.1").status == "rolled_back"
-            assert ledger.decisions("v1.1")[-1].reasons[0] == "evidence of harm"
+            assert ledger.version("v1.1").status == "rolled_back" and "challenger" in registry.aliases()
+            assert loop.run("decide_rollout", "v1.1").success
+            assert registry.aliases() == {"champion": base_number(ledger)}
+            begin_canary(loop, ledger, "v1.2", "f" * 64)
+            fail_requests(settings, "v1.2", people=60)
+            for each in psutil.process_iter(["cmdline"]):
+                if f"{tmp_path}/own-mlflow" in " ".join(each.info["cmdline"] or ()):
+                    each.kill()
+            assert loop.run("decide_rollout", "v1.2").success
+            assert (ledger.deployment().champion, ledger.deployment().challenger) == ("v1.0", None)
+            assert ledger.version("v1.2").status == "rolled_back"
+            assert ledger.decisions("v1.2")[-1].reasons[0] == "evidence of harm"
+
+
+def begin_canary(loop: Loop, ledger: Ledger, name: str, sha: str) -> None:
+    """A version with v1.0's adapter under another hash, registered and let out to 5 %."""
+    base = ledger.version("v1.0")
+    fields = {field: getattr(base, field) for field in ("adapter_dir", "base_sha", "mlflow_run")}
+    ledger.record_version(name, **fields, adapter_sha=sha, status="improved", parent="v1.0")
+    assert loop.run_assets(name)
+    ledger.promote("canary", ledger.deployment().epoch, ("test",), {}, "test")
 
 
 def fail_requests(settings: Settings, version: str, people: int) -> None:
@@ -179,7 +218,7 @@ def fail_requests(settings: Settings, version: str, people: int) -> None:
         [
             msgspec.json.encode(
                 RequestRecord(
-                    request_id=f"failed-{number}", recorded_at=utc_now(), session_id="", user=f"user {number}",
+                    request_id=f"{version}-{number}", recorded_at=utc_now(), session_id="", user=f"user {number}",
                     version=version, adapter_sha="f" * 64, stage="canary", shadow=False, latency_ms=20.0, ttft_ms=None,
                     tokens=0, outcome="error",
                 )

@@ -1,9 +1,7 @@
 """Orders given in the MLflow registry, by a real client on a real server: applied, refused, or set back."""
 
 import shutil
-import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +12,9 @@ from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.orders import REFUSED_TAG, RegistryAliases, follow_registry
 from dpo_pipeline_tests.assets.conftest import Loop
+from dpo_pipeline_tests.programs_under_test import eventually, serving
 
 pytestmark = pytest.mark.slow
-DYING = """
-import os, signal
-import dagster as dg
-from mlflow import MlflowClient
-from dpo_pipeline.definitions import defs
-
-call = MlflowClient.{after}
-
-def dying(*args, **kwargs):
-    call(*args, **kwargs)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-MlflowClient.{after} = dying
-os.mkdir({home!r})
-with dg.DagsterInstance.local_temp({home!r}) as instance:
-    instance.add_dynamic_partitions("versions", ["v1.1"])
-    defs.resolve_job_def("register_version").execute_in_process(instance=instance, partition_key="v1.1")
-"""
 
 
 @pytest.fixture
@@ -81,6 +62,18 @@ def test_moving_champion_is_an_order_and_carried_out_once(loop: Loop, deployed: 
     client.set_registered_model_alias(model, "champion", new)
     assert follow_registry(ledger, registry) and ledger.deployment().champion == "v1.1"
     assert loop.tick("registry_orders") == []
+
+
+def test_serving_takes_the_order_within_five_seconds_without_dagster(loop: Loop, deployed: Any) -> None:
+    ledger, _, (client, model) = deployed
+    variables = {"DPO_MLFLOW_URL": loop.settings.mlflow_address, "DPO_REGISTERED_MODEL": model}
+    with serving(loop.settings.data_dir, **variables) as server:
+        assert server.client.get("/v1/rollout").json()["champion"] == "v1.1"
+        client.set_registered_model_alias(model, "champion", ledger.version("v1.0").mlflow_version)
+        given = time.monotonic()
+        eventually(lambda: server.client.get("/v1/rollout").json()["champion"], lambda name: name == "v1.0")
+        assert time.monotonic() - given < 5
+    assert ledger.decisions()[-1].actor == "a person in MLflow"
 
 
 def test_a_decision_that_comes_before_the_order_was_read_does_not_undo_it(loop: Loop, deployed: Any) -> None:
@@ -155,11 +148,7 @@ def test_killed_between_artifact_version_and_alias_and_run_again(loop: Loop, dep
     ledger, _, (client, model) = deployed
     for after in ("create_registered_model", "create_model_version", "set_registered_model_alias"):
         client.delete_registered_model(model)
-        killed = subprocess.run(
-            [sys.executable, "-c", DYING.format(after=after, home=str(loop.settings.data_dir / after))],
-            capture_output=True, check=False, timeout=120,
-        )  # fmt: skip
-        assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+        loop.run_killed("register_version", "v1.1", "mlflow", "MlflowClient", after)
         assert loop.run("register_version", "v1.1").success
         [version] = client.search_model_versions(f"name = '{model}'")
         assert version.tags["adapter_sha"] == ledger.version("v1.1").adapter_sha
