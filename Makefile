@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEOPLE ?=
 
-.PHONY: help demo up test check bench clean setup
+.PHONY: help demo up test check bench audit clean setup
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -37,6 +37,10 @@ check: $(STAMP)  ## format, lint, types, fast tests
 
 bench: $(STAMP)  ## the benchmarks, each beside its rival; results go to benchmarks/results
 	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+audit:           ## known weaknesses of the pinned set, by PyPI's advisories (needs the network)
+	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit; }
+	@.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 clean:           ## remove what was made at run time (votes too) and the environment
 	@echo "This would delete data/ (but not data/bank) and .venv. Run: git clean -xdf -e data/bank"
