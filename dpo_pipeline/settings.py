@@ -133,6 +133,10 @@ class Collection(Section):
     edge_case_share: float = Field(
         0.1, ge=0, le=1, description="share of drawn questions that are edge cases; none there: from the bank"
     )
+    repeat_share: float = Field(
+        0.03, ge=0, lt=1, description="share of drawn comparisons that were decided before: how often votes flip"
+    )
+    repeat_after_s: float = Field(60, ge=0, description="seconds after which a decided pair may be shown again")
     measure_share: float = Field(
         0.1, ge=0, lt=1, description="share of comparisons for pairs of versions other than the one that is due"
     )

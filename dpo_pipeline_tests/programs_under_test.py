@@ -80,7 +80,8 @@ class Server:
 @contextmanager
 def serving(data_dir: Path, ready: str = "/readyz", **variables: Any) -> Iterator[Server]:
     # Nobody answers there: a test must not follow the MLflow that somebody has running at the usual port.
-    nobody = {"DPO_MLFLOW_URL": "http://127.0.0.1:9"}
+    # And each pair is a new one, unless a test is about the others.
+    nobody = {"DPO_MLFLOW_URL": "http://127.0.0.1:9", "DPO_COLLECTION__REPEAT_SHARE": "0"}
     server = Server({"DPO_DATA_DIR": str(data_dir), **nobody, **variables}, free_port(), data_dir / "serve.log")
     server.start(ready)
     try:

@@ -9,7 +9,14 @@ from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, data_version,
 from dpo_pipeline.core import collection_checks as checks
 from dpo_pipeline.core.judged import MEANINGS
 from dpo_pipeline.resources import LoopResource, WarehouseResource
-from dpo_pipeline.stores.curation import CurationSummary, publish_summary, read_summary, summarise, without_excluded
+from dpo_pipeline.stores.curation import (
+    CurationSummary,
+    publish_summary,
+    read_summary,
+    summarise,
+    with_second_looks,
+    without_excluded,
+)
 from dpo_pipeline.stores.ingest import LOG, judge_new
 from dpo_pipeline.stores.log import file_bytes
 from dpo_pipeline.stores.reviews import apply_reviews
@@ -32,7 +39,8 @@ def validated_pairs(
     with warehouse.open(settings) as store:
         judged = judge_new(store, settings.quality, lambda done: context.log.info(f"{done} judged"))
         excluded = apply_reviews(store, settings.reviews_log, settings.review_table)
-        summary = without_excluded(summarise(store.tallies(), store.position(LOG).offset, reviews_bytes), excluded)
+        counted = summarise(store.tallies(), store.position(LOG).offset, reviews_bytes)
+        summary = with_second_looks(without_excluded(counted, excluded), *store.second_looks())
     publish_summary(settings.curation_summary, summary)
     refused = [{"criterion": name, "meaning": MEANINGS[name], "refused": n} for name, n in _most(summary.failed)]
     return dg.MaterializeResult(
@@ -41,6 +49,7 @@ def validated_pairs(
             "valid": summary.valid,
             "rejected": summary.rejected,
             "refused_by_criterion": table(refused),
+            "second_looks": table(_second_looks(summary)),
             "valid_by_category": table([{"category": c, "pairs": n} for c, n in _most(summary.valid_categories)]),
         },
         data_version=data_version(summary.recorded, summary.valid, summary.rejected, settings.quality),
@@ -77,6 +86,21 @@ def _findings(summary: CurationSummary) -> dict[str, checks.Finding]:
         "rejected_share": checks.rejected_share(summary.rejected, judged, summary.failed),
         "position_bias": checks.position_bias(summary.left_wins, decided),
     }
+
+
+def _second_looks(summary: CurationSummary) -> list[dict[str, object]]:
+    return [
+        {"pairs": "decided twice by one person", "count": summary.decided_twice, "finding": _flips(summary)},
+        {
+            "pairs": "decided by several people",
+            "count": summary.decided_by_several,
+            "finding": "too few" if summary.alpha is None else f"Krippendorff's alpha {summary.alpha:.2f}",
+        },
+    ]
+
+
+def _flips(summary: CurationSummary) -> str:
+    return "too few" if summary.flip_rate is None else f"{summary.flip_rate:.0%} of votes are the wrong way round"
 
 
 def _most(counts: dict[str, int]) -> list[tuple[str, int]]:

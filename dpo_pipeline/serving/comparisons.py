@@ -8,6 +8,7 @@ import asyncio
 import random
 import time
 import uuid
+from collections import deque
 from dataclasses import dataclass
 
 from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
@@ -30,6 +31,8 @@ from dpo_pipeline.stores.group_commit import GroupCommit
 from dpo_pipeline.stores.log import AppendLog, Position, file_bytes, line_start, read_batches
 from dpo_pipeline.stores.reading import votes_of
 from dpo_pipeline.stores.serving_state import ServingState, StoredComparison
+
+KEPT_DECIDED = 500
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Comparisons:
         self._signer = URLSafeTimedSerializer(key, salt="comparison")
         self._writing: dict[str, asyncio.Task[None]] = {}
         self._random = random.SystemRandom()
+        self._decided: deque[tuple[float, StoredComparison]] = deque(maxlen=KEPT_DECIDED)
         self.questions = Questions(settings, state)
         self._voted = self._votes_on_disk()
 
@@ -140,6 +144,22 @@ class Comparisons:
         self._check_token(comparison, token, annotator)
         return comparison
 
+    def again(self, annotator: str, origin: WantedOrigin) -> StoredComparison | None:
+        """Now and then, a pair on a question of the bank that was decided a while ago, each at most once.
+
+        Shown to the same person it tells how often votes flip, to another one how far people agree.
+        """
+        collection, now = self._settings.collection, time.monotonic()
+        if origin not in ("mix", "bank") or self._random.random() >= collection.repeat_share:
+            return None
+        old = [each for each in self._decided if now - each[0] > collection.repeat_after_s]
+        own = [each for each in old if each[1].annotator == annotator]
+        if not old:
+            return None
+        chosen = self._random.choice(own if own and self._random.random() < 0.5 else old)
+        self._decided.remove(chosen)
+        return chosen[1]
+
     def draw_question(self, category: str | None = None, origin: WantedOrigin = "mix") -> AskedQuestion:
         """A question that may be asked; where it comes from the bank, of the category that has the fewest votes.
 
@@ -165,6 +185,8 @@ class Comparisons:
             self._writing[event_id] = asyncio.create_task(self._write(comparison, vote))
             # A caller who goes away meanwhile must not leave a vote on disk that nobody knows of.
             await asyncio.shield(self._writing[event_id])
+            if vote in ("a", "b") and self.questions.in_bank(comparison.prompt):
+                self._decided.append((time.monotonic(), comparison))
         models = (comparison.model_a, comparison.model_b)
         left, right = models if comparison.left == "a" else models[::-1]
         return Recorded(

@@ -35,6 +35,7 @@ class Questions:
         self._whole_bank = read_bank(settings.bank_dir)
         share = settings.collection.holdout_share
         self._bank = askable(self._whole_bank, "bank", share)
+        self._texts = frozenset(each.question for each in self._bank)
         self._edge_cases = askable(read_edge_cases(settings.bank_dir), "edge_case", share)
         self._production: tuple[float, tuple[AskedQuestion, ...]] = (0.0, ())
 
@@ -49,6 +50,10 @@ class Questions:
         if origin == "production":
             pools["production"] = self._from_production()
         return self._random.choice(candidates(pools, origin, wish, least_covered(votes)))
+
+    def in_bank(self, prompt: object) -> bool:
+        """Whether the prompt is a question of the bank, word for word."""
+        return prompt in self._texts
 
     def _by_shares(self) -> Origin:
         shares = self._collection

@@ -17,7 +17,7 @@ from msgspec import structs
 
 from dpo_pipeline.core.answers import Answer, Ask, Messages
 from dpo_pipeline.core.matchmaking import matches, pick
-from dpo_pipeline.core.questions import Origin
+from dpo_pipeline.core.questions import Origin, WantedOrigin
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import served_name
@@ -44,7 +44,7 @@ from dpo_pipeline.stores.ledger import Ledger, as_json, utc_now
 from dpo_pipeline.stores.pseudonyms import pseudonym_of
 from dpo_pipeline.stores.reviews import REASON_CHARACTERS, Review, ReviewLog, read_judged
 from dpo_pipeline.stores.serving_log import CorrectionRecord, RatingRecord, ServingLog
-from dpo_pipeline.stores.serving_state import ServingState
+from dpo_pipeline.stores.serving_state import ServingState, StoredComparison
 
 FOLLOW_ROLLOUT = "chat"
 Prompt = str | list[dict[str, str]]
@@ -52,13 +52,17 @@ Prompt = str | list[dict[str, str]]
 
 @dataclass(frozen=True)
 class Question:
-    """What two or more versions shall answer. `origin` is where it was drawn from; null: somebody asks it now."""
+    """What two or more versions shall answer. `origin` is where it was drawn from; null: somebody asks it now.
+
+    `again` is a pair that was decided before; then nothing is generated.
+    """
 
     prompt: Prompt
     category: str
     models: tuple[str, ...] | None = None
     sampling: Sampling = field(default_factory=Sampling)
     origin: Origin | None = None
+    again: StoredComparison | None = None
 
     @property
     def messages(self) -> Messages:
@@ -118,9 +122,16 @@ class Service:
         match = pick(offered, random.random())
         return (match.first, match.second), match.propensity
 
+    def decided_before(self, visitor: Visitor, origin: WantedOrigin) -> Question | None:
+        """Now and then a pair that was decided before, instead of a new question."""
+        earlier = self.comparisons.again(visitor.person, origin)
+        return Question(earlier.prompt, earlier.category, origin="bank", again=earlier) if earlier else None
+
     async def compare(self, question: Question, visitor: Visitor) -> list[Shown]:
         """One comparison for every pair of the versions asked for, in random order."""
         self.rates.check("answers", visitor.person, visitor.address)
+        if question.again:
+            return [self._show_again(question.again, visitor)]
         question = replace(question, sampling=self.sampling(question.sampling))
         models, propensity = self.models_to_compare(question.models)
         asks = _asks(question, models)
@@ -134,6 +145,9 @@ class Service:
     async def compare_streaming(self, question: Question, visitor: Visitor) -> AsyncIterator[Growing | Shown]:
         """Two answers as they grow, on the sides where they stay, and last the comparison to vote on."""
         self.rates.check("answers", visitor.person, visitor.address)
+        if question.again:
+            yield self._show_again(question.again, visitor)
+            return
         question = replace(question, sampling=self.sampling(question.sampling))
         models, propensity = self.models_to_compare(question.models)
         asks = _asks(question, models[:2])
@@ -183,6 +197,22 @@ class Service:
             sampling=question.sampling,
             propensity=propensity,
             left=left,
+        )
+
+    def _show_again(self, earlier: StoredComparison, visitor: Visitor) -> Shown:
+        """To whoever decided it with the sides swapped: a habit of choosing one side then shows as a flip."""
+        swapped = "b" if earlier.left == "a" else "a"
+        return self.comparisons.open(
+            prompt=earlier.prompt,
+            category=earlier.category,
+            models=(earlier.model_a, earlier.model_b),
+            answers=(earlier.response_a, earlier.response_b),
+            annotator=visitor.person,
+            session_id=visitor.session_id or f"visit-{uuid.uuid4().hex[:12]}",
+            source=visitor.source,
+            sampling=Sampling(earlier.temperature, earlier.top_p, earlier.max_tokens, earlier.seed),
+            propensity=earlier.propensity,
+            left=swapped if earlier.annotator == visitor.person else None,
         )
 
     # Chat

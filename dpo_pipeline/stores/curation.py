@@ -4,18 +4,26 @@ The warehouse admits one program at a time; this file is what everybody else see
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from dpo_pipeline.core.agreement import flip_rate, krippendorff_alpha
 from dpo_pipeline.core.judged import EXCLUDED
+from dpo_pipeline.core.votes import Vote
 from dpo_pipeline.errors import ArtifactCorrupt
 from dpo_pipeline.stores.artifacts import write_text
+
+MIN_SECOND_LOOKS = 30
 
 
 @dataclass(frozen=True)
 class CurationSummary:
-    """Counts as of the newest curation run. `failed` counts rejected pairs by criterion; one pair may fail several."""
+    """Counts as of the newest curation run. `failed` counts rejected pairs by criterion; one pair may fail several.
+
+    `flip_rate` is over `decided_twice` pairs that one person decided twice, `alpha` (Krippendorff's) over
+    `decided_by_several` that several did; null: too few to say.
+    """
 
     log_offset: int = 0
     reviews_bytes: int = 0
@@ -29,6 +37,24 @@ class CurationSummary:
     categories: dict[str, int] = field(default_factory=dict)
     valid_categories: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
+    decided_twice: int = 0
+    flip_rate: float | None = None
+    decided_by_several: int = 0
+    alpha: float | None = None
+
+
+def with_second_looks(
+    summary: CurationSummary, twice: Sequence[tuple[Vote, Vote]], several: Sequence[Sequence[str]]
+) -> CurationSummary:
+    """The summary with how often votes flip, and how far people agree, where `MIN_SECOND_LOOKS` were had."""
+    flips, agreed = flip_rate(twice), krippendorff_alpha(several, replicates=1)
+    return replace(
+        summary,
+        decided_twice=flips.decided_twice,
+        flip_rate=flips.rate if flips.decided_twice >= MIN_SECOND_LOOKS else None,
+        decided_by_several=agreed.units,
+        alpha=agreed.alpha if agreed.units >= MIN_SECOND_LOOKS else None,
+    )
 
 
 def summarise(tallies: dict[str, int], log_offset: int, reviews_bytes: int = 0) -> CurationSummary:

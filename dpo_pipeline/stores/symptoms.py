@@ -32,6 +32,7 @@ def symptoms(settings: Settings, record: VersionRecord) -> Symptoms:
         controlled=evaluation.get("controlled"),
         pairs=record.pairs,
         clear_share=decided / votes if votes else None,
+        flip_rate=summary.flip_rate,
         categories=summary.valid_categories or None,
         sft_satisfaction=rated.satisfaction if rated.ratings >= settings.rollout.min_ratings else None,
         demonstrations=len(corrections(settings.serving_log_dir)),

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.quality import Ballot, Memory
-from dpo_pipeline.core.votes import Preference, decode_preference
+from dpo_pipeline.core.votes import Preference, Vote, decode_preference
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import ArtifactCorrupt, LogReplaced
 from dpo_pipeline.stores.log import Position, read_places
@@ -226,6 +226,26 @@ class Warehouse:
             won = (vote == "a") == (model_a == new)
             outcomes.append((annotator, "tie" if vote == "tie" else "win" if won else "loss"))
         return outcomes
+
+    def second_looks(self) -> tuple[list[tuple[Vote, Vote]], list[list[str]]]:
+        """What people said of pairs that were decided more than once, as `a` for the answer that sorts first.
+
+        Returns:
+            First and second vote of one person on the same pair; and of each pair that several people decided, the
+            first vote of each.
+        """
+        said = (
+            "with said as (select sequence, annotator, pair_key, case when first_won then 'a' else 'b' end as vote "
+            "from preferences where first_won is not null and source not in ('import', 'synthetic')) "
+        )
+        twice = self._run(
+            said + "select list(vote order by sequence)[:2] from said group by annotator, pair_key having count(*) > 1"
+        )
+        several = self._run(
+            said + ", firsts as (select pair_key, arg_min(vote, sequence) as vote from said group by annotator, "
+            "pair_key) select list(vote) from firsts group by pair_key having count(*) > 1"
+        )
+        return [(first, second) for [(first, second)] in twice], [votes for [votes] in several]
 
     def battles(self, votes_per_person: int) -> list[tuple[str, str, int, int, int, int]]:
         """(model_a, model_b, wins_a, wins_b, ties, both_bad) of two versions, names in order, people's votes only.

@@ -2,13 +2,18 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import duckdb
 import pytest
 
 from dpo_pipeline.core.questions import is_held_out
 from dpo_pipeline.ml.base_model import locate_base
-from dpo_pipeline.settings import Settings
+from dpo_pipeline.settings import QualityCriteria, Settings
 from dpo_pipeline.stores.bank import read_bank, read_edge_cases
+from dpo_pipeline.stores.ingest import ingest
+from dpo_pipeline.stores.warehouse import Warehouse, prepare
 from dpo_pipeline_tests.programs_under_test import Server, serving
 from dpo_pipeline_tests.serving.conftest import VARIABLES
 
@@ -33,6 +38,35 @@ def chat(server: Server, *contents: str) -> None:
     messages = [{"role": roles[turn % 2], "content": content} for turn, content in enumerate(contents)]
     body = {"model": "chat", "user": "bob", "messages": messages, "max_tokens": 4}
     server.client.post("/v1/chat/completions", json=body).raise_for_status()
+
+
+def test_a_pair_decided_before_is_shown_again_with_its_sides_swapped(own_house: Settings, tmp_path: Path) -> None:
+    """Once to the same person, who again chooses the left: one flip. Nobody asks for production's questions twice."""
+    repeating = {"DPO_COLLECTION__REPEAT_SHARE": "0.999", "DPO_COLLECTION__REPEAT_AFTER_S": "0"}
+    with serving(own_house.data_dir, **VARIABLES | repeating) as server:
+
+        def shown(origin: str) -> dict[str, Any]:
+            answer = server.client.get("/v1/comparisons/next", params={"annotator": "again", "origin": origin})
+            found: dict[str, Any] = answer.json()
+            return found
+
+        def choose_left(pair: dict[str, Any]) -> None:
+            path = f"/v1/comparisons/{pair['comparison_id']}/vote"
+            server.client.post(path, json={"token": pair["token"], "vote": "left"}).raise_for_status()
+
+        first = shown("bank")
+        choose_left(first)
+        assert shown("edge_case")["answers"] != first["answers"]
+        second = shown("bank")
+        assert (second["prompt"], second["comparison_id"] != first["comparison_id"]) == (first["prompt"], True)
+        assert second["answers"] == {"left": first["answers"]["right"], "right": first["answers"]["left"]}
+        choose_left(second)
+    with duckdb.connect(tmp_path / "loop.duckdb") as connection:
+        prepare(connection)
+        warehouse = Warehouse(connection, own_house.prefs_log)
+        ingest(warehouse, tmp_path / "quarantine.jsonl", 1 << 20, QualityCriteria())
+        [flip], several = warehouse.second_looks()
+    assert sorted(flip) == ["a", "b"] and several == []
 
 
 def test_a_question_comes_from_where_it_is_asked_for(server: Server, own_house: Settings) -> None:

@@ -11,7 +11,7 @@ from dpo_pipeline.core.dataset import split_pairs
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import ArtifactCorrupt, LogReplaced
 from dpo_pipeline.settings import QualityCriteria
-from dpo_pipeline.stores.curation import summarise
+from dpo_pipeline.stores.curation import summarise, with_second_looks
 from dpo_pipeline.stores.ingest import LOG, IngestReport, ingest, judge_new
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
@@ -196,6 +196,29 @@ def test_head_to_head_names_the_winner_whichever_side_it_was(house: House) -> No
     AppendLog(house.log).append_all([encode_preference(event) for event in events])
     house.tick()
     assert [outcome for _, outcome in house.warehouse.head_to_head("v1.1", "v1.0")] == ["win", "win", "loss", "tie"]
+
+
+def test_second_looks_are_first_and_second_votes_and_those_of_several(house: House) -> None:
+    """Ann flips, Ben does not; on the first pair both decided, and differ. A third vote and an import count nothing."""
+    pair, other = {"response_a": LONG, "response_b": SHORT}, {"response_a": SHORT, "response_b": LONG}
+    said = [
+        ("ann", "a", pair), ("ann", "b", pair), ("ann", "a", pair), ("ben", "a", other), ("ben", "b", pair),
+        ("cat", "tie", pair),
+    ]  # fmt: skip
+    events = [
+        preference(7, event_id=f"look-{number}", annotator=annotator, vote=vote, **texts)
+        for number, (annotator, vote, texts) in enumerate(said)
+    ]
+    events.append(preference(7, event_id="import", annotator="import", source="import", **pair))
+    AppendLog(house.log).append_all([encode_preference(event) for event in events])
+    house.tick()
+    twice, several = house.warehouse.second_looks()
+    assert sorted(first != second for first, second in twice) == [False, True]
+    assert [len(set(votes)) for votes in several] == [2] and len(several[0]) == 2
+    few = with_second_looks(summarise(house.warehouse.tallies(), 0), twice, several)
+    assert (few.decided_twice, few.flip_rate, few.decided_by_several, few.alpha) == (2, None, 1, None)
+    many = with_second_looks(few, [("a", "a")] * 41 + [("a", "b")] * 9, [["a", "a"], ["b", "b"]] * 20)
+    assert many.flip_rate == pytest.approx((1 - 0.64**0.5) / 2) and many.alpha == 1
 
 
 def test_the_position_is_that_of_the_log(house: House) -> None:

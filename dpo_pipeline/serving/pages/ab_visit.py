@@ -98,7 +98,7 @@ class Desk:
         if preparing:
             question = visit.prepared
         else:
-            question = self._typed(visit, typed) if typed else self.draw(visit)
+            question = self._typed(visit, typed) if typed else self._next(visit, visitor)
             preparing = self._begin(question, visitor)
         assert question is not None
         visit.question, visit.shown, visit.voted = question, None, None
@@ -124,7 +124,7 @@ class Desk:
             return
 
         def begin() -> Preparing:
-            visit.prepared = self.draw(visit)
+            visit.prepared = self._next(visit, visitor)
             return self._begin(visit.prepared, visitor)
 
         self.ahead.prepare(visit.key, self._plan(visit, visitor), begin, most)
@@ -147,6 +147,12 @@ class Desk:
         if visit.batch:
             visit.batch.votes.append(visit.voted)
         return recorded
+
+    def _next(self, visit: Visit, visitor: Visitor) -> Question:
+        """A question that is drawn; now and then, where the server picks the versions, a pair decided before."""
+        service = self.service()
+        free = visit.plan.models(service) is None
+        return (service.decided_before(visitor, visit.plan.origin) if free else None) or self.draw(visit)
 
     def draw(self, visit: Visit) -> Question:
         """A question from where the person wants it; the bank's are of the category covered least.

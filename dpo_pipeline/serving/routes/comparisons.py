@@ -52,12 +52,16 @@ async def compare_next(
     """The same with a question drawn by the server, of the category asked for or the one covered least.
 
     It comes from the bank, from production (what people asked in chats) or from the edge cases; `mix` draws
-    from all three by the settings. Where the origin asked for has none yet, the bank stands in.
+    from all three by the settings. Where the origin asked for has none yet, the bank stands in. Now and then it
+    is a pair that was decided before, so that it can be told how often votes flip and how far people agree.
     """
-    # In a thread: the first call reads the whole log to count what is covered.
-    drawn = await asyncio.to_thread(service.comparisons.draw_question, category, origin)
     asker = visitor(request, service, annotator, session_id, source == "simulated")
-    return _response(await while_connected(request, service.compare(Question(drawn.question, drawn.category), asker)))
+    question = None if category else service.decided_before(asker, origin)
+    if question is None:
+        # In a thread: the first call reads the whole log to count what is covered.
+        drawn = await asyncio.to_thread(service.comparisons.draw_question, category, origin)
+        question = Question(drawn.question, drawn.category)
+    return _response(await while_connected(request, service.compare(question, asker)))
 
 
 @router.post(
