@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from dpo_pipeline.core.harm import Events, Opinions, Shares
-from dpo_pipeline.core.rollout import Metrics, People, is_control
+from dpo_pipeline.core.rollout import Metrics, People, gets_challenger, is_control
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.write_behind import WriteBehind
 
@@ -154,15 +154,20 @@ def stage_metrics(
 ) -> tuple[Metrics, Metrics, People]:
     """Both versions since a stage began, and what their people met.
 
-    In staging nobody is served the new version: shadow copies stand for it, and nobody is a control.
+    Whoever asked for a version by name is not among its people, unless the rollout would have served it to them too. In
+    staging nobody is served the new version: shadow copies stand for it, and nobody is a control.
     """
+
+    def met(record: RequestRecord | RatingRecord) -> bool:
+        return traffic == 0 or gets_challenger(record.user, new, traffic) == (record.version == new)
+
     requests: dict[str, list[RequestRecord]] = {new: [], baseline: []}
     ratings: dict[str, dict[str, RatingRecord]] = {new: {}, baseline: {}}
     for record in read_records(directory, since):
         if isinstance(record, RequestRecord) and record.version in requests:
-            if record.shadow == (traffic == 0 and record.version == new):
+            if record.shadow == (traffic == 0 and record.version == new) and met(record):
                 requests[record.version].append(record)
-        elif isinstance(record, RatingRecord) and record.version in ratings:
+        elif isinstance(record, RatingRecord) and record.version in ratings and met(record):
             ratings[record.version][record.request_id] = record
     control = [each for each in requests[baseline] if is_control(each.user, new, traffic)]
     control_ratings = [each for each in ratings[baseline].values() if is_control(each.user, new, traffic)]

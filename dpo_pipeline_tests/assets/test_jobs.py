@@ -1,5 +1,6 @@
 """The jobs as Dagster runs them: baseline, curation, training, decisions; sensors ask for each exactly once."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import msgspec
 import psutil
 import pytest
 
+from dpo_pipeline.core.rollout import gets_challenger
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import StaleEpoch
 from dpo_pipeline.ml.base_model import locate_base
@@ -212,18 +214,19 @@ def begin_canary(loop: Loop, ledger: Ledger, name: str, sha: str) -> None:
 
 
 def fail_requests(settings: Settings, version: str, people: int) -> None:
-    """So many people each met one error of a version in canary."""
+    """So many of the people who are served a version in canary each met one error of it."""
+    served = (name for number in range(100_000) if gets_challenger(name := f"user {number}", version, 0.05))
     log = AppendLog(settings.serving_log_dir / f"{utc_now()[:10]}.jsonl")
     log.append_all(
         [
             msgspec.json.encode(
                 RequestRecord(
-                    request_id=f"{version}-{number}", recorded_at=utc_now(), session_id="", user=f"user {number}",
+                    request_id=f"{version}-{number}", recorded_at=utc_now(), session_id="", user=name,
                     version=version, adapter_sha="f" * 64, stage="canary", shadow=False, latency_ms=20.0, ttft_ms=None,
                     tokens=0, outcome="error",
                 )
             )
-            for number in range(people)
+            for number, name in enumerate(itertools.islice(served, people))
         ]
     )  # fmt: skip
 

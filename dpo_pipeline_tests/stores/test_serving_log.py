@@ -7,7 +7,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from dpo_pipeline.stores.serving_log import RatingRecord, RequestRecord, ServingLog, read_records, version_metrics
+from dpo_pipeline.core.rollout import gets_challenger
+from dpo_pipeline.stores.serving_log import (
+    RatingRecord,
+    RequestRecord,
+    ServingLog,
+    read_records,
+    stage_metrics,
+    version_metrics,
+)
 
 DAY = "2026-01-05T10:00:00.000Z"
 
@@ -37,6 +45,19 @@ def test_one_person_is_one_voice_and_a_request_is_rated_once(tmp_path: Path) -> 
     metrics = version_metrics(tmp_path, DAY, ["v1.1"])["v1.1"]
     assert metrics.satisfaction == (1 + 5 + 5 + 5) / 4
     assert metrics.ratings == 51 + 3, "the newest rating of each request"
+
+
+def test_whoever_names_a_version_is_not_among_its_people(tmp_path: Path) -> None:
+    """A load test of v1.1 by name, by somebody whom the rollout serves v1.0, and the other way round."""
+    served = next(f"user {n}" for n in range(1000) if gets_challenger(f"user {n}", "v1.1", 0.2))
+    others = next(f"user {n}" for n in range(1000) if not gets_challenger(f"user {n}", "v1.1", 0.2))
+    log = ServingLog(tmp_path)
+    for number, (user, version) in enumerate([(served, "v1.1"), (others, "v1.1"), (served, "v1.0"), (others, "v1.0")]):
+        log.append_request(request(number, user=user, version=version))
+    log.append(rating(others, 1, "r-1"))
+    log.close()
+    new, baseline, people = stage_metrics(tmp_path, DAY, "v1.1", "v1.0", 0.2, 2000.0)
+    assert (new.requests, new.ratings, people.new, baseline.requests) == (1, 0, 1, 1)
 
 
 def test_a_line_that_is_no_record_is_told_and_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
