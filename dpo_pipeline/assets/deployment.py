@@ -14,11 +14,11 @@ from dpo_pipeline.errors import AdapterRefused
 from dpo_pipeline.resources import LoopResource, WarehouseResource
 from dpo_pipeline.stores.artifacts import CARD, write_text
 from dpo_pipeline.stores.cards import card_facts
-from dpo_pipeline.stores.ledger import VersionRecord
+from dpo_pipeline.stores.ledger import REBUILT, VersionRecord
 from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.rollout import decide_now, mirror
 
-REGISTRABLE = ("improved", "registered", "rolling_out", "champion", "retired")
+REGISTRABLE = ("improved", *REBUILT)
 
 
 @dg.asset(

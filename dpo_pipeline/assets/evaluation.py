@@ -19,7 +19,7 @@ from dpo_pipeline.reports.evaluation_page import evaluation_page, win_rates
 from dpo_pipeline.resources import LoopResource, Models, WarehouseResource
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores.artifacts import write_text
-from dpo_pipeline.stores.ledger import ACCEPTED, VersionRecord
+from dpo_pipeline.stores.ledger import REBUILT, VersionRecord
 from dpo_pipeline.stores.monitoring import battles
 from dpo_pipeline.stores.progress import ProgressFile
 from dpo_pipeline.stores.symptoms import symptoms
@@ -54,7 +54,7 @@ def eval_report(
         answers, measured = models.call(context, judge_versions, settings, base, *contestants, asked, report)
         verdict = evaluate(answers, settings.evaluation, measured)
         fields: dict[str, object] = {"win_rate": verdict.overall.rate, "evaluation": asdict(verdict)}
-        if candidate.status not in ACCEPTED:
+        if candidate.status not in REBUILT:
             fields["status"] = verdict.verdict
         candidate = ledger.record_version(name, **fields)
         shown = symptoms(settings, candidate)

@@ -29,7 +29,7 @@ from dpo_pipeline.resources import LoopResource, Models, WarehouseResource
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.demonstrations import demonstration_rows
-from dpo_pipeline.stores.ledger import ACCEPTED, Ledger
+from dpo_pipeline.stores.ledger import ACCEPTED, REBUILT, Ledger
 from dpo_pipeline.stores.progress import ProgressFile
 from dpo_pipeline.stores.registry import TrainingRun
 from dpo_pipeline.stores.reviews import apply_reviews
@@ -205,13 +205,13 @@ def _plan(
 ) -> ProcessJob:
     """Record the version as in training, and say what the process shall do; an SFT round is trained here and now.
 
-    A version that was accepted before is rebuilt from its recorded recipe and parent instead.
+    A version that was registered before is rebuilt from its recorded recipe and parent instead.
     """
     name, base = context.partition_key, locate_base(settings)
     record = ledger.version(name)
     if not record.dataset_hash:
         raise ArtifactMissing(f"Version {name} has no dataset yet. Materialize `dpo_dataset` for it first.")
-    rebuilt = record.status in ACCEPTED
+    rebuilt = record.status in REBUILT
     defaults = record.recipe if rebuilt and record.recipe else settings.recipe.model_dump()
     recipe = DpoRecipe(**{**defaults, **config.recipe})
     parent = record.parent if rebuilt and record.parent else ledger.deployment().champion or BASELINE
@@ -241,7 +241,7 @@ def _record_training(ledger: Ledger, name: str, result: ProcessResult, run_id: s
         AdapterRefused: an accepted version was rebuilt and came out different.
     """
     record = ledger.version(name)
-    if record.status not in ACCEPTED:
+    if record.status not in REBUILT:
         ledger.record_version(
             name,
             status="trained",

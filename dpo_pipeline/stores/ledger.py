@@ -26,6 +26,8 @@ _JSON_FIELDS = ("recipe", "evaluation", "training_metrics")
 CLOSED = ("given_up", "rolled_back")
 RETRIED = ("not_improved", "inconclusive", "diverged")
 ACCEPTED = ("registered", "rolling_out", "champion", "retired")
+# Once registered, a version is only ever rebuilt from what is recorded of it.
+REBUILT = (*ACCEPTED, "rolled_back")
 
 
 class Base(DeclarativeBase):

@@ -99,6 +99,13 @@ def test_from_an_empty_house_to_a_decided_version(loop: Loop) -> None:
         assert ledger.version("v1.1").dataset_hash == record.dataset_hash
         assert again.success == result.success
 
+        # Taken back meanwhile: without any config it is rebuilt from what is recorded, and stays what it is.
+        ledger.record_version("v1.1", status="rolled_back")
+        loop.run("train_version", "v1.1")
+        rebuilt = ledger.version("v1.1")
+        assert (rebuilt.status, rebuilt.adapter_sha) == ("rolled_back", record.adapter_sha)
+        assert rebuilt.recipe == record.recipe
+
     manifest = json.loads(next((loop.settings.artifacts_dir / "datasets").glob("*/manifest.json")).read_text())
     assert len(manifest["train_events"]) == manifest["pairs"]["train"] == record.pairs
     assert not set(manifest["train_events"]) & set(manifest["eval_events"])
