@@ -13,7 +13,7 @@ from dpo_pipeline.serving.service import Service
 
 REFRESH_S = 15.0
 NOBODY = "No votes yet this week: open the A/B test page, compare two answers, and the first bar grows."
-UNNAMED = "Nobody has joined by name yet. Give a nickname above, and your votes are shown here."
+UNNAMED = "Nobody has joined by name yet. Give a nickname below, and your votes are shown here."
 
 
 def build(service: Callable[[], Service]) -> None:
