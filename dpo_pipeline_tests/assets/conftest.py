@@ -12,8 +12,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from dpo_pipeline.ml.base_model import locate_base
+from dpo_pipeline.ml.training_plan import sft_job
 from dpo_pipeline.settings import Settings, load_settings
-from dpo_pipeline_tests.ml.conftest import house  # noqa: F401  (fixture)
+from dpo_pipeline_tests.ml.conftest import baseline, house  # noqa: F401  (fixtures)
 from dpo_pipeline_tests.programs_under_test import mlflow_server
 
 DYING = """
@@ -94,20 +96,34 @@ class Loop:
         return [item for item in found if isinstance(item, dg.RunRequest)]
 
 
+def copy_trained(house: Settings, baseline: Path, data_dir: Path) -> None:  # noqa: F811
+    """Base model and finished training of v1.0, as `build_baseline` would have left them: it trains nothing again.
+
+    That it does train is seen in `test_dagster_pages`.
+    """
+    work = Path(sft_job(house, locate_base(house)).work_dir)
+    for part in (house.artifacts_dir / "base", baseline, work):
+        shutil.copytree(part, data_dir / part.relative_to(house.data_dir))
+    result = data_dir / work.relative_to(house.data_dir) / "result.json"
+    result.write_text(result.read_text().replace(str(house.data_dir), str(data_dir)))
+
+
 @pytest.fixture
 def loop(
     house: Settings,  # noqa: F811
+    baseline: Path,  # noqa: F811
     mlflow: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Loop]:
-    shutil.copytree(house.artifacts_dir / "base", tmp_path / "artifacts" / "base")
+    copy_trained(house, baseline, tmp_path)
     variables = {
         "DPO_DATA_DIR": str(tmp_path),
         "DPO_MLFLOW_URL": mlflow,
         "DPO_REGISTERED_MODEL": f"chat-{tmp_path.name}",
         "DPO_MODEL__PRETRAIN_STEPS": "60",
         "DPO_MODEL__MAX_NEW_TOKENS": "24",
+        "DPO_MODEL__MAX_LENGTH": "160",
         "DPO_SFT__EPOCHS": "0.2",
         "DPO_EVALUATION__QUESTIONS": "10",
         "DPO_EVALUATION__SAMPLES": "1",

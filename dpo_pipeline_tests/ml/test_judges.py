@@ -198,5 +198,30 @@ def test_length_alone_against_pandalms_annotators() -> None:
     assert found.share is not None and 0.4 < found.share < 0.7
 
 
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the labelled pairs are not here (../shared/data)")
+def test_the_automatic_judge_itself_against_people(house: Settings) -> None:
+    """Questions that the bank does not know: only likelihood and sentiment speak, and they say next to nothing.
+
+    Where a reference is known (true answers to TruthfulQA), its words decide; see `reference_score` above.
+    """
+    judge = AutomaticJudge(Generator(locate_base(house), house.model), house.evaluation)
+    names = ("pairs_hhh_alignment", "pairs_hh_harmless", "pairs_autoj", "pairs_llmfao_crowd")
+    pairs = [(row["prompt"], row["chosen"], row["rejected"]) for name in names for row in rows(name)]
+    labelled: dict[str, dict[str, str]] = {}
+    for row in rows("factuality_truthfulqa_labelled_3000"):
+        labelled.setdefault(row["question"], {})[row["label"]] = row["answer"]
+    true = [(question, said["yes"], said["no"]) for question, said in labelled.items() if len(said) == 2]
+    for title, decided in (("pairs that people decided", pairs), ("a true and a false answer", true)):
+        short = [each for each in decided if isinstance(each[0], str) and all(0 < len(text) <= 300 for text in each)]
+        comparisons = [
+            Comparison(Question(asked, "other", (), (), (), "", ()), chosen, rejected)
+            for asked, chosen, rejected in short
+        ]
+        found = trust(judge.compare(comparisons), ["win"] * len(comparisons))
+        longer = sum(len(chosen) > len(rejected) for _, chosen, rejected in short) / len(short)
+        print(f"automatic judge on {title}: {found}; the longer answer: {longer:.3f} of {len(short)}")
+        assert len(short) > 100 and found.share is not None and 0.2 < found.share < 0.7
+
+
 def rows(name: str) -> list[dict]:  # type: ignore[type-arg]
     return [json.loads(line) for line in (SHARED_DATA / f"{name}.jsonl").read_text().split("\n") if line]
