@@ -198,7 +198,7 @@ def _range(ledger: Ledger, name: str, valid_now: int, recipe: DpoRecipe) -> tupl
 
 def _plan(
     context: dg.AssetExecutionContext,
-    models: dg.ResourceParam[Models],
+    models: Models,
     settings: Settings,
     ledger: Ledger,
     config: TrainingConfig,
@@ -257,7 +257,7 @@ def _record_training(ledger: Ledger, name: str, result: ProcessResult, run_id: s
         )
 
 
-def _train(context: dg.AssetExecutionContext, models: dg.ResourceParam[Models], job: ProcessJob) -> ProcessResult:
+def _train(context: dg.AssetExecutionContext, models: Models, job: ProcessJob) -> ProcessResult:
     """Train beside this process. The job is left as a file too, which `ml.train_process` does by hand."""
     job.write(Path(job.work_dir) / "job.json")
     return models.call(context, run, job)
