@@ -169,7 +169,7 @@ class Ledger:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             connect_args = {"timeout": 30}
         self._engine = sa.create_engine(parsed, connect_args=connect_args)
-        Base.metadata.create_all(self._engine)
+        _create_tables(self._engine)
         _add_missing_columns(self._engine)
 
     def close(self) -> None:
@@ -370,6 +370,19 @@ class Ledger:
     @staticmethod
     def _set_status(session: Session, name: str, status: str) -> None:
         session.execute(sa.update(Version).where(Version.name == name).values(status=status, updated_at=utc_now()))
+
+
+def _create_tables(engine: sa.Engine) -> None:
+    """Those that are missing. Several programs may open a new ledger at once; whoever is second finds some there."""
+    for _ in Base.metadata.tables:
+        try:
+            Base.metadata.create_all(engine)
+        except (sa.exc.OperationalError, sa.exc.ProgrammingError) as error:
+            if "already exists" not in str(error):
+                raise
+        else:
+            return
+    Base.metadata.create_all(engine)
 
 
 def _add_missing_columns(engine: sa.Engine) -> None:

@@ -29,6 +29,7 @@ create index if not exists requests_created on requests (created);
 # What is asked again: the newest prompts of people, neither a slip of the keyboard nor an essay.
 NEWEST_PROMPTS, SHORTEST_PROMPT, LONGEST_PROMPT = 500, 3, 500
 REQUESTS_LOOKED_AT = 2000
+KEPT_FRESH = 10_000
 NEWEST_REQUESTS = "select content from requests order by created desc, rowid desc limit ?"
 
 
@@ -117,14 +118,20 @@ class ServingState:
 
     def _insert_requests(self, requests: list[tuple[StoredRequest, float]]) -> None:
         rows = [(request.request_id, created, msgspec.json.encode(request)) for request, created in requests]
-        try:
-            with self._lock:
+        with self._lock:
+            try:
                 self._db.execute("begin")
                 self._db.executemany("insert into requests values (?, ?, ?)", rows)
                 self._db.execute("commit")
-        finally:
-            for request, _ in requests:
-                self._fresh.pop(request.request_id, None)
+            except sqlite3.OperationalError:
+                # The disk is full, say: the newest can be rated as long as this program lives.
+                if self._db.in_transaction:
+                    self._db.execute("rollback")
+                for request_id in list(self._fresh)[:-KEPT_FRESH]:
+                    del self._fresh[request_id]
+                raise
+        for request, _ in requests:
+            self._fresh.pop(request.request_id, None)
 
     def request(self, request_id: str) -> StoredRequest | None:
         if fresh := self._fresh.get(request_id):

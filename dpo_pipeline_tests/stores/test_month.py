@@ -7,6 +7,8 @@ import random
 import subprocess
 import sys
 import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -188,6 +190,20 @@ def test_a_clock_set_back_or_on_promotes_nothing_by_itself(tmp_path: Path, monke
     assert [each.decision for each in month.ledger.decisions("v1.1")] == [
         each.decision for each in sorted(month.ledger.decisions("v1.1"), key=lambda each: each.epoch)
     ], "decisions are in the order they were made, not in that of the clock"
+
+
+def test_a_new_ledger_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
+    for turn in range(10):
+        address = settings_in(tmp_path / str(turn)).ledger_address
+        together = threading.Barrier(8)
+
+        def open_it(address: str = address, together: threading.Barrier = together) -> int:
+            together.wait()
+            with Ledger(address) as ledger:
+                return len(ledger.versions())
+
+        with ThreadPoolExecutor(8) as pool:
+            assert [each.result() for each in [pool.submit(open_it) for _ in range(8)]] == [0] * 8
 
 
 def test_of_two_promoters_one_is_refused(tmp_path: Path) -> None:
