@@ -17,7 +17,7 @@ from dpo_pipeline.assets.deployment import model_version, rollout_decision
 from dpo_pipeline.assets.evaluation import eval_report, leaderboard
 from dpo_pipeline.assets.monitoring import improvement_trajectory, monitoring_report
 from dpo_pipeline.assets.partitions import VERSIONS
-from dpo_pipeline.assets.training import base_model, dpo_dataset, sft_adapter, trained_adapter
+from dpo_pipeline.assets.training import NULL, base_model, dpo_dataset, sft_adapter, trained_adapter
 from dpo_pipeline.core.cadence import CadenceDecision, training_due
 from dpo_pipeline.core.diagnosis import diagnose, what_to_collect
 from dpo_pipeline.core.versions import BASELINE, next_version
@@ -313,9 +313,10 @@ def _train(name: str, attempt: int, recipe: dict[str, object], cause: str, key: 
 
 
 def _differences(settings: Settings, recipe: DpoRecipe) -> dict[str, object]:
-    """What of a recipe differs from the one in the settings: the launchpad's form."""
+    """What of a recipe differs from the one in the settings: the launchpad's form, in which null is a word."""
     usual = settings.recipe.model_dump(mode="json")
-    return {name: value for name, value in recipe.model_dump(mode="json").items() if value != usual[name]}
+    wanted = recipe.model_dump(mode="json").items()
+    return {name: NULL if value is None else value for name, value in wanted if value != usual[name]}
 
 
 def _again(instance: dg.DagsterInstance, job_name: str) -> str:

@@ -35,12 +35,21 @@ from dpo_pipeline.stores.registry import TrainingRun
 from dpo_pipeline.stores.reviews import apply_reviews
 from dpo_pipeline.stores.synthetic import read_synthetic
 
+# Dagster's config refuses a null within a map.
+NULL = "null"
+
 
 class TrainingConfig(dg.Config):
     """What can be set in the launchpad. The defaults train with the recipe of the settings."""
 
     attempt: int = Field(1, description="which training of this version this is, counted from 1")
-    recipe: dict[str, Any] = Field({}, description="hyperparameters that differ from the settings' recipe")
+    recipe: dict[str, Any] = Field(
+        {}, description="hyperparameters that differ from the settings' recipe; 'null': none"
+    )
+
+    def changed(self) -> dict[str, Any]:
+        """The hyperparameters that differ, as `DpoRecipe` takes them."""
+        return {name: None if value == NULL else value for name, value in self.recipe.items()}
 
 
 @dg.asset(
@@ -213,7 +222,7 @@ def _plan(
         raise ArtifactMissing(f"Version {name} has no dataset yet. Materialize `dpo_dataset` for it first.")
     rebuilt = record.status in REBUILT
     defaults = record.recipe if rebuilt and record.recipe else settings.recipe.model_dump()
-    recipe = DpoRecipe(**{**defaults, **config.recipe})
+    recipe = DpoRecipe(**{**defaults, **config.changed()})
     parent = record.parent if rebuilt and record.parent else ledger.deployment().champion or BASELINE
     start = start_version(ledger.versions(), recipe, parent)
     if not rebuilt:

@@ -7,15 +7,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import msgspec
 import psutil
 import pytest
 
+from dpo_pipeline.assets.training import TrainingConfig
 from dpo_pipeline.core.rollout import gets_challenger
 from dpo_pipeline.core.votes import encode_preference
+from dpo_pipeline.definitions import defs
 from dpo_pipeline.errors import StaleEpoch
 from dpo_pipeline.ml.base_model import locate_base
-from dpo_pipeline.settings import Settings, load_settings
+from dpo_pipeline.settings import DpoRecipe, Settings, load_settings
 from dpo_pipeline.status import loop_status
 from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.importing import import_file
@@ -321,6 +324,14 @@ def test_after_three_attempts_the_champion_stays_and_people_are_told_what_to_col
         assert (request.run_key, request.partition_key) == ("v1.1-attempt3-retry", "v1.1")
         [config] = request.run_config["ops"].values()
         assert config["config"]["recipe"] == {"epochs": recipe["epochs"] + 1}
+        # A change that switches something off is a config that Dagster takes, and comes out as the recipe it was.
+        longer = {**evaluation, "length_ratio": 2.0, "controlled": 0.4}
+        ledger.record_version("v1.1", evaluation=longer, win_rate=0.45)
+        [request] = loop.tick("not_improved")
+        dg.validate_run_config(defs.resolve_job_def("train_version"), request.run_config)
+        changed = TrainingConfig(**request.run_config["ops"]["trained_adapter"]["config"]).changed()
+        assert changed == {"loss_type": ["sigmoid_norm"], "loss_weights": None}
+        assert DpoRecipe(**{**recipe, **changed}).loss_weights is None
         ledger.record_version("v1.1", attempt=3)
         assert loop.tick("not_improved") == []
         assert ledger.version("v1.1").status == "given_up" and ledger.deployment().champion == "v1.0"
