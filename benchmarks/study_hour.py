@@ -55,10 +55,12 @@ def memory(root: psutil.Process) -> dict[str, float]:
         try:
             command = " ".join(process.cmdline())
             size = process.memory_full_info().uss / 1e6
+            parent = process.parent()
+            started_by = " ".join(parent.cmdline()) if parent else ""
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
         # Serving's own child generates; other spawned processes are runs, which come and go.
-        if "spawn_main" in command and PROGRAMS["serving"] in " ".join(process.parent().cmdline()):
+        if "spawn_main" in command and PROGRAMS["serving"] in started_by:
             found["generating"] += size
         for name, mark in PROGRAMS.items():
             if mark in command:
