@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import httpx
 
@@ -28,7 +29,7 @@ def running(command: Sequence[str], variables: Mapping[str, str], url: str, read
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, env={**os.environ, **variables}, stdout=said, stderr=said)
         try:
-            _wait(process, url + ready, said)
+            wait_until_answering(process, url + ready, said)
             yield url
         finally:
             process.terminate()
@@ -64,8 +65,14 @@ def transformers_serve(model: Path, *options: str) -> Iterator[str]:
         yield url
 
 
-def _wait(process: subprocess.Popen[bytes], address: str, said) -> None:  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + START_S
+def wait_until_answering(
+    process: subprocess.Popen[bytes], address: str, said: IO[bytes], seconds: float = START_S
+) -> None:
+    """
+    Raises:
+        SystemExit: it ended or did not answer in time, with the last of what it said.
+    """
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
             if httpx.get(address, timeout=5).status_code == 200:

@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 import psutil
 from reporting import Goal, report, say, show
+from servers import wait_until_answering
 
 from dpo_pipeline import programs
 from dpo_pipeline.core.votes import decode_preference
@@ -128,7 +129,8 @@ def main() -> None:
             up = subprocess.Popen(command, env=programs.environment(settings), stdout=out, stderr=out)
         crowd = Crowd(settings.serving_address, read_bank(settings.bank_dir), pace=2.0)
         try:
-            wait_until_ready(settings, up)
+            with said.open("rb") as heard:
+                wait_until_answering(up, f"{settings.serving_address}/readyz", heard, seconds=300)
             crowd.start()
             seen = watch(psutil.Process(up.pid), crowd, args.minutes)
             crowd.stop()
@@ -143,18 +145,6 @@ def main() -> None:
             versions = {record.name: record.status for record in ledger.versions()}
         lost = crowd.votes - recorded(settings)
     tell(growth(seen), crowd, lost, runs, ticks, errors, versions, args.minutes)
-
-
-def wait_until_ready(settings: Settings, up: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 300
-    while True:
-        try:
-            if httpx.get(f"{settings.serving_address}/readyz", timeout=5).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        assert up.poll() is None and time.monotonic() < deadline, "serving did not get ready"
-        time.sleep(1)
 
 
 def tell(

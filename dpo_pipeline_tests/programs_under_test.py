@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -90,6 +90,19 @@ def serving(data_dir: Path, ready: str = "/readyz", **variables: Any) -> Iterato
         server.stop()
 
 
+def wait_until_answering(
+    address: str, running: "Sequence[subprocess.Popen[bytes]]", log: Path, seconds: float = 90
+) -> None:
+    """Until the address answers 200, while these programs run; what they said, where they do not get there."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with suppress(httpx.HTTPError):
+            if httpx.get(address, timeout=5).status_code == 200:
+                return
+        assert time.monotonic() < deadline and all(process.poll() is None for process in running), log.read_text()
+        time.sleep(0.2)
+
+
 @contextmanager
 def mlflow_server(directory: Path) -> Iterator[str]:
     """A real MLflow server on SQLite; yields its address."""
@@ -103,15 +116,7 @@ def mlflow_server(directory: Path) -> Iterator[str]:
     with (directory / "mlflow.log").open("wb") as out:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
     try:
-        deadline = time.monotonic() + 90
-        while True:
-            try:
-                if httpx.get(f"{url}/health", timeout=2).status_code == 200:
-                    break
-            except httpx.HTTPError:
-                pass
-            assert time.monotonic() < deadline and process.poll() is None, (directory / "mlflow.log").read_text()
-            time.sleep(0.2)
+        wait_until_answering(f"{url}/health", [process], directory / "mlflow.log")
         yield url
     finally:
         with suppress(ProcessLookupError):  # a test may have killed it

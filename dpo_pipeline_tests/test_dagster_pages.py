@@ -24,7 +24,7 @@ from dpo_pipeline_tests.assets.conftest import mlflow  # noqa: F401  (fixture)
 from dpo_pipeline_tests.assets.test_jobs import add_votes
 from dpo_pipeline_tests.browser import Tab, chromium, tab
 from dpo_pipeline_tests.ml.conftest import house  # noqa: F401  (fixture)
-from dpo_pipeline_tests.programs_under_test import free_port
+from dpo_pipeline_tests.programs_under_test import free_port, wait_until_answering
 
 pytestmark = pytest.mark.slow
 LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "dpo_pipeline"}
@@ -97,25 +97,14 @@ def dagster(house: Settings, mlflow: str, tmp_path_factory: pytest.TempPathFacto
                 running.append(
                     subprocess.Popen(command, cwd=PROJECT_DIR, env=env, stdout=out, stderr=out, start_new_session=True)
                 )
-            _wait_for(f"http://127.0.0.1:{port}/server_info", running, data_dir / "dagster.log")
+            log = data_dir / "dagster.log"
+            wait_until_answering(f"http://127.0.0.1:{port}/server_info", running, log, seconds=120)
             yield Dagster(f"http://127.0.0.1:{port}", settings)
         finally:
             for process in running:
                 os.killpg(process.pid, signal.SIGTERM)
             for process in running:
                 process.wait(timeout=60)
-
-
-def _wait_for(address: str, running: list["subprocess.Popen[bytes]"], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            if httpx.get(address, timeout=5).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass
-        assert time.monotonic() < deadline and all(process.poll() is None for process in running), log.read_text()
-        time.sleep(0.2)
 
 
 @pytest.fixture

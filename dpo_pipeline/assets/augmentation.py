@@ -35,9 +35,9 @@ def synthetic_pairs(
             metadata={"pairs": 0, "why": "augmentation.enabled is off (DPO_AUGMENTATION__ENABLED=true)"},
             data_version=data_version("off"),
         )
+    if why := _impossible(settings):
+        return dg.MaterializeResult(metadata={"pairs": 0, "why": why}, data_version=data_version(why))
     with loop.ledger() as ledger:
-        if why := _impossible(settings):
-            return dg.MaterializeResult(metadata={"pairs": 0, "why": why}, data_version=data_version(why))
         records = [ledger.version(name) for name in (ledger.deployment().champion or BASELINE, BASELINE)]
     first, second = (Contestant(str(each.adapter_sha), Path(str(each.adapter_dir))) for each in records)
     report = ProgressFile(settings.data_dir / "progress", "synthetic")

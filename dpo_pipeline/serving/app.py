@@ -22,7 +22,7 @@ from dpo_pipeline.serving.forward import ForwardEngine
 from dpo_pipeline.serving.local import LocalEngine
 from dpo_pipeline.serving.metrics import CallMetrics, Metrics
 from dpo_pipeline.serving.pages.site import mount_pages
-from dpo_pipeline.serving.registry_follower import RegistryFollower
+from dpo_pipeline.serving.registry_follower import registry_follower
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.routes import chat, comparisons, feedback, health, rollout
 from dpo_pipeline.serving.service import Service
@@ -50,7 +50,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         service = make_service(settings, metrics, engine or make_engine(settings))
         app.state.service = service
         service.router.start()
-        orders = RegistryFollower(settings)
+        orders = registry_follower(settings)
         orders.start()
         # A log of a million votes takes seconds to count; nobody has to wait for that.
         counting = asyncio.create_task(asyncio.to_thread(service.tally.refresh))

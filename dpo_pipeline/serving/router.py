@@ -8,6 +8,7 @@ from pathlib import Path
 from dpo_pipeline.core.rollout import gets_challenger, traffic_of
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.engine import Adapter, Engine
+from dpo_pipeline.serving.ledger_follower import LedgerFollower
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import ACCEPTED, DeploymentState, Ledger, VersionRecord
 
@@ -45,27 +46,23 @@ class Router:
     def __init__(self, settings: Settings, engine: Engine):
         self._settings = settings
         self._engine = engine
-        self._stop = threading.Event()
         self._following = threading.Lock()
         self.route = Route()
         self.trouble: str | None = None
-        self._thread = threading.Thread(target=self._follow, name="router", daemon=True)
+        self._follower = LedgerFollower("router", settings, self._look)
 
     def start(self) -> None:
-        self._thread.start()
+        self._follower.start()
 
     def close(self) -> None:
-        self._stop.set()
-        self._thread.join(timeout=30)
+        self._follower.close()
 
-    def _follow(self) -> None:
-        with Ledger(self._settings.ledger_address) as ledger:
-            while not self._stop.is_set():
-                try:
-                    self.follow_once(ledger)
-                except Exception as error:  # whatever it is, the next look may find it gone
-                    self._tell(f"the route stays as it was: {type(error).__name__}: {error}")
-                self._stop.wait(FOLLOW_S)
+    def _look(self, ledger: Ledger) -> float:
+        try:
+            self.follow_once(ledger)
+        except Exception as error:
+            self._tell(f"the route stays as it was: {type(error).__name__}: {error}")
+        return FOLLOW_S
 
     def follow_once(self, ledger: Ledger) -> None:
         """Bring engine and route up to the ledger: first load, then route, so nobody is sent to a missing model.

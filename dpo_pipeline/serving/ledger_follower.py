@@ -1,0 +1,32 @@
+"""A thread that looks at the ledger again and again, as long as the server runs."""
+
+import threading
+from collections.abc import Callable
+
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.ledger import Ledger
+
+
+class LedgerFollower:
+    """Calls `look` with a ledger of its own, at once and then whenever the seconds that `look` returned are over.
+
+    `look` raises nothing: whatever it meets, the next look may find it gone.
+    """
+
+    def __init__(self, name: str, settings: Settings, look: Callable[[Ledger], float]):
+        self._settings, self._look = settings, look
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=30)
+
+    def _follow(self) -> None:
+        pause = 0.0
+        with Ledger(self._settings.ledger_address) as ledger:
+            while not self._stop.wait(pause):
+                pause = self._look(ledger)
