@@ -194,6 +194,22 @@ def test_the_person_stays_the_same_over_a_reload_and_the_visit_does_not(
         assert first.session_id != second.session_id
 
 
+def test_a_question_sent_while_an_answer_is_written_is_asked_next(
+    browser: "Browser", server: Server, models: Upstream
+) -> None:
+    models.say, models.word_s = lambda model, question: "one two three four five six seven eight nine ten", 0.1
+    with at(browser, server, "chat") as opened:
+        page = opened.page
+        page.fill("#message textarea", "First?")
+        page.keyboard.press("Enter")
+        page.locator("#conversation", has_text="two").wait_for()
+        page.fill("#message textarea", "Second?")
+        page.keyboard.press("Enter")
+        page.locator("#conversation [aria-busy=false] .by").nth(1).wait_for()
+        said = page.locator("#conversation .turn.own").all_inner_texts()
+        assert said == ["First?", "Second?"] and page.input_value("#message textarea") == ""
+
+
 def test_stop_keeps_what_was_written_and_frees_the_place(
     browser: "Browser", server: Server, settings: Settings, models: Upstream
 ) -> None:

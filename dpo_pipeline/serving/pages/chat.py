@@ -69,7 +69,11 @@ def build(service: Callable[[], Service]) -> None:
             return {ui.told: notice(str(error), trouble=True)}
         return {ui.told: notice("Thank you: your answer is stored as an example to learn from.")}
 
-    asked = gr.on([ui.question.submit, ui.send.click], ask, [ui.question, talk, person], ui.outputs, **QUIET)
+    # A question sent while an answer is written waits for its end: by Gradio's default that Enter would be lost.
+    asked = gr.on(
+        [ui.question.submit, ui.send.click], ask, [ui.question, talk, person], ui.outputs,
+        trigger_mode="always_last", **QUIET,
+    )  # fmt: skip
     ui.stop.click(stopped, talk, ui.outputs, cancels=[asked], **QUIET)
     ui.anew.click(anew, talk, [talk, *ui.outputs], cancels=[asked], **QUIET)
     for stars, button in enumerate(ui.stars, start=1):
