@@ -37,7 +37,9 @@ class Server:
     def __init__(self, variables: dict[str, str], port: int, log: Path):
         self.url = f"http://127.0.0.1:{port}"
         self.client = httpx.Client(base_url=self.url, timeout=60)
-        self._environment = {**os.environ, **variables, "DPO_PORTS__SERVING": str(port)}
+        # Should it ever crash in native code, its log says where.
+        crash = {"PYTHONFAULTHANDLER": "1"}
+        self._environment = {**os.environ, **crash, **variables, "DPO_PORTS__SERVING": str(port)}
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -69,12 +71,15 @@ class Server:
         assert self._process
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
+        self._process = None
 
     def stop(self) -> None:
-        if self._process and self._process.poll() is None:
+        self.client.close()
+        if self._process:
+            ended = self._process.poll()
+            assert ended is None, f"serving ended by itself with status {ended}:\n{self._log.read_text()}"
             self._process.terminate()
             self._process.wait(timeout=30)
-        self.client.close()
 
 
 @contextmanager

@@ -6,19 +6,19 @@ of the rollout carries the epoch it was decided on: a writer who looked earlier 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from dpo_pipeline.core.cadence import TrainingState
 from dpo_pipeline.core.rollout import STAGES, next_stage
 from dpo_pipeline.core.versions import BASELINE, iteration
 from dpo_pipeline.errors import LedgerError, NoRollout, StaleEpoch, UnknownVersion
+from dpo_pipeline.stores.ledger_tables import DECISIONS, DEPLOYMENT, VERSIONS, prepare
 
 # A version's life: training → trained (or diverged) → improved | not_improved | inconclusive → registered
 # → rolling_out → champion → retired; or given_up when its attempts are used, or rolled_back.
@@ -28,67 +28,6 @@ RETRIED = ("not_improved", "inconclusive", "diverged")
 ACCEPTED = ("registered", "rolling_out", "champion", "retired")
 # Once registered, a version is only ever rebuilt from what is recorded of it.
 REBUILT = (*ACCEPTED, "rolled_back")
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-class Version(Base):
-    """One version: what it is made of and what became of it. The newest attempt only."""
-
-    __tablename__ = "versions"
-
-    name: Mapped[str] = mapped_column(sa.String(32), primary_key=True)
-    attempt: Mapped[int] = mapped_column(default=1)
-    status: Mapped[str] = mapped_column(sa.String(32))
-    parent: Mapped[str | None] = mapped_column(sa.String(32))
-    adapter_sha: Mapped[str | None] = mapped_column(sa.String(64))
-    adapter_dir: Mapped[str | None]
-    base_sha: Mapped[str | None] = mapped_column(sa.String(64))
-    dataset_hash: Mapped[str | None] = mapped_column(sa.String(64))
-    pairs: Mapped[int | None]
-    pairs_seen: Mapped[int] = mapped_column(default=0)
-    recipe: Mapped[str | None] = mapped_column(sa.Text)
-    win_rate: Mapped[float | None]
-    evaluation: Mapped[str | None] = mapped_column(sa.Text)
-    training_metrics: Mapped[str | None] = mapped_column(sa.Text)
-    mlflow_run: Mapped[str | None] = mapped_column(sa.String(64))
-    mlflow_version: Mapped[str | None] = mapped_column(sa.String(32))
-    created_at: Mapped[str] = mapped_column(sa.String(40))
-    updated_at: Mapped[str] = mapped_column(sa.String(40))
-
-
-class Deployment(Base):
-    """One row: who serves, who is being let out, at which stage, and the epoch of that."""
-
-    __tablename__ = "deployment"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    epoch: Mapped[int] = mapped_column(default=0)
-    champion: Mapped[str | None] = mapped_column(sa.String(32))
-    previous: Mapped[str | None] = mapped_column(sa.String(32))
-    challenger: Mapped[str | None] = mapped_column(sa.String(32))
-    stage: Mapped[str | None] = mapped_column(sa.String(32))
-    stage_since: Mapped[str | None] = mapped_column(sa.String(40))
-    paused: Mapped[bool] = mapped_column(default=False)
-    mirrored: Mapped[str | None] = mapped_column(sa.Text)
-
-
-class DecisionRow(Base):
-    """Every decision, with what it rested on. Rows are only ever added."""
-
-    __tablename__ = "decisions"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    epoch: Mapped[int]
-    version: Mapped[str] = mapped_column(sa.String(32))
-    stage: Mapped[str] = mapped_column(sa.String(32))
-    decision: Mapped[str] = mapped_column(sa.String(32))
-    reasons: Mapped[str] = mapped_column(sa.Text)
-    evidence: Mapped[str] = mapped_column(sa.Text)
-    actor: Mapped[str] = mapped_column(sa.String(64))
-    decided_at: Mapped[str] = mapped_column(sa.String(40))
 
 
 @dataclass(frozen=True)
@@ -169,8 +108,7 @@ class Ledger:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             connect_args = {"timeout": 30}
         self._engine = sa.create_engine(parsed, connect_args=connect_args)
-        _create_tables(self._engine)
-        _add_missing_columns(self._engine)
+        prepare(self._engine)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -185,8 +123,8 @@ class Ledger:
 
     def versions(self) -> list[VersionRecord]:
         """All versions, oldest first."""
-        with Session(self._engine) as session:
-            rows = session.scalars(sa.select(Version)).all()
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(VERSIONS)).mappings()
             return sorted((_version_record(row) for row in rows), key=lambda record: iteration(record.name))
 
     def version(self, name: str) -> VersionRecord:
@@ -194,52 +132,46 @@ class Ledger:
         Raises:
             UnknownVersion: naming those there are.
         """
-        with Session(self._engine) as session:
-            row = session.get(Version, name)
-            if row is None:
-                known = ", ".join(session.scalars(sa.select(Version.name))) or "none yet"
+        with self._engine.connect() as connection:
+            found = _version(connection, name)
+            if found is None:
+                known = ", ".join(connection.scalars(sa.select(VERSIONS.c.name))) or "none yet"
                 raise UnknownVersion(f"The ledger knows no version {name!r}; it knows {known}.")
-            return _version_record(row)
+            return found
 
-    def record_version(self, name: str, **fields: Any) -> VersionRecord:
+    def record_version(self, name: str, **changes: Any) -> VersionRecord:
         """Create the version or change the given fields of it; mappings are stored as JSON."""
         iteration(name)
         stored = {
             key: json.dumps(value, ensure_ascii=False) if key in _JSON_FIELDS and value is not None else value
-            for key, value in fields.items()
+            for key, value in changes.items()
         }
-        with Session(self._engine) as session, session.begin():
-            row = session.get(Version, name)
-            now = utc_now()
-            if row is None:
-                row = Version(name=name, **{"attempt": 1, "pairs_seen": 0, "status": "training", **stored})
-                row.created_at = row.updated_at = now
-                session.add(row)
-            else:
-                for key, value in stored.items():
-                    setattr(row, key, value)
-                row.updated_at = now
-            session.flush()
-            return _version_record(row)
+        stored["updated_at"] = utc_now()
+        with self._engine.begin() as connection:
+            changed = connection.execute(sa.update(VERSIONS).where(VERSIONS.c.name == name).values(stored))
+            if changed.rowcount == 0:
+                new = {"attempt": 1, "pairs_seen": 0, "status": "training", "created_at": stored["updated_at"]}
+                connection.execute(sa.insert(VERSIONS).values(new | {"name": name} | stored))
+            recorded = _version(connection, name)
+        assert recorded is not None
+        return recorded
 
     # Deployment
 
     def deployment(self) -> DeploymentState:
-        with Session(self._engine) as session:
-            return _deployment_state(session.get(Deployment, 1))
+        with self._engine.connect() as connection:
+            return _deployment_state(connection)
 
     def install_champion(self, name: str, actor: str) -> DeploymentState:
         """Make the first version champion; does nothing where there is one."""
         self.version(name)
-        with Session(self._engine) as session, session.begin():
-            row = session.get(Deployment, 1)
-            if row is None:
-                row = Deployment(id=1, epoch=1, champion=name)
-                session.add(row)
-                session.add(_decision(1, name, "full", "promote", ("the first version",), {}, actor))
-                self._set_status(session, name, "champion")
-            session.flush()
-            return _deployment_state(row)
+        with self._engine.begin() as connection:
+            if connection.execute(sa.select(DEPLOYMENT.c.id)).first() is None:
+                first = {"id": 1, "epoch": 1, "champion": name, "paused": False}
+                connection.execute(sa.insert(DEPLOYMENT).values(first))
+                _add_decision(connection, 1, name, "full", "promote", ("the first version",), {}, actor)
+                _set_status(connection, name, "champion")
+            return _deployment_state(connection)
 
     def start_rollout(self, name: str, epoch: int, reasons: Sequence[str], actor: str) -> DeploymentState:
         """Put a registered version into staging.
@@ -302,13 +234,13 @@ class Ledger:
 
     def mirrored(self) -> dict[str, str]:
         """MLflow's version number by alias, as this project set them last."""
-        with Session(self._engine) as session:
-            row = session.get(Deployment, 1)
-            return json.loads(row.mirrored) if row and row.mirrored else {}
+        with self._engine.connect() as connection:
+            noted = connection.scalar(sa.select(DEPLOYMENT.c.mirrored))
+            return json.loads(noted) if noted else {}
 
     def note_mirrored(self, aliases: Mapping[str, str]) -> None:
-        with Session(self._engine) as session, session.begin():
-            session.execute(sa.update(Deployment).where(Deployment.id == 1).values(mirrored=json.dumps(dict(aliases))))
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(DEPLOYMENT).values(mirrored=json.dumps(dict(aliases))))
 
     def set_paused(self, paused: bool, epoch: int, reasons: Sequence[str], actor: str) -> DeploymentState:
         """Stop the challenger from being promoted, or let it go on. Harm still rolls it back."""
@@ -322,21 +254,21 @@ class Ledger:
         subject = state.subject
         if state.epoch != epoch or subject is None:
             raise StaleEpoch(_stale(epoch, state.epoch))
-        with Session(self._engine) as session, session.begin():
-            newest = session.scalars(sa.select(DecisionRow).order_by(DecisionRow.id.desc()).limit(1)).first()
-            row = _decision(epoch, subject, state.stage or STAGES[-1], "hold", reasons, evidence, actor)
+        with self._engine.begin() as connection:
+            newest = connection.execute(sa.select(DECISIONS).order_by(DECISIONS.c.id.desc()).limit(1)).first()
             if newest is not None and (newest.decision, newest.epoch) == ("hold", epoch):
-                newest.reasons, newest.evidence, newest.decided_at = row.reasons, row.evidence, row.decided_at
+                again = _what_it_rested_on(reasons, evidence)
+                connection.execute(sa.update(DECISIONS).where(DECISIONS.c.id == newest.id).values(again))
             else:
-                session.add(row)
+                _add_decision(connection, epoch, subject, state.stage or STAGES[-1], "hold", reasons, evidence, actor)
 
     def decisions(self, version: str | None = None) -> list[DecisionRecord]:
         """Oldest first."""
-        query = sa.select(DecisionRow).order_by(DecisionRow.id)
+        query = sa.select(DECISIONS).order_by(DECISIONS.c.id)
         if version:
-            query = query.where(DecisionRow.version == version)
-        with Session(self._engine) as session:
-            return [_decision_record(row) for row in session.scalars(query)]
+            query = query.where(DECISIONS.c.version == version)
+        with self._engine.connect() as connection:
+            return [_decision_record(row) for row in connection.execute(query).mappings()]
 
     def _current_rollout(self) -> DeploymentState:
         state = self.deployment()
@@ -352,49 +284,17 @@ class Ledger:
         decision: tuple[Any, ...],
     ) -> DeploymentState:
         """One transaction: compare the epoch, change the row, set statuses, add the decision."""
-        with Session(self._engine) as session, session.begin():
-            moved = session.execute(
-                sa.update(Deployment)
-                .where(Deployment.id == 1, Deployment.epoch == epoch)
-                .values(epoch=epoch + 1, **change)
+        with self._engine.begin() as connection:
+            moved = connection.execute(
+                sa.update(DEPLOYMENT).where(DEPLOYMENT.c.epoch == epoch).values(epoch=epoch + 1, **change)
             )
-            if moved.rowcount != 1:  # type: ignore[attr-defined]
-                raise StaleEpoch(_stale(epoch, self.deployment().epoch))
+            if moved.rowcount != 1:
+                raise StaleEpoch(_stale(epoch, _deployment_state(connection).epoch))
             for name, status in statuses:
                 if name:
-                    self._set_status(session, name, status)
-            session.add(_decision(epoch + 1, *decision))
-            session.flush()
-            return _deployment_state(session.get(Deployment, 1, populate_existing=True))
-
-    @staticmethod
-    def _set_status(session: Session, name: str, status: str) -> None:
-        session.execute(sa.update(Version).where(Version.name == name).values(status=status, updated_at=utc_now()))
-
-
-def _create_tables(engine: sa.Engine) -> None:
-    """Those that are missing. Several programs may open a new ledger at once; whoever is second finds some there."""
-    for _ in Base.metadata.tables:
-        try:
-            Base.metadata.create_all(engine)
-        except (sa.exc.OperationalError, sa.exc.ProgrammingError) as error:
-            if "already exists" not in str(error):
-                raise
-        else:
-            return
-    Base.metadata.create_all(engine)
-
-
-def _add_missing_columns(engine: sa.Engine) -> None:
-    """A ledger that an earlier version of this program made gets the columns that came since; all may be null."""
-    present = sa.inspect(engine)
-    for table in Base.metadata.sorted_tables:
-        known = {column["name"] for column in present.get_columns(table.name)}
-        for column in table.columns:
-            if column.name not in known:
-                kind = column.type.compile(engine.dialect)
-                with engine.begin() as connection:
-                    connection.execute(sa.text(f"alter table {table.name} add column {column.name} {kind}"))
+                    _set_status(connection, name, status)
+            _add_decision(connection, epoch + 1, *decision)
+            return _deployment_state(connection)
 
 
 def _stale(expected: int, found: int) -> str:
@@ -404,47 +304,52 @@ def _stale(expected: int, found: int) -> str:
     )
 
 
-def _decision(
-    epoch: int, version: str, stage: str, decision: str, reasons: Sequence[str], evidence: dict[str, Any], actor: str
-) -> DecisionRow:
-    return DecisionRow(
-        epoch=epoch,
-        version=version,
-        stage=stage,
-        decision=decision,
-        reasons=json.dumps(list(reasons), ensure_ascii=False),
-        evidence=json.dumps(evidence, ensure_ascii=False),
-        actor=actor,
-        decided_at=utc_now(),
-    )
+def _set_status(connection: sa.Connection, name: str, status: str) -> None:
+    connection.execute(sa.update(VERSIONS).where(VERSIONS.c.name == name).values(status=status, updated_at=utc_now()))
 
 
-def _decision_record(row: DecisionRow) -> DecisionRecord:
-    return DecisionRecord(
-        epoch=row.epoch,
-        version=row.version,
-        stage=row.stage,
-        decision=row.decision,
-        reasons=tuple(json.loads(row.reasons)),
-        evidence=json.loads(row.evidence),
-        actor=row.actor,
-        decided_at=row.decided_at,
-    )
+def _add_decision(
+    connection: sa.Connection,
+    epoch: int,
+    version: str,
+    stage: str,
+    decision: str,
+    reasons: Sequence[str],
+    evidence: dict[str, Any],
+    actor: str,
+) -> None:
+    what = {"epoch": epoch, "version": version, "stage": stage, "decision": decision, "actor": actor}
+    connection.execute(sa.insert(DECISIONS).values(what | _what_it_rested_on(reasons, evidence)))
 
 
-def _version_record(row: Version) -> VersionRecord:
-    fields = {column.key: getattr(row, column.key) for column in sa.inspect(Version).columns}
-    for key in _JSON_FIELDS:
-        fields[key] = json.loads(fields[key]) if fields[key] else None
-    return VersionRecord(**fields)
+def _what_it_rested_on(reasons: Sequence[str], evidence: dict[str, Any]) -> dict[str, str]:
+    return {
+        "reasons": json.dumps(list(reasons), ensure_ascii=False),
+        "evidence": json.dumps(evidence, ensure_ascii=False),
+        "decided_at": utc_now(),
+    }
 
 
-def _deployment_state(row: Deployment | None) -> DeploymentState:
-    if row is None:
-        return DeploymentState(0, None, None, None, None, None)
-    return DeploymentState(
-        row.epoch, row.champion, row.previous, row.challenger, row.stage, row.stage_since, row.paused
-    )
+def _decision_record(row: sa.RowMapping) -> DecisionRecord:
+    kept = {key: value for key, value in row.items() if key != "id"}
+    read = {"reasons": tuple(json.loads(row["reasons"])), "evidence": json.loads(row["evidence"])}
+    return DecisionRecord(**(kept | read))
+
+
+def _version(connection: sa.Connection, name: str) -> VersionRecord | None:
+    row = connection.execute(sa.select(VERSIONS).where(VERSIONS.c.name == name)).mappings().first()
+    return None if row is None else _version_record(row)
+
+
+def _version_record(row: sa.RowMapping) -> VersionRecord:
+    read = {key: json.loads(row[key]) if row[key] else None for key in _JSON_FIELDS}
+    return VersionRecord(**(dict(row) | read))
+
+
+def _deployment_state(connection: sa.Connection) -> DeploymentState:
+    columns = [DEPLOYMENT.c[field.name] for field in fields(DeploymentState)]
+    row = connection.execute(sa.select(*columns)).mappings().first()
+    return DeploymentState(0, None, None, None, None, None) if row is None else DeploymentState(**row)
 
 
 def as_json(record: VersionRecord | DeploymentState | DecisionRecord) -> dict[str, Any]:

@@ -1,0 +1,93 @@
+"""The ledger's tables, and how a database that lacks some of them or of their columns gets them.
+
+SQLAlchemy's Core without its ORM: every run and the code server import this, and the ORM is a third of SQLAlchemy.
+"""
+
+import sqlalchemy as sa
+
+METADATA = sa.MetaData()
+
+VERSIONS = sa.Table(
+    "versions",
+    METADATA,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("status", sa.String(32), nullable=False),
+    sa.Column("parent", sa.String(32)),
+    sa.Column("adapter_sha", sa.String(64)),
+    sa.Column("adapter_dir", sa.String),
+    sa.Column("base_sha", sa.String(64)),
+    sa.Column("dataset_hash", sa.String(64)),
+    sa.Column("pairs", sa.Integer),
+    sa.Column("pairs_seen", sa.Integer, nullable=False),
+    sa.Column("recipe", sa.Text),
+    sa.Column("win_rate", sa.Float),
+    sa.Column("evaluation", sa.Text),
+    sa.Column("training_metrics", sa.Text),
+    sa.Column("mlflow_run", sa.String(64)),
+    sa.Column("mlflow_version", sa.String(32)),
+    sa.Column("created_at", sa.String(40), nullable=False),
+    sa.Column("updated_at", sa.String(40), nullable=False),
+)
+"""One row a version: what it is made of and what became of it. The newest attempt only."""
+
+DEPLOYMENT = sa.Table(
+    "deployment",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("champion", sa.String(32)),
+    sa.Column("previous", sa.String(32)),
+    sa.Column("challenger", sa.String(32)),
+    sa.Column("stage", sa.String(32)),
+    sa.Column("stage_since", sa.String(40)),
+    sa.Column("paused", sa.Boolean, nullable=False),
+    sa.Column("mirrored", sa.Text),
+)
+"""One row: who serves, who is being let out, at which stage, and the epoch of that."""
+
+DECISIONS = sa.Table(
+    "decisions",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("version", sa.String(32), nullable=False),
+    sa.Column("stage", sa.String(32), nullable=False),
+    sa.Column("decision", sa.String(32), nullable=False),
+    sa.Column("reasons", sa.Text, nullable=False),
+    sa.Column("evidence", sa.Text, nullable=False),
+    sa.Column("actor", sa.String(64), nullable=False),
+    sa.Column("decided_at", sa.String(40), nullable=False),
+)
+"""Every decision, with what it rested on. Rows are only ever added."""
+
+
+def prepare(engine: sa.Engine) -> None:
+    """Create what is missing; the ledger of an earlier version of this program gets the columns that came since."""
+    _create_tables(engine)
+    _add_missing_columns(engine)
+
+
+def _create_tables(engine: sa.Engine) -> None:
+    """Those that are missing. Several programs may open a new ledger at once; whoever is second finds some there."""
+    for _ in METADATA.tables:
+        try:
+            METADATA.create_all(engine)
+        except (sa.exc.OperationalError, sa.exc.ProgrammingError) as error:
+            if "already exists" not in str(error):
+                raise
+        else:
+            return
+    METADATA.create_all(engine)
+
+
+def _add_missing_columns(engine: sa.Engine) -> None:
+    """All that came later may be null."""
+    present = sa.inspect(engine)
+    for table in METADATA.sorted_tables:
+        known = {column["name"] for column in present.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in known:
+                kind = column.type.compile(engine.dialect)
+                with engine.begin() as connection:
+                    connection.execute(sa.text(f"alter table {table.name} add column {column.name} {kind}"))
