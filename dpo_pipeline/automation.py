@@ -28,7 +28,6 @@ from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import ACCEPTED, RETRIED, VersionRecord, training_state
 from dpo_pipeline.stores.log import file_bytes
 from dpo_pipeline.stores.notifications import error_alert, notify, reminder
-from dpo_pipeline.stores.orders import RegistryAliases, follow_registry
 from dpo_pipeline.stores.symptoms import symptoms
 
 EVERY_S = 5
@@ -284,6 +283,9 @@ def left_half_way(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg
     description="Somebody moved or deleted something in MLflow: take it as an order, or set it back.",
 )
 def registry_orders(context: dg.SensorEvaluationContext, loop: LoopResource) -> list[dg.RunRequest] | dg.SkipReason:
+    # Not at the top: requests comes with it, and no run needs that.
+    from dpo_pipeline.stores.orders import RegistryAliases, follow_registry
+
     settings = loop.settings()
     with loop.ledger() as ledger:
         try:

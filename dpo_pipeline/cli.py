@@ -72,14 +72,20 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="as JSON, for pr
 @command("serve")
 def serve() -> None:
     """Run serving alone (API and feedback)."""
+    import faulthandler
+
     import uvicorn
 
     from dpo_pipeline.serving.app import create_app
 
     settings = load_settings()
+    faulthandler.enable()  # should native code ever crash, the log says where
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    uvicorn.run(create_app(settings), host=settings.ports.host, port=settings.ports.serving, log_level="warning")
+    host, port = settings.ports.host, settings.ports.serving
+    # uvicorn would pick uvloop where another package brought it along. It gains nothing here (bench_gateway), and
+    # crashes on record end the whole process (MagicStack/uvloop#706).
+    uvicorn.run(create_app(settings), host=host, port=port, loop="asyncio", log_level="warning")
 
 
 @command("up")

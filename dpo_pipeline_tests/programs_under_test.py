@@ -37,9 +37,7 @@ class Server:
     def __init__(self, variables: dict[str, str], port: int, log: Path):
         self.url = f"http://127.0.0.1:{port}"
         self.client = httpx.Client(base_url=self.url, timeout=60)
-        # Should it ever crash in native code, its log says where.
-        crash = {"PYTHONFAULTHANDLER": "1"}
-        self._environment = {**os.environ, **crash, **variables, "DPO_PORTS__SERVING": str(port)}
+        self._environment = {**os.environ, **variables, "DPO_PORTS__SERVING": str(port)}
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from dpo_pipeline.core.questions import CATEGORIES
-from dpo_pipeline.core.winrate import WinRate
+from dpo_pipeline.core.winrate import ControlledWinRate, WinRate
 from dpo_pipeline.settings import Cadence, Kpis
 
 Trend = Literal["rising", "falling", "steady", "unknown"]
@@ -34,13 +34,15 @@ class Week:
 
 @dataclass(frozen=True)
 class VersionFigures:
-    """One version as people met it. `win_rate` is over v1.0 by votes; lengths in words."""
+    """One version as people met it. `win_rate` is over v1.0 by votes, `controlled` the same for equal lengths and
+    sides; lengths in words."""
 
     name: str
     status: str
     satisfaction: float | None = None
     ratings: int = 0
     win_rate: WinRate | None = None
+    controlled: ControlledWinRate | None = None
     words: float | None = None
     parent_words: float | None = None
     evaluation_win_rate: float | None = None

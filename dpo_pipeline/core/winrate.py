@@ -82,6 +82,11 @@ class ControlledWinRate:
     length_effect: float | None
     warnings: tuple[str, ...]
 
+    def __str__(self) -> str:
+        if self.rate is None:
+            return "not to be told"
+        return f"{self.rate:.1%} [{self.low:.1%}, {self.high:.1%}]"
+
 
 @dataclass(frozen=True)
 class LengthControlledWinRate:

@@ -22,6 +22,10 @@ def monitoring_page(report: WeeklyReport, way: Trajectory, now: datetime) -> str
     page.paragraph(way.finding)
     if any(each.win_rate and each.win_rate.rate is not None for each in way.versions):
         page.figure(plots.svg(win_rates(way)), "Win rate over v1.0 by people's votes; each person counts once.")
+    for each in way.versions:
+        if each.controlled and each.controlled.count:
+            for warning in each.controlled.warnings:
+                page.paragraph(f"{each.name} over v1.0: {warning}", "open")
     if any(each.satisfaction is not None for each in way.versions):
         page.figure(plots.svg(satisfaction(way)), "Mean rating of everybody who rated, 1 to 5.")
     page.table(version_rows(way))
@@ -45,6 +49,7 @@ def version_rows(way: Trajectory) -> list[dict[str, object]]:
             "satisfaction": each.satisfaction,
             "ratings": each.ratings,
             "win rate over v1.0": str(each.win_rate) if each.win_rate else "",
+            "at equal length and side": str(each.controlled) if each.controlled else "",
             "evaluation over its parent": each.evaluation_win_rate,
             "words": each.words,
         }

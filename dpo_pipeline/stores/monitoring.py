@@ -12,7 +12,7 @@ from dpo_pipeline.core.quality import CRITERIA
 from dpo_pipeline.core.report import Step, VersionFigures, Week
 from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import BASELINE
-from dpo_pipeline.core.winrate import WinRate, win_rate
+from dpo_pipeline.core.winrate import WinRate, controlled_win_rate, win_rate
 from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord, utc_text
 from dpo_pipeline.stores.serving_log import RatingRecord, Record, RequestRecord, read_day, read_records, version_metrics
@@ -64,6 +64,9 @@ def version_figures(settings: Settings, ledger: Ledger, warehouse: Warehouse, no
                 satisfaction=metrics.satisfaction,
                 ratings=metrics.ratings,
                 win_rate=_over_baseline(settings, warehouse, record.name),
+                controlled=None
+                if record.name == BASELINE
+                else controlled_win_rate(warehouse.sided_comparisons(record.name, BASELINE)),
                 words=evaluation.get("words") or _baseline_words(versions, record.name),
                 parent_words=evaluation.get("parent_words"),
                 evaluation_win_rate=record.win_rate,

@@ -19,7 +19,7 @@ import pyarrow as pa
 from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.quality import Ballot, Memory
 from dpo_pipeline.core.votes import Preference, Vote, decode_preference
-from dpo_pipeline.core.winrate import Outcome
+from dpo_pipeline.core.winrate import Outcome, SidedComparison
 from dpo_pipeline.errors import ArtifactCorrupt, LogReplaced
 from dpo_pipeline.stores.log import Position, read_places
 from dpo_pipeline.stores.reading import VOTE_COLUMNS, Piece, Quarantined
@@ -41,6 +41,10 @@ create table if not exists exclusions (sequence bigint, reason varchar);
 """
 Place = tuple[str, int, int]
 """Event id, offset and length of a vote's line: the columns event_id, log_offset and line_bytes."""
+_BETWEEN_TWO = (
+    "from preferences where (model_a, model_b) in ((?, ?), (?, ?)) and vote <> 'both_bad' "
+    "and source not in ('import', 'synthetic') order by sequence"
+)
 
 
 @dataclass(frozen=True)
@@ -215,17 +219,14 @@ class Warehouse:
         ]
 
     def head_to_head(self, new: str, baseline: str) -> list[tuple[str, Outcome]]:
-        """(annotator, outcome for `new`) of every vote between two versions, in log order; both_bad is left out."""
-        rows = self._run(
-            "select annotator, vote, model_a from preferences where (model_a, model_b) in ((?, ?), (?, ?)) "
-            "and vote <> 'both_bad' order by sequence",
-            [new, baseline, baseline, new],
-        )
-        outcomes: list[tuple[str, Outcome]] = []
-        for annotator, vote, model_a in rows:
-            won = (vote == "a") == (model_a == new)
-            outcomes.append((annotator, "tie" if vote == "tie" else "win" if won else "loss"))
-        return outcomes
+        """(annotator, outcome for `new`) of what people said of two versions, in log order; both_bad is left out."""
+        rows = self._run(f"select annotator, vote, model_a {_BETWEEN_TWO}", [new, baseline, baseline, new])
+        return [(annotator, _outcome(vote, new == model_a)) for annotator, vote, model_a in rows]
+
+    def sided_comparisons(self, new: str, baseline: str) -> list[SidedComparison]:
+        """The same votes with the side and the lengths in characters of what people saw, which the log knows."""
+        rows = self._run(f"select event_id, log_offset, line_bytes {_BETWEEN_TWO}", [new, baseline, baseline, new])
+        return [_sided(event, new) for event in self.events(rows)]
 
     def second_looks(self) -> tuple[list[tuple[Vote, Vote]], list[list[str]]]:
         """What people said of pairs that were decided more than once, as `a` for the answer that sorts first.
@@ -354,6 +355,16 @@ class _Transaction:
 @cache
 def _names(failed: str) -> tuple[str, ...]:
     return tuple(failed.split())
+
+
+def _outcome(vote: Vote, is_a: bool) -> Outcome:
+    return "tie" if vote == "tie" else "win" if (vote == "a") == is_a else "loss"
+
+
+def _sided(event: Preference, model: str) -> SidedComparison:
+    is_a, lengths = event.model_a == model, (len(event.response_a), len(event.response_b))
+    length, other = lengths if is_a else reversed(lengths)
+    return SidedComparison(event.annotator, _outcome(event.vote, is_a), (event.left == "a") == is_a, length, other)
 
 
 def _left_wins(votes: pa.Table) -> int:

@@ -101,6 +101,8 @@ def test_the_week_is_counted_told_and_alerted(loop: Loop, monkeypatch: pytest.Mo
     assert kpis["user_satisfaction"]["value"] == 4.5 and kpis["session_length"]["value"] == 4.0
     page = (settings.reports_dir / "weekly.html").read_text()
     assert "Alert: error_rate" in page and "<svg" in page and "Invite people" in page
+    # The longer answer won each time, whichever version gave it: that is named beside the raw win rate.
+    assert "at equal length and side" in page and "v1.1 over v1.0: the outcomes separate without exception" in page
     assert [message["title"] for message in received] == ["Alert: error_rate"]
     days = pq.read_table(settings.reports_dir / "requests.parquet").to_pylist()
     assert sum(day["requests"] for day in days) == 100 and sum(day["errors"] for day in days) == 5

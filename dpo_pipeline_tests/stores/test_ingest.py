@@ -9,6 +9,7 @@ import pytest
 
 from dpo_pipeline.core.dataset import split_pairs
 from dpo_pipeline.core.votes import encode_preference
+from dpo_pipeline.core.winrate import SidedComparison
 from dpo_pipeline.errors import ArtifactCorrupt, LogReplaced
 from dpo_pipeline.settings import QualityCriteria
 from dpo_pipeline.stores.curation import summarise, with_second_looks
@@ -251,3 +252,25 @@ def test_texts_come_from_the_log_and_another_line_in_their_place_is_refused(hous
         list(house.warehouse.events([("evt-0", 0, len(line) - 1)]))
     with pytest.raises(LogReplaced, match="no line ends there"):
         list(house.warehouse.events([("evt-0", 0, len(line) - 2)]))
+
+
+def test_what_people_said_of_two_versions_comes_with_sides_and_lengths(house: House) -> None:
+    two = {"model_a": "v1.1", "model_b": "v1.0", "left": "b", "source": "ui"}
+    swapped = {"model_a": "v1.0", "model_b": "v1.1", "left": "b", "source": "ui"}
+    said = [
+        preference(1, "a", annotator="ann", **two),
+        preference(2, "a", annotator="bob", **swapped),
+        preference(3, "tie", annotator="cid", **swapped),
+        preference(4, "both_bad", **two),
+        preference(5, "a", **(two | {"source": "import"})),
+        preference(6, "a", **(two | {"model_b": "v1.2"})),
+    ]
+    AppendLog(house.log).append_all([encode_preference(each) for each in said])
+    house.tick()
+    assert house.warehouse.sided_comparisons("v1.1", "v1.0") == [
+        SidedComparison("ann", "win", False, len(LONG), len(SHORT)),
+        SidedComparison("bob", "loss", True, len(SHORT), len(LONG)),
+        SidedComparison("cid", "tie", True, len(SHORT), len(LONG)),
+    ]
+    outcomes = [("ann", "win"), ("bob", "loss"), ("cid", "tie")]
+    assert house.warehouse.head_to_head("v1.1", "v1.0") == outcomes
