@@ -11,6 +11,7 @@ Goals: v1.1, v1.2 and v1.3 at 0.70, 0.75 and 0.80; 90 % of the gain that is reac
 """
 
 import argparse
+import json
 import math
 import random
 import statistics
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from inputs import asked_questions, baseline, settings_for
-from reporting import Goal, report, say, show
+from reporting import RESULTS, Goal, report, say, show
 
 from dpo_pipeline.core.dataset import Pair, split_pairs
 from dpo_pipeline.core.quality import Memory, ballot_of, verdict
@@ -32,11 +33,14 @@ from dpo_pipeline.ml import train_process
 from dpo_pipeline.ml.base_model import BaseModel
 from dpo_pipeline.ml.generation import GenerationRequest, Generator
 from dpo_pipeline.ml.training_plan import dpo_job, held_out_prompts, write_dataset
+from dpo_pipeline.reports import plots
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.simulation.people import Person, choose, make_person, rate, satisfaction
 from dpo_pipeline.stores.bank import read_bank
 
 ROUNDS, VOTES, PEOPLE = 3, 100, 60
+GOALS = (0.70, 0.75, 0.80)
+RIVAL = "plain TRL, uniform questions"
 TRL_DEFAULTS = {
     "loss_type": ("sigmoid",),
     "loss_weights": None,
@@ -61,7 +65,7 @@ class Arm:
 ARMS = (
     Arm("default"),
     Arm("without more_detailed", quality={"more_detailed": False}),
-    Arm("plain TRL, uniform questions", recipe=TRL_DEFAULTS, quality={"more_detailed": False}, uniform=True),
+    Arm(RIVAL, recipe=TRL_DEFAULTS, quality={"more_detailed": False}, uniform=True),
     Arm("parent, all pairs", recipe={"start_from": "parent"}),
     Arm("parent, new pairs", recipe={"start_from": "parent", "pairs": "new"}),
     Arm("beta 0.05", recipe={"beta": 0.05}),
@@ -278,7 +282,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--samples", type=int, default=4, help="answers per held-out question and version")
     parser.add_argument("--arms", nargs="*", default=[arm.name for arm in ARMS])
+    parser.add_argument("--plot", action="store_true", help="only draw results/improvement.json again")
     args = parser.parse_args()
+    if args.plot:
+        measured = json.loads((RESULTS / "improvement.json").read_text())["measured"]
+        _plot(measured["arms"], measured["ceiling"])
+        return
     settings = settings_for(args.data_dir)
     base, start = baseline(settings)
     _, held_out = split_bank(read_bank(settings.bank_dir), settings.collection.holdout_share)
@@ -298,6 +307,7 @@ def main() -> None:
     tables = [_row(name, runs) for name, runs in found.items()]
     show(f"Win rate over v1.0 by hidden taste, {args.seeds} seeds; the ceiling is {top['win_rate']:.3f}", tables)
     _report(found, top)
+    _plot(found, top)
 
 
 def _row(name: str, runs: list[list[dict[str, float]]]) -> dict[str, Any]:
@@ -317,10 +327,38 @@ def _report(found: dict[str, list[list[dict[str, float]]]], top: dict[str, float
     means = [summary([run[turn]["win_rate"] for run in default])[0] for turn in range(ROUNDS)]
     goals = [
         Goal(f"win rate of v1.{turn + 1} over v1.0", mean, "at least", goal)
-        for turn, (mean, goal) in enumerate(zip(means, (0.70, 0.75, 0.80), strict=True))
+        for turn, (mean, goal) in enumerate(zip(means, GOALS, strict=True))
     ]
     goals.append(Goal("share of the reachable gain", (means[-1] - 0.5) / (top["win_rate"] - 0.5), "at least", 0.9))
     report("improvement", goals, {"ceiling": top, "arms": found})
+
+
+def _plot(found: dict[str, list[list[dict[str, float]]]], top: dict[str, float]) -> None:
+    """Write `results/improvement.svg`: every arm's way, the default's with its interval, goals and ceiling."""
+    rounds = range(1, ROUNDS + 1)
+
+    def draw(axes: Any) -> None:
+        for name, runs in found.items():
+            ways = [summary([run[turn]["win_rate"] for run in runs]) for turn in range(ROUNDS)]
+            color = {"default": plots.BLUE, RIVAL: plots.ORANGE}.get(name, plots.GREY)
+            main = color != plots.GREY
+            axes.errorbar(
+                rounds, [mean for mean, _ in ways], yerr=[half for _, half in ways] if main else None, color=color,
+                marker="o" if main else None, linewidth=2 if main else 1, capsize=3, zorder=2 if main else 1,
+                label=name if main else None,
+            )  # fmt: skip
+        axes.plot([], [], color=plots.GREY, label="one change to the default each")
+        axes.plot(rounds, GOALS, "_", color=plots.INK, markersize=22, label="goal")
+        axes.axhline(top["win_rate"], color=plots.INK, linewidth=1, linestyle=":", label="ceiling: the bank's best")
+        axes.set_xticks(rounds, [f"v1.{turn}" for turn in rounds])
+        axes.set_xlim(0.8, ROUNDS + 0.2)
+        axes.set_ylim(0.45, 1.0)
+        axes.set_ylabel("win rate over v1.0, hidden taste")
+        axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=2, bbox_to_anchor=(0, 0.89))
+
+    path = RESULTS / "improvement.svg"
+    path.write_text(plots.svg(draw, 7.0, 4.5), encoding="utf-8")
+    say(f"The plot: {path}")
 
 
 if __name__ == "__main__":
