@@ -1,6 +1,6 @@
 """The programs of the loop: what must be free before they start, their environment, starting and waiting for them.
 
-`Procfile` says which they are; `honcho` runs them and stops all when one ends.
+`Procfile` says which they are; `honcho` runs them, and stops all when one ends that `restart` gave up.
 """
 
 import fcntl

@@ -74,6 +74,33 @@ def test_a_second_daemon_is_refused_and_the_first_leaves_no_lock(tmp_path: Path)
     third.wait()
 
 
+def test_a_program_that_is_killed_is_started_again_and_stops_when_asked(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    script = f"import os, time; open({str(pids)!r}, 'a').write(f'{{os.getpid()}} '); time.sleep(60)"
+    command = [sys.executable, "-m", "dpo_pipeline.restart", sys.executable, "-c", script]
+
+    def started(count: int) -> list[int]:
+        seen = eventually(lambda: pids.read_text().split() if pids.exists() else [], lambda seen: len(seen) == count)
+        assert len(seen) == count
+        return [int(pid) for pid in seen]
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as keeper:
+        [first] = started(1)
+        os.kill(first, signal.SIGKILL)
+        _, second = started(2)
+        os.killpg(keeper.pid, signal.SIGTERM)
+        _, said = keeper.communicate(timeout=20)
+    assert keeper.returncode == 128 + signal.SIGTERM and not Path(f"/proc/{second}").exists()
+    assert "ended with status -9" in said and said.count("started again") == 1
+
+
+def test_a_program_that_fails_at_once_is_given_up_with_its_status() -> None:
+    command = [sys.executable, "-m", "dpo_pipeline.restart", sys.executable, "-c", "raise SystemExit(7)"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 7 and done.stderr.count("ended with status 7") == 3
+    assert "3 times in a row" in done.stderr
+
+
 @pytest.mark.slow
 def test_databases_are_made_once_before_programs_race_for_them(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
