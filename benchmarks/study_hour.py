@@ -130,7 +130,7 @@ def main() -> None:
         crowd = Crowd(settings.serving_address, read_bank(settings.bank_dir), pace=2.0)
         try:
             with said.open("rb") as heard:
-                wait_until_answering(up, f"{settings.serving_address}/readyz", heard, seconds=300)
+                wait_until_answering(up, f"{settings.serving_address}/readyz", heard, seconds=900)
             crowd.start()
             seen = watch(psutil.Process(up.pid), crowd, args.minutes)
             crowd.stop()
