@@ -5,7 +5,7 @@ A run key names what made the run due, so that one cause makes one run, whatever
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -22,16 +22,19 @@ from dpo_pipeline.core.cadence import CadenceDecision, training_due
 from dpo_pipeline.core.diagnosis import diagnose, what_to_collect
 from dpo_pipeline.core.versions import BASELINE, next_version
 from dpo_pipeline.errors import RegistryUnavailable
+from dpo_pipeline.old_runs import delete_old_runs
 from dpo_pipeline.resources import LoopResource
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores.curation import read_summary
-from dpo_pipeline.stores.ledger import ACCEPTED, RETRIED, VersionRecord, training_state
+from dpo_pipeline.stores.ledger import REBUILT, RETRIED, VersionRecord, training_state
 from dpo_pipeline.stores.log import file_bytes
-from dpo_pipeline.stores.notifications import error_alert, notify, reminder
+from dpo_pipeline.stores.notifications import error_alert, notify, reminder, tell
 from dpo_pipeline.stores.symptoms import symptoms
 
 EVERY_S = 5
 AGAIN_S = 600
+OFTEN = ("ingest_and_validate", "decide_rollout", "alert_people", "remind_people", "tidy_up")
+"""Jobs whose runs come by the thousand, and tell nothing after some days."""
 HALF_WAY = ("training", "trained", "improved", "registered")
 
 build_baseline = dg.define_asset_job(
@@ -93,6 +96,15 @@ def watch_errors(context: dg.OpExecutionContext, loop: LoopResource) -> str:
     return told.body if told else ""
 
 
+@dg.op(description="Delete the records of old runs that only looked, ingested or told people something.")
+def forget_old_runs(context: dg.OpExecutionContext, loop: LoopResource) -> int:
+    settings = loop.settings()
+    before = datetime.now(UTC) - timedelta(days=settings.dagster.keep_runs_days)
+    deleted = delete_old_runs(context.instance, OFTEN, before, settings.dagster_home)
+    context.log.info(f"deleted {deleted} runs from before {before:%Y-%m-%d}")
+    return deleted
+
+
 @dg.job(description="Tell people when too many requests of the last hour failed.")
 def alert_people() -> None:
     watch_errors()
@@ -101,6 +113,11 @@ def alert_people() -> None:
 @dg.job(description="Invite people to a batch testing session where the collection is behind.")
 def remind_people() -> None:
     remind()
+
+
+@dg.job(description="Delete the records of old runs, of which a rollout makes a thousand a day.")
+def tidy_up() -> None:
+    forget_old_runs()
 
 
 JOBS: list[Any] = [
@@ -113,6 +130,7 @@ JOBS: list[Any] = [
     remind_people,
     alert_people,
     make_synthetic,
+    tidy_up,
 ]
 SCHEDULES = [
     dg.ScheduleDefinition(
@@ -135,6 +153,13 @@ SCHEDULES = [
         cron_schedule="0 9 * * *",
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Every day at nine (UTC): an invitation where the collection is behind.",
+    ),
+    dg.ScheduleDefinition(
+        name="daily_tidying",
+        job=tidy_up,
+        cron_schedule="0 3 * * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Every day at three (UTC): delete the records of old runs.",
     ),
 ]
 
@@ -202,10 +227,10 @@ def threshold_crossed(context: dg.SensorEvaluationContext, loop: LoopResource) -
     if running := _unfinished(context.instance, train_version.name):
         return dg.SkipReason(f"run {running} is at it")
     name = next_version([record.name for record in versions])
-    # A run that failed before the version was recorded is not repeated until another threshold's worth is in.
-    crossing = decision.unused // decision.threshold
+    # A run that failed before it recorded the version leaves it due.
+    key = f"crossing{decision.unused // decision.threshold}{_again(context.instance, train_version.name)}"
     return dg.SensorResult(
-        run_requests=[_train(name, 1, {}, decision.reason, f"crossing{crossing}")],
+        run_requests=[_train(name, 1, {}, decision.reason, key)],
         dynamic_partitions_requests=[VERSIONS.build_add_request([name])],
     )
 
@@ -216,7 +241,10 @@ def threshold_crossed(context: dg.SensorEvaluationContext, loop: LoopResource) -
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Not improved: change one hyperparameter and train again, three attempts at most.",
 )
-def not_improved(loop: LoopResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
+def not_improved(context: dg.SensorEvaluationContext, loop: LoopResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    if running := _unfinished(context.instance, train_version.name):
+        yield dg.SkipReason(f"run {running} is at it")
+        return
     settings = loop.settings()
     with loop.ledger() as ledger:
         newest = ledger.versions()[-1:]
@@ -228,13 +256,15 @@ def not_improved(loop: LoopResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
         diagnosis = diagnose(DpoRecipe(**(record.recipe or {})), seen)
         if record.attempt >= settings.cadence.max_attempts:
             ledger.record_version(record.name, status="given_up")
-            wanted = what_to_collect(diagnosis, seen)
-            yield dg.SkipReason(
-                f"{record.name} is given up after {record.attempt} attempts; the champion stays: {wanted}"
-            )
+            told = f"{record.name} is given up after {record.attempt} attempts"
+            wanted = f"the champion stays: {what_to_collect(diagnosis, seen)}"
+            tell(settings, told, wanted)
+            yield dg.SkipReason(f"{told}; {wanted}")
             return
     differences = _differences(settings, diagnosis.recipe)
-    yield _train(record.name, record.attempt + 1, differences, diagnosis.conclusion)
+    # A retry that failed before it recorded itself leaves the version as it was.
+    key = f"retry{_again(context.instance, train_version.name)}"
+    yield _train(record.name, record.attempt + 1, differences, diagnosis.conclusion, key)
 
 
 @dg.sensor(
@@ -292,9 +322,11 @@ def registry_orders(context: dg.SensorEvaluationContext, loop: LoopResource) -> 
             done = follow_registry(ledger, RegistryAliases(settings.mlflow_address, settings.registered_model))
         except RegistryUnavailable as error:
             return dg.SkipReason(f"no orders can be read: {error}")
-        lost = [each.name for each in ledger.versions() if each.status in ACCEPTED and not each.mlflow_version]
+        lost = [each.name for each in ledger.versions() if each.status in REBUILT and not each.mlflow_version]
     # A version that is registered for the first time is on its way there.
     busy = [_unfinished(context.instance, job.name) for job in (register_version, build_baseline, train_version)]
+    if done:
+        tell(settings, f"MLflow's registry: {len(done)} changes", "\n".join(done))
     if lost and not any(busy):
         again = int(time.time() // AGAIN_S)
         return [dg.RunRequest(run_key=f"{name}-again{again}", partition_key=name) for name in lost]
@@ -304,7 +336,7 @@ def registry_orders(context: dg.SensorEvaluationContext, loop: LoopResource) -> 
 SENSORS = [baseline_missing, new_votes, threshold_crossed, not_improved, left_half_way, stage_due, registry_orders]
 
 
-def _train(name: str, attempt: int, recipe: dict[str, object], cause: str, key: str = "retry") -> dg.RunRequest:
+def _train(name: str, attempt: int, recipe: dict[str, object], cause: str, key: str) -> dg.RunRequest:
     config = {"attempt": attempt, "recipe": recipe}
     return dg.RunRequest(
         run_key=f"{name}-attempt{attempt}-{key}",

@@ -138,7 +138,9 @@ def run_all(settings: Settings, people: bool, on_ready: Callable[[], None]) -> i
             continue  # somebody else's server is named
         manager.add_process(name, command, env=variables, cwd=str(PROJECT_DIR))
     if people:
-        manager.add_process("people", "exec dpo people", env=variables, cwd=str(PROJECT_DIR))
+        manager.add_process(
+            "people", "exec python -m dpo_pipeline.restart dpo people", env=variables, cwd=str(PROJECT_DIR)
+        )
     threading.Thread(target=_announce, args=(settings, on_ready), daemon=True).start()
     manager.loop()
     return int(manager.returncode or 0)

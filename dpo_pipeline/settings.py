@@ -246,6 +246,12 @@ class Kpis(Section):
     quality_score: float = Field(0.5, gt=0, le=1, description="mean share of criteria that decided votes pass")
 
 
+class Dagster(Section):
+    keep_runs_days: int = Field(
+        7, ge=1, description="days for which runs that only looked, ingested or told people something stay in Dagster"
+    )
+
+
 class Notifications(Section):
     """Where reminders and alerts go: apprise addresses, such as mailto://… or json://127.0.0.1:9000/hook."""
 
@@ -335,6 +341,7 @@ class Settings(BaseSettings):
     augmentation: Augmentation = Augmentation()
     rollout: RolloutPolicy = RolloutPolicy()
     kpis: Kpis = Kpis()
+    dagster: Dagster = Dagster()
     notifications: Notifications = Notifications()
     ports: Ports = Ports()
     limits: Limits = Limits()

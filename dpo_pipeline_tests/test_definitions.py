@@ -51,7 +51,7 @@ def test_jobs_and_sensors() -> None:
     assert jobs == {
         "build_baseline", "ingest_and_validate", "train_version", "decide_rollout", "register_version", "alert_people",
         "write_report", "remind_people",
-        "make_synthetic_pairs",
+        "make_synthetic_pairs", "tidy_up",
     }  # fmt: skip
     assert all(each.default_status == dg.DefaultScheduleStatus.RUNNING for each in repository.schedule_defs)
     sensors = {sensor.name: sensor for sensor in repository.sensor_defs}

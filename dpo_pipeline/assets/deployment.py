@@ -5,16 +5,18 @@ from pathlib import Path
 import dagster as dg
 
 from dpo_pipeline.assets.evaluation import eval_report
-from dpo_pipeline.assets.partitions import OWNERS, VERSIONS, WAREHOUSE_POOL, data_version, table
+from dpo_pipeline.assets.partitions import OWNERS, VERSIONS, data_version, table
 from dpo_pipeline.assets.training import sft_adapter
 from dpo_pipeline.core import version_card
 from dpo_pipeline.core.rollout import Condition
 from dpo_pipeline.core.versions import BASELINE
+from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import AdapterRefused
 from dpo_pipeline.resources import LoopResource, WarehouseResource
 from dpo_pipeline.stores.artifacts import CARD, write_text
 from dpo_pipeline.stores.cards import card_facts
 from dpo_pipeline.stores.ledger import REBUILT, VersionRecord
+from dpo_pipeline.stores.notifications import tell
 from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.rollout import decide_now, mirror
 
@@ -59,7 +61,6 @@ def model_version(context: dg.AssetExecutionContext, loop: LoopResource) -> dg.M
     kinds={"mlflow"},
     deps=[model_version],
     partitions_def=VERSIONS,
-    pool=WAREHOUSE_POOL,
     code_version="1",
     description="Promote, hold or roll back, with the reasons; serving follows the ledger within seconds.",
 )
@@ -67,11 +68,13 @@ def rollout_decision(
     context: dg.AssetExecutionContext, loop: LoopResource, warehouse: WarehouseResource
 ) -> dg.MaterializeResult:
     settings, name = loop.settings(), context.partition_key
-    with loop.ledger() as ledger:
+
+    def head_to_head(new: str, baseline: str) -> list[tuple[str, Outcome]]:
         with warehouse.open(settings) as store:
-            outcome = decide_now(
-                settings, ledger, store.head_to_head, name, actor=f"dagster run {context.run.run_id[:8]}"
-            )
+            return store.head_to_head(new, baseline)
+
+    with loop.ledger() as ledger:
+        outcome = decide_now(settings, ledger, head_to_head, name, actor=f"dagster run {context.run.run_id[:8]}")
         mirrored = mirror(ledger, loop.registry(), tolerate_outage=True)
         state, record = ledger.deployment(), ledger.version(name)
         if mirrored and record.mlflow_version:
@@ -79,6 +82,8 @@ def rollout_decision(
             loop.registry().describe(record.mlflow_version, version_card.tags(facts), version_card.description(facts))
     for reason in outcome.reasons:
         context.log.info(f"{outcome.decision}: {reason}")
+    if outcome.decision == "rollback":
+        tell(settings, f"{name} is taken back", "\n".join(outcome.reasons))
     return dg.MaterializeResult(
         metadata={
             "decision": outcome.decision,

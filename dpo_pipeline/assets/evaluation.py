@@ -19,7 +19,7 @@ from dpo_pipeline.reports.evaluation_page import evaluation_page, win_rates
 from dpo_pipeline.resources import LoopResource, Models, WarehouseResource
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores.artifacts import write_text
-from dpo_pipeline.stores.ledger import REBUILT, VersionRecord
+from dpo_pipeline.stores.ledger import REBUILT, VersionRecord, utc_now
 from dpo_pipeline.stores.monitoring import battles
 from dpo_pipeline.stores.progress import ProgressFile
 from dpo_pipeline.stores.symptoms import symptoms
@@ -44,7 +44,7 @@ def eval_report(
     context: dg.AssetExecutionContext, loop: LoopResource, models: dg.ResourceParam[Models]
 ) -> dg.MaterializeResult:
     settings, name = loop.settings(), context.partition_key
-    report = ProgressFile(settings.data_dir / "progress", "eval")
+    report, begun_at = ProgressFile(settings.data_dir / "progress", "eval"), utc_now()
     with loop.ledger() as ledger:
         candidate = ledger.version(name)
         parent = ledger.version(candidate.parent or BASELINE)
@@ -53,7 +53,8 @@ def eval_report(
         base = locate_base(settings)
         answers, measured = models.call(context, judge_versions, settings, base, *contestants, asked, report)
         verdict = evaluate(answers, settings.evaluation, measured)
-        fields: dict[str, object] = {"win_rate": verdict.overall.rate, "evaluation": asdict(verdict)}
+        evaluation = asdict(verdict) | {"begun_at": begun_at}
+        fields: dict[str, object] = {"win_rate": verdict.overall.rate, "evaluation": evaluation}
         if candidate.status not in REBUILT:
             fields["status"] = verdict.verdict
         candidate = ledger.record_version(name, **fields)

@@ -11,7 +11,7 @@ from dpo_pipeline.assets.partitions import COMPUTE_POOL, OWNERS, VERSIONS, WAREH
 from dpo_pipeline.core.augmentation import mixed
 from dpo_pipeline.core.dataset import split_pairs
 from dpo_pipeline.core.versions import BASELINE, iteration
-from dpo_pipeline.errors import AdapterRefused, ArtifactMissing, TrainingDiverged
+from dpo_pipeline.errors import AdapterRefused, ArtifactMissing, DatasetTooSmall, TrainingDiverged
 from dpo_pipeline.ml.base_model import ensure_base, locate_base
 from dpo_pipeline.ml.train_process import ProcessJob, ProcessResult, run
 from dpo_pipeline.ml.training_plan import (
@@ -37,6 +37,8 @@ from dpo_pipeline.stores.synthetic import read_synthetic
 
 # Dagster's config refuses a null within a map.
 NULL = "null"
+# What a version is after a training that gave no adapter: another attempt, or, where only votes would help, none.
+AFTER_FAILURE = {TrainingDiverged: "diverged", AdapterRefused: "not_improved", DatasetTooSmall: "given_up"}
 
 
 class TrainingConfig(dg.Config):
@@ -174,8 +176,10 @@ def trained_adapter(
         write_llamafactory_config(settings, job)
         try:
             result = _train(context, models, job)
-        except TrainingDiverged:
-            ledger.record_version(name, status="diverged")
+        except tuple(AFTER_FAILURE) as error:
+            # Left in training, it would be trained again, with the same end, and no later version would have its turn.
+            if ledger.version(name).status not in REBUILT:
+                ledger.record_version(name, status=AFTER_FAILURE[type(error)])
             raise
         run = _training_run(name, config.attempt, context.run.run_id, job, result, Path(job.dataset_dir))
         run_id = loop.registry().log_training(run)
@@ -235,6 +239,7 @@ def _plan(
             recipe=recipe.model_dump(mode="json"),
             win_rate=None,
             evaluation=None,
+            training_metrics=None,
         )
     data, start_dir = dataset_dir(settings, record.dataset_hash), Path(str(start.adapter_dir))
     if recipe.sft_rounds:

@@ -71,7 +71,8 @@ class People:
 class Evidence:
     """All that a decision looks at. `hours` is the time in the stage, already unscaled.
 
-    `ab` counts people; `ab_without` is the same without the person who speaks most for the new version.
+    `ab` counts people; `ab_without` is the same without the person who speaks most for the new version. `day` is
+    which day of full traffic this is: evidence is counted afresh every day there.
     """
 
     stage: str
@@ -81,6 +82,7 @@ class Evidence:
     baseline: Metrics = field(default_factory=Metrics)
     people: People = field(default_factory=People)
     ab_without: WinRate | None = None
+    day: int = 1
 
 
 @dataclass(frozen=True)
@@ -185,8 +187,13 @@ def should_rollback(new: Metrics, baseline: Metrics, policy: RolloutPolicy) -> l
 
 
 def conditions(evidence: Evidence, policy: RolloutPolicy) -> tuple[Condition, ...]:
-    """Every rule for taking a version back, on point estimates and as a test at alpha / (tests · stages)."""
+    """Every rule for taking a version back, on point estimates and as a test at alpha / (tests · stages).
+
+    Day d of full traffic gets 1 / (d · (d + 1)) of that, which sums to 1: alpha holds for as long as it is watched.
+    """
     alpha = policy.harm_alpha / (TESTS * (len(STAGES) - 1))
+    if next_stage(evidence.stage) is None:
+        alpha /= evidence.day * (evidence.day + 1)
     return (
         _error_ratio(evidence, policy, alpha),
         _error_limit(evidence, policy, alpha),

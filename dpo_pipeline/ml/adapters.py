@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dpo_pipeline.errors import AdapterRefused, ArtifactCorrupt
+from dpo_pipeline.errors import AdapterRefused, ArtifactCorrupt, TrainingDiverged
 from dpo_pipeline.settings import ModelSettings
 from dpo_pipeline.stores import artifacts
 
@@ -48,7 +48,8 @@ def check_weights(directory: Path, start: Path | None) -> dict[str, float]:
         `update_norm`: Frobenius norm of the change; `parameters`: how many numbers the adapter has.
 
     Raises:
-        AdapterRefused: NaN, infinity, all zero, or nothing changed.
+        TrainingDiverged: NaN or infinity.
+        AdapterRefused: all zero, or nothing changed.
     """
     import torch
     from safetensors import SafetensorError
@@ -61,7 +62,9 @@ def check_weights(directory: Path, start: Path | None) -> dict[str, float]:
         raise ArtifactCorrupt(f"{directory / WEIGHTS} cannot be read: {error}. Train again.") from error
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise AdapterRefused(f"{directory}: {name} holds NaN or infinity. Lower recipe.learning_rate and retrain.")
+            raise TrainingDiverged(
+                f"{directory}: {name} holds NaN or infinity. Lower recipe.learning_rate and retrain."
+            )
     ups = [tensor for name, tensor in tensors.items() if "lora_B" in name]
     if not ups or not any(tensor.any() for tensor in ups):
         raise AdapterRefused(f"{directory}: every lora_B is zero, so the adapter does nothing. Train longer.")

@@ -1,10 +1,14 @@
 """A thread that looks at the ledger again and again, as long as the server runs."""
 
+import logging
 import threading
 from collections.abc import Callable
 
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger
+
+OPENED_AGAIN_S = 5.0
+log = logging.getLogger(__name__)
 
 
 class LedgerFollower:
@@ -27,6 +31,12 @@ class LedgerFollower:
 
     def _follow(self) -> None:
         pause = 0.0
-        with Ledger(self._settings.ledger_address) as ledger:
-            while not self._stop.wait(pause):
-                pause = self._look(ledger)
+        while not self._stop.wait(pause):
+            try:
+                with Ledger(self._settings.ledger_address) as ledger:
+                    pause = self._look(ledger)
+                    while not self._stop.wait(pause):
+                        pause = self._look(ledger)
+            except Exception:
+                log.exception("the ledger cannot be opened; tried again in %g s", OPENED_AGAIN_S)
+                pause = OPENED_AGAIN_S

@@ -2,13 +2,16 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from dpo_pipeline.core.rollout import STAGES, Metrics, next_stage, stage_policy
 from dpo_pipeline.core.winrate import WinRate
 from dpo_pipeline.serving.service import Service
 from dpo_pipeline.stores.ledger import DeploymentState, Ledger, as_json
+from dpo_pipeline.stores.rollout import counted_since
 from dpo_pipeline.stores.serving_log import version_metrics
 
 KEPT_S = 3.0
@@ -18,13 +21,15 @@ KEPT_S = 3.0
 class LiveRollout:
     """`new` is being let out or was let out last, `baseline` is what it is compared with; null: none.
 
-    `ab` and `conditions` are the evidence of the newest decision on `new`. `history` holds decisions, newest first.
+    `conditions` are the evidence of the newest decision on `new`, `ab` that of the newest one in staging, where votes
+    decide. `metrics` count `since` the stage began, at full traffic since its day did. `history`: newest first.
     """
 
     state: DeploymentState
     traffic: float
     new: str | None
     baseline: str | None
+    since: str | None
     metrics: dict[str, Metrics]
     ab: WinRate | None
     conditions: tuple[dict[str, Any], ...]
@@ -64,16 +69,18 @@ def _read(service: Service) -> LiveRollout:
     let_out = state.stage is not None and state.stage_since is not None
     new, baseline = (state.subject, state.baseline) if let_out else (None, None)
     names = [name for name in (new, baseline) if name]
-    metrics = version_metrics(settings.serving_log_dir, state.stage_since, names) if state.stage_since else {}
+    since, _ = counted_since(state, datetime.now(UTC)) if state.stage_since else (None, 0)
+    metrics = version_metrics(settings.serving_log_dir, since, names) if since else {}
     hours = stage_policy(state.stage, settings.rollout).hours if state.stage else 0.0
     return LiveRollout(
         state=state,
         traffic=service.router.route.traffic,
         new=new,
         baseline=baseline,
+        since=since,
         metrics=metrics,
         ab=_newest_ab(history, new),
-        conditions=tuple(_newest(history, new).get("conditions", ())),
+        conditions=tuple(_newest(history, new, STAGES).get("conditions", ())),
         votes=_votes_between(service, new, baseline),
         at_least_h=hours * settings.rollout.duration_scale,
         next_stage=next_stage(state.stage) if state.stage in STAGES else None,
@@ -81,16 +88,16 @@ def _read(service: Service) -> LiveRollout:
     )
 
 
-def _newest(history: list[dict[str, Any]], version: str | None) -> dict[str, Any]:
-    """The evidence of the newest decision on a version that rested on any."""
+def _newest(history: list[dict[str, Any]], version: str | None, stages: Sequence[str]) -> dict[str, Any]:
+    """The evidence of the newest decision on a version that rested on any from these stages."""
     found: list[dict[str, Any]] = [
-        each["evidence"] for each in history if each["version"] == version and "ab" in each["evidence"]
+        each["evidence"] for each in history if each["version"] == version and each["evidence"].get("stage") in stages
     ]
     return found[0] if found else {}
 
 
 def _newest_ab(history: list[dict[str, Any]], version: str | None) -> WinRate | None:
-    evidence = _newest(history, version)
+    evidence = _newest(history, version, STAGES[:1])
     return WinRate(**evidence["ab"]) if evidence else None
 
 

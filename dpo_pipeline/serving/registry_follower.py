@@ -6,6 +6,7 @@ from dpo_pipeline.errors import RegistryUnavailable
 from dpo_pipeline.serving.ledger_follower import LedgerFollower
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline.stores.notifications import tell
 from dpo_pipeline.stores.orders import RegistryAliases, follow_registry
 
 EVERY_S = 2.0
@@ -19,8 +20,9 @@ def registry_follower(settings: Settings) -> LedgerFollower:
 
     def look(ledger: Ledger) -> float:
         try:
-            for told in follow_registry(ledger, registry):
-                log.info("%s", told)
+            if done := follow_registry(ledger, registry):
+                log.info("%s", "; ".join(done))
+                tell(settings, f"MLflow's registry: {len(done)} changes", "\n".join(done))
         except RegistryUnavailable:
             return WITHOUT_MLFLOW_S  # serving goes on without it
         except Exception:

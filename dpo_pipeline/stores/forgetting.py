@@ -7,11 +7,13 @@ afterwards. Interrupted, it can simply be run again.
 import fcntl
 import shutil
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import duckdb
 import msgspec
 
 from dpo_pipeline.settings import Settings
@@ -19,6 +21,7 @@ from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.artifacts import replacing
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.lineage import all_votes, datasets_with
+from dpo_pipeline.stores.warehouse import Warehouse
 
 
 @dataclass
@@ -61,6 +64,7 @@ def forget(settings: Settings, person: str) -> Forgotten:
     shutil.rmtree(settings.artifacts_dir / "demonstrations", ignore_errors=True)
     # Last: while a line stands in this log, running this again finds the rest.
     found.votes = _without(settings.prefs_log, lambda line: mark in line and _field(line, "annotator") == person)
+    _take_back(settings, person)
     for path in (
         settings.warehouse_path,
         settings.warehouse_path.with_suffix(".duckdb.wal"),
@@ -69,6 +73,17 @@ def forget(settings: Settings, person: str) -> Forgotten:
     ):
         path.unlink(missing_ok=True)
     return found
+
+
+def _take_back(settings: Settings, person: str) -> None:
+    """The versions have then seen fewer of the pairs that are left: those after them would be skipped otherwise."""
+    if not settings.warehouse_path.exists():
+        return
+    with closing(duckdb.connect(str(settings.warehouse_path), read_only=True)) as connection:
+        places = Warehouse(connection, settings.prefs_log).valid_places(person)
+    with Ledger(settings.ledger_address) as ledger:
+        for record in ledger.versions():
+            ledger.record_version(record.name, pairs_seen=record.pairs_seen - bisect_left(places, record.pairs_seen))
 
 
 def _without(path: Path, unwanted: Callable[[bytes], bool]) -> int:

@@ -43,17 +43,20 @@ def import_file(path: Path, log: Path, max_line_bytes: int) -> ImportReport:
             if isinstance(row, InvalidRecord):
                 raise row
             pair = read_pair(row)
+            event = as_preference(pair, path.stem, utc_now())
+            line = encode_preference(event)
+            if len(line) > max_line_bytes:
+                raise InvalidRecord(f"longer than {max_line_bytes} bytes as a line of the log")
         except InvalidRecord as error:
             report.refused[str(error)] += 1
             report.examples.setdefault(str(error), number)
             continue
-        event = as_preference(pair, path.stem, utc_now())
         report.forms[pair.form] += 1
         if event.event_id in seen:
             report.already_there += 1
             continue
         seen.add(event.event_id)
-        waiting.append(encode_preference(event))
+        waiting.append(line)
         report.imported += 1
     if rows and not report.forms:
         reason, number = next(iter(report.examples.items()))

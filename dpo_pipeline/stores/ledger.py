@@ -262,6 +262,12 @@ class Ledger:
             else:
                 _add_decision(connection, epoch, subject, state.stage or STAGES[-1], "hold", reasons, evidence, actor)
 
+    def record_refusal(self, name: str, reason: str, actor: str) -> None:
+        """Note an order that was not carried out."""
+        state = self.deployment()
+        with self._engine.begin() as connection:
+            _add_decision(connection, state.epoch, name, state.stage or STAGES[-1], "refused", (reason,), {}, actor)
+
     def decisions(self, version: str | None = None) -> list[DecisionRecord]:
         """Oldest first."""
         query = sa.select(DECISIONS).order_by(DECISIONS.c.id)

@@ -77,7 +77,8 @@ def version_figures(settings: Settings, ledger: Ledger, warehouse: Warehouse, no
 
 def timeline(ledger: Ledger, warehouse: Warehouse, policy: RolloutPolicy, frequency: str) -> list[Step]:
     """Of the newest version after v1.0: collect, train, evaluate, staging, rollout, planned against what happened."""
-    newest = next((record for record in reversed(ledger.versions()) if record.name != BASELINE), None)
+    trained = [record for record in ledger.versions() if record.name != BASELINE]
+    newest = trained[-1] if trained else None
     collect_h = COLLECT_H[frequency]
     planned = [("collect", 0.0), ("train", collect_h), ("evaluate", collect_h + TRAINING_H)]
     planned.append(("staging", planned[-1][1] + EVALUATION_H))
@@ -85,7 +86,8 @@ def timeline(ledger: Ledger, warehouse: Warehouse, policy: RolloutPolicy, freque
     for stage in STAGES[1:]:
         planned.append((stage, reached))
         reached += getattr(policy, stage).hours * policy.duration_scale
-    begun = warehouse.first_vote()
+    # What was voted after the training of the version before belongs to this one.
+    begun = warehouse.first_vote(trained[-2].created_at if len(trained) > 1 else "")
     if newest is None or begun is None:
         return [Step(name, hours, None) for name, hours in planned]
     actual = _moments(newest, ledger.decisions(newest.name)) | {"collect": begun}
@@ -180,6 +182,8 @@ def _baseline_words(versions: Sequence[VersionRecord], name: str) -> float | Non
 def _moments(record: VersionRecord, decisions: Sequence[DecisionRecord]) -> dict[str, str]:
     """When each step of a version began, as far as the ledger knows."""
     found = {"train": record.created_at}
+    if record.evaluation and record.evaluation.get("begun_at"):
+        found["evaluate"] = record.evaluation["begun_at"]
     for decision in decisions:
         if decision.decision in ("promote", "order"):
             found.setdefault(decision.stage, decision.decided_at)

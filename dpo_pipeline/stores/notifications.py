@@ -66,6 +66,14 @@ def error_alert(settings: Settings, now: datetime) -> Message | None:
     )
 
 
+def tell(settings: Settings, title: str, body: str) -> None:
+    """`notify` beside work that must not fail because nobody could be told."""
+    try:
+        notify(settings, title, body)
+    except NotificationFailed:
+        log.exception("%r reached nobody: %s", title, body)
+
+
 def notify(settings: Settings, title: str, body: str) -> int:
     """Send to every address of the settings; returns how many there are.
 

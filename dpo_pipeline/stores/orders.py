@@ -133,6 +133,8 @@ def _order(
     serving = next((each for each in versions if each.name == state.champion), None)
     if reason := _unfit(record, serving):
         registry.tag(number, REFUSED_TAG, reason)
+        if record:
+            ledger.record_refusal(record.name, reason, ACTOR)
         return f"the order to make version {number} champion is refused: {reason}"
     assert record
     try:

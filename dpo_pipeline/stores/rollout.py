@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
+from dpo_pipeline.core.harm import Events, Opinions
 from dpo_pipeline.core.rollout import (
+    STAGES,
     Evidence,
     Metrics,
+    People,
     RolloutDecision,
     ab_win_rates,
     decide,
@@ -36,7 +39,8 @@ def decide_now(
     """Start, promote, hold or roll back `name`, and record it. Safe to repeat: a stale epoch is refused.
 
     Args:
-        head_to_head: (new, baseline) → votes between the two, as (annotator, outcome for new).
+        head_to_head: (new, baseline) → votes between the two, as (annotator, outcome for new). Asked in staging only:
+            nobody may have to wait for the warehouse before a version in the traffic is taken back.
         now: the moment to decide for; null: by the clock.
 
     Raises:
@@ -78,29 +82,33 @@ def gather(
 ) -> Evidence:
     """What is known now of the version in its stage, against a concurrent control.
 
-    At full traffic there is no control left: the baseline is the one the last promotion was decided on.
+    At full traffic there is no control left: baseline and control are those the last promotion was decided on.
     """
     assert state.stage and state.stage_since
     new, baseline = state.subject, state.baseline
     assert new and baseline
     policy = settings.rollout
+    since, day = counted_since(state, now)
     ours, theirs, people = stage_metrics(
         settings.serving_log_dir,
-        _counted_since(state, now),
+        since,
         new,
         baseline,
         traffic_of(state.stage, policy),
         policy.max_p99_ms,
     )
-    ab, ab_without = ab_win_rates(head_to_head(new, baseline), policy)
+    if not state.challenger:
+        theirs, people = _as_promoted(ledger, new, people)
+    ab, ab_without = ab_win_rates(head_to_head(new, baseline) if state.stage == STAGES[0] else (), policy)
     return Evidence(
         stage=state.stage,
         hours=_hours_since(state.stage_since, now),
         ab=ab,
         new=ours,
-        baseline=theirs if state.challenger else _frozen_baseline(ledger, new),
+        baseline=theirs,
         people=people,
         ab_without=ab_without,
+        day=day,
     )
 
 
@@ -121,22 +129,29 @@ def mirror(ledger: Ledger, registry: Registry, tolerate_outage: bool = False) ->
     return True
 
 
-def _frozen_baseline(ledger: Ledger, name: str) -> Metrics:
+def _as_promoted(ledger: Ledger, name: str, people: People) -> tuple[Metrics, People]:
+    """Baseline of the last promotion, and the people of now beside its control; empty where nothing was promoted."""
     promotions = [d for d in ledger.decisions(name) if d.decision == "promote" and "baseline" in d.evidence]
-    return Metrics(**promotions[-1].evidence["baseline"]) if promotions else Metrics()
+    if not promotions:
+        return Metrics(), people
+    then = promotions[-1].evidence
+    control, bad = Opinions(**then["people"]["control_opinions"]), Events(**then["people"]["bad"])
+    beside = replace(people.bad, control_people=bad.control_people, control_bad=bad.control_bad)
+    return Metrics(**then["baseline"]), replace(people, bad=beside, control_opinions=control)
 
 
-def _counted_since(state: DeploymentState, now: datetime) -> str:
-    """From when on evidence counts: the begin of the stage; at full traffic, of the day since then.
+def counted_since(state: DeploymentState, now: datetime) -> tuple[str, int]:
+    """From when on evidence counts, and which day of watching it is.
 
-    Full traffic lasts for months, and beside a month of good answers the failures of an hour would not be seen.
+    The begin of the stage and 1; at full traffic, the begin of the day since then: full traffic lasts for months, and
+    beside a month of good answers the failures of an hour would not be seen.
     """
     assert state.stage_since
     if state.challenger:
-        return state.stage_since
+        return state.stage_since, 1
     begin = datetime.fromisoformat(state.stage_since)
-    day = begin + max((now - begin) // WATCH_AFRESH, 0) * WATCH_AFRESH
-    return utc_text(day)
+    days = max((now - begin) // WATCH_AFRESH, 0)
+    return utc_text(begin + days * WATCH_AFRESH), days + 1
 
 
 def _hours_since(moment: str, now: datetime) -> float:

@@ -278,9 +278,21 @@ class Warehouse:
         )
         return VotesOfWeek(dict(categories), dict(votes), failed)
 
-    def first_vote(self) -> str | None:
-        """When the first vote of a person was recorded; null before it."""
-        rows = self._run("select min(recorded_at) from preferences where source not in ('import', 'synthetic')")
+    def valid_places(self, annotator: str) -> list[int]:
+        """Which of the valid pairs, counted from 0 in log order, are one person's."""
+        rows = self._run(
+            "select place from (select annotator, row_number() over (order by sequence) - 1 as place "
+            "from preferences join verdicts using (sequence) where valid) where annotator = ? order by place",
+            [annotator],
+        )
+        return [place for [place] in rows]
+
+    def first_vote(self, since: str = "") -> str | None:
+        """When the first vote of a person at or after `since` (RFC 3339, UTC) was recorded; null before it."""
+        rows = self._run(
+            "select min(recorded_at) from preferences where source not in ('import', 'synthetic') and recorded_at >= ?",
+            [since],
+        )
         return None if rows[0][0] is None else str(rows[0][0])
 
     def tally(self, name: str) -> int:

@@ -2,11 +2,13 @@
 
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dpo_pipeline.core.safety import SafetyCheck
 from dpo_pipeline.errors import RegistryUnavailable
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger
@@ -98,6 +100,22 @@ def test_an_order_for_a_version_that_was_taken_back_is_refused_with_the_reason(d
     assert "rolled_back" in client.get_model_version(model, bad).tags[REFUSED_TAG]
     assert client.get_model_version_by_alias(model, "champion").version == ledger.version("v1.0").mlflow_version
     assert ledger.deployment().champion == "v1.0"
+    refused = ledger.decisions("v1.1")[-1]
+    assert (refused.decision, refused.actor) == ("refused", "a person in MLflow") and "rolled_back" in refused.reasons[
+        0
+    ]
+
+
+def test_an_order_for_a_version_that_failed_its_safety_check_is_refused(deployed: Any) -> None:
+    ledger, registry, (client, model) = deployed
+    worse = SafetyCheck(requests=20, declined=0.55, parent_declined=1.0)
+    ledger.record_version("v1.0", evaluation={"measured": {"safety": asdict(worse)}})
+    asked_for = ledger.version("v1.0").mlflow_version
+    client.set_registered_model_alias(model, "champion", asked_for)
+    [told, restored] = follow_registry(ledger, registry)
+    assert "declines fewer harmful requests than its parent" in told and "set to" in restored
+    assert "harmful" in client.get_model_version(model, asked_for).tags[REFUSED_TAG]
+    assert ledger.deployment().champion == "v1.1"
 
 
 def test_an_order_for_an_adapter_that_is_not_whole_is_refused(deployed: Any) -> None:
@@ -124,6 +142,12 @@ def test_what_was_deleted_by_accident_is_repaired_and_told(loop: Loop, deployed:
     assert loop.tick("registry_orders") == []
     again = ledger.version("v1.1").mlflow_version
     assert again and again != gone
+    # One that was taken back is part of the history, and is made again too.
+    ledger.record_version("v1.0", status="rolled_back")
+    client.delete_model_version(model, ledger.version("v1.0").mlflow_version)
+    follow_registry(ledger, registry)
+    assert [request.partition_key for request in loop.tick("registry_orders")] == ["v1.0"]
+    assert loop.run("register_version", "v1.0").success and ledger.version("v1.0").mlflow_version
     assert client.get_model_version_by_alias(model, "champion").version == again
     assert ledger.deployment().champion == "v1.1"
 

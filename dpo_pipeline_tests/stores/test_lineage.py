@@ -38,7 +38,7 @@ def house(tmp_path: Path) -> Settings:
         ledger.install_champion("v1.0", "test")
         ledger.record_version("v1.1", status="registered", parent="v1.0", dataset_hash=split.content_hash)
         ledger.start_rollout("v1.1", ledger.deployment().epoch, ("improved",), "test")
-        ledger.record_version("v1.2", status="training", parent="v1.1")
+        ledger.record_version("v1.2", status="training", parent="v1.1", pairs_seen=len(pairs))
     return settings
 
 
@@ -104,5 +104,9 @@ def test_a_person_is_forgotten_everywhere(house: Settings) -> None:
         assert [path for path in left if trace.encode() in path.read_bytes()] == []
     pairs = collected.curate(house)
     assert len(pairs) == 40 and read_summary(house.curation_summary).recorded == 40
+    with Ledger(house.ledger_address) as ledger:
+        assert ledger.version("v1.2").pairs_seen == 40, "what comes after is not taken for seen"
     assert forget(house, ANN).votes == 0, "again changes nothing"
+    with Ledger(house.ledger_address) as ledger:
+        assert ledger.version("v1.2").pairs_seen == 40
     assert ServingState(house.serving_state).request("q1") is not None

@@ -40,7 +40,8 @@ class Month:
         self.ledger = Ledger(settings.ledger_address)
         self.votes: dict[tuple[str, str], list[tuple[str, Outcome]]] = {}
         self.traffic: list[float] = []
-        self.serving, self.failing = True, {"v1.2"}
+        self.serving, self.dagster, self.failing = True, True, {"v1.2"}
+        self.disliked: set[str] = set()
         monkeypatch.setattr(ledger_module, "utc_now", self.stamp)
         self.ledger.record_version("v1.0", status="trained", adapter_sha="0" * 64, mlflow_version="1")
         self.ledger.install_champion("v1.0", "test")
@@ -61,6 +62,8 @@ class Month:
             waiting = [each.name for each in self.ledger.versions() if each.status == "registered"]
             name = state.challenger or (waiting[0] if waiting else state.champion)
             self.now += EVERY
+            if not self.dagster:
+                continue
             decide_now(self.settings, self.ledger, self._head_to_head, str(name), "simulated", self.now)
             state = self.ledger.deployment()
             self.traffic.append(traffic_of(state.stage, RolloutPolicy()) if state.challenger and state.stage else 0.0)
@@ -95,7 +98,8 @@ class Month:
                 records.append(
                     RatingRecord(
                         event_id=f"r-{request_id}", recorded_at=moment, request_id=request_id, user=person,
-                        version=str(version), rating=self.draw.choice((3, 4, 4, 5, 5)),
+                        version=str(version),
+                        rating=self.draw.choice((1, 1, 2, 2, 3) if version in self.disliked else (3, 4, 4, 5, 5)),
                     )
                 )  # fmt: skip
         log = AppendLog(self.settings.serving_log_dir / f"{self.stamp()[:10]}.jsonl", durable=False)
@@ -130,6 +134,10 @@ def test_a_month_with_every_state_as_expected(tmp_path: Path, monkeypatch: pytes
     month.live(BEGIN + timedelta(days=15))
     assert month.ledger.deployment().stage == stage and month.status("v1.3") == "rolling_out"
     month.serving = True
+    month.dagster = False  # nobody decides for a day: people keep their side, and the day counts afterwards
+    month.live(BEGIN + timedelta(days=16))
+    assert month.ledger.deployment().stage == stage and month.status("v1.3") == "rolling_out"
+    month.dagster = True
     month.live(BEGIN + timedelta(days=23))
     assert month.status("v1.3") == "champion"
 
@@ -169,6 +177,18 @@ def test_an_outage_after_weeks_of_good_answers_is_seen_the_same_day(
     month.live(BEGIN + timedelta(days=23))
     assert month.status("v1.1") == "rolled_back" and month.ledger.deployment().champion == "v1.0"
     assert month.ledger.decisions("v1.1")[-1].reasons[0] == "evidence of harm"
+
+
+def test_a_champion_that_people_stop_liking_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At full traffic nobody meets the one before it any more: what its people said last stands beside it."""
+    month = Month(settings_in(tmp_path), monkeypatch)
+    month.register("v1.1")
+    month.live(BEGIN + timedelta(days=10))
+    assert month.status("v1.1") == "champion"
+    month.disliked = {"v1.1"}
+    month.live(BEGIN + timedelta(days=12))
+    assert month.status("v1.1") == "rolled_back"
+    assert "satisfaction" in " ".join(month.ledger.decisions("v1.1")[-1].reasons)
 
 
 def test_a_clock_set_back_or_on_promotes_nothing_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

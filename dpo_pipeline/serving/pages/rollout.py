@@ -123,7 +123,7 @@ def _metrics(live: LiveRollout) -> Markup:
         ("Ratings", new.ratings, baseline.ratings),
         ("Satisfaction, of 5", _stars(new), _stars(baseline)),
     ]
-    caption = f"Since this stage began, {live.state.stage_since}"
+    caption = f"Since this {'stage' if live.under_way else 'day of full traffic'} began, {live.since}"
     head = ["", f"{live.new}, new", f"{live.baseline}, baseline"]
     return Markup(heading("Live metrics") + table(caption, head, rows, numbers=(1, 2)))
 
@@ -168,9 +168,9 @@ def _evidence(live: LiveRollout) -> Markup:
     )
     people = "" if ab.people is None else f" by {ab.people} people"
     told = paragraph(
-        f"Win rate {ab.rate:.1%} [{ab.low:.1%}, {ab.high:.1%}] of {ab.count} votes{people}, as the newest decision saw "
-        "them. The thin line is 50 %: above it the new version wins, and the test is decided when the whole interval "
-        "lies on one side.",
+        f"Win rate {ab.rate:.1%} [{ab.low:.1%}, {ab.high:.1%}] of {ab.count} votes{people}, as the newest decision in "
+        "staging saw them. The thin line is 50 %: above it the new version wins, and the test is decided when the "
+        "whole interval lies on one side.",
         "muted",
     )
     return Markup(heading("A/B test") + plot + told + votes)
