@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt
 PEOPLE ?=
 
 .PHONY: help demo up test check bench audit clean setup
@@ -16,8 +17,8 @@ $(STAMP): setup.py constraints.txt tools/check_machine.sh
 	@sh tools/check_machine.sh "$(PYTHON)"
 	@test -x $(BIN)/python || $$(sh tools/check_machine.sh "$(PYTHON)" --print) -m venv $(VENV)
 	@echo "Installing the pinned set into $(VENV): about 3 minutes and 2.2 GB, once."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on -c constraints.txt torch==2.13.0
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on -c constraints.txt -e '.[dev]'
+	@sh tools/install.sh $(PIP) torch==2.13.0
+	@sh tools/install.sh $(PIP) -e '.[dev]'
 	@touch $(STAMP)
 
 demo: $(STAMP)   ## the loop turns once with simulated people, then everything stops

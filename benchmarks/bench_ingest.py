@@ -29,8 +29,10 @@ from inputs import settings_for
 from reporting import Goal, report, say, show
 from synthetic_votes import vote_lines
 
-from dpo_pipeline.stores.ingest import ingest, judge_new
+from dpo_pipeline.stores.curation import summarise, with_second_looks
+from dpo_pipeline.stores.ingest import LOG, ingest, judge_new
 from dpo_pipeline.stores.readers import WORKERS
+from dpo_pipeline.stores.reviews import apply_reviews
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 
 SMALL, TICK = 10_000, 1_000
@@ -78,7 +80,7 @@ def _dots(text: str) -> int:
 
 
 def tick(log: Path) -> dict[str, float]:
-    """What one run of our side does, in this process: open, ingest what is new, judge it, close."""
+    """What one run of our side does, in this process: open, ingest what is new, judge it, sum up, close."""
     settings = settings_for(None)
     begin = time.perf_counter()
     with duckdb.connect(str(log.with_suffix(".duckdb"))) as connection:
@@ -87,7 +89,9 @@ def tick(log: Path) -> dict[str, float]:
         ingested = ingest(warehouse, log.with_suffix(".bad"), settings.collection.max_line_bytes, settings.quality)
         middle = time.perf_counter()
         judged = judge_new(warehouse, settings.quality)
+        apply_reviews(warehouse, log.with_suffix(".reviews"), log.with_suffix(".parquet"))
         tallies = warehouse.tallies()
+        with_second_looks(summarise(tallies, warehouse.position(LOG).offset), *warehouse.second_looks())
     end = time.perf_counter()
     return {
         "ingest_s": middle - begin,

@@ -33,6 +33,7 @@ from dpo_pipeline.stores.symptoms import symptoms
 
 EVERY_S = 5
 AGAIN_S = 600
+BY_HAND = "__ASSET_JOB"
 OFTEN = ("ingest_and_validate", "decide_rollout", "alert_people", "remind_people", "tidy_up")
 """Jobs whose runs come by the thousand, and tell nothing after some days."""
 HALF_WAY = ("training", "trained", "improved", "registered")
@@ -224,7 +225,7 @@ def threshold_crossed(context: dg.SensorEvaluationContext, loop: LoopResource) -
         return dg.SkipReason("v1.0 is not built yet")
     if not decision.due:
         return dg.SkipReason(decision.reason)
-    if running := _unfinished(context.instance, train_version.name):
+    if running := _training(context.instance):
         return dg.SkipReason(f"run {running} is at it")
     name = next_version([record.name for record in versions])
     # A run that failed before it recorded the version leaves it due.
@@ -242,7 +243,7 @@ def threshold_crossed(context: dg.SensorEvaluationContext, loop: LoopResource) -
     description="Not improved: change one hyperparameter and train again, three attempts at most.",
 )
 def not_improved(context: dg.SensorEvaluationContext, loop: LoopResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    if running := _unfinished(context.instance, train_version.name):
+    if running := _training(context.instance):
         yield dg.SkipReason(f"run {running} is at it")
         return
     settings = loop.settings()
@@ -299,7 +300,7 @@ def left_half_way(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg
     record = newest[0] if newest and newest[0].name != BASELINE else None
     if record is None or record.status not in HALF_WAY or (record.status == "registered" and deployment.challenger):
         return dg.SkipReason("no version was left half-way")
-    if running := _unfinished(context.instance, train_version.name):
+    if running := _training(context.instance):
         return dg.SkipReason(f"run {running} is at it")
     recipe = _differences(settings, DpoRecipe(**(record.recipe or settings.recipe.model_dump())))
     key = f"half-way-again{int(time.time() // AGAIN_S)}"
@@ -358,6 +359,11 @@ def _again(instance: dg.DagsterInstance, job_name: str) -> str:
     newest = instance.get_runs(filters=dg.RunsFilter(job_name=job_name), limit=1)
     failed = newest and newest[0].status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
     return f"-again{int(time.time() // AGAIN_S)}" if failed else ""
+
+
+def _training(instance: dg.DagsterInstance) -> str | None:
+    """The id of an unfinished run that trains a version, or may: assets that a person materializes run as one job."""
+    return _unfinished(instance, train_version.name) or _unfinished(instance, BY_HAND)
 
 
 def _unfinished(instance: dg.DagsterInstance, job_name: str) -> str | None:

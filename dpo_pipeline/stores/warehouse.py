@@ -39,11 +39,22 @@ create table if not exists holdings (annotator varchar primary key, valid bigint
 create table if not exists log_position (log varchar primary key, position varchar);
 create table if not exists exclusions (sequence bigint, reason varchar);
 """
+_PEOPLES = "source not in ('import', 'synthetic')"
+_DECIDED = (
+    "select sequence, annotator, pair_key, case when first_won then 'a' else 'b' end as vote from preferences "
+    f"where first_won is not null and {_PEOPLES}"
+)
+# What people said of pairs that were decided more than once. Kept as votes come: looking for such pairs among all votes
+# at every tick would cost more than the tick. A warehouse from before this table gets it filled here.
+SECOND_LOOKS = (
+    f"create table if not exists second_looks as select * from ({_DECIDED}) where pair_key in "
+    f"(select pair_key from ({_DECIDED}) group by pair_key having count(*) > 1)"
+)
 Place = tuple[str, int, int]
 """Event id, offset and length of a vote's line: the columns event_id, log_offset and line_bytes."""
 _BETWEEN_TWO = (
     "from preferences where (model_a, model_b) in ((?, ?), (?, ?)) and vote <> 'both_bad' "
-    "and source not in ('import', 'synthetic') order by sequence"
+    f"and {_PEOPLES} order by sequence"
 )
 
 
@@ -79,6 +90,7 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
             "The warehouse has the columns of an earlier version of this program. Run `dpo rebuild`: it is then built "
             "anew from the log."
         )
+    connection.execute(SECOND_LOOKS)
     # A backfill is many large transactions: one checkpoint at the end costs less than one after each.
     connection.execute("set wal_autocheckpoint='1GB'")
     connection.execute("set memory_limit='512MB'")
@@ -112,6 +124,7 @@ class Warehouse:
         fresh, start = len(votes), self.tally("recorded")
         if fresh:
             self._insert("preferences", votes.append_column("sequence", pa.array(range(start, start + fresh))))
+            self._note_second_looks(start)
         if piece.bad:
             self._insert("quarantine", pa.Table.from_pylist([_quarantine_row(item) for item in piece.bad]))
         repeats = len(piece.votes) - fresh
@@ -235,15 +248,11 @@ class Warehouse:
             First and second vote of one person on the same pair; and of each pair that several people decided, the
             first vote of each.
         """
-        said = (
-            "with said as (select sequence, annotator, pair_key, case when first_won then 'a' else 'b' end as vote "
-            "from preferences where first_won is not null and source not in ('import', 'synthetic')) "
-        )
         twice = self._run(
-            said + "select list(vote order by sequence)[:2] from said group by annotator, pair_key having count(*) > 1"
+            "select list(vote order by sequence)[:2] from second_looks group by annotator, pair_key having count(*) > 1"
         )
         several = self._run(
-            said + ", firsts as (select pair_key, arg_min(vote, sequence) as vote from said group by annotator, "
+            "with firsts as (select pair_key, arg_min(vote, sequence) as vote from second_looks group by annotator, "
             "pair_key) select list(vote) from firsts group by pair_key having count(*) > 1"
         )
         return [(first, second) for [(first, second)] in twice], [votes for [votes] in several]
@@ -258,7 +267,7 @@ class Warehouse:
             "sequence, "
             "case when vote not in ('a', 'b') then vote "
             "when (vote = 'a') = (model_a <= model_b) then 'one' else 'other' end as won "
-            "from preferences where model_a <> model_b and source not in ('import', 'synthetic')), "
+            f"from preferences where model_a <> model_b and {_PEOPLES}), "
             "capped as (select * from met qualify row_number() over "
             "(partition by one, other, annotator order by sequence) <= ?) "
             "select one, other, count(*) filter (won = 'one'), count(*) filter (won = 'other'), "
@@ -268,7 +277,7 @@ class Warehouse:
 
     def week(self, since: str, until: str) -> VotesOfWeek:
         """People's votes recorded at or after `since` and before `until` (RFC 3339, UTC)."""
-        chosen = "from preferences where recorded_at >= ? and recorded_at < ? and source not in ('import', 'synthetic')"
+        chosen = f"from preferences where recorded_at >= ? and recorded_at < ? and {_PEOPLES}"
         categories = self._run(f"select category, count(*) {chosen} group by category", [since, until])
         votes = self._run(f"select vote, count(*) {chosen} group by vote", [since, until])
         [(failed,)] = self._run(
@@ -290,7 +299,7 @@ class Warehouse:
     def first_vote(self, since: str = "") -> str | None:
         """When the first vote of a person at or after `since` (RFC 3339, UTC) was recorded; null before it."""
         rows = self._run(
-            "select min(recorded_at) from preferences where source not in ('import', 'synthetic') and recorded_at >= ?",
+            f"select min(recorded_at) from preferences where recorded_at >= ? and {_PEOPLES}",
             [since],
         )
         return None if rows[0][0] is None else str(rows[0][0])
@@ -307,6 +316,16 @@ class Warehouse:
         """Run a query to its end: DuckDB 2 refuses the next one while a result is half read."""
         rows: list[tuple[Any, ...]] = self.connection.execute(query, list(parameters)).fetchall()
         return rows
+
+    def _note_second_looks(self, start: int) -> None:
+        """Add the votes on pairs that became decided more than once with the votes from `start` on."""
+        self._run(
+            f"insert into second_looks with met as (select * from ({_DECIDED}) semi join "
+            f"(select pair_key from ({_DECIDED}) where sequence >= ?) using (pair_key)) "
+            "select * from met where pair_key in (select pair_key from met group by pair_key having count(*) > 1) "
+            "and sequence not in (select sequence from second_looks)",
+            [start],
+        )
 
     def _without_known(self, votes: pa.Table) -> pa.Table:
         """Those whose event id is new, here and within the piece."""

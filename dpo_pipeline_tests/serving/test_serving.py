@@ -196,7 +196,10 @@ def test_serving_follows_the_ledger_within_seconds_and_people_stay_on_their_side
         server.kill()
         server.start()
         assert {person: model_for(server, person) for person in people} == before
-        ledger.roll_back(ledger.deployment().epoch, ("test",), {}, "test")
+        command = [sys.executable, "-m", "dpo_pipeline.cli", "rollback", "--reason", "slow answers"]
+        variables = os.environ | {"DPO_DATA_DIR": str(own_house.data_dir), "DPO_MLFLOW_URL": "http://127.0.0.1:9"}
+        told = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
+        assert "v1.1" in told.stdout and ledger.decisions("v1.1")[-1].reasons == ("slow answers",)
         moved = time.monotonic()
         while server.client.get("/v1/rollout").json()["version"] is not None:
             assert time.monotonic() - moved < 5

@@ -199,7 +199,8 @@ def test_head_to_head_names_the_winner_whichever_side_it_was(house: House) -> No
     assert [outcome for _, outcome in house.warehouse.head_to_head("v1.1", "v1.0")] == ["win", "win", "loss", "tie"]
 
 
-def test_second_looks_are_first_and_second_votes_and_those_of_several(house: House) -> None:
+@pytest.mark.parametrize("at_a_time", [1, 2, 7])
+def test_second_looks_are_first_and_second_votes_and_those_of_several(house: House, at_a_time: int) -> None:
     """Ann flips, Ben does not; on the first pair both decided, and differ. A third vote and an import count nothing."""
     pair, other = {"response_a": LONG, "response_b": SHORT}, {"response_a": SHORT, "response_b": LONG}
     said = [
@@ -211,8 +212,9 @@ def test_second_looks_are_first_and_second_votes_and_those_of_several(house: Hou
         for number, (annotator, vote, texts) in enumerate(said)
     ]
     events.append(preference(7, event_id="import", annotator="import", source="import", **pair))
-    AppendLog(house.log).append_all([encode_preference(event) for event in events])
-    house.tick()
+    for start in range(0, len(events), at_a_time):
+        AppendLog(house.log).append_all([encode_preference(event) for event in events[start : start + at_a_time]])
+        house.tick()
     twice, several = house.warehouse.second_looks()
     assert sorted(first != second for first, second in twice) == [False, True]
     assert [len(set(votes)) for votes in several] == [2] and len(several[0]) == 2
