@@ -1,6 +1,6 @@
-"""A month of rollouts on a simulated clock: three good versions, a bad one, a manual promotion, outages of serving.
+"""A month of rollouts on a simulated clock: four versions, one of them bad, an order in MLflow, each program out once.
 
-What is simulated is the clock and the people; the ledger, the serving log and every decision are real.
+What is simulated is the clock and the people; the ledger, the serving log, MLflow and every decision are real.
 """
 
 import random
@@ -9,22 +9,29 @@ import sys
 import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from dpo_pipeline.core.rollout import gets_challenger, traffic_of
 from dpo_pipeline.core.winrate import Outcome
+from dpo_pipeline.errors import RegistryUnavailable
 from dpo_pipeline.settings import RolloutPolicy, Settings
+from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores import ledger as ledger_module
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.orders import RegistryAliases, follow_registry
 from dpo_pipeline.stores.rollout import decide_now
 from dpo_pipeline.stores.serving_log import RatingRecord, Record, RequestRecord
+from dpo_pipeline_tests.assets.conftest import mlflow  # noqa: F401  (fixture)
 from dpo_pipeline_tests.examples import settings_in
 
+MODEL = "chat-month"
 BEGIN = datetime(2026, 1, 5, tzinfo=UTC)
 EVERY = timedelta(hours=6)
 REQUESTS, PEOPLE = 240, 3000
@@ -42,16 +49,37 @@ class Month:
         self.traffic: list[float] = []
         self.serving, self.dagster, self.failing = True, True, {"v1.2"}
         self.disliked: set[str] = set()
+        self.registry: RegistryAliases | None = None
+        self.client: Any = None
         monkeypatch.setattr(ledger_module, "utc_now", self.stamp)
-        self.ledger.record_version("v1.0", status="trained", adapter_sha="0" * 64, mlflow_version="1")
+        self.ledger.record_version("v1.0", status="trained", adapter_sha="0" * 64)
         self.ledger.install_champion("v1.0", "test")
+
+    def use_mlflow(self, address: str, model: str) -> None:
+        """From now on its aliases are followed, as serving and Dagster do it."""
+        from mlflow import MlflowClient
+
+        self.registry, self.client = RegistryAliases(address, model), MlflowClient(address)
+        self.client.create_registered_model(model)
+        self._publish("v1.0", "0" * 64)
+
+    def _publish(self, name: str, sha: str) -> None:
+        if self.registry:
+            run = self.client.create_run("0").info.run_id
+            made = self.client.create_model_version(MODEL, f"runs:/{run}/adapter", run, tags={"adapter_sha": sha})
+            self.ledger.record_version(name, mlflow_version=made.version)
 
     def stamp(self) -> str:
         return self.now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def register(self, name: str) -> None:
         parent = self.ledger.deployment().champion
-        self.ledger.record_version(name, status="registered", adapter_sha=name * 8, parent=parent, mlflow_version=name)
+        folder = self.settings.artifacts_dir / name
+        folder.mkdir(parents=True)
+        (folder / "notes.txt").write_text(name)
+        sha = str(artifacts.write_manifest(folder, {"version": name})["sha256"])
+        self.ledger.record_version(name, status="registered", adapter_sha=sha, adapter_dir=str(folder), parent=parent)
+        self._publish(name, sha)
 
     def live(self, until: datetime) -> None:
         """Six hours at a time: people come, then the decision that is due is made."""
@@ -62,6 +90,9 @@ class Month:
             waiting = [each.name for each in self.ledger.versions() if each.status == "registered"]
             name = state.challenger or (waiting[0] if waiting else state.champion)
             self.now += EVERY
+            if self.registry:
+                with suppress(RegistryUnavailable):
+                    follow_registry(self.ledger, self.registry)
             if not self.dagster:
                 continue
             decide_now(self.settings, self.ledger, self._head_to_head, str(name), "simulated", self.now)
@@ -108,9 +139,20 @@ class Month:
     def status(self, name: str) -> str:
         return self.ledger.version(name).status
 
+    def alias(self, name: str) -> str | None:
+        """Which version MLflow's alias points to."""
+        numbers = {record.mlflow_version: record.name for record in self.ledger.versions()}
+        return numbers.get(self.client.get_registered_model(MODEL).aliases.get(name))
 
-def test_a_month_with_every_state_as_expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+
+@pytest.mark.slow
+def test_a_month_with_every_state_as_expected(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mlflow: str,  # noqa: F811
+) -> None:
     month = Month(settings_in(tmp_path), monkeypatch)
+    month.use_mlflow(mlflow, MODEL)
     month.register("v1.1")
     month.live(BEGIN + timedelta(days=8))
     assert month.status("v1.1") == "champion" and month.ledger.deployment().previous == "v1.0"
@@ -138,15 +180,22 @@ def test_a_month_with_every_state_as_expected(tmp_path: Path, monkeypatch: pytes
     month.live(BEGIN + timedelta(days=16))
     assert month.ledger.deployment().stage == stage and month.status("v1.3") == "rolling_out"
     month.dagster = True
+    there = month.registry
+    month.registry = RegistryAliases("http://127.0.0.1:9", MODEL)  # MLflow is down: the rollout ends without it
     month.live(BEGIN + timedelta(days=23))
-    assert month.status("v1.3") == "champion"
+    assert month.status("v1.3") == "champion" and month.alias("champion") == "v1.1"
+    month.registry = there
+    month.live(BEGIN + timedelta(days=24))
+    assert (month.alias("champion"), month.alias("previous")) == ("v1.3", "v1.1")
 
-    state = month.ledger.deployment()
-    month.ledger.order_champion("v1.1", state.epoch, ("moved in MLflow",), "a person in MLflow")
+    month.client.set_registered_model_alias(MODEL, "champion", month.ledger.version("v1.1").mlflow_version)
+    month.live(BEGIN + timedelta(days=25))
     assert (month.status("v1.1"), month.status("v1.3")) == ("champion", "retired")
+    assert [each.actor for each in month.ledger.decisions("v1.1") if each.decision == "order"] == ["a person in MLflow"]
     month.register("v1.4")
-    month.live(BEGIN + timedelta(days=36))
+    month.live(BEGIN + timedelta(days=37))
     assert month.status("v1.4") == "champion" and month.ledger.deployment().previous == "v1.1"
+    assert (month.alias("champion"), month.alias("previous"), month.alias("challenger")) == ("v1.4", "v1.1", None)
     steps = [b for a, b in zip(month.traffic, month.traffic[1:], strict=False) if b > a]
     assert set(steps) == {0.05, 0.2, 0.5}, "the traffic never grew but by one stage"
 
