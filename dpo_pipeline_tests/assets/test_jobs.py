@@ -109,6 +109,12 @@ def test_from_an_empty_house_to_a_decided_version(loop: Loop) -> None:
         assert (rebuilt.status, rebuilt.adapter_sha) == ("rolled_back", record.adapter_sha)
         assert rebuilt.recipe == record.recipe
 
+        # The next one diverges: it is no improvement, and the retry lowers the learning rate.
+        assert not loop.run("train_version", "v1.2", attempt=1, recipe={"learning_rate": 1e30}).success
+        assert ledger.version("v1.2").status == "diverged"
+        [request] = loop.tick("not_improved")
+        assert request.run_config["ops"]["trained_adapter"]["config"]["recipe"]["learning_rate"] == 1e30 / 4
+
     manifest = json.loads(next((loop.settings.artifacts_dir / "datasets").glob("*/manifest.json")).read_text())
     assert len(manifest["train_events"]) == manifest["pairs"]["train"] == record.pairs
     assert not set(manifest["train_events"]) & set(manifest["eval_events"])
