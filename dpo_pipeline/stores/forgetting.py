@@ -83,7 +83,8 @@ def _take_back(settings: Settings, person: str) -> None:
         places = Warehouse(connection, settings.prefs_log).valid_places(person)
     with Ledger(settings.ledger_address) as ledger:
         for record in ledger.versions():
-            ledger.record_version(record.name, pairs_seen=record.pairs_seen - bisect_left(places, record.pairs_seen))
+            if gone := bisect_left(places, record.pairs_seen):
+                ledger.record_version(record.name, pairs_seen=record.pairs_seen - gone)
 
 
 def _without(path: Path, unwanted: Callable[[bytes], bool]) -> int:
