@@ -297,6 +297,7 @@ def _training_run(
         },
         dataset_file=data / "train.parquet" if data else None,
         dataset_hash=dataset_hash,
+        dataset_rows=artifacts.read_manifest(data)["pairs"]["train"] if data else None,
         artifacts={"adapter": Path(result.adapter_dir)} | ({"dataset": data / "manifest.json"} if data else {}),
     )
 

@@ -30,6 +30,7 @@ class TrainingRun:
     tags: Mapping[str, str]
     dataset_file: Path | None
     dataset_hash: str | None
+    dataset_rows: int | None
     artifacts: Mapping[str, Path]
 
 
@@ -212,7 +213,8 @@ def _write_run(client: Any, experiment: str, run: TrainingRun) -> str:
             name="preferences",
             digest=run.dataset_hash[:8],
             source_type="local",
-            source=f'{{"uri": "{run.dataset_file.name}", "sha256": "{run.dataset_hash}"}}',
+            source=json.dumps({"uri": run.dataset_file.name, "sha256": run.dataset_hash}),
+            profile=json.dumps({"num_rows": run.dataset_rows}),
         )
         client.log_inputs(run_id, [DatasetInput(dataset)])
     for folder, path in run.artifacts.items():

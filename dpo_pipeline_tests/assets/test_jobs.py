@@ -22,7 +22,7 @@ from dpo_pipeline.settings import DpoRecipe, Settings, load_settings
 from dpo_pipeline.status import loop_status
 from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.importing import import_file
-from dpo_pipeline.stores.ledger import Ledger, utc_now
+from dpo_pipeline.stores.ledger import Ledger, VersionRecord, utc_now
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.serving_log import RequestRecord
@@ -88,6 +88,7 @@ def test_from_an_empty_house_to_a_decided_version(loop: Loop) -> None:
         assert record.evaluation and record.evaluation["verdict"].replace("_", " ") in told and "<svg" in told
         assert "http" not in told.split("</style>")[1].replace("http://www.w3.org", ""), "nothing comes from elsewhere"
         assert evaluation_files(loop, record.mlflow_run) == {"v1.1-attempt1.html", "verdict.json"}
+        assert_training_is_told(loop, record, result.run_id)
         if result.success:
             assert record.status == "rolling_out" and ledger.deployment().stage == "staging"
         else:  # a base model trained for a moment need not improve; then nothing was registered
@@ -345,6 +346,20 @@ def test_after_three_attempts_the_champion_stays_and_people_are_told_what_to_col
         ledger.record_version("v1.1", attempt=3)
         assert loop.tick("not_improved") == []
         assert ledger.version("v1.1").status == "given_up" and ledger.deployment().champion == "v1.0"
+
+
+def assert_training_is_told(loop: Loop, record: VersionRecord, dagster_run: str) -> None:
+    """MLflow's run of a training: recipe, curves, dataset with rows and hash, lineage."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(loop.settings.mlflow_address)
+    run = client.get_run(str(record.mlflow_run))
+    assert run.data.params["learning_rate"] == "0.001" and run.data.params["base_sha"] == record.base_sha
+    assert run.data.tags["dagster_run_id"] == dagster_run and run.data.tags["adapter_sha"] == record.adapter_sha
+    assert len(client.get_metric_history(run.info.run_id, "loss")) > 1
+    [told] = run.inputs.dataset_inputs
+    assert json.loads(told.dataset.profile) == {"num_rows": record.pairs}
+    assert json.loads(told.dataset.source)["sha256"] == record.dataset_hash
 
 
 def evaluation_files(loop: Loop, run_id: str) -> set[str]:
