@@ -2,10 +2,10 @@
 
 Three rounds of 100 votes by simulated people, for several seeds, with what the loop itself uses: quality criteria,
 the split, DPO training, mixed batches. Votes are given as while a version is let out: half between the newest version
-and its parent, half between two samples of the newest. Every version is then judged against v1.0 on the held-out
-questions by the people's hidden taste, without their noise, which neither training nor the judge of the loop ever
-sees. The ceiling is the bank's best answer, always. Rivals: plain TRL defaults with questions drawn uniformly, and
-every arm of the ablation, one change each.
+and its parent as production answers, half between two warmer samples of the newest. Every version is then judged
+against v1.0 on the held-out questions, both as production answers, by the people's hidden taste, without their noise,
+which neither training nor the judge of the loop ever sees. The ceiling is the bank's best answer, always. Rivals: plain
+TRL defaults with questions drawn uniformly, and every arm of the ablation, one change each.
 
 Goals: v1.1, v1.2 and v1.3 at 0.70, 0.75 and 0.80; 90 % of the gain that is reachable.
 """
@@ -16,8 +16,8 @@ import math
 import random
 import statistics
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ TRL_DEFAULTS = {
     "loss_weights": None,
     "learning_rate": 1e-6,
     "epochs": 3,
+    "min_steps": 0,
     "batch_size": 8,
     "warmup_share": 0.0,
     "beta": 0.1,
@@ -59,6 +60,7 @@ class Arm:
     name: str
     recipe: dict[str, Any] = field(default_factory=dict)
     quality: dict[str, Any] = field(default_factory=dict)
+    generation: dict[str, Any] = field(default_factory=dict)
     uniform: bool = False
 
 
@@ -66,6 +68,8 @@ ARMS = (
     Arm("default"),
     Arm("without more_detailed", quality={"more_detailed": False}),
     Arm(RIVAL, recipe=TRL_DEFAULTS, quality={"more_detailed": False}, uniform=True),
+    Arm("answers at temperature 0.9", generation={"temperature": 0.9}),
+    Arm("no least number of steps", recipe={"min_steps": 0}),
     Arm("parent, all pairs", recipe={"start_from": "parent"}),
     Arm("parent, new pairs", recipe={"start_from": "parent", "pairs": "new"}),
     Arm("beta 0.05", recipe={"beta": 0.05}),
@@ -92,16 +96,18 @@ class World:
         self.generator.load(result.adapter_sha, Path(result.adapter_dir))
         return result.adapter_sha
 
-    def answers(self, wanted: Sequence[tuple[Question, str]], seed: int) -> list[str]:
-        """One answer for each (question, adapter)."""
-        collection, model = self.settings.collection, self.settings.model
+    def answers(
+        self, wanted: Sequence[tuple[Question, str]], seed: int, warm: Container[int] = frozenset()
+    ) -> list[str]:
+        """One answer for each (question, adapter), as production gives them; warmer at the places of `warm`."""
+        collection, generation = self.settings.collection, self.settings.generation
         requests = [
             GenerationRequest(
                 messages=(("user", question.question),),
                 adapter=adapter,
-                temperature=collection.temperature,
-                top_p=collection.top_p,
-                max_tokens=model.max_new_tokens,
+                temperature=(collection if number in warm else generation).temperature,
+                top_p=(collection if number in warm else generation).top_p,
+                max_tokens=self.settings.model.max_new_tokens,
                 seed=seed * 100_003 + number,
             )
             for number, (question, adapter) in enumerate(wanted)
@@ -125,7 +131,8 @@ def collect(world: World, arm: Arm, newest: str, parent: str, seed: int, turn: i
         counts[chosen[-1].category] += 1
     versions = [(newest, parent if number % 2 else newest) for number in range(VOTES)]
     wanted = [(question, name) for question, pair in zip(chosen, versions, strict=True) for name in pair]
-    texts = world.answers(wanted, seed * 10 + turn)
+    warm = {place for place in range(2 * VOTES) if versions[place // 2][0] == versions[place // 2][1]}
+    texts = world.answers(wanted, seed * 10 + turn, warm)
     return [
         _vote(question, texts[2 * number], texts[2 * number + 1], draw.choice(people), draw, f"{seed}-{turn}-{number}")
         for number, question in enumerate(chosen)
@@ -183,8 +190,10 @@ def run_arm(world: World, arm: Arm, seed: int) -> list[dict[str, float]]:
         update={
             "recipe": world.settings.recipe.model_copy(update={**arm.recipe, "seed": seed}),
             "quality": world.settings.quality.model_copy(update=arm.quality),
+            "generation": world.settings.generation.model_copy(update=arm.generation),
         }
     )
+    world = replace(world, settings=settings)
     versions = [world.start]
     votes: list[Preference] = []
     rows = []

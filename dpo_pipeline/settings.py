@@ -44,6 +44,13 @@ class ModelSettings(Section):
     pretrain_steps: int = Field(800, ge=1, description="embedded base only: optimizer steps on the question bank")
 
 
+class Generation(Section):
+    """How answers are drawn in production and evaluation; a request may name its own."""
+
+    temperature: float = Field(0.7, ge=0, le=2)
+    top_p: float = Field(0.95, gt=0, le=1)
+
+
 class SftRecipe(Section):
     epochs: float = Field(3, gt=0, description="passes over the demonstrations that v1.0 is tuned on")
     learning_rate: float = Field(2e-4, gt=0)
@@ -65,6 +72,7 @@ class DpoRecipe(Section):
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="assumed flip rate of labels; acts with `robust`")
     learning_rate: float = Field(1e-5, gt=0)
     epochs: float = Field(1, gt=0)
+    min_steps: int = Field(0, ge=0, description="few pairs are gone through so often that there are so many steps")
     batch_size: int = Field(8, ge=1, description="pairs a step")
     gradient_accumulation: int = Field(1, ge=1)
     warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the learning rate rises")
@@ -79,6 +87,10 @@ class DpoRecipe(Section):
                 "give one for each, or null"
             )
         return self
+
+    def epochs_on(self, pairs: int) -> float:
+        """Passes over so many pairs: `epochs`, or more where those are fewer steps than `min_steps`."""
+        return max(self.epochs, self.min_steps * self.batch_size * self.gradient_accumulation / pairs)
 
 
 class QualityCriteria(Section):
@@ -123,8 +135,13 @@ class Cadence(Section):
 
 
 class Collection(Section):
-    temperature: float = Field(0.9, ge=0, le=2)
-    top_p: float = Field(0.95, gt=0, le=1)
+    temperature: float = Field(
+        0.9,
+        ge=0,
+        le=2,
+        description="how two answers of one version are drawn for a comparison: warm, so that they differ",
+    )
+    top_p: float = Field(0.95, gt=0, le=1, description="likewise; two versions are compared as production answers")
     token_valid_h: float = Field(24, gt=0, description="how long a comparison may be voted on")
     holdout_share: float = Field(0.25, gt=0, lt=1, description="share of the bank kept for evaluation, never asked")
     production_share: float = Field(
@@ -332,6 +349,7 @@ class Settings(BaseSettings):
     mlflow_url: str | None = Field(None, description="MLflow tracking server; null: the one that `dpo up` starts")
     registered_model: str = Field("chat", description="name of the model in the MLflow registry")
     model: ModelSettings = ModelSettings()
+    generation: Generation = Generation()
     sft: SftRecipe = SftRecipe()
     recipe: DpoRecipe = DpoRecipe()
     quality: QualityCriteria = QualityCriteria()

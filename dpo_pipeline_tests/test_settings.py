@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dpo_pipeline.errors import SettingsError
-from dpo_pipeline.settings import Settings, load_settings, setting_names
+from dpo_pipeline.settings import DpoRecipe, Settings, load_settings, setting_names
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +37,12 @@ def test_a_variable_is_stronger_than_the_profile_and_keeps_its_neighbours(monkey
     settings = load_settings()
     assert settings.recipe.beta == 0.25
     assert settings.recipe.epochs == load_settings().recipe.epochs
+
+
+def test_few_pairs_are_gone_through_more_often() -> None:
+    recipe = DpoRecipe(epochs=3, min_steps=20, batch_size=8)
+    assert recipe.epochs_on(25) == 6.4 and recipe.epochs_on(100) == 3
+    assert DpoRecipe(epochs=3).epochs_on(1) == 3
 
 
 @pytest.mark.parametrize(

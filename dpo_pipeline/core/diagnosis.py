@@ -3,6 +3,7 @@
 Nothing is trained or collected here; the retry sensor applies the change that `diagnose` names.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -113,7 +114,11 @@ def diagnose(recipe: DpoRecipe, symptoms: Symptoms) -> Diagnosis:
         return recipe_with("beta", recipe.beta * 2, "the policy went far from its reference")
     if s.win_rate < 0.5:
         return recipe_with("learning_rate", recipe.learning_rate / 2, "the policy moved in the wrong direction")
-    return recipe_with("epochs", recipe.epochs + 1, "a gain too small to be sure of")
+    longer = recipe.epochs + 1
+    after = recipe.model_copy(
+        update={"epochs": longer, "min_steps": math.ceil(recipe.min_steps * longer / recipe.epochs)}
+    )
+    return named("recipe", after, f"epochs {recipe.epochs:g} → {longer:g}", "a gain too small to be sure of")
 
 
 def five_answers(recipe: DpoRecipe, s: Symptoms) -> tuple[Answer, ...]:

@@ -15,6 +15,7 @@ RECIPE_SHOWN = (
     "beta",
     "learning_rate",
     "epochs",
+    "min_steps",
     "batch_size",
     "seed",
 )

@@ -96,7 +96,7 @@ def _trainer(job: DpoJob, reference_sha: str, dataset_hash: str, progress: Progr
     policy.create_or_update_model_card = lambda output_dir: None  # see `create_model_card`
     trainer = _cached_reference_trainer(cache)(
         model=policy,
-        args=_arguments(job),
+        args=_arguments(job, len(train)),
         train_dataset=train,
         eval_dataset=held,
         processing_class=tokenizer,
@@ -114,7 +114,7 @@ def _trainer(job: DpoJob, reference_sha: str, dataset_hash: str, progress: Progr
     return trainer, left_out
 
 
-def _arguments(job: DpoJob) -> Any:
+def _arguments(job: DpoJob, pairs: int) -> Any:
     from trl import DPOConfig
 
     recipe, on_gpu = job.recipe, torch_device(job.model) == "cuda"
@@ -125,7 +125,7 @@ def _arguments(job: DpoJob) -> Any:
         beta=recipe.beta,
         label_smoothing=recipe.label_smoothing,
         learning_rate=recipe.learning_rate,
-        num_train_epochs=recipe.epochs,
+        num_train_epochs=recipe.epochs_on(pairs),
         per_device_train_batch_size=recipe.batch_size,
         per_device_eval_batch_size=recipe.batch_size,
         gradient_accumulation_steps=recipe.gradient_accumulation,

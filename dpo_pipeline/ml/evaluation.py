@@ -173,17 +173,22 @@ def _answers(
     texts: Sequence[str],
     contestants: Sequence[Contestant],
     progress: Progress,
-    shared_chance: bool = True,
+    synthetic: bool = False,
 ) -> list[str]:
-    """Answers in order of question, then contestant; both draw with the same seed where chance is shared."""
+    """Answers in order of question, then contestant: as production would give them, both with the same seed.
+
+    Args:
+        synthetic: to be compared for training instead: drawn warmer, each with its own seed, so that they differ.
+    """
+    usual = settings.collection if synthetic else settings.generation
     requests = [
         GenerationRequest(
             messages=(("user", text),),
             adapter=contestant.sha,
-            temperature=settings.collection.temperature,
-            top_p=settings.collection.top_p,
+            temperature=usual.temperature,
+            top_p=usual.top_p,
             max_tokens=settings.model.max_new_tokens,
-            seed=zlib.crc32(f"{index if shared_chance else (index, place)}:{text}".encode()),
+            seed=zlib.crc32(f"{(index, place) if synthetic else index}:{text}".encode()),
         )
         for index, text in enumerate(texts)
         for place, contestant in enumerate(contestants)
@@ -270,7 +275,7 @@ def make_synthetic_pairs(
         generator.load(contestant.sha, contestant.directory)
     # The two may be one version, whose answers would be equal with the same draws.
     texts = [each.question for each in questions]
-    answers = _answers(generator, settings, texts, (first, second), progress, shared_chance=False)
+    answers = _answers(generator, settings, texts, (first, second), progress, synthetic=True)
     pairs = list(zip(answers[::2], answers[1::2], strict=True))
     comparisons = [Comparison(question, *pair) for question, pair in zip(questions, pairs, strict=True)]
     judgements = make_judge(settings, generator).compare(comparisons)

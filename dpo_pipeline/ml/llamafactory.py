@@ -44,13 +44,21 @@ def expressible(recipe: DpoRecipe) -> bool:
 
 
 def write_config(
-    directory: Path, recipe: DpoRecipe, model: ModelSettings, base: str, start: str, dataset: str, output: str
+    directory: Path,
+    recipe: DpoRecipe,
+    model: ModelSettings,
+    base: str,
+    start: str,
+    dataset: str,
+    pairs: int,
+    output: str,
 ) -> dict[str, Any]:
     """Write `dpo.yaml` for `llamafactory-cli train`; returns what it says.
 
     Args:
         base, start: folders of the base model and of the adapter that is start and reference.
-        dataset, output: folder that `write_dataset` filled; folder for the new adapter.
+        dataset, pairs: folder that `write_dataset` filled, and how many pairs it has to train on.
+        output: folder for the new adapter.
     """
     config = {
         "stage": "dpo",
@@ -75,7 +83,7 @@ def write_config(
         "per_device_train_batch_size": recipe.batch_size,
         "gradient_accumulation_steps": recipe.gradient_accumulation,
         "learning_rate": recipe.learning_rate,
-        "num_train_epochs": recipe.epochs,
+        "num_train_epochs": recipe.epochs_on(pairs),
         "lr_scheduler_type": "linear",
         "warmup_ratio": recipe.warmup_share,
         "bf16": model.dtype == "bfloat16",

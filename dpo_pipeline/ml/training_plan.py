@@ -117,6 +117,7 @@ def write_llamafactory_config(settings: Settings, job: ProcessJob) -> Path | Non
         base=job.base_dir,
         start=job.start_dir,
         dataset=str(Path(job.dataset_dir) / "llamafactory"),
+        pairs=artifacts.read_manifest(Path(job.dataset_dir))["pairs"]["train"],
         output=str(directory / "output"),
     )
     return directory / "dpo.yaml"

@@ -98,12 +98,18 @@ class Service:
     def pseudonym(self, person: str) -> str:
         return pseudonym_of(person, self.key)
 
-    def sampling(self, asked: Sampling) -> Sampling:
-        """What was asked for, the rest as the settings say; the seed is drawn where none was given."""
-        collection, longest = self.settings.collection, self.settings.model.max_new_tokens
+    def sampling(self, asked: Sampling, compared: Sequence[str] = ()) -> Sampling:
+        """What was asked for, the rest as the settings say; the seed is drawn where none was given.
+
+        Args:
+            compared: the versions of a comparison. People judge two versions as production would answer; two answers
+                of one version are drawn warmer, so that there is something to choose.
+        """
+        settings, longest = self.settings, self.settings.model.max_new_tokens
+        usual = settings.collection if len(compared) > len(set(compared)) else settings.generation
         return Sampling(
-            temperature=collection.temperature if asked.temperature is None else asked.temperature,
-            top_p=collection.top_p if asked.top_p is None else asked.top_p,
+            temperature=usual.temperature if asked.temperature is None else asked.temperature,
+            top_p=usual.top_p if asked.top_p is None else asked.top_p,
             max_tokens=min(asked.max_tokens or longest, longest),
             seed=random.getrandbits(31) if asked.seed is None else asked.seed,
         )
@@ -132,8 +138,8 @@ class Service:
         self.rates.check("answers", visitor.person, visitor.address)
         if question.again:
             return [self._show_again(question.again, visitor)]
-        question = replace(question, sampling=self.sampling(question.sampling))
         models, propensity = self.models_to_compare(question.models)
+        question = replace(question, sampling=self.sampling(question.sampling, models))
         asks = _asks(question, models)
         answers = await self.engine.answers(asks)
         pairs = list(itertools.combinations(range(len(models)), 2))
@@ -148,8 +154,8 @@ class Service:
         if question.again:
             yield self._show_again(question.again, visitor)
             return
-        question = replace(question, sampling=self.sampling(question.sampling))
         models, propensity = self.models_to_compare(question.models)
+        question = replace(question, sampling=self.sampling(question.sampling, models[:2]))
         asks = _asks(question, models[:2])
         left = random.choice("ab")
         texts: list[str] = ["", ""]

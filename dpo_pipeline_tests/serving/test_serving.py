@@ -59,6 +59,17 @@ def test_a_vote_is_on_disk_when_it_is_acknowledged(server: Server, own_house: Se
     assert event.sampling.max_tokens == 24 and event.sampling.seed is not None
 
 
+def test_two_versions_answer_as_in_production_and_one_twice_warmer(server: Server, own_house: Settings) -> None:
+    generation, collection = own_house.generation, own_house.collection
+    assert generation.temperature < collection.temperature
+    for models, usual in ((["v1.0", "v1.1"], generation), (["v1.1", "v1.1"], collection)):
+        recorded = vote(server, compare(server, models=models)).json()["event_id"]
+        event = next(each for each in log_lines(own_house) if each.event_id == recorded)
+        assert (event.sampling.temperature, event.sampling.top_p) == (usual.temperature, usual.top_p)
+    asked = vote(server, compare(server, models=["v1.0", "v1.1"], temperature=1.5)).json()["event_id"]
+    assert next(each for each in log_lines(own_house) if each.event_id == asked).sampling.temperature == 1.5
+
+
 def test_sides_are_blind_and_shuffled(server: Server) -> None:
     shown = [compare(server, models=["v1.0", "chat-v1.1"]) for _ in range(16)]
     assert not any("v1." in json.dumps({**row, "token": "", "answers": ""}) for row in shown)
