@@ -30,7 +30,10 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Krippendorff's α with its bootstrap interval; null where nothing was judged twice, or all labels are one."""
+    """Krippendorff's α with its bootstrap interval; null where nothing was judged twice, or all labels are one.
+
+    The bounds are null, too, where no unit was drawn again, or none of the draws gave an α.
+    """
 
     units: int
     alpha: float | None
@@ -111,7 +114,10 @@ def krippendorff_alpha(
     alpha = float(_nominal_alpha(table, np.ones((1, count)))[0])
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=replicates)
     again = _nominal_alpha(table, drawn.astype(np.float64))
-    low, high = np.quantile(again[np.isfinite(again)], [level / 2, 1 - level / 2])
+    told = again[np.isfinite(again)]  # units that all got one label, drawn by chance, give no α
+    if not len(told):
+        return Reliability(count, alpha, None, None)
+    low, high = np.quantile(told, [level / 2, 1 - level / 2])
     return Reliability(count, alpha, float(low), float(high))
 
 

@@ -47,7 +47,7 @@ def with_second_looks(
     summary: CurationSummary, twice: Sequence[tuple[Vote, Vote]], several: Sequence[Sequence[str]]
 ) -> CurationSummary:
     """The summary with how often votes flip, and how far people agree, where `MIN_SECOND_LOOKS` were had."""
-    flips, agreed = flip_rate(twice), krippendorff_alpha(several, replicates=1)
+    flips, agreed = flip_rate(twice), krippendorff_alpha(several, replicates=0)
     return replace(
         summary,
         decided_twice=flips.decided_twice,

@@ -1,5 +1,6 @@
 """Agreement by hand and against published worked examples; flips and position bias as people make them."""
 
+import itertools
 import math
 
 import numpy as np
@@ -57,6 +58,15 @@ def test_alpha_of_coins_is_nothing_and_of_copies_is_one() -> None:
     assert krippendorff_alpha([["a"] * 3, ["b"] * 2] * 20).alpha == 1
     assert krippendorff_alpha([["a", "a"], ["b"]]).alpha is None
     assert krippendorff_alpha([]).units == 0
+
+
+@pytest.mark.parametrize("replicates", [0, 1, 1000])
+def test_alpha_of_few_units_is_a_number_whatever_is_drawn(replicates: int) -> None:
+    for count in range(2, 9):
+        for units in itertools.combinations_with_replacement(["aa", "bb", "ab"], count):
+            found = krippendorff_alpha(units, replicates=replicates)
+            assert found.alpha is None if len(set("".join(units))) < 2 else -1 <= float(found.alpha or 0) <= 1
+            assert replicates < 1000 or found.alpha is None or found.low is not None
 
 
 def test_position_bias_counts_only_decided_votes() -> None:
