@@ -6,6 +6,7 @@ rule that holds without it only holds the version where it is. Reading logs and 
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -285,7 +286,7 @@ def _satisfaction(name: str, ratio: float, evidence: Evidence, policy: RolloutPo
         (new.satisfaction or 0.0) < ratio * (baseline.satisfaction or 0.0) if known else None,
         f"{_stars(new)}, {ratio:g} × {_stars(baseline)} asked",
         high < 0 if evidence.people.opinions.people else None,
-        f"difference between {low:.2f} and {high:.2f}",
+        "too few ratings to tell a difference" if math.isinf(low) else f"difference between {low:.2f} and {high:.2f}",
     )
 
 
