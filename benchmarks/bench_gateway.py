@@ -111,10 +111,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     args = parser.parse_args()
     if args.serve:
-        if args.serve == "gateway":
-            uvicorn.run(gateway(), port=args.port, log_level="warning", loop="asyncio")  # as `dpo serve` does
-        else:
-            uvicorn.run(echo(), port=args.port, log_level="warning")
+        app, loop = (gateway(), "asyncio") if args.serve == "gateway" else (echo(), "auto")  # as `dpo serve` does
+        uvicorn.run(app, port=args.port, log_level="warning", loop=loop)
         return
     found: dict[str, list[tuple[Load, Load]]] = {side: [] for side in SIDES}
     for turn in range(args.rounds):

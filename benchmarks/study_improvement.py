@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from inputs import asked_questions, baseline, settings_for
+from inputs import baseline, settings_for
 from reporting import RESULTS, Goal, report, say, show
 
 from dpo_pipeline.core.dataset import Pair, split_pairs
@@ -116,6 +116,16 @@ class World:
         for begin in range(0, len(requests), 128):
             texts += [answer.text for answer in self.generator.generate(requests[begin : begin + 128])]
         return texts
+
+
+def make_world(data_dir: str | None, samples: int) -> World:
+    """With base model and v1.0, built where they are not here yet; v1.0 is loaded."""
+    settings = settings_for(data_dir)
+    base, start = baseline(settings)
+    asked, held_out = split_bank(read_bank(settings.bank_dir), settings.collection.holdout_share)
+    world = World(settings, base, start, Generator(base, settings.model), asked, held_out, samples)
+    world.load(start)
+    return world
 
 
 def collect(world: World, arm: Arm, newest: str, parent: str, seed: int, turn: int) -> list[Preference]:
@@ -297,14 +307,9 @@ def main() -> None:
         measured = json.loads((RESULTS / "improvement.json").read_text())["measured"]
         _plot(measured["arms"], measured["ceiling"])
         return
-    settings = settings_for(args.data_dir)
-    base, start = baseline(settings)
-    _, held_out = split_bank(read_bank(settings.bank_dir), settings.collection.holdout_share)
-    generator = Generator(base, settings.model)
-    world = World(settings, base, start, generator, asked_questions(settings), held_out, args.samples)
-    world.load(start)
+    world = make_world(args.data_dir, args.samples)
     top = ceiling(world)
-    say(f"{len(held_out)} held-out questions; ceiling {top['win_rate']:.3f}")
+    say(f"{len(world.held_out)} held-out questions; ceiling {top['win_rate']:.3f}")
     found: dict[str, list[list[dict[str, float]]]] = {}
     for arm in ARMS:
         if arm.name in args.arms:

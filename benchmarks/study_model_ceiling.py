@@ -10,13 +10,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from inputs import asked_questions, baseline, settings_for
 from reporting import report, say, show
-from study_improvement import World, judge
+from study_improvement import World, judge, make_world
 
-from dpo_pipeline.core.questions import Question, split_bank
-from dpo_pipeline.ml.generation import Generator
-from dpo_pipeline.ml.sft import SftJob, train_sft
+from dpo_pipeline.core.questions import Question
+from dpo_pipeline.ml.sft import SftJob, demonstration, train_sft
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.bank import read_bank
 
@@ -27,14 +25,7 @@ LEARNED = 2
 def tuned(world: World, questions: Sequence[Question], directory: Path) -> str:
     """The sha256 of an adapter that is tuned on the detailed answers to these questions, and loaded."""
     directory.mkdir(parents=True, exist_ok=True)
-    rows = [
-        {
-            "prompt": [{"role": "user", "content": question.question}],
-            "completion": [{"role": "assistant", "content": answer}],
-        }
-        for question in questions
-        for answer in question.detailed[:LEARNED]
-    ]
+    rows = [demonstration(question, answer) for question in questions for answer in question.detailed[:LEARNED]]
     job = SftJob(world.base, world.settings.sft, world.settings.model, directory)
     sha = str(artifacts.write_manifest(directory, train_sft(job, rows, directory, lambda *_: None))["sha256"])
     world.generator.load(sha, directory)
@@ -46,15 +37,12 @@ def main() -> None:
     parser.add_argument("--data-dir", help="where base model and trainings are kept; default: of the settings")
     parser.add_argument("--samples", type=int, default=4, help="answers per held-out question and version")
     args = parser.parse_args()
-    settings = settings_for(args.data_dir)
-    base, start = baseline(settings)
-    bank = read_bank(settings.bank_dir)
-    _, held_out = split_bank(bank, settings.collection.holdout_share)
-    asked = asked_questions(settings)
-    world = World(settings, base, start, Generator(base, settings.model), asked, held_out, args.samples)
-    work = settings.training_dir / "model-ceiling"
-    found = {"v1.0 against itself": judge(world, world.load(start), 0)}
-    for name, questions in (("tuned on questions that are asked", asked), ("tuned on all questions", bank)):
+    world = make_world(args.data_dir, args.samples)
+    work, bank = world.settings.training_dir / "model-ceiling", read_bank(world.settings.bank_dir)
+    found = {"v1.0 against itself": judge(world, world.start.adapter_sha, 0)}
+    for name, questions in (
+        ("tuned on questions that are asked", world.asked), ("tuned on all questions", bank)
+    ):  # fmt: skip
         found[name] = judge(world, tuned(world, questions, work / name.replace(" ", "-")), 0)
         say(f"{name}: {found[name]['win_rate']:.3f}")
     show("Over v1.0, by hidden taste, on held-out questions", [{"adapter": name, **row} for name, row in found.items()])

@@ -135,34 +135,25 @@ JOBS: list[Any] = [
 ]
 SCHEDULES = [
     dg.ScheduleDefinition(
-        name="weekly_report",
-        job=write_report,
-        cron_schedule="0 6 * * 1",
+        name=name,
+        job=job,
+        cron_schedule=cron,
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Every Monday at six (UTC): the week that ended.",
-    ),
-    dg.ScheduleDefinition(
-        name="error_alerts",
-        job=alert_people,
-        cron_schedule="*/15 * * * *",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Every quarter of an hour: an alert where too many requests of the last hour failed.",
-    ),
-    dg.ScheduleDefinition(
-        name="daily_reminder",
-        job=remind_people,
-        cron_schedule="0 9 * * *",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Every day at nine (UTC): an invitation where the collection is behind.",
-    ),
-    dg.ScheduleDefinition(
-        name="daily_tidying",
-        job=tidy_up,
-        cron_schedule="0 3 * * *",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Every day at three (UTC): delete the records of old runs.",
-    ),
-]
+        description=description,
+    )
+    for name, job, cron, description in (
+        ("weekly_report", write_report, "0 6 * * 1", "Every Monday at six (UTC): the week that ended."),
+        (
+            "error_alerts", alert_people, "*/15 * * * *",
+            "Every quarter of an hour: an alert where too many requests of the last hour failed.",
+        ),
+        (
+            "daily_reminder", remind_people, "0 9 * * *",
+            "Every day at nine (UTC): an invitation where the collection is behind.",
+        ),
+        ("daily_tidying", tidy_up, "0 3 * * *", "Every day at three (UTC): delete the records of old runs."),
+    )
+]  # fmt: skip
 
 
 def training_decision(settings: Settings, loop: LoopResource) -> tuple[CadenceDecision, list[VersionRecord]]:
@@ -315,19 +306,17 @@ def left_half_way(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg
 )
 def registry_orders(context: dg.SensorEvaluationContext, loop: LoopResource) -> list[dg.RunRequest] | dg.SkipReason:
     # Not at the top: requests comes with it, and no run needs that.
-    from dpo_pipeline.stores.orders import RegistryAliases, follow_registry
+    from dpo_pipeline.stores.orders import RegistryAliases, take_orders
 
     settings = loop.settings()
     with loop.ledger() as ledger:
         try:
-            done = follow_registry(ledger, RegistryAliases(settings.mlflow_address, settings.registered_model))
+            done = take_orders(settings, ledger, RegistryAliases(settings.mlflow_address, settings.registered_model))
         except RegistryUnavailable as error:
             return dg.SkipReason(f"no orders can be read: {error}")
         lost = [each.name for each in ledger.versions() if each.status in REBUILT and not each.mlflow_version]
     # A version that is registered for the first time is on its way there.
     busy = [_unfinished(context.instance, job.name) for job in (register_version, build_baseline, train_version)]
-    if done:
-        tell(settings, f"MLflow's registry: {len(done)} changes", "\n".join(done))
     if lost and not any(busy):
         again = int(time.time() // AGAIN_S)
         return [dg.RunRequest(run_key=f"{name}-again{again}", partition_key=name) for name in lost]

@@ -34,14 +34,16 @@ def demonstrations(bank: Sequence[Question]) -> list[dict[str, Any]]:
     for number, question in enumerate(bank):
         brief = map(first_sentence, question.detailed[:2])
         answers = [*brief, question.detailed[number % 2], *question.wrong[: number % 2]]
-        rows += [
-            {
-                "prompt": [{"role": "user", "content": question.question}],
-                "completion": [{"role": "assistant", "content": answer}],
-            }
-            for answer in answers
-        ]
+        rows += [demonstration(question, answer) for answer in answers]
     return rows
+
+
+def demonstration(question: Question, answer: str) -> dict[str, Any]:
+    """One row for TRL."""
+    return {
+        "prompt": [{"role": "user", "content": question.question}],
+        "completion": [{"role": "assistant", "content": answer}],
+    }
 
 
 def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, progress: Progress) -> dict[str, Any]:

@@ -6,8 +6,7 @@ from dpo_pipeline.errors import RegistryUnavailable
 from dpo_pipeline.serving.ledger_follower import LedgerFollower
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger
-from dpo_pipeline.stores.notifications import tell
-from dpo_pipeline.stores.orders import RegistryAliases, follow_registry
+from dpo_pipeline.stores.orders import RegistryAliases, take_orders
 
 EVERY_S = 2.0
 WITHOUT_MLFLOW_S = 15.0
@@ -20,9 +19,8 @@ def registry_follower(settings: Settings) -> LedgerFollower:
 
     def look(ledger: Ledger) -> float:
         try:
-            if done := follow_registry(ledger, registry):
+            if done := take_orders(settings, ledger, registry):
                 log.info("%s", "; ".join(done))
-                tell(settings, f"MLflow's registry: {len(done)} changes", "\n".join(done))
         except RegistryUnavailable:
             return WITHOUT_MLFLOW_S  # serving goes on without it
         except Exception:

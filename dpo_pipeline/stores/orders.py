@@ -15,8 +15,10 @@ import requests
 
 from dpo_pipeline.core.safety import SafetyCheck
 from dpo_pipeline.errors import ArtifactError, RegistryUnavailable, StaleEpoch
+from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import ACCEPTED, DeploymentState, Ledger, VersionRecord
+from dpo_pipeline.stores.notifications import tell
 
 TIMEOUT_S = 5
 ACTOR = "a person in MLflow"
@@ -85,6 +87,18 @@ class RegistryAliases:
                 f"MLflow at {self._base} refused or did not answer: {error}. Start it (`make up`), or set "
                 "DPO_MLFLOW_URL."
             ) from error
+
+
+def take_orders(settings: Settings, ledger: Ledger, registry: RegistryAliases) -> list[str]:
+    """`follow_registry`, and people are told what was done.
+
+    Raises:
+        RegistryUnavailable: MLflow does not answer.
+    """
+    done = follow_registry(ledger, registry)
+    if done:
+        tell(settings, f"MLflow's registry: {len(done)} changes", "\n".join(done))
+    return done
 
 
 def follow_registry(ledger: Ledger, registry: RegistryAliases) -> list[str]:
