@@ -32,6 +32,7 @@ def print_vote_trace(went: "VoteTrace") -> None:
         table.add_row("dataset", f"{used.content_hash[:12]} ({used.part}), trained {trained}")
     table.add_row("descendants", ", ".join(went.descendants) or "none")
     table.add_row("A/B tests", ", ".join(went.judged) or "none")
+    table.add_row("KPIs of its week", ", ".join(went.kpis) or "none")
     _add_decisions(table, went.decisions)
     console.print(table)
 

@@ -14,7 +14,7 @@ from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import AdapterRefused
 from dpo_pipeline.resources import LoopResource, WarehouseResource
 from dpo_pipeline.stores.artifacts import CARD, write_text
-from dpo_pipeline.stores.cards import card_facts
+from dpo_pipeline.stores.cards import card_facts, describe
 from dpo_pipeline.stores.ledger import REBUILT, VersionRecord
 from dpo_pipeline.stores.notifications import tell
 from dpo_pipeline.stores.registry import Registry
@@ -76,10 +76,9 @@ def rollout_decision(
     with loop.ledger() as ledger:
         outcome = decide_now(settings, ledger, head_to_head, name, actor=f"dagster run {context.run.run_id[:8]}")
         mirrored = mirror(ledger, loop.registry(), tolerate_outage=True)
-        state, record = ledger.deployment(), ledger.version(name)
-        if mirrored and record.mlflow_version:
-            facts = card_facts(settings, ledger, name)
-            loop.registry().describe(record.mlflow_version, version_card.tags(facts), version_card.description(facts))
+        state = ledger.deployment()
+        if mirrored:
+            describe(settings, ledger, loop.registry(), name)
     for reason in outcome.reasons:
         context.log.info(f"{outcome.decision}: {reason}")
     if outcome.decision == "rollback":

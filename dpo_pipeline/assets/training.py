@@ -100,6 +100,7 @@ def sft_adapter(
             adapter_dir=result.adapter_dir,
             base_sha=base.sha,
             recipe=job.recipe,
+            training_metrics={"demonstrations": result.facts["demonstrations"]},
             mlflow_run=run_id,
         )
         ledger.install_champion(BASELINE, actor="sft_adapter")

@@ -9,6 +9,8 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from dpo_pipeline.core.questions import CATEGORIES
+from dpo_pipeline.core.versions import BASELINE
+from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.core.winrate import ControlledWinRate, WinRate
 from dpo_pipeline.settings import Cadence, Kpis
 
@@ -161,8 +163,23 @@ def coverage(by_category: Mapping[str, int]) -> float:
     return sum(by_category.get(name, 0) >= 0.05 * total > 0 for name in CATEGORIES) / len(CATEGORIES)
 
 
+def kpis_of(vote: Preference) -> tuple[str, ...]:
+    """The KPIs of a weekly report that count this vote, by name; none for pairs that were brought in or made."""
+    if not vote.from_people:
+        return ()
+    between = {vote.model_a, vote.model_b}
+    counted = {
+        "preferences_collected": True,
+        "category_coverage": vote.category in CATEGORIES,
+        "clear_winners": True,
+        "quality_score": vote.chosen is not None,
+        "win_rate_over_baseline": BASELINE in between and len(between) == 2 and vote.vote != "both_bad",
+    }
+    return tuple(name for name, counts in counted.items() if counts)
+
+
 def trend(now: float | None, before: float | None) -> Trend:
-    """Changes under 2 % of what it was are steady."""
+    """Changes of 2 % of what it was, or less, are steady."""
     if now is None or before is None:
         return "unknown"
     if abs(now - before) <= STEADY * abs(before):
@@ -175,8 +192,15 @@ def _kpis(week: Week, before: Week, newest: VersionFigures | None, cadence: Cade
     errors, satisfaction = week.error_rate, week.satisfaction
     covered = coverage(week.by_category) if week.preferences else None
     lengths = trend(week.session_length, before.session_length)
+    liked = trend(satisfaction, before.satisfaction)
     return (
-        _above("user_satisfaction", satisfaction, targets.satisfaction, before.satisfaction),
+        Kpi(
+            "user_satisfaction",
+            satisfaction,
+            f"> {targets.satisfaction:g}, rising",
+            None if satisfaction is None else satisfaction > targets.satisfaction and liked != "falling",
+            liked,
+        ),
         _above("win_rate_over_baseline", rate, targets.win_rate, None),
         Kpi(
             "error_rate",

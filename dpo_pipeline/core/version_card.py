@@ -36,6 +36,8 @@ class CardFacts:
     evaluation: dict[str, Any] | None
     trained_at: str
     attempt: int = 1
+    words: float | None = None
+    demonstrations: float | None = None
     satisfaction: float | None = None
     deployed_at: str | None = None
     history: Sequence[str] = ()
@@ -44,10 +46,8 @@ class CardFacts:
 def description(facts: CardFacts) -> str:
     """Markdown for the registry: what it is, what it learned from, how it did, what became of it."""
     if not facts.parent:
-        return (
-            f"**{facts.name}**: the SFT baseline. Every later version starts from it or has to beat its successors.\n\n"
-            + _history(facts)
-        )
+        first = f"**{facts.name}**: the SFT baseline, {_trained_on(facts)}. Later versions start from it."
+        return f"{first}\n\n{_history(facts)}"
     lines = [f"**{facts.name}** has to beat **{facts.parent}**.", "", f"- {_trained_on(facts)}"]
     if facts.evaluation:
         lines.append(f"- evaluation: {facts.evaluation['verdict'].replace('_', ' ')}")
@@ -60,7 +60,6 @@ def description(facts: CardFacts) -> str:
 
 def tags(facts: CardFacts) -> dict[str, str]:
     """Lineage, and the user's own fields. Tags are texts; what is not known is left out."""
-    evaluation = facts.evaluation or {}
     known = {
         "version": facts.name,
         "attempt": facts.attempt,
@@ -72,8 +71,8 @@ def tags(facts: CardFacts) -> dict[str, str]:
         "type": "sft" if facts.parent is None else "dpo",
         "base_model": facts.base_model,
         "training_date": facts.trained_at[:10],
-        "training_data": _trained_on(facts) if facts.pairs else None,
-        "avg_response_length": _words(evaluation.get("words")),
+        "training_data": _trained_on(facts),
+        "avg_response_length": None if facts.words is None else f"{facts.words:.1f} words",
         "improvement": _improvement(facts),
         "user_satisfaction": None if facts.satisfaction is None else f"{facts.satisfaction:.2f}",
         "deployment_date": facts.deployed_at[:10] if facts.deployed_at else None,
@@ -133,15 +132,14 @@ def _load_base(facts: CardFacts) -> list[str]:
 
 
 def _trained_on(facts: CardFacts) -> str:
-    return f"trained on {facts.pairs} preference pairs, dataset `{str(facts.dataset_hash)[:12]}`"
+    if facts.parent is None:
+        count = "" if facts.demonstrations is None else f"{facts.demonstrations:.0f} "
+        return f"tuned on {count}demonstrations of the question bank"
+    return f"trained on {facts.pairs or 'unknown'} preference pairs, dataset `{str(facts.dataset_hash)[:12]}`"
 
 
 def _recipe(recipe: dict[str, Any]) -> str:
     return ", ".join(f"{key} {recipe[key]}" for key in RECIPE_SHOWN if recipe.get(key) is not None)
-
-
-def _words(words: Any) -> str | None:
-    return None if words is None else f"{words:.1f} words"
 
 
 def _improvement(facts: CardFacts) -> str | None:

@@ -60,6 +60,11 @@ class Preference(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     sampling: Sampling = Sampling()
     propensity: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
 
+    @property
+    def from_people(self) -> bool:
+        """Somebody voted here: not brought in from elsewhere, not made by the loop itself."""
+        return self.source not in ("import", "synthetic")
+
 
 _decoder = msgspec.json.Decoder(Preference)
 _encoder = msgspec.json.Encoder()

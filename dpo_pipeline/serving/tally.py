@@ -79,7 +79,7 @@ class Tally:
             self._position = batch.end
 
     def _count(self, event: Preference) -> None:
-        if event.source in ("import", "synthetic"):
+        if not event.from_people:
             return
         day = datetime.fromisoformat(event.recorded_at).date()
         self.by_day[day] += 1

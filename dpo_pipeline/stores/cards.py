@@ -1,19 +1,29 @@
-"""What ledger and serving log know of a version, for its card, tags and description."""
+"""What ledger and serving log know of a version, for its card, tags and description in MLflow."""
 
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from dpo_pipeline.core import version_card
 from dpo_pipeline.core.version_card import CardFacts
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline.stores.ledger import Ledger, VersionRecord, utc_text
+from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.serving_log import version_metrics
 
+RECENT = timedelta(days=30)
 SHOWN = ("promote", "rollback", "order", "pause", "resume")
 
 
 def card_facts(settings: Settings, ledger: Ledger, name: str) -> CardFacts:
-    """As of now; satisfaction since the version first answered people."""
+    """As of now; satisfaction since the version first answered people, over the last month at most.
+
+    A champion may stay for a year, and it is looked at every quarter of an hour.
+    """
     record = ledger.version(name)
     told = [decision for decision in ledger.decisions(name) if decision.decision in SHOWN]
     out = next((each.decided_at for each in told if each.stage != "staging" and each.decision != "rollback"), None)
-    rated = version_metrics(settings.serving_log_dir, out, [name])[name].satisfaction if out else None
+    since = max(out, utc_text(datetime.now(UTC) - RECENT)) if out else None
+    rated = version_metrics(settings.serving_log_dir, since, [name])[name].satisfaction if since else None
     return CardFacts(
         name=name,
         parent=record.parent,
@@ -22,8 +32,10 @@ def card_facts(settings: Settings, ledger: Ledger, name: str) -> CardFacts:
         adapter_sha=record.adapter_sha,
         dataset_hash=record.dataset_hash,
         pairs=record.pairs,
+        demonstrations=(record.training_metrics or {}).get("demonstrations"),
         recipe=record.recipe,
         evaluation=record.evaluation,
+        words=answer_words(ledger.versions(), record),
         trained_at=record.created_at,
         attempt=record.attempt,
         satisfaction=rated,
@@ -33,3 +45,22 @@ def card_facts(settings: Settings, ledger: Ledger, name: str) -> CardFacts:
             for each in told
         ),
     )
+
+
+def describe(settings: Settings, ledger: Ledger, registry: Registry, name: str) -> None:
+    """Bring tags and description of a registered version up to date; nothing where it is not registered.
+
+    Raises:
+        RegistryUnavailable: MLflow does not answer.
+    """
+    if number := ledger.version(name).mlflow_version:
+        facts = card_facts(settings, ledger, name)
+        registry.describe(number, version_card.tags(facts), version_card.description(facts))
+
+
+def answer_words(versions: Sequence[VersionRecord], record: VersionRecord) -> float | None:
+    """Mean length of a version's answers, in words, from its evaluation, or one in which it was the parent."""
+    if record.evaluation and record.evaluation.get("words"):
+        return float(record.evaluation["words"])
+    successors = (each.evaluation for each in versions if each.parent == record.name and each.evaluation)
+    return next((evaluation.get("parent_words") for evaluation in successors), None)

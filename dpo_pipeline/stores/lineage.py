@@ -1,4 +1,4 @@
-"""From a vote forward to every dataset, adapter and rollout that it touched, and from a version back to its votes.
+"""From a vote forward to every dataset, adapter, rollout and KPI that it touched, and from a version back to its votes.
 
 Answered from manifests and the ledger, which hold all of it: event ids in every dataset, dataset hashes in every
 version, decisions with their evidence.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dpo_pipeline.core.report import kpis_of
 from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.errors import UnknownVersion
 from dpo_pipeline.settings import Settings
@@ -31,13 +32,14 @@ class UsedIn:
 
 @dataclass(frozen=True)
 class VoteTrace:
-    """Where a vote went. `judged`: versions whose A/B test it is part of."""
+    """Where a vote went. `judged`: versions whose A/B test it is part of. `kpis`: of the reports of its week."""
 
     event: Preference
     datasets: tuple[UsedIn, ...]
     descendants: tuple[str, ...]
     judged: tuple[str, ...]
     decisions: tuple[DecisionRecord, ...]
+    kpis: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def trace_vote(settings: Settings, event_id: str) -> VoteTrace:
         )
         touched = [*sorted(trained), *(name for name in judged if name not in trained)]
         decisions = tuple(decision for name in touched for decision in ledger.decisions(name))
-    return VoteTrace(event, used, _descendants(versions, trained), judged, decisions)
+    return VoteTrace(event, used, _descendants(versions, trained), judged, decisions, kpis_of(event))
 
 
 def trace_version(settings: Settings, name: str) -> VersionTrace:

@@ -14,6 +14,7 @@ from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.core.winrate import WinRate, controlled_win_rate, win_rate
 from dpo_pipeline.settings import RolloutPolicy, Settings
+from dpo_pipeline.stores.cards import answer_words
 from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord, utc_text
 from dpo_pipeline.stores.serving_log import RatingRecord, Record, RequestRecord, read_day, read_records, version_metrics
 from dpo_pipeline.stores.warehouse import Warehouse
@@ -67,7 +68,7 @@ def version_figures(settings: Settings, ledger: Ledger, warehouse: Warehouse, no
                 controlled=None
                 if record.name == BASELINE
                 else controlled_win_rate(warehouse.sided_comparisons(record.name, BASELINE)),
-                words=evaluation.get("words") or _baseline_words(versions, record.name),
+                words=answer_words(versions, record),
                 parent_words=evaluation.get("parent_words"),
                 evaluation_win_rate=record.win_rate,
             )
@@ -171,12 +172,6 @@ def _over_baseline(settings: Settings, warehouse: Warehouse, name: str) -> WinRa
     people = [person for person, _ in votes]
     policy = settings.rollout
     return win_rate([outcome for _, outcome in votes], policy.ab_alpha, people, policy.votes_per_person)
-
-
-def _baseline_words(versions: Sequence[VersionRecord], name: str) -> float | None:
-    """v1.0 is evaluated as the parent of its successors only."""
-    children = (record.evaluation for record in versions if record.parent == name and record.evaluation)
-    return next((evaluation.get("parent_words") for evaluation in children), None)
 
 
 def _moments(record: VersionRecord, decisions: Sequence[DecisionRecord]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from dpo_pipeline.stores.serving_log import RequestRecord, read_records
 
 log = logging.getLogger(__name__)
 ENOUGH_REQUESTS = 50
+HOUR, ALERT_EVERY = timedelta(hours=1), timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def reminder(settings: Settings, today: date | None = None) -> Message | None:
     votes, categories = 0, Counter[str]()
     for batch in read_batches(settings.prefs_log, Position(), settings.collection.max_line_bytes):
         for event in votes_of(batch):
-            if event.source not in ("import", "synthetic") and event.recorded_at[:10] >= monday.isoformat():
+            if event.from_people and event.recorded_at[:10] >= monday.isoformat():
                 votes += 1
                 categories[event.category] += 1
     expected = round(settings.cadence.weekly_target * (day.weekday() + 1) / 7)
@@ -49,19 +50,32 @@ def reminder(settings: Settings, today: date | None = None) -> Message | None:
 
 
 def error_alert(settings: Settings, now: datetime) -> Message | None:
-    """What to tell when the share of failed requests of the last hour, of fifty or more, reaches kpis.error_alert."""
-    since = utc_text(now - timedelta(hours=1))
-    outcomes = [
-        record.outcome
-        for record in read_records(settings.serving_log_dir, since)
+    """What to tell when the share of failed requests of the last hour, of fifty or more, reaches kpis.error_alert.
+
+    Asked every quarter of an hour, it tells when that begins, and once an hour for as long as it lasts.
+    """
+    requests = [
+        record
+        for record in read_records(settings.serving_log_dir, utc_text(now - HOUR - ALERT_EVERY))
         if isinstance(record, RequestRecord) and not record.shadow and record.source != "simulated"
     ]
-    failed = sum(outcome != "ok" for outcome in outcomes)
-    if len(outcomes) < ENOUGH_REQUESTS or failed < settings.kpis.error_alert * len(outcomes):
+
+    def failures(until: datetime) -> tuple[int, int]:
+        """Failed requests, and all, of the hour before."""
+        first, last = utc_text(until - HOUR), utc_text(until)
+        outcomes = [each.outcome for each in requests if first <= each.recorded_at <= last]
+        return sum(outcome != "ok" for outcome in outcomes), len(outcomes)
+
+    def too_many(failed: int, count: int) -> bool:
+        return count >= ENOUGH_REQUESTS and failed >= settings.kpis.error_alert * count
+
+    failed, count = failures(now)
+    on_the_hour = now.minute * timedelta(minutes=1) < ALERT_EVERY
+    if not too_many(failed, count) or (too_many(*failures(now - ALERT_EVERY)) and not on_the_hour):
         return None
     return Message(
-        f"{failed / len(outcomes):.1%} of the requests of the last hour failed",
-        f"{failed} of {len(outcomes)}; {settings.kpis.error_alert:.0%} is the limit. Rollout: "
+        f"{failed / count:.1%} of the requests of the last hour failed",
+        f"{failed} of {count}; {settings.kpis.error_alert:.0%} is the limit. Rollout: "
         f"{settings.serving_address}/rollout. `dpo rollback --reason …` takes the newest version back.",
     )
 

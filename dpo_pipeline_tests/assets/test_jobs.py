@@ -30,6 +30,7 @@ from dpo_pipeline.stores.synthetic import read_synthetic
 from dpo_pipeline_tests.assets.conftest import Loop
 from dpo_pipeline_tests.examples import SHARED_DATA, preference
 from dpo_pipeline_tests.programs_under_test import mlflow_server
+from dpo_pipeline_tests.webhook import webhook
 
 pytestmark = pytest.mark.slow
 
@@ -89,6 +90,9 @@ def test_from_an_empty_house_to_a_decided_version(loop: Loop) -> None:
         assert "http" not in told.split("</style>")[1].replace("http://www.w3.org", ""), "nothing comes from elsewhere"
         assert evaluation_files(loop, record.mlflow_run) == {"v1.1-attempt1.html", "verdict.json"}
         assert_training_is_told(loop, record, result.run_id)
+        told_of_v10 = version_tags(loop, base_number(ledger))
+        assert told_of_v10["training_data"].endswith("demonstrations of the question bank")
+        assert told_of_v10["avg_response_length"].endswith(" words"), "measured as the parent of v1.1"
         if result.success:
             assert record.status == "rolling_out" and ledger.deployment().stage == "staging"
         else:  # a base model trained for a moment need not improve; then nothing was registered
@@ -215,7 +219,11 @@ def test_a_rollback_survives_its_own_process_and_mlflow(loop: Loop, tmp_path: Pa
             for each in psutil.process_iter(["cmdline"]):
                 if f"{tmp_path}/own-mlflow" in " ".join(each.info["cmdline"] or ()):
                     each.kill()
-            assert loop.run("decide_rollout", "v1.2").success
+            with webhook() as (address, received):
+                monkeypatch.setenv("DPO_NOTIFICATIONS__URLS", json.dumps([address]))
+                assert loop.run("decide_rollout", "v1.2").success
+            assert [each["title"] for each in received] == ["v1.2 is taken back"]
+            assert received[0]["message"].startswith("evidence of harm")
             assert (ledger.deployment().champion, ledger.deployment().challenger) == ("v1.0", None)
             assert ledger.version("v1.2").status == "rolled_back"
             assert ledger.decisions("v1.2")[-1].reasons[0] == "evidence of harm"
@@ -316,7 +324,9 @@ def test_real_pairs_with_real_dirt_go_through_the_whole_half_turn(loop: Loop, mo
     assert Path(str(record.adapter_dir)).is_dir()
 
 
-def test_after_three_attempts_the_champion_stays_and_people_are_told_what_to_collect(loop: Loop) -> None:
+def test_after_three_attempts_the_champion_stays_and_people_are_told_what_to_collect(
+    loop: Loop, monkeypatch: Any
+) -> None:
     with Ledger(loop.settings.ledger_address) as ledger:
         ledger.record_version("v1.0", status="trained", adapter_sha="0" * 64)
         ledger.install_champion("v1.0", actor="test")
@@ -344,7 +354,12 @@ def test_after_three_attempts_the_champion_stays_and_people_are_told_what_to_col
         assert changed == {"loss_type": ["sigmoid_norm"], "loss_weights": None}
         assert DpoRecipe(**{**recipe, **changed}).loss_weights is None
         ledger.record_version("v1.1", attempt=3)
-        assert loop.tick("not_improved") == []
+        with webhook() as (address, received):
+            monkeypatch.setenv("DPO_NOTIFICATIONS__URLS", json.dumps([address]))
+            assert loop.tick("not_improved") == []
+            assert loop.tick("not_improved") == []
+        assert [each["title"] for each in received] == ["v1.1 is given up after 3 attempts"], "once"
+        assert received[0]["message"].startswith("the champion stays: ")
         assert ledger.version("v1.1").status == "given_up" and ledger.deployment().champion == "v1.0"
 
 
@@ -367,6 +382,13 @@ def evaluation_files(loop: Loop, run_id: str) -> set[str]:
 
     found = MlflowClient(loop.settings.mlflow_address).list_artifacts(run_id, "evaluation")
     return {Path(each.path).name for each in found}
+
+
+def version_tags(loop: Loop, number: str) -> dict[str, str]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(loop.settings.mlflow_address)
+    return dict(client.get_model_version(loop.settings.registered_model, number).tags)
 
 
 def base_number(ledger: Ledger) -> str:

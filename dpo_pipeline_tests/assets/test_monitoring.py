@@ -1,11 +1,8 @@
 """The weekly report on a real warehouse, serving log and ledger; reminders to a real webhook."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, date, datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -14,38 +11,16 @@ import pytest
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import NotificationFailed
 from dpo_pipeline.settings import Settings, load_settings
-from dpo_pipeline.stores.ledger import Ledger, utc_now
+from dpo_pipeline.stores.ledger import Ledger, utc_now, utc_text
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.monitoring import session_lengths
 from dpo_pipeline.stores.notifications import error_alert, notify, reminder
 from dpo_pipeline.stores.serving_log import RatingRecord, RequestRecord, ServingLog
 from dpo_pipeline_tests.assets.conftest import Loop
-from dpo_pipeline_tests.examples import LONG, SHORT, preference
+from dpo_pipeline_tests.examples import LONG, SHORT, preference, settings_in
+from dpo_pipeline_tests.webhook import webhook
 
 pytestmark = pytest.mark.slow
-
-
-@contextmanager
-def webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server that keeps what it is sent."""
-    received: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"json://127.0.0.1:{server.server_port}/hook", received
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def people_were_here(settings: Settings) -> None:
@@ -146,6 +121,19 @@ def test_many_errors_in_an_hour_are_told_at_once(loop: Loop, monkeypatch: pytest
         monkeypatch.setenv("DPO_NOTIFICATIONS__URLS", json.dumps([address]))
         assert loop.run("alert_people").success
     assert [message["title"] for message in received] == [told.title]
+
+
+def test_errors_that_last_are_told_once_an_hour(tmp_path: Path) -> None:
+    """One request a minute from ten o'clock on, of which every tenth fails from 10:55 on."""
+    settings, log = settings_in(tmp_path), ServingLog(tmp_path / "llmops/serving")
+    begin = datetime(2026, 11, 2, 10, tzinfo=UTC)
+    for minute in range(240):
+        failed = minute >= 55 and minute % 10 == 5
+        log.append_request(request(minute, utc_text(begin + timedelta(minutes=minute)), "error" if failed else "ok"))
+    log.close()
+    quarters = [begin + timedelta(minutes=15 * number, seconds=5) for number in range(16)]
+    told = [f"{quarter:%H:%M}" for quarter in quarters if error_alert(settings, quarter)]
+    assert told == ["11:15", "12:00", "13:00"], "11:00 has one error in sixty, which is below 2 %"
 
 
 def test_an_address_that_is_none_or_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

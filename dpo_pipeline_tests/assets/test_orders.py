@@ -1,5 +1,6 @@
 """Orders given in the MLflow registry, by a real client on a real server: applied, refused, or set back."""
 
+import json
 import shutil
 import time
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.orders import REFUSED_TAG, RegistryAliases, follow_registry
 from dpo_pipeline_tests.assets.conftest import Loop
 from dpo_pipeline_tests.programs_under_test import eventually, serving
+from dpo_pipeline_tests.webhook import webhook
 
 pytestmark = pytest.mark.slow
 
@@ -116,6 +118,17 @@ def test_an_order_for_a_version_that_failed_its_safety_check_is_refused(deployed
     assert "declines fewer harmful requests than its parent" in told and "set to" in restored
     assert "harmful" in client.get_model_version(model, asked_for).tags[REFUSED_TAG]
     assert ledger.deployment().champion == "v1.1"
+
+
+def test_people_are_told_of_an_order_once(loop: Loop, deployed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, _, (client, model) = deployed
+    client.set_registered_model_alias(model, "champion", ledger.version("v1.0").mlflow_version)
+    with webhook() as (address, received):
+        monkeypatch.setenv("DPO_NOTIFICATIONS__URLS", json.dumps([address]))
+        assert loop.tick("registry_orders") == []
+        assert loop.tick("registry_orders") == []
+    assert [each["title"] for each in received] == ["MLflow's registry: 2 changes"]
+    assert received[0]["message"].startswith("v1.0 is champion by order of a person in MLflow\nalias previous")
 
 
 def test_an_order_for_an_adapter_that_is_not_whole_is_refused(deployed: Any) -> None:

@@ -36,7 +36,7 @@ def test_a_card_says_enough_to_decide() -> None:
     facts = CardFacts(
         name="v1.1", parent="v1.0", base_model="embedded", base_sha="cd" * 32, adapter_sha="ef" * 32,
         dataset_hash="ab" * 32, pairs=97, recipe=RECIPE.model_dump(), evaluation=evaluation,
-        trained_at="2026-01-05T10:00:00Z", satisfaction=4.2, deployed_at="2026-01-09T10:00:00Z",
+        trained_at="2026-01-05T10:00:00Z", words=18.5, satisfaction=4.2, deployed_at="2026-01-09T10:00:00Z",
         history=("2026-01-09: promote at canary",),
     )  # fmt: skip
     text = description(facts)
@@ -53,8 +53,10 @@ def test_a_card_says_enough_to_decide() -> None:
         "tags": ["lora", "dpo", "trl", "peft"],
     }  # fmt: skip
     assert "| creative | 80.0% |" in card
-    first = replace(facts, name="v1.0", parent=None, evaluation=None)
+    first = replace(facts, name="v1.0", parent=None, evaluation=None, pairs=None, words=9.0, demonstrations=741)
     assert "SFT baseline" in description(first) and "improvement" not in tags(first)
+    assert tags(first)["training_data"] == "tuned on 741 demonstrations of the question bank"
+    assert tags(first)["avg_response_length"] == "9.0 words"
 
 
 def test_the_bank_is_large_and_covers_every_category() -> None:

@@ -9,12 +9,14 @@ from dpo_pipeline.core.report import (
     Week,
     WeeklyReport,
     coverage,
+    kpis_of,
     trajectory,
     trend,
     weekly_report,
 )
 from dpo_pipeline.core.winrate import win_rate
 from dpo_pipeline.settings import Cadence, Kpis
+from dpo_pipeline_tests.examples import preference
 
 EVEN = dict.fromkeys(CATEGORIES, 50)
 WEEK = Week(
@@ -48,6 +50,25 @@ def test_every_kpi_has_value_target_and_trend() -> None:
     assert all(kpi.met for kpi in found.values()), found
     assert (found["user_satisfaction"].trend, found["error_rate"].trend) == ("rising", "steady")
     assert found["win_rate_over_baseline"].value == 60 / 90
+
+
+def test_satisfaction_above_its_target_but_falling_is_missed() -> None:
+    for satisfaction, met in ((4.2, True), (4.05, True), (4.0, False), (3.9, False)):
+        week = Week(**{**WEEK.__dict__, "satisfaction": satisfaction})
+        before = Week(**{**BEFORE.__dict__, "satisfaction": 4.0})
+        [kpi, *_] = weekly_report([week, before], VERSIONS, "v1.1", 0, 100, (), Cadence(), Kpis()).kpis
+        assert kpi.met is met, satisfaction
+    fell = weekly_report([WEEK, Week(satisfaction=4.6)], VERSIONS, "v1.1", 0, 100, (), Cadence(), Kpis()).kpis[0]
+    assert fell.target == "> 4, rising" and fell.trend == "falling" and fell.met is False
+
+
+def test_a_vote_counts_in_the_kpis_that_it_can_change() -> None:
+    assert kpis_of(preference(1, model_a="v1.1", model_b="v1.0")) == (
+        "preferences_collected", "category_coverage", "clear_winners", "quality_score", "win_rate_over_baseline",
+    )  # fmt: skip
+    tied = preference(1, model_a="v1.2", model_b="v1.1", vote="tie", category="other")
+    assert kpis_of(tied) == ("preferences_collected", "clear_winners")
+    assert kpis_of(preference(1, source="import")) == ()
 
 
 def test_nothing_measured_is_not_met_and_not_missed() -> None:

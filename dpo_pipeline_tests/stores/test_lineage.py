@@ -64,6 +64,7 @@ def test_a_vote_is_followed_forward(house: Settings) -> None:
     trained = next(trace for trace in found if trace.datasets[0].part == "train")
     assert trained.descendants == ("v1.2",) and trained.decisions[0].stage == "staging"
     assert trained.judged == ("v1.1",), "its two versions are v1.1 and its parent"
+    assert trained.kpis[-1] == "win_rate_over_baseline" and "clear_winners" in trained.kpis
     with pytest.raises(UnknownVersion, match="evt-none"):
         trace_vote(house, "evt-none")
 

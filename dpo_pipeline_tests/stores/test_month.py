@@ -1,6 +1,7 @@
-"""A month of rollouts on a simulated clock: four versions, one of them bad, an order in MLflow, each program out once.
+"""A month by a simulated clock: weekly votes, five versions, one of them bad, an order in MLflow, each program out once.
 
-What is simulated is the clock and the people; the ledger, the serving log, MLflow and every decision are real.
+What is simulated is the clock, the people and the training; the ledger, the serving log, MLflow and every decision are
+real.
 """
 
 import random
@@ -17,13 +18,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from dpo_pipeline.core.cadence import CadenceDecision, training_due
 from dpo_pipeline.core.rollout import gets_challenger, traffic_of
+from dpo_pipeline.core.versions import next_version
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import RegistryUnavailable
 from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores import ledger as ledger_module
-from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline.stores.ledger import Ledger, training_state
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.orders import RegistryAliases, follow_registry
 from dpo_pipeline.stores.rollout import decide_now
@@ -35,7 +38,7 @@ MODEL = "chat-month"
 BEGIN = datetime(2026, 1, 5, tzinfo=UTC)
 EVERY = timedelta(hours=6)
 REQUESTS, PEOPLE = 240, 3000
-BETTER = {"v1.1": 0.64, "v1.2": 0.62, "v1.3": 0.63, "v1.4": 0.62}
+BETTER = {"v1.1": 0.64, "v1.2": 0.62, "v1.3": 0.63, "v1.4": 0.62, "v1.5": 0.64}
 """How often each wins its A/B test. v1.2 pleases people and fails one request in five."""
 
 
@@ -49,6 +52,7 @@ class Month:
         self.traffic: list[float] = []
         self.serving, self.dagster, self.failing = True, True, {"v1.2"}
         self.disliked: set[str] = set()
+        self.valid, self.valid_a_visit = 0, 0
         self.registry: RegistryAliases | None = None
         self.client: Any = None
         monkeypatch.setattr(ledger_module, "utc_now", self.stamp)
@@ -72,13 +76,21 @@ class Month:
     def stamp(self) -> str:
         return self.now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
+    def due(self) -> CadenceDecision:
+        """Whether the votes so far make a training due."""
+        versions, deployment = self.ledger.versions(), self.ledger.deployment()
+        return training_due(training_state(versions, deployment, self.valid, self.now), self.settings.cadence)
+
     def register(self, name: str) -> None:
+        """A version as it is after training and a good evaluation."""
         parent = self.ledger.deployment().champion
         folder = self.settings.artifacts_dir / name
         folder.mkdir(parents=True)
         (folder / "notes.txt").write_text(name)
         sha = str(artifacts.write_manifest(folder, {"version": name})["sha256"])
-        self.ledger.record_version(name, status="registered", adapter_sha=sha, adapter_dir=str(folder), parent=parent)
+        self.ledger.record_version(
+            name, status="registered", adapter_sha=sha, adapter_dir=str(folder), parent=parent, pairs_seen=self.valid
+        )
         self._publish(name, sha)
 
     def live(self, until: datetime) -> None:
@@ -86,6 +98,9 @@ class Month:
         while self.now < until:
             if self.serving:
                 self._people()
+                self.valid += self.valid_a_visit
+            if self.dagster and self.valid_a_visit and self.due().due:
+                self.register(next_version([each.name for each in self.ledger.versions()]))
             state = self.ledger.deployment()
             waiting = [each.name for each in self.ledger.versions() if each.status == "registered"]
             name = state.challenger or (waiting[0] if waiting else state.champion)
@@ -98,6 +113,17 @@ class Month:
             decide_now(self.settings, self.ledger, self._head_to_head, str(name), "simulated", self.now)
             state = self.ledger.deployment()
             self.traffic.append(traffic_of(state.stage, RolloutPolicy()) if state.challenger and state.stage else 0.0)
+
+    def live_until(self, name: str, status: str, days: int) -> None:
+        """Until a version has this status, or this is its stage; so many days at most."""
+        last = self.now + timedelta(days=days)
+        while not self._is(name, status):
+            assert self.now < last, f"{name} is not {status} after {days} days; {self.due().reason}"
+            self.live(self.now + EVERY)
+
+    def _is(self, name: str, status: str) -> bool:
+        state, names = self.ledger.deployment(), {each.name for each in self.ledger.versions()}
+        return name in names and (self.status(name) == status or (state.challenger, state.stage) == (name, status))
 
     def _head_to_head(self, new: str, baseline: str) -> list[tuple[str, Outcome]]:
         return self.votes.get((new, baseline), [])
@@ -153,49 +179,51 @@ def test_a_month_with_every_state_as_expected(
 ) -> None:
     month = Month(settings_in(tmp_path), monkeypatch)
     month.use_mlflow(mlflow, MODEL)
-    month.register("v1.1")
-    month.live(BEGIN + timedelta(days=8))
-    assert month.status("v1.1") == "champion" and month.ledger.deployment().previous == "v1.0"
+    month.valid_a_visit = 5  # 140 valid votes a week
+    month.live_until("v1.1", "champion", days=14)
+    assert month.ledger.version("v1.1").pairs_seen == 100 and month.ledger.deployment().previous == "v1.0"
     reached = [decision.stage for decision in month.ledger.decisions("v1.1") if decision.decision == "promote"]
     assert reached == ["staging", "canary", "small", "half", "full"]
 
-    month.register("v1.2")  # pleases people, and fails one request in five
-    month.live(BEGIN + timedelta(days=12))
-    assert month.status("v1.2") == "rolled_back" and month.ledger.deployment().champion == "v1.1"
+    # v1.2 pleases people, and fails one request in five.
+    month.live_until("v1.2", "rolled_back", days=6)
+    assert month.ledger.deployment().champion == "v1.1"
     last = month.ledger.decisions("v1.2")[-1]
     assert last.stage == "canary" and last.reasons[0] == "evidence of harm"
     worst = max(
         record["literal"] for record in last.evidence["conditions"] if record["name"] == "error rate of the stage"
     )
     assert worst, "the letter of the rules says so too"
+    assert month.due().reason.startswith("the newest version was given up; collect")
 
-    month.register("v1.3")
-    month.live(BEGIN + timedelta(days=14))
+    month.live_until("v1.3", "canary", days=8)
+    taken_back, next_one = (month.ledger.version(name).pairs_seen for name in ("v1.2", "v1.3"))
+    assert next_one - taken_back == 100, "another hundred votes after the one that was taken back"
     month.serving = False  # nobody is served for a day: nothing is promoted, nothing is lost
-    stage = month.ledger.deployment().stage
-    month.live(BEGIN + timedelta(days=15))
-    assert month.ledger.deployment().stage == stage and month.status("v1.3") == "rolling_out"
+    month.live(month.now + timedelta(days=1))
+    assert month.ledger.deployment().stage == "canary" and month.status("v1.3") == "rolling_out"
     month.serving = True
     month.dagster = False  # nobody decides for a day: people keep their side, and the day counts afterwards
-    month.live(BEGIN + timedelta(days=16))
-    assert month.ledger.deployment().stage == stage and month.status("v1.3") == "rolling_out"
+    month.live(month.now + timedelta(days=1))
+    assert month.ledger.deployment().stage == "canary" and month.status("v1.3") == "rolling_out"
     month.dagster = True
     there = month.registry
     month.registry = RegistryAliases("http://127.0.0.1:9", MODEL)  # MLflow is down: the rollout ends without it
-    month.live(BEGIN + timedelta(days=23))
-    assert month.status("v1.3") == "champion" and month.alias("champion") == "v1.1"
+    month.live_until("v1.3", "champion", days=8)
+    assert month.alias("champion") == "v1.1"
     month.registry = there
-    month.live(BEGIN + timedelta(days=24))
+    month.live(month.now + EVERY)
     assert (month.alias("champion"), month.alias("previous")) == ("v1.3", "v1.1")
 
     month.client.set_registered_model_alias(MODEL, "champion", month.ledger.version("v1.1").mlflow_version)
-    month.live(BEGIN + timedelta(days=25))
+    month.live(month.now + EVERY)
     assert (month.status("v1.1"), month.status("v1.3")) == ("champion", "retired")
+    assert month.status("v1.4") == "retired", "it was let out against v1.3; with the order its rollout is over"
     assert [each.actor for each in month.ledger.decisions("v1.1") if each.decision == "order"] == ["a person in MLflow"]
-    month.register("v1.4")
-    month.live(BEGIN + timedelta(days=37))
-    assert month.status("v1.4") == "champion" and month.ledger.deployment().previous == "v1.1"
-    assert (month.alias("champion"), month.alias("previous"), month.alias("challenger")) == ("v1.4", "v1.1", None)
+    month.live_until("v1.5", "champion", days=18)
+    assert month.ledger.version("v1.5").parent == "v1.1" == month.ledger.deployment().previous
+    month.live(month.now + EVERY)
+    assert (month.alias("champion"), month.alias("previous"), month.alias("challenger")) == ("v1.5", "v1.1", None)
     steps = [b for a, b in zip(month.traffic, month.traffic[1:], strict=False) if b > a]
     assert set(steps) == {0.05, 0.2, 0.5}, "the traffic never grew but by one stage"
 
