@@ -5,6 +5,7 @@ Chromium.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,13 +25,19 @@ from dpo_pipeline_tests.assets.conftest import mlflow  # noqa: F401  (fixture)
 from dpo_pipeline_tests.assets.test_jobs import add_votes
 from dpo_pipeline_tests.browser import Tab, chromium, tab
 from dpo_pipeline_tests.ml.conftest import house  # noqa: F401  (fixture)
-from dpo_pipeline_tests.programs_under_test import free_port, wait_until_answering
+from dpo_pipeline_tests.programs_under_test import eventually, free_port, wait_until_answering
 
 pytestmark = pytest.mark.slow
 LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "dpo_pipeline"}
 FINISHED = ("SUCCESS", "FAILURE", "CANCELED")
 RUNS = """query ($job: String) { runsOrError(filter: {pipelineName: $job}) {
     ... on Runs { results { id status tags { key value } } } } }"""
+
+LAUNCH = """mutation ($run: ExecutionParams!) { launchRun(executionParams: $run) {
+    ... on LaunchRunSuccess { run { id } } ... on PythonError { message } } }"""
+MESSAGES = """query ($run: ID!) { logsForRun(runId: $run) {
+    ... on EventConnection { events { ... on MessageEvent { message } } } } }"""
+STARTED = re.compile(r"Started process for run \(pid: (\d+)\)")
 
 
 @dataclass
@@ -45,6 +52,11 @@ class Dagster:
         answer = httpx.post(f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=30).json()
         assert "errors" not in answer, answer["errors"]
         return answer["data"]
+
+    def messages(self, run: str) -> str:
+        """What a run told so far, a line an event."""
+        events = self.ask(MESSAGES, run=run)["logsForRun"]["events"]
+        return "\n".join(event["message"] for event in events if event)
 
     def finished(self, job: str, count: int = 1, seconds: float = 180) -> dict[str, Any]:
         """The newest run of a job, once this many have ended."""
@@ -180,6 +192,18 @@ def test_a_job_launched_by_hand_needs_no_config(dagster: Dagster, page: Tab) -> 
     assert run["status"] == "SUCCESS", run
     page.page.goto(f"{dagster.url}/assets/monitoring_report")
     page.page.get_by_text("next_actions").first.wait_for()
+
+
+def test_a_run_whose_process_is_killed_is_started_again(dagster: Dagster) -> None:
+    before = len(dagster.ask(RUNS, job="write_report")["runsOrError"]["results"])
+    wanted = {"selector": {**LOCATION, "jobName": "write_report"}, "runConfigData": {}, "mode": "default"}
+    run = dagster.ask(LAUNCH, run=wanted)["launchRun"]["run"]["id"]
+    said = eventually(lambda: dagster.messages(run), lambda said: STARTED.search(said) is not None, seconds=60)
+    started = STARTED.search(said)
+    assert started, said
+    os.kill(int(started[1]), signal.SIGKILL)
+    again = dagster.finished("write_report", before + 2)
+    assert (again["status"], again["dagster/parent_run_id"]) == ("SUCCESS", run)
 
 
 def test_a_persons_way_through_the_pages(dagster: Dagster, page: Tab) -> None:

@@ -363,6 +363,27 @@ def test_after_three_attempts_the_champion_stays_and_people_are_told_what_to_col
         assert ledger.version("v1.1").status == "given_up" and ledger.deployment().champion == "v1.0"
 
 
+def test_a_version_left_half_way_is_gone_on_with(loop: Loop) -> None:
+    with Ledger(loop.settings.ledger_address) as ledger:
+        ledger.record_version("v1.0", status="trained", adapter_sha="0" * 64)
+        ledger.install_champion("v1.0", actor="test")
+        assert loop.tick("left_half_way") == [], "v1.0 belongs to baseline_missing"
+        recipe = loop.settings.recipe.model_copy(update={"beta": 0.3}).model_dump(mode="json")
+        ledger.record_version("v1.1", status="training", attempt=2, recipe=recipe, parent="v1.0")
+        for status in ("training", "trained", "improved", "registered"):
+            ledger.record_version("v1.1", status=status)
+            [request] = loop.tick("left_half_way")
+            assert str(request.run_key).startswith("v1.1-attempt2-half-way-again") and request.partition_key == "v1.1"
+            [config] = request.run_config["ops"].values()
+            assert config["config"] == {"attempt": 2, "recipe": {"beta": 0.3}}, "it stays the version that it was"
+        for status in ("not_improved", "rolled_back", "retired", "given_up"):
+            ledger.record_version("v1.1", status=status)
+            assert loop.tick("left_half_way") == [], status
+        ledger.record_version("v1.1", status="registered")
+        ledger.start_rollout("v1.1", ledger.deployment().epoch, ("improved",), "test")
+        assert loop.tick("left_half_way") == []
+
+
 def assert_training_is_told(loop: Loop, record: VersionRecord, dagster_run: str) -> None:
     """MLflow's run of a training: recipe, curves, dataset with rows and hash, lineage."""
     from mlflow import MlflowClient

@@ -1,4 +1,4 @@
-"""A month by a simulated clock: weekly votes, five versions, one of them bad, an order in MLflow, each program out once.
+"""A month by a simulated clock: weekly votes, five versions, a bad one among them, an order in MLflow, outages.
 
 What is simulated is the clock, the people and the training; the ledger, the serving log, MLflow and every decision are
 real.
