@@ -1,10 +1,11 @@
 """Can the loop be left alone: an hour of all programs with simulated people, and nothing lost, red or growing?
 
-`dpo up` runs as anybody starts it, on a data directory of its own, and simulated people use it at their usual pace. At
-the end: votes that were acknowledged against those in the log, troubles that people met, runs and sensor ticks that
-failed (a version that did not improve is no failure), error lines of the programs, and the memory of each program in
-the last tenth of the time against the tenth before the middle, when everything had been used. There is no rival: the
-question is whether it stands.
+`dpo up` runs as anybody starts it, on a data directory of its own, simulated people use it at their usual pace, and
+every few minutes somebody opens the pages of serving, Dagster and MLflow in Chromium. At the end: votes that were
+acknowledged against those in the log, troubles that people met, runs and sensor ticks that failed (a version that did
+not improve is no failure), error lines of the programs, and the memory of each program in the last tenth of the time
+against the tenth before the middle, when everything had been used. There is no rival: the question is whether it
+stands.
 """
 
 import argparse
@@ -20,11 +21,13 @@ from typing import Any
 
 import httpx
 import psutil
+from bench_page import ARGUMENTS, CHROMIUM
 from reporting import Goal, report, say, show
 from servers import wait_until_answering
 
 from dpo_pipeline import programs
 from dpo_pipeline.core.votes import decode_preference
+from dpo_pipeline.serving.pages.site import PAGES
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.simulation.crowd import Crowd
 from dpo_pipeline.stores.bank import read_bank
@@ -32,6 +35,7 @@ from dpo_pipeline.stores.ledger import Ledger
 
 EVERY_S = 15.0
 MAX_GROWTH = 1.1
+PAGES_EVERY_S = 240.0
 # What each program is recognised by; runs come and go, so they are not among them.
 PROGRAMS = {
     "mlflow": "mlflow",
@@ -70,17 +74,43 @@ def memory(root: psutil.Process) -> dict[str, float]:
     return dict(found)
 
 
-def watch(root: psutil.Process, crowd: Crowd, minutes: float) -> list[dict[str, float]]:
-    """Memory every so often, and a line a minute."""
+def look_at_pages(settings: Settings) -> list[str]:
+    """Open every page of serving, and some of Dagster and MLflow, in Chromium; errors that the pages met."""
+    from playwright.sync_api import sync_playwright
+
+    addresses = [f"{settings.serving_address}/{path}" for _, path, _ in PAGES]
+    addresses += [f"{settings.dagster_address}/{path}" for path in ("asset-groups", "automation", "runs")]
+    addresses += [f"{settings.mlflow_address}/#/models/{settings.registered_model}"]
+    errors: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        for address in addresses:
+            page = browser.new_page()
+            page.on("pageerror", lambda error, address=address: errors.append(f"{address}: {error}"))
+            page.goto(address)
+            page.wait_for_timeout(2000)
+            page.close()
+        browser.close()
+    return errors
+
+
+def watch(
+    root: psutil.Process, crowd: Crowd, settings: Settings, minutes: float
+) -> tuple[list[dict[str, float]], list[str]]:
+    """Memory every so often, a line a minute, and what the pages met that were opened meanwhile."""
     seen: list[dict[str, float]] = []
-    began = time.monotonic()
+    errors: list[str] = []
+    began, looked = time.monotonic(), 0
     while (passed := time.monotonic() - began) < minutes * 60:
         seen.append(memory(root))
+        if passed >= looked * PAGES_EVERY_S:
+            errors += look_at_pages(settings)
+            looked += 1
         if len(seen) % round(60 / EVERY_S) == 0:
             used = ", ".join(f"{name} {size:.0f}" for name, size in sorted(seen[-1].items()))
             say(f"{passed / 60:.0f} of {minutes:.0f} min: {crowd.votes} votes, {crowd.chats} chats; MB: {used}")
-        time.sleep(EVERY_S)
-    return seen
+        time.sleep(max(began + len(seen) * EVERY_S - time.monotonic(), 0.0))
+    return seen, errors
 
 
 def growth(seen: list[dict[str, float]]) -> list[dict[str, Any]]:
@@ -132,12 +162,12 @@ def main() -> None:
             with said.open("rb") as heard:
                 wait_until_answering(up, f"{settings.serving_address}/readyz", heard, seconds=900)
             crowd.start()
-            seen = watch(psutil.Process(up.pid), crowd, args.minutes)
+            seen, page_errors = watch(psutil.Process(up.pid), crowd, settings, args.minutes)
             crowd.stop()
             runs, ticks = failures(settings)
             # Before the stop: it cuts off what is running, and Dagster says so.
             errors = [line for line in said.read_text(errors="replace").splitlines() if TROUBLE.search(line)]
-            errors = [line for line in errors if not KEPT_BACK.search(line)]
+            errors = page_errors + [line for line in errors if not KEPT_BACK.search(line)]
         finally:
             up.terminate()
             up.wait(timeout=60)
@@ -166,7 +196,7 @@ def tell(
         Goal("troubles that people met:", sum(crowd.troubles.values()), "at most", 0),
         Goal("failed runs:", len(runs), "at most", 0),
         Goal("failed sensor ticks:", len(ticks), "at most", 0),
-        Goal("error lines of the programs:", len(errors), "at most", 0),
+        Goal("error lines of programs and pages:", len(errors), "at most", 0),
         Goal("largest growth of a program's memory:", max(row["growth"] for row in rows), "at most", MAX_GROWTH),
     ]
     measured = {

@@ -5,8 +5,9 @@ which fail, and some rate them. An identical version (A/A), one with 20 % errors
 lower go through the same stages. Ours is `core.rollout.decide`; the literal side promotes when the hours are over and
 takes back as soon as one of the user's rules holds on point estimates.
 
-Goals: of 200 identical versions at most 5 % taken back for harm, and at most 5 % win an A/B test; 20 % errors are out
-within 500 canary requests at the median; 10 % lower satisfaction reaches half of the traffic in at most 5 %.
+Goals: of 200 identical versions at most 5 % taken back, be it for harm or because nothing was decided in time, and at
+most 5 % win an A/B test; 20 % errors are out within 500 canary requests at the median; 10 % lower satisfaction reaches
+half of the traffic in at most 5 %.
 """
 
 import argparse
@@ -180,7 +181,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    policy = replace_policy(RolloutPolicy())
+    policy = RolloutPolicy()
     rows, found = [], {}
     for name, world in WORLDS.items():
         for side, judge in (("evidence", decide), ("literal rules", literal)):
@@ -193,7 +194,7 @@ def main() -> None:
     show(f"{args.runs} simulated rollouts, {REQUESTS_AN_HOUR} requests an hour by {PEOPLE:,} people", rows)
     aa, errors, dim = (found[name, "evidence"] for name in WORLDS)
     goals = [
-        Goal("identical versions taken back for harm", _share(aa, "for harm"), "at most", policy.harm_alpha),
+        Goal("identical versions taken back", _share(aa, "taken back"), "at most", policy.harm_alpha),
         Goal("identical versions that win an A/B test", false_wins, "at most", policy.ab_alpha),
         Goal(
             "requests until 20 % errors are out, median",
@@ -203,12 +204,11 @@ def main() -> None:
         ),
         Goal("10 % lower satisfaction at half of the traffic", _reached(dim, "half"), "at most", policy.no_harm_alpha),
     ]
-    report("rollout", goals, {"rows": rows, "identical versions that win an A/B test": false_wins})
-
-
-def replace_policy(policy: RolloutPolicy) -> RolloutPolicy:
-    """As by default, but an undecided stage ends after three times its hours, so that a simulated month ends too."""
-    return policy.model_copy(update={"stage_limit": 3.0})
+    report(
+        "rollout",
+        goals,
+        {"rollouts each": args.runs, "rows": rows, "identical versions that win an A/B test": false_wins},
+    )
 
 
 def _shares(runs: list[dict[str, Any]]) -> dict[str, float]:
