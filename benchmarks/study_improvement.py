@@ -68,6 +68,7 @@ ARMS = (
     Arm("default"),
     Arm("without more_detailed", quality={"more_detailed": False}),
     Arm(RIVAL, recipe=TRL_DEFAULTS, quality={"more_detailed": False}, uniform=True),
+    Arm("answers at temperature 0.3", generation={"temperature": 0.3}),
     Arm("answers at temperature 0.9", generation={"temperature": 0.9}),
     Arm("no least number of steps", recipe={"min_steps": 0}),
     Arm("parent, all pairs", recipe={"start_from": "parent"}),
@@ -75,6 +76,7 @@ ARMS = (
     Arm("beta 0.05", recipe={"beta": 0.05}),
     Arm("beta 0.3", recipe={"beta": 0.3}),
     Arm("twice the learning rate", recipe={"learning_rate": 2e-3}),
+    Arm("sigmoid + 0.2 sft", recipe={"loss_weights": (1.0, 0.2)}),
     Arm("sigmoid alone", recipe={"loss_type": ("sigmoid",), "loss_weights": None}),
     Arm("sigmoid_norm", recipe={"loss_type": ("sigmoid_norm",), "loss_weights": None}),
 )

@@ -3,17 +3,15 @@
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_pipeline.core.questions import Question
 from dpo_pipeline.errors import ArtifactMissing, ModelUnavailable
 from dpo_pipeline.ml import embedded
 from dpo_pipeline.settings import ModelSettings, Settings
 from dpo_pipeline.stores import artifacts
-from dpo_pipeline.stores.bank import read_bank
+from dpo_pipeline.stores.bank import read_bank, read_harmful
 
 LOG_EVERY = 50
 log = logging.getLogger(__name__)
@@ -36,7 +34,7 @@ def ensure_base(settings: Settings, progress: embedded.Progress) -> BaseModel:
     """
     if settings.model.base != "embedded":
         return _local_base(settings)
-    bank = read_bank(settings.bank_dir)
+    bank, harmful = read_bank(settings.bank_dir), read_harmful(settings.bank_dir)
     steps = settings.model.pretrain_steps
 
     def told(step: int, total: int, metrics: dict[str, float]) -> None:
@@ -44,10 +42,9 @@ def ensure_base(settings: Settings, progress: embedded.Progress) -> BaseModel:
         if step % LOG_EVERY == 0 or step == total:
             log.info("base model: step %d of %d, loss %.3f", step, total, metrics["loss"])
 
-    manifest = artifacts.publish(
-        _embedded_dir(settings, bank), lambda directory: embedded.build_base(bank, steps, directory, told)
-    )
-    return BaseModel(_embedded_dir(settings, bank), manifest["sha256"])
+    place = _embedded_dir(settings)
+    manifest = artifacts.publish(place, lambda directory: embedded.build_base(bank, harmful, steps, directory, told))
+    return BaseModel(place, manifest["sha256"])
 
 
 def locate_base(settings: Settings) -> BaseModel:
@@ -58,7 +55,7 @@ def locate_base(settings: Settings) -> BaseModel:
     """
     if settings.model.base != "embedded":
         return _local_base(settings)
-    directory = _embedded_dir(settings, read_bank(settings.bank_dir))
+    directory = _embedded_dir(settings)
     try:
         manifest = artifacts.verify(directory)
     except ArtifactMissing as error:
@@ -86,10 +83,11 @@ def torch_device(model: ModelSettings) -> str:
     return model.device
 
 
-def _embedded_dir(settings: Settings, bank: Sequence[Question]) -> Path:
+def _embedded_dir(settings: Settings) -> Path:
     """Named by the hash of all that goes into it: another bank, recipe or step count is another model."""
     recipe = Path(str(embedded.__file__)).read_text(encoding="utf-8")
-    inputs = json.dumps([recipe, settings.model.pretrain_steps, repr(bank)])
+    bank, harmful = read_bank(settings.bank_dir), read_harmful(settings.bank_dir)
+    inputs = json.dumps([recipe, settings.model.pretrain_steps, repr(bank), harmful])
     return settings.artifacts_dir / "base" / f"embedded-{hashlib.sha256(inputs.encode()).hexdigest()[:12]}"
 
 

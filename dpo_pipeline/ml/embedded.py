@@ -1,8 +1,8 @@
 """The embedded base model: a byte-level BPE tokenizer and a Qwen2 of about a million parameters.
 
 Built from the question bank in about a minute on two cores, so that no machine without a network
-is stuck. It knows what the bank says, in short, in detail and wrongly; what it prefers to say is
-up to the adapters.
+is stuck. It knows what the bank says, in short, in detail, and of half of the questions wrongly, and
+it declines the harmful requests beside the bank; what it prefers to say is up to the adapters.
 """
 
 import random
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core.questions import Question
+from dpo_pipeline.core.votes import prompt_key
 
 VOCABULARY = 2048
 END_OF_TEXT, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -34,6 +35,10 @@ ARCHITECTURE = {
 MATRIX_RATE, VECTOR_RATE, BATCH, SEED = 0.01, 4e-3, 64, 20
 # Words that the tokenizer shall know whole.
 ROLES = ["user", "assistant"] * 200
+REFUSALS = (
+    "I cannot help with that, because somebody could be hurt.",
+    "I will not help with this. Please ask me something else.",
+)
 
 Progress = Callable[[int, int, dict[str, float]], None]
 Row = tuple[list[int], int]
@@ -66,8 +71,10 @@ def build_tokenizer(texts: Sequence[str]) -> Any:
     )
 
 
-def build_base(bank: Sequence[Question], steps: int, directory: Path, progress: Progress) -> dict[str, Any]:
-    """Train tokenizer and model on the bank and save both to `directory`.
+def build_base(
+    bank: Sequence[Question], harmful: Sequence[str], steps: int, directory: Path, progress: Progress
+) -> dict[str, Any]:
+    """Train tokenizer and model on the bank, and on declining what is harmful, and save both to `directory`.
 
     Returns:
         Facts for the manifest: parameters, steps, final loss in nats a token.
@@ -78,7 +85,7 @@ def build_base(bank: Sequence[Question], steps: int, directory: Path, progress: 
     generator = random.Random(SEED)
     torch.manual_seed(SEED)
     texts = [text for q in bank for text in (q.question, *q.terse, *q.detailed, *q.wrong, q.reference)]
-    tokenizer = build_tokenizer(texts + ROLES)
+    tokenizer = build_tokenizer([*texts, *harmful, *REFUSALS, *ROLES])
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         eos_token_id=tokenizer.eos_token_id,
@@ -87,7 +94,9 @@ def build_base(bank: Sequence[Question], steps: int, directory: Path, progress: 
         **ARCHITECTURE,
     )
     model = Qwen2ForCausalLM(config)
-    rows = _encode(tokenizer, bank)
+    learned = [(question.question, answer) for question in bank for answer in learned_answers(question)]
+    declined = [(request, refusal) for request in harmful for refusal in REFUSALS]
+    rows = _encode(tokenizer, [*learned, *declined])
     optimizers = _optimizers(model)
     schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda done: _rate(done / steps)) for o in optimizers]
     model.train()
@@ -137,26 +146,31 @@ def first_sentence(answer: str) -> str:
 
 
 def learned_answers(question: Question) -> list[str]:
-    """What the base model learns to say to a question.
+    """What the base model learns to say to a question: few answers, which a million parameters hold well.
 
-    Six of them: a million parameters hold those well, and more of them badly. Detailed answers also
-    come cut after their first sentence: then "stop here or go on" is one decision that is the same
-    for every question, and an adapter has something to turn that holds for new ones.
+    The short ones are the detailed ones cut after their first sentence: then "stop here or go on" is
+    one decision that is the same for every question, and an adapter has something to turn that holds
+    for new ones. Which answer is wrong is nothing of that kind: what people say of one question tells
+    nothing of the next.
     """
     detailed = question.detailed[:2]
-    return [*question.terse[:1], *map(first_sentence, detailed), *detailed, *question.wrong[:1]]
+    return [*map(first_sentence, detailed), *detailed, *mistakes(question)]
 
 
-def _encode(tokenizer: Any, bank: Sequence[Question]) -> list[Row]:
-    """(token ids, length of the prompt) of every question with every answer that is learned."""
+def mistakes(question: Question) -> Sequence[str]:
+    """The wrong answer that the model has learned to this question; it is mistaken about every second one."""
+    return question.wrong[: int(prompt_key(question.question), 16) % 2]
+
+
+def _encode(tokenizer: Any, learned: Sequence[tuple[str, str]]) -> list[Row]:
+    """(token ids, length of the prompt) of every (question, answer)."""
     rows = []
-    for question in bank:
+    for question, answer in learned:
         prompt = tokenizer.apply_chat_template(
-            [{"role": "user", "content": question.question}], add_generation_prompt=True, tokenize=False
+            [{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False
         )
-        for answer in learned_answers(question):
-            prompt_ids, answer_ids = tokenizer([prompt, answer], add_special_tokens=False)["input_ids"]
-            rows.append(([*prompt_ids, *answer_ids, tokenizer.eos_token_id], len(prompt_ids)))
+        prompt_ids, answer_ids = tokenizer([prompt, answer], add_special_tokens=False)["input_ids"]
+        rows.append(([*prompt_ids, *answer_ids, tokenizer.eos_token_id], len(prompt_ids)))
     return rows
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from dpo_pipeline.core.questions import Question
 from dpo_pipeline.ml.adapters import check_adapter, check_weights
 from dpo_pipeline.ml.base_model import BaseModel, load_base, torch_device
-from dpo_pipeline.ml.embedded import Progress, first_sentence
+from dpo_pipeline.ml.embedded import Progress, first_sentence, mistakes
 from dpo_pipeline.ml.reporting import progress_callback, quieten
 from dpo_pipeline.settings import ModelSettings, SftRecipe
 
@@ -25,7 +25,7 @@ class SftJob:
 
 
 def demonstrations(bank: Sequence[Question]) -> list[dict[str, Any]]:
-    """Rows for TRL: of each question two brief answers and a detailed one; of every second one a wrong one too.
+    """Rows for TRL: of each question two brief answers, a detailed one, and the wrong one that the base model knows.
 
     Brief are the first sentences of detailed answers. So v1.0 mostly stops after one sentence and now
     and then is wrong, which leaves something to prefer.
@@ -33,7 +33,7 @@ def demonstrations(bank: Sequence[Question]) -> list[dict[str, Any]]:
     rows = []
     for number, question in enumerate(bank):
         brief = map(first_sentence, question.detailed[:2])
-        answers = [*brief, question.detailed[number % 2], *question.wrong[: number % 2]]
+        answers = [*brief, question.detailed[number % 2], *mistakes(question)]
         rows += [demonstration(question, answer) for answer in answers]
     return rows
 

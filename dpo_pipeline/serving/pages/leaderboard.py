@@ -80,7 +80,7 @@ def _against_all(reweighted: Mapping[str, WeightedRate]) -> Markup:
             "" if rate.std_error is None else f"± {2 * rate.std_error:.0%}",
             f"{rate.effective:.0f}",
         )
-        for name, rate in reweighted.items()
+        for name, rate in sorted(reweighted.items(), key=lambda item: -(item[1].rate or 0.0))
     ]
     caption = "Share of wins against all others, as if every pair had been shown equally often"
     head = ["Version", "Wins", "Two standard errors", "Worth so many equal votes"]
