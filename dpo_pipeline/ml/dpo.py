@@ -17,7 +17,7 @@ from dpo_pipeline.errors import AdapterRefused, ArtifactError, DatasetTooSmall
 from dpo_pipeline.ml.adapters import check_adapter, check_weights
 from dpo_pipeline.ml.base_model import BaseModel, load_base, torch_device
 from dpo_pipeline.ml.embedded import Progress
-from dpo_pipeline.ml.reporting import progress_callback, quieten
+from dpo_pipeline.ml.reporting import LOGGED_SHARE, progress_callback, quieten
 from dpo_pipeline.settings import DpoRecipe, ModelSettings
 from dpo_pipeline.stores import artifacts
 
@@ -138,7 +138,7 @@ def _arguments(job: DpoJob, pairs: int) -> Any:
         gradient_checkpointing=on_gpu,
         use_cpu=not on_gpu,
         dataloader_pin_memory=on_gpu,
-        logging_steps=5,
+        logging_steps=LOGGED_SHARE,
         logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=recipe.checkpoint_steps,

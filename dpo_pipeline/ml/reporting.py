@@ -6,6 +6,9 @@ from typing import Any
 from dpo_pipeline.errors import TrainingDiverged
 from dpo_pipeline.ml.embedded import Progress
 
+LOGGED_SHARE = 0.01
+"""A hundred points of the loss curve, however long a training is; each step of a short one."""
+
 
 def progress_callback(progress: Progress) -> Any:
     """A transformers callback that reports each logged step and stops at the first loss that is no number.

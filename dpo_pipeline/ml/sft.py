@@ -9,7 +9,7 @@ from dpo_pipeline.core.questions import Question
 from dpo_pipeline.ml.adapters import check_adapter, check_weights
 from dpo_pipeline.ml.base_model import BaseModel, load_base, torch_device
 from dpo_pipeline.ml.embedded import Progress, first_sentence, mistakes
-from dpo_pipeline.ml.reporting import progress_callback, quieten
+from dpo_pipeline.ml.reporting import LOGGED_SHARE, progress_callback, quieten
 from dpo_pipeline.settings import ModelSettings, SftRecipe
 
 
@@ -72,7 +72,7 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
             lr_scheduler_type="cosine",
             warmup_steps=0.05,
             max_length=job.model.max_length,
-            logging_steps=5,
+            logging_steps=LOGGED_SHARE,
             save_strategy="no",
             report_to="none",
             seed=job.recipe.seed,

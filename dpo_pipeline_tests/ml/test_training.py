@@ -16,11 +16,13 @@ from dpo_pipeline.core.dataset import Pair, split_pairs
 from dpo_pipeline.errors import AdapterRefused, ArtifactCorrupt, DatasetTooSmall, TrainingDiverged
 from dpo_pipeline.ml.adapters import WEIGHTS, check_adapter, check_weights
 from dpo_pipeline.ml.base_model import locate_base
+from dpo_pipeline.ml.generation import GenerationRequest, Generator
 from dpo_pipeline.ml.train_process import ProcessJob, run
-from dpo_pipeline.ml.training_plan import dpo_job, write_dataset, write_llamafactory_config
+from dpo_pipeline.ml.training_plan import dpo_job, sft_job, write_dataset, write_llamafactory_config
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.bank import read_bank
+from dpo_pipeline_tests.examples import settings_in
 
 pytestmark = pytest.mark.slow
 
@@ -195,6 +197,25 @@ def test_a_bad_adapter_is_refused(house: Settings, baseline: Path, trained: Any,
     with pytest.raises((AdapterRefused, ArtifactCorrupt, TrainingDiverged)):
         check_adapter(bad, locate_base(house).sha, house.model)
         check_weights(bad, baseline)
+
+
+def test_the_profile_of_larger_models_trains_a_qwen2_from_a_folder_in_bfloat16(house: Settings, tmp_path: Path) -> None:
+    """The folder is our small Qwen2: profile, precision and accumulation are those of the large one."""
+    folder = str(locate_base(house).directory)
+    model = {"base": folder, "max_length": 160, "max_new_tokens": 24}
+    settings = settings_in(tmp_path, profile="qwen2", model=model, sft={"epochs": 0.1})
+    assert settings.model.dtype == "bfloat16" and settings.recipe.gradient_accumulation == 4
+    base = locate_base(settings)
+    start = Path(run(sft_job(settings, base)).adapter_dir)
+    data = write_dataset(settings, split_pairs(pairs(settings), frozenset(), 0.15, settings.recipe.batch_size))
+    result = run(dpo_job(settings, base, settings.recipe, start, data, {"version": "v1.1"}))
+    check_adapter(Path(result.adapter_dir), base.sha, settings.model)
+    assert result.curve[0]["loss"] == pytest.approx(0.693, abs=0.05)
+    generator = Generator(base, settings.model)
+    generator.load(result.adapter_sha, Path(result.adapter_dir))
+    asked = GenerationRequest((("user", "Why is the sky blue?"),), result.adapter_sha, 0.0, 1.0, 8, 1)
+    [answer] = generator.generate([asked])
+    assert answer.tokens > 0
 
 
 def test_the_same_training_for_llamafactory(house: Settings, baseline: Path, dataset: Path) -> None:
