@@ -78,47 +78,46 @@ def diagnose(recipe: DpoRecipe, symptoms: Symptoms) -> Diagnosis:
     """One change at a time, by the sign that is strongest: data before hyperparameters where data are the trouble."""
     answers = five_answers(recipe, symptoms)
 
-    def named(change: Change, after: DpoRecipe, changed: str, reason: str) -> Diagnosis:
-        return Diagnosis(answers, change, after, changed, reason)
+    def remedy(reason: str, changed: str, change: Change = "recipe", **values: object) -> Diagnosis:
+        return Diagnosis(answers, change, recipe.model_copy(update=values), changed, reason)
 
-    def recipe_with(name: str, value: object, reason: str) -> Diagnosis:
-        after = recipe.model_copy(update={name: value})
-        return named("recipe", after, f"{name} {getattr(recipe, name)} → {value}", reason)
+    def scaled(name: str, factor: float, reason: str) -> Diagnosis:
+        value = getattr(recipe, name) * factor
+        return remedy(reason, f"{name} {getattr(recipe, name)} → {value}", **{name: value})
 
     s = symptoms
     if s.diverged:
-        return recipe_with("learning_rate", recipe.learning_rate / 4, "the loss was no number")
+        return scaled("learning_rate", 1 / 4, "the loss was no number")
     if s.flip_rate is not None and 0.05 < s.flip_rate < 0.45 and "robust" not in recipe.loss_type:
-        after = recipe.model_copy(
-            update={"loss_type": ("robust",), "loss_weights": None, "label_smoothing": round(s.flip_rate, 3)}
-        )
-        return named(
-            "recipe", after, f"loss robust for {s.flip_rate:.0%} flipped votes", "people contradict themselves"
-        )
+        smoothing = round(s.flip_rate, 3)
+        return remedy(
+            "people contradict themselves", f"loss robust for {s.flip_rate:.0%} flipped votes",
+            loss_type=("robust",), loss_weights=None, label_smoothing=smoothing,
+        )  # fmt: skip
     if s.sft_satisfaction is not None and s.sft_satisfaction < POOR_SFT and s.demonstrations and not s.sft_rounds:
-        after = recipe.model_copy(update={"sft_rounds": 1})
-        return named("sft_round", after, f"an SFT round on {s.demonstrations} corrections", "v1.0 is not good enough")
+        round_on = f"an SFT round on {s.demonstrations} corrections"
+        return remedy("v1.0 is not good enough", round_on, "sft_round", sft_rounds=1)
     if abs(s.margin) < STILL:
-        return recipe_with("learning_rate", recipe.learning_rate * 2, "the policy hardly moved")
+        return scaled("learning_rate", 2, "the policy hardly moved")
     grew = s.length_ratio > 1.5 and (s.win_rate < 0.5 or (s.controlled is not None and s.controlled < 0.5))
     if grew and "sigmoid_norm" not in recipe.loss_type:
-        after = recipe.model_copy(update={"loss_type": ("sigmoid_norm",), "loss_weights": None})
-        change = f"loss {' + '.join(recipe.loss_type)} → sigmoid_norm"
-        return named("recipe", after, change, "answers grew longer without getting better")
+        return remedy(
+            "answers grew longer without getting better", f"loss {' + '.join(recipe.loss_type)} → sigmoid_norm",
+            loss_type=("sigmoid_norm",), loss_weights=None,
+        )  # fmt: skip
     if s.chosen_shift < FELL_FAR and "sft" not in recipe.loss_type:
-        after = recipe.model_copy(
-            update={"loss_type": (*recipe.loss_type, "sft"), "loss_weights": (*_weights(recipe), 0.2)}
-        )
-        return named("recipe", after, "the loss gets a term 0.2 · sft", "chosen answers became much less likely")
+        return remedy(
+            "chosen answers became much less likely", "the loss gets a term 0.2 · sft",
+            loss_type=(*recipe.loss_type, "sft"), loss_weights=(*_weights(recipe), 0.2),
+        )  # fmt: skip
     if s.kl_per_token is not None and s.kl_per_token > MOVED_FAR and s.win_rate < 0.5:
-        return recipe_with("beta", recipe.beta * 2, "the policy went far from its reference")
+        return scaled("beta", 2, "the policy went far from its reference")
     if s.win_rate < 0.5:
-        return recipe_with("learning_rate", recipe.learning_rate / 2, "the policy moved in the wrong direction")
+        return scaled("learning_rate", 1 / 2, "the policy moved in the wrong direction")
     longer = recipe.epochs + 1
-    after = recipe.model_copy(
-        update={"epochs": longer, "min_steps": math.ceil(recipe.min_steps * longer / recipe.epochs)}
-    )
-    return named("recipe", after, f"epochs {recipe.epochs:g} → {longer:g}", "a gain too small to be sure of")
+    steps = math.ceil(recipe.min_steps * longer / recipe.epochs)
+    change = f"epochs {recipe.epochs:g} → {longer:g}"
+    return remedy("a gain too small to be sure of", change, epochs=longer, min_steps=steps)
 
 
 def five_answers(recipe: DpoRecipe, s: Symptoms) -> tuple[Answer, ...]:
