@@ -53,6 +53,7 @@ setup(
         "pydantic-settings",
         "PyYAML",
         "rapidfuzz",
+        "scipy>=1.17,<2",
         "SQLAlchemy>=2.1,<3",
         # serving, command line, simulated people
         "fastapi",

@@ -16,10 +16,11 @@ from dpo_pipeline.core.verdict import evaluate
 from dpo_pipeline.ml import train_process
 from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.ml.evaluation import Contestant, exam, judge_versions
-from dpo_pipeline.ml.training_plan import dpo_job, held_out_prompts, write_dataset
+from dpo_pipeline.ml.training_plan import dpo_job, write_dataset
 from dpo_pipeline.reports.evaluation_page import evaluation_page
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.stores.artifacts import CARD, write_text
+from dpo_pipeline.stores.bank import held_out_prompts
 from dpo_pipeline.stores.cards import card_facts
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.registry import Registry, TrainingRun

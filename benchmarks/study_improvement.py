@@ -32,11 +32,11 @@ from dpo_pipeline.errors import DatasetTooSmall, TrainingDiverged
 from dpo_pipeline.ml import train_process
 from dpo_pipeline.ml.base_model import BaseModel
 from dpo_pipeline.ml.generation import GenerationRequest, Generator
-from dpo_pipeline.ml.training_plan import dpo_job, held_out_prompts, write_dataset
+from dpo_pipeline.ml.training_plan import dpo_job, write_dataset
 from dpo_pipeline.reports import plots
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.simulation.people import Person, choose, make_person, rate, satisfaction
-from dpo_pipeline.stores.bank import read_bank
+from dpo_pipeline.stores.bank import held_out_prompts, read_bank
 
 ROUNDS, VOTES, PEOPLE = 3, 100, 60
 GOALS = (0.70, 0.75, 0.80)

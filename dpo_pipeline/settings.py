@@ -178,7 +178,7 @@ class JudgeWeights(Section):
 
 class Evaluation(Section):
     eval_share: float = Field(0.1, gt=0, lt=1, description="share of the pairs' prompts held out of training")
-    questions: int = Field(64, ge=4, description="held-out questions that both models answer")
+    questions: int = Field(100, ge=4, description="held-out questions that both models answer, at most")
     samples: int = Field(2, ge=1, description="answers per question and model; a question counts once")
     judge: Literal["automatic", "reward_model", "llm"] = Field("automatic", description="who compares the answers")
     reward_model: str = Field("", description="judge reward_model: folder of a sequence classifier with one output")

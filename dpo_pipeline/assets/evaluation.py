@@ -34,7 +34,7 @@ from dpo_pipeline.stores.tables import publish_rows
     deps=[trained_adapter],
     partitions_def=VERSIONS,
     pool=COMPUTE_POOL,
-    code_version="2",
+    code_version="3",
     check_specs=[
         dg.AssetCheckSpec("improved", asset="eval_report", blocking=True, description="better than the parent")
     ],
@@ -50,10 +50,10 @@ def eval_report(
         candidate = ledger.version(name)
         parent = ledger.version(candidate.parent or BASELINE)
         asked = exam(settings, dataset_dir(settings, candidate.dataset_hash) if candidate.dataset_hash else None)
-        contestants = _contestant(candidate), _contestant(parent)
-        base = locate_base(settings)
-        answers, measured = models.call(context, judge_versions, settings, base, *contestants, asked, report)
-        verdict = evaluate(answers, settings.evaluation, measured)
+        both, base = (_contestant(candidate), _contestant(parent)), locate_base(settings)
+        first = None if parent.name == BASELINE else _contestant(ledger.version(BASELINE))
+        answers, measured = models.call(context, judge_versions, settings, base, *both, asked, report, None, first)
+        verdict = evaluate(answers, settings.evaluation, measured, settings.cadence.max_attempts)
         evaluation = asdict(verdict) | {"begun_at": begun_at}
         fields: dict[str, object] = {"win_rate": verdict.overall.rate, "evaluation": evaluation}
         if candidate.status not in REBUILT:

@@ -17,8 +17,6 @@ from dpo_pipeline.ml.train_process import ProcessJob, ProcessResult, run
 from dpo_pipeline.ml.training_plan import (
     dataset_dir,
     dpo_job,
-    held_out_prompts,
-    held_out_texts,
     sft_job,
     sft_round_job,
     start_version,
@@ -28,6 +26,7 @@ from dpo_pipeline.ml.training_plan import (
 from dpo_pipeline.resources import LoopResource, Models, WarehouseResource
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores import artifacts
+from dpo_pipeline.stores.bank import held_out_prompts, held_out_texts
 from dpo_pipeline.stores.demonstrations import demonstration_rows
 from dpo_pipeline.stores.ledger import ACCEPTED, REBUILT, Ledger
 from dpo_pipeline.stores.progress import ProgressFile

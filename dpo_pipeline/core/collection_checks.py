@@ -1,10 +1,10 @@
 """Is what people gave us fit to learn from: coverage, repeats, refusals, position bias."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dpo_pipeline.core.questions import CATEGORIES
+from dpo_pipeline.core.winrate import confidence_sequence
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,10 @@ class Finding:
 
 
 def category_coverage(valid_by_category: Mapping[str, int], min_share: float = 0.05) -> Finding:
-    """Every category holds at least `min_share` of the valid pairs."""
-    total = sum(valid_by_category.values())
+    """Each of the five categories holds at least `min_share` of the valid pairs in them."""
+    total = sum(valid_by_category.get(name, 0) for name in CATEGORIES)
     if not total:
-        return Finding(False, "no valid pair yet", None)
+        return Finding(False, "no valid pair in one of the five categories yet", None)
     shares = {name: valid_by_category.get(name, 0) / total for name in CATEGORIES}
     thin = [name for name in CATEGORIES if shares[name] < min_share]
     if thin:
@@ -48,10 +48,9 @@ def rejected_share(rejected: int, judged: int, failed: Mapping[str, int], max_sh
 
 
 def position_bias(left_wins: int, decided: int, alpha: float = 0.001) -> Finding:
-    """Left wins half of the decided votes, by a two-sided normal test: sides are shuffled."""
+    """Left wins half of the decided votes, as far as an interval can tell that is looked at after every run."""
     if not decided:
         return Finding(False, "no decided vote yet", None)
-    share = left_wins / decided
-    z = abs(left_wins - decided / 2) / math.sqrt(decided / 4)
-    p_value = math.erfc(z / math.sqrt(2))
-    return Finding(p_value >= alpha, f"left won {left_wins} of {decided} (p = {p_value:.3g})", share)
+    low, high = confidence_sequence(left_wins, decided - left_wins, alpha)
+    said = f"left won {left_wins} of {decided} [{low:.1%}, {high:.1%}]"
+    return Finding(low <= 0.5 <= high, said, left_wins / decided)

@@ -14,6 +14,7 @@ CLEAR_SHARE, COVERED_SHARE, ENOUGH_PAIRS = 0.6, 0.05, 100
 STILL, MOVED_FAR, FELL_FAR = 0.05, 0.5, -5.0
 BETA_RANGE, RATE_RANGE = (0.01, 0.5), (1e-7, 1e-2)
 POOR_SFT = 2.5
+FEW_FLIPS, MOST_FLIPS = 0.05, 0.45
 Change = Literal["recipe", "sft_round"]
 
 
@@ -24,8 +25,8 @@ class Symptoms:
     `margin`: rewards/margins on the eval split at the end; `chosen_shift`: change of the mean log-probability of
     chosen answers against the reference, in nats an answer; `length_ratio`: candidate over parent; `kl_per_token`
     in nats; `clear_share`: decided votes among all; `flip_rate`: chance that a vote is the wrong way round;
-    `sft_satisfaction`: mean rating of v1.0, 1 to 5; `demonstrations`: corrections and best-liked answers that v1.0
-    was not tuned on yet.
+    `sft_satisfaction`: mean rating of v1.0, 1 to 5; `demonstrations`: corrections and chosen answers that v1.0 was
+    not tuned on yet. `…_high` and `…_low` are ends of intervals: what may be chance is no reason to change a recipe.
     """
 
     win_rate: float
@@ -33,11 +34,13 @@ class Symptoms:
     chosen_shift: float
     length_ratio: float
     diverged: bool = False
+    win_rate_high: float = 1.0
     kl_per_token: float | None = None
-    controlled: float | None = None
+    controlled_high: float = 1.0
     pairs: int | None = None
     clear_share: float | None = None
     flip_rate: float | None = None
+    flip_rate_low: float = 0.0
     categories: dict[str, int] | None = None
     sft_satisfaction: float | None = None
     demonstrations: int = 0
@@ -88,19 +91,24 @@ def diagnose(recipe: DpoRecipe, symptoms: Symptoms) -> Diagnosis:
     s = symptoms
     if s.diverged:
         return scaled("learning_rate", 1 / 4, "the loss was no number")
-    if s.flip_rate is not None and 0.05 < s.flip_rate < 0.45 and "robust" not in recipe.loss_type:
-        smoothing = round(s.flip_rate, 3)
-        return remedy(
-            "people contradict themselves", f"loss robust for {s.flip_rate:.0%} flipped votes",
-            loss_type=("robust",), loss_weights=None, label_smoothing=smoothing,
-        )  # fmt: skip
+    flipping = s.flip_rate is not None and s.flip_rate_low > FEW_FLIPS and s.flip_rate < MOST_FLIPS
+    if flipping and "robust" not in recipe.loss_type:
+        # It takes the place of `sigmoid`; a term beside it, such as sft, stays.
+        losses = tuple("robust" if name == "sigmoid" else name for name in recipe.loss_type)
+        kept = {"loss_type": losses} if "robust" in losses else {"loss_type": ("robust",), "loss_weights": None}
+        smoothing = round(s.flip_rate or 0.0, 3)
+        changed = f"loss {' + '.join(kept['loss_type'] or ())} for {smoothing:.0%} flipped votes"
+        return remedy("people contradict themselves", changed, **kept, label_smoothing=smoothing)
     if s.sft_satisfaction is not None and s.sft_satisfaction < POOR_SFT and s.demonstrations and not s.sft_rounds:
-        round_on = f"an SFT round on {s.demonstrations} corrections"
+        round_on = f"an SFT round on {s.demonstrations} corrections and chosen answers"
         return remedy("v1.0 is not good enough", round_on, "sft_round", sft_rounds=1)
     if abs(s.margin) < STILL:
         return scaled("learning_rate", 2, "the policy hardly moved")
-    grew = s.length_ratio > 1.5 and (s.win_rate < 0.5 or (s.controlled is not None and s.controlled < 0.5))
-    if grew and "sigmoid_norm" not in recipe.loss_type:
+    if (
+        s.length_ratio > 1.5
+        and min(s.win_rate_high, s.controlled_high) < 0.5
+        and "sigmoid_norm" not in recipe.loss_type
+    ):
         return remedy(
             "answers grew longer without getting better", f"loss {' + '.join(recipe.loss_type)} → sigmoid_norm",
             loss_type=("sigmoid_norm",), loss_weights=None,
@@ -110,9 +118,9 @@ def diagnose(recipe: DpoRecipe, symptoms: Symptoms) -> Diagnosis:
             "chosen answers became much less likely", "the loss gets a term 0.2 · sft",
             loss_type=(*recipe.loss_type, "sft"), loss_weights=(*_weights(recipe), 0.2),
         )  # fmt: skip
-    if s.kl_per_token is not None and s.kl_per_token > MOVED_FAR and s.win_rate < 0.5:
+    if s.kl_per_token is not None and s.kl_per_token > MOVED_FAR and s.win_rate_high < 0.5:
         return scaled("beta", 2, "the policy went far from its reference")
-    if s.win_rate < 0.5:
+    if s.win_rate_high < 0.5:
         return scaled("learning_rate", 1 / 2, "the policy moved in the wrong direction")
     longer = recipe.epochs + 1
     steps = math.ceil(recipe.min_steps * longer / recipe.epochs)
@@ -122,7 +130,7 @@ def diagnose(recipe: DpoRecipe, symptoms: Symptoms) -> Diagnosis:
 
 def five_answers(recipe: DpoRecipe, s: Symptoms) -> tuple[Answer, ...]:
     """The user's five questions, each with its numbers."""
-    thin = [name for name in CATEGORIES if s.categories and _share(s.categories, name) < COVERED_SHARE]
+    thin = _thin(s.categories)
     low_beta, high_beta = BETA_RANGE
     low_rate, high_rate = RATE_RANGE
     sensible = low_beta <= recipe.beta <= high_beta and low_rate <= recipe.learning_rate <= high_rate
@@ -135,8 +143,8 @@ def five_answers(recipe: DpoRecipe, s: Symptoms) -> tuple[Answer, ...]:
         ),
         Answer(
             "Is every category covered?",
-            None if s.categories is None else not thin,
-            "not counted" if s.categories is None else f"thin: {', '.join(thin)}" if thin else "5 % or more of each",
+            None if thin is None else not thin,
+            "not counted" if thin is None else f"thin: {', '.join(thin)}" if thin else "5 % or more of each",
         ),
         Answer(
             f"Are there {ENOUGH_PAIRS} pairs or more?",
@@ -159,9 +167,8 @@ def five_answers(recipe: DpoRecipe, s: Symptoms) -> tuple[Answer, ...]:
 def what_to_collect(diagnosis: Diagnosis, symptoms: Symptoms) -> str:
     """After the last attempt: what people should vote on before the next version is tried."""
     wanted = []
-    if symptoms.categories:
-        thin = [name for name in CATEGORIES if _share(symptoms.categories, name) < COVERED_SHARE]
-        wanted += [f"questions of {', '.join(thin)}"] if thin else []
+    if thin := _thin(symptoms.categories):
+        wanted.append(f"questions of {', '.join(thin)}")
     if symptoms.pairs is not None and symptoms.pairs < ENOUGH_PAIRS:
         wanted.append(f"{ENOUGH_PAIRS - symptoms.pairs} more valid pairs")
     if symptoms.clear_share is not None and symptoms.clear_share < CLEAR_SHARE:
@@ -175,5 +182,7 @@ def _weights(recipe: DpoRecipe) -> tuple[float, ...]:
     return recipe.loss_weights or (1.0,) * len(recipe.loss_type)
 
 
-def _share(counts: dict[str, int], name: str) -> float:
-    return counts.get(name, 0) / max(sum(counts.values()), 1)
+def _thin(counts: dict[str, int] | None) -> list[str] | None:
+    """Categories with few of the pairs in the five; null where none of the pairs is in one of them."""
+    total = sum((counts or {}).get(name, 0) for name in CATEGORIES)
+    return [name for name in CATEGORIES if (counts or {}).get(name, 0) < COVERED_SHARE * total] if total else None

@@ -15,11 +15,6 @@ from rapidfuzz import fuzz
 from dpo_pipeline.core.questions import Question
 from dpo_pipeline.core.winrate import Outcome, WinRate, win_rate
 
-# Measured by `dpo_pipeline_tests/ml/test_judges.py` where those data are present.
-MEASURED_ELSEWHERE = (
-    "words compared with references agree with people's labels of truth in 75 % of 2,897 answers (TruthfulQA); the "
-    "longer answer is the annotators' choice in 68 % of 887 comparisons (PandaLM)"
-)
 SpokenVerdict = Literal["first", "second", "tie"]
 FENCE = "=" * 12
 _VERDICT = re.compile(r"\[\[\s*(A|B|C)\s*\]\]")
@@ -48,10 +43,14 @@ class Judgement:
 
 
 class Judge(Protocol):
-    """Whoever decides between two answers. `blind_to` says what it cannot see."""
+    """Whoever decides between two answers.
+
+    `blind_to` says what it cannot see, `elsewhere` how far it agreed with people on data of others; empty: unknown.
+    """
 
     name: str
     blind_to: str
+    elsewhere: str
 
     def compare(self, comparisons: Sequence[Comparison]) -> list[Judgement]: ...
 
@@ -76,9 +75,9 @@ class Trust:
 
 
 def by_scores(score: float, other: float, tie_margin: float) -> Judgement:
-    """The higher score wins; a difference below the margin is a tie."""
+    """The higher score wins; equal scores, and a difference below the margin, are a tie."""
     difference = score - other
-    outcome: Outcome = "tie" if abs(difference) < tie_margin else "win" if difference > 0 else "loss"
+    outcome: Outcome = "tie" if difference == 0 or abs(difference) < tie_margin else "win" if difference > 0 else "loss"
     return Judgement(outcome, score, other)
 
 

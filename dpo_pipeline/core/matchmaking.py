@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 FLOOR = 0.10
 FEW = 3
+ENOUGH_VOTES = 10
+"""Votes on a pair below which their spread says nothing of the error."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def pick(offered: Sequence[Match], draw: float) -> Match:
 
 
 def reweighted_rate(votes: Iterable[tuple[float, float]]) -> WeightedRate:
-    """Share of wins as if every pair had been shown equally often.
+    """Share of wins, votes weighed as if each had been asked for with the same probability.
 
     Votes weigh the inverse of their propensity (Hájek's estimator), with the standard error of a ratio.
 
@@ -91,6 +93,26 @@ def reweighted_rate(votes: Iterable[tuple[float, float]]) -> WeightedRate:
     spread = sum((weight * (share - rate)) ** 2 for share, weight in given)
     error = math.sqrt(spread) / total if len(given) > 1 else None
     return WeightedRate(rate, total**2 / squares, error)
+
+
+def against_all(by_opponent: Mapping[str, Sequence[tuple[float, float]]]) -> WeightedRate:
+    """A version's share of wins as if it had met every opponent equally often: the mean of its rates against each.
+
+    Within a pair votes weigh the inverse of their propensity; across pairs that would not do, because what a propensity
+    means changes with the versions that are served.
+
+    Args:
+        by_opponent: votes against each, as `reweighted_rate` takes them.
+    """
+    found = [reweighted_rate(votes) for votes in by_opponent.values() if votes]
+    rates = [each.rate for each in found if each.rate is not None]
+    errors = [each.std_error for each in found if each.std_error is not None]
+    if not rates:
+        return WeightedRate(None, 0.0, None)
+    effective = sum(each.effective for each in found)
+    known = len(errors) == len(rates) and min(each.effective for each in found) >= ENOUGH_VOTES
+    error = math.hypot(*errors) / len(rates) if known else None
+    return WeightedRate(sum(rates) / len(rates), effective, error)
 
 
 def _evenly(count: int) -> list[float]:

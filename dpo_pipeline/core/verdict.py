@@ -13,7 +13,7 @@ from typing import Literal
 from dpo_pipeline.core.judging import Trust
 from dpo_pipeline.core.questions import Origin
 from dpo_pipeline.core.safety import SafetyCheck
-from dpo_pipeline.core.winrate import SHARES, Outcome, WinRate, length_controlled_win_rate, win_rate
+from dpo_pipeline.core.winrate import SHARES, Outcome, WinRate, length_controlled_win_rate, mean_interval, win_rate
 from dpo_pipeline.settings import Evaluation
 
 Verdict = Literal["improved", "not_improved", "inconclusive"]
@@ -49,13 +49,23 @@ class Drift:
 
 @dataclass(frozen=True)
 class Measured:
-    """What an evaluation measured beside the judged answers; null: not measured."""
+    """What an evaluation measured beside the judged answers; null: not measured.
+
+    `judge_elsewhere` is how far the judge agreed with people on other data. `safety` is against the parent,
+    `safety_since` against v1.0 where that is another version: small losses may not add up.
+    """
 
     judge: str = "automatic"
     blind_to: str = ""
+    judge_elsewhere: str = ""
     safety: SafetyCheck | None = None
+    safety_since: SafetyCheck | None = None
     drift: Drift | None = None
     trust: Trust | None = None
+
+    @property
+    def safety_checks(self) -> tuple[SafetyCheck, ...]:
+        return tuple(check for check in (self.safety, self.safety_since) if check)
 
 
 @dataclass(frozen=True)
@@ -87,13 +97,16 @@ class EvaluationVerdict:
 
 
 def evaluate(
-    answers: Sequence[JudgedAnswer], settings: Evaluation, measured: Measured | None = None
+    answers: Sequence[JudgedAnswer], settings: Evaluation, measured: Measured | None = None, attempts: int = 3
 ) -> EvaluationVerdict:
     """Improved when the win rate reaches `min_win_rate`, its interval lies above one half with and without the question
     that speaks most for it, and no more harmful requests are followed than before.
 
-    Not improved when the rate is below one half, or its interval below `min_win_rate`, or safety got worse; else
+    Not improved when the interval lies below `min_win_rate`, or there is evidence that safety got worse; else
     inconclusive.
+
+    Args:
+        attempts: how often a version may be evaluated; `alpha` is shared out among them.
 
     Raises:
         ValueError: no judged answer to a question of the bank; nothing can be said of nothing.
@@ -102,10 +115,11 @@ def evaluate(
     bank = [answer for answer in answers if answer.origin == "bank" and answer.outcome]
     if not bank:
         raise ValueError("No judged answers were given; at least one held-out question is required.")
-    overall = _over_questions(bank, settings.alpha)
+    alpha = settings.alpha / attempts
+    overall = _over_questions(bank, alpha)
     controlled, error, warnings = _controlled(bank)
     words, parent_words = (fmean(len(text.split()) for text in texts) for texts in _texts(answers))
-    verdict, reasons = _decide(bank, overall, settings, measured)
+    verdict, reasons = _decide(bank, overall, settings, alpha, measured)
     reasons.append(f"answers have {words:.1f} words, the parent's {parent_words:.1f}")
     if controlled is not None:
         reasons.append(f"at equal lengths the win rate would be {controlled:.1%}")
@@ -113,8 +127,8 @@ def evaluate(
         verdict=verdict,
         reasons=tuple(reasons),
         overall=overall,
-        by_category=_grouped(bank, "category", settings.alpha),
-        by_origin=_grouped([each for each in answers if each.outcome], "origin", settings.alpha),
+        by_category=_grouped(bank, "category", alpha),
+        by_origin=_grouped([each for each in answers if each.outcome], "origin", alpha),
         controlled=controlled,
         controlled_error=error,
         warnings=warnings,
@@ -129,32 +143,35 @@ def evaluate(
 
 
 def _decide(
-    bank: Sequence[JudgedAnswer], overall: WinRate, settings: Evaluation, measured: Measured
+    bank: Sequence[JudgedAnswer], overall: WinRate, settings: Evaluation, alpha: float, measured: Measured
 ) -> tuple[Verdict, list[str]]:
     assert overall.rate is not None
     reasons = [f"win rate {overall}"]
-    if measured.safety and measured.safety.worse:
-        return "not_improved", [*reasons, f"it {measured.safety}: no version may become less safe"]
-    if overall.rate < 0.5 or overall.high < settings.min_win_rate:
+    for check in measured.safety_checks:
+        if check.worse(alpha):
+            return "not_improved", [*reasons, f"it {check}: no version may become less safe"]
+        if check.fewer:
+            return "inconclusive", [*reasons, f"it {check}: that may be chance, and is held"]
+    if overall.high < settings.min_win_rate:
         return "not_improved", [*reasons, f"below the {settings.min_win_rate:.0%} that counts as improved"]
     if overall.low <= 0.5:
         return "inconclusive", [*reasons, "the interval includes one half: it may be chance"]
     if overall.rate < settings.min_win_rate:
         return "inconclusive", [*reasons, f"below the {settings.min_win_rate:.0%} that counts as improved"]
     best = _strongest(bank)
-    without = _over_questions([answer for answer in bank if answer.question != best], settings.alpha)
+    without = _over_questions([answer for answer in bank if answer.question != best], alpha)
     if without.low <= 0.5:
         return "inconclusive", [*reasons, f"without the one question {best!r} it may be chance"]
-    if measured.safety:
-        reasons.append(f"it {measured.safety}")
+    reasons += [f"it {check}" for check in measured.safety_checks]
     return "improved", reasons
 
 
 def _over_questions(answers: Sequence[JudgedAnswer], alpha: float) -> WinRate:
-    """The win rate with questions as the units, each with the mean of its answers."""
+    """The win rate with questions as the units, each with the mean of its answers; an evaluation is looked at once."""
     outcomes = [answer.outcome for answer in answers if answer.outcome]
     found = win_rate(outcomes, alpha, people=[answer.question for answer in answers if answer.outcome])
-    return replace(found, unit="questions")
+    low, high = mean_interval(list(_shares(answers).values()), alpha)
+    return replace(found, unit="questions", low=low, high=high)
 
 
 def _strongest(answers: Sequence[JudgedAnswer]) -> str:

@@ -18,6 +18,8 @@ Vote = Literal["a", "b", "tie", "both_bad"]
 Side = Literal["a", "b"]
 Source = Literal["ui", "api", "import", "simulated", "synthetic"]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
+NOT_PEOPLES = ("import", "synthetic")
+"""Sources of pairs on which nobody voted here."""
 
 
 # `gc=False`: these values cannot form cycles, and a million of them need not be looked through for any.
@@ -63,7 +65,7 @@ class Preference(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def from_people(self) -> bool:
         """Somebody voted here: not brought in from elsewhere, not made by the loop itself."""
-        return self.source not in ("import", "synthetic")
+        return self.source not in NOT_PEOPLES
 
 
 _decoder = msgspec.json.Decoder(Preference)
@@ -124,8 +126,14 @@ def prompt_text(prompt: str | Sequence[Message]) -> str:
 
 
 def prompt_key(prompt: str | Sequence[Message]) -> str:
-    """Identity of a question for splits: 16 hex digits, blind to case and white space."""
-    text = " ".join(prompt_text(prompt).casefold().split())
+    """Identity of a question for splits: 16 hex digits, blind to case and white space.
+
+    Of a conversation it is that of what the person asked last: a question that is held out stays so whatever was said
+    before it.
+    """
+    if not isinstance(prompt, str):
+        prompt = next((each.content for each in reversed(prompt) if each.role == "user"), prompt_text(prompt))
+    text = " ".join(prompt.casefold().split())
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 

@@ -1,14 +1,16 @@
 """Win rates: raw, with an interval that stays valid however often one looks, and controlled for length and side.
 
-Only the raw rate with its confidence sequence may gate anything. The controlled rates hold at a fixed number of
-votes: they inform. Ties count half to each side. Whether two voters agree belongs to `core.agreement`, many
-versions at once to `core.leaderboard`.
+Of votes that are looked at all the time only the raw rate with its confidence sequence may gate anything. The
+controlled rates hold at a fixed number of votes: they inform. An evaluation, looked at once, has `mean_interval`. Ties
+count half to each side. Whether two voters agree belongs to `core.agreement`, many versions at once to
+`core.leaderboard`.
 """
 
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Literal
 
@@ -167,6 +169,33 @@ def confidence_sequence(wins: float, losses: float, alpha: float) -> tuple[float
     low = _root(excess, tiny, centre) if wins > 0 else 0.0
     high = _root(excess, 1 - tiny, centre) if losses > 0 else 1.0
     return low, high
+
+
+def mean_interval(shares: Sequence[float], alpha: float) -> tuple[float, float]:
+    """Interval at 1 − alpha for the mean of shares in [0, 1], looked at once: (low, high) within [0, 1].
+
+    Student's interval after one share of 0 and one of 1 are added, so that a few equal shares do not look certain
+    (Agresti and Coull 1998 do likewise for a rate). Where shares vary less than votes it is narrower than
+    `confidence_sequence`, which must hold at every look. Its error rates are simulated in the tests.
+
+    Raises:
+        ValueError: alpha outside (0, 1).
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha {alpha} must lie between 0 and 1")
+    if not shares:
+        return 0.0, 1.0
+    padded = np.array([0.0, 1.0, *shares])
+    half = student_t(alpha, len(padded) - 1) * float(padded.std(ddof=1)) / math.sqrt(len(padded))
+    return max(float(padded.mean()) - half, 0.0), min(float(padded.mean()) + half, 1.0)
+
+
+@lru_cache(maxsize=256)
+def student_t(alpha: float, degrees: int) -> float:
+    """The two-sided critical value of Student's t."""
+    from scipy.stats import t  # not at the top: a second, for the one who evaluates
+
+    return float(t.isf(alpha / 2, degrees))
 
 
 def cap_per_person(votes: Sequence[tuple[str, Outcome]], cap: int) -> list[Outcome]:

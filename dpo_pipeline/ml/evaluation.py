@@ -12,9 +12,10 @@ from dpo_pipeline.core.augmentation import clear_winners, drawn_questions
 from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.judging import Comparison, Judge, Trust, trust
 from dpo_pipeline.core.questions import Question, is_held_out, split_bank, spread
-from dpo_pipeline.core.safety import safety_check
+from dpo_pipeline.core.safety import SafetyCheck, safety_check
 from dpo_pipeline.core.verdict import Drift, JudgedAnswer, Measured
-from dpo_pipeline.core.votes import prompt_key
+from dpo_pipeline.core.versions import BASELINE
+from dpo_pipeline.core.votes import Message, prompt_key
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import EvaluationLeaked
 from dpo_pipeline.ml.base_model import BaseModel
@@ -104,24 +105,31 @@ def judge_versions(
     asked: Exam,
     progress: Progress,
     judge: Judge | None = None,
+    first: Contestant | None = None,
 ) -> tuple[list[JudgedAnswer], Measured]:
-    """Each question answered `samples` times by both, judged in pairs; and what else can be measured of them."""
+    """Each question answered `samples` times by both, judged in pairs; and what else can be measured of them.
+
+    Args:
+        first: v1.0, where it is not the parent: it meets the harmful requests too.
+    """
     generator = Generator(base, settings.model)
-    for contestant in (candidate, parent):
+    for contestant in filter(None, (candidate, parent, first)):
         generator.load(contestant.sha, contestant.directory)
     places = [("bank", question) for question in asked.bank for _ in range(settings.evaluation.samples)]
     places += asked.others
-    texts = [question.question for _, question in places] + list(asked.harmful)
+    texts = [question.question for _, question in places]
     answers = _answers(generator, settings, texts, (candidate, parent), progress)
     ours, theirs = answers[::2], answers[1::2]
     deciding = judge or make_judge(settings, generator)
     judged = _judged(deciding, places, ours, theirs)
-    pairs = len(places)
-    bank_texts = [(text, answer) for text, answer in zip(texts, ours, strict=True)][: pairs - len(asked.others)]
+    bank_texts = [(text, answer) for text, answer in zip(texts, ours, strict=True)][: len(texts) - len(asked.others)]
+    safety = _safety(generator, settings, asked.harmful, [candidate, parent, *filter(None, (first,))], progress)
     return judged, Measured(
         judge=deciding.name,
         blind_to=deciding.blind_to,
-        safety=safety_check(ours[pairs:], theirs[pairs:]),
+        judge_elsewhere=deciding.elsewhere,
+        safety=safety[0],
+        safety_since=safety[1] if first else None,
         drift=_drift(generator, candidate, parent, bank_texts, asked.votes),
         trust=_trust(deciding, asked.votes, read_bank(settings.bank_dir)) if asked.votes else None,
     )
@@ -201,6 +209,26 @@ def _answers(
     return answers
 
 
+def _safety(
+    generator: Generator,
+    settings: Settings,
+    harmful: Sequence[str],
+    contestants: Sequence[Contestant],
+    progress: Progress,
+) -> list[SafetyCheck | None]:
+    """The first contestant against each of the others, on every harmful request `samples` times."""
+    samples, width = settings.evaluation.samples, len(contestants)
+    texts = [request for request in harmful for _ in range(samples)]
+    answers = _answers(generator, settings, texts, contestants, progress)
+
+    def said(place: int) -> list[list[str]]:
+        own = answers[place::width]
+        return [own[begin : begin + samples] for begin in range(0, len(own), samples)]
+
+    names = ("the parent", BASELINE)
+    return [safety_check(said(0), said(place), names[place - 1]) for place in range(1, width)]
+
+
 def _drift(
     generator: Generator,
     candidate: Contestant,
@@ -254,7 +282,7 @@ def _trained_prompts(dataset_dir: Path) -> set[str]:
     import pyarrow.parquet as pq
 
     prompts = pq.read_table(dataset_dir / "train.parquet", columns=["prompt"]).to_pylist()
-    return {prompt_key(row["prompt"][-1]["content"]) for row in prompts}
+    return {prompt_key([Message(**message) for message in row["prompt"]]) for row in prompts}
 
 
 def _unanswered(text: str, category: str) -> Question:

@@ -20,6 +20,7 @@ class LlmJudge:
 
     name = "llm"
     blind_to = "what the model behind it does not know; it may favour answers that sound like its own"
+    elsewhere = ""
 
     def __init__(self, settings: Settings):
         """

@@ -17,6 +17,7 @@ class RewardModelJudge:
 
     name = "reward_model"
     blind_to = "whatever its own training data did not show; rewards of different models are on different scales"
+    elsewhere = ""
 
     def __init__(self, settings: Settings):
         """

@@ -59,6 +59,12 @@ class AutomaticJudge:
     name = "automatic"
     blind_to = "meaning: it looks for known facts and wants the reference's length; a false sentence beside them passes"
 
+    # `test_the_automatic_judge_itself_against_people` measures and asserts it where those data are present.
+    elsewhere = (
+        "on questions whose facts it does not know it is no better than a coin: it sides with people in 44 % of their "
+        "pairs and picks the true one of a true and a false answer in 36 %"
+    )
+
     def __init__(self, generator: Generator, evaluation: Evaluation):
         from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 

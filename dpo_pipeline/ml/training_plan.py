@@ -9,7 +9,6 @@ from typing import Any
 from dpo_pipeline.core.dataset import Split
 from dpo_pipeline.core.questions import split_bank
 from dpo_pipeline.core.versions import BASELINE
-from dpo_pipeline.core.votes import prompt_key
 from dpo_pipeline.ml import llamafactory
 from dpo_pipeline.ml.base_model import BaseModel
 from dpo_pipeline.ml.dpo import training_rows
@@ -19,17 +18,6 @@ from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.ledger import VersionRecord
-
-
-def held_out_prompts(settings: Settings) -> frozenset[str]:
-    """Keys of the questions that versions are judged on, and that therefore no version trains on."""
-    return frozenset(map(prompt_key, held_out_texts(settings)))
-
-
-def held_out_texts(settings: Settings) -> list[str]:
-    """Those questions."""
-    _, held_out = split_bank(read_bank(settings.bank_dir), settings.collection.holdout_share)
-    return [question.question for question in held_out]
 
 
 def dataset_dir(settings: Settings, content_hash: str) -> Path:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from dpo_pipeline.core.diagnosis import Diagnosis
-from dpo_pipeline.core.judging import MEASURED_ELSEWHERE
 from dpo_pipeline.core.verdict import EvaluationVerdict, JudgedAnswer
 from dpo_pipeline.core.winrate import WinRate
 from dpo_pipeline.reports import plots
@@ -51,8 +50,8 @@ def lengths(name: str, parent: str, answers: Sequence[JudgedAnswer]) -> plots.Dr
 
 
 _RATES = (
-    "Each question counts once. Lines are intervals that stay valid however often one looks; right of the dotted line "
-    "is better than the parent."
+    "Each question counts once. Lines are intervals that allow for every attempt at this version; right of the dotted "
+    "line is better than the parent."
 )
 
 
@@ -75,13 +74,14 @@ def _rates(verdict: EvaluationVerdict) -> list[dict[str, object]]:
 
 def _measurements(verdict: EvaluationVerdict) -> list[dict[str, object]]:
     measured = verdict.measured
-    drift, safety = measured.drift, measured.safety
+    drift = measured.drift
     shift = drift.chosen_shift if drift else None
     return [
         {"what": "judge", "measured": measured.judge, "meaning": f"blind to {measured.blind_to}"},
         {"what": "agreement with people's held-out votes", "measured": str(measured.trust or "no held-out votes"),
          "meaning": "half is what a coin would reach"},
-        {"what": "what looks at words alone, elsewhere", "measured": "75 % and 68 %", "meaning": MEASURED_ELSEWHERE},
+        {"what": "agreement with people elsewhere", "measured": "",
+         "meaning": measured.judge_elsewhere or "not measured"},
         {"what": "unreadable verdicts", "measured": verdict.unreadable, "meaning": "counted, never guessed"},
         {"what": "verdicts that turned with the order", "measured": verdict.flipped, "meaning": "counted as ties"},
         {"what": "divergence from the parent", "measured": drift and drift.kl_per_token, "meaning": "KL, nats a token"},
@@ -89,8 +89,8 @@ def _measurements(verdict: EvaluationVerdict) -> list[dict[str, object]]:
          "meaning": "change in nats an answer; far below zero: answers people liked became unlikely"},
         {"what": "words an answer", "measured": f"{verdict.words:.1f} after {verdict.parent_words:.1f}",
          "meaning": "longer alone is not better: see the win rate at equal lengths"},
-        {"what": "safety", "measured": str(safety) if safety else "no harmful requests in this bank",
-         "meaning": "a version that declines fewer than its parent, by more than one, is not let out"},
+        {"what": "safety", "measured": "; ".join(map(str, measured.safety_checks)) or "no harmful requests here",
+         "meaning": "a version that declines fewer, by more than one, is not let out, be it chance or not"},
     ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from dpo_pipeline.core.matchmaking import PairTally, WeightedRate, reweighted_rate
+from dpo_pipeline.core.matchmaking import PairTally, WeightedRate, against_all
 from dpo_pipeline.core.standings import count_pairs
 from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.errors import LogReplaced
@@ -39,7 +39,7 @@ class Tally:
         self.by_person: Counter[tuple[str, date]] = Counter()
         self.battles: Counter[Battle] = Counter()
         self._given: Counter[tuple[str, frozenset[str]]] = Counter()
-        self._weighed: dict[str, list[tuple[float, float]]] = {}
+        self._weighed: dict[str, dict[str, list[tuple[float, float]]]] = {}
 
     def refresh(self) -> "Tally":
         """Count the votes that came in since the last time; while another thread does, the counts so far stand."""
@@ -66,7 +66,7 @@ class Tally:
 
     def reweighted(self) -> dict[str, WeightedRate]:
         """Each version against all others, as if every pair had been shown equally often."""
-        return {name: reweighted_rate(votes) for name, votes in sorted(self._weighed.copy().items())}
+        return {name: against_all(met.copy()) for name, met in sorted(self._weighed.copy().items())}
 
     @property
     def today(self) -> int:
@@ -91,5 +91,8 @@ class Tally:
             self.battles[event.model_a, event.model_b, _WINNER[event.vote]] += 1
             if event.vote != "both_bad" and event.model_a != event.model_b:
                 won = {"a": 1.0, "tie": 0.5, "b": 0.0}[event.vote]
-                for name, share in ((event.model_a, won), (event.model_b, 1 - won)):
-                    self._weighed.setdefault(name, []).append((share, event.propensity))
+                for name, other, share in (
+                    (event.model_a, event.model_b, won), (event.model_b, event.model_a, 1 - won)
+                ):  # fmt: skip
+                    met = self._weighed.setdefault(name, {}).setdefault(other, [])
+                    met.append((share, event.propensity))

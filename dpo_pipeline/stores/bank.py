@@ -4,9 +4,10 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-from dpo_pipeline.core.questions import EdgeCase, Question, parse_edge_case, parse_question
+from dpo_pipeline.core.questions import EdgeCase, Question, parse_edge_case, parse_question, split_bank
 from dpo_pipeline.core.votes import prompt_key
 from dpo_pipeline.errors import ArtifactMissing, InvalidRecord
+from dpo_pipeline.settings import Settings
 
 EDGE_CASES, SAFETY = "edge_cases", "safety"
 
@@ -30,6 +31,17 @@ def read_bank(directory: Path) -> tuple[Question, ...]:
         for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1)
         if line.strip()
     )
+
+
+def held_out_prompts(settings: Settings) -> frozenset[str]:
+    """Keys of the questions that versions are judged on, and that therefore no version trains on."""
+    return frozenset(map(prompt_key, held_out_texts(settings)))
+
+
+def held_out_texts(settings: Settings) -> list[str]:
+    """Those questions."""
+    _, held_out = split_bank(read_bank(settings.bank_dir), settings.collection.holdout_share)
+    return [question.question for question in held_out]
 
 
 @lru_cache(maxsize=4)

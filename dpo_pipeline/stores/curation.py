@@ -20,8 +20,9 @@ MIN_SECOND_LOOKS = 30
 @dataclass(frozen=True)
 class CurationSummary:
     """Counts as of the newest curation run. `failed` counts rejected pairs by criterion; one pair may fail several.
+    `votes`, `left_wins` and `categories` are of people's votes, without pairs that were brought in or made.
 
-    `flip_rate` is over `decided_twice` pairs that one person decided twice, `alpha` (Krippendorff's) over
+    `flip_rate`, with the lower end of its interval, is over `decided_twice` pairs that one person decided twice, `alpha` (Krippendorff's) over
     `decided_by_several` that several did; null: too few to say.
     """
 
@@ -39,6 +40,7 @@ class CurationSummary:
     failed: dict[str, int] = field(default_factory=dict)
     decided_twice: int = 0
     flip_rate: float | None = None
+    flip_rate_low: float | None = None
     decided_by_several: int = 0
     alpha: float | None = None
 
@@ -52,6 +54,7 @@ def with_second_looks(
         summary,
         decided_twice=flips.decided_twice,
         flip_rate=flips.rate if flips.decided_twice >= MIN_SECOND_LOOKS else None,
+        flip_rate_low=flips.low if flips.decided_twice >= MIN_SECOND_LOOKS else None,
         decided_by_several=agreed.units,
         alpha=agreed.alpha if agreed.units >= MIN_SECOND_LOOKS else None,
     )

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from dpo_pipeline.core.votes import prompt_key
+from dpo_pipeline.core.votes import Message, prompt_key
 from dpo_pipeline.stores.serving_log import CorrectionRecord, read_records
 
 
@@ -18,8 +18,13 @@ def corrections(serving_log_dir: Path) -> list[CorrectionRecord]:
     return [record for record in records if isinstance(record, CorrectionRecord)]
 
 
-def _last_question(record: CorrectionRecord) -> str:
-    return record.prompt if isinstance(record.prompt, str) else record.prompt[-1]["content"]
+def usable_corrections(serving_log_dir: Path, held_out_prompts: frozenset[str]) -> list[CorrectionRecord]:
+    """Those that may be trained on: of no question that versions are judged on."""
+    return [each for each in corrections(serving_log_dir) if prompt_key(_asked(each)) not in held_out_prompts]
+
+
+def _asked(record: CorrectionRecord) -> str | list[Message]:
+    return record.prompt if isinstance(record.prompt, str) else [Message(**message) for message in record.prompt]
 
 
 def demonstration_rows(
@@ -37,8 +42,7 @@ def demonstration_rows(
             "prompt": [{"role": "user", "content": record.prompt}] if isinstance(record.prompt, str) else record.prompt,
             "completion": [{"role": "assistant", "content": record.correction}],
         }
-        for record in corrections(serving_log_dir)
-        if prompt_key(_last_question(record)) not in held_out_prompts
+        for record in usable_corrections(serving_log_dir, held_out_prompts)
     ]
     liked = {str(row["prompt"]): row for row in pq.read_table(dataset_dir / "train.parquet").to_pylist()}
     return rows + [{"prompt": row["prompt"], "completion": row["chosen"]} for row in liked.values()]

@@ -164,11 +164,12 @@ def _unfit(record: VersionRecord | None, serving: VersionRecord | None) -> str:
         return "it is none of the versions in the ledger"
     if record.status not in ACCEPTED:
         return f"{record.name} is {record.status}; only a version that was accepted and not taken back may serve"
-    safety = ((record.evaluation or {}).get("measured") or {}).get("safety")
+    measured = (record.evaluation or {}).get("measured") or {}
     if serving and record.base_sha and serving.base_sha and record.base_sha != serving.base_sha:
         return f"{record.name} is bound to another base model than {serving.name}, which serves"
-    if safety and SafetyCheck(**safety).worse:
-        return f"{record.name} declines fewer harmful requests than its parent"
+    for safety in (measured.get("safety"), measured.get("safety_since")):
+        if safety and SafetyCheck(**safety).fewer:
+            return f"{record.name} {SafetyCheck(**safety)}"
     try:
         artifacts.verify(Path(str(record.adapter_dir)))
     except ArtifactError as error:

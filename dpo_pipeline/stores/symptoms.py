@@ -1,12 +1,14 @@
 """What ledger, collection and ratings say of a version's last attempt: the input of `core.diagnosis`."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from dpo_pipeline.core.diagnosis import Symptoms
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.bank import held_out_prompts
 from dpo_pipeline.stores.curation import read_summary
-from dpo_pipeline.stores.demonstrations import corrections
+from dpo_pipeline.stores.demonstrations import usable_corrections
 from dpo_pipeline.stores.ledger import VersionRecord
 from dpo_pipeline.stores.serving_log import version_metrics
 
@@ -24,17 +26,26 @@ def symptoms(settings: Settings, record: VersionRecord) -> Symptoms:
     rated = version_metrics(settings.serving_log_dir, since, [BASELINE])[BASELINE]
     return Symptoms(
         win_rate=float(record.win_rate or 0.0),
+        win_rate_high=float((evaluation.get("overall") or {}).get("high", 1.0)),
         margin=float(metrics.get("rewards/margins", 0.0)),
         chosen_shift=float(metrics.get("rewards/chosen", 0.0)) / float(recipe.get("beta", 1.0)),
         length_ratio=float(evaluation.get("length_ratio", 1.0)),
         diverged=record.status == "diverged",
         kl_per_token=drift.get("kl_per_token"),
-        controlled=evaluation.get("controlled"),
+        controlled_high=_controlled_high(evaluation),
         pairs=record.pairs,
         clear_share=decided / votes if votes else None,
         flip_rate=summary.flip_rate,
+        flip_rate_low=summary.flip_rate_low or 0.0,
         categories=summary.valid_categories or None,
         sft_satisfaction=rated.satisfaction if rated.ratings >= settings.rollout.min_ratings else None,
-        demonstrations=len(corrections(settings.serving_log_dir)),
+        demonstrations=len(usable_corrections(settings.serving_log_dir, held_out_prompts(settings)))
+        + (record.pairs or 0),
         sft_rounds=int(recipe.get("sft_rounds", 0)),
     )
+
+
+def _controlled_high(evaluation: dict[str, Any]) -> float:
+    """Upper end, at two standard errors, of the win rate at equal lengths; 1 where there is none."""
+    rate, error = evaluation.get("controlled"), evaluation.get("controlled_error")
+    return 1.0 if rate is None or error is None else float(rate) + 2 * float(error)

@@ -15,10 +15,11 @@ from typing import Any
 import duckdb
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.quality import Ballot, Memory
-from dpo_pipeline.core.votes import Preference, Vote, decode_preference
+from dpo_pipeline.core.votes import NOT_PEOPLES, Preference, Vote, decode_preference
 from dpo_pipeline.core.winrate import Outcome, SidedComparison
 from dpo_pipeline.errors import ArtifactCorrupt, LogReplaced
 from dpo_pipeline.stores.log import Position, read_places
@@ -39,7 +40,7 @@ create table if not exists holdings (annotator varchar primary key, valid bigint
 create table if not exists log_position (log varchar primary key, position varchar);
 create table if not exists exclusions (sequence bigint, reason varchar);
 """
-_PEOPLES = "source not in ('import', 'synthetic')"
+_PEOPLES = f"source not in {NOT_PEOPLES}"
 _DECIDED = (
     "select sequence, annotator, pair_key, case when first_won then 'a' else 'b' end as vote from preferences "
     f"where first_won is not null and {_PEOPLES}"
@@ -129,8 +130,9 @@ class Warehouse:
             self._insert("quarantine", pa.Table.from_pylist([_quarantine_row(item) for item in piece.bad]))
         repeats = len(piece.votes) - fresh
         counts = {"recorded": fresh, "quarantined": len(piece.bad), "repeated_events": repeats}
-        counts["left_wins"] = _left_wins(votes)
-        self._count({**counts, **_counts("category", votes), **_counts("vote", votes)})
+        peoples = votes.filter(pc.invert(pc.is_in(votes["source"], pa.array(NOT_PEOPLES))))
+        counts["left_wins"] = _left_wins(peoples)
+        self._count({**counts, **_counts("category", peoples), **_counts("vote", peoples)})
         position = json.dumps(msgspec.to_builtins(piece.end))
         self._run("insert or replace into log_position values (?, ?)", [log, position])
         return repeats

@@ -5,9 +5,10 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from dpo_pipeline.core.dataset import Pair, split_pairs
-from dpo_pipeline.core.votes import prompt_key
+from dpo_pipeline.core.votes import Message, prompt_key
 from dpo_pipeline.errors import DatasetTooSmall
 
 
@@ -55,6 +56,16 @@ def test_held_out_questions_and_duplicates_are_left_out_and_counted() -> None:
     again = [*pairs, Pair(**{**_fields(repeated), "event_id": "evt-9999"})]
     split = split_pairs(again, frozenset([prompt_key("question 5")]), 0.2, 8)
     assert split.left_out == {"held_out_question": 1, "duplicate": 1}
+
+
+def test_a_held_out_question_stays_out_of_conversations_too() -> None:
+    asked = "Why is the sky blue?"
+    messages = [Message(role="user", content=asked)]
+    turns = [Message(role="user", content="Hello."), Message(role="assistant", content="Hello!"), *messages]
+    conversations = [structs.replace(pair(90), prompt=messages), structs.replace(pair(91), prompt=turns)]
+    split = split_pairs([*(pair(n) for n in range(20)), *conversations], frozenset({prompt_key(asked)}), 0.1, 4)
+    assert split.left_out == {"held_out_question": 2}
+    assert prompt_key(turns) == prompt_key(asked) == prompt_key(f" {asked.upper()}")
 
 
 def test_fewer_pairs_than_a_batch_is_an_error_that_says_what_to_do() -> None:

@@ -106,6 +106,7 @@ def test_collection_checks() -> None:
     assert checks.category_coverage(even).passed
     thin = checks.category_coverage(even | {"creative": 1})
     assert not thin.passed and "creative" in thin.reason
+    assert checks.category_coverage(even | {"other": 1000}).passed, "imported pairs stand in none of the five"
     assert checks.position_bias(52, 100).passed
     assert not checks.position_bias(700, 1000).passed
     assert not checks.rejected_share(90, 100, {"similarity": 3, "more_detailed": 80}).passed

@@ -21,6 +21,8 @@ HEALTHY = Symptoms(
     categories=dict.fromkeys(CATEGORIES, 30),
     sft_satisfaction=3.4,
 )
+LOST = replace(HEALTHY, win_rate=0.4, win_rate_high=0.48)
+FLIPPED: dict[str, Any] = {"flip_rate": 0.2, "flip_rate_low": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -28,12 +30,12 @@ HEALTHY = Symptoms(
     [
         (replace(HEALTHY, diverged=True), {"learning_rate": 2.5e-5}),
         (replace(HEALTHY, margin=0.01), {"learning_rate": 2e-4}),
-        (replace(HEALTHY, win_rate=0.4, length_ratio=2.0), {"loss_type": ("sigmoid_norm",)}),
-        (replace(HEALTHY, win_rate=0.55, controlled=0.45, length_ratio=2.0), {"loss_type": ("sigmoid_norm",)}),
+        (replace(LOST, length_ratio=2.0), {"loss_type": ("sigmoid_norm",)}),
+        (replace(HEALTHY, win_rate=0.55, controlled_high=0.45, length_ratio=2.0), {"loss_type": ("sigmoid_norm",)}),
         (replace(HEALTHY, chosen_shift=-9.0), {"loss_type": ("sigmoid", "sft"), "loss_weights": (1.0, 0.2)}),
-        (replace(HEALTHY, win_rate=0.4, kl_per_token=0.9), {"beta": 0.2}),
-        (replace(HEALTHY, win_rate=0.4), {"learning_rate": 5e-5}),
-        (replace(HEALTHY, flip_rate=0.2), {"loss_type": ("robust",), "label_smoothing": 0.2}),
+        (replace(LOST, kl_per_token=0.9), {"beta": 0.2}),
+        (LOST, {"learning_rate": 5e-5}),
+        (replace(HEALTHY, **FLIPPED), {"loss_type": ("robust",), "label_smoothing": 0.2}),
         (replace(HEALTHY, sft_satisfaction=2.0, demonstrations=12), {"sft_rounds": 1}),
         (HEALTHY, {"epochs": 2}),
     ],
@@ -45,15 +47,33 @@ def test_one_thing_is_changed_and_named(symptoms: Symptoms, changed: dict[str, A
     assert diagnosis.changed and diagnosis.reason and diagnosis.changed in diagnosis.conclusion
 
 
-@pytest.mark.parametrize("ill", [{"win_rate": 0.4, "length_ratio": 2.0}, {"flip_rate": 0.2}, {"chosen_shift": -9.0}])
+@pytest.mark.parametrize("ill", [{"win_rate_high": 0.48, "length_ratio": 2.0}, FLIPPED, {"chosen_shift": -9.0}])
 def test_every_remedy_is_a_recipe_that_can_be_trained(ill: dict[str, Any]) -> None:
     weighted = RECIPE.model_copy(update={"loss_type": ("sigmoid", "hinge"), "loss_weights": (1.0, 0.2)})
     DpoRecipe(**diagnose(weighted, replace(HEALTHY, **ill)).recipe.model_dump())
 
 
 def test_a_policy_that_went_the_wrong_way_is_not_called_still() -> None:
-    diagnosis = diagnose(RECIPE, replace(HEALTHY, win_rate=0.4, margin=-1.0))
+    diagnosis = diagnose(RECIPE, replace(LOST, margin=-1.0))
     assert diagnosis.recipe.learning_rate < RECIPE.learning_rate
+
+
+def test_what_may_be_chance_is_no_reason_to_turn_back() -> None:
+    for unsure in (
+        replace(HEALTHY, win_rate=0.49, win_rate_high=0.61),
+        replace(HEALTHY, win_rate=0.49, win_rate_high=0.61, length_ratio=2.0, controlled_high=0.52),
+        replace(HEALTHY, flip_rate=0.051, flip_rate_low=0.004),
+    ):
+        assert diagnose(RECIPE, unsure).reason == "a gain too small to be sure of"
+
+
+def test_a_term_beside_the_sigmoid_loss_stays_when_votes_are_flipped() -> None:
+    recipe = RECIPE.model_copy(update={"loss_type": ("sigmoid", "sft"), "loss_weights": (1.0, 1.0)})
+    found = diagnose(recipe, replace(HEALTHY, **FLIPPED))
+    assert (found.recipe.loss_type, found.recipe.loss_weights) == (("robust", "sft"), (1.0, 1.0))
+    assert found.changed == "loss robust + sft for 20% flipped votes"
+    other = diagnose(RECIPE.model_copy(update={"loss_type": ("ipo",)}), replace(HEALTHY, **FLIPPED))
+    assert (other.recipe.loss_type, other.recipe.loss_weights) == (("robust",), None)
 
 
 def test_the_same_remedy_is_not_given_twice() -> None:
@@ -78,6 +98,14 @@ def test_five_questions_are_answered_with_their_numbers() -> None:
         assert number in said
     unknown = replace(HEALTHY, clear_share=None, pairs=None, categories=None, sft_satisfaction=None)
     assert [answer.good for answer in diagnose(RECIPE, unknown).answers] == [None, None, None, True, None]
+
+
+def test_pairs_outside_the_five_categories_say_nothing_of_coverage() -> None:
+    imported = replace(HEALTHY, categories={"other": 1000})
+    assert diagnose(RECIPE, imported).answers[1].good is None
+    assert "questions of" not in what_to_collect(diagnose(RECIPE, imported), imported)
+    both = replace(HEALTHY, categories={"other": 1000, **dict.fromkeys(CATEGORIES, 20)})
+    assert diagnose(RECIPE, both).answers[1].good
 
 
 def test_what_is_missing_is_what_people_are_asked_for() -> None:

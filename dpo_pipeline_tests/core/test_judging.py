@@ -68,6 +68,7 @@ def test_nearer_to_the_true_reference_is_better() -> None:
 
 def test_scores_within_the_margin_tie() -> None:
     assert [by_scores(0.5, other, 0.1).outcome for other in (0.45, 0.7, 0.2)] == ["tie", "loss", "win"]
+    assert [by_scores(0.5, other, 0.0).outcome for other in (0.5, 0.51)] == ["tie", "loss"], "no margin, still a tie"
 
 
 def test_trust_counts_what_both_decide() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpo_pipeline.core.matchmaking import Match, PairTally, matches, pick, reweighted_rate
+from dpo_pipeline.core.matchmaking import Match, PairTally, against_all, matches, pick, reweighted_rate
 
 NAMES = ["v1.0", "v1.1", "v1.2", "v1.3", "v1.4"]
 
@@ -70,3 +70,15 @@ def test_weights_undo_that_one_opponent_was_met_more_often() -> None:
     assert found.rate == pytest.approx(0.5, abs=0.02) and found.std_error and found.std_error < 0.01
     assert found.effective < 20_000
     assert reweighted_rate([]).rate is None and reweighted_rate([(1.0, 0.5)]).std_error is None
+
+
+def test_every_opponent_counts_alike_whatever_propensities_were_when() -> None:
+    """80 % against v1.0, first the only pair and later rarely shown; 20 % against v1.2, shown often since."""
+
+    def votes(count: int, wins: int, propensity: float) -> list[tuple[float, float]]:
+        return [(float(number < wins), propensity) for number in range(count)]
+
+    found = against_all({"v1.0": votes(3000, 2400, 1.0) + votes(50, 40, 0.05), "v1.2": votes(900, 180, 0.9)})
+    assert found.rate == pytest.approx(0.5, abs=0.01) and found.std_error and found.std_error < 0.03
+    assert against_all({"v1.0": votes(2, 2, 1.0)}).std_error is None, "two votes tell nothing of their spread"
+    assert against_all({}).rate is None

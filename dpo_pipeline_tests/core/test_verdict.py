@@ -1,13 +1,15 @@
 """Improved, not improved, or nobody can tell: the question is the unit, and no point estimate decides alone."""
 
 import random
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from dpo_pipeline.core.questions import CATEGORIES
 from dpo_pipeline.core.safety import SafetyCheck, is_refusal, safety_check
 from dpo_pipeline.core.verdict import JudgedAnswer, Measured, evaluate
-from dpo_pipeline.core.winrate import Outcome
+from dpo_pipeline.core.winrate import Outcome, mean_interval
 from dpo_pipeline.settings import Evaluation
 
 
@@ -22,17 +24,26 @@ def judged(outcomes: list[Outcome | None], words: int = 20, per_question: int = 
 
 def test_improved_needs_the_rate_and_the_interval() -> None:
     assert evaluate(judged(["win"] * 90 + ["loss"] * 38), Evaluation()).improved
-    chance = evaluate(judged(["win"] * 6 + ["loss"] * 4), Evaluation())
-    assert chance.verdict == "inconclusive" and "it may be chance" in "; ".join(chance.reasons)
+    for outcomes in (["win"] * 6 + ["loss"] * 4, ["win"] * 31 + ["loss"] * 33):
+        chance = evaluate(judged(outcomes), Evaluation())  # type: ignore[arg-type]
+        assert chance.verdict == "inconclusive" and "it may be chance" in "; ".join(chance.reasons)
     small = evaluate(judged(["win"] * 5200 + ["loss"] * 4800), Evaluation())
     assert small.verdict == "not_improved" and "below the 55%" in "; ".join(small.reasons)
-    assert evaluate(judged(["win"] * 4 + ["loss"] * 6), Evaluation()).verdict == "not_improved"
+    assert evaluate(judged(["win"] * 10 + ["loss"] * 50), Evaluation()).verdict == "not_improved"
 
 
 def test_many_answers_to_few_questions_are_few() -> None:
     """Sixteen answers each to eight questions, all alike: eight units, not 128."""
     few = evaluate(judged((["win"] * 16 + ["loss"] * 16) * 3 + ["win"] * 32, per_question=16), Evaluation())
     assert few.overall.rate == 0.625 and few.overall.people == 8 and few.verdict == "inconclusive"
+
+
+def test_a_few_wins_and_nothing_else_do_not_look_certain() -> None:
+    assert mean_interval([], 0.05) == (0.0, 1.0)
+    low, high = mean_interval([1.0] * 4, 0.05)
+    assert low < 0.5 and high == 1.0
+    with pytest.raises(ValueError, match="alpha"):
+        mean_interval([1.0], 1.5)
 
 
 def test_what_one_question_alone_decides_is_inconclusive() -> None:
@@ -46,24 +57,57 @@ def test_what_one_question_alone_decides_is_inconclusive() -> None:
 
 
 def test_no_version_may_become_less_safe() -> None:
-    less_safe = Measured(safety=SafetyCheck(24, 0.5, 0.9))
-    verdict = evaluate(judged(["win"] * 120 + ["loss"] * 8), Evaluation(), less_safe)
+    winning = judged(["win"] * 120 + ["loss"] * 8)
+    less_safe = SafetyCheck(24, 0.5, 0.9, lost=10, gained=0)
+    verdict = evaluate(winning, Evaluation(), Measured(safety=less_safe))
     assert verdict.verdict == "not_improved" and "less safe" in "; ".join(verdict.reasons)
-    one_less = Measured(safety=SafetyCheck(24, 20 / 24, 21 / 24))
-    assert evaluate(judged(["win"] * 120 + ["loss"] * 8), Evaluation(), one_less).improved
+    # Two requests fewer may be chance: not let out, and not held against the recipe either.
+    held = evaluate(winning, Evaluation(), Measured(safety=SafetyCheck(24, 20 / 24, 22 / 24, lost=3, gained=1)))
+    assert held.verdict == "inconclusive" and "may be chance" in "; ".join(held.reasons)
+    one_less = Measured(safety=SafetyCheck(24, 20 / 24, 21 / 24, lost=1))
+    assert evaluate(winning, Evaluation(), one_less).improved
+    # One request fewer each time adds up against v1.0.
+    slow = Measured(safety=one_less.safety, safety_since=replace(less_safe, against="v1.0"))
+    assert evaluate(winning, Evaluation(), slow).verdict == "not_improved"
+
+
+@pytest.mark.parametrize("declines", [0.3, 0.5, 0.9])
+def test_equal_versions_are_seldom_called_less_safe(declines: float) -> None:
+    draw = np.random.default_rng(4)
+    said = np.array(["Here it is.", "I cannot help with that."])
+
+    def answers() -> list[list[str]]:
+        rows: list[list[str]] = said[(draw.random((24, 4)) < declines).astype(int)].tolist()
+        return rows
+
+    checks = [safety_check(answers(), answers()) for _ in range(500)]
+    worse = sum(check.worse() for check in checks if check) / 500
+    assert worse <= 0.05
 
 
 def test_identical_versions_are_seldom_called_improved() -> None:
-    """A/A: three attempts on the same 64 questions, four answers each, are improved in at most 5 % of cases."""
-    draw = random.Random(2)
-    found = 0
-    for _ in range(120):
-        attempts = []
-        for _ in range(3):
-            outcomes: list[Outcome | None] = [draw.choice(("win", "loss")) for _ in range(256)]
-            attempts.append(evaluate(judged(outcomes, per_question=4), Evaluation()).improved)
-        found += any(attempts)
-    assert found / 120 <= 0.05
+    """A/A: three attempts on the same questions are improved in at most 5 % of cases, however alike answers are."""
+    for alike in (False, True):
+        found = [any(_improved(0.5, alike, seed * 3 + attempt) for attempt in range(3)) for seed in range(150)]
+        print(f"A/A, answers alike {alike}: {sum(found) / 150:.1%} of three attempts")
+        assert sum(found) / 150 <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("rate", "alike", "power"),
+    [(0.55, False, 0.05), (0.60, False, 0.6), (0.65, False, 0.95), (0.65, True, 0.35), (0.75, True, 0.95)],
+)
+def test_a_better_version_is_found(rate: float, alike: bool, power: float) -> None:
+    """On 73 questions, four answers each: those of one question independent, or all alike."""
+    found = sum(_improved(rate, alike, seed) for seed in range(200)) / 200
+    print(f"true {rate:.0%}, answers alike {alike}: improved in {found:.1%}")
+    assert found >= power
+
+
+def _improved(rate: float, alike: bool, seed: int) -> bool:
+    won = np.random.default_rng(seed).random((73, 1 if alike else 4)) < rate
+    outcomes: list[Outcome | None] = ["win" if each else "loss" for each in np.repeat(won, 4 if alike else 1, 1).flat]
+    return evaluate(judged(outcomes, per_question=4), Evaluation()).improved
 
 
 def test_only_questions_of_the_bank_gate() -> None:
@@ -121,10 +165,11 @@ def test_what_complies_is_none(text: str) -> None:
 
 
 def test_safety_is_counted_on_the_same_requests() -> None:
-    check = safety_check(
-        ["Do it so.", "I won't help with this."], ["I can't help with that.", "I won't help with this."]
-    )
-    assert check and (check.declined, check.parent_declined) == (0.5, 1.0) and not check.worse
+    no, yes = "I can't help with that.", "Do it so."
+    check = safety_check([[yes, no], [no, no]], [[no, no], [no, no]])
+    assert check and (check.declined, check.parent_declined, check.lost, check.gained) == (0.75, 1.0, 1, 0)
+    assert not check.fewer and str(check) == "declines 75% of 2 harmful requests, the parent 100%"
     assert safety_check([], []) is None
     with pytest.raises(ValueError, match="same requests"):
-        safety_check(["a"], [])
+        safety_check([[yes]], [])
+    assert safety_check([[yes]] * 5, [[no]] * 5).worse() and not safety_check([[yes]] * 4, [[no]] * 4).worse()  # type: ignore[union-attr]

@@ -161,7 +161,7 @@ def test_what_is_measured_of_a_version_against_itself(house: Settings, baseline:
     )
     assert {answer.outcome for answer in answers} == {"tie"} and len(answers) == 12
     assert measured.drift and abs(measured.drift.kl_per_token) < 1e-6 and measured.trust is None
-    assert measured.safety and measured.safety.requests == 24 and not measured.safety.worse
+    assert measured.safety and measured.safety.requests == 24 and not measured.safety.fewer
 
 
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the labelled answers are not here (../shared/data)")
