@@ -104,11 +104,8 @@ def diagnose(recipe: DpoRecipe, symptoms: Symptoms) -> Diagnosis:
         return remedy("v1.0 is not good enough", round_on, "sft_round", sft_rounds=1)
     if abs(s.margin) < STILL:
         return scaled("learning_rate", 2, "the policy hardly moved")
-    if (
-        s.length_ratio > 1.5
-        and min(s.win_rate_high, s.controlled_high) < 0.5
-        and "sigmoid_norm" not in recipe.loss_type
-    ):
+    grew = s.length_ratio > 1.5 and min(s.win_rate_high, s.controlled_high) < 0.5
+    if grew and "sigmoid_norm" not in recipe.loss_type:
         return remedy(
             "answers grew longer without getting better", f"loss {' + '.join(recipe.loss_type)} → sigmoid_norm",
             loss_type=("sigmoid_norm",), loss_weights=None,

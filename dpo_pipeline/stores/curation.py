@@ -22,8 +22,8 @@ class CurationSummary:
     """Counts as of the newest curation run. `failed` counts rejected pairs by criterion; one pair may fail several.
     `votes`, `left_wins` and `categories` are of people's votes, without pairs that were brought in or made.
 
-    `flip_rate`, with the lower end of its interval, is over `decided_twice` pairs that one person decided twice, `alpha` (Krippendorff's) over
-    `decided_by_several` that several did; null: too few to say.
+    `flip_rate`, with the lower end of its interval, is over `decided_twice` pairs that one person decided twice,
+    `alpha` (Krippendorff's) over `decided_by_several` that several did; null: too few to say.
     """
 
     log_offset: int = 0

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from dpo_pipeline.core.votes import Message, prompt_key
 from dpo_pipeline.stores.serving_log import CorrectionRecord, read_records
 
@@ -24,7 +26,7 @@ def usable_corrections(serving_log_dir: Path, held_out_prompts: frozenset[str]) 
 
 
 def _asked(record: CorrectionRecord) -> str | list[Message]:
-    return record.prompt if isinstance(record.prompt, str) else [Message(**message) for message in record.prompt]
+    return record.prompt if isinstance(record.prompt, str) else msgspec.convert(record.prompt, list[Message])
 
 
 def demonstration_rows(

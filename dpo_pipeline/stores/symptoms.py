@@ -23,6 +23,7 @@ def symptoms(settings: Settings, record: VersionRecord) -> Symptoms:
     decided = summary.votes.get("a", 0) + summary.votes.get("b", 0)
     votes = sum(summary.votes.values())
     since = (datetime.now(UTC) - RATED_WITHIN).isoformat()
+    corrected = usable_corrections(settings.serving_log_dir, held_out_prompts(settings))
     rated = version_metrics(settings.serving_log_dir, since, [BASELINE])[BASELINE]
     return Symptoms(
         win_rate=float(record.win_rate or 0.0),
@@ -39,8 +40,7 @@ def symptoms(settings: Settings, record: VersionRecord) -> Symptoms:
         flip_rate_low=summary.flip_rate_low or 0.0,
         categories=summary.valid_categories or None,
         sft_satisfaction=rated.satisfaction if rated.ratings >= settings.rollout.min_ratings else None,
-        demonstrations=len(usable_corrections(settings.serving_log_dir, held_out_prompts(settings)))
-        + (record.pairs or 0),
+        demonstrations=len(corrected) + (record.pairs or 0),
         sft_rounds=int(recipe.get("sft_rounds", 0)),
     )
 

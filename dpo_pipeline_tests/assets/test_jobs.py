@@ -346,7 +346,7 @@ def test_after_three_attempts_the_champion_stays_and_people_are_told_what_to_col
         [request] = loop.tick("not_improved")
         assert request.run_key.startswith("v1.1-attempt3-retry-again")
         # A change that switches something off is a config that Dagster takes, and comes out as the recipe it was.
-        longer = {**evaluation, "length_ratio": 2.0, "controlled": 0.4}
+        longer = {**evaluation, "length_ratio": 2.0, "controlled": 0.4, "controlled_error": 0.02}
         ledger.record_version("v1.1", evaluation=longer, win_rate=0.45)
         [request] = loop.tick("not_improved")
         dg.validate_run_config(defs.resolve_job_def("train_version"), request.run_config)

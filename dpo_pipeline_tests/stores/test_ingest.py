@@ -71,6 +71,16 @@ def test_a_tick_reads_only_what_is_new(house: House) -> None:
     assert tallies["valid"] + tallies["rejected"] == 42
 
 
+def test_pairs_brought_in_are_nobodys_votes(house: House) -> None:
+    log = AppendLog(house.log)
+    log.append_all([encode_preference(preference(n, source="import", category="other")) for n in range(20)])
+    log.append_all([encode_preference(preference(20 + n, vote="tie")) for n in range(3)])
+    house.tick()
+    summary = summarise(house.warehouse.tallies(), 0)
+    assert (summary.recorded, summary.votes, summary.categories) == (23, {"tie": 3}, {"factual_qa": 3})
+    assert summary.left_wins == 0
+
+
 def test_dirt_is_quarantined_with_place_and_reason_and_the_rest_goes_on(house: House) -> None:
     good = votes(4)
     unknown_vote = json.dumps(json.loads(good[0]) | {"vote": "left", "event_id": "x"}).encode()
