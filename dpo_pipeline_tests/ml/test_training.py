@@ -17,8 +17,9 @@ from dpo_pipeline.errors import AdapterRefused, ArtifactCorrupt, DatasetTooSmall
 from dpo_pipeline.ml.adapters import WEIGHTS, check_adapter, check_weights
 from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.ml.generation import GenerationRequest, Generator
+from dpo_pipeline.ml.sft import demonstration
 from dpo_pipeline.ml.train_process import ProcessJob, run
-from dpo_pipeline.ml.training_plan import dpo_job, sft_job, write_dataset, write_llamafactory_config
+from dpo_pipeline.ml.training_plan import dpo_job, sft_job, sft_round_job, write_dataset, write_llamafactory_config
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.bank import read_bank
@@ -197,6 +198,19 @@ def test_a_bad_adapter_is_refused(house: Settings, baseline: Path, trained: Any,
     with pytest.raises((AdapterRefused, ArtifactCorrupt, TrainingDiverged)):
         check_adapter(bad, locate_base(house).sha, house.model)
         check_weights(bad, baseline)
+
+
+def test_an_sft_round_goes_on_from_the_baseline_and_is_then_the_reference(
+    house: Settings, baseline: Path, dataset: Path
+) -> None:
+    rows = [demonstration(question, question.detailed[0]) for question in read_bank(house.bank_dir)[:24]]
+    settings = house.model_copy(update={"sft": house.sft.model_copy(update={"epochs": 3})})
+    round_one = Path(run(sft_round_job(settings, locate_base(house), baseline, rows)).adapter_dir)
+    assert artifacts.read_manifest(round_one)["demonstrations"] == 24
+    result = run(job(house, round_one, dataset, epochs=1, sft_rounds=1))
+    manifest = artifacts.read_manifest(Path(result.adapter_dir))
+    assert manifest["reference_sha"] == artifacts.read_manifest(round_one)["sha256"]
+    assert result.curve[0]["loss"] == pytest.approx(0.693, abs=0.05)
 
 
 def test_the_profile_of_larger_models_trains_a_qwen2_from_a_folder_in_bfloat16(house: Settings, tmp_path: Path) -> None:
