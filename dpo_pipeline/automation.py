@@ -4,7 +4,6 @@ A run key names what made the run due, so that one cause makes one run, whatever
 """
 
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -62,6 +61,8 @@ decide_rollout = dg.define_asset_job(
     "decide_rollout",
     dg.AssetSelection.assets(rollout_decision),
     description="Promote, hold or roll back the version that is being let out.",
+    # One that hangs would keep all later looks from being made.
+    tags={"dagster/max_runtime": "300"},
 )
 write_report = dg.define_asset_job(
     "write_report",
@@ -177,10 +178,7 @@ def baseline_missing(context: dg.SensorEvaluationContext, loop: LoopResource) ->
     if running := _unfinished(context.instance, build_baseline.name):
         return dg.SkipReason(f"run {running} is at it")
     key = f"{BASELINE}{_again(context.instance, build_baseline.name)}"
-    return dg.SensorResult(
-        run_requests=[dg.RunRequest(run_key=key, partition_key=BASELINE)],
-        dynamic_partitions_requests=[VERSIONS.build_add_request([BASELINE])],
-    )
+    return _requested(dg.RunRequest(run_key=key, partition_key=BASELINE))
 
 
 @dg.sensor(
@@ -221,10 +219,7 @@ def threshold_crossed(context: dg.SensorEvaluationContext, loop: LoopResource) -
     name = next_version([record.name for record in versions])
     # A run that failed before it recorded the version leaves it due.
     key = f"crossing{decision.unused // decision.threshold}{_again(context.instance, train_version.name)}"
-    return dg.SensorResult(
-        run_requests=[_train(name, 1, {}, decision.reason, key)],
-        dynamic_partitions_requests=[VERSIONS.build_add_request([name])],
-    )
+    return _requested(_train(name, 1, {}, decision.reason, key))
 
 
 @dg.sensor(
@@ -233,16 +228,14 @@ def threshold_crossed(context: dg.SensorEvaluationContext, loop: LoopResource) -
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Not improved: change one hyperparameter and train again, three attempts at most.",
 )
-def not_improved(context: dg.SensorEvaluationContext, loop: LoopResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
+def not_improved(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.SensorResult | dg.SkipReason:
     if running := _training(context.instance):
-        yield dg.SkipReason(f"run {running} is at it")
-        return
+        return dg.SkipReason(f"run {running} is at it")
     settings = loop.settings()
     with loop.ledger() as ledger:
         newest = ledger.versions()[-1:]
         if not newest or newest[0].status not in RETRIED:
-            yield dg.SkipReason("the newest version needs no further attempt")
-            return
+            return dg.SkipReason("the newest version needs no further attempt")
         record = newest[0]
         seen = symptoms(settings, record)
         diagnosis = diagnose(DpoRecipe(**(record.recipe or {})), seen)
@@ -251,12 +244,11 @@ def not_improved(context: dg.SensorEvaluationContext, loop: LoopResource) -> Ite
             told = f"{record.name} is given up after {record.attempt} attempts"
             wanted = f"the champion stays: {what_to_collect(diagnosis, seen)}"
             tell(settings, told, wanted)
-            yield dg.SkipReason(f"{told}; {wanted}")
-            return
+            return dg.SkipReason(f"{told}; {wanted}")
     differences = _differences(settings, diagnosis.recipe)
     # A retry that failed before it recorded itself leaves the version as it was.
     key = f"retry{_again(context.instance, train_version.name)}"
-    yield _train(record.name, record.attempt + 1, differences, diagnosis.conclusion, key)
+    return _requested(_train(record.name, record.attempt + 1, differences, diagnosis.conclusion, key))
 
 
 @dg.sensor(
@@ -265,7 +257,7 @@ def not_improved(context: dg.SensorEvaluationContext, loop: LoopResource) -> Ite
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="A version is being let out: look whether its stage is over or it must be taken back.",
 )
-def stage_due(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.RunRequest | dg.SkipReason:
+def stage_due(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.SensorResult | dg.SkipReason:
     policy = loop.settings().rollout
     with loop.ledger() as ledger:
         state = ledger.deployment()
@@ -275,7 +267,8 @@ def stage_due(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.Run
     interval_s = policy.check_every_s if state.challenger else policy.watch_every_s
     if running := _unfinished(context.instance, decide_rollout.name):
         return dg.SkipReason(f"run {running} is at it")
-    return dg.RunRequest(run_key=f"{name}-epoch{state.epoch}-{int(time.time() // interval_s)}", partition_key=name)
+    key = f"{name}-epoch{state.epoch}-{int(time.time() // interval_s)}"
+    return _requested(dg.RunRequest(run_key=key, partition_key=name))
 
 
 @dg.sensor(
@@ -284,7 +277,7 @@ def stage_due(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.Run
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="A version was left half-way (MLflow was down, a run was lost): go on with it every ten minutes.",
 )
-def left_half_way(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.RunRequest | dg.SkipReason:
+def left_half_way(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.SensorResult | dg.SkipReason:
     settings = loop.settings()
     with loop.ledger() as ledger:
         newest, deployment = ledger.versions()[-1:], ledger.deployment()
@@ -295,7 +288,7 @@ def left_half_way(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg
         return dg.SkipReason(f"run {running} is at it")
     recipe = _differences(settings, DpoRecipe(**(record.recipe or settings.recipe.model_dump())))
     key = f"half-way-again{int(time.time() // AGAIN_S)}"
-    return _train(record.name, record.attempt, recipe, f"left {record.status}", key)
+    return _requested(_train(record.name, record.attempt, recipe, f"left {record.status}", key))
 
 
 @dg.sensor(
@@ -304,7 +297,7 @@ def left_half_way(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Somebody moved or deleted something in MLflow: take it as an order, or set it back.",
 )
-def registry_orders(context: dg.SensorEvaluationContext, loop: LoopResource) -> list[dg.RunRequest] | dg.SkipReason:
+def registry_orders(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.SensorResult | dg.SkipReason:
     # Not at the top: requests comes with it, and no run needs that.
     from dpo_pipeline.stores.orders import RegistryAliases, take_orders
 
@@ -319,11 +312,17 @@ def registry_orders(context: dg.SensorEvaluationContext, loop: LoopResource) -> 
     busy = [_unfinished(context.instance, job.name) for job in (register_version, build_baseline, train_version)]
     if lost and not any(busy):
         again = int(time.time() // AGAIN_S)
-        return [dg.RunRequest(run_key=f"{name}-again{again}", partition_key=name) for name in lost]
+        return _requested(*(dg.RunRequest(run_key=f"{name}-again{again}", partition_key=name) for name in lost))
     return dg.SkipReason("; ".join(done) or "MLflow is as the ledger has it")
 
 
 SENSORS = [baseline_missing, new_votes, threshold_crossed, not_improved, left_half_way, stage_due, registry_orders]
+
+
+def _requested(*runs: dg.RunRequest) -> dg.SensorResult:
+    """Runs of partitions that may not be there: whoever deletes Dagster's folder deletes them with it."""
+    names = sorted({str(run.partition_key) for run in runs})
+    return dg.SensorResult(run_requests=list(runs), dynamic_partitions_requests=[VERSIONS.build_add_request(names)])
 
 
 def _train(name: str, attempt: int, recipe: dict[str, object], cause: str, key: str) -> dg.RunRequest:

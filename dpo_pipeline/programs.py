@@ -103,6 +103,8 @@ def prepare(settings: Settings) -> None:
 def become_daemon(settings: Settings) -> None:
     """Replace this process by Dagster's daemon; the lock stays with it until it ends, however it ends.
 
+    Before, runs are ended that went down with the machine.
+
     Raises:
         ServiceError: another daemon works on this data folder.
     """
@@ -116,8 +118,22 @@ def become_daemon(settings: Settings) -> None:
             "one, or set DPO_DATA_DIR to another folder."
         ) from error
     os.set_inheritable(lock, True)
+    variables = environment(settings)
+    os.environ.update(variables)
+    if (settings.dagster_home / "dagster.yaml").exists():
+        _end_lost_runs()
     command = ["dagster-daemon", "run", "--workspace", str(PROJECT_DIR / "workspace.yaml"), "--log-level", "warning"]
-    os.execvpe(command[0], command, environment(settings))
+    os.execvpe(command[0], command, variables)
+
+
+def _end_lost_runs() -> None:
+    import dagster as dg  # not at the top: no other program here needs it
+
+    from dpo_pipeline.lost_runs import fail_lost_runs
+
+    with dg.DagsterInstance.get() as instance:
+        if lost := fail_lost_runs(instance):
+            print(f"{len(lost)} runs had gone down with their process and are marked as failed.", file=sys.stderr)
 
 
 def run_all(settings: Settings, people: bool, on_ready: Callable[[], None]) -> int:

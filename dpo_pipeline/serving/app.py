@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -21,7 +22,7 @@ from dpo_pipeline.serving.engine import Engine
 from dpo_pipeline.serving.forward import ForwardEngine
 from dpo_pipeline.serving.local import LocalEngine
 from dpo_pipeline.serving.metrics import CallMetrics, Metrics
-from dpo_pipeline.serving.pages.site import mount_pages
+from dpo_pipeline.serving.pages.site import forget_closed_tabs, mount_pages
 from dpo_pipeline.serving.registry_follower import registry_follower
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.routes import chat, comparisons, feedback, health, rollout
@@ -32,9 +33,12 @@ from dpo_pipeline.stores.pseudonyms import signing_key
 from dpo_pipeline.stores.serving_log import ServingLog
 from dpo_pipeline.stores.serving_state import ServingState
 
+if TYPE_CHECKING:
+    from gradio import Blocks
+
 log = logging.getLogger(__name__)
 RETRY_AFTER_S = "1"
-FORGET_EVERY_S = 3600
+FORGET_EVERY_S = 300
 
 
 def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
@@ -54,7 +58,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         orders.start()
         # A log of a million votes takes seconds to count; nobody has to wait for that.
         counting = asyncio.create_task(asyncio.to_thread(service.tally.refresh))
-        forgetting = asyncio.create_task(_forget_expired(service))
+        forgetting = asyncio.create_task(_forget_expired(service, pages))
         try:
             yield
         finally:
@@ -76,7 +80,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     chat.add_completions(app.router)
     for part in (chat, comparisons, feedback, rollout, health):
         app.include_router(part.router)
-    mount_pages(app, settings, lambda: app.state.service)
+    pages = mount_pages(app, settings, lambda: app.state.service)
     app.add_middleware(Gate, settings=settings, answer=_refuse)
     if settings.access.origins:
         app.add_middleware(
@@ -89,14 +93,15 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     return app
 
 
-async def _forget_expired(service: Service) -> None:
-    """A server that runs for months must not keep what nobody can vote on or rate any more."""
+async def _forget_expired(service: Service, pages: "Blocks") -> None:
+    """A server that runs for months must not keep what nobody can vote on, rate, or look at any more."""
     while True:
         await asyncio.sleep(FORGET_EVERY_S)
         try:
+            forget_closed_tabs(pages)
             await asyncio.to_thread(service.comparisons.forget_expired)
         except Exception:
-            log.exception("expired comparisons were not forgotten; tried again in %d s", FORGET_EVERY_S)
+            log.exception("what has expired was not forgotten; tried again in %d s", FORGET_EVERY_S)
 
 
 def make_service(settings: Settings, metrics: Metrics, engine: Engine) -> Service:

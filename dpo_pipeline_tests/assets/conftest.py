@@ -82,7 +82,7 @@ class Loop:
         ).success
 
     def tick(self, sensor: str) -> list[dg.RunRequest]:
-        """What the sensor asks for now; empty where it skips."""
+        """What the sensor asks for now, of partitions that are there or asked for with it; empty where it skips."""
         from dpo_pipeline.definitions import defs
 
         repository = defs.get_repository_def()
@@ -90,10 +90,13 @@ class Loop:
         needed = {name: (defs.resources or {})[name] for name in definition.required_resource_keys}
         context = dg.build_sensor_context(instance=self.instance, repository_def=repository, resources=needed)
         result = definition(context)
-        if isinstance(result, dg.SensorResult):
-            return list(result.run_requests or [])
-        found = list(result) if isinstance(result, Iterator | list) else [result]
-        return [item for item in found if isinstance(item, dg.RunRequest)]
+        if not isinstance(result, dg.SensorResult):
+            return [result] if isinstance(result, dg.RunRequest) else []
+        for wanted in result.dynamic_partitions_requests or ():
+            self.instance.add_dynamic_partitions("versions", wanted.partition_keys)
+        known = {None, *self.instance.get_dynamic_partitions("versions")}
+        assert known >= {request.partition_key for request in result.run_requests or ()}
+        return list(result.run_requests or ())
 
 
 def copy_trained(house: Settings, baseline: Path, data_dir: Path) -> None:  # noqa: F811
