@@ -1,13 +1,14 @@
 """How often is a harmless version taken back, and how soon a harmful one, by our rules and by the literal ones?
 
-Simulated rollouts on a simulated clock, looked at once an hour as the sensor does: people send requests, some of
-which fail, and some rate them. An identical version (A/A), one with 20 % errors, and one whose satisfaction is 10 %
-lower go through the same stages. Ours is `core.rollout.decide`; the literal side promotes when the hours are over and
-takes back as soon as one of the user's rules holds on point estimates.
+Simulated rollouts on a simulated clock, looked at once an hour as the sensor does: people send requests, some of which
+fail, and some rate them. An identical version (A/A), one with 20 % errors, one whose satisfaction is 10 % lower, and an
+identical one in an outage that gives both 20 % errors go through the same stages. Ours is `core.rollout.decide`; the
+literal side promotes when the hours are over and takes back as soon as one of the user's rules holds on point
+estimates.
 
 Goals: of 200 identical versions at most 5 % taken back, be it for harm or because nothing was decided in time, and at
 most 5 % win an A/B test; 20 % errors are out within 500 canary requests at the median; 10 % lower satisfaction reaches
-half of the traffic in at most 5 %.
+half of the traffic in at most 5 %; the outage takes back at most 5 % for harm.
 """
 
 import argparse
@@ -53,6 +54,7 @@ WORLDS = {
     "identical": World(),
     "20 % errors": World(new_errors=0.20),
     "satisfaction 10 % lower": World(shift=0.1),
+    "20 % errors of both": World(errors=0.20, new_errors=0.20),
 }
 
 
@@ -154,6 +156,7 @@ def _evidence(stage: str, hours: int, new: Arm, control: Arm) -> Evidence:
         errors=Shares(len(new.met), sum(failed / sent for sent, failed in new.met.values())),
         crashes=Shares(len(new.met), 0.0),
         slow=Shares(len(new.met), 0.0),
+        control_errors=Shares(len(control.met), sum(failed / sent for sent, failed in control.met.values())),
         opinions=new.opinions(),
         control_opinions=control.opinions(),
     )
@@ -192,7 +195,7 @@ def main() -> None:
             say(f"{name}, {side}: done")
     false_wins = ab_tests(args.runs, np.random.default_rng(args.seed + 1), policy)
     show(f"{args.runs} simulated rollouts, {REQUESTS_AN_HOUR} requests an hour by {PEOPLE:,} people", rows)
-    aa, errors, dim = (found[name, "evidence"] for name in WORLDS)
+    aa, errors, dim, outage = (found[name, "evidence"] for name in WORLDS)
     goals = [
         Goal("identical versions taken back", _share(aa, "taken back"), "at most", policy.harm_alpha),
         Goal("identical versions that win an A/B test", false_wins, "at most", policy.ab_alpha),
@@ -202,6 +205,7 @@ def main() -> None:
             "at most",
             500,
         ),
+        Goal("taken back for an outage that hits both", _share(outage, "for harm"), "at most", policy.harm_alpha),
         Goal("10 % lower satisfaction at half of the traffic", _reached(dim, "half"), "at most", policy.no_harm_alpha),
     ]
     report(

@@ -161,10 +161,13 @@ def import_pairs(files: Annotated[list[Path], typer.Argument(help="JSON or JSONL
 def rollback(reason: Annotated[str, typer.Option(help="stands in the history of decisions")]) -> None:
     """Take back the version that is being let out, or the champion for the one before it; serving follows at once."""
     from dpo_pipeline.stores.ledger import Ledger
+    from dpo_pipeline.stores.notifications import tell
 
-    with Ledger(load_settings().ledger_address) as ledger:
+    settings = load_settings()
+    with Ledger(settings.ledger_address) as ledger:
         before = ledger.deployment()
         after = ledger.roll_back(before.epoch, (reason,), {}, actor="dpo rollback")
+    tell(settings, f"{before.subject} is taken back", f"by dpo rollback: {reason}")
     console.print(f"{before.subject} is taken back; {after.champion} answers everybody within seconds.")
 
 

@@ -1,7 +1,5 @@
 """From an improved adapter to a registered version, and from there, stage by stage, into the traffic."""
 
-from pathlib import Path
-
 import dagster as dg
 
 from dpo_pipeline.assets.evaluation import eval_report
@@ -13,8 +11,7 @@ from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import AdapterRefused
 from dpo_pipeline.resources import LoopResource, WarehouseResource
-from dpo_pipeline.stores.artifacts import CARD, write_text
-from dpo_pipeline.stores.cards import card_facts, describe
+from dpo_pipeline.stores.cards import card_facts, describe, write_card
 from dpo_pipeline.stores.ledger import REBUILT, VersionRecord
 from dpo_pipeline.stores.notifications import tell
 from dpo_pipeline.stores.registry import Registry
@@ -36,10 +33,8 @@ def model_version(context: dg.AssetExecutionContext, loop: LoopResource) -> dg.M
     settings, name, registry = loop.settings(), context.partition_key, loop.registry()
     with loop.ledger() as ledger:
         record = ledger.version(name)
-        facts = card_facts(settings, ledger, name)
-        number = _register(registry, record, facts, context.run.run_id)
-        write_text(Path(str(record.adapter_dir)) / CARD, version_card.model_card(facts))
-        registry.log_card(str(record.mlflow_run), version_card.model_card(facts))
+        number = _register(registry, record, card_facts(settings, ledger, name), context.run.run_id)
+        write_card(settings, ledger, registry, name)
         fields: dict[str, str] = {"mlflow_version": number}
         if record.status == "improved":
             fields["status"] = "registered"
@@ -75,14 +70,16 @@ def rollout_decision(
 
     with loop.ledger() as ledger:
         outcome = decide_now(settings, ledger, head_to_head, name, actor=f"dagster run {context.run.run_id[:8]}")
+        if outcome.decision == "rollback":
+            tell(settings, f"{name} is taken back", "\n".join(outcome.reasons))
         mirrored = mirror(ledger, loop.registry(), tolerate_outage=True)
         state = ledger.deployment()
         if mirrored:
             describe(settings, ledger, loop.registry(), name)
+            if outcome.decision != "hold":
+                write_card(settings, ledger, loop.registry(), name)
     for reason in outcome.reasons:
         context.log.info(f"{outcome.decision}: {reason}")
-    if outcome.decision == "rollback":
-        tell(settings, f"{name} is taken back", "\n".join(outcome.reasons))
     return dg.MaterializeResult(
         metadata={
             "decision": outcome.decision,

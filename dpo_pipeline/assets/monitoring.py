@@ -17,7 +17,7 @@ from dpo_pipeline.stores.artifacts import write_text
 from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import training_state
 from dpo_pipeline.stores.monitoring import timeline, version_figures, weeks
-from dpo_pipeline.stores.notifications import notify
+from dpo_pipeline.stores.notifications import tell
 from dpo_pipeline.stores.tables import publish_rows
 
 WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8))
@@ -51,7 +51,7 @@ def monitoring_report(loop: LoopResource, warehouse: WarehouseResource) -> dg.Ma
     write_text(page.with_suffix(".json"), told)
     publish_rows(page.with_name("kpis.parquet"), [asdict(kpi) for kpi in report.kpis])
     for kpi in report.alerts:
-        notify(settings, f"Alert: {kpi.name}", f"{kpi.value:.3g}, the target is {kpi.target}. See {page}.")
+        tell(settings, f"Alert: {kpi.name}", f"{kpi.value:.3g}, the target is {kpi.target}. See {page}.")
     return dg.MaterializeResult(
         metadata={
             "page": dg.MetadataValue.path(page),

@@ -129,9 +129,10 @@ def weekly_report(
     """
     week, before = weeks[0], weeks[1] if len(weeks) > 1 else Week()
     newest = versions[-1] if len(versions) > 1 else None
+    rates = [each.win_rate.rate for each in versions if each.win_rate and each.win_rate.rate is not None]
     comparison = {f"{each.name}_vs_v1.0": each for each in versions if each.name != "v1.0"}
     return WeeklyReport(
-        kpis=_kpis(week, before, newest, cadence, kpis),
+        kpis=_kpis(week, before, rates, cadence, kpis),
         week=week,
         target=cadence.weekly_target,
         comparison=comparison,
@@ -187,8 +188,10 @@ def trend(now: float | None, before: float | None) -> Trend:
     return "rising" if now > before else "falling"
 
 
-def _kpis(week: Week, before: Week, newest: VersionFigures | None, cadence: Cadence, targets: Kpis) -> tuple[Kpi, ...]:
-    rate = newest.win_rate.rate if newest and newest.win_rate else None
+def _kpis(week: Week, before: Week, rates: Sequence[float], cadence: Cadence, targets: Kpis) -> tuple[Kpi, ...]:
+    """`rates`: win rates over v1.0 of the versions that were voted on, in order; the last is told, beside the last but
+    one."""
+    rate_before, rate = [None, None, *rates][-2:]
     errors, satisfaction = week.error_rate, week.satisfaction
     covered = coverage(week.by_category) if week.preferences else None
     lengths = trend(week.session_length, before.session_length)
@@ -201,7 +204,7 @@ def _kpis(week: Week, before: Week, newest: VersionFigures | None, cadence: Cade
             None if satisfaction is None else satisfaction > targets.satisfaction and liked != "falling",
             liked,
         ),
-        _above("win_rate_over_baseline", rate, targets.win_rate, None),
+        _above("win_rate_over_baseline", rate, targets.win_rate, rate_before),
         Kpi(
             "error_rate",
             errors,
@@ -217,7 +220,7 @@ def _kpis(week: Week, before: Week, newest: VersionFigures | None, cadence: Cade
             None if lengths == "unknown" else lengths != "falling",
             lengths,
         ),
-        _above("preferences_collected", float(week.preferences), cadence.weekly_minimum, float(before.preferences)),
+        _above("preferences_collected", float(week.preferences), cadence.weekly_target, float(before.preferences)),
         _above("category_coverage", covered, 1.0, coverage(before.by_category) if before.preferences else None),
         _above("clear_winners", week.clear_winners, targets.clear_winners, before.clear_winners),
         _above("quality_score", week.quality_score, targets.quality_score, before.quality_score),

@@ -46,9 +46,9 @@ class CardFacts:
 def description(facts: CardFacts) -> str:
     """Markdown for the registry: what it is, what it learned from, how it did, what became of it."""
     if not facts.parent:
-        first = f"**{facts.name}**: the SFT baseline, {_trained_on(facts)}. Later versions start from it."
-        return f"{first}\n\n{_history(facts)}"
-    lines = [f"**{facts.name}** has to beat **{facts.parent}**.", "", f"- {_trained_on(facts)}"]
+        lines = [f"**{facts.name}**: the SFT baseline. Later versions start from it.", "", f"- {_trained_on(facts)}"]
+    else:
+        lines = [f"**{facts.name}** has to beat **{facts.parent}**.", "", f"- {_trained_on(facts)}"]
     if facts.evaluation:
         lines.append(f"- evaluation: {facts.evaluation['verdict'].replace('_', ' ')}")
         lines += [f"  - {reason}" for reason in facts.evaluation["reasons"]]

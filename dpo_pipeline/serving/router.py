@@ -46,7 +46,7 @@ class Router:
     def __init__(self, settings: Settings, engine: Engine):
         self._settings = settings
         self._engine = engine
-        self._following = threading.Lock()
+        self._following, self._routing = threading.Lock(), threading.Lock()
         self.route = Route()
         self.trouble: str | None = None
         self._follower = LedgerFollower("router", settings, self._look)
@@ -70,19 +70,33 @@ class Router:
         Raises:
             ArtifactError, AdapterRefused: the champion cannot be served; what was served before stays.
         """
-        with self._following:  # a person's order follows too, beside this object's own thread
+        self.reroute(ledger)
+        with self._following:
             state = ledger.deployment()
             if state.champion is None:
                 return
-            adapters = {
-                name: Adapter(str(record.adapter_sha), Path(str(record.adapter_dir)))
-                for name, record in served_versions(state, ledger.versions()).items()
-            }
+            adapters = _adapters(state, ledger)
             unfit = self._serve(adapters, state.champion)
-            challenger = None if state.challenger in unfit else state.challenger
-            traffic = traffic_of(state.stage, self._settings.rollout) if challenger and state.stage else 0.0
-            self.route = Route(state.epoch, state.champion, challenger, state.stage, traffic)
+            self._set_route(state, None if state.challenger in unfit else state.challenger)
             self._tell("; ".join(f"{name} is not served: {why}" for name, why in unfit.items()) or None)
+
+    def reroute(self, ledger: Ledger) -> None:
+        """Follow the ledger at once where all that it routes to is served already, as in a rollback.
+
+        Never waits for the engine, which may hang: taking a version back must not hang with it.
+        """
+        state = ledger.deployment()
+        adapters, served = _adapters(state, ledger), self._engine.models
+        wanted = [name for name in (state.champion, state.challenger) if name]
+        if wanted and all(name in adapters and served.get(name) == adapters[name].sha for name in wanted):
+            self._set_route(state, state.challenger)
+
+    def _set_route(self, state: DeploymentState, challenger: str | None) -> None:
+        """Never back to an older epoch: two threads may follow, of which one waited for the engine."""
+        with self._routing:
+            if state.epoch >= self.route.epoch:
+                traffic = traffic_of(state.stage, self._settings.rollout) if challenger and state.stage else 0.0
+                self.route = Route(state.epoch, state.champion, challenger, state.stage, traffic)
 
     def _serve(self, adapters: dict[str, Adapter], champion: str) -> dict[str, str]:
         """Serve these versions; those other than the champion that must not be served are left out, with the reason.
@@ -112,6 +126,14 @@ class Router:
         if trouble and trouble != self.trouble:
             log.error("%s", trouble)
         self.trouble = trouble
+
+
+def _adapters(state: DeploymentState, ledger: Ledger) -> dict[str, Adapter]:
+    """What should be served, by version."""
+    return {
+        name: Adapter(str(record.adapter_sha), Path(str(record.adapter_dir)))
+        for name, record in served_versions(state, ledger.versions()).items()
+    }
 
 
 def served_versions(state: DeploymentState, versions: list[VersionRecord]) -> dict[str, VersionRecord]:

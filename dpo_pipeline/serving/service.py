@@ -41,6 +41,7 @@ from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.tally import Tally
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger, as_json, utc_now
+from dpo_pipeline.stores.notifications import tell
 from dpo_pipeline.stores.pseudonyms import pseudonym_of
 from dpo_pipeline.stores.reviews import REASON_CHARACTERS, Review, ReviewLog, read_judged
 from dpo_pipeline.stores.serving_log import CorrectionRecord, RatingRecord, ServingLog
@@ -333,17 +334,19 @@ class Service:
         Raises:
             OrderRefused: there is nothing to order about, or somebody else moved the rollout first.
         """
+        reasons = (redact(reason),)
         try:
             with Ledger(self.settings.ledger_address) as ledger:
-                epoch = ledger.deployment().epoch
-                reasons = (redact(reason),)
+                before = ledger.deployment()
                 if order == "abort":
-                    ledger.roll_back(epoch, reasons, {}, actor)
+                    ledger.roll_back(before.epoch, reasons, {}, actor)
                 else:
-                    ledger.set_paused(order == "pause", epoch, reasons, actor)
-                self.router.follow_once(ledger)
+                    ledger.set_paused(order == "pause", before.epoch, reasons, actor)
+                self.router.reroute(ledger)
         except (NoRollout, StaleEpoch) as error:
             raise OrderRefused(str(error)) from error
+        if order == "abort":
+            tell(self.settings, f"{before.subject} is taken back", f"by {actor}: {reasons[0]}")
         return self.rollout()
 
 

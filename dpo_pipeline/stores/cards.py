@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from dpo_pipeline.core import version_card
 from dpo_pipeline.core.version_card import CardFacts
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.artifacts import CARD, write_text
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord, utc_text
 from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.serving_log import version_metrics
@@ -56,6 +58,17 @@ def describe(settings: Settings, ledger: Ledger, registry: Registry, name: str) 
     if number := ledger.version(name).mlflow_version:
         facts = card_facts(settings, ledger, name)
         registry.describe(number, version_card.tags(facts), version_card.description(facts))
+
+
+def write_card(settings: Settings, ledger: Ledger, registry: Registry, name: str) -> None:
+    """The model card, in the adapter's folder and beside the adapter that MLflow keeps.
+
+    Raises:
+        RegistryUnavailable: MLflow does not answer.
+    """
+    record, card = ledger.version(name), version_card.model_card(card_facts(settings, ledger, name))
+    write_text(Path(str(record.adapter_dir)) / CARD, card)
+    registry.log_card(str(record.mlflow_run), card)
 
 
 def answer_words(versions: Sequence[VersionRecord], record: VersionRecord) -> float | None:

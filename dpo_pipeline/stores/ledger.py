@@ -221,12 +221,17 @@ class Ledger:
     def order_champion(self, name: str, epoch: int, reasons: Sequence[str], actor: str) -> DeploymentState:
         """A person makes an accepted version champion at once; a rollout that is under way ends.
 
+        An order back to the version before is a way out: what it replaces is nothing to fall back on.
+
         Raises:
             StaleEpoch: the deployment moved since `epoch` was read.
         """
         state = self.deployment()
-        change: dict[str, Any] = {"champion": name, "previous": state.champion, "challenger": None}
-        change |= {"stage": STAGES[-1], "stage_since": utc_now(), "paused": False}
+        change: dict[str, Any] = {"champion": name, "challenger": None, "paused": False}
+        if name == state.previous:
+            change |= {"previous": None, "stage": None, "stage_since": None}
+        else:
+            change |= {"previous": state.champion, "stage": STAGES[-1], "stage_since": utc_now()}
         statuses: list[tuple[str | None, str]] = [(state.champion, "retired"), (name, "champion")]
         if state.challenger and state.challenger != name:
             statuses.append((state.challenger, "retired"))

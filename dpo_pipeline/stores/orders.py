@@ -1,8 +1,9 @@
 """Orders that a person gives in the MLflow registry, and what was deleted there by accident.
 
 Moving `champion` to a version is an order: recorded with its actor and applied, or refused with the reason in the
-version's tags. Everything else that differs from the ledger is set back and reported. Speaks MLflow's REST interface
-itself: a sensor looks every few seconds and must not import mlflow.
+version's tags. Moving `challenger` onto the champion's version takes the challenger back. Everything else that differs
+from the ledger is set back and reported. Speaks MLflow's REST interface itself: a sensor looks every few seconds and
+must not import mlflow.
 """
 
 from collections.abc import Iterator
@@ -46,9 +47,9 @@ class RegistryAliases:
         """
         with self._answers():
             found = requests.get(f"{self._base}/registered-models/get", params={"name": self._model}, timeout=TIMEOUT_S)
-            if found.status_code == 404:
+            if found.status_code == 404 and found.json().get("error_code") == "RESOURCE_DOES_NOT_EXIST":
                 return Seen({}, {})
-            found.raise_for_status()
+            found.raise_for_status()  # 404 without that is a proxy whose MLflow is away
             model = found.json()["registered_model"]
             listed = requests.get(
                 f"{self._base}/model-versions/search",
@@ -123,8 +124,11 @@ def follow_registry(ledger: Ledger, registry: RegistryAliases) -> list[str]:
         versions = ledger.versions()
     numbers = {record.name: record.mlflow_version for record in versions if record.mlflow_version}
     moved = seen.aliases.get("champion")
-    if moved and moved != numbers.get(state.champion) and moved != mirrored.get("champion"):
+    if numbers and moved and moved != numbers.get(state.champion) and moved != mirrored.get("champion"):
         done.append(_order(ledger, registry, state, versions, moved))
+        state = ledger.deployment()
+    elif state.challenger and moved and seen.aliases.get("challenger") == moved == numbers.get(str(state.champion)):
+        done.append(_take_back(ledger, state))
         state = ledger.deployment()
     wanted = {
         alias: numbers[name]
@@ -156,6 +160,15 @@ def _order(
     except StaleEpoch as error:
         return str(error)
     return f"{record.name} is champion by order of {ACTOR}"
+
+
+def _take_back(ledger: Ledger, state: DeploymentState) -> str:
+    """`challenger` was moved onto the champion's version: nothing else shall be let out."""
+    try:
+        ledger.roll_back(state.epoch, ("challenger was moved to the champion's version in MLflow",), {}, ACTOR)
+    except StaleEpoch as error:
+        return str(error)
+    return f"{state.challenger} is taken back by order of {ACTOR}"
 
 
 def _unfit(record: VersionRecord | None, serving: VersionRecord | None) -> str:

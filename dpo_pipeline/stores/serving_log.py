@@ -179,6 +179,9 @@ def stage_metrics(
         errors=_shares(by_new, lambda request: request.outcome != "ok"),
         crashes=_shares(by_new, lambda request: request.outcome == "crash"),
         slow=_shares(by_new, lambda request: request.latency_ms > max_p99_ms),
+        control_errors=_shares(by_control, lambda request: request.outcome != "ok"),
+        control_crashes=_shares(by_control, lambda request: request.outcome == "crash"),
+        control_slow=_shares(by_control, lambda request: request.latency_ms > max_p99_ms),
         opinions=_opinions(ratings[new].values()),
         control_opinions=_opinions(control_ratings),
     )

@@ -4,7 +4,9 @@ import json
 import shutil
 import time
 from dataclasses import asdict
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.orders import REFUSED_TAG, RegistryAliases, follow_registry
 from dpo_pipeline_tests.assets.conftest import Loop
+from dpo_pipeline_tests.assets.test_jobs import begin_canary
 from dpo_pipeline_tests.programs_under_test import eventually, serving
 from dpo_pipeline_tests.webhook import webhook
 
@@ -57,15 +60,53 @@ def test_moving_champion_is_an_order_and_carried_out_once(loop: Loop, deployed: 
     told = follow_registry(ledger, registry)
     assert told[0] == "v1.0 is champion by order of a person in MLflow"
     state = ledger.deployment()
-    assert (state.champion, state.previous) == ("v1.0", "v1.1")
-    assert client.get_model_version_by_alias(model, "previous").version == new
+    # The way back: harm must not lead to what the person left.
+    assert (state.champion, state.previous, state.stage) == ("v1.0", None, None)
+    assert "previous" not in client.get_registered_model(model).aliases
     assert follow_registry(ledger, registry) == []
     last = ledger.decisions()[-1]
     assert (last.decision, last.actor) == ("order", "a person in MLflow")
     # And back again.
     client.set_registered_model_alias(model, "champion", new)
     assert follow_registry(ledger, registry) and ledger.deployment().champion == "v1.1"
+    assert (ledger.deployment().previous, ledger.deployment().stage) == ("v1.0", "full")
     assert loop.tick("registry_orders") == []
+
+
+def test_challenger_moved_onto_the_champions_version_is_taken_back(loop: Loop, deployed: Any) -> None:
+    ledger, registry, (client, model) = deployed
+    begin_canary(loop, ledger, "v1.2", "e" * 64)
+    assert follow_registry(ledger, registry) == []
+    client.delete_registered_model_alias(model, "challenger")
+    assert "challenger pointed to nothing" in follow_registry(ledger, registry)[0], "an accident"
+    client.set_registered_model_alias(model, "challenger", ledger.version("v1.1").mlflow_version)
+    told = follow_registry(ledger, registry)
+    assert told[0] == "v1.2 is taken back by order of a person in MLflow"
+    assert (ledger.version("v1.2").status, ledger.deployment().challenger) == ("rolled_back", None)
+    assert "challenger" not in client.get_registered_model(model).aliases and follow_registry(ledger, registry) == []
+
+
+def test_a_404_of_a_proxy_is_no_deletion(deployed: Any) -> None:
+    ledger, _, (_, model) = deployed
+    server = HTTPServer(("127.0.0.1", 0), NotFound)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(RegistryUnavailable):
+            follow_registry(ledger, RegistryAliases(f"http://127.0.0.1:{server.server_port}", model))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert ledger.version("v1.0").mlflow_version and ledger.version("v1.1").mlflow_version
+
+
+class NotFound(BaseHTTPRequestHandler):
+    """A proxy whose MLflow is away."""
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
 
 
 def test_serving_takes_the_order_within_five_seconds_without_dagster(loop: Loop, deployed: Any) -> None:
@@ -115,7 +156,7 @@ def test_an_order_for_a_version_that_failed_its_safety_check_is_refused(deployed
     asked_for = ledger.version("v1.0").mlflow_version
     client.set_registered_model_alias(model, "champion", asked_for)
     [told, restored] = follow_registry(ledger, registry)
-    assert "declines fewer harmful requests than its parent" in told and "set to" in restored
+    assert "declines 55% of 20 harmful requests, the parent 100%" in told and "set to" in restored
     assert "harmful" in client.get_model_version(model, asked_for).tags[REFUSED_TAG]
     assert ledger.deployment().champion == "v1.1"
 

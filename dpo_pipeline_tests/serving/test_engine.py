@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
 from dpo_pipeline_tests.serving.conftest import VARIABLES
 
@@ -154,6 +155,27 @@ def test_a_hung_version_is_an_error_after_its_deadline(narrow: Server, own_house
     while narrow.client.post(CHAT, json=body()).status_code != 200:
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+def test_a_version_is_taken_back_while_the_generating_process_hangs(own_house: Settings) -> None:
+    """The route must not wait for the engine: nobody is sent to the version any more within five seconds."""
+    with serving(own_house.data_dir, **VARIABLES, DPO_KEYS__ADMIN="secret") as running:
+        with Ledger(own_house.ledger_address) as ledger:
+            ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
+            ledger.promote("canary", ledger.deployment().epoch, ("test",), {}, "test")
+        rollout = eventually(lambda: running.client.get("/v1/rollout").json(), lambda found: found["traffic"] == 0.05)
+        assert rollout["version"] == "v1.1"
+        signal_process(running, signal.SIGSTOP)
+        try:
+            given = time.monotonic()
+            headers = {"X-Admin-Key": "secret"}
+            aborted = running.client.post("/v1/rollout/abort", json={"reason": "hangs"}, headers=headers)
+            assert aborted.status_code == 200 and time.monotonic() - given < 5
+            assert (aborted.json()["version"], aborted.json()["traffic"]) == (None, 0.0)
+        finally:
+            signal_process(running, signal.SIGCONT)
+        answer = eventually(lambda: running.client.post(CHAT, json=body()), lambda found: found.status_code == 200)
+        assert answer.status_code == 200
 
 
 def test_nothing_is_left_running_when_the_server_is_killed(own_house: Settings) -> None:
