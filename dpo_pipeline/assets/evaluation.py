@@ -62,7 +62,8 @@ def eval_report(
         shown = symptoms(settings, candidate)
     diagnosis = None if verdict.improved else diagnose(DpoRecipe(**(candidate.recipe or {})), shown)
     page = _page_path(settings, candidate)
-    write_text(page, evaluation_page(name, parent.name, verdict, answers, diagnosis))
+    embedded = settings.model.base == "embedded"
+    write_text(page, evaluation_page(name, parent.name, verdict, answers, diagnosis, embedded))
     if candidate.mlflow_run:
         loop.registry().log_evaluation(candidate.mlflow_run, page, asdict(verdict), _figures(verdict))
         with loop.ledger() as ledger:

@@ -13,12 +13,24 @@ SHOWN = 12
 
 
 def evaluation_page(
-    name: str, parent: str, verdict: EvaluationVerdict, answers: Sequence[JudgedAnswer], diagnosis: Diagnosis | None
+    name: str,
+    parent: str,
+    verdict: EvaluationVerdict,
+    answers: Sequence[JudgedAnswer],
+    diagnosis: Diagnosis | None,
+    embedded: bool = False,
 ) -> str:
-    """Self-contained HTML. `diagnosis`: why it is not improving; null where nothing is to be explained."""
+    """Self-contained HTML.
+
+    Args:
+        diagnosis: why it is not improving; null where nothing is to be explained.
+        embedded: both stand on the base model that was built from the question bank.
+    """
     page = Page(f"{name} against {parent}", f"evaluation on {verdict.questions} held-out questions")
     page.paragraph(verdict.verdict.replace("_", " "), TONE[verdict.verdict])
     page.points(verdict.reasons)
+    if embedded:
+        page.paragraph(_EMBEDDED)
     page.heading("Win rate over the parent")
     page.figure(plots.svg(win_rates(verdict), height=0.6 + 0.35 * (2 + len(verdict.by_category))), _RATES)
     page.table(_rates(verdict))
@@ -52,6 +64,12 @@ def lengths(name: str, parent: str, answers: Sequence[JudgedAnswer]) -> plots.Dr
 _RATES = (
     "Each question counts once. Lines are intervals that allow for every attempt at this version; right of the dotted "
     "line is better than the parent."
+)
+
+
+_EMBEDDED = (
+    "The embedded base model has learned the bank, these questions included, and to decline these harmful requests. Held "
+    "out means that no adapter was trained on them, and that nobody votes on them."
 )
 
 
