@@ -68,8 +68,8 @@ _RATES = (
 
 
 _EMBEDDED = (
-    "The embedded base model has learned the bank, these questions included, and to decline these harmful requests. Held "
-    "out means that no adapter was trained on them, and that nobody votes on them."
+    "The embedded base model has learned the bank, these questions included, and to decline these harmful requests. "
+    "Held out means that no adapter was trained on them, and that nobody votes on them."
 )
 
 
