@@ -112,6 +112,26 @@ def test_a_rule_holds_the_version_and_its_evidence_takes_it_back(
     assert decide(replace(literal, people=people(**met), hours=0.01), POLICY).decision == "rollback"
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "control", "new"),
+    [
+        ("error rate of the stage", {"errors": Shares(1000, 160.0)}, {"control_errors": Shares(1010, 160.0)}, "errors"),
+        ("crash rate", {"crashes": Shares(1000, 60.0)}, {"control_crashes": Shares(1010, 60.0)}, "crashes"),
+        ("p99 latency", {"slow": Shares(1000, 80.0)}, {"control_slow": Shares(1010, 80.0)}, "p99_ms"),
+    ],
+)
+def test_what_the_control_meets_too_holds_and_takes_nothing_back(
+    name: str, change: dict[str, Any], control: dict[str, Any], new: str
+) -> None:
+    """An outage of what serves both is no version's doing."""
+    measured = replace(GOOD, **{new: 4000.0 if new == "p99_ms" else 800})
+    outage = replace(CANARY, new=measured, baseline=measured, people=people(**change, **control))
+    decision = decide(outage, POLICY)
+    assert decision.decision == "hold" and name in " ".join(decision.reasons)
+    assert "the control meets as much" in next(each for each in decision.conditions if each.name == name).shown
+    assert decide(replace(outage, people=people(**change)), POLICY).decision == "rollback"
+
+
 def test_point_estimates_alone_never_decide() -> None:
     """One error of one request is a rate of 100 %, and no evidence."""
     one = replace(
