@@ -27,6 +27,8 @@ from dpo_pipeline.settings import RolloutPolicy, StagePolicy
 STAGES = ("staging", "canary", "small", "half", "full")
 Decision = Literal["promote", "hold", "rollback"]
 COMPARED = ("error rate against the baseline", "satisfaction of the stage", "satisfaction against the baseline")
+CONTROL_ALPHA = 0.05
+"""Level of the bound on what the control meets of something, where it met it at all."""
 TESTS = 6
 """Conditions that can each find harm, among which alpha is split; and among the stages."""
 
@@ -284,9 +286,10 @@ def _beyond(limit: float, shares: Shares, control: Shares, alpha: float) -> tupl
     shown = f"between {low:.1%} and {high:.1%} for {shares.people} people"
     if not shares.people:
         return None, shown
-    if low > limit and share_bounds(control, alpha)[0] > limit:
-        return False, f"{shown}, and the control meets as much"
-    return low > limit, shown
+    met = share_bounds(control, CONTROL_ALPHA)[1] if control.people and control.total else 0.0
+    if limit < low <= met:
+        return False, f"{shown}, and the control may meet as much: up to {met:.1%}"
+    return low > max(limit, met), shown
 
 
 def _satisfaction(name: str, ratio: float, evidence: Evidence, policy: RolloutPolicy, alpha: float) -> Condition:
