@@ -58,7 +58,7 @@ def version_rows(way: Trajectory) -> list[dict[str, object]]:
 
 
 def win_rates(way: Trajectory) -> plots.Draw:
-    rated = {each.name: each.win_rate for each in way.versions if each.win_rate}
+    rated = {each.name: each.win_rate for each in way.versions if each.win_rate and each.win_rate.count}
     return plots.intervals({name: (rate.rate, rate.low, rate.high) for name, rate in rated.items()})
 
 
