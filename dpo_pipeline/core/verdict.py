@@ -190,16 +190,15 @@ def _shares(answers: Sequence[JudgedAnswer]) -> dict[str, float]:
 
 def _controlled(answers: Sequence[JudgedAnswer]) -> tuple[float | None, float | None, tuple[str, ...]]:
     """AlpacaEval's length-controlled rate over questions, its error, and what it warns of."""
-    shares = _shares(answers)
+    by_question: dict[str, list[JudgedAnswer]] = defaultdict(list)
+    for answer in answers:
+        by_question[answer.question].append(answer)
     ours, theirs = (
-        {
-            question: fmean(len(getattr(each, side)) for each in answers if each.question == question)
-            for question in shares
-        }
+        [fmean(len(getattr(each, side)) for each in group) for group in by_question.values()]
         for side in ("answer", "parent_answer")
     )
     try:
-        found = length_controlled_win_rate(list(shares.values()), list(ours.values()), list(theirs.values()))
+        found = length_controlled_win_rate(list(_shares(answers).values()), ours, theirs)
     except ValueError:
         return None, None, ("lengths hardly differ, or always by the same: no rate at equal lengths",)
     return found.rate, found.std_error, found.warnings

@@ -193,9 +193,9 @@ def mean_interval(shares: Sequence[float], alpha: float) -> tuple[float, float]:
 @lru_cache(maxsize=256)
 def student_t(alpha: float, degrees: int) -> float:
     """The two-sided critical value of Student's t."""
-    from scipy.stats import t  # not at the top: a second, for the one who evaluates
+    from scipy.special import stdtrit  # not at the top: sensors import this module, and evaluate nothing
 
-    return float(t.isf(alpha / 2, degrees))
+    return -float(stdtrit(degrees, alpha / 2))
 
 
 def cap_per_person(votes: Sequence[tuple[str, Outcome]], cap: int) -> list[Outcome]:
@@ -363,7 +363,8 @@ def _clustered_error(fit: _Fit, people: Sequence[str]) -> float | None:
 
 def _estimable(design: Floats, targets: Floats) -> bool:
     """Whether rows like these can be predicted at all: they lie in the row space of the design."""
-    return bool(np.allclose(targets @ np.linalg.pinv(design, rcond=1e-5) @ design, targets, atol=1e-8))
+    # The small product first: the other way round is a table of questions by questions.
+    return bool(np.allclose(targets @ (np.linalg.pinv(design, rcond=1e-5) @ design), targets, atol=1e-8))
 
 
 def _check_questions(preferred: Floats, gap: Floats, hardness: Floats) -> None:
