@@ -360,7 +360,7 @@ def test_a_preference_is_excluded_and_restored_with_a_reason_behind_the_key(
         collected.curate(settings)
         choose(page, "#filter-criterion", "excluded")
         page.get_by_text("1 of the newest").wait_for()
-        assert "In effect after" not in page.inner_text("#review-pair")
+        page.locator("#review-pair", has_text="In effect after").wait_for(state="detached")
         page.fill("#reason textarea, #reason input", "it teaches something")
         restore.click()
         told(opened, "Restored. It comes back")
