@@ -43,6 +43,7 @@ class Symptoms:
     flip_rate_low: float = 0.0
     categories: dict[str, int] | None = None
     sft_satisfaction: float | None = None
+    sft_satisfaction_high: float = 5.0
     demonstrations: int = 0
     sft_rounds: int = 0
 
@@ -99,7 +100,7 @@ def diagnose(recipe: DpoRecipe, symptoms: Symptoms) -> Diagnosis:
         smoothing = round(s.flip_rate or 0.0, 3)
         changed = f"loss {' + '.join(kept['loss_type'] or ())} for {smoothing:.0%} flipped votes"
         return remedy("people contradict themselves", changed, **kept, label_smoothing=smoothing)
-    if s.sft_satisfaction is not None and s.sft_satisfaction < POOR_SFT and s.demonstrations and not s.sft_rounds:
+    if s.sft_satisfaction_high < POOR_SFT and s.demonstrations and not s.sft_rounds:
         round_on = f"an SFT round on {s.demonstrations} corrections and chosen answers"
         return remedy("v1.0 is not good enough", round_on, "sft_round", sft_rounds=1)
     if abs(s.margin) < STILL:

@@ -149,6 +149,15 @@ def version_metrics(
     return {name: _metrics(requests[name], list(ratings[name].values())) for name in versions}
 
 
+def person_means(directory: Path, since: str, version: str) -> list[float]:
+    """The mean rating of everybody who rated a version since then, 1 to 5; the newest rating of a request counts."""
+    newest: dict[str, RatingRecord] = {}
+    for record in read_records(directory, since):
+        if isinstance(record, RatingRecord) and record.version == version:
+            newest[record.request_id] = record
+    return _person_means(newest.values())
+
+
 def stage_metrics(
     directory: Path, since: str, new: str, baseline: str, traffic: float, max_p99_ms: float
 ) -> tuple[Metrics, Metrics, People]:
@@ -204,11 +213,15 @@ def _shares(by_user: Mapping[str, Sequence[RequestRecord]], happened: Callable[[
     return Shares(len(by_user), math.fsum(fmean(map(happened, mine)) for mine in by_user.values()))
 
 
-def _opinions(ratings: Iterable[RatingRecord]) -> Opinions:
+def _person_means(ratings: Iterable[RatingRecord]) -> list[float]:
     by_person: dict[str, list[int]] = {}
     for rating in ratings:
         by_person.setdefault(rating.user, []).append(rating.rating)
-    means = [fmean(mine) for mine in by_person.values()]
+    return [fmean(mine) for mine in by_person.values()]
+
+
+def _opinions(ratings: Iterable[RatingRecord]) -> Opinions:
+    means = _person_means(ratings)
     if not means:
         return Opinions()
     return Opinions(len(means), fmean(means), variance(means) if len(means) > 1 else 0.0)

@@ -1,16 +1,18 @@
 """What ledger, collection and ratings say of a version's last attempt: the input of `core.diagnosis`."""
 
 from datetime import UTC, datetime, timedelta
+from statistics import fmean
 from typing import Any
 
 from dpo_pipeline.core.diagnosis import Symptoms
 from dpo_pipeline.core.versions import BASELINE
+from dpo_pipeline.core.winrate import mean_interval
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import held_out_prompts
 from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.demonstrations import usable_corrections
 from dpo_pipeline.stores.ledger import VersionRecord
-from dpo_pipeline.stores.serving_log import version_metrics
+from dpo_pipeline.stores.serving_log import person_means
 
 RATED_WITHIN = timedelta(days=60)
 
@@ -24,7 +26,7 @@ def symptoms(settings: Settings, record: VersionRecord) -> Symptoms:
     votes = sum(summary.votes.values())
     since = (datetime.now(UTC) - RATED_WITHIN).isoformat()
     corrected = usable_corrections(settings.serving_log_dir, held_out_prompts(settings))
-    rated = version_metrics(settings.serving_log_dir, since, [BASELINE])[BASELINE]
+    liked = person_means(settings.serving_log_dir, since, BASELINE)
     return Symptoms(
         win_rate=float(record.win_rate or 0.0),
         win_rate_high=float((evaluation.get("overall") or {}).get("high", 1.0)),
@@ -39,7 +41,8 @@ def symptoms(settings: Settings, record: VersionRecord) -> Symptoms:
         flip_rate=summary.flip_rate,
         flip_rate_low=summary.flip_rate_low or 0.0,
         categories=summary.valid_categories or None,
-        sft_satisfaction=rated.satisfaction if rated.ratings >= settings.rollout.min_ratings else None,
+        sft_satisfaction=fmean(liked) if liked else None,
+        sft_satisfaction_high=1 + 4 * mean_interval([(each - 1) / 4 for each in liked], settings.evaluation.alpha)[1],
         demonstrations=len(corrected) + (record.pairs or 0),
         sft_rounds=int(recipe.get("sft_rounds", 0)),
     )

@@ -23,6 +23,7 @@ HEALTHY = Symptoms(
 )
 LOST = replace(HEALTHY, win_rate=0.4, win_rate_high=0.48)
 FLIPPED: dict[str, Any] = {"flip_rate": 0.2, "flip_rate_low": 0.1}
+POOR: dict[str, Any] = {"sft_satisfaction": 2.0, "sft_satisfaction_high": 2.3}
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ FLIPPED: dict[str, Any] = {"flip_rate": 0.2, "flip_rate_low": 0.1}
         (replace(LOST, kl_per_token=0.9), {"beta": 0.2}),
         (LOST, {"learning_rate": 5e-5}),
         (replace(HEALTHY, **FLIPPED), {"loss_type": ("robust",), "label_smoothing": 0.2}),
-        (replace(HEALTHY, sft_satisfaction=2.0, demonstrations=12), {"sft_rounds": 1}),
+        (replace(HEALTHY, **POOR, demonstrations=12), {"sft_rounds": 1}),
         (HEALTHY, {"epochs": 2}),
     ],
 )
@@ -63,6 +64,7 @@ def test_what_may_be_chance_is_no_reason_to_turn_back() -> None:
         replace(HEALTHY, win_rate=0.49, win_rate_high=0.61),
         replace(HEALTHY, win_rate=0.49, win_rate_high=0.61, length_ratio=2.0, controlled_high=0.52),
         replace(HEALTHY, flip_rate=0.051, flip_rate_low=0.004),
+        replace(HEALTHY, sft_satisfaction=2.4, sft_satisfaction_high=2.9, demonstrations=12),
     ):
         assert diagnose(RECIPE, unsure).reason == "a gain too small to be sure of"
 
@@ -80,7 +82,7 @@ def test_the_same_remedy_is_not_given_twice() -> None:
     fell = replace(HEALTHY, chosen_shift=-9.0)
     second = diagnose(diagnose(RECIPE, fell).recipe, fell)
     assert second.recipe.loss_type == ("sigmoid", "sft") and second.recipe.epochs == 2
-    again = replace(HEALTHY, sft_satisfaction=2.0, demonstrations=12, sft_rounds=1)
+    again = replace(HEALTHY, **POOR, demonstrations=12, sft_rounds=1)
     assert diagnose(RECIPE, again).change == "recipe"
 
 
