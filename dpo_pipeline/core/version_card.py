@@ -45,10 +45,8 @@ class CardFacts:
 
 def description(facts: CardFacts) -> str:
     """Markdown for the registry: what it is, what it learned from, how it did, what became of it."""
-    if not facts.parent:
-        lines = [f"**{facts.name}**: the SFT baseline. Later versions start from it.", "", f"- {_trained_on(facts)}"]
-    else:
-        lines = [f"**{facts.name}** has to beat **{facts.parent}**.", "", f"- {_trained_on(facts)}"]
+    task = f"has to beat **{facts.parent}**" if facts.parent else "is the SFT baseline; later versions start from it"
+    lines = [f"**{facts.name}** {task}.", "", f"- {_trained_on(facts)}"]
     if facts.evaluation:
         lines.append(f"- evaluation: {facts.evaluation['verdict'].replace('_', ' ')}")
         lines += [f"  - {reason}" for reason in facts.evaluation["reasons"]]
