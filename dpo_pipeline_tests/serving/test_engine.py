@@ -174,7 +174,7 @@ def test_a_version_is_taken_back_while_the_generating_process_hangs(own_house: S
             assert (aborted.json()["version"], aborted.json()["traffic"]) == (None, 0.0)
         finally:
             signal_process(running, signal.SIGCONT)
-        answer = eventually(lambda: running.client.post(CHAT, json=body()), lambda found: found.status_code == 200)
+        answer = eventually(lambda: running.client.post(CHAT, json=body()), lambda found: found.status_code == 200, 60)
         assert answer.status_code == 200
 
 
