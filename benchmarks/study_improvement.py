@@ -28,6 +28,7 @@ from dpo_pipeline.core.dataset import Pair, split_pairs
 from dpo_pipeline.core.quality import Memory, ballot_of, verdict
 from dpo_pipeline.core.questions import Question, least_covered, split_bank
 from dpo_pipeline.core.votes import Preference, Sampling, outcome
+from dpo_pipeline.core.winrate import student_t
 from dpo_pipeline.errors import DatasetTooSmall, TrainingDiverged
 from dpo_pipeline.ml import train_process
 from dpo_pipeline.ml.base_model import BaseModel
@@ -293,8 +294,7 @@ def summary(rows: Sequence[float]) -> tuple[float, float]:
     """Mean over seeds and half the width of its 95 % interval (Student)."""
     if len(rows) < 2:
         return rows[0], math.nan
-    t = {2: 12.7, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57}.get(len(rows), 2.2)
-    return statistics.fmean(rows), t * statistics.stdev(rows) / math.sqrt(len(rows))
+    return statistics.fmean(rows), student_t(0.05, len(rows) - 1) * statistics.stdev(rows) / math.sqrt(len(rows))
 
 
 def main() -> None:

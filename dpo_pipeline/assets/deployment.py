@@ -33,8 +33,9 @@ def model_version(context: dg.AssetExecutionContext, loop: LoopResource) -> dg.M
     settings, name, registry = loop.settings(), context.partition_key, loop.registry()
     with loop.ledger() as ledger:
         record = ledger.version(name)
-        number = _register(registry, record, card_facts(settings, ledger, name), context.run.run_id)
-        write_card(settings, ledger, registry, name)
+        facts = card_facts(settings, ledger, name)
+        number = _register(registry, record, facts, context.run.run_id)
+        write_card(registry, record, facts)
         fields: dict[str, str] = {"mlflow_version": number}
         if record.status == "improved":
             fields["status"] = "registered"
@@ -75,9 +76,10 @@ def rollout_decision(
         mirrored = mirror(ledger, loop.registry(), tolerate_outage=True)
         state = ledger.deployment()
         if mirrored:
-            describe(settings, ledger, loop.registry(), name)
+            record, facts = ledger.version(name), card_facts(settings, ledger, name)
+            describe(loop.registry(), record, facts)
             if outcome.decision != "hold":
-                write_card(settings, ledger, loop.registry(), name)
+                write_card(loop.registry(), record, facts)
     for reason in outcome.reasons:
         context.log.info(f"{outcome.decision}: {reason}")
     return dg.MaterializeResult(

@@ -19,7 +19,7 @@ from dpo_pipeline.reports.evaluation_page import evaluation_page, win_rates
 from dpo_pipeline.resources import LoopResource, Models, WarehouseResource
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores.artifacts import write_text
-from dpo_pipeline.stores.cards import describe
+from dpo_pipeline.stores.cards import card_facts, describe
 from dpo_pipeline.stores.ledger import REBUILT, VersionRecord, utc_now
 from dpo_pipeline.stores.monitoring import battles
 from dpo_pipeline.stores.progress import ProgressFile
@@ -67,7 +67,8 @@ def eval_report(
     if candidate.mlflow_run:
         loop.registry().log_evaluation(candidate.mlflow_run, page, asdict(verdict), _figures(verdict))
         with loop.ledger() as ledger:
-            describe(settings, ledger, loop.registry(), parent.name)  # how long its answers are was measured too
+            # How long its answers are was measured too.
+            describe(loop.registry(), parent, card_facts(settings, ledger, parent.name))
     return dg.MaterializeResult(
         metadata={
             "verdict": verdict.verdict,

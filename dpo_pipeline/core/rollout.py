@@ -198,13 +198,15 @@ def conditions(evidence: Evidence, policy: RolloutPolicy) -> tuple[Condition, ..
 
     Day d of full traffic gets 1 / (d · (d + 1)) of that, which sums to 1: alpha holds for as long as it is watched.
     """
-    alpha = policy.harm_alpha / (TESTS * (len(STAGES) - 1))
+    alpha, people = policy.harm_alpha / (TESTS * (len(STAGES) - 1)), evidence.people
     if next_stage(evidence.stage) is None:
         alpha /= evidence.day * (evidence.day + 1)
     return (
         _error_ratio(evidence, policy, alpha),
         _error_limit(evidence, policy, alpha),
-        _crashes(evidence, policy, alpha),
+        _absolute(
+            "crash rate", evidence.new.crash_rate, policy.max_crash_rate, people.crashes, people.control_crashes, alpha
+        ),
         _latency(evidence, policy, alpha),
         _satisfaction("satisfaction of the stage", 1.0, evidence, policy, alpha),
         _satisfaction("satisfaction against the baseline", policy.min_satisfaction_ratio, evidence, policy, alpha),
@@ -256,16 +258,13 @@ def _error_limit(evidence: Evidence, policy: RolloutPolicy, alpha: float) -> Con
     if limit is None:
         return Condition("error rate of the stage", None, "no limit in this stage", None, "not tested")
     rate, people = evidence.new.error_rate, evidence.people
-    found, shown = _beyond(limit, people.errors, people.control_errors, alpha)
-    said = f"{_percent(rate)}, {limit:.0%} allowed"
-    return Condition("error rate of the stage", None if rate is None else rate > limit, said, found, shown)
+    return _absolute("error rate of the stage", rate, limit, people.errors, people.control_errors, alpha)
 
 
-def _crashes(evidence: Evidence, policy: RolloutPolicy, alpha: float) -> Condition:
-    rate, limit, people = evidence.new.crash_rate, policy.max_crash_rate, evidence.people
-    found, shown = _beyond(limit, people.crashes, people.control_crashes, alpha)
+def _absolute(name: str, rate: float | None, limit: float, shares: Shares, control: Shares, alpha: float) -> Condition:
+    found, shown = _beyond(limit, shares, control, alpha)
     said = f"{_percent(rate)}, {limit:.0%} allowed"
-    return Condition("crash rate", None if rate is None else rate > limit, said, found, shown)
+    return Condition(name, None if rate is None else rate > limit, said, found, shown)
 
 
 def _latency(evidence: Evidence, policy: RolloutPolicy, alpha: float) -> Condition:

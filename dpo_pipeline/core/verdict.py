@@ -181,20 +181,23 @@ def _strongest(answers: Sequence[JudgedAnswer]) -> str:
 
 def _shares(answers: Sequence[JudgedAnswer]) -> dict[str, float]:
     """The candidate's share of the wins by question."""
-    by_question: dict[str, list[float]] = defaultdict(list)
+    by_question = _by_question(answers)
+    return {name: fmean(SHARES[each.outcome] for each in group if each.outcome) for name, group in by_question.items()}
+
+
+def _by_question(answers: Sequence[JudgedAnswer]) -> dict[str, list[JudgedAnswer]]:
+    """Those whose verdict could be read."""
+    groups: dict[str, list[JudgedAnswer]] = defaultdict(list)
     for answer in answers:
         if answer.outcome:
-            by_question[answer.question].append(SHARES[answer.outcome])
-    return {question: fmean(shares) for question, shares in by_question.items()}
+            groups[answer.question].append(answer)
+    return groups
 
 
 def _controlled(answers: Sequence[JudgedAnswer]) -> tuple[float | None, float | None, tuple[str, ...]]:
     """AlpacaEval's length-controlled rate over questions, its error, and what it warns of."""
-    by_question: dict[str, list[JudgedAnswer]] = defaultdict(list)
-    for answer in answers:
-        by_question[answer.question].append(answer)
     ours, theirs = (
-        [fmean(len(getattr(each, side)) for each in group) for group in by_question.values()]
+        [fmean(len(getattr(each, side)) for each in group) for group in _by_question(answers).values()]
         for side in ("answer", "parent_answer")
     )
     try:

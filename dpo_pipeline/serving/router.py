@@ -46,7 +46,7 @@ class Router:
     def __init__(self, settings: Settings, engine: Engine):
         self._settings = settings
         self._engine = engine
-        self._following, self._routing = threading.Lock(), threading.Lock()
+        self._routing = threading.Lock()
         self.route = Route()
         self.trouble: str | None = None
         self._follower = LedgerFollower("router", settings, self._look)
@@ -70,26 +70,27 @@ class Router:
         Raises:
             ArtifactError, AdapterRefused: the champion cannot be served; what was served before stays.
         """
-        self.reroute(ledger)
-        with self._following:
-            state = ledger.deployment()
-            if state.champion is None:
-                return
-            adapters = _adapters(state, ledger)
-            unfit = self._serve(adapters, state.champion)
-            self._set_route(state, None if state.challenger in unfit else state.challenger)
-            self._tell("; ".join(f"{name} is not served: {why}" for name, why in unfit.items()) or None)
+        state, adapters = self.reroute(ledger)
+        if state.champion is None:
+            return
+        unfit = self._serve(adapters, state.champion)
+        self._set_route(state, None if state.challenger in unfit else state.challenger)
+        self._tell("; ".join(f"{name} is not served: {why}" for name, why in unfit.items()) or None)
 
-    def reroute(self, ledger: Ledger) -> None:
+    def reroute(self, ledger: Ledger) -> tuple[DeploymentState, dict[str, Adapter]]:
         """Follow the ledger at once where all that it routes to is served already, as in a rollback.
 
         Never waits for the engine, which may hang: taking a version back must not hang with it.
+
+        Returns:
+            The deployment, and what should be served, by version.
         """
         state = ledger.deployment()
         adapters, served = _adapters(state, ledger), self._engine.models
         wanted = [name for name in (state.champion, state.challenger) if name]
         if wanted and all(name in adapters and served.get(name) == adapters[name].sha for name in wanted):
             self._set_route(state, state.challenger)
+        return state, adapters
 
     def _set_route(self, state: DeploymentState, challenger: str | None) -> None:
         """Never back to an older epoch: two threads may follow, of which one waited for the engine."""

@@ -49,24 +49,23 @@ def card_facts(settings: Settings, ledger: Ledger, name: str) -> CardFacts:
     )
 
 
-def describe(settings: Settings, ledger: Ledger, registry: Registry, name: str) -> None:
+def describe(registry: Registry, record: VersionRecord, facts: CardFacts) -> None:
     """Bring tags and description of a registered version up to date; nothing where it is not registered.
 
     Raises:
         RegistryUnavailable: MLflow does not answer.
     """
-    if number := ledger.version(name).mlflow_version:
-        facts = card_facts(settings, ledger, name)
-        registry.describe(number, version_card.tags(facts), version_card.description(facts))
+    if record.mlflow_version:
+        registry.describe(record.mlflow_version, version_card.tags(facts), version_card.description(facts))
 
 
-def write_card(settings: Settings, ledger: Ledger, registry: Registry, name: str) -> None:
+def write_card(registry: Registry, record: VersionRecord, facts: CardFacts) -> None:
     """The model card, in the adapter's folder and beside the adapter that MLflow keeps.
 
     Raises:
         RegistryUnavailable: MLflow does not answer.
     """
-    record, card = ledger.version(name), version_card.model_card(card_facts(settings, ledger, name))
+    card = version_card.model_card(facts)
     write_text(Path(str(record.adapter_dir)) / CARD, card)
     registry.log_card(str(record.mlflow_run), card)
 
