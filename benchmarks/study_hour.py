@@ -4,8 +4,8 @@
 every few minutes somebody opens the pages of serving, Dagster and MLflow in Chromium. At the end: votes that were
 acknowledged against those in the log, troubles that people met, runs and sensor ticks that failed (a version that did
 not improve is no failure), error lines of the programs, and the memory of each program in the last tenth of the time
-against the tenth before the middle, when everything had been used. There is no rival: the question is whether it
-stands.
+against the tenth before the middle, when everything had been used; the whole curve is `results/hour.svg`. There is no
+rival: the question is whether it stands.
 """
 
 import argparse
@@ -22,11 +22,12 @@ from typing import Any
 import httpx
 import psutil
 from bench_page import ARGUMENTS, CHROMIUM
-from reporting import Goal, report, say, show
+from reporting import RESULTS, Goal, report, say, show
 from servers import wait_until_answering
 
 from dpo_pipeline import programs
 from dpo_pipeline.core.votes import decode_preference
+from dpo_pipeline.reports import plots
 from dpo_pipeline.serving.pages.site import PAGES
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.simulation.crowd import Crowd
@@ -124,6 +125,22 @@ def growth(seen: list[dict[str, float]]) -> list[dict[str, Any]]:
     return rows
 
 
+def draw(seen: list[dict[str, float]]) -> None:
+    """Write `results/hour.svg`: each program's memory over the time."""
+    minutes = [number * EVERY_S / 60 for number in range(len(seen))]
+
+    def curves(axes: Any) -> None:
+        for name in (*PROGRAMS, "generating"):
+            axes.plot(minutes, [each.get(name, 0.0) for each in seen], linewidth=1.5, label=name)
+        axes.axvline(minutes[-1] / 2, color=plots.GREY, linewidth=1, linestyle=":")
+        axes.set_ylim(0)
+        axes.set_xlabel("minutes since the first vote")
+        axes.set_ylabel("private memory, MB")
+        axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower center")
+
+    (RESULTS / "hour.svg").write_text(plots.svg(curves, 7.0, 4.0), encoding="utf-8")
+
+
 def failures(settings: Settings) -> tuple[list[str], list[str]]:
     """(runs that failed by more than a version that did not improve, sensor ticks that failed)."""
     answer = httpx.post(f"{settings.dagster_address}/graphql", json={"query": FAILED}, timeout=30).json()["data"]
@@ -174,6 +191,7 @@ def main() -> None:
         with Ledger(settings.ledger_address) as ledger:
             versions = {record.name: record.status for record in ledger.versions()}
         lost = crowd.votes - recorded(settings)
+    draw(seen)
     tell(growth(seen), crowd, lost, runs, ticks, errors, versions, args.minutes)
 
 

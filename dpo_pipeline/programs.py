@@ -20,6 +20,12 @@ from dpo_pipeline.errors import DiskFull, PortTaken, ServiceError
 from dpo_pipeline.settings import PROJECT_DIR, Settings
 from dpo_pipeline.stores.ledger import Ledger
 
+# Told at every start or run, and nothing that whoever reads it could do about: Dagster's own code calls a function
+# of Dagster that is in preview, MLflow's own a module that Starlette will drop (MLflow is pinned).
+TOLD_IN_VAIN = (
+    "ignore:Function `PipesMessageReader.expected_writer_count` is currently in preview",
+    "ignore:starlette.middleware.wsgi is deprecated",
+)
 MIN_FREE_BYTES = 1_000_000_000
 START_TIMEOUT_S = 180
 
@@ -71,6 +77,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "TQDM_DISABLE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), *TOLD_IN_VAIN))),
         # Programs share the cores: a thread that spins while it waits makes all the others several times slower.
         "OMP_WAIT_POLICY": "PASSIVE",
         "LOOP_SERVING_THREADS": str(max((os.cpu_count() or 2) // 2, 1)),

@@ -422,7 +422,7 @@ class Settings(BaseSettings):
     @property
     def review_table(self) -> Path:
         """The newest judged pairs, published by rename after every curation run: what the review page reads."""
-        return self.data_dir / "warehouse" / "review.parquet"
+        return self.data_dir / "warehouse" / "review.jsonl"
 
     @property
     def reports_dir(self) -> Path:

@@ -1,6 +1,5 @@
 """A preference with its verdict, as people browse it, and which of them somebody wants to see."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,8 +69,3 @@ class Wanted:
             and (not self.source or self.source == pair.source)
             and (not text or any(text in part.casefold() for part in (pair.prompt, pair.response_a, pair.response_b)))
         )
-
-
-def matching(pairs: Iterable[JudgedPair], wanted: Wanted) -> list[JudgedPair]:
-    """Those that fit, in the same order."""
-    return [pair for pair in pairs if wanted.fits(pair)]

@@ -5,7 +5,7 @@ program at a time, so the newest judged pairs are published beside it for pages 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -40,6 +40,7 @@ class Review(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 _decoder = msgspec.json.Decoder(Review)
+_judged_decoder = msgspec.json.Decoder(JudgedPair)
 
 
 class ReviewLog:
@@ -145,30 +146,28 @@ def _judged(event: Preference, failed: tuple[str, ...], reason: str | None) -> J
     return pair if reason is None else pair.reviewed("exclude", reason)
 
 
-def publish_judged(path: Path, pairs: Sequence[JudgedPair]) -> None:
-    import pyarrow.parquet as pq  # not at the top: every sensor would load it
-
-    columns = {each.name: [getattr(pair, each.name) for pair in pairs] for each in fields(JudgedPair)}
-    types = {name: pa.list_(pa.string()) if name == "failed" else pa.string() for name in columns}
-    content = pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
+def publish_judged(path: Path, pairs: Iterable[JudgedPair]) -> None:
     with replacing(path) as file:
-        pq.write_table(content, file, compression="zstd")
+        for pair in pairs:
+            file.write(msgspec.json.encode(pair) + b"\n")
 
 
-def read_judged(path: Path) -> list[JudgedPair]:
+def read_judged(path: Path) -> Iterator[JudgedPair]:
     """The pairs published by the newest curation run, newest first; none before the first run.
 
-    Raises:
-        ArtifactCorrupt: the file is not such a table.
-    """
-    import pyarrow.parquet as pq
+    One at a time: serving looks through thousands of them for the ten that a page shows.
 
+    Raises:
+        ArtifactCorrupt: a line is no judged pair.
+    """
     if not path.exists():
-        return []
-    try:
-        rows = pq.read_table(path).to_pylist()
-        return [JudgedPair(**{**row, "failed": tuple(row["failed"])}) for row in rows]
-    except (pa.ArrowException, TypeError, KeyError) as error:
-        raise ArtifactCorrupt(
-            f"{path} is not a table of judged pairs ({error}). Delete it and launch the job `ingest_and_validate`."
-        ) from error
+        return
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield _judged_decoder.decode(line)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                raise ArtifactCorrupt(
+                    f"{path}, line {number}: not a judged pair ({error}). Delete the file and launch the job "
+                    "`ingest_and_validate`."
+                ) from error

@@ -64,6 +64,8 @@ class CorrectionRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kin
 
 
 Record = RequestRecord | RatingRecord | CorrectionRecord
+Met = tuple[float, Outcome]
+"""How one request went: (latency in ms, outcome)."""
 _decoder = msgspec.json.Decoder(Record)
 log = logging.getLogger(__name__)
 
@@ -117,13 +119,15 @@ def read_records(directory: Path, since: str) -> Iterator[Record]:
 
 def read_day(path: Path) -> Iterator[Record]:
     """Records of one file, which holds those of one day (UTC)."""
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-        record = _decoded(line, path, number) if line else None
-        if record:
-            yield record
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.endswith(b"\n") and (record := _decoded(line, path, number)):
+                yield record
 
 
 def _decoded(line: bytes, path: Path, number: int) -> Record | None:
+    if line == b"\n":
+        return None
     try:
         record: Record = _decoder.decode(line)
         return record
@@ -139,11 +143,12 @@ def version_metrics(
 
     The newest rating of a request counts, and everybody's ratings together count as one person's.
     """
-    requests: dict[str, list[RequestRecord]] = {name: [] for name in versions}
+    # Not the records themselves: the rollout page asks this of a whole day every few seconds.
+    requests: dict[str, list[Met]] = {name: [] for name in versions}
     ratings: dict[str, dict[str, RatingRecord]] = {name: {} for name in versions}
     for record in read_records(directory, since) if records is None else records:
         if isinstance(record, RequestRecord) and record.version in requests and not record.shadow:
-            requests[record.version].append(record)
+            requests[record.version].append((record.latency_ms, record.outcome))
         elif isinstance(record, RatingRecord) and record.version in ratings:
             ratings[record.version][record.request_id] = record
     return {name: _metrics(requests[name], list(ratings[name].values())) for name in versions}
@@ -194,7 +199,8 @@ def stage_metrics(
         opinions=_opinions(ratings[new].values()),
         control_opinions=_opinions(control_ratings),
     )
-    whole = {name: _metrics(requests[name], list(ratings[name].values())) for name in (new, baseline)}
+    met_by = {name: [(each.latency_ms, each.outcome) for each in requests[name]] for name in (new, baseline)}
+    whole = {name: _metrics(met_by[name], list(ratings[name].values())) for name in (new, baseline)}
     return whole[new], whole[baseline], people
 
 
@@ -227,13 +233,13 @@ def _opinions(ratings: Iterable[RatingRecord]) -> Opinions:
     return Opinions(len(means), fmean(means), variance(means) if len(means) > 1 else 0.0)
 
 
-def _metrics(requests: list[RequestRecord], ratings: list[RatingRecord]) -> Metrics:
+def _metrics(requests: list[Met], ratings: list[RatingRecord]) -> Metrics:
     opinions = _opinions(ratings)
-    latencies = sorted(record.latency_ms for record in requests)
+    latencies = sorted(latency for latency, _ in requests)
     return Metrics(
         requests=len(requests),
-        errors=sum(record.outcome != "ok" for record in requests),
-        crashes=sum(record.outcome == "crash" for record in requests),
+        errors=sum(outcome != "ok" for _, outcome in requests),
+        crashes=sum(outcome == "crash" for _, outcome in requests),
         p99_ms=latencies[max(math.ceil(0.99 * len(latencies)) - 1, 0)] if latencies else None,
         ratings=len(ratings),
         satisfaction=opinions.mean if opinions.people else None,

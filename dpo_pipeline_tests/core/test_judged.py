@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from dpo_pipeline.core.judged import JudgedPair, Wanted, matching
+from dpo_pipeline.core.judged import JudgedPair, Wanted
 
 PAIR = JudgedPair("e1", "2026-01-01", "Why?", "factual_qa", "v1.0", "v1.1", "Because.", "ÄRGER", "a", "p", "ui", ())
 REFUSED = replace(PAIR, event_id="e2", failed=("similarity",), category="creative", source="api", model_a="v1.2")
@@ -27,7 +27,7 @@ REFUSED = replace(PAIR, event_id="e2", failed=("similarity",), category="creativ
     ],
 )
 def test_filters(wanted: Wanted, found: str) -> None:
-    assert " ".join(pair.event_id for pair in matching([PAIR, REFUSED], wanted)) == found
+    assert " ".join(pair.event_id for pair in (PAIR, REFUSED) if wanted.fits(pair)) == found
 
 
 def test_an_exclusion_comes_on_top_of_what_the_pair_failed_and_goes_without_a_trace() -> None:

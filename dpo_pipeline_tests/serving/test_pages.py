@@ -301,7 +301,7 @@ def test_the_leaderboard_shows_scores_wins_and_votes(browser: "Browser", server:
 
 
 def test_preferences_are_browsed_filtered_and_read(browser: "Browser", server: Server, settings: Settings) -> None:
-    pairs = read_judged(settings.review_table)
+    pairs = list(read_judged(settings.review_table))
     with at(browser, server, "review") as opened:
         page = opened.page
         assert f"{len(pairs)} of the newest {len(pairs)} judged preferences, page 1 of" in page.inner_text(
@@ -333,7 +333,7 @@ def test_preferences_are_browsed_filtered_and_read(browser: "Browser", server: S
 def test_a_preference_is_excluded_and_restored_with_a_reason_behind_the_key(
     browser: "Browser", server: Server, settings: Settings
 ) -> None:
-    log, chosen = ReviewLog(settings.reviews_log), read_judged(settings.review_table)[0]
+    log, chosen = ReviewLog(settings.reviews_log), next(read_judged(settings.review_table))
     prefs = settings.prefs_log.read_bytes()
     with at(browser, server, "review") as opened:
         page = opened.page
@@ -366,7 +366,7 @@ def test_a_preference_is_excluded_and_restored_with_a_reason_behind_the_key(
         told(opened, "Restored. It comes back")
         assert log.newest()[chosen.event_id].action == "restore"
     collected.curate(settings)
-    assert read_judged(settings.review_table)[0] == chosen
+    assert next(read_judged(settings.review_table)) == chosen
     assert settings.prefs_log.read_bytes() == prefs, "the votes themselves are never touched"
 
 

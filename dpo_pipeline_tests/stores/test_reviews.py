@@ -27,7 +27,7 @@ class House:
 
     def __init__(self, directory: Path):
         self.directory = directory
-        self.prefs, self.table = directory / "prefs.jsonl", directory / "review.parquet"
+        self.prefs, self.table = directory / "prefs.jsonl", directory / "review.jsonl"
         self.reviews = ReviewLog(directory / "reviews.jsonl")
         events = [preference(number, category="creative" if number else "factual_qa") for number in range(3)]
         messages = [{"role": "user", "content": "Capital?"}, {"role": "assistant", "content": "Of what?"}]
@@ -63,7 +63,7 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 
 def test_without_reviews_the_newest_judged_pairs_are_published(house: House) -> None:
-    pairs = read_judged(house.table)
+    pairs = list(read_judged(house.table))
     assert [pair.event_id for pair in pairs] == ["evt-3", "evt-2", "evt-1", "evt-0"]
     assert pairs[0].prompt == "user: Capital?\n\nassistant: Of what?"
     assert not pairs[0].valid and "more_detailed" in pairs[0].failed
@@ -97,10 +97,10 @@ def test_positions_of_valid_pairs_do_not_move(house: House) -> None:
 
 def test_a_rebuilt_warehouse_comes_to_the_same_result(house: House) -> None:
     house.reviews.append(review(1, "evt-1", "exclude"))
-    counts, before, pairs = house.curate(), house.valid(), read_judged(house.table)
+    counts, before, pairs = house.curate(), house.valid(), list(read_judged(house.table))
     house.rebuild()
     assert house.curate() == counts
-    assert (house.valid(), read_judged(house.table)) == (before, pairs)
+    assert (house.valid(), list(read_judged(house.table))) == (before, pairs)
 
 
 def test_the_newest_event_of_a_preference_holds(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_line_that_is_no_review_stops_everything_and_says_where(tmp_path: Path
 
 
 def test_a_table_that_is_none_says_what_to_do(tmp_path: Path) -> None:
-    assert read_judged(tmp_path / "missing.parquet") == []
-    (tmp_path / "review.parquet").write_text("nonsense")
-    with pytest.raises(ArtifactCorrupt, match="ingest_and_validate"):
-        read_judged(tmp_path / "review.parquet")
+    assert list(read_judged(tmp_path / "missing.jsonl")) == []
+    (tmp_path / "review.jsonl").write_text("nonsense")
+    with pytest.raises(ArtifactCorrupt, match=r"line 1: .* `ingest_and_validate`"):
+        list(read_judged(tmp_path / "review.jsonl"))

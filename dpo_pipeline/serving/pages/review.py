@@ -1,10 +1,9 @@
 """Browse what was collected, with verdicts; take a preference out, or put it back, with a reason."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
-from dpo_pipeline.core.judged import MEANINGS, JudgedPair, Wanted, matching
+from dpo_pipeline.core.judged import MEANINGS, JudgedPair, Wanted
 from dpo_pipeline.core.questions import CATEGORIES
 from dpo_pipeline.core.votes import Source
 from dpo_pipeline.errors import DpoError
@@ -12,11 +11,10 @@ from dpo_pipeline.serving.access import address_of
 from dpo_pipeline.serving.pages.live import QUIET
 from dpo_pipeline.serving.pages.markup import Markup, figures, heading, notice, page, paragraph, quoted, text
 from dpo_pipeline.serving.pages.person import person_state, visitor_of
-from dpo_pipeline.serving.reviewing import Collected, Seen
+from dpo_pipeline.serving.reviewing import Listed, Seen, collected, page_of
 from dpo_pipeline.serving.service import Service
 
 ANY = "any"
-PAGE = 10
 LABEL_CHARACTERS = 90
 EMPTY = (
     "No judged preferences yet: vote on the A/B test page. While Dagster runs (`make up`) new votes are judged by "
@@ -29,46 +27,20 @@ LIST_STYLE = Markup(
 )
 
 
-@dataclass(frozen=True)
-class Listed:
-    """One page of what fits; a turn beyond the first or last stays there."""
-
-    fits: Sequence[Seen]
-    turn: int
-
-    @property
-    def number(self) -> int:
-        return min(max(self.turn, 0), self.pages - 1)
-
-    @property
-    def pages(self) -> int:
-        return max(-(-len(self.fits) // PAGE), 1)
-
-    @property
-    def rows(self) -> Sequence[Seen]:
-        return self.fits[self.number * PAGE : (self.number + 1) * PAGE]
-
-
 def build(service: Callable[[], Service]) -> None:
     """The page, in the gr.Blocks context that is open."""
     import gradio as gr
 
-    ui, person, number, collected = _Layout(gr), person_state(), gr.State(0), Collected()
+    ui, person, number = _Layout(gr), person_state(), gr.State(0)
 
     def show(turn: int, chosen: str | None, *filters: Any) -> dict[Any, Any]:
         try:
-            pairs = collected.read(service().settings)
+            listed = page_of(collected(service().settings), _wanted(*filters), turn)
         except DpoError as error:
             return {ui.count: notice(str(error), trouble=True)}
-        kept = {seen.pair.event_id: seen for seen in pairs}
-        fits = [kept[pair.event_id] for pair in matching((seen.pair for seen in pairs), _wanted(*filters))]
-        listed = Listed(fits, turn)
-        ids = [seen.pair.event_id for seen in listed.rows]
-        chosen = chosen if chosen in ids else next(iter(ids), None)
-        versions = sorted({name for seen in pairs for name in (seen.pair.model_a, seen.pair.model_b)})
-        return ui.listed(listed, len(pairs), chosen, kept) | {
+        return ui.listed(listed, listed.find(chosen) or next(iter(listed.rows), None)) | {
             number: listed.number,
-            ui.filters[3]: gr.update(choices=[ANY, *versions]),
+            ui.filters[3]: gr.update(choices=[ANY, *listed.versions]),
         }
 
     def first(*filters: Any) -> dict[Any, Any]:
@@ -81,8 +53,8 @@ def build(service: Callable[[], Service]) -> None:
         return show(number + 1, None, *filters)
 
     def read(chosen: str | None) -> dict[Any, Any]:
-        kept = {seen.pair.event_id: seen for seen in collected.read(service().settings)}
-        return ui.reading(kept.get(chosen or "")) | {ui.told: page()}
+        pairs = collected(service().settings)
+        return ui.reading(next((seen for seen in pairs if seen.pair.event_id == chosen), None)) | {ui.told: page()}
 
     def ordering(action: Literal["exclude", "restore"]) -> Callable[..., dict[Any, Any]]:
         def order(
@@ -149,22 +121,22 @@ class _Layout:
         parts = [self.count, self.list, self.back, self.on, self.pair, self.orders, self.reason, self.exclude]
         self.outputs = [*parts, self.restore, self.told, self.filters[3]]
 
-    def listed(self, listed: Listed, all_of_them: int, chosen: str | None, kept: dict[str, Seen]) -> dict[Any, Any]:
+    def listed(self, listed: Listed, chosen: Seen | None) -> dict[Any, Any]:
         gr = self._gr
-        if not all_of_them:
+        if not listed.collected:
             said = paragraph(EMPTY, "notice")
         elif not listed.fits:
             said = paragraph(NOTHING, "notice")
         else:
             where = f"page {listed.number + 1} of {listed.pages}"
-            said = paragraph(f"{len(listed.fits)} of the newest {all_of_them} judged preferences, {where}", "muted")
+            said = paragraph(f"{listed.fits} of the newest {listed.collected} judged preferences, {where}", "muted")
         choices = [(_label(seen.pair), seen.pair.event_id) for seen in listed.rows]
         return {
             self.count: page(said),
-            self.list: gr.update(choices=choices, value=chosen, visible=bool(choices)),
+            self.list: gr.update(choices=choices, value=chosen and chosen.pair.event_id, visible=bool(choices)),
             self.back: gr.update(interactive=listed.number > 0),
             self.on: gr.update(interactive=listed.number + 1 < listed.pages),
-            **self.reading(kept.get(chosen or "")),
+            **self.reading(chosen),
         }
 
     def reading(self, seen: Seen | None) -> dict[Any, Any]:
