@@ -1,10 +1,14 @@
-"""What Gradio holds of tabs that were closed is dropped after a while, and of open ones kept."""
+"""What a server that runs for months must not keep: tabs that were closed, and memory that was freed."""
 
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
+
+from dpo_pipeline.serving.app import return_memory
 
 pytestmark = pytest.mark.slow
 # In a process of its own: Gradio leaves event loops behind that nobody closes.
@@ -30,3 +34,14 @@ def test_closed_tabs_are_forgotten_and_open_ones_kept(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, check=False)
     left = ["closed just now", "open for long"]
     assert done.stdout.strip() == f"1 {left} {left} 0", done.stderr
+
+
+def test_freed_memory_goes_back_to_the_system() -> None:
+    """Blocks below the size that glibc maps by itself, and the last one kept: the others are holes below it."""
+    if not hasattr(ctypes.CDLL(None), "malloc_trim"):
+        pytest.skip("only glibc keeps such holes")
+    blocks = [b"x" * 100_000 for _ in range(1000)]
+    del blocks[:-1]
+    held = psutil.Process().memory_info().rss
+    return_memory()
+    assert held - psutil.Process().memory_info().rss > 50e6
