@@ -4,16 +4,16 @@ The unit is a question: several answers to one are its mean, because they share 
 held-out questions of the bank gate; questions from production and edge cases are reported beside them.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
 from dpo_pipeline.core.judging import Trust
 from dpo_pipeline.core.questions import Origin
 from dpo_pipeline.core.safety import SafetyCheck
-from dpo_pipeline.core.winrate import SHARES, Outcome, WinRate, length_controlled_win_rate, mean_interval, win_rate
+from dpo_pipeline.core.winrate import SHARES, Outcome, WinRate, length_controlled_win_rate, mean_interval
 from dpo_pipeline.settings import Evaluation
 
 Verdict = Literal["improved", "not_improved", "inconclusive"]
@@ -168,10 +168,11 @@ def _decide(
 
 def _over_questions(answers: Sequence[JudgedAnswer], alpha: float) -> WinRate:
     """The win rate with questions as the units, each with the mean of its answers; an evaluation is looked at once."""
-    outcomes = [answer.outcome for answer in answers if answer.outcome]
-    found = win_rate(outcomes, alpha, people=[answer.question for answer in answers if answer.outcome])
-    low, high = mean_interval(list(_shares(answers).values()), alpha)
-    return replace(found, unit="questions", low=low, high=high)
+    outcomes = Counter(answer.outcome for answer in answers)
+    shares = list(_shares(answers).values())
+    rate = fmean(shares) if shares else None
+    low, high = mean_interval(shares, alpha)
+    return WinRate(outcomes["win"], outcomes["loss"], outcomes["tie"], rate, low, high, len(shares), unit="questions")
 
 
 def _strongest(answers: Sequence[JudgedAnswer]) -> str:

@@ -198,17 +198,6 @@ def student_t(alpha: float, degrees: int) -> float:
     return -float(stdtrit(degrees, alpha / 2))
 
 
-def cap_per_person(votes: Sequence[tuple[str, Outcome]], cap: int) -> list[Outcome]:
-    """The outcomes, of each person the first `cap` at most; `votes` holds (annotator, outcome) in log order."""
-    seen: Counter[str] = Counter()
-    kept = []
-    for person, outcome in votes:
-        seen[person] += 1
-        if seen[person] <= cap:
-            kept.append(outcome)
-    return kept
-
-
 def controlled_win_rate(comparisons: Sequence[SidedComparison], alpha: float = 0.05) -> ControlledWinRate:
     """The win rate that is left when neither length nor side may speak.
 

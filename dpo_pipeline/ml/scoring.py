@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from dpo_pipeline.core.judging import Comparison, Judgement, by_scores
+from dpo_pipeline.core.judging import Comparison, Judgement, by_scores, reference_score
 from dpo_pipeline.core.questions import Question
 from dpo_pipeline.ml.generation import Generator, ScoredAnswer
 from dpo_pipeline.settings import Evaluation, JudgeWeights
@@ -32,12 +32,14 @@ def length_score(answer: str, reference: str) -> float:
 
 
 def factuality_score(answer: str, question: Question) -> float:
-    """Half for the essential fact, half for the share of the others; 0 for a question without facts.
+    """Half for the essential fact, half for the share of the others.
 
-    Blind to false statements beside true ones.
+    A question without facts has `reference_score` against its true and wrong answers, one without a reference 0. Blind
+    to false statements beside true ones.
     """
     if not question.facts:
-        return 0.0
+        right = (question.reference, *question.detailed) if question.reference else ()
+        return reference_score(answer, right, question.wrong)
     essential, *others = question.facts_in(answer)
     share = sum(others) / len(others) if others else float(essential)
     return 0.5 * essential + 0.5 * share * essential
@@ -62,7 +64,7 @@ class AutomaticJudge:
     # `test_the_automatic_judge_itself_against_people` measures and asserts it where those data are present.
     elsewhere = (
         "on questions whose facts it does not know it is no better than a coin: it sides with people in 44 % of their "
-        "pairs and picks the true one of a true and a false answer in 36 %"
+        "pairs and picks the true one of a true and a false answer in 36 %; in 67 % where it has references of both"
     )
 
     def __init__(self, generator: Generator, evaluation: Evaluation):
@@ -87,7 +89,7 @@ class AutomaticJudge:
                 coherence_score(fmean(likelihoods)),
                 factuality_score(text, question),
                 sentiment_score(text, self._sentiment),
-                self._weights if question.facts else self._without_reference,
+                self._weights if question.facts or question.reference else self._without_reference,
             )
             for (question, text), likelihoods in zip(answers, self._generator.logprobs(rows), strict=True)
         ]

@@ -1,12 +1,13 @@
 """Hand-worked values of the raw win rate, and what must hold of any. Error rates: test_winrate_error_rates."""
 
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpo_pipeline.core.winrate import Outcome, cap_per_person, confidence_sequence, win_rate
+from dpo_pipeline.core.winrate import Outcome, confidence_sequence, win_rate
 
 OUTCOMES = st.sampled_from(["win", "loss", "tie"])
 
@@ -65,11 +66,6 @@ def test_an_unknown_outcome_is_neither_dropped_nor_a_tie() -> None:
         win_rate(["win", "both_bad"])  # type: ignore[list-item]
 
 
-def test_the_first_votes_of_a_person_count_up_to_the_cap() -> None:
-    votes: list[tuple[str, Outcome]] = [("eager", "win"), ("eager", "win"), ("eager", "win"), ("calm", "loss")]
-    assert cap_per_person(votes, 2) == ["win", "win", "loss"]
-
-
 def test_a_person_counts_once_however_much_they_vote() -> None:
     others: list[Outcome] = ["loss", "loss", "tie"]
     outcomes: list[Outcome] = ["win" for _ in range(100)]
@@ -107,4 +103,4 @@ def test_one_vote_a_person_is_the_plain_rate(outcomes: list[Outcome]) -> None:
 def test_the_personal_rate_lies_within_its_interval(votes: list[tuple[str, Outcome]], cap: int) -> None:
     result = win_rate([outcome for _, outcome in votes], people=[person for person, _ in votes], cap=cap)
     assert result.rate is not None and 0 <= result.low <= result.rate <= result.high <= 1
-    assert result.count == len(cap_per_person(votes, cap))
+    assert result.count == sum(min(given, cap) for given in Counter(person for person, _ in votes).values())
