@@ -21,10 +21,13 @@ from dpo_pipeline.settings import PROJECT_DIR, Settings
 from dpo_pipeline.stores.ledger import Ledger
 
 # Told at every start or run, and nothing that whoever reads it could do about: Dagster's own code calls a function
-# of Dagster that is in preview, MLflow's own a module that Starlette will drop (MLflow is pinned).
+# of Dagster that is in preview, MLflow's own a module that Starlette will drop, TRL's own an argument that transformers
+# will (all are pinned).
 TOLD_IN_VAIN = (
     "ignore:Function `PipesMessageReader.expected_writer_count` is currently in preview",
     "ignore:starlette.middleware.wsgi is deprecated",
+    "ignore:`gradient_checkpointing` is deprecated",
+    "ignore:`is_gradient_checkpointing` is deprecated",
 )
 MIN_FREE_BYTES = 1_000_000_000
 START_TIMEOUT_S = 180

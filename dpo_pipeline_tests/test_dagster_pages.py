@@ -21,11 +21,12 @@ import pytest
 
 from dpo_pipeline.programs import environment, prepare
 from dpo_pipeline.settings import PROJECT_DIR, Settings, load_settings
+from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.assets.conftest import mlflow  # noqa: F401  (fixture)
-from dpo_pipeline_tests.assets.test_jobs import add_votes
+from dpo_pipeline_tests.assets.test_jobs import add_votes, copy_baseline, fail_requests
 from dpo_pipeline_tests.browser import Tab, chromium, tab
 from dpo_pipeline_tests.ml.conftest import house  # noqa: F401  (fixture)
-from dpo_pipeline_tests.programs_under_test import eventually, free_port, wait_until_answering
+from dpo_pipeline_tests.programs_under_test import eventually, free_port, serving, wait_until_answering
 
 pytestmark = pytest.mark.slow
 LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "dpo_pipeline"}
@@ -90,6 +91,7 @@ def dagster(house: Settings, mlflow: str, tmp_path_factory: pytest.TempPathFacto
         "DPO_EVALUATION__SAMPLES": "1",
         "DPO_CADENCE__STARTUP__MIN_SAMPLES": "40",
         "DPO_CADENCE__MAX_ATTEMPTS": "1",
+        "DPO_ROLLOUT__CHECK_EVERY_S": "5",
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
@@ -223,3 +225,24 @@ def test_a_persons_way_through_the_pages(dagster: Dagster, page: Tab) -> None:
         page.page.get_by_text(wanted).first.wait_for()
         page.page.wait_for_load_state("networkidle")
         page.picture(name, heights.get(name))
+
+
+def test_harm_takes_a_version_back_while_nobody_looks(dagster: Dagster) -> None:
+    """Errors of a canary come into the serving log; sensor, run, ledger and server do the rest."""
+    settings = dagster.settings
+    sizes = {"DPO_MODEL__PRETRAIN_STEPS": "60", "DPO_MODEL__MAX_NEW_TOKENS": "24"}
+    with Ledger(settings.ledger_address) as ledger, serving(settings.data_dir, **sizes) as server:
+        copy_baseline(ledger, "v1.2", status="registered")
+        ledger.start_rollout("v1.2", ledger.deployment().epoch, ("test",), "test")
+        ledger.promote("canary", ledger.deployment().epoch, ("test",), {}, "test")
+
+        def rollout() -> Any:
+            return server.client.get("/v1/rollout").json()
+
+        assert eventually(rollout, lambda seen: seen["traffic"] == 0.05)["version"] == "v1.2"
+        fail_requests(settings, "v1.2", 40)
+        seen = eventually(rollout, lambda seen: seen["version"] is None, seconds=120)
+        last = ledger.decisions()[-1]
+        assert (last.version, last.decision, seen["champion"]) == ("v1.2", "rollback", "v1.0")
+        assert last.actor.startswith("dagster run") and "error rate" in last.reasons[0], last.reasons
+        assert ledger.version("v1.2").status == "rolled_back"

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from dpo_pipeline.errors import StaleEpoch
 from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.settings import DpoRecipe, Settings, load_settings
 from dpo_pipeline.status import loop_status
+from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.importing import import_file
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord, utc_now
@@ -236,6 +238,17 @@ def begin_canary(loop: Loop, ledger: Ledger, name: str, sha: str) -> None:
     ledger.record_version(name, **fields, adapter_sha=sha, status="improved", parent="v1.0")
     assert loop.run_assets(name)
     ledger.promote("canary", ledger.deployment().epoch, ("test",), {}, "test")
+
+
+def copy_baseline(ledger: Ledger, name: str, **fields: Any) -> None:
+    """A version with v1.0's weights in a folder, and with a hash, of its own."""
+    base = ledger.version("v1.0")
+    folder = Path(str(base.adapter_dir)).with_name(f"copy-{name}")
+    shutil.copytree(str(base.adapter_dir), folder)
+    (folder / "notes.txt").write_text("another hash")
+    sha = artifacts.write_manifest(folder, {"base_sha": base.base_sha, "version": name})["sha256"]
+    kept = {"base_sha": base.base_sha, "mlflow_run": base.mlflow_run, "parent": "v1.0"}
+    ledger.record_version(name, **kept, adapter_sha=str(sha), adapter_dir=str(folder), **fields)
 
 
 def fail_requests(settings: Settings, version: str, people: int) -> None:

@@ -1,7 +1,6 @@
 """Orders given in the MLflow registry, by a real client on a real server: applied, refused, or set back."""
 
 import json
-import shutil
 import time
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,11 +12,10 @@ import pytest
 
 from dpo_pipeline.core.safety import SafetyCheck
 from dpo_pipeline.errors import RegistryUnavailable
-from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.orders import REFUSED_TAG, RegistryAliases, follow_registry
 from dpo_pipeline_tests.assets.conftest import Loop
-from dpo_pipeline_tests.assets.test_jobs import begin_canary
+from dpo_pipeline_tests.assets.test_jobs import begin_canary, copy_baseline
 from dpo_pipeline_tests.programs_under_test import eventually, serving
 from dpo_pipeline_tests.webhook import webhook
 
@@ -32,15 +30,7 @@ def deployed(loop: Loop) -> tuple[Ledger, RegistryAliases, Any]:
     assert loop.run("build_baseline", "v1.0").success
     settings = loop.settings
     ledger = Ledger(settings.ledger_address)
-    base = ledger.version("v1.0")
-    folder = Path(str(base.adapter_dir)).with_name("copy")
-    shutil.copytree(str(base.adapter_dir), folder)
-    (folder / "notes.txt").write_text("another hash")
-    sha = artifacts.write_manifest(folder, {"base_sha": base.base_sha, "version": "v1.1"})["sha256"]
-    ledger.record_version(
-        "v1.1", status="improved", parent="v1.0", adapter_sha=str(sha), adapter_dir=str(folder),
-        base_sha=base.base_sha, mlflow_run=base.mlflow_run,
-    )  # fmt: skip
+    copy_baseline(ledger, "v1.1", status="improved")
     assert loop.run_assets("v1.1")
     for stage in ("canary", "small", "half", "full"):
         ledger.promote(stage, ledger.deployment().epoch, ("test",), {}, "test")
