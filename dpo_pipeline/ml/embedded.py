@@ -1,8 +1,8 @@
 """The embedded base model: a byte-level BPE tokenizer and a Qwen2 of about a million parameters.
 
 Built from the question bank in about a minute on two cores, so that no machine without a network
-is stuck. It knows what the bank says, in short, in detail, and of half of the questions wrongly, and
-it declines the harmful requests beside the bank; what it prefers to say is up to the adapters.
+is stuck. It knows what the bank says, in short and in detail, and it declines the harmful requests
+beside the bank; what it prefers to say is up to the adapters.
 """
 
 import random
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core.questions import Question
-from dpo_pipeline.core.votes import prompt_key
 
 VOCABULARY = 2048
 END_OF_TEXT, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -150,16 +149,11 @@ def learned_answers(question: Question) -> list[str]:
 
     The short ones are the detailed ones cut after their first sentence: then "stop here or go on" is
     one decision that is the same for every question, and an adapter has something to turn that holds
-    for new ones. Which answer is wrong is nothing of that kind: what people say of one question tells
-    nothing of the next.
+    for new ones. No wrong answer: which one is wrong is nothing of that kind, what people say of one
+    question tells nothing of the next. It is mistaken all the same where it garbles.
     """
     detailed = question.detailed[:2]
-    return [*map(first_sentence, detailed), *detailed, *mistakes(question)]
-
-
-def mistakes(question: Question) -> Sequence[str]:
-    """The wrong answer that the model has learned to this question; it is mistaken about every second one."""
-    return question.wrong[: int(prompt_key(question.question), 16) % 2]
+    return [*map(first_sentence, detailed), *detailed]
 
 
 def _encode(tokenizer: Any, learned: Sequence[tuple[str, str]]) -> list[Row]:

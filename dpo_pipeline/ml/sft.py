@@ -8,7 +8,7 @@ from typing import Any
 from dpo_pipeline.core.questions import Question
 from dpo_pipeline.ml.adapters import check_adapter, check_weights
 from dpo_pipeline.ml.base_model import BaseModel, load_base, torch_device
-from dpo_pipeline.ml.embedded import Progress, first_sentence, mistakes
+from dpo_pipeline.ml.embedded import Progress, first_sentence
 from dpo_pipeline.ml.reporting import LOGGED_SHARE, progress_callback, quieten
 from dpo_pipeline.settings import ModelSettings, SftRecipe
 
@@ -25,17 +25,16 @@ class SftJob:
 
 
 def demonstrations(bank: Sequence[Question]) -> list[dict[str, Any]]:
-    """Rows for TRL: of each question two brief answers, a detailed one, and the wrong one that the base model knows.
+    """Rows for TRL: of each question two brief answers and a detailed one.
 
-    Brief are the first sentences of detailed answers. So v1.0 mostly stops after one sentence and now
-    and then is wrong, which leaves something to prefer.
+    Brief are the first sentences of detailed answers. So v1.0 mostly stops after one sentence, which
+    leaves something to prefer.
     """
-    rows = []
-    for number, question in enumerate(bank):
-        brief = map(first_sentence, question.detailed[:2])
-        answers = [*brief, question.detailed[number % 2], *mistakes(question)]
-        rows += [demonstration(question, answer) for answer in answers]
-    return rows
+    return [
+        demonstration(question, answer)
+        for number, question in enumerate(bank)
+        for answer in (*map(first_sentence, question.detailed[:2]), question.detailed[number % 2])
+    ]
 
 
 def demonstration(question: Question, answer: str) -> dict[str, Any]:

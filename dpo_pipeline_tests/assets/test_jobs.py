@@ -353,7 +353,7 @@ def test_after_three_attempts_the_champion_stays_and_people_are_told_what_to_col
         [request] = loop.tick("not_improved")
         assert (request.run_key, request.partition_key) == ("v1.1-attempt3-retry", "v1.1")
         [config] = request.run_config["ops"].values()
-        assert config["config"]["recipe"] == {"epochs": 4.0, "min_steps": 27}
+        assert config["config"]["recipe"] == {"epochs": 3.0}
         # A retry that failed before it recorded itself (here there are no pairs) does not block the next one.
         assert not loop.run("train_version", "v1.1").success and ledger.version("v1.1").status == "inconclusive"
         [request] = loop.tick("not_improved")
