@@ -372,7 +372,7 @@ def _plot(found: dict[str, list[list[dict[str, float]]]], top: dict[str, float])
         axes.set_xlim(0.8, ROUNDS + 0.2)
         axes.set_ylim(0.45, 1.0)
         axes.set_ylabel("win rate over v1.0, hidden taste")
-        axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=2, bbox_to_anchor=(0, 0.89))
+        axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.13))
 
     path = RESULTS / "improvement.svg"
     path.write_text(plots.svg(draw, 7.0, 4.5), encoding="utf-8")
