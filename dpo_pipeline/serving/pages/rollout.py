@@ -81,7 +81,8 @@ def _where(live: LiveRollout) -> Markup:
         numbers += [("Stage", state.stage)]
     if state.stage_since:
         hours = (datetime.now(UTC) - datetime.fromisoformat(state.stage_since)).total_seconds() / 3600
-        numbers.append(("In this stage", f"{_hours(hours)} of at least {_hours(live.at_least_h)}"))
+        least = f" of at least {_hours(live.at_least_h)}" if live.at_least_h else ""
+        numbers.append(("In this stage", _hours(hours) + least))
     said = (
         ""
         if live.under_way
