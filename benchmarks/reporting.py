@@ -101,6 +101,13 @@ def report(name: str, goals: Sequence[Goal], measured: Mapping[str, Any]) -> Non
     print(line)
 
 
+def plot(name: str, svg: str) -> None:
+    """Write `results/<name>.svg` and say where it is."""
+    path = RESULTS / f"{name}.svg"
+    path.write_text(svg, encoding="utf-8")
+    say(f"The plot: {path}")
+
+
 def say(text: str) -> None:
     """A line of progress, at once."""
     print(text, flush=True)

@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 import psutil
 from bench_page import ARGUMENTS, CHROMIUM
-from reporting import RESULTS, Goal, report, say, show
+from reporting import Goal, plot, report, say, show
 from servers import wait_until_answering
 
 from dpo_pipeline import programs
@@ -138,7 +138,7 @@ def draw(seen: list[dict[str, float]]) -> None:
         axes.set_ylabel("private memory, MB")
         axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower center")
 
-    (RESULTS / "hour.svg").write_text(plots.svg(curves, 7.0, 4.0), encoding="utf-8")
+    plot("hour", plots.svg(curves, 7.0, 4.0))
 
 
 def failures(settings: Settings) -> tuple[list[str], list[str]]:

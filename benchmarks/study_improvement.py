@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from inputs import baseline, settings_for
-from reporting import RESULTS, Goal, report, say, show
+from reporting import RESULTS, Goal, plot, report, say, show
 
 from dpo_pipeline.core.dataset import Pair, split_pairs
 from dpo_pipeline.core.quality import Memory, ballot_of, verdict
@@ -374,9 +374,7 @@ def _plot(found: dict[str, list[list[dict[str, float]]]], top: dict[str, float])
         axes.set_ylabel("win rate over v1.0, hidden taste")
         axes.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.13))
 
-    path = RESULTS / "improvement.svg"
-    path.write_text(plots.svg(draw, 7.0, 4.5), encoding="utf-8")
-    say(f"The plot: {path}")
+    plot("improvement", plots.svg(draw, 7.0, 4.5))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from dpo_pipeline_tests.assets.test_jobs import add_votes, copy_baseline, fail_r
 from dpo_pipeline_tests.browser import Tab, chromium, tab
 from dpo_pipeline_tests.ml.conftest import house  # noqa: F401  (fixture)
 from dpo_pipeline_tests.programs_under_test import eventually, free_port, serving, wait_until_answering
+from dpo_pipeline_tests.serving.conftest import VARIABLES
 
 pytestmark = pytest.mark.slow
 LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "dpo_pipeline"}
@@ -230,8 +231,7 @@ def test_a_persons_way_through_the_pages(dagster: Dagster, page: Tab) -> None:
 def test_harm_takes_a_version_back_while_nobody_looks(dagster: Dagster) -> None:
     """Errors of a canary come into the serving log; sensor, run, ledger and server do the rest."""
     settings = dagster.settings
-    sizes = {"DPO_MODEL__PRETRAIN_STEPS": "60", "DPO_MODEL__MAX_NEW_TOKENS": "24"}
-    with Ledger(settings.ledger_address) as ledger, serving(settings.data_dir, **sizes) as server:
+    with Ledger(settings.ledger_address) as ledger, serving(settings.data_dir, **VARIABLES) as server:
         copy_baseline(ledger, "v1.2", status="registered")
         ledger.start_rollout("v1.2", ledger.deployment().epoch, ("test",), "test")
         ledger.promote("canary", ledger.deployment().epoch, ("test",), {}, "test")

@@ -32,9 +32,6 @@ class Listed:
     def pages(self) -> int:
         return max(-(-self.fits // PAGE), 1)
 
-    def find(self, event_id: str | None) -> Seen | None:
-        return next((seen for seen in self.rows if seen.pair.event_id == event_id), None)
-
 
 def collected(settings: Settings) -> Iterator[Seen]:
     """Newest first, one at a time: a server that holds thousands of them grows with the votes.
@@ -44,6 +41,10 @@ def collected(settings: Settings) -> Iterator[Seen]:
     """
     reviews = ReviewLog(settings.reviews_log).newest()
     return (_seen(pair, reviews.get(pair.event_id)) for pair in read_judged(settings.review_table))
+
+
+def find(pairs: Iterable[Seen], event_id: str | None) -> Seen | None:
+    return next((seen for seen in pairs if seen.pair.event_id == event_id), None)
 
 
 def page_of(pairs: Iterable[Seen], wanted: Wanted, number: int) -> Listed:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from dpo_pipeline.core.judged import JudgedPair, Wanted
-from dpo_pipeline.serving.reviewing import PAGE, Seen, page_of
+from dpo_pipeline.serving.reviewing import PAGE, Seen, find, page_of
 
 PAIR = JudgedPair("e0", "2026-01-01", "Why?", "factual_qa", "v1.1", "v1.0", "Because.", "So.", "a", "p", "ui", ())
 # 25 pairs of which every fifth is creative.
@@ -33,8 +33,8 @@ def test_only_what_fits_is_listed_and_all_is_counted() -> None:
     found = page_of(PAIRS, Wanted(category="creative"), 0)
     assert [seen.pair.event_id for seen in found.rows] == ["e0", "e5", "e10", "e15", "e20"]
     assert (found.fits, found.collected, found.pages) == (5, 25, 1)
-    assert found.find("e5") == PAIRS[5]
-    assert found.find("e1") is None and found.find(None) is None
+    assert find(found.rows, "e5") == PAIRS[5]
+    assert find(found.rows, "e1") is None and find(found.rows, None) is None
 
 
 def test_nothing_is_one_empty_page() -> None:

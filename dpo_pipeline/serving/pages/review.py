@@ -11,7 +11,7 @@ from dpo_pipeline.serving.access import address_of
 from dpo_pipeline.serving.pages.live import QUIET
 from dpo_pipeline.serving.pages.markup import Markup, figures, heading, notice, page, paragraph, quoted, text
 from dpo_pipeline.serving.pages.person import person_state, visitor_of
-from dpo_pipeline.serving.reviewing import Listed, Seen, collected, page_of
+from dpo_pipeline.serving.reviewing import Listed, Seen, collected, find, page_of
 from dpo_pipeline.serving.service import Service
 
 ANY = "any"
@@ -38,7 +38,7 @@ def build(service: Callable[[], Service]) -> None:
             listed = page_of(collected(service().settings), _wanted(*filters), turn)
         except DpoError as error:
             return {ui.count: notice(str(error), trouble=True)}
-        return ui.listed(listed, listed.find(chosen) or next(iter(listed.rows), None)) | {
+        return ui.listed(listed, find(listed.rows, chosen) or next(iter(listed.rows), None)) | {
             number: listed.number,
             ui.filters[3]: gr.update(choices=[ANY, *listed.versions]),
         }
@@ -53,8 +53,7 @@ def build(service: Callable[[], Service]) -> None:
         return show(number + 1, None, *filters)
 
     def read(chosen: str | None) -> dict[Any, Any]:
-        pairs = collected(service().settings)
-        return ui.reading(next((seen for seen in pairs if seen.pair.event_id == chosen), None)) | {ui.told: page()}
+        return ui.reading(find(collected(service().settings), chosen)) | {ui.told: page()}
 
     def ordering(action: Literal["exclude", "restore"]) -> Callable[..., dict[Any, Any]]:
         def order(
