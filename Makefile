@@ -1,45 +1,50 @@
-# Everything sets itself up: a fresh clone needs Python 3.11 and this file.
+# Everything sets itself up: a fresh clone needs Python 3.11 to 3.14 and this file.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt
+# Options for pip when it fetches torch, such as the index of the CPU build: see the README.
+TORCH ?=
 PEOPLE ?=
 
-.PHONY: help demo up test check bench audit clean setup
+.PHONY: help demo up test test-all check bench audit clean setup
 
 help:            ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
 setup: $(STAMP)  ## create .venv and install the pinned set; does nothing the second time
 
 $(STAMP): setup.py constraints.txt tools/check_machine.sh
-	@sh tools/check_machine.sh "$(PYTHON)"
+	@TORCH="$(TORCH)" sh tools/check_machine.sh "$(PYTHON)"
 	@test -x $(BIN)/python || $$(sh tools/check_machine.sh "$(PYTHON)" --print) -m venv $(VENV)
-	@echo "Installing the pinned set into $(VENV): about 3 minutes and 2.2 GB, once."
-	@sh tools/install.sh $(PIP) torch==2.13.0
+	@echo "Installing the pinned set into $(VENV), once."
+	@sh tools/install.sh $(PIP) $(TORCH) torch==2.13.0
 	@sh tools/install.sh $(PIP) -e '.[dev]'
 	@touch $(STAMP)
 
-demo: $(STAMP)   ## the loop turns once with simulated people, then everything stops
+demo: $(STAMP)   ## one full cycle of the loop with simulated people, then everything stops
 	@$(BIN)/dpo demo
 
 up: $(STAMP)     ## MLflow, Dagster and serving, to stay; PEOPLE=simulated adds people
 	@$(BIN)/dpo up $(if $(filter simulated,$(PEOPLE)),--people)
 
-test: $(STAMP)   ## all tests
+test: $(STAMP)   ## the tests that CI runs
 	@$(BIN)/python -m pytest
+
+test-all: $(STAMP) ## and those that take minutes each
+	@$(BIN)/python -m pytest -m ""
 
 check: $(STAMP)  ## format, lint, types, fast tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q -m "not slow"
+	@$(BIN)/python -m pytest -q -m "not slow and not nightly"
 
 bench: $(STAMP)  ## the benchmarks, each beside its rival; results go to benchmarks/results
 	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
-audit:           ## known weaknesses of the pinned set, by PyPI's advisories (needs the network)
+audit:           ## known vulnerabilities of the pinned set, by PyPI's advisories (needs the network)
 	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit; }
 	@.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 

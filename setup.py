@@ -22,8 +22,9 @@ setup(
     version="0.1.0",
     description="An online feedback loop for chat models: votes, DPO training, evaluation, registry, rollout.",
     packages=find_packages(include=["dpo_pipeline", "dpo_pipeline.*"]),
-    package_data={"dpo_pipeline": ["profiles/*.yaml"]},
-    python_requires=">=3.11,<3.13",
+    package_data={"dpo_pipeline": ["profiles/*.yaml", "ml/embedded_base/*"]},
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.15",
     install_requires=[
         # the loop
         "dagster>=1.13,<1.14",

@@ -1,11 +1,12 @@
 """How many pairs a second does our DPO train, against stock TRL on the same pairs?
 
 Ours is `ml.dpo.train_dpo` with the recipe of the settings, from loading the base model to the
-checked adapter, reference log-probabilities computed anew each time. The rival is TRL's
+checked adapter, reference log-probabilities computed again each time. The rival is TRL's
 `DPOTrainer` with its own defaults (bf16 autocast, gradient checkpointing, a reference pass in every
 step) but for what makes the two comparable: pairs, start adapter, loss, batch size, epochs, learning
-rate and its warm-up, max_length. Both load, train, evaluate and save. Goal: 2 × the pairs a second, the
-same losses within noise.
+rate and its warm-up, max_length. On a processor without bf16 units its default dtype alone makes it many
+times slower, which is no merit of ours: so it runs a second time in our dtype, and that is the goal's rival.
+All load, train, evaluate and save. Goal: 2 × the pairs a second, the same losses within noise.
 """
 
 import argparse
@@ -21,10 +22,12 @@ from typing import Any
 from inputs import bank_dataset, baseline, settings_for
 from reporting import Goal, report, say, show
 
-from dpo_pipeline.ml.base_model import BaseModel, torch_device
+from dpo_pipeline.ml.base_model import BaseModel
+from dpo_pipeline.ml.compute import compute_of
 from dpo_pipeline.settings import DpoRecipe, Settings
 
 GOAL, LOSS_NOISE = 2.0, 0.1
+OUR_DTYPE, FAR_SLOWER = "TRL in our dtype", 8
 LAST_SHARE = 3  # the last third of the logged losses is averaged: single steps are noise
 
 
@@ -72,7 +75,8 @@ def ours(task: Task, work: Path) -> Outcome:
     return Outcome(seconds, result.facts["pairs"] * task.recipe.epochs, _last(losses), result.metrics["loss"])
 
 
-def stock_trl(task: Task, work: Path) -> Outcome:
+def stock_trl(task: Task, work: Path, **changed: Any) -> Outcome:
+    """TRL as it comes, but for what is named in `changed`."""
     from datasets import Dataset
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -96,8 +100,9 @@ def stock_trl(task: Task, work: Path) -> Outcome:
             learning_rate=task.recipe.learning_rate,
             warmup_steps=task.recipe.warmup_share,
             max_length=task.settings.model.max_length,
-            use_cpu=torch_device(task.settings.model) == "cpu",  # without it TRL refuses to start there
+            use_cpu=not compute_of(task.settings.model).on_gpu,  # without it TRL refuses to start there
             report_to="none",
+            **changed,
         ),
         train_dataset=data["train"],
         eval_dataset=data["eval"],
@@ -111,6 +116,10 @@ def stock_trl(task: Task, work: Path) -> Outcome:
     return Outcome(seconds, len(data["train"]) * task.recipe.epochs, _last(losses), eval_loss)
 
 
+def trl_in_our_dtype(task: Task, work: Path) -> Outcome:
+    return stock_trl(task, work, bf16=compute_of(task.settings.model).autocast_bf16)
+
+
 def _last(losses: list[float]) -> float:
     """Mean over the last third; not a number where nothing was logged (the warm-up)."""
     return statistics.mean(losses[-max(1, len(losses) // LAST_SHARE) :]) if losses else math.nan
@@ -122,14 +131,19 @@ def _run(side: Callable[[Task, Path], Outcome], task: Task) -> Outcome:
 
 
 def measure(task: Task, repeats: int) -> dict[str, list[Outcome]]:
-    """Both sides in turn, after a short training each that pays for imports and first-time work."""
-    sides = {"ours": ours, "stock TRL": stock_trl}
+    """All sides in turn, after a short training each that pays for imports and first-time work.
+
+    Stock TRL takes part in the first turn only where it is by far the slowest: emulated bf16 would take an hour.
+    """
+    sides = {"ours": ours, OUR_DTYPE: trl_in_our_dtype, "stock TRL": stock_trl}
     warm = Task(task.settings, task.base, task.start, task.dataset, task.recipe.model_copy(update={"epochs": 0.5}))
     for side in sides.values():
         _run(side, warm)
     outcomes: dict[str, list[Outcome]] = {name: [] for name in sides}
     for turn in range(repeats):
         for name, side in sides.items():
+            if turn and outcomes[name][0].seconds > FAR_SLOWER * outcomes["ours"][0].seconds:
+                continue
             outcomes[name].append(_run(side, task))
             say(f"{turn + 1} of {repeats}: {name} {outcomes[name][-1].seconds:.1f} s")
     return outcomes
@@ -158,16 +172,17 @@ def main() -> None:
         for name, runs in outcomes.items()
     ]
     show(f"DPO on {outcomes['ours'][0].pairs:.0f} pairs (epochs counted), {args.repeats} runs each in turn", rows)
-    us, rival = rows
+    us, rival, stock = rows
     goals = [
-        Goal("pairs a second over stock TRL, best runs,", us["best"] / rival["best"], "at least", GOAL),
+        Goal("pairs a second over TRL in our dtype, best runs,", us["best"] / rival["best"], "at least", GOAL),
+        Goal("pairs a second over stock TRL, best runs,", us["best"] / stock["best"], "at least", GOAL),
         Goal(
-            "train loss apart from stock TRL's",
+            "train loss apart from TRL's",
             abs(us["last train loss"] - rival["last train loss"]),
             "at most",
             LOSS_NOISE,
         ),
-        Goal("eval loss apart from stock TRL's", abs(us["eval loss"] - rival["eval loss"]), "at most", LOSS_NOISE),
+        Goal("eval loss apart from TRL's", abs(us["eval loss"] - rival["eval loss"]), "at most", LOSS_NOISE),
     ]
     report("training", goals, {"sides": rows, "runs_s": {n: [o.seconds for o in r] for n, r in outcomes.items()}})
 

@@ -19,6 +19,10 @@ from rich.table import Table
 
 RESULTS = Path(__file__).resolve().parent / "results"
 QUIET_CORES = 0.15
+VECTOR_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_fp16", "amx_tile", "asimd", "sve")
+BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+# Programs under these compute as on an older processor.
+LIMITS = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
 PACKAGES = ("torch", "transformers", "trl", "peft", "duckdb", "dagster")
 
 
@@ -93,7 +97,7 @@ def report(name: str, goals: Sequence[Goal], measured: Mapping[str, Any]) -> Non
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         "commit": _commit(),
-        "device": {"cpu": _cpu(), "cores": os.cpu_count()},
+        "device": _device(),
     }
     line = json.dumps(_rounded(result), ensure_ascii=False)
     RESULTS.mkdir(exist_ok=True)
@@ -144,8 +148,19 @@ def _commit() -> str:
     return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if changed else "")
 
 
-def _cpu() -> str:
+def _device() -> dict[str, Any]:
+    """The processor's model, its vector and bf16 units, and what keeps programs from using them."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    facts = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    if "cpu family" in facts:
+        name += f", family {facts['cpu family']} model {facts['model']}"
+    flags = (facts.get("flags") or facts.get("Features") or "").split()
+    return {
+        "cpu": name,
+        "cores": os.cpu_count(),
+        "vector": [flag for flag in VECTOR_FLAGS if flag in flags],
+        "bf16": [flag for flag in BF16_FLAGS if flag in flags],
+        "held_to": {variable: os.environ[variable] for variable in LIMITS if variable in os.environ},
+    }

@@ -183,7 +183,8 @@ def main() -> None:
             crowd.stop()
             runs, ticks = failures(settings)
             # Before the stop: it cuts off what is running, and Dagster says so.
-            errors = [line for line in said.read_text(errors="replace").splitlines() if TROUBLE.search(line)]
+            logs = [path.read_text(errors="replace") for path in sorted(settings.logs_dir.glob("*.log*"))]
+            errors = [line for log in logs for line in log.splitlines() if TROUBLE.search(line)]
             errors = page_errors + [line for line in errors if not KEPT_BACK.search(line)]
         finally:
             up.terminate()

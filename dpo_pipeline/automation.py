@@ -23,14 +23,15 @@ from dpo_pipeline.core.versions import BASELINE, next_version
 from dpo_pipeline.errors import RegistryUnavailable
 from dpo_pipeline.old_runs import delete_old_runs
 from dpo_pipeline.resources import LoopResource
-from dpo_pipeline.settings import DpoRecipe, Settings
+from dpo_pipeline.settings import DpoRecipe, Settings, load_settings
 from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import REBUILT, RETRIED, VersionRecord, training_state
 from dpo_pipeline.stores.log import file_bytes
 from dpo_pipeline.stores.notifications import error_alert, notify, reminder, tell
 from dpo_pipeline.stores.symptoms import symptoms
 
-EVERY_S = 5
+# Dagster takes a sensor's interval where the sensor is defined.
+EVERY_S = load_settings().dagster.sensor_interval_s
 AGAIN_S = 600
 BY_HAND = "__ASSET_JOB"
 OFTEN = ("ingest_and_validate", "decide_rollout", "alert_people", "remind_people", "tidy_up")

@@ -2,10 +2,11 @@
 
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from dpo_pipeline.settings import Settings, load_settings, setting_names
 
 app = typer.Typer(help="An online feedback loop for chat models.", no_args_is_help=True, pretty_exceptions_enable=False)
 console = terminal.console
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
 def command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -95,8 +97,10 @@ def up(people: Annotated[bool, typer.Option(help="let simulated people use it to
 
     settings = load_settings()
     programs.preflight(settings)
-    console.print("Starting MLflow, Dagster and serving …")
-    raise typer.Exit(programs.run_all(settings, people, lambda: terminal.print_addresses(settings)))
+    status = programs.run_all(settings, people, partial(terminal.watch_programs, settings))
+    if status and status not in STOPPED:
+        terminal.print_log_tails(settings)
+    raise typer.Exit(status)
 
 
 @command("daemon")
@@ -237,6 +241,28 @@ def forget_person(
             f"Trained on these votes, and unchanged by this: {', '.join(found.versions)}. Retire them by letting out a "
             "version trained from now on."
         )
+
+
+@command("build-base")
+def build_base(
+    directory: Annotated[Path, typer.Argument(help="where to put it; a base model that is there is replaced")],
+) -> None:
+    """Build the embedded base model again from the question bank: what lies in the package, or one for your own bank.
+
+    `DPO_MODEL__BASE=DIRECTORY` then uses it, in a data folder of its own.
+    """
+    # Before torch comes: where somebody else needs a core too, threads that spin cost five times the time.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from dpo_pipeline.ml.base_model import rebuild_embedded
+
+    settings = load_settings()
+    with terminal.progress_bar("base model") as report:
+        manifest = rebuild_embedded(settings, directory, report)
+    same = "what the package holds" if manifest["shipped"] else "another bank or step count than the package's"
+    console.print(
+        f"{directory}: {manifest['parameters']:,} parameters, {manifest['steps']} steps, loss {manifest['final_loss']} "
+        f"nats a token over the last pass; built from {same}."
+    )
 
 
 @command("rebuild")

@@ -1,4 +1,4 @@
-"""`dpo demo`: the loop turns once before your eyes, from the first vote to a version in all of the traffic.
+"""`dpo demo`: the loop runs one full cycle before your eyes, from the first vote to a version in all of the traffic.
 
 It starts the programs, lets simulated people use them over HTTP, shows what the sensors do, and
 stops everything. Durations of the rollout are compressed, and with them what a stage needs
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from dpo_pipeline import programs
+from dpo_pipeline.core.progress import duration
 from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import next_version
 from dpo_pipeline.errors import ServiceError
@@ -34,6 +35,7 @@ COMPRESSED = {
     "DPO_ROLLOUT__MAX_P99_MS": "10000",
     "DPO_ROLLOUT__DURATION_SCALE": "0.0001",
     "DPO_ROLLOUT__CHECK_EVERY_S": "4",
+    "DPO_DAGSTER__SENSOR_INTERVAL_S": "4",
     "DPO_ROLLOUT__STAGING_LIMIT_H": "2500",
     "DPO_ROLLOUT__STAGE_LIMIT": "60",
     "DPO_ROLLOUT__MIN_REQUESTS": "20",
@@ -42,7 +44,8 @@ COMPRESSED = {
     "DPO_ROLLOUT__NO_HARM_FACTOR": "7",
     "DPO_ROLLOUT__SATISFACTION_MARGIN": "0.35",
 }
-TIMEOUT_S = 1500
+STILL_S = 600.0
+"""A slow machine takes as long as it takes; only where nothing at all has moved for so long, something is wrong."""
 PLAIN_LINE_EVERY_S = 10
 CHECK_DAGSTER_EVERY_S = 15
 BUSY, PROMOTING, CALM = 14.0, 9.0, 1.0
@@ -94,7 +97,8 @@ class _Watch:
         self, console: Console, settings: Settings, ledger: Ledger, crowd: Crowd, up: "subprocess.Popen[bytes]"
     ):
         self.settings, self.ledger, self.crowd, self.up, self.console = settings, ledger, crowd, up, console
-        self.deadline = time.monotonic() + TIMEOUT_S
+        self.seen: object = None
+        self.moved_at = time.monotonic()
         self.target = next_version([record.name for record in ledger.versions()] or ["v1.0"])
         self.bars = Progress(
             SpinnerColumn(finished_text="[green]✓"),
@@ -111,7 +115,7 @@ class _Watch:
     def until_decided(self) -> VersionRecord:
         with self.bars:
             self._phase("MLflow, Dagster and serving start", 3, self._programs_up)
-            self._phase("base model is built", 100, self._base_model)
+            self._phase("base model is ready", 100, self._base_model)
             self._phase("v1.0 is tuned", 100, self._baseline)
             self.crowd.start()
             self.crowd.pace, self.crowd.chat_share = BUSY, 0.25
@@ -134,7 +138,7 @@ class _Watch:
             self._say(title, done, total, note, finished=done >= total)
             if done >= total:
                 return
-            self._check()
+            self._check(f"{title} ({done:.0f} of {total:.0f}; {note})", done)
             time.sleep(0.4)
 
     def _say(self, title: str, done: float, total: float, note: str, finished: bool) -> None:
@@ -145,7 +149,7 @@ class _Watch:
             self._said = time.monotonic()
             self.console.print(f"{'✓' if finished else '…'} {title}: {done:.0f} of {total:.0f} {note}")
 
-    def _check(self) -> None:
+    def _check(self, phase: str, done: float) -> None:
         log = self.settings.logs_dir / "up.log"
         if self.up.poll() is not None:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
@@ -154,10 +158,25 @@ class _Watch:
             self._look_again = time.monotonic() + CHECK_DAGSTER_EVERY_S
             if trouble := programs.code_location_trouble(self.settings):
                 raise ServiceError(f"Dagster cannot load the definitions: {trouble}")
-        if time.monotonic() > self.deadline:
+        seen = (phase.partition(" (")[0], done, *self._movements())
+        if seen != self.seen:
+            self.seen, self.moved_at = seen, time.monotonic()
+        elif time.monotonic() - self.moved_at > STILL_S:
             raise ServiceError(
-                f"{self.target} was not decided in {TIMEOUT_S} s. Look at {log} and {self.settings.dagster_address}."
+                f"Nothing has moved for {duration(STILL_S)} at: {phase}. No training or evaluation went a step on, no "
+                f"vote was taken in, nothing was decided. Look at the runs in {self.settings.dagster_address} and "
+                f"at the logs in {log.parent}, then run `make demo` again: it goes on where this one ended."
             )
+
+    def _movements(self) -> tuple[object, ...]:
+        """What changes while anything goes on at all."""
+        tasks = read_progress(self.settings.data_dir / "progress")
+        return (
+            tuple((task.task, task.step, task.updated) for task in tasks),
+            read_summary(self.settings.curation_summary).recorded,
+            self.ledger.deployment().epoch,
+            len(self.ledger.decisions()),
+        )
 
     def _programs_up(self) -> tuple[float, float, str]:
         state = programs.answering(self.settings)
@@ -228,7 +247,7 @@ class _Watch:
         last = len(STAGES) - 1
         history = self.ledger.decisions(self.target)
         if version.status in CLOSED:
-            return last, last, f"taken back: {history[-1].reasons[0] if history else version.status}"
+            return last, last, f"rolled back: {history[-1].reasons[0] if history else version.status}"
         if version.status == "champion":
             return last, last, "all of the traffic"
         stage = state.stage or STAGES[0]

@@ -9,14 +9,16 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import yaml
 
 from dpo_pipeline.errors import DiskFull, PortTaken, ServiceError
+from dpo_pipeline.program_logs import ProgramLogs
 from dpo_pipeline.settings import PROJECT_DIR, Settings
 from dpo_pipeline.stores.ledger import Ledger
 
@@ -29,6 +31,7 @@ TOLD_IN_VAIN = (
     "ignore:`gradient_checkpointing` is deprecated",
     "ignore:`is_gradient_checkpointing` is deprecated",
 )
+CODE_LOCATION = "dpo_pipeline"
 MIN_FREE_BYTES = 1_000_000_000
 START_TIMEOUT_S = 180
 
@@ -68,6 +71,10 @@ def environment(settings: Settings) -> dict[str, str]:
         "DPO_PROFILE": settings.profile,
         "DAGSTER_HOME": str(settings.dagster_home),
         "DAGSTER_DISABLE_TELEMETRY": "1",
+        # A sensor that a busy machine makes wait is no failed tick.
+        "DAGSTER_GRPC_TIMEOUT_SECONDS": "300",
+        "DAGSTER_REPOSITORY_GRPC_TIMEOUT_SECONDS": "300",
+        "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": "300",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -89,6 +96,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "LOOP_MLFLOW_ARTIFACTS": str(settings.mlflow_dir / "artifacts"),
         "LOOP_MLFLOW_PORT": str(settings.ports.mlflow),
         "LOOP_DAGSTER_PORT": str(settings.ports.dagster),
+        "LOOP_WORKSPACE": os.environ.get("LOOP_WORKSPACE", str(PROJECT_DIR / "workspace.yaml")),
     }
 
 
@@ -132,7 +140,7 @@ def become_daemon(settings: Settings) -> None:
     os.environ.update(variables)
     if (settings.dagster_home / "dagster.yaml").exists():
         _end_lost_runs()
-    command = ["dagster-daemon", "run", "--workspace", str(PROJECT_DIR / "workspace.yaml"), "--log-level", "warning"]
+    command = ["dagster-daemon", "run", "--workspace", variables["LOOP_WORKSPACE"], "--log-level", "warning"]
     os.execvpe(command[0], command, variables)
 
 
@@ -146,30 +154,53 @@ def _end_lost_runs() -> None:
             print(f"{len(lost)} runs had gone down with their process and are marked as failed.", file=sys.stderr)
 
 
-def run_all(settings: Settings, people: bool, on_ready: Callable[[], None]) -> int:
+def run_all(settings: Settings, people: bool, watch: Callable[[threading.Event], None]) -> int:
     """Run every program until one ends or a signal comes; returns the exit status of the first that ended.
+
+    What they print goes to files (`program_logs`). Webserver and daemon share one code server, on a socket that only
+    this user can reach.
 
     Args:
         people: let simulated people use the system too.
-        on_ready: called once all of them answer.
+        watch: called in a thread of its own, to show how they are until the event is set.
     """
     from honcho.environ import parse_procfile
     from honcho.manager import Manager
 
     prepare(settings)
-    variables = environment(settings)
-    manager = Manager()
-    for name, command in parse_procfile((PROJECT_DIR / "Procfile").read_text()).processes.items():
-        if name == "mlflow" and settings.mlflow_url:
-            continue  # somebody else's server is named
-        manager.add_process(name, command, env=variables, cwd=str(PROJECT_DIR))
-    if people:
-        manager.add_process(
-            "people", "exec python -m dpo_pipeline.restart dpo people", env=variables, cwd=str(PROJECT_DIR)
-        )
-    threading.Thread(target=_announce, args=(settings, on_ready), daemon=True).start()
-    manager.loop()
+    logs = ProgramLogs(settings.logs_dir)
+    # Not in the data folder: the name of a socket may have 107 characters at most.
+    with tempfile.TemporaryDirectory(prefix="dpo-") as folder:
+        variables = environment(settings) | _shared_code_server(Path(folder))
+        stopping = threading.Event()
+
+        class Stopping(Manager):
+            def terminate(self) -> None:
+                stopping.set()
+                super().terminate()
+
+        manager = Stopping(logs)
+        for name, command in parse_procfile((PROJECT_DIR / "Procfile").read_text()).processes.items():
+            if name == "mlflow" and settings.mlflow_url:
+                continue  # somebody else's server is named
+            manager.add_process(name, command, env=variables, cwd=str(PROJECT_DIR))
+        if people:
+            command = "exec python -m dpo_pipeline.restart dpo people"
+            manager.add_process("people", command, env=variables, cwd=str(PROJECT_DIR))
+        watching = threading.Thread(target=watch, args=(stopping,), daemon=True)
+        watching.start()
+        manager.loop()
+        watching.join(timeout=5)
+    logs.close()
     return int(manager.returncode or 0)
+
+
+def _shared_code_server(folder: Path) -> dict[str, str]:
+    """Variables for one code server: its socket, and the workspace that names it, both in `folder`."""
+    socket_path, workspace = folder / "code.sock", folder / "workspace.yaml"
+    server = {"grpc_server": {"socket": str(socket_path), "location_name": CODE_LOCATION}}
+    workspace.write_text(yaml.safe_dump({"load_from": [server]}), encoding="utf-8")
+    return {"LOOP_CODE_SOCKET": str(socket_path), "LOOP_WORKSPACE": str(workspace)}
 
 
 def answering(settings: Settings) -> dict[str, bool]:
@@ -180,19 +211,6 @@ def answering(settings: Settings) -> dict[str, bool]:
         "serving": f"{settings.serving_address}/healthz",
     }
     return {name: _answers(address) for name, address in addresses.items()}
-
-
-def wait_until_answering(settings: Settings, still_wanted: Callable[[], bool] = lambda: True) -> None:
-    """
-    Raises:
-        ServiceError: naming those that did not answer in time.
-    """
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not all((state := answering(settings)).values()):
-        if time.monotonic() > deadline or not still_wanted():
-            missing = ", ".join(name for name, up in state.items() if not up)
-            raise ServiceError(f"{missing} did not start. What they said is in {settings.logs_dir} or above.")
-        time.sleep(0.5)
 
 
 def code_location_trouble(settings: Settings) -> str | None:
@@ -208,11 +226,6 @@ def code_location_trouble(settings: Settings) -> str | None:
     entries = answer.get("data", {}).get("workspaceOrError", {}).get("locationEntries", [])
     messages = [(entry.get("locationOrLoadError") or {}).get("message") for entry in entries]
     return next((message for message in messages if message), None)
-
-
-def _announce(settings: Settings, on_ready: Callable[[], None]) -> None:
-    wait_until_answering(settings)
-    on_ready()
 
 
 def _answers(address: str) -> bool:

@@ -33,7 +33,9 @@ class ModelSettings(Section):
     base: str = Field("embedded", description="'embedded' (built here), a Hugging Face id, or a local model folder")
     max_length: int = Field(1024, ge=16, description="tokens of prompt and answer together, in training and serving")
     max_new_tokens: int = Field(256, ge=1, description="longest answer, in tokens")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="weights and activations of the base model")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="numbers to compute in; bfloat16 only where the device has a unit for it, else float32"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one")
     lora_rank: int = Field(16, ge=1, le=256, description="rank r of every LoRA adapter")
     lora_alpha: int = Field(32, ge=1, description="LoRA scale numerator: updates are scaled by alpha / r")
@@ -264,6 +266,9 @@ class Kpis(Section):
 
 
 class Dagster(Section):
+    sensor_interval_s: int = Field(
+        30, ge=1, description="seconds between two looks of each sensor; a look costs some 0.1 s of a core"
+    )
     keep_runs_days: int = Field(
         7, ge=1, description="days for which runs that only looked, ingested or told people something stay in Dagster"
     )

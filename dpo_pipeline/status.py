@@ -1,17 +1,27 @@
-"""The loop at a glance, as a value: what `dpo status` prints. Reads the ledger and the curation summary only."""
+"""The loop at a glance, as a value: what `dpo status` prints. Reads the ledger, progress and the curation summary."""
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
 from dpo_pipeline.core.cadence import training_due
+from dpo_pipeline.core.progress import STILL_S, first_version
 from dpo_pipeline.core.rollout import traffic_of
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.curation import read_summary
-from dpo_pipeline.stores.ledger import Ledger, training_state
+from dpo_pipeline.stores.ledger import DeploymentState, Ledger, training_state
+from dpo_pipeline.stores.progress import read_progress
+
+DOING = {
+    "base_model": "the base model is being built",
+    "sft": "an adapter is being tuned",
+    "dpo": "the next version is being trained",
+    "eval": "the next version is being evaluated",
+}
 
 
 def loop_status(settings: Settings) -> dict[str, Any]:
-    """Keys as documented in the guide, "dpo status --json"; `rollout` is null where no version is let out."""
+    """Keys as documented in the README, "dpo status --json"; `rollout` is null where no version is rolled out."""
     summary = read_summary(settings.curation_summary)
     with Ledger(settings.ledger_address) as ledger:
         versions, deployment, decisions = ledger.versions(), ledger.deployment(), ledger.decisions()
@@ -54,4 +64,23 @@ def loop_status(settings: Settings) -> dict[str, Any]:
         "champion": deployment.champion,
         "challenger": deployment.challenger,
         "rollout": rollout,
+        "now": _now(settings, deployment, f"{cadence.unused} of {cadence.threshold} unused valid preferences"),
     }
+
+
+def _now(settings: Settings, deployment: DeploymentState, collected: str) -> str:
+    """One sentence: what is going on."""
+    tasks = read_progress(settings.data_dir / "progress")
+    if deployment.champion is None:
+        return first_version(tasks, None, time.time())
+    at_work = [
+        f"{DOING[task.task]}: {task}"
+        for task in tasks
+        if task.task in DOING and not task.done and time.time() - task.updated < STILL_S
+    ]
+    if deployment.challenger and deployment.stage:
+        traffic = traffic_of(deployment.stage, settings.rollout)
+        serving = f"{deployment.challenger} is in stage {deployment.stage} ({traffic:.0%} of the traffic)"
+    else:
+        serving = f"{deployment.champion} serves all of the traffic"
+    return "; ".join((serving, collected, *at_work)) + "."

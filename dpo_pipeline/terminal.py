@@ -1,11 +1,20 @@
 """What commands print: tables of values that others computed."""
 
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+import httpx
 from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
+from dpo_pipeline import programs
+from dpo_pipeline.program_logs import tail
 from dpo_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -13,6 +22,7 @@ if TYPE_CHECKING:
     from dpo_pipeline.stores.lineage import VersionTrace, VoteTrace
 
 console = Console(highlight=False)
+STARTING_EVERY_S, RUNNING_EVERY_S = 1.0, 10.0
 
 
 def print_rows(title: str, rows: Sequence[Mapping[str, object]]) -> None:
@@ -52,19 +62,77 @@ def _add_decisions(table: Table, decisions: "Sequence[DecisionRecord]") -> None:
         table.add_row(decision.decided_at, f"{decision.version} {decision.stage}: {decision.decision}")
 
 
+def watch_programs(settings: Settings, stopping: threading.Event) -> None:
+    """Addresses, and under them one line of how things are, kept up until the programs stop.
+
+    Where there is no terminal, a line now and then instead.
+    """
+    print_addresses(settings)
+    shown, shown_at = "", 0.0
+    with Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else nullcontext() as live:
+        while not stopping.is_set():
+            ready, line = how_things_are(settings)
+            if live:
+                live.update(Text(line, overflow="ellipsis", no_wrap=True), refresh=True)
+            elif line != shown and (ready or time.monotonic() - shown_at > RUNNING_EVERY_S):
+                console.print(line, soft_wrap=True, markup=False)
+                shown, shown_at = line, time.monotonic()
+            stopping.wait(RUNNING_EVERY_S if ready else STARTING_EVERY_S)
+    console.print("stopping …")
+
+
+def how_things_are(settings: Settings) -> tuple[bool, str]:
+    """(whether all programs answer and a version serves, what is going on in one sentence)."""
+    from dpo_pipeline.status import loop_status
+
+    missing = [name for name, up in programs.answering(settings).items() if not up]
+    try:
+        ready = httpx.get(f"{settings.serving_address}/readyz", timeout=2)
+        sentence = str(loop_status(settings)["now"]) if ready.is_success else str(ready.json()["error"]["message"])
+    except (httpx.HTTPError, ValueError):
+        return False, f"starting: {', '.join(missing or ['serving'])}"
+    return not missing and ready.is_success, "; ".join((*(f"{name} starts" for name in missing), sentence))
+
+
+def print_log_tails(settings: Settings) -> None:
+    """What each program said last, after one of them was given up."""
+    for path in sorted(settings.logs_dir.glob("*.log")):
+        if text := tail(path):
+            console.print(f"--- {path}", markup=False)
+            console.print(text, markup=False)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int, dict[str, float]], None]]:
+    """A bar with steps and time left, as long as the block lasts; the value is called with (step, total, metrics)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[metrics]}"), console=console) as bars:
+        task = bars.add_task(title, total=None, metrics="")
+
+        def report(step: int, total: int, metrics: dict[str, float]) -> None:
+            text = ", ".join(f"{name} {value:.3g}" for name, value in metrics.items())
+            bars.update(task, completed=step, total=total, metrics=text)
+
+        yield report
+
+
 def print_addresses(settings: Settings) -> None:
-    table = Table(box=None, show_header=False)
-    table.add_row("Dagster", settings.dagster_address, "assets, sensors, runs")
-    table.add_row("MLflow", f"{settings.mlflow_address}/#/models/{settings.registered_model}", "runs and versions")
-    table.add_row("serving", f"{settings.serving_address}", "the pages; /docs is the API")
-    table.add_row("data", str(settings.data_dir), "DPO_DATA_DIR moves it")
-    console.print(table)
+    registry = f"{settings.mlflow_address}/#/models/{settings.registered_model}"
+    for name, where, what in (
+        ("serving", settings.serving_address, "the pages; /docs is the API"),
+        ("Dagster", settings.dagster_address, "assets, sensors, runs"),
+        ("MLflow", registry, "runs and versions"),
+        ("data", settings.data_dir, "DPO_DATA_DIR moves it; logs/ has what the programs print"),
+    ):
+        # No table: a narrow terminal would cut the addresses.
+        console.print(f"{name:<8} {where}  [dim]{what}[/dim]", soft_wrap=True)
 
 
 def print_status(settings: Settings, found: dict[str, Any]) -> None:
     from dpo_pipeline.core.quality import CRITERIA
     from dpo_pipeline.stores.curation import read_summary
 
+    console.print(found["now"])
     preferences = found["preferences"]
     frequency = getattr(settings.cadence, preferences["phase"]).frequency
     console.print(

@@ -93,6 +93,7 @@ def dagster(house: Settings, mlflow: str, tmp_path_factory: pytest.TempPathFacto
         "DPO_CADENCE__STARTUP__MIN_SAMPLES": "40",
         "DPO_CADENCE__MAX_ATTEMPTS": "1",
         "DPO_ROLLOUT__CHECK_EVERY_S": "5",
+        "DPO_DAGSTER__SENSOR_INTERVAL_S": "5",
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():

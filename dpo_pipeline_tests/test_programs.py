@@ -133,4 +133,4 @@ def test_an_old_python_is_refused_with_the_cure(tmp_path: Path) -> None:
     )
     if done.returncode == 0:
         pytest.skip("the system's own python3 is recent enough to be taken instead")
-    assert "Python 3.11 or 3.12 is required; found: Python 3.8.1" in done.stderr
+    assert "Python 3.11, 3.12, 3.13 or 3.14 is required; found: Python 3.8.1" in done.stderr

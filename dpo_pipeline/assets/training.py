@@ -173,7 +173,7 @@ def trained_adapter(
     settings, name = loop.settings(), context.partition_key
     with loop.ledger() as ledger:
         job = _plan(context, models, settings, ledger, config)
-        write_llamafactory_config(settings, job)
+        models.call(context, write_llamafactory_config, settings, job)
         try:
             result = _train(context, models, job)
         except tuple(AFTER_FAILURE) as error:

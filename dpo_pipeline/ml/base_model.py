@@ -3,12 +3,15 @@
 import hashlib
 import json
 import logging
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpo_pipeline.errors import ArtifactMissing, ModelUnavailable
+from dpo_pipeline.errors import ArtifactCorrupt, ArtifactMissing, ModelUnavailable
 from dpo_pipeline.ml import embedded
+from dpo_pipeline.ml.compute import compute_of
 from dpo_pipeline.settings import ModelSettings, Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.bank import read_bank, read_harmful
@@ -27,24 +30,55 @@ class BaseModel:
 
 
 def ensure_base(settings: Settings, progress: embedded.Progress) -> BaseModel:
-    """The base model, built or fetched where it is not here yet.
+    """The base model: the one that lies in the package, or built or fetched where it is not here yet.
 
     Raises:
         ModelUnavailable: it is neither a folder nor in the local Hugging Face cache, and cannot be fetched.
     """
     if settings.model.base != "embedded":
         return _local_base(settings)
-    bank, harmful = read_bank(settings.bank_dir), read_harmful(settings.bank_dir)
-    steps = settings.model.pretrain_steps
+    learned, steps = curriculum(settings), settings.model.pretrain_steps
+    identity = learned.identity(steps)
 
-    def told(step: int, total: int, metrics: dict[str, float]) -> None:
+    def report(step: int, total: int, metrics: dict[str, float]) -> None:
         progress(step, total, metrics)
         if step % LOG_EVERY == 0 or step == total:
             log.info("base model: step %d of %d, loss %.3f", step, total, metrics["loss"])
 
-    place = _embedded_dir(settings)
-    manifest = artifacts.publish(place, lambda directory: embedded.build_base(bank, harmful, steps, directory, told))
+    def fill(directory: Path) -> dict[str, Any]:
+        if _is_shipped(identity):
+            return _copy_shipped(directory)
+        return embedded.build_base(learned, steps, directory, report)
+
+    place = _embedded_dir(settings, identity)
+    manifest = artifacts.publish(place, fill)
     return BaseModel(place, manifest["sha256"])
+
+
+def rebuild_embedded(settings: Settings, directory: Path, progress: embedded.Progress) -> dict[str, Any]:
+    """Build the embedded base into `directory`, in place of the one there; returns the manifest and `shipped`.
+
+    Raises:
+        ArtifactCorrupt: the directory holds something else.
+    """
+    if directory.exists() and any(directory.iterdir()):
+        try:
+            held = artifacts.read_manifest(directory).get("kind")
+        except ArtifactMissing:
+            held = None
+        if held != "base_model":
+            raise ArtifactCorrupt(
+                f"{directory} holds something that is no base model of ours. Name an empty directory."
+            )
+    learned, steps = curriculum(settings), settings.model.pretrain_steps
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as folder:
+        made = Path(folder) / directory.name
+        made.mkdir()
+        manifest = artifacts.write_manifest(made, embedded.build_base(learned, steps, made, progress))
+        shutil.rmtree(directory, ignore_errors=True)
+        made.rename(directory)
+    return {**manifest, "shipped": _is_shipped(manifest["identity"])}
 
 
 def locate_base(settings: Settings) -> BaseModel:
@@ -55,7 +89,7 @@ def locate_base(settings: Settings) -> BaseModel:
     """
     if settings.model.base != "embedded":
         return _local_base(settings)
-    directory = _embedded_dir(settings)
+    directory = _embedded_dir(settings, curriculum(settings).identity(settings.model.pretrain_steps))
     try:
         manifest = artifacts.verify(directory)
     except ArtifactMissing as error:
@@ -71,24 +105,32 @@ def load_base(directory: Path, model: ModelSettings) -> tuple[Any, Any]:
     tokenizer = AutoTokenizer.from_pretrained(directory, padding_side="left")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    loaded = AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, model.dtype))
-    return loaded.to(torch_device(model)).eval(), tokenizer
+    compute = compute_of(model)
+    loaded = AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, compute.dtype))
+    return loaded.to(compute.device).eval(), tokenizer
 
 
-def torch_device(model: ModelSettings) -> str:
-    import torch
-
-    if model.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return model.device
+def curriculum(settings: Settings) -> embedded.Curriculum:
+    """What the embedded base of these settings learns."""
+    return embedded.Curriculum.of(read_bank(settings.bank_dir), read_harmful(settings.bank_dir))
 
 
-def _embedded_dir(settings: Settings) -> Path:
-    """Named by the hash of all that goes into it: another bank, recipe or step count is another model."""
-    recipe = Path(str(embedded.__file__)).read_text(encoding="utf-8")
-    bank, harmful = read_bank(settings.bank_dir), read_harmful(settings.bank_dir)
-    inputs = json.dumps([recipe, settings.model.pretrain_steps, repr(bank), harmful])
-    return settings.artifacts_dir / "base" / f"embedded-{hashlib.sha256(inputs.encode()).hexdigest()[:12]}"
+def _embedded_dir(settings: Settings, identity: str) -> Path:
+    return settings.artifacts_dir / "base" / f"embedded-{identity[:12]}"
+
+
+def _is_shipped(identity: str) -> bool:
+    """Whether the model in the package was built from just this; its files are checked when it is copied."""
+    manifest = embedded.SHIPPED / artifacts.MANIFEST
+    return manifest.is_file() and json.loads(manifest.read_text(encoding="utf-8"))["identity"] == identity
+
+
+def _copy_shipped(directory: Path) -> dict[str, Any]:
+    """Copy the files, and return the facts of the manifest."""
+    manifest = artifacts.verify(embedded.SHIPPED)
+    for name in manifest["files"]:
+        shutil.copyfile(embedded.SHIPPED / name, directory / name)
+    return {name: value for name, value in manifest.items() if name not in ("files", "sha256")}
 
 
 def _local_base(settings: Settings) -> BaseModel:

@@ -15,7 +15,8 @@ from typing import Any
 from dpo_pipeline.core.votes import prompt_messages
 from dpo_pipeline.errors import AdapterRefused, ArtifactError, DatasetTooSmall
 from dpo_pipeline.ml.adapters import check_adapter, check_weights
-from dpo_pipeline.ml.base_model import BaseModel, load_base, torch_device
+from dpo_pipeline.ml.base_model import BaseModel, load_base
+from dpo_pipeline.ml.compute import compute_of
 from dpo_pipeline.ml.embedded import Progress
 from dpo_pipeline.ml.reporting import LOGGED_SHARE, progress_callback, quieten
 from dpo_pipeline.settings import DpoRecipe, ModelSettings
@@ -117,7 +118,7 @@ def _trainer(job: DpoJob, reference_sha: str, dataset_hash: str, progress: Progr
 def _arguments(job: DpoJob, pairs: int) -> Any:
     from trl import DPOConfig
 
-    recipe, on_gpu = job.recipe, torch_device(job.model) == "cuda"
+    recipe, compute = job.recipe, compute_of(job.model)
     return DPOConfig(
         output_dir=str(job.work_dir / "checkpoints"),
         loss_type=list(recipe.loss_type),
@@ -134,10 +135,10 @@ def _arguments(job: DpoJob, pairs: int) -> Any:
         precompute_ref_log_probs=True,
         precompute_ref_batch_size=4 * recipe.batch_size,
         seed=recipe.seed,
-        bf16=on_gpu and job.model.dtype == "bfloat16",
-        gradient_checkpointing=on_gpu,
-        use_cpu=not on_gpu,
-        dataloader_pin_memory=on_gpu,
+        bf16=compute.autocast_bf16,
+        gradient_checkpointing=compute.on_gpu,
+        use_cpu=not compute.on_gpu,
+        dataloader_pin_memory=compute.on_gpu,
         logging_steps=LOGGED_SHARE,
         logging_nan_inf_filter=False,
         save_strategy="steps",

@@ -13,6 +13,7 @@ import yaml
 
 from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.votes import prompt_messages
+from dpo_pipeline.ml.compute import compute_of
 from dpo_pipeline.settings import DpoRecipe, ModelSettings
 from dpo_pipeline.stores.artifacts import write_text
 
@@ -86,7 +87,7 @@ def write_config(
         "num_train_epochs": recipe.epochs_on(pairs),
         "lr_scheduler_type": "linear",
         "warmup_ratio": recipe.warmup_share,
-        "bf16": model.dtype == "bfloat16",
+        "bf16": compute_of(model).autocast_bf16,
         "seed": recipe.seed,
     }
     write_text(directory / "dpo.yaml", yaml.safe_dump(config, sort_keys=False))

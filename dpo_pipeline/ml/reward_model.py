@@ -6,7 +6,7 @@ from pathlib import Path
 from dpo_pipeline.core.judging import Comparison, Judgement, by_scores
 from dpo_pipeline.core.votes import prompt_messages
 from dpo_pipeline.errors import ModelUnavailable
-from dpo_pipeline.ml.base_model import torch_device
+from dpo_pipeline.ml.compute import compute_of
 from dpo_pipeline.settings import Settings
 
 BATCH = 16
@@ -24,6 +24,7 @@ class RewardModelJudge:
         Raises:
             ModelUnavailable: no folder is named, or it holds no classifier with one output and safetensors weights.
         """
+        import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         directory = Path(settings.evaluation.reward_model).expanduser()
@@ -33,7 +34,8 @@ class RewardModelJudge:
                 "DPO_EVALUATION__REWARD_MODEL to one, or DPO_EVALUATION__JUDGE=automatic."
             )
         self._tokenizer = AutoTokenizer.from_pretrained(directory)
-        model = AutoModelForSequenceClassification.from_pretrained(directory)
+        compute = compute_of(settings.model)
+        model = AutoModelForSequenceClassification.from_pretrained(directory, dtype=getattr(torch, compute.dtype))
         if model.config.num_labels != 1:
             raise ModelUnavailable(
                 f"{directory} has {model.config.num_labels} outputs; a reward model has one. Name another folder."
@@ -41,7 +43,7 @@ class RewardModelJudge:
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         model.config.pad_token_id = self._tokenizer.pad_token_id
-        self._model = model.to(torch_device(settings.model)).eval()
+        self._model = model.to(compute.device).eval()
         self._tie_margin = settings.evaluation.tie_margin
 
     def compare(self, comparisons: Sequence[Comparison]) -> list[Judgement]:

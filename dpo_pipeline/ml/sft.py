@@ -7,7 +7,8 @@ from typing import Any
 
 from dpo_pipeline.core.questions import Question
 from dpo_pipeline.ml.adapters import check_adapter, check_weights
-from dpo_pipeline.ml.base_model import BaseModel, load_base, torch_device
+from dpo_pipeline.ml.base_model import BaseModel, load_base
+from dpo_pipeline.ml.compute import compute_of
 from dpo_pipeline.ml.embedded import Progress, first_sentence
 from dpo_pipeline.ml.reporting import LOGGED_SHARE, progress_callback, quieten
 from dpo_pipeline.settings import ModelSettings, SftRecipe
@@ -60,7 +61,7 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
         check_adapter(job.start_dir, job.base.sha, job.model)
         model = PeftModel.from_pretrained(model, job.start_dir, is_trainable=True)
     tokenizer.padding_side = "right"
-    on_gpu = torch_device(job.model) == "cuda"
+    compute = compute_of(job.model)
     trainer = SFTTrainer(
         model=model,
         args=SFTConfig(
@@ -75,10 +76,10 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
             save_strategy="no",
             report_to="none",
             seed=job.recipe.seed,
-            bf16=on_gpu and job.model.dtype == "bfloat16",
-            gradient_checkpointing=on_gpu,
-            use_cpu=not on_gpu,
-            dataloader_pin_memory=on_gpu,
+            bf16=compute.autocast_bf16,
+            gradient_checkpointing=compute.on_gpu,
+            use_cpu=not compute.on_gpu,
+            dataloader_pin_memory=compute.on_gpu,
             disable_tqdm=True,
             completion_only_loss=True,
         ),

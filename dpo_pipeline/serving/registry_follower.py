@@ -8,13 +8,13 @@ from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.orders import RegistryAliases, take_orders
 
-EVERY_S = 2.0
+EVERY_S = 3.0
 WITHOUT_MLFLOW_S = 15.0
 log = logging.getLogger(__name__)
 
 
 def registry_follower(settings: Settings) -> LedgerFollower:
-    """Looks every two seconds. Dagster's sensor looks too; an order is carried out once."""
+    """Looks every three seconds. Dagster's sensor looks too; an order is carried out once."""
     registry = RegistryAliases(settings.mlflow_address, settings.registered_model)
 
     def look(ledger: Ledger) -> float:

@@ -48,6 +48,7 @@ class Router:
         self._engine = engine
         self._routing = threading.Lock()
         self.route = Route()
+        self.champion_to_load: str | None = None
         self.trouble: str | None = None
         self._follower = LedgerFollower("router", settings, self._look)
 
@@ -86,6 +87,7 @@ class Router:
             The deployment, and what should be served, by version.
         """
         state = ledger.deployment()
+        self.champion_to_load = state.champion
         adapters, served = _adapters(state, ledger), self._engine.models
         wanted = [name for name in (state.champion, state.challenger) if name]
         if wanted and all(name in adapters and served.get(name) == adapters[name].sha for name in wanted):

@@ -7,6 +7,7 @@ stores', generating is the engine's.
 import asyncio
 import itertools
 import random
+import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from msgspec import structs
 
 from dpo_pipeline.core.answers import Answer, Ask, Messages
 from dpo_pipeline.core.matchmaking import matches, pick
+from dpo_pipeline.core.progress import first_version
 from dpo_pipeline.core.questions import Origin, WantedOrigin
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.rollout import STAGES
@@ -42,6 +44,7 @@ from dpo_pipeline.serving.tally import Tally
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger, as_json, utc_now
 from dpo_pipeline.stores.notifications import tell
+from dpo_pipeline.stores.progress import read_progress
 from dpo_pipeline.stores.pseudonyms import pseudonym_of
 from dpo_pipeline.stores.reviews import REASON_CHARACTERS, Review, ReviewLog, read_judged
 from dpo_pipeline.stores.serving_log import CorrectionRecord, RatingRecord, ServingLog
@@ -96,6 +99,12 @@ class Service:
     key: bytes
     shadows: set[asyncio.Task[None]] = field(default_factory=set)
 
+    def not_ready(self) -> NotReady:
+        """What is being made while no version can answer yet, how far it is, and how long it takes."""
+        tasks = read_progress(self.settings.data_dir / "progress")
+        message = first_version(tasks, self.router.champion_to_load, time.time())
+        return NotReady(" ".join(filter(None, (message, self.router.trouble))))
+
     def pseudonym(self, person: str) -> str:
         return pseudonym_of(person, self.key)
 
@@ -121,7 +130,7 @@ class Service:
         """Those asked for, or those that `core.matchmaking` picks; and the probability with which they were."""
         route = self.router.route
         if route.champion is None:
-            raise NotReady("No version is served yet. Try again in a moment; /readyz tells when.")
+            raise self.not_ready()
         if asked:
             return tuple(route.champion if name == FOLLOW_ROLLOUT else served_name(name) for name in asked), 1.0
         share = self.settings.collection.measure_share
@@ -228,7 +237,7 @@ class Service:
         """The version a person gets: by the rollout for `chat`, else the one named."""
         version = self.router.route.version_for(person) if model == FOLLOW_ROLLOUT else served_name(model)
         if version is None:
-            raise NotReady("No version is served yet. Try again in a moment; /readyz tells when.")
+            raise self.not_ready()
         return version
 
     def chat(self, version: str, messages: Messages, sampling: Sampling, visitor: Visitor) -> ChatCall:

@@ -180,9 +180,7 @@ def batch_line(batch: Batch | None, voted: bool) -> str:
 def trouble(error: RequestError) -> str:
     """What went wrong and what the person can do, in words of this page."""
     if isinstance(error, NotReady):
-        return (
-            "No model is loaded yet: the first version is being built. Press “Generate Comparison” again in a minute."
-        )
+        return f"{error} Press “Generate Comparison” again then."
     if isinstance(error, QueueFull):
         return "Too many questions are being answered just now. Press “Generate Comparison” again in a few seconds."
     if isinstance(error, DeadlineExceeded):

@@ -80,7 +80,7 @@ def mount_pages(app: FastAPI, settings: Settings, service: Callable[[], Service]
             enable_monitoring=False,
             theme=theme.theme(),
             css=theme.CSS + ab_view.CSS,
-            head=f"<style>{theme.FRAME}</style><script>{ab_layout.KEYS}</script>",
+            head=f"<style>{theme.FRAME}</style><script>{theme.STARTUP}{ab_layout.KEYS}</script>",
         )
     mounted = app.router.routes[-1]
     assert isinstance(mounted, Mount)

@@ -15,11 +15,33 @@ MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 # Gradio rewrites `css` so that it holds inside of a page only; what is around a page goes into the head.
 FRAME = """
 .gradio-container { max-width: 1200px !important; margin: 0 auto !important; }
+#startup { position: sticky; top: 0; z-index: 100; margin: 0; padding: .6rem 1rem; text-align: center;
+  font: 600 .9375rem/1.4 system-ui, sans-serif; color: #fff; background: #3730a3; }
 .gradio-container .nav-holder nav { justify-content: flex-start !important; flex-wrap: wrap; }
 @media (max-width: 700px) {
   .gradio-container .main.fillable { padding: 12px 16px !important; }
   .gradio-container .nav-holder nav { padding-left: 16px !important; padding-right: 16px !important; }
 }
+"""
+# While no version can answer, every page says from its first second what is being made, and how long it takes.
+STARTUP = """
+(() => {
+  const look = async shown => {
+    const answer = await fetch("/readyz").catch(() => null);
+    if (answer && answer.ok) { if (shown) location.reload(); return; }
+    const body = answer && await answer.json().catch(() => null);
+    if (!shown) {
+      shown = document.createElement("p");
+      shown.id = "startup";
+      shown.setAttribute("role", "status");
+      document.body.prepend(shown);
+    }
+    const message = body && body.error ? body.error.message : "The server does not answer; trying again.";
+    if (shown.textContent !== message) shown.textContent = message;
+    setTimeout(look, 1000, shown);
+  };
+  document.addEventListener("DOMContentLoaded", () => look(null));
+})();
 """
 CSS = """
 .gradio-container .html-container { padding: 0; }

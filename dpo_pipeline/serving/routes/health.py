@@ -5,7 +5,6 @@ from typing import Any
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from dpo_pipeline.errors import NotReady
 from dpo_pipeline.serving.routes.parts import Served, errors
 
 router = APIRouter(tags=["operation"])
@@ -19,10 +18,13 @@ def healthz() -> dict[str, str]:
 
 @router.get("/readyz", responses=errors(503))
 def readyz(service: Served) -> dict[str, Any]:
-    """A champion is loaded and answers. `trouble`: what keeps serving from following the ledger; null: nothing."""
+    """A champion is loaded and answers; until then, 503 with what is being made and how long it takes.
+
+    `trouble`: what keeps serving from following the ledger; null: nothing.
+    """
     route = service.router.route
     if not service.engine.ready or route.champion is None:
-        raise NotReady("No version is loaded yet: the first one is being built. " + (service.router.trouble or ""))
+        raise service.not_ready()
     return {
         "status": "ready",
         "models": sorted(service.engine.models),
