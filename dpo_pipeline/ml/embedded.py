@@ -40,7 +40,7 @@ ARCHITECTURE = {
 }
 # One wide layer holds the bank better than several narrow ones of the same size. Which optimizer and why:
 # docs/decisions/0012.
-LEARNING_RATE, BETAS, BATCH, SEED = 4e-3, (0.9, 0.95), 64, 20
+MATRIX_RATE, MATRIX_DECAY, VECTOR_RATE, VECTOR_BETAS, BATCH, SEED = 0.01, 0.01, 4e-3, (0.9, 0.95), 64, 20
 # Words that the tokenizer shall know whole.
 ROLES = ["user", "assistant"] * 200
 REFUSALS = (
@@ -68,7 +68,8 @@ class Curriculum:
 
     def identity(self, steps: int) -> str:
         """sha256 over all that goes into a model: this, the constants above, and the number of steps."""
-        recipe = [REVISION, VOCABULARY, CHAT_TEMPLATE, ARCHITECTURE, LEARNING_RATE, BETAS, BATCH, SEED, steps]
+        rates = [MATRIX_RATE, MATRIX_DECAY, VECTOR_RATE, VECTOR_BETAS]
+        recipe = [REVISION, VOCABULARY, CHAT_TEMPLATE, ARCHITECTURE, rates, BATCH, SEED, steps]
         return hashlib.sha256(json.dumps([recipe, self.texts, self.answers]).encode()).hexdigest()
 
 
@@ -120,8 +121,8 @@ def build_base(curriculum: Curriculum, steps: int, directory: Path, progress: Pr
     )
     model = Qwen2ForCausalLM(config)
     rows = _encode(tokenizer, curriculum.answers)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=BETAS, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: _rate(done / steps))
+    optimizers = _optimizers(model)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda done: _rate(done / steps)) for o in optimizers]
     model.train()
     losses: list[float] = []
     stream = _batches(rows, generator)
@@ -131,8 +132,8 @@ def build_base(curriculum: Curriculum, steps: int, directory: Path, progress: Pr
         model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        for moving in (*optimizers, *schedules):
+            moving.step()
         losses.append(float(loss.detach()))
         progress(step, steps, {"loss": losses[-1]})
     _save(model.eval(), directory)
@@ -148,6 +149,21 @@ def build_base(curriculum: Curriculum, steps: int, directory: Path, progress: Pr
         # By these a rebuild is recognised long before it is done.
         "first_losses": [round(loss, 4) for loss in losses[:FIRST_STEPS]],
     }
+
+
+def _optimizers(model: Any) -> list[Any]:
+    """Muon for the matrices inside the layer, AdamW for embeddings and norms."""
+    import torch
+
+    from dpo_pipeline.ml.muon import Muon
+
+    named = list(model.named_parameters())
+    matrices = [parameter for name, parameter in named if parameter.ndim == 2 and "embed" not in name]
+    others = [parameter for name, parameter in named if parameter.ndim != 2 or "embed" in name]
+    return [
+        Muon(matrices, lr=MATRIX_RATE, weight_decay=MATRIX_DECAY),
+        torch.optim.AdamW(others, lr=VECTOR_RATE, betas=VECTOR_BETAS, weight_decay=0.0),
+    ]
 
 
 def _save(model: Any, directory: Path) -> None:

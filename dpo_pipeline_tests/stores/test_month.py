@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -58,6 +59,9 @@ class Month:
         monkeypatch.setattr(ledger_module, "utc_now", self.stamp)
         self.ledger.record_version("v1.0", status="trained", adapter_sha="0" * 64)
         self.ledger.install_champion("v1.0", "test")
+
+    def close(self) -> None:
+        self.ledger.close()
 
     def use_mlflow(self, address: str, model: str) -> None:
         """From now on its aliases are followed, as serving and Dagster do it."""
@@ -171,13 +175,15 @@ class Month:
         return numbers.get(self.client.get_registered_model(MODEL).aliases.get(name))
 
 
+@pytest.fixture
+def month(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Month]:
+    made = Month(settings_in(tmp_path), monkeypatch)
+    yield made
+    made.close()
+
+
 @pytest.mark.slow
-def test_a_month_with_every_state_as_expected(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    mlflow: str,  # noqa: F811
-) -> None:
-    month = Month(settings_in(tmp_path), monkeypatch)
+def test_a_month_with_every_state_as_expected(month: Month, mlflow: str) -> None:  # noqa: F811
     month.use_mlflow(mlflow, MODEL)
     month.valid_a_visit = 5  # 140 valid votes a week
     month.live_until("v1.1", "champion", days=14)
@@ -228,10 +234,7 @@ def test_a_month_with_every_state_as_expected(
     assert set(steps) == {0.05, 0.2, 0.5}, "the traffic never grew but by one stage"
 
 
-def test_a_paused_version_waits_as_long_as_the_person_who_paused_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    month = Month(settings_in(tmp_path), monkeypatch)
+def test_a_paused_version_waits_as_long_as_the_person_who_paused_it(month: Month) -> None:
     month.serving = False
     month.register("v1.1")
     month.live(BEGIN + timedelta(days=1))
@@ -243,10 +246,7 @@ def test_a_paused_version_waits_as_long_as_the_person_who_paused_it(
     assert month.status("v1.1") == "rolled_back"
 
 
-def test_an_outage_after_weeks_of_good_answers_is_seen_the_same_day(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    month = Month(settings_in(tmp_path), monkeypatch)
+def test_an_outage_after_weeks_of_good_answers_is_seen_the_same_day(month: Month) -> None:
     month.register("v1.1")
     month.live(BEGIN + timedelta(days=22))
     assert month.status("v1.1") == "champion"
@@ -256,9 +256,8 @@ def test_an_outage_after_weeks_of_good_answers_is_seen_the_same_day(
     assert month.ledger.decisions("v1.1")[-1].reasons[0] == "evidence of harm"
 
 
-def test_a_champion_that_people_stop_liking_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_champion_that_people_stop_liking_is_taken_back(month: Month) -> None:
     """At full traffic nobody meets the one before it any more: what its people said last stands beside it."""
-    month = Month(settings_in(tmp_path), monkeypatch)
     month.register("v1.1")
     month.live(BEGIN + timedelta(days=10))
     assert month.status("v1.1") == "champion"
@@ -268,9 +267,8 @@ def test_a_champion_that_people_stop_liking_is_taken_back(tmp_path: Path, monkey
     assert "satisfaction" in " ".join(month.ledger.decisions("v1.1")[-1].reasons)
 
 
-def test_a_clock_set_back_or_on_promotes_nothing_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_set_back_or_on_promotes_nothing_by_itself(month: Month) -> None:
     """In canary nobody comes any more; the clock goes an hour back, then three days on: the stage's hours are over."""
-    month = Month(settings_in(tmp_path), monkeypatch)
     month.register("v1.1")
     while month.ledger.deployment().stage != "canary":
         month.live(month.now + EVERY)
