@@ -29,15 +29,15 @@ from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import CLOSED, RETRIED, DecisionRecord, Ledger, VersionRecord
 from dpo_pipeline.stores.progress import read_progress
 
-# 24 h become about 9 s. What a stage needs besides time (requests, ratings) is made smaller alike.
+# 24 h become about 4 s. What a stage needs besides time (requests, ratings) is made smaller alike.
 COMPRESSED = {
     # Everything shares this machine's cores, Dagster's runs among them: p99 says little of the version here.
     "DPO_ROLLOUT__MAX_P99_MS": "10000",
-    "DPO_ROLLOUT__DURATION_SCALE": "0.0001",
-    "DPO_ROLLOUT__CHECK_EVERY_S": "4",
-    "DPO_DAGSTER__SENSOR_INTERVAL_S": "4",
-    "DPO_ROLLOUT__STAGING_LIMIT_H": "2500",
-    "DPO_ROLLOUT__STAGE_LIMIT": "60",
+    "DPO_ROLLOUT__DURATION_SCALE": "0.00005",
+    "DPO_ROLLOUT__CHECK_EVERY_S": "2",
+    "DPO_DAGSTER__SENSOR_INTERVAL_S": "2",
+    "DPO_ROLLOUT__STAGING_LIMIT_H": "5000",
+    "DPO_ROLLOUT__STAGE_LIMIT": "120",
     "DPO_ROLLOUT__MIN_REQUESTS": "20",
     "DPO_ROLLOUT__MIN_RATINGS": "10",
     # Some twenty people meet the canary here: with so few, only larger harm can be ruled out.

@@ -32,6 +32,7 @@ TOLD_IN_VAIN = (
     "ignore:`is_gradient_checkpointing` is deprecated",
 )
 CODE_LOCATION = "dpo_pipeline"
+UNREACHABLE = "DagsterUserCodeUnreachableError"
 MIN_FREE_BYTES = 1_000_000_000
 START_TIMEOUT_S = 180
 
@@ -214,7 +215,10 @@ def answering(settings: Settings) -> dict[str, bool]:
 
 
 def code_location_trouble(settings: Settings) -> str | None:
-    """Why Dagster cannot load the definitions; null while it can, loads them, or does not answer yet."""
+    """Why Dagster cannot load the definitions; null while it can, loads them, or does not answer yet.
+
+    Nor is it trouble that the code server is not up yet, or starts again: Dagster reconnects to it by itself.
+    """
     query = (
         "{ workspaceOrError { ... on Workspace { locationEntries "
         "{ locationOrLoadError { ... on PythonError { message } } } } } }"
@@ -225,7 +229,7 @@ def code_location_trouble(settings: Settings) -> str | None:
         return None
     entries = answer.get("data", {}).get("workspaceOrError", {}).get("locationEntries", [])
     messages = [(entry.get("locationOrLoadError") or {}).get("message") for entry in entries]
-    return next((message for message in messages if message), None)
+    return next((message for message in messages if message and UNREACHABLE not in message), None)
 
 
 def _answers(address: str) -> bool:
