@@ -1,236 +1,159 @@
-"""How often is a harmless version taken back, and how soon a harmful one, by our rules and by the literal ones?
+"""Can teams of any size roll versions out: is a good one promoted, a bad one kept back, and how sure is that?
 
-Simulated rollouts on a simulated clock, looked at once an hour as the sensor does: people send requests, some of which
-fail, and some rate them. An identical version (A/A), one with 20 % errors, one whose satisfaction is 10 % lower, and an
-identical one in an outage that gives both 20 % errors go through the same stages. Ours is `core.rollout.decide`; the
-literal side promotes when the hours are over and takes back as soon as one of the user's rules holds on point
-estimates.
+Rollouts on a simulated clock, decided by the real `core.rollout.decide` with the default policy, for audiences from
+five people to twenty thousand, looked at every six hours (`dpo_pipeline.simulation.rollouts`; people ask in
+conversations and have habits: one in twenty asks four times as often as usual). Requests a day: 20 a person up to 40
+people, 4,000 in all for 200 and 1,000, 20,000 for 20,000. Votes a day: 25 up to 40 people, then 100, 200 and 500. 30 %
+of answers are rated; the champion fails 1 % of its requests.
 
-Goals: of 200 identical versions at most 5 % taken back, be it for harm or because nothing was decided in time, and at
-most 5 % win an A/B test; 20 % errors are out within 500 canary requests at the median; 10 % lower satisfaction reaches
-half of the traffic in at most 5 %; the outage takes back at most 5 % for harm.
+The rival of "3 % errors" is the best test of fixed size: once, at 5 %, of the hypothesis that the error ratio is at
+most what the policy allows, with all requests that a whole rollout would have seen.
 """
 
 import argparse
-import statistics
-from collections.abc import Callable
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-from reporting import Goal, report, say, show
+from reporting import Goal, plot, report, say, show
+from scipy.stats import binom
 
-from dpo_pipeline.core.harm import Events, Opinions, Shares
-from dpo_pipeline.core.rollout import (
-    STAGES,
-    Evidence,
-    Metrics,
-    People,
-    RolloutDecision,
-    ab_win_rates,
-    decide,
-    next_stage,
-    should_rollback,
-    stage_policy,
-)
-from dpo_pipeline.core.winrate import Outcome, win_rate
+from dpo_pipeline.reports import plots
 from dpo_pipeline.settings import RolloutPolicy
+from dpo_pipeline.simulation.rollouts import Played, World, play, shares
 
-PEOPLE, REQUESTS_AN_HOUR, RATED = 20_000, 400, 0.3
-RATINGS = np.array([1, 2, 3, 4, 5])
-USUAL = np.array([0.04, 0.08, 0.18, 0.35, 0.35])
+# People: (requests a day, votes a day).
+AUDIENCES = {
+    5: (100, 25), 8: (160, 25), 12: (240, 25), 40: (800, 25), 200: (4_000, 100), 1_000: (4_000, 200),
+    20_000: (20_000, 500),
+}  # fmt: skip
+SCHEDULE_DAYS, WITHIN_DAYS = 6.0, 14.0
+POLICIES = {"default": RolloutPolicy(), "without shadow copies": RolloutPolicy(shadow_copies_a_day=0)}
 
 
 @dataclass(frozen=True)
-class World:
-    """What both versions do; `shift` lowers the new version's ratings."""
+class Case:
+    """A kind of version, by what differs from an identical one."""
 
-    errors: float = 0.01
-    new_errors: float = 0.01
-    shift: float = 0.0
-
-
-WORLDS = {
-    "identical": World(),
-    "20 % errors": World(new_errors=0.20),
-    "satisfaction 10 % lower": World(shift=0.1),
-    "20 % errors of both": World(errors=0.20, new_errors=0.20),
-}
+    name: str
+    changes: dict[str, Any]
+    policy: str = "default"
 
 
-class Arm:
-    """A version's people in one stage, by number."""
-
-    def __init__(self) -> None:
-        self.requests = self.errors = 0
-        self.met: dict[int, list[int]] = {}
-        self.ratings: dict[int, list[int]] = {}
-
-    def add(self, person: int, failed: bool, rating: int | None) -> None:
-        self.requests += 1
-        self.errors += failed
-        counts = self.met.setdefault(person, [0, 0])
-        counts[0] += 1
-        counts[1] += failed
-        if rating is not None:
-            self.ratings.setdefault(person, []).append(rating)
-
-    def opinions(self) -> Opinions:
-        means = [statistics.fmean(mine) for mine in self.ratings.values()]
-        if not means:
-            return Opinions()
-        return Opinions(len(means), statistics.fmean(means), statistics.variance(means) if len(means) > 1 else 0.0)
-
-    def metrics(self) -> Metrics:
-        opinions = self.opinions()
-        rated = sum(map(len, self.ratings.values()))
-        return Metrics(self.requests, self.errors, 0, 300.0, rated, opinions.mean if opinions.people else None)
-
-    def failed_people(self) -> int:
-        return sum(failed > 0 for _, failed in self.met.values())
+CASES = (
+    Case("identical, A/B given", {}),
+    Case("identical, with its A/B test", {"win_rate": 0.5}),
+    Case("wins 75 %", {"win_rate": 0.75}),
+    Case("wins 65 %", {"win_rate": 0.65}),
+    Case("wins 60 %", {"win_rate": 0.60}),
+    Case("one loud voter", {"win_rate": 0.5, "loud_voter": 5.0}),
+    Case("20 % errors", {"new_errors": 0.20}),
+    Case("20 % errors, no shadow copies", {"new_errors": 0.20}, "without shadow copies"),
+    Case("3 % errors", {"new_errors": 0.03}),
+    Case("10 % less satisfaction, wins 40 %", {"win_rate": 0.40, "satisfaction_shift": 0.1}),
+    Case("outage of both, 20 % errors", {"errors": 0.20, "new_errors": 0.20}),
+    Case("identical, errors in one person of twenty", {"heaps": "person"}),
+    Case("identical, errors in one hour of fifty", {"heaps": "hour"}),
+)
 
 
-def literal(evidence: Evidence, policy: RolloutPolicy) -> RolloutDecision:
-    """The user's rules as they read, on point estimates."""
-    stage = stage_policy(evidence.stage, policy)
-    new, baseline = evidence.new, evidence.baseline
-    bad = should_rollback(new, baseline, policy)
-    if stage.max_error_rate is not None and new.error_rate is not None and new.error_rate > stage.max_error_rate:
-        bad.append("error rate of the stage")
-    if new.satisfaction is not None and baseline.satisfaction is not None and new.satisfaction < baseline.satisfaction:
-        bad.append("satisfaction")
-    if bad:
-        return RolloutDecision("rollback", tuple(bad))
-    waits = evidence.hours < stage.hours or new.requests == 0
-    return RolloutDecision("hold" if waits else "promote", ())
+def one(case: Case, people: int, seed: int, number: int) -> Played:
+    requests, votes = AUDIENCES[people]
+    world = World(people, requests, votes, **case.changes)
+    return play(world, POLICIES[case.policy], np.random.default_rng([seed, people, number]))
 
 
-def rollout(
-    world: World, draw: np.random.Generator, policy: RolloutPolicy, judge: Callable[..., RolloutDecision]
-) -> dict[str, Any]:
-    """One version from canary on: where it ended, why, and after how many of its requests."""
-    places = draw.random(PEOPLE)
-    stage, spent = "canary", 0
-    while True:
-        traffic = stage_policy(stage, policy).traffic
-        new, control, hours = Arm(), Arm(), 0
-        decision = RolloutDecision("hold", ())
-        while decision.decision == "hold":
-            hours += 1
-            _hour(world, draw, places, traffic, new, control)
-            decision = judge(_evidence(stage, hours, new, control), policy)
-        spent += new.requests
-        if decision.decision == "rollback":
-            harmful = decision.reasons[0] == "evidence of harm" or judge is literal
-            return {"reached": stage, "taken back": True, "for harm": harmful, "requests": spent}
-        following = next_stage(stage)
-        if following == "full":
-            return {"reached": "full", "taken back": False, "for harm": False, "requests": spent}
-        assert following
-        stage = following
+def goals_of(case: str, people: int, runs: list[Played], identical: list[Played]) -> Iterator[Goal]:
+    """What is asked of a cell."""
+    found, title = shares(runs), f"{case}, {people:,} people:"
+    if case == "identical, A/B given":
+        yield Goal(f"{title} reached full", found["reached_full"], "at least", 0.95)
+        yield Goal(f"{title} days to full, median", found["days_to_full"] or 999.0, "at most", 1.5 * SCHEDULE_DAYS)
+        yield Goal(f"{title} rolled back for harm", found["rolled_back_for_harm"], "at most", 0.05)
+    elif case in ("identical, with its A/B test", "one loud voter"):
+        yield Goal(f"{title} won the A/B test", found["won_ab"], "at most", 0.05)
+    elif case.startswith("wins"):
+        share, most = {"wins 75 %": (0.95, 60), "wins 65 %": (0.90, 160), "wins 60 %": (0.60, 300)}[case]
+        passed = sum(run.won_ab and passed_staging_in_time(run, people) for run in runs) / len(runs)
+        yield Goal(f"{title} passed staging within 14 days", passed, "at least", share)
+        yield Goal(f"{title} votes to win, median", found["votes_to_win"] or 9999, "at most", most)
+    elif case.startswith("20 % errors"):
+        yield Goal(f"{title} out before full", 1 - found["reached_full"], "at least", 0.99)
+        most = 3 if "no shadow" in case else 0
+        yield Goal(f"{title} people who met an error, median", found["people_who_met_an_error"], "at most", most)
+    elif case == "3 % errors":
+        power = fixed_sample_power(identical)
+        yield Goal(f"{title} out before full", 1 - found["reached_full"], "at least", round(power - 0.15, 3))
+    elif case.startswith("10 % less"):
+        reached = sum(run.stage in ("half", "full") for run in runs) / len(runs)
+        yield Goal(f"{title} reached half", reached, "at most", 0.05)
+    else:
+        yield Goal(f"{title} rolled back for harm", found["rolled_back_for_harm"], "at most", 0.05)
 
 
-def _hour(world: World, draw: np.random.Generator, places: Any, traffic: float, new: Arm, control: Arm) -> None:
-    for person in draw.integers(0, PEOPLE, REQUESTS_AN_HOUR):
-        place = places[person]
-        if place < traffic:
-            arm, errors, shift = new, world.new_errors, world.shift
-        elif place >= max(1 - traffic, traffic):
-            arm, errors, shift = control, world.errors, 0.0
-        else:
-            continue
-        rating = None
-        if draw.random() < RATED:
-            rating = int(draw.choice(RATINGS, p=USUAL))
-            # One step down with the chance that lowers the mean by `shift` of itself.
-            if shift and rating > 1 and draw.random() < shift * float(RATINGS @ USUAL) / (1 - USUAL[0]):
-                rating -= 1
-        arm.add(int(person), bool(draw.random() < errors), rating)
+def passed_staging_in_time(run: Played, people: int) -> bool:
+    """Votes come at an even pace, so their number tells the day."""
+    return run.votes <= AUDIENCES[people][1] * WITHIN_DAYS
 
 
-def _evidence(stage: str, hours: int, new: Arm, control: Arm) -> Evidence:
-    people = People(
-        new=len(new.met),
-        control=len(control.met),
-        bad=Events(len(new.met), new.failed_people(), len(control.met), control.failed_people()),
-        errors=Shares(len(new.met), sum(failed / sent for sent, failed in new.met.values())),
-        crashes=Shares(len(new.met), 0.0),
-        slow=Shares(len(new.met), 0.0),
-        control_errors=Shares(len(control.met), sum(failed / sent for sent, failed in control.met.values())),
-        opinions=new.opinions(),
-        control_opinions=control.opinions(),
-    )
-    return Evidence(stage, float(hours), win_rate([]), new.metrics(), control.metrics(), people)
-
-
-def ab_tests(runs: int, draw: np.random.Generator, policy: RolloutPolicy) -> float:
-    """Share of identical versions that win their A/B test, looked at after every tenth vote of 600 by 200 people."""
-    won = 0
-    for _ in range(runs):
-        votes: list[tuple[str, Outcome]] = []
-        for _ in range(60):
-            for person in draw.integers(0, 200, 10):
-                votes.append((f"p{person}", "win" if draw.random() < 0.5 else "loss"))
-            ab, without = ab_win_rates(votes, policy)
-            decision = decide(Evidence("staging", 1.0, ab, ab_without=without), policy)
-            if decision.decision != "hold":
-                won += decision.decision == "promote"
-                break
-    return won / runs
+def fixed_sample_power(identical: list[Played], draws: int = 4000) -> float:
+    """Of the best test of the ratio that looks once, at 5 %, at the requests of a whole rollout (medians)."""
+    full = [run for run in identical if run.stage == "full"] or identical
+    new = int(np.median([run.requests for run in full]))
+    control = int(np.median([run.control_requests for run in full]))
+    ratio = POLICIES["default"].max_error_ratio
+    share = new * ratio / (new * ratio + control)
+    draw = np.random.default_rng(0)
+    bad, usual = draw.binomial(new, 0.03, draws), draw.binomial(control, 0.01, draws)
+    return float((binom.sf(bad - 1, bad + usual, share) <= 0.05).mean())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--people", type=int, nargs="*", default=list(AUDIENCES))
     args = parser.parse_args()
-    policy = RolloutPolicy()
-    rows, found = [], {}
-    for name, world in WORLDS.items():
-        for side, judge in (("evidence", decide), ("literal rules", literal)):
-            draw = np.random.default_rng(args.seed)
-            runs = [rollout(world, draw, policy, judge) for _ in range(args.runs)]
-            found[name, side] = runs
-            rows.append({"version": name, "side": side, **_shares(runs)})
-            say(f"{name}, {side}: done")
-    false_wins = ab_tests(args.runs, np.random.default_rng(args.seed + 1), policy)
-    show(f"{args.runs} simulated rollouts, {REQUESTS_AN_HOUR} requests an hour by {PEOPLE:,} people", rows)
-    aa, errors, dim, outage = (found[name, "evidence"] for name in WORLDS)
-    goals = [
-        Goal("identical versions taken back", _share(aa, "taken back"), "at most", policy.harm_alpha),
-        Goal("identical versions that win an A/B test", false_wins, "at most", policy.ab_alpha),
-        Goal(
-            "requests until 20 % errors are out, median",
-            statistics.median(r["requests"] for r in errors),
-            "at most",
-            500,
-        ),
-        Goal("taken back for an outage that hits both", _share(outage, "for harm"), "at most", policy.harm_alpha),
-        Goal("10 % lower satisfaction at half of the traffic", _reached(dim, "half"), "at most", policy.no_harm_alpha),
+    cells: dict[tuple[str, int], list[Played]] = {}
+    with ProcessPoolExecutor(2) as pool:
+        for people in args.people:
+            for case in CASES:
+                cells[case.name, people] = list(
+                    pool.map(partial(one, case, people, args.seed), range(args.runs), chunksize=10)
+                )
+            say(f"{people:,} people: done")
+    rows = [
+        {"version": case, "people": people, **{k: v for k, v in shares(runs).items() if k not in ("by_stage", "runs")}}
+        for (case, people), runs in cells.items()
     ]
-    report(
-        "rollout",
-        goals,
-        {"rollouts each": args.runs, "rows": rows, "identical versions that win an A/B test": false_wins},
-    )
+    show(f"{args.runs} rollouts a row, default policy", rows)
+    goals = [
+        goal
+        for (case, people), runs in cells.items()
+        for goal in goals_of(case, people, runs, cells["identical, A/B given", people])
+    ]
+    draw_plot(cells, args.people)
+    report("rollout", goals, {"rollouts each": args.runs, "rows": rows})
 
 
-def _shares(runs: list[dict[str, Any]]) -> dict[str, float]:
-    return {
-        "taken back for harm": _share(runs, "for harm"),
-        "taken back": _share(runs, "taken back"),
-        "reached half": _reached(runs, "half"),
-        "reached full": _reached(runs, "full"),
-        "requests, median": float(statistics.median(run["requests"] for run in runs)),
-    }
+def draw_plot(cells: dict[tuple[str, int], list[Played]], audiences: list[int]) -> None:
+    """Share that reaches full traffic, by audience."""
+    shown = ("identical, A/B given", "wins 75 %", "wins 65 %", "wins 60 %", "3 % errors", "20 % errors")
 
+    def draw(axes: Any) -> None:
+        for case in shown:
+            reached = [shares(cells[case, people])["reached_full"] for people in audiences]
+            axes.plot(audiences, reached, marker="o", label=case)
+        axes.set_xscale("log")
+        axes.set_xticks(audiences, [f"{people:,}" for people in audiences])
+        axes.set_xlabel("people who use the model")
+        axes.set_ylabel("share that reaches full traffic")
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
 
-def _share(runs: list[dict[str, Any]], name: str) -> float:
-    return sum(bool(run[name]) for run in runs) / len(runs)
-
-
-def _reached(runs: list[dict[str, Any]], stage: str) -> float:
-    return sum(STAGES.index(run["reached"]) >= STAGES.index(stage) for run in runs) / len(runs)
+    plot("rollout", plots.svg(draw, width=9.0, height=4.0))
 
 
 if __name__ == "__main__":

@@ -217,6 +217,8 @@ class StagePolicy(Section):
 
 
 class RolloutPolicy(Section):
+    """How versions are rolled out. A rollout keeps the policy it began with: a change acts on the next one."""
+
     staging: StagePolicy = StagePolicy(traffic=0.0, hours=0)
     canary: StagePolicy = StagePolicy(traffic=0.05, hours=24, max_error_rate=0.05)
     small: StagePolicy = StagePolicy(traffic=0.20, hours=48, max_error_rate=0.03)
@@ -247,8 +249,27 @@ class RolloutPolicy(Section):
     srm_alpha: float = Field(
         0.001, gt=0, lt=0.5, description="error rate of the check that both groups are drawn alike"
     )
-    shadow_share: float = Field(
-        0.05, ge=0, le=1, description="in staging, share of chat requests that the new version answers too, unseen"
+    unit: Literal["auto", "person", "conversation", "request"] = Field(
+        "auto", description="what is assigned to a version; auto: the largest that fits the audience"
+    )
+    min_stage_units: int = Field(
+        20,
+        ge=1,
+        description="people (or conversations) a week that the canary's share must hold to be assigned by them",
+    )
+    reading: Literal["auto", "panel", "population"] = Field(
+        "auto",
+        description="what the A/B test tells: what these voters prefer, or people like them; auto: by their number",
+    )
+    undecided: Literal["promote", "ask", "rollback"] = Field(
+        "promote",
+        description="when a stage is over, nothing speaks against a version and the audience cannot rule out more",
+    )
+    patience: float = Field(
+        1.5, ge=1, description="multiple of a stage's hours for which margins that can be reached are waited for"
+    )
+    shadow_copies_a_day: int = Field(
+        1000, ge=0, description="in staging, chat requests a day that the new version answers too, unseen; 0: none"
     )
     stage_limit: float = Field(10, gt=1, description="multiple of a stage's hours after which held means rolled back")
     staging_limit_h: float = Field(336, gt=0, description="hours after which an undecided A/B test is given up")

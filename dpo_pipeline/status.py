@@ -11,6 +11,7 @@ from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import DeploymentState, Ledger, training_state
 from dpo_pipeline.stores.progress import read_progress
+from dpo_pipeline.stores.rollout import plan_of
 
 DOING = {
     "base_model": "the base model is being built",
@@ -32,7 +33,7 @@ def loop_status(settings: Settings) -> dict[str, Any]:
         rollout = {
             "version": deployment.subject,
             "stage": deployment.stage,
-            "traffic": traffic_of(deployment.stage, settings.rollout),
+            "traffic": traffic_of(deployment.stage, plan_of(deployment, settings.rollout).policy),
             "epoch": deployment.epoch,
             "decision": latest.decision,
             "reasons": list(latest.reasons),
@@ -79,7 +80,7 @@ def _now(settings: Settings, deployment: DeploymentState, collected: str) -> str
         if task.task in DOING and not task.done and time.time() - task.updated < STILL_S
     ]
     if deployment.challenger and deployment.stage:
-        traffic = traffic_of(deployment.stage, settings.rollout)
+        traffic = traffic_of(deployment.stage, plan_of(deployment, settings.rollout).policy)
         serving = f"{deployment.challenger} is in stage {deployment.stage} ({traffic:.0%} of the traffic)"
     else:
         serving = f"{deployment.champion} serves all of the traffic"

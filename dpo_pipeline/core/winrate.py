@@ -29,8 +29,8 @@ SEPARATION_PENALTY = 0.01
 class WinRate:
     """`rate` is null where nobody voted: no data is not fifty per cent.
 
-    `people` is null where each vote was taken for a person of its own; `unit` says what was counted once instead,
-    where that is not a person.
+    `people` is null where each vote was taken for a person of its own; `unit` says what was counted once: a person, or
+    a question or vote instead.
     """
 
     wins: int
@@ -40,7 +40,7 @@ class WinRate:
     low: float
     high: float
     people: int | None = None
-    unit: Literal["people", "questions"] = "people"
+    unit: Literal["people", "questions", "votes"] = "people"
 
     @property
     def count(self) -> int:
@@ -49,8 +49,8 @@ class WinRate:
     def __str__(self) -> str:
         if self.rate is None:
             return "no comparisons"
-        by = "by" if self.unit == "people" else "on"
-        units = "" if self.people is None else f" {by} {self.people} {self.unit}"
+        by, unit = ("on", "questions") if self.unit == "questions" else ("by", "people")
+        units = "" if self.people is None else f" {by} {self.people} {unit}"
         return f"{self.rate:.1%} [{self.low:.1%}, {self.high:.1%}] of {self.count}{units}"
 
 
@@ -138,17 +138,18 @@ def win_rate(
     return WinRate(wins, losses, ties, won / units if units else None, low, high, voters)
 
 
-def confidence_sequence(wins: float, losses: float, alpha: float) -> tuple[float, float]:
+def confidence_sequence(wins: float, losses: float, alpha: float, prior: float = 1.0) -> tuple[float, float]:
     """Interval for a rate, valid at all times at once.
 
     Keeps every p whose beta-mixture martingale is below 1/alpha:
-    B(1 + S, 1 + F) / (p^S · (1 − p)^F) < 1/alpha, with the uniform mixture. Robbins (1970),
+    B(a + S, a + F) / (B(a, a) · p^S · (1 − p)^F) < 1/alpha, with a Beta(a, a) mixture. Robbins (1970),
     "Statistical methods related to the law of the iterated logarithm"; Ville's inequality. Outcomes between 0 and 1
     (ties, a person's mean) keep it valid: q^x · (1 − q)^(1 − x) is convex in x.
 
     Args:
         wins, losses: S and F, fractions allowed for ties and means.
         alpha: chance that the interval ever leaves out the true rate.
+        prior: a; 1 is the uniform mixture, larger ones are tighter near one half and wider far from it.
 
     Raises:
         ValueError: a negative or infinite count, or alpha outside (0, 1).
@@ -158,7 +159,7 @@ def confidence_sequence(wins: float, losses: float, alpha: float) -> tuple[float
     total = wins + losses
     if total == 0:
         return 0.0, 1.0
-    log_beta = math.lgamma(1 + wins) + math.lgamma(1 + losses) - math.lgamma(2 + total)
+    log_beta = _log_beta(prior + wins, prior + losses) - _log_beta(prior, prior)
     bound = -math.log(alpha)
 
     def excess(p: float) -> float:
@@ -169,6 +170,10 @@ def confidence_sequence(wins: float, losses: float, alpha: float) -> tuple[float
     low = _root(excess, tiny, centre) if wins > 0 else 0.0
     high = _root(excess, 1 - tiny, centre) if losses > 0 else 1.0
     return low, high
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
 
 def mean_interval(shares: Sequence[float], alpha: float) -> tuple[float, float]:

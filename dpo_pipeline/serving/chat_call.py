@@ -31,9 +31,17 @@ class Visitor:
 class ChatCall:
     """Answered once, by `answer` or by `stream`, and logged. A shadow copy is nobody's to see or to rate."""
 
-    def __init__(self, service: "Service", ask: Ask, visitor: Visitor, shadow: bool = False):
-        self.request_id = f"chatcmpl-{uuid.uuid4().hex}"
-        self.version = ask.model_id
+    def __init__(
+        self,
+        service: "Service",
+        ask: Ask,
+        visitor: Visitor,
+        request_id: str,
+        conversation: str = "",
+        shadow: bool = False,
+    ):
+        self.request_id, self.version = request_id, ask.model_id
+        self._conversation = conversation
         self._service, self._ask, self._visitor = service, ask, visitor
         self._started = time.perf_counter()
         self._first_s: float | None = None
@@ -115,6 +123,7 @@ class ChatCall:
                 tokens=tokens,
                 outcome=outcome,
                 source=self._visitor.source,
+                conversation=self._conversation,
             )
         )
         if self._shadow:
@@ -125,6 +134,11 @@ class ChatCall:
         metrics.tokens.labels(version).inc(tokens)
         if self._first_s is not None:
             metrics.first_token_seconds.labels(version).observe(self._first_s)
+
+
+def new_request_id() -> str:
+    """In OpenAI's form. A rollout by request assigns by it, so it is drawn before the version is known."""
+    return f"chatcmpl-{uuid.uuid4().hex}"
 
 
 def _redacted(messages: Messages) -> str | list[dict[str, str]]:

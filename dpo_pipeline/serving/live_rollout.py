@@ -11,7 +11,7 @@ from dpo_pipeline.core.rollout import STAGES, Metrics, next_stage, stage_policy
 from dpo_pipeline.core.winrate import WinRate
 from dpo_pipeline.serving.service import Service
 from dpo_pipeline.stores.ledger import DeploymentState, Ledger, as_json
-from dpo_pipeline.stores.rollout import counted_since
+from dpo_pipeline.stores.rollout import counted_since, plan_of
 from dpo_pipeline.stores.serving_log import version_metrics
 
 KEPT_S = 3.0
@@ -71,7 +71,8 @@ def _read(service: Service) -> LiveRollout:
     names = [name for name in (new, baseline) if name]
     since, _ = counted_since(state, datetime.now(UTC)) if state.stage_since else (None, 0)
     metrics = version_metrics(settings.serving_log_dir, since, names) if since else {}
-    hours = stage_policy(state.stage, settings.rollout).hours if state.stage else 0.0
+    policy = plan_of(state, settings.rollout).policy
+    hours = stage_policy(state.stage, policy).hours if state.stage else 0.0
     return LiveRollout(
         state=state,
         traffic=service.router.route.traffic,
@@ -82,7 +83,7 @@ def _read(service: Service) -> LiveRollout:
         ab=_newest_ab(history, new),
         conditions=tuple(_newest(history, new, STAGES).get("conditions", ())),
         votes=_votes_between(service, new, baseline),
-        at_least_h=hours * settings.rollout.duration_scale,
+        at_least_h=hours * policy.duration_scale,
         next_stage=next_stage(state.stage) if state.stage in STAGES else None,
         history=tuple(history),
     )
@@ -98,7 +99,11 @@ def _newest(history: list[dict[str, Any]], version: str | None, stages: Sequence
 
 def _newest_ab(history: list[dict[str, Any]], version: str | None) -> WinRate | None:
     evidence = _newest(history, version, STAGES[:1])
-    return WinRate(**evidence["ab"]) if evidence else None
+    if not evidence or not evidence.get("ab"):
+        return None
+    ab = evidence["ab"]
+    # Decisions from before both readings were kept hold the one there was.
+    return WinRate(**(ab[ab["reading"]] if "reading" in ab else ab))
 
 
 def _votes_between(service: Service, new: str | None, baseline: str | None) -> int:

@@ -5,12 +5,14 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpo_pipeline.core.rollout import gets_challenger, traffic_of
+from dpo_pipeline.core.exposure import Unit, gets_challenger, unit_key
+from dpo_pipeline.core.rollout import traffic_of
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.engine import Adapter, Engine
 from dpo_pipeline.serving.ledger_follower import LedgerFollower
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import ACCEPTED, DeploymentState, Ledger, VersionRecord
+from dpo_pipeline.stores.rollout import plan_of
 
 FOLLOW_S = 1.0
 NEWEST = 6
@@ -26,10 +28,13 @@ class Route:
     challenger: str | None = None
     stage: str | None = None
     traffic: float = 0.0
+    unit: Unit = "person"
+    shadow_share: float = 0.0
 
-    def version_for(self, user: str) -> str | None:
-        """The version this user is served; the same one for the whole rollout."""
-        if self.challenger and gets_challenger(user, self.challenger, self.traffic):
+    def version_for(self, person: str, conversation: str, request_id: str) -> str | None:
+        """The version this request is served; the same one for its unit through the whole rollout."""
+        key = unit_key(self.unit, person, conversation, request_id)
+        if self.challenger and gets_challenger(key, self.challenger, self.traffic):
             return self.challenger
         return self.champion
 
@@ -98,8 +103,11 @@ class Router:
         """Never back to an older epoch: two threads may follow, of which one waited for the engine."""
         with self._routing:
             if state.epoch >= self.route.epoch:
-                traffic = traffic_of(state.stage, self._settings.rollout) if challenger and state.stage else 0.0
-                self.route = Route(state.epoch, state.champion, challenger, state.stage, traffic)
+                plan = plan_of(state, self._settings.rollout)
+                traffic = traffic_of(state.stage, plan.policy) if challenger and state.stage else 0.0
+                self.route = Route(
+                    state.epoch, state.champion, challenger, state.stage, traffic, plan.unit, plan.shadow_share
+                )
 
     def _serve(self, adapters: dict[str, Adapter], champion: str) -> dict[str, str]:
         """Serve these versions; those other than the champion that must not be served are left out, with the reason.

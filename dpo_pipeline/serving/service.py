@@ -17,6 +17,7 @@ from typing import Any, Literal
 from msgspec import structs
 
 from dpo_pipeline.core.answers import Answer, Ask, Messages
+from dpo_pipeline.core.exposure import conversation_key
 from dpo_pipeline.core.matchmaking import matches, pick
 from dpo_pipeline.core.progress import first_version
 from dpo_pipeline.core.questions import Origin, WantedOrigin
@@ -34,7 +35,7 @@ from dpo_pipeline.errors import (
     UnknownRequest,
 )
 from dpo_pipeline.serving.access import RateLimits, check_reviewer
-from dpo_pipeline.serving.chat_call import ChatCall, Visitor
+from dpo_pipeline.serving.chat_call import ChatCall, Visitor, new_request_id
 from dpo_pipeline.serving.comparisons import Comparisons, Recorded, Shown
 from dpo_pipeline.serving.engine import Engine
 from dpo_pipeline.serving.metrics import Metrics
@@ -233,25 +234,32 @@ class Service:
 
     # Chat
 
-    def version_for(self, model: str, person: str) -> str:
-        """The version a person gets: by the rollout for `chat`, else the one named."""
-        version = self.router.route.version_for(person) if model == FOLLOW_ROLLOUT else served_name(model)
+    def chat(self, model: str, messages: Messages, sampling: Sampling, visitor: Visitor) -> ChatCall:
+        """A request about to be answered, whole or streamed.
+
+        Args:
+            model: `chat` follows the rollout, anything else names a version.
+        """
+        self.rates.check("answers", visitor.person, visitor.address)
+        request_id = new_request_id()
+        conversation = conversation_key(visitor.person, visitor.session_id, messages[0][1] if messages else "")
+        version = self._version_for(model, visitor.person, conversation, request_id)
+        return ChatCall(self, Ask(version, messages, self.sampling(sampling)), visitor, request_id, conversation)
+
+    def _version_for(self, model: str, person: str, conversation: str, request_id: str) -> str:
+        route = self.router.route
+        version = route.version_for(person, conversation, request_id) if model == FOLLOW_ROLLOUT else served_name(model)
         if version is None:
             raise self.not_ready()
         return version
-
-    def chat(self, version: str, messages: Messages, sampling: Sampling, visitor: Visitor) -> ChatCall:
-        """A request about to be answered, whole or streamed."""
-        self.rates.check("answers", visitor.person, visitor.address)
-        return ChatCall(self, Ask(version, messages, self.sampling(sampling)), visitor)
 
     def shadow(self, ask: Ask, visitor: Visitor) -> None:
         """In staging, let the challenger answer a share of what the champion did; only the log sees it."""
         route = self.router.route
         if route.stage != STAGES[0] or not route.challenger or ask.model_id != route.champion:
             return
-        if random.random() < self.settings.rollout.shadow_share:
-            copy = ChatCall(self, replace(ask, model_id=route.challenger), visitor, shadow=True)
+        if random.random() < route.shadow_share:
+            copy = ChatCall(self, replace(ask, model_id=route.challenger), visitor, new_request_id(), shadow=True)
             task = asyncio.create_task(_unseen(copy))
             self.shadows.add(task)
             task.add_done_callback(self.shadows.discard)

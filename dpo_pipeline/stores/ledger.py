@@ -63,10 +63,12 @@ class DeploymentState:
     stage: str | None
     stage_since: str | None
     paused: bool = False
+    plan: dict[str, Any] | None = None
+    """What the newest rollout began with (`core.exposure.RolloutPlan`); null: it began before plans were kept."""
 
     @property
     def subject(self) -> str | None:
-        """The version that decisions are about: the one being let out, else the one let out last."""
+        """The version that decisions are about: the one being rolled out, else the one rolled out last."""
         return self.challenger or self.champion
 
     @property
@@ -173,13 +175,16 @@ class Ledger:
                 _set_status(connection, name, "champion")
             return _deployment_state(connection)
 
-    def start_rollout(self, name: str, epoch: int, reasons: Sequence[str], actor: str) -> DeploymentState:
-        """Put a registered version into staging.
+    def start_rollout(
+        self, name: str, epoch: int, reasons: Sequence[str], actor: str, plan: dict[str, Any] | None = None
+    ) -> DeploymentState:
+        """Put a registered version into staging, by a plan that stays until the rollout is over.
 
         Raises:
             StaleEpoch: the deployment moved since `epoch` was read.
         """
-        change = {"challenger": name, "stage": STAGES[0], "stage_since": utc_now(), "paused": False}
+        kept = json.dumps(plan) if plan else None
+        change = {"challenger": name, "stage": STAGES[0], "stage_since": utc_now(), "paused": False, "plan": kept}
         return self._move(epoch, change, [(name, "rolling_out")], (name, STAGES[0], "promote", reasons, {}, actor))
 
     def promote(
@@ -360,7 +365,9 @@ def _version_record(row: sa.RowMapping) -> VersionRecord:
 def _deployment_state(connection: sa.Connection) -> DeploymentState:
     columns = [DEPLOYMENT.c[field.name] for field in fields(DeploymentState)]
     row = connection.execute(sa.select(*columns)).mappings().first()
-    return DeploymentState(0, None, None, None, None, None) if row is None else DeploymentState(**row)
+    if row is None:
+        return DeploymentState(0, None, None, None, None, None)
+    return DeploymentState(**{**row, "plan": json.loads(row["plan"]) if row["plan"] else None})
 
 
 def as_json(record: VersionRecord | DeploymentState | DecisionRecord) -> dict[str, Any]:

@@ -43,8 +43,9 @@ DEPLOYMENT = sa.Table(
     sa.Column("stage_since", sa.String(40)),
     sa.Column("paused", sa.Boolean, nullable=False),
     sa.Column("mirrored", sa.Text),
+    sa.Column("plan", sa.Text),
 )
-"""One row: who serves, who is being let out, at which stage, and the epoch of that."""
+"""One row: who serves, who is being rolled out, at which stage and by which plan, and the epoch of that."""
 
 DECISIONS = sa.Table(
     "decisions",

@@ -11,8 +11,9 @@ from typing import Literal
 
 import msgspec
 
+from dpo_pipeline.core.exposure import SHORTEST_H, Audience, Unit, gets_challenger, is_control, unit_key
 from dpo_pipeline.core.harm import Events, Opinions, Shares
-from dpo_pipeline.core.rollout import Metrics, People, gets_challenger, is_control
+from dpo_pipeline.core.rollout import Exposure, Metrics
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.write_behind import WriteBehind
 
@@ -37,6 +38,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind",
     tokens: int
     outcome: Outcome
     source: Source = "api"
+    conversation: str = ""
 
 
 class RatingRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="rating"):
@@ -164,59 +166,86 @@ def person_means(directory: Path, since: str, version: str) -> list[float]:
 
 
 def stage_metrics(
-    directory: Path, since: str, new: str, baseline: str, traffic: float, max_p99_ms: float
-) -> tuple[Metrics, Metrics, People]:
-    """Both versions since a stage began, and what their people met.
+    directory: Path, since: str, new: str, baseline: str, traffic: float, max_p99_ms: float, unit: Unit = "person"
+) -> tuple[Metrics, Metrics, Exposure]:
+    """Both versions since a stage began, and what their units met.
 
-    Whoever asked for a version by name is not among its people, unless the rollout would have served it to them too. In
-    staging nobody is served the new version: shadow copies stand for it, and nobody is a control.
+    A request for a version by name does not count, unless the rollout would have served it that version too. In staging
+    nobody is served the new version: shadow copies stand for it beside all that the champion answers, by request.
     """
-
-    def met(record: RequestRecord | RatingRecord) -> bool:
-        return traffic == 0 or gets_challenger(record.user, new, traffic) == (record.version == new)
-
-    requests: dict[str, list[RequestRecord]] = {new: [], baseline: []}
-    ratings: dict[str, dict[str, RatingRecord]] = {new: {}, baseline: {}}
+    staging = traffic == 0
+    requests: dict[str, dict[str, list[RequestRecord]]] = {new: {}, baseline: {}}
+    ratings: dict[str, dict[str, tuple[str, RatingRecord]]] = {new: {}, baseline: {}}
+    keys: dict[str, str] = {}
     for record in read_records(directory, since):
-        if isinstance(record, RequestRecord) and record.version in requests:
-            if record.shadow == (traffic == 0 and record.version == new) and met(record):
-                requests[record.version].append(record)
-        elif isinstance(record, RatingRecord) and record.version in ratings and met(record):
-            ratings[record.version][record.request_id] = record
-    control = [each for each in requests[baseline] if is_control(each.user, new, traffic)]
-    control_ratings = [each for each in ratings[baseline].values() if is_control(each.user, new, traffic)]
-    by_new, by_control = _by_user(requests[new]), _by_user(control)
-    people = People(
-        new=len(by_new),
-        control=len(by_control),
-        bad=Events(len(by_new), _met_errors(by_new), len(by_control), _met_errors(by_control)),
-        errors=_shares(by_new, lambda request: request.outcome != "ok"),
-        crashes=_shares(by_new, lambda request: request.outcome == "crash"),
-        slow=_shares(by_new, lambda request: request.latency_ms > max_p99_ms),
-        control_errors=_shares(by_control, lambda request: request.outcome != "ok"),
-        control_crashes=_shares(by_control, lambda request: request.outcome == "crash"),
-        control_slow=_shares(by_control, lambda request: request.latency_ms > max_p99_ms),
+        if record.version not in requests or isinstance(record, CorrectionRecord):
+            continue
+        if isinstance(record, RequestRecord):
+            if record.shadow != (staging and record.version == new):
+                continue
+            by = "request" if staging else unit
+            key = unit_key(by, record.user, record.conversation or record.session_id, record.request_id)
+            if staging or gets_challenger(key, new, traffic) == (record.version == new):
+                keys[record.request_id] = key
+                requests[record.version].setdefault(key, []).append(record)
+            continue
+        # A request from before the stage is known by its person only.
+        rated = keys.get(record.request_id, record.user if unit == "person" and not staging else "")
+        if rated and (staging or gets_challenger(rated, new, traffic) == (record.version == new)):
+            ratings[record.version][record.request_id] = rated, record
+
+    def compared(key: str) -> bool:
+        return staging or is_control(key, new, traffic)
+
+    ours, theirs = requests[new], {key: mine for key, mine in requests[baseline].items() if compared(key)}
+    met = Exposure(
+        new=len(ours),
+        # Shadow copies are a share of the requests, by the budget: no two groups of one size.
+        control=len(theirs),
+        bad=Events(len(ours), _met_errors(ours), len(theirs), _met_errors(theirs)),
+        errors=_shares(ours, lambda request: request.outcome != "ok"),
+        crashes=_shares(ours, lambda request: request.outcome == "crash"),
+        slow=_shares(ours, lambda request: request.latency_ms > max_p99_ms),
+        control_errors=_shares(theirs, lambda request: request.outcome != "ok"),
+        control_crashes=_shares(theirs, lambda request: request.outcome == "crash"),
+        control_slow=_shares(theirs, lambda request: request.latency_ms > max_p99_ms),
         opinions=_opinions(ratings[new].values()),
-        control_opinions=_opinions(control_ratings),
+        control_opinions=Opinions() if staging else _opinions(r for r in ratings[baseline].values() if compared(r[0])),
     )
-    met_by = {name: [(each.latency_ms, each.outcome) for each in requests[name]] for name in (new, baseline)}
-    whole = {name: _metrics(met_by[name], list(ratings[name].values())) for name in (new, baseline)}
-    return whole[new], whole[baseline], people
+    whole = {
+        name: _metrics(
+            [(each.latency_ms, each.outcome) for mine in requests[name].values() for each in mine],
+            [rating for _, rating in ratings[name].values()],
+        )
+        for name in (new, baseline)
+    }
+    return whole[new], whole[baseline], met
 
 
-def _by_user(requests: Iterable[RequestRecord]) -> dict[str, list[RequestRecord]]:
-    found: dict[str, list[RequestRecord]] = {}
-    for request in requests:
-        found.setdefault(request.user, []).append(request)
-    return found
+def audience_of(directory: Path, since: datetime, now: datetime) -> Audience:
+    """Who used the model since then, or since the first record; shadow copies are nobody's."""
+    people, conversations = set(), set()
+    requests = ratings = 0
+    first = ""
+    for record in read_records(directory, since.astimezone(UTC).isoformat()):
+        first = first or record.recorded_at
+        if isinstance(record, RequestRecord) and not record.shadow:
+            requests += 1
+            people.add(record.user)
+            conversations.add((record.user, record.conversation or record.session_id or record.request_id))
+        elif isinstance(record, RatingRecord):
+            ratings += 1
+    begun = datetime.fromisoformat(first) if first else since
+    hours = max((now - begun).total_seconds() / 3600, SHORTEST_H)
+    return Audience(len(people), len(conversations), requests, ratings, hours)
 
 
-def _met_errors(by_user: Mapping[str, Sequence[RequestRecord]]) -> int:
-    return sum(any(request.outcome != "ok" for request in mine) for mine in by_user.values())
+def _met_errors(by_unit: Mapping[str, Sequence[RequestRecord]]) -> int:
+    return sum(any(request.outcome != "ok" for request in mine) for mine in by_unit.values())
 
 
-def _shares(by_user: Mapping[str, Sequence[RequestRecord]], happened: Callable[[RequestRecord], bool]) -> Shares:
-    return Shares(len(by_user), math.fsum(fmean(map(happened, mine)) for mine in by_user.values()))
+def _shares(by_unit: Mapping[str, Sequence[RequestRecord]], happened: Callable[[RequestRecord], bool]) -> Shares:
+    return Shares(len(by_unit), math.fsum(fmean(map(happened, mine)) for mine in by_unit.values()))
 
 
 def _person_means(ratings: Iterable[RatingRecord]) -> list[float]:
@@ -226,15 +255,19 @@ def _person_means(ratings: Iterable[RatingRecord]) -> list[float]:
     return [fmean(mine) for mine in by_person.values()]
 
 
-def _opinions(ratings: Iterable[RatingRecord]) -> Opinions:
-    means = _person_means(ratings)
+def _opinions(ratings: Iterable[tuple[str, RatingRecord]]) -> Opinions:
+    """Of units: each counts once, with the mean of its ratings."""
+    by_unit: dict[str, list[int]] = {}
+    for key, rating in ratings:
+        by_unit.setdefault(key, []).append(rating.rating)
+    means = [fmean(mine) for mine in by_unit.values()]
     if not means:
         return Opinions()
     return Opinions(len(means), fmean(means), variance(means) if len(means) > 1 else 0.0)
 
 
 def _metrics(requests: list[Met], ratings: list[RatingRecord]) -> Metrics:
-    opinions = _opinions(ratings)
+    opinions = _opinions((rating.user, rating) for rating in ratings)
     latencies = sorted(latency for latency, _ in requests)
     return Metrics(
         requests=len(requests),
@@ -242,5 +275,5 @@ def _metrics(requests: list[Met], ratings: list[RatingRecord]) -> Metrics:
         crashes=sum(outcome == "crash" for _, outcome in requests),
         p99_ms=latencies[max(math.ceil(0.99 * len(latencies)) - 1, 0)] if latencies else None,
         ratings=len(ratings),
-        satisfaction=opinions.mean if opinions.people else None,
+        satisfaction=opinions.mean if opinions.units else None,
     )

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from dpo_pipeline.assets.training import TrainingConfig
-from dpo_pipeline.core.rollout import gets_challenger
+from dpo_pipeline.core.exposure import gets_challenger
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.definitions import defs
 from dpo_pipeline.errors import StaleEpoch

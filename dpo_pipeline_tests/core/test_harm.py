@@ -19,8 +19,8 @@ ALPHA = 0.01
 
 
 def test_no_data_says_nothing() -> None:
-    assert ratio_e_value(Events(), 1.5) == ratio_e_value(Events(50, 0, 50, 0), 1.5) == 1.0
-    assert ratio_e_value(Events(50, 3, 0, 0), 1.5) == 1.0
+    assert ratio_e_value([Events()], 1.5) == ratio_e_value([Events(50, 0, 50, 0)], 1.5) == 1.0
+    assert ratio_e_value([Events(50, 3, 0, 0)], 1.5) == 1.0
     assert share_bounds(Shares(), ALPHA) == (0.0, 1.0)
     assert difference_bounds(Opinions(1, 4.0), Opinions(50, 4.0, 1.0), ALPHA) == (-math.inf, math.inf)
     assert not arms_are_uneven(0, 0, 0.001)
@@ -28,9 +28,9 @@ def test_no_data_says_nothing() -> None:
 
 def test_by_hand() -> None:
     """Ten events, all in a new arm of half the people: each doubles the odds of large ratios against 1.5."""
-    assert ratio_e_value(Events(100, 10, 100, 0), 1.5) > 40
-    assert ratio_e_value(Events(100, 5, 100, 5), 1.5) < 1
-    assert ratio_e_value(Events(100, 0, 100, 10), 1.5) < 0.1
+    assert ratio_e_value([Events(100, 10, 100, 0)], 1.5) > 40
+    assert ratio_e_value([Events(100, 5, 100, 5)], 1.5) < 1
+    assert ratio_e_value([Events(100, 0, 100, 10)], 1.5) < 0.1
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.2])
@@ -41,7 +41,7 @@ def test_equal_arms_are_seldom_told_apart(rate: float) -> None:
     for _ in range(400):
         new, control = (draw.random((2, 1000)) < rate).cumsum(axis=1)
         false += any(
-            ratio_e_value(Events(n, int(new[n - 1]), n, int(control[n - 1])), 1.0) >= 1 / ALPHA
+            ratio_e_value([Events(n, int(new[n - 1]), n, int(control[n - 1]))], 1.0) >= 1 / ALPHA
             for n in range(20, 1001, 20)
         )
     assert false / 400 <= ALPHA
@@ -56,7 +56,7 @@ def test_twenty_per_cent_errors_are_found_soon() -> None:
         found = (
             n
             for n in range(1, 601)
-            if ratio_e_value(Events(n, int(new[n - 1]), n, int(control[n - 1])), 1.5) >= 1 / ALPHA
+            if ratio_e_value([Events(n, int(new[n - 1]), n, int(control[n - 1]))], 1.5) >= 1 / ALPHA
         )
         needed.append(next(found, 10_000))
     print(f"20 % against 1 % errors: median {np.median(needed):.0f} people in each arm")

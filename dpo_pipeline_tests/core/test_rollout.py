@@ -4,46 +4,55 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from dpo_pipeline.core.ab_test import read_votes
+from dpo_pipeline.core.exposure import NO_AUDIENCE, Audience, RolloutPlan
 from dpo_pipeline.core.harm import Events, Opinions, Shares
 from dpo_pipeline.core.rollout import (
     COMPARED,
     STAGES,
     Evidence,
+    Exposure,
     Metrics,
-    People,
-    ab_win_rates,
     conditions,
     decide,
-    gets_challenger,
-    is_control,
     next_stage,
     should_rollback,
     traffic_of,
 )
-from dpo_pipeline.core.winrate import Outcome, win_rate
+from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.settings import RolloutPolicy
 
 POLICY = RolloutPolicy()
+PLAN = RolloutPlan(POLICY, "person", NO_AUDIENCE, 0.0)
 GOOD = Metrics(requests=5000, errors=20, p99_ms=400, ratings=1000, satisfaction=4.2)
 BASE = Metrics(requests=5000, errors=20, p99_ms=400, ratings=1000, satisfaction=4.0)
-PEOPLE = People(
+MET = Exposure(
     new=1000,
     control=1010,
     bad=Events(1000, 20, 1010, 20),
     errors=Shares(1000, 4.0),
     crashes=Shares(1000, 0.0),
     slow=Shares(1000, 1.0),
+    control_errors=Shares(1010, 4.0),
     opinions=Opinions(600, 4.2, 1.0),
     control_opinions=Opinions(600, 4.0, 1.0),
 )
-CANARY = Evidence(stage="canary", hours=25, ab=win_rate([]), new=GOOD, baseline=BASE, people=PEOPLE)
+CANARY = Evidence(stage="canary", hours=25, new=GOOD, baseline=BASE, met=MET)
+# Twelve people: 240 requests a day.
+SMALL_TEAM = Audience(people=12, conversations=420, requests=1680, ratings=500)
 
 
-def people(**fields: Any) -> People:
-    return replace(PEOPLE, **fields)
+def met(**fields: Any) -> Exposure:
+    return replace(MET, **fields)
+
+
+def plan(audience: Audience = NO_AUDIENCE, **changed: Any) -> RolloutPlan:
+    return RolloutPlan(RolloutPolicy(**changed), "request", audience, 1.0 if audience.requests else 0.0)
+
+
+def voted(votes: list[tuple[str, Outcome]], hours: float = 1, policy: RolloutPolicy = POLICY) -> Evidence:
+    return Evidence("staging", hours, read_votes(votes, policy, NO_AUDIENCE))
 
 
 def test_the_schedule_is_the_users() -> None:
@@ -77,15 +86,15 @@ def test_should_rollback_condition_by_condition(change: dict[str, object], told:
 def test_a_good_version_goes_on_when_its_time_is_over(stage: str) -> None:
     hours = getattr(POLICY, stage).hours
     seen = replace(CANARY, stage=stage, hours=hours + 1)
-    found = decide(seen, POLICY)
+    found = decide(seen, PLAN)
     assert found.decision == "promote", found.reasons
     assert len(found.conditions) == 6 and not any(each.evidence or each.literal for each in found.conditions)
-    early = decide(replace(seen, hours=hours - 1), POLICY)
+    early = decide(replace(seen, hours=hours - 1), PLAN)
     assert early.decision == "hold" and "lasts at least" in early.reasons[0]
 
 
 @pytest.mark.parametrize(
-    ("name", "metrics", "met"),
+    ("name", "metrics", "seen"),
     [
         ("error rate against the baseline", {"errors": 200}, {"bad": Events(1000, 120, 1010, 20)}),
         ("error rate of the stage", {"errors": 800}, {"errors": Shares(1000, 160.0)}),
@@ -95,21 +104,21 @@ def test_a_good_version_goes_on_when_its_time_is_over(stage: str) -> None:
         ("satisfaction against the baseline", {"satisfaction": 3.0}, {"opinions": Opinions(600, 3.0, 1.0)}),
     ],
 )
-def test_a_rule_holds_the_version_and_its_evidence_takes_it_back(
-    name: str, metrics: dict[str, Any], met: dict[str, Any]
+def test_a_rule_holds_the_version_and_its_evidence_rolls_it_back(
+    name: str, metrics: dict[str, Any], seen: dict[str, Any]
 ) -> None:
-    literal = replace(CANARY, new=replace(GOOD, **metrics))
-    held = decide(literal, POLICY)
-    if name in COMPARED:  # by chance true every second time of two that are alike: shown, and bounds decide
-        assert held.decision == "promote" and {each.name: each.literal for each in held.conditions}[name]
-    else:
-        assert held.decision == "hold" and any(reason.startswith(name) for reason in held.reasons), held.reasons
-    found = decide(replace(literal, people=people(**met)), POLICY)
+    """By the letter with few units, which prove nothing; with many, by evidence."""
+    few = {field: Shares(30, 2.0) for field, value in seen.items() if isinstance(value, Shares)}
+    literal = replace(CANARY, new=replace(GOOD, **metrics), met=met(**few))
+    held = decide(literal, PLAN)
+    judged = {each.name: each for each in held.conditions}[name]
+    if name not in COMPARED:  # those are true by chance every second time of two that are alike
+        assert held.decision == "hold" and judged.literal and not judged.evidence
+    found = decide(replace(literal, met=met(**seen)), PLAN)
     assert found.decision == "rollback" and any(reason.startswith(name) for reason in found.reasons[1:])
-    judged = {each.name: each for each in found.conditions}[name]
-    assert judged.literal and judged.evidence
+    assert {each.name: each for each in found.conditions}[name].evidence
     # Early harm is harm: no minimum duration stands before it.
-    assert decide(replace(literal, people=people(**met), hours=0.01), POLICY).decision == "rollback"
+    assert decide(replace(literal, met=met(**seen), hours=0.01), PLAN).decision == "rollback"
 
 
 @pytest.mark.parametrize(
@@ -125,11 +134,11 @@ def test_what_the_control_meets_too_holds_and_takes_nothing_back(
 ) -> None:
     """An outage of what serves both is no version's doing."""
     measured = replace(GOOD, **{new: 4000.0 if new == "p99_ms" else 800})
-    outage = replace(CANARY, new=measured, baseline=measured, people=people(**change, **control))
-    decision = decide(outage, POLICY)
+    outage = replace(CANARY, new=measured, baseline=measured, met=met(**change, **control))
+    decision = decide(outage, PLAN)
     assert decision.decision == "hold" and name in " ".join(decision.reasons)
     assert "the control may meet as much" in next(each for each in decision.conditions if each.name == name).shown
-    assert decide(replace(outage, people=people(**change)), POLICY).decision == "rollback"
+    assert decide(replace(outage, met=met(**change)), PLAN).decision == "rollback"
 
 
 def test_point_estimates_alone_never_decide() -> None:
@@ -137,103 +146,122 @@ def test_point_estimates_alone_never_decide() -> None:
     one = replace(
         CANARY,
         new=Metrics(requests=1, errors=1, p99_ms=9000.0),
-        people=People(new=1, control=20, bad=Events(1, 1, 20, 0), errors=Shares(1, 1.0), slow=Shares(1, 1.0)),
+        met=Exposure(new=1, control=20, bad=Events(1, 1, 20, 0), errors=Shares(1, 1.0), slow=Shares(1, 1.0)),
     )
-    found = decide(one, POLICY)
+    found = decide(one, PLAN)
     assert found.decision == "hold"
     assert [each.name for each in found.conditions if each.literal] == [
         "error rate against the baseline", "error rate of the stage", "p99 latency",
     ]  # fmt: skip
 
 
-def test_harm_that_is_not_ruled_out_holds() -> None:
-    few = replace(CANARY, people=people(errors=Shares(40, 0.0)))
-    held = decide(few, POLICY)
-    assert held.decision == "hold" and "are not ruled out by 40 people" in held.reasons[0]
-    assert decide(few, RolloutPolicy(no_harm_factor=6)).decision == "promote"
-    dim = people(opinions=Opinions(30, 4.2, 1.0), control_opinions=Opinions(30, 4.0, 1.0))
-    assert decide(replace(CANARY, people=dim), POLICY).decision == "promote", "asked beyond 20 % of traffic only"
-    small = decide(replace(CANARY, stage="small", hours=49, people=dim), POLICY)
-    assert small.decision == "hold" and "satisfaction 10% below the baseline is not ruled out" in small.reasons[0]
+def test_harm_that_is_not_ruled_out_holds_where_the_audience_is_not_known() -> None:
+    few = replace(CANARY, met=met(errors=Shares(40, 0.0)))
+    held = decide(few, PLAN)
+    assert held.decision == "hold" and "are not ruled out: up to" in held.reasons[0]
+    assert decide(few, plan(no_harm_factor=6)).decision == "promote"
+    dim = met(opinions=Opinions(30, 4.2, 1.0), control_opinions=Opinions(30, 4.0, 1.0))
+    assert decide(replace(CANARY, met=dim), PLAN).decision == "promote", "asked beyond 20 % of traffic only"
+    small = decide(replace(CANARY, stage="small", hours=49, met=dim), PLAN)
+    assert small.decision == "hold" and "satisfaction 10% lower is not ruled out" in small.reasons[0]
+    won = decide(replace(CANARY, stage="small", hours=49, met=dim, ab_won=True), PLAN)
+    assert won.decision == "promote", "the A/B test that it won speaks against it"
+
+
+def test_what_an_audience_cannot_rule_out_is_not_waited_for_and_is_said() -> None:
+    """Twelve people in canary: 12 requests a day."""
+    few = replace(
+        CANARY, hours=25, new=Metrics(12, 0, 0, 300.0, 4, 4.0), met=met(new=12, control=12, bad=Events(12, 0, 12, 0),
+        errors=Shares(12, 0.0), crashes=Shares(12, 0.0), slow=Shares(12, 0.0), control_errors=Shares(12, 0.0),
+        opinions=Opinions(4, 4.0, 1.0), control_opinions=Opinions(4, 4.0, 1.0)),
+    )  # fmt: skip
+    decision = decide(few, plan(SMALL_TEAM))
+    assert decision.decision == "promote" and "out of reach of this audience" in decision.reasons[0]
+    assert "errors of 10% are not ruled out" in " ".join(decision.reasons)
+    asked = decide(few, plan(SMALL_TEAM, undecided="ask"))
+    assert asked.decision == "hold" and asked.asks and "a person decides" in asked.reasons[0]
+    assert decide(few, plan(SMALL_TEAM, undecided="rollback")).decision == "rollback"
+    assert decide(replace(few, hours=23), plan(SMALL_TEAM)).decision == "hold", "its hours are not over"
+    assert not decide(few, plan(SMALL_TEAM)).asks
+
+
+def test_what_shadow_copies_showed_counts_in_the_canary() -> None:
+    quiet = Exposure(
+        new=12, control=12, bad=Events(12, 0, 12, 0), errors=Shares(12, 0.0), control_errors=Shares(12, 0.0)
+    )
+    few = replace(CANARY, new=Metrics(12, 0, 0, 300.0, 4, 4.0), met=quiet)
+    shadowed = Exposure(
+        new=700, control=700, bad=Events(700, 7, 700, 7), errors=Shares(700, 7.0), control_errors=Shares(700, 7.0)
+    )
+    decision = decide(replace(few, earlier=(shadowed,)), plan(SMALL_TEAM))
+    assert decision.decision == "promote" and "harm is ruled out" in decision.reasons[0]
+    # Six times the errors in the shadow copies, and the same few requests since: out at the end of the stage.
+    worse = replace(shadowed, bad=Events(700, 42, 700, 7), errors=Shares(700, 42.0))
+    found = decide(replace(few, earlier=(worse,)), plan(SMALL_TEAM))
+    assert found.decision == "rollback" and found.reasons[0] == "evidence of harm"
+
+
+def test_margins_within_reach_are_waited_for_until_patience_ends() -> None:
+    crowd = Audience(people=4000, conversations=20_000, requests=60_000, ratings=18_000)
+    early = replace(CANARY, met=met(errors=Shares(40, 0.0)))
+    assert decide(early, plan(crowd)).decision == "hold"
+    late = decide(replace(early, hours=37), plan(crowd))
+    assert late.decision == "promote" and "out of reach" in late.reasons[0]
 
 
 def test_groups_of_unlike_size_hold() -> None:
-    uneven = decide(replace(CANARY, people=people(control=1300)), POLICY)
+    uneven = decide(replace(CANARY, met=met(control=1300)), PLAN)
     assert uneven.decision == "hold" and "drawn alike" in uneven.reasons[0]
 
 
 def test_no_data_holds_and_then_times_out_into_a_rollback() -> None:
-    silent = replace(CANARY, new=Metrics(), people=People())
-    assert decide(silent, POLICY).decision == "hold"
+    silent = replace(CANARY, new=Metrics(), met=Exposure())
+    assert decide(silent, PLAN).decision == "hold"
     assert all(each.evidence is None for each in conditions(silent, POLICY) if each.name != "error rate of the stage")
-    late = decide(replace(silent, hours=241), POLICY)
+    late = decide(replace(silent, hours=241), PLAN)
     assert late.decision == "rollback" and "still undecided" in late.reasons[0]
 
 
 def test_staging_waits_for_the_ab_test() -> None:
     def staging(outcomes: list[Outcome], hours: float = 1) -> Evidence:
-        ab, without = ab_win_rates([(f"p{i}", outcome) for i, outcome in enumerate(outcomes)], POLICY)
-        return Evidence("staging", hours, ab, ab_without=without)
+        return voted([(f"p{i}", outcome) for i, outcome in enumerate(outcomes)], hours)
 
-    assert decide(staging(["win"] * 49), POLICY).decision == "hold"
-    assert decide(staging(["win"] * 60 + ["loss"] * 15), POLICY).decision == "promote"
-    assert decide(staging(["win"] * 15 + ["loss"] * 60), POLICY).decision == "rollback"
-    assert decide(staging(["win", "loss"] * 40), POLICY).decision == "hold"
-    assert decide(staging(["win", "loss"] * 40, hours=400), POLICY).decision == "rollback"
+    assert decide(staging(["win"] * 49), PLAN).decision == "hold"
+    assert decide(staging(["win"] * 60 + ["loss"] * 15), PLAN).decision == "promote"
+    assert decide(staging(["win"] * 15 + ["loss"] * 60), PLAN).decision == "rollback"
+    assert decide(staging(["win", "loss"] * 40), PLAN).decision == "hold"
+    assert decide(staging(["win", "loss"] * 40, hours=400), PLAN).decision == "rollback"
 
 
-def test_shadow_copies_that_fail_take_a_version_back_before_anybody_meets_it() -> None:
-    failing = people(control=0, bad=Events(), errors=Shares(), crashes=Shares(200, 60.0))
-    found = decide(Evidence("staging", 1, win_rate([]), new=GOOD, people=failing), POLICY)
+def test_a_won_test_waits_a_day_for_shadow_copies_where_somebody_asks() -> None:
+    won = voted([(f"p{i % 8}", "win") for i in range(60)])
+    assert decide(won, PLAN).decision == "promote"
+    held = decide(won, plan(SMALL_TEAM))
+    assert held.decision == "hold" and "0 of 30 shadow copies" in held.reasons[1]
+    assert decide(replace(won, hours=25), plan(SMALL_TEAM)).decision == "promote"
+
+
+def test_shadow_copies_that_fail_roll_a_version_back_before_anybody_meets_it() -> None:
+    failing = met(control=0, bad=Events(), errors=Shares(), control_errors=Shares(), crashes=Shares(200, 60.0))
+    found = decide(Evidence("staging", 1, new=GOOD, met=failing), PLAN)
     assert found.decision == "rollback" and "crash rate" in found.reasons[1]
 
 
-def test_one_person_with_a_hundred_votes_decides_nothing() -> None:
-    votes: list[tuple[str, Outcome]] = [("flood", "win")] * 100
-    votes += [(f"p{i}", "win" if i % 2 else "loss") for i in range(60)]
-    ab, without = ab_win_rates(votes, POLICY)
-    assert ab.people == 61 and ab.low < 0.5 and without.people == 60
-    assert decide(Evidence("staging", 1, ab, ab_without=without), POLICY).decision == "hold"
-
-
 def test_what_one_person_alone_wins_is_held() -> None:
-    wins = next(n for n in range(10, 60) if ab_win_rates(_votes(n, 9), POLICY)[0].low > 0.5)
-    ab, without = ab_win_rates(_votes(wins, 9), POLICY)
-    held = decide(Evidence("staging", 1, ab, ab_without=without), RolloutPolicy(min_ab_votes=20))
-    assert held.decision == "hold" and "one person alone" in held.reasons[0]
-
-
-def _votes(wins: int, losses: int) -> list[tuple[str, Outcome]]:
-    outcomes: list[Outcome] = ["win"] * wins + ["loss"] * losses
-    return [(f"p{i}", outcome) for i, outcome in enumerate(outcomes)]
+    votes: list[tuple[str, Outcome]] = [("loud", "win")] * 40
+    votes += [(f"p{i}", "win" if i % 2 else "loss") for i in range(7)] * 5
+    held = decide(voted(votes, policy=RolloutPolicy(min_ab_votes=20)), plan(min_ab_votes=20))
+    assert held.decision == "hold" and held.reasons[0].startswith(("A/B test won by one person", "A/B test undecided"))
 
 
 def test_full_traffic_is_watched() -> None:
-    full = replace(CANARY, stage="full", people=people(control=0, control_opinions=Opinions()))
-    assert decide(full, POLICY).decision == "hold"
-    bad = replace(full, new=replace(GOOD, errors=700), people=people(control=0, errors=Shares(1000, 140.0)))
-    assert decide(bad, POLICY).decision == "rollback"
+    full = replace(CANARY, stage="full", met=met(control=0, control_opinions=Opinions()))
+    assert decide(full, PLAN).decision == "hold"
+    bad = replace(full, new=replace(GOOD, errors=700), met=met(control=0, errors=Shares(1000, 140.0)))
+    assert decide(bad, PLAN).decision == "rollback"
 
 
 def test_durations_can_be_compressed() -> None:
     fast = RolloutPolicy(duration_scale=1e-4)
-    assert decide(replace(CANARY, hours=0.0025), fast).decision == "promote"
-    assert decide(replace(CANARY, hours=0.0023), fast).decision == "hold"
-
-
-@given(st.text(min_size=1), st.floats(0, 1), st.floats(0, 1))
-def test_more_traffic_never_takes_the_challenger_from_a_person(user: str, one: float, other: float) -> None:
-    low, high = sorted((one, other))
-    assert gets_challenger(user, "v1.1", low) <= gets_challenger(user, "v1.1", high)
-
-
-@given(st.text(min_size=1), st.floats(0.01, 1))
-def test_nobody_is_challenger_and_control(user: str, traffic: float) -> None:
-    assert not (gets_challenger(user, "v1.1", traffic) and is_control(user, "v1.1", traffic))
-
-
-@pytest.mark.parametrize("traffic", [0.05, 0.2, 0.5])
-def test_both_groups_are_as_large_as_the_traffic(traffic: float) -> None:
-    users = [f"user {i}" for i in range(20_000)]
-    for drawn in (gets_challenger, is_control):
-        assert sum(drawn(user, "v1.1", traffic) for user in users) / 20_000 == pytest.approx(traffic, abs=0.01)
+    assert decide(replace(CANARY, hours=0.0025), replace(PLAN, policy=fast)).decision == "promote"
+    assert decide(replace(CANARY, hours=0.0023), replace(PLAN, policy=fast)).decision == "hold"

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from dpo_pipeline.core.rollout import gets_challenger
+from dpo_pipeline.core.exposure import gets_challenger
 from dpo_pipeline.core.votes import decode_preference
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger, utc_now

@@ -20,7 +20,8 @@ import msgspec
 import pytest
 
 from dpo_pipeline.core.cadence import CadenceDecision, training_due
-from dpo_pipeline.core.rollout import gets_challenger, traffic_of
+from dpo_pipeline.core.exposure import gets_challenger, unit_key
+from dpo_pipeline.core.rollout import traffic_of
 from dpo_pipeline.core.versions import next_version
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import RegistryUnavailable
@@ -30,7 +31,7 @@ from dpo_pipeline.stores import ledger as ledger_module
 from dpo_pipeline.stores.ledger import Ledger, training_state
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.orders import RegistryAliases, follow_registry
-from dpo_pipeline.stores.rollout import decide_now
+from dpo_pipeline.stores.rollout import decide_now, plan_of
 from dpo_pipeline.stores.serving_log import RatingRecord, Record, RequestRecord
 from dpo_pipeline_tests.assets.conftest import mlflow  # noqa: F401  (fixture)
 from dpo_pipeline_tests.examples import settings_in
@@ -135,8 +136,10 @@ class Month:
     def _people(self) -> None:
         state = self.ledger.deployment()
         champion, challenger = str(state.champion), state.challenger
-        traffic = traffic_of(state.stage, self.settings.rollout) if challenger and state.stage else 0.0
-        if challenger and state.stage == "staging":
+        plan = plan_of(state, self.settings.rollout)
+        traffic = traffic_of(state.stage, plan.policy) if challenger and state.stage else 0.0
+        staging = challenger and state.stage == "staging"
+        if challenger and staging:
             asked = self.votes.setdefault((challenger, champion), [])
             for _ in range(60):
                 won = self.draw.random() < BETTER[challenger]
@@ -144,27 +147,39 @@ class Month:
         records: list[Record] = []
         for number in range(REQUESTS):
             person = f"user {self.draw.randrange(PEOPLE)}"
-            version = challenger if challenger and gets_challenger(person, challenger, traffic) else champion
             moment = (self.now + EVERY * number / REQUESTS).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            failed = self.draw.random() < (0.2 if version in self.failing else 0.003)
             request_id = f"{moment}-{number}"
+            key = unit_key(plan.unit, person, "", request_id)
+            version = str(challenger if challenger and gets_challenger(key, challenger, traffic) else champion)
+            failed = self._fails(version)
+            usual: dict[str, Any] = {
+                "recorded_at": moment, "session_id": "", "user": person, "adapter_sha": "",
+                "stage": state.stage or "full", "latency_ms": self.draw.uniform(80, 500), "ttft_ms": None, "tokens": 20,
+            }  # fmt: skip
+            outcome: Any = "error" if failed else "ok"
             records.append(
-                RequestRecord(
-                    request_id=request_id, recorded_at=moment, session_id="", user=person, version=str(version),
-                    adapter_sha="", stage=state.stage or "full", shadow=False, latency_ms=self.draw.uniform(80, 500),
-                    ttft_ms=None, tokens=20, outcome="error" if failed else "ok",
+                RequestRecord(request_id=request_id, version=version, shadow=False, outcome=outcome, **usual)
+            )
+            if challenger and staging and self.draw.random() < plan.shadow_share:
+                copied: Any = "error" if self._fails(challenger) else "ok"
+                records.append(
+                    RequestRecord(
+                        request_id=f"{request_id}-copy", version=challenger, shadow=True, outcome=copied, **usual
+                    )
                 )
-            )  # fmt: skip
             if not failed and self.draw.random() < 0.4:
                 records.append(
                     RatingRecord(
                         event_id=f"r-{request_id}", recorded_at=moment, request_id=request_id, user=person,
-                        version=str(version),
+                        version=version,
                         rating=self.draw.choice((1, 1, 2, 2, 3) if version in self.disliked else (3, 4, 4, 5, 5)),
                     )
                 )  # fmt: skip
         log = AppendLog(self.settings.serving_log_dir / f"{self.stamp()[:10]}.jsonl", durable=False)
         log.append_all([msgspec.json.encode(record) for record in records])
+
+    def _fails(self, version: str) -> bool:
+        return self.draw.random() < (0.2 if version in self.failing else 0.003)
 
     def status(self, name: str) -> str:
         return self.ledger.version(name).status
@@ -195,7 +210,7 @@ def test_a_month_with_every_state_as_expected(month: Month, mlflow: str) -> None
     month.live_until("v1.2", "rolled_back", days=6)
     assert month.ledger.deployment().champion == "v1.1"
     last = month.ledger.decisions("v1.2")[-1]
-    assert last.stage == "canary" and last.reasons[0] == "evidence of harm"
+    assert last.stage == "staging" and last.reasons[0] == "evidence of harm", "shadow copies saw it first"
     worst = max(
         record["literal"] for record in last.evidence["conditions"] if record["name"] == "error rate of the stage"
     )
@@ -280,7 +295,7 @@ def test_a_clock_set_back_or_on_promotes_nothing_by_itself(month: Month) -> None
     month.now = begun + timedelta(days=3)
     month.live(month.now + EVERY)
     on = month.ledger.decisions("v1.1")[-1]
-    assert on.decision == "hold" and "of 30 requests to the new version" in " ".join(on.reasons)
+    assert on.decision == "hold" and "requests to the new version" in " ".join(on.reasons)
     assert month.ledger.deployment().stage == "canary"
     assert [each.decision for each in month.ledger.decisions("v1.1")] == [
         each.decision for each in sorted(month.ledger.decisions("v1.1"), key=lambda each: each.epoch)

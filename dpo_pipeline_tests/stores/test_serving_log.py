@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from dpo_pipeline.core.rollout import gets_challenger
+from dpo_pipeline.core.exposure import gets_challenger
 from dpo_pipeline.stores.serving_log import (
     RatingRecord,
     RequestRecord,

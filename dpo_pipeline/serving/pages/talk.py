@@ -68,8 +68,8 @@ class Talk:
         self.growing = ""
         yield
         try:
-            self.version = service.version_for(FOLLOW_ROLLOUT, visitor.person)
-            call = service.chat(self.version, self.messages, Sampling(), visitor)
+            call = service.chat(FOLLOW_ROLLOUT, self.messages, Sampling(), visitor)
+            self.version = call.version
             shown = time.monotonic()
             async with aclosing(cast(AsyncGenerator[str | Answer], call.stream())) as events:
                 async for event in events:

@@ -62,9 +62,8 @@ def models(service: Served) -> ModelList:
 async def chat(body: ChatRequest, request: Request, service: Served) -> Response:
     """OpenAI's chat completion, whole or streamed. `user` keeps a person on one side of the rollout."""
     asker = visitor(request, service, body.user, simulated=body.source == "simulated")
-    version = service.version_for(body.model, asker.person)
     messages = tuple(message.as_pair for message in body.messages)
-    call = service.chat(version, messages, body.sampling(), asker)
+    call = service.chat(body.model, messages, body.sampling(), asker)
     if body.stream:
         events = call.stream()
         # The first event decides on the status: what fails before it is answered like any other error.
