@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -173,6 +174,38 @@ def rollback(reason: Annotated[str, typer.Option(help="stands in the history of 
         after = ledger.roll_back(before.epoch, (reason,), {}, actor="dpo rollback")
     tell(settings, f"{before.subject} is taken back", f"by dpo rollback: {reason}")
     console.print(f"{before.subject} is taken back; {after.champion} answers everybody within seconds.")
+
+
+@command("forecast")
+def show_forecast(
+    people: Annotated[int | None, typer.Option(min=1, help="who use the model; default: last week's")] = None,
+    requests_a_day: Annotated[float | None, typer.Option(min=0, help="chat requests of all of them")] = None,
+    votes_a_day: Annotated[float | None, typer.Option(min=0, help="A/B votes of all of them")] = None,
+    ratings_share: Annotated[float | None, typer.Option(min=0, max=1, help="share of answers that are rated")] = None,
+    runs: Annotated[int, typer.Option(min=0, help="play so many rollouts instead of estimating")] = 0,
+    new_errors: Annotated[float, typer.Option(min=0, max=1, help="error rate of the version played")] = 0.01,
+    new_win_rate: Annotated[float | None, typer.Option(min=0, max=1, help="default: its A/B test is won")] = None,
+    satisfaction_shift: Annotated[float, typer.Option(help="by how much of itself its rating is lower")] = 0.0,
+    seed: Annotated[int, typer.Option(help="of the rollouts played")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object and nothing else")] = False,
+) -> None:
+    """How long a rollout takes with your audience, how many votes it needs, and what harm would be seen."""
+    from dpo_pipeline.loop.forecast import last_week, play_rollouts
+
+    settings = load_settings()
+    usage = last_week(settings).given(people, requests_a_day, votes_a_day, ratings_share)
+    if runs:
+        found = play_rollouts(settings.rollout, usage, runs, new_errors, new_win_rate, satisfaction_shift, seed)
+        if as_json:
+            typer.echo(json.dumps(found))
+        else:
+            terminal.print_rows(f"{runs} rollouts of {usage}", [{k: v for k, v in found.items() if k != "by_stage"}])
+        return
+    estimate = usage.forecast(settings.rollout)
+    if as_json:
+        typer.echo(json.dumps(asdict(estimate)))
+    else:
+        terminal.print_forecast(str(usage), estimate)
 
 
 @command("trace")

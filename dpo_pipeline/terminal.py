@@ -18,6 +18,7 @@ from dpo_pipeline.program_logs import tail
 from dpo_pipeline.settings import Settings
 
 if TYPE_CHECKING:
+    from dpo_pipeline.core.forecast import Forecast
     from dpo_pipeline.stores.ledger import DecisionRecord
     from dpo_pipeline.stores.lineage import VersionTrace, VoteTrace
 
@@ -31,6 +32,35 @@ def print_rows(title: str, rows: Sequence[Mapping[str, object]]) -> None:
     for row in rows:
         table.add_row(*(f"{value:,.3g}" if isinstance(value, float) else str(value) for value in row.values()))
     console.print(table)
+
+
+def print_forecast(usage: str, found: "Forecast") -> None:
+    """How a rollout is likely to go with this audience."""
+    console.print(f"{usage}; assigned by {found.unit}, {found.shadow_share:.0%} of requests shadowed in staging")
+    stages = Table("stage", "traffic", "ends after", "requests of the new version", box=None)
+    for each in found.stages:
+        ends = "not decided in time" if each.ends_after_h is None else f"{each.ends_after_h / 24:.1f} days"
+        stages.add_row(each.stage, f"{each.traffic:.0%}", ends, f"{each.requests:,}")
+    console.print(stages)
+    votes = Table(
+        "win rate", "votes needed", "days", box=None, title=f"A/B test ({found.reading})", title_justify="left"
+    )
+    for win_rate, needed in found.votes_needed.items():
+        days = found.days_of_voting[win_rate]
+        votes.add_row(
+            win_rate, "more than 20,000" if needed is None else f"{needed:,}", "" if days is None else f"{days:.1f}"
+        )
+    console.print(votes)
+    rate, loss = found.seen_error_rate, found.seen_satisfaction_loss
+    console.print(
+        "Seen with 80 % chance: "
+        + ("no error rate below 50 %" if rate is None else f"an error rate of {rate:.1%} (champion: 1 %)")
+        + "; "
+        + ("no loss of satisfaction" if loss is None else f"a satisfaction {loss:.2f} of 5 lower")
+        + "."
+    )
+    for advice in found.advice:
+        console.print(f"- {advice}", markup=False)
 
 
 def print_vote_trace(went: "VoteTrace") -> None:

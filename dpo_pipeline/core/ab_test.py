@@ -19,10 +19,11 @@ NEARLY_EVERYBODY = 0.5
 """Voters who are so large a share of last week's people are the audience, and no sample of it."""
 ENOUGH_VOTERS = 60
 """With fewer voters than this the population's preference cannot be told in any time."""
-LEAST_CAP = 3
+LEAST_CAP, CAP = 3, 3
+"""Of one person at least three votes count, and at most three times as many as of the middle one."""
 PRIOR = 10.0
 """Of the mixture, as Beta(PRIOR, PRIOR): tightest where 50 to 400 votes lie between 55 and 75 %. See decision 0013."""
-WITHOUT_FACTOR = 2.0
+WITHOUT_FACTOR = 1.5
 """The test without the strongest voter is made at so many times the level: it only asks whether others agree."""
 
 
@@ -89,7 +90,7 @@ def _spoken_for(votes: Sequence[Outcome], policy: RolloutPolicy) -> float:
 
 
 def _panel(by_person: dict[str, list[Outcome]], alpha: float, policy: RolloutPolicy | None = None) -> WinRate:
-    """Each vote counts, of one person at most twice as many as of the middle one.
+    """Each vote counts, of one person at most CAP times as many as of the middle one.
 
     Which votes count depends on how many there are, never on what they say, and counted ones stay counted: so the
     sequence stays valid. Votes of people who differ vary less than those of one coin (Hoeffding 1956): the interval is,
@@ -97,7 +98,7 @@ def _panel(by_person: dict[str, list[Outcome]], alpha: float, policy: RolloutPol
     """
     if not by_person:
         return win_rate([])
-    cap = max(LEAST_CAP, 2 * int(median(map(len, by_person.values()))))
+    cap = max(LEAST_CAP, CAP * int(median(map(len, by_person.values()))))
     counted = [vote for mine in by_person.values() for vote in mine[:cap]]
     won = sum(SHARES[vote] for vote in counted)
     low, high = confidence_sequence(won, len(counted) - won, 2 * alpha, PRIOR)

@@ -31,7 +31,7 @@ Decision = Literal["promote", "hold", "rollback"]
 COMPARED = ("error rate against the baseline", "satisfaction of the stage", "satisfaction against the baseline")
 CONTROL_ALPHA = 0.05
 """Level of the bound on what the control meets of something, where it met it at all."""
-SEQUENCE, STAGE_ENDS, EACH_OTHER = 0.2, 0.5, 0.06
+SEQUENCE, STAGE_ENDS, EACH_OTHER = 0.3, 0.4, 0.06
 """Shares of `harm_alpha`: the error ratio at every look, the error ratio at the ends of stages, each of five others."""
 SPENT_AT = {"staging": 0.1, "canary": 0.1, "small": 0.2, "half": 0.6}
 """Of the share of the ends of stages: most where most is known (O'Brien and Fleming 1979 spend alpha likewise)."""
@@ -61,7 +61,8 @@ class Metrics:
 class Exposure:
     """What the units of both arms met in a stage; the control is a group of the champion's units of the same size.
 
-    In staging nobody is served the new version: its shadow copies stand beside the requests of the champion. `errors`,
+    In staging nobody is served the new version: its shadow copies stand beside the requests of the champion. `bad`
+    counts all of the champion's units: whose event it was is asked one by one, so more of them tell more. `errors`,
     `crashes` and `slow` are shares of the new version's requests, `slow` above the p99 limit; `control_…` of the
     control's.
     """
@@ -280,6 +281,8 @@ def _decide_staging(evidence: Evidence, plan: RolloutPlan, found: tuple[Conditio
             "hold", (f"A/B test undecided: {ab}; at least {policy.min_ab_votes} votes needed",), found
         )
     if waiting := [*_shadows_wanted(evidence, plan), *_warnings(found)]:
+        if evidence.hours > limit:
+            return RolloutDecision("rollback", (f"A/B test won, and still held after {limit:g} h", *waiting), found)
         return RolloutDecision("hold", (f"A/B test won: {ab}", *waiting), found)
     if harm := _harm_at_the_end(evidence, policy):
         return RolloutDecision("rollback", ("evidence of harm", harm), found)

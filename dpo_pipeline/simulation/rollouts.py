@@ -18,7 +18,9 @@ from dpo_pipeline.core.rollout import STAGES, Evidence, Exposure, Metrics, decid
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.settings import RolloutPolicy
 
-LOOK_EVERY_H = 6.0
+LOOK_EVERY_H, SOONEST_H, APART = 6.0, 0.25, 3.0
+"""Hours between two looks; at first they come with the requests, in staging with the votes, so many of them apart."""
+FIRST_H, FIRST_VOTES = 24.0, 400
 CONVERSATION = 4.0
 """Requests of a conversation, on average."""
 HABITS = 0.8
@@ -81,15 +83,16 @@ class _Stage:
     def __init__(self, unit: Unit, traffic: float) -> None:
         self.unit, self.traffic = unit, traffic
         self.new: list[tuple[Floats, Floats, Floats]] = []
+        self.champion: list[tuple[Floats, Floats, Floats]] = []
         self.control: list[tuple[Floats, Floats, Floats]] = []
 
     def exposure(self) -> tuple[Exposure, Metrics, Metrics]:
-        new, control = _Arm(self.new), _Arm(self.control)
+        new, champion, control = _Arm(self.new), _Arm(self.champion), _Arm(self.control)
         staging = self.traffic == 0
         met = Exposure(
             new=new.units,
             control=control.units,
-            bad=Events(new.units, new.bad, control.units, control.bad),
+            bad=Events(new.units, new.bad, champion.units, champion.bad),
             errors=new.errors,
             crashes=Shares(new.units, 0.0),
             slow=Shares(new.units, 0.0),
@@ -191,10 +194,11 @@ def play(world: World, policy: RolloutPolicy, draw: np.random.Generator) -> Play
     while True:
         stage, hours = _Stage(plan.unit, traffic_of(name, policy)), 0.0
         while True:
-            hours += LOOK_EVERY_H
-            errors_met |= _ask(crowd, world, plan, stage, clock + hours)
+            passed = _until_next_look(world, stage.traffic, hours)
+            hours += passed
+            errors_met |= _ask(crowd, world, plan, stage, clock + hours, passed)
             if name == STAGES[0] and not won:
-                votes += crowd.votes(LOOK_EVERY_H)
+                votes += crowd.votes(passed)
             met, new, control = stage.exposure()
             ab = read_votes(votes, policy, plan.audience) if name == STAGES[0] and not won else None
             given = won and (world.win_rate is None or name != STAGES[0])
@@ -224,34 +228,45 @@ def play(world: World, policy: RolloutPolicy, draw: np.random.Generator) -> Play
         earlier, name = (*earlier, met), following
 
 
-def _ask(crowd: _Crowd, world: World, plan: RolloutPlan, stage: _Stage, until_h: float) -> set[int]:
+def _until_next_look(world: World, traffic: float, hours: float) -> float:
+    """Hours; the real loop looks every minute, which a simulation needs only while little is known."""
+    over = hours >= FIRST_H if traffic else world.votes_a_day * hours / 24 >= FIRST_VOTES
+    if over:
+        return LOOK_EVERY_H
+    a_day = world.requests_a_day * traffic if traffic else world.votes_a_day
+    return float(np.clip(APART * 24 / max(a_day, 1e-9), SOONEST_H, LOOK_EVERY_H))
+
+
+def _ask(crowd: _Crowd, world: World, plan: RolloutPlan, stage: _Stage, until_h: float, passed_h: float) -> set[int]:
     """The requests up to a moment; returns the people whom the new version failed in them."""
     draw, unit, traffic = crowd.draw, stage.unit, stage.traffic
-    count = int(draw.poisson(world.requests_a_day * LOOK_EVERY_H / 24))
+    count = int(draw.poisson(world.requests_a_day * passed_h / 24))
     people = crowd.people(count)
-    hours = until_h - LOOK_EVERY_H * draw.random(count)
+    hours = until_h - passed_h * draw.random(count)
     if traffic == 0:
         keys = draw.integers(0, 2**62, count)
         copied = draw.random(count) < plan.shadow_share
         blank = np.full(count, np.nan)
         failed = crowd.failed(people, world.new_errors, hours)
         stage.new.append((keys[copied], failed[copied], blank[copied]))
-        stage.control.append((keys, crowd.failed(people, world.errors, hours), blank))
+        asked = keys, crowd.failed(people, world.errors, hours), blank
+        stage.champion.append(asked)
+        stage.control.append(asked)
         return set()
     if unit == "person":
         keys, places = people, crowd.place[people]
     else:
         # A conversation's requests follow each other; which of them are in one is drawn by its person.
         length = CONVERSATION if unit == "conversation" else 1.0
-        talks = max(1, round(world.requests_a_day * LOOK_EVERY_H / 24 / length / max(world.people, 1)) * 2)
+        talks = max(1, round(world.requests_a_day * passed_h / 24 / length / max(world.people, 1)) * 2)
         keys = people * 1000 + draw.integers(0, talks, count) if unit == "conversation" else np.arange(count)
-        keys = keys + int(until_h) * 10**9
+        keys = keys + round(until_h * 4) * 10**9
         found, place = np.unique(keys, return_inverse=True)
         places = draw.random(len(found))[place]
     new, control = places < traffic, places >= max(1 - traffic, traffic)
     failed = np.where(new, crowd.failed(people, world.new_errors, hours), crowd.failed(people, world.errors, hours))
     rating = np.where(new, crowd.rated(count, world.satisfaction_shift), crowd.rated(count, 0.0))
-    for arm, mask in ((stage.new, new), (stage.control, control)):
+    for arm, mask in ((stage.new, new), (stage.champion, ~new), (stage.control, control)):
         arm.append((keys[mask], failed[mask], rating[mask]))
     return set(people[new & failed].tolist())
 

@@ -197,12 +197,13 @@ def stage_metrics(
     def compared(key: str) -> bool:
         return staging or is_control(key, new, traffic)
 
-    ours, theirs = requests[new], {key: mine for key, mine in requests[baseline].items() if compared(key)}
+    ours, champions = requests[new], requests[baseline]
+    theirs = {key: mine for key, mine in champions.items() if compared(key)}
     met = Exposure(
         new=len(ours),
         # Shadow copies are a share of the requests, by the budget: no two groups of one size.
         control=len(theirs),
-        bad=Events(len(ours), _met_errors(ours), len(theirs), _met_errors(theirs)),
+        bad=Events(len(ours), _met_errors(ours), len(champions), _met_errors(champions)),
         errors=_shares(ours, lambda request: request.outcome != "ok"),
         crashes=_shares(ours, lambda request: request.outcome == "crash"),
         slow=_shares(ours, lambda request: request.latency_ms > max_p99_ms),
