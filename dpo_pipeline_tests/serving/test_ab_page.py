@@ -323,9 +323,12 @@ def test_no_model_yet_and_an_expired_comparison_are_told(browser: "Browser", mod
     short = {**variables(models), "DPO_COLLECTION__TOKEN_VALID_H": "0.0005"}
     with serving(tmp_path, ready="/healthz", **short) as server, at_desk(browser, server) as opened:
         opened.page.click("#ab-generate")
-        opened.page.get_by_text("No model is loaded yet").wait_for()
+        told = "Dagster starts and then tunes v1.0"
+        opened.page.locator("#ab-notice").get_by_text(told).wait_for()
+        opened.page.locator("#startup").get_by_text(told).wait_for()
         install(settings)
         server.wait_for("/readyz")
+        opened.page.wait_for_selector("#startup", state="detached")
         opened.page.click("#ab-generate")
         ready(opened)
         opened.page.wait_for_timeout(4000)

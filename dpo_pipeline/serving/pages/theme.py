@@ -28,7 +28,7 @@ STARTUP = """
 (() => {
   const look = async shown => {
     const answer = await fetch("/readyz").catch(() => null);
-    if (answer && answer.ok) { if (shown) location.reload(); return; }
+    if (answer && answer.ok) { if (shown) shown.remove(); return; }
     const body = answer && await answer.json().catch(() => null);
     if (!shown) {
       shown = document.createElement("p");

@@ -1,0 +1,51 @@
+"""Last week's usage from the logs, and the command that people run."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from dpo_pipeline.core.votes import encode_preference
+from dpo_pipeline.loop.forecast import last_week
+from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.serving_log import RequestRecord
+from dpo_pipeline_tests.examples import preference, settings_in
+
+NOW = datetime.now(UTC)
+
+
+def test_usage_is_read_from_the_logs(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    assert last_week(settings, NOW).people == 0
+    begun = NOW - timedelta(days=2)
+    for number in range(40):
+        moment = (begun + timedelta(hours=number)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        record = RequestRecord(
+            request_id=f"r-{number}", recorded_at=moment, session_id="", user=f"p{number % 8}", version="v1.0",
+            adapter_sha="", stage="full", shadow=number % 4 == 3, latency_ms=1.0, ttft_ms=None, tokens=1, outcome="ok",
+        )  # fmt: skip
+        AppendLog(settings.serving_log_dir / f"{moment[:10]}.jsonl").append(msgspec.json.encode(record))
+        AppendLog(settings.prefs_log).append(
+            encode_preference(preference(number, recorded_at=moment, source="import" if number % 2 else "ui"))
+        )
+    found = last_week(settings, NOW)
+    assert found.people == 6, "the shadow copies were nobody's"
+    assert found.requests_a_day == pytest.approx(15, rel=0.01) and found.votes_a_day == pytest.approx(10, rel=0.01)
+
+
+@pytest.mark.parametrize("more", [[], ["--runs", "2", "--new-win-rate", "0.75"]])
+def test_json_is_one_object_and_nothing_else(tmp_path: Path, more: list[str]) -> None:
+    command = [sys.executable, "-m", "dpo_pipeline.cli", "forecast", "--people", "8", "--requests-a-day", "160"]
+    command += ["--votes-a-day", "25", "--ratings-share", "0.3", "--json", *more]
+    variables = {**os.environ, "DPO_DATA_DIR": str(tmp_path)}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True, timeout=120)
+    found: dict[str, Any] = json.loads(done.stdout)
+    wanted = {"won_ab", "reached_full", "rolled_back_for_harm", "rolled_back", "asked", "days_to_full"} if more else {
+        "stages", "votes_needed", "advice"}  # fmt: skip
+    assert found.keys() >= wanted
