@@ -100,6 +100,11 @@ class Service:
     key: bytes
     shadows: set[asyncio.Task[None]] = field(default_factory=set)
 
+    @property
+    def ready(self) -> bool:
+        """A champion is loaded and answers."""
+        return self.engine.ready and self.router.route.champion is not None
+
     def not_ready(self) -> NotReady:
         """What is being made while no version can answer yet, how far it is, and how long it takes."""
         tasks = read_progress(self.settings.data_dir / "progress")

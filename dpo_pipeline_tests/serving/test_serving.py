@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from dpo_pipeline.core.exposure import gets_challenger
+from dpo_pipeline.core.exposure import NO_AUDIENCE, RolloutPlan, gets_challenger
 from dpo_pipeline.core.votes import decode_preference
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger, utc_now
@@ -26,7 +26,7 @@ QUESTION = "Why is the sky blue?"
 
 @pytest.fixture(scope="module")
 def server(own_house: Settings) -> Iterator[Server]:
-    with serving(own_house.data_dir, **VARIABLES, DPO_ROLLOUT__SHADOW_SHARE="0.5") as running:
+    with serving(own_house.data_dir, **VARIABLES) as running:
         yield running
 
 
@@ -221,8 +221,9 @@ def test_serving_follows_the_ledger_within_seconds_and_people_stay_on_their_side
 
 
 def test_in_staging_the_new_version_answers_copies_that_nobody_sees(server: Server, own_house: Settings) -> None:
+    half = RolloutPlan(own_house.rollout, "person", NO_AUDIENCE, shadow_share=0.5)
     with Ledger(own_house.ledger_address) as ledger:
-        ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
+        ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test", half.to_json())
         eventually(lambda: server.client.get("/v1/rollout").json()["stage"], lambda stage: stage == "staging")
         begun = utc_now()
         assert {model_for(server, f"shadowed {number}") for number in range(40)} == {"v1.0"}
@@ -236,6 +237,22 @@ def test_in_staging_the_new_version_answers_copies_that_nobody_sees(server: Serv
             ("v1.1", "staging", "ok")
         }
         assert version_metrics(own_house.serving_log_dir, begun, ["v1.1"])["v1.1"].requests == 0
+        ledger.roll_back(ledger.deployment().epoch, ("test",), {}, "test")
+
+
+def test_the_plan_in_the_ledger_says_what_is_assigned_and_how_much(server: Server, own_house: Settings) -> None:
+    """By request, and another share of traffic than the settings have: the plan is what the rollout began with."""
+    changed = own_house.rollout.small.model_copy(update={"traffic": 0.5})
+    policy = own_house.rollout.model_copy(update={"small": changed})
+    plan = RolloutPlan(policy, "request", NO_AUDIENCE, shadow_share=0.0)
+    with Ledger(own_house.ledger_address) as ledger:
+        ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test", plan.to_json())
+        for stage in ("canary", "small"):
+            ledger.promote(stage, ledger.deployment().epoch, ("test",), {}, "test")
+        look = eventually(lambda: server.client.get("/v1/rollout").json(), lambda seen: seen["traffic"] == 0.5)
+        assert (look["stage"], look["traffic"]) == ("small", 0.5)
+        met = [model_for(server, "one person") for _ in range(40)]
+        assert 8 <= met.count("v1.1") <= 32, "one person meets both"
         ledger.roll_back(ledger.deployment().epoch, ("test",), {}, "test")
 
 

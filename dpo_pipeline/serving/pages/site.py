@@ -30,7 +30,7 @@ PAGES = (
 )
 # Never answered by the pages: what the API owns, and what Gradio brings along and no page of ours uses
 # (uploads, a proxy, files, a second way to call functions).
-API = ("/v1/", "/docs", "/redoc", "/openapi.json", "/healthz", "/readyz", "/metrics")
+API = ("/v1/", "/docs", "/redoc", "/openapi.json", "/healthz", "/readyz", "/startupz", "/metrics")
 SHUT = (
     *("/login", "/logout", "/monitoring", "/svelte", "/manifest.json", "/robots.txt", "/pwa_icon"),
     *(

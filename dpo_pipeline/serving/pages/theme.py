@@ -27,20 +27,20 @@ FRAME = """
 STARTUP = """
 (() => {
   const look = async shown => {
-    const answer = await fetch("/readyz").catch(() => null);
-    if (answer && answer.ok) { if (shown) shown.remove(); return; }
-    const body = answer && await answer.json().catch(() => null);
+    const answer = await fetch("/startupz").then(found => found.json()).catch(() => null);
+    if (answer && !answer.message) { if (shown) shown.remove(); return; }
     if (!shown) {
       shown = document.createElement("p");
       shown.id = "startup";
       shown.setAttribute("role", "status");
       document.body.prepend(shown);
     }
-    const message = body && body.error ? body.error.message : "The server does not answer; trying again.";
+    const message = answer ? answer.message : "The server does not answer; trying again.";
     if (shown.textContent !== message) shown.textContent = message;
     setTimeout(look, 1000, shown);
   };
-  document.addEventListener("DOMContentLoaded", () => look(null));
+  // Gradio may put this into the head before there is a body, or long after.
+  if (document.body) look(null); else document.addEventListener("DOMContentLoaded", () => look(null));
 })();
 """
 CSS = """

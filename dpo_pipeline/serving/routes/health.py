@@ -23,7 +23,7 @@ def readyz(service: Served) -> dict[str, Any]:
     `trouble`: what keeps serving from following the ledger; null: nothing.
     """
     route = service.router.route
-    if not service.engine.ready or route.champion is None:
+    if not service.ready:
         raise service.not_ready()
     return {
         "status": "ready",
@@ -31,6 +31,12 @@ def readyz(service: Served) -> dict[str, Any]:
         "epoch": route.epoch,
         "trouble": service.router.trouble,
     }
+
+
+@router.get("/startupz")
+def startupz(service: Served) -> dict[str, str | None]:
+    """For pages that wait: what is being made, how far it is and how long it takes; null once a version answers."""
+    return {"message": None if service.ready else str(service.not_ready())}
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
