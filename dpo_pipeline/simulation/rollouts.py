@@ -5,7 +5,7 @@ so, errors come in heaps. Nothing here reads a log or a ledger.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
@@ -291,7 +291,3 @@ def shares(runs: Sequence[Played]) -> dict[str, Any]:
         "people_who_met_an_error": median(run.errors_met for run in runs),
         "by_stage": {stage: share([run for run in runs if run.stage == stage]) for stage in STAGES},
     }
-
-
-def world_json(world: World) -> dict[str, Any]:
-    return asdict(world)
