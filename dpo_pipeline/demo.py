@@ -133,7 +133,7 @@ class _Watch:
             self._say(title, done, total, note, finished=done >= total)
             if done >= total:
                 return
-            self._check(f"{title} ({done:.0f} of {total:.0f}; {note})", done)
+            self._check(title, done, total, note)
             time.sleep(0.4)
 
     def _say(self, title: str, done: float, total: float, note: str, finished: bool) -> None:
@@ -144,7 +144,7 @@ class _Watch:
             self._said = time.monotonic()
             self.console.print(f"{'✓' if finished else '…'} {title}: {done:.0f} of {total:.0f} {note}")
 
-    def _check(self, phase: str, done: float) -> None:
+    def _check(self, title: str, done: float, total: float, note: str) -> None:
         log = self.settings.logs_dir / "up.log"
         if self.up.poll() is not None:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
@@ -153,10 +153,11 @@ class _Watch:
             self._look_again = time.monotonic() + CHECK_DAGSTER_EVERY_S
             if trouble := programs.code_location_trouble(self.settings):
                 raise ServiceError(f"Dagster cannot load the definitions: {trouble}")
-        seen = (phase.partition(" (")[0], done, *self._movements())
+        seen = (title, done, *self._movements())
         if seen != self.seen:
             self.seen, self.moved_at = seen, time.monotonic()
         elif time.monotonic() - self.moved_at > STILL_S:
+            phase = f"{title} ({done:.0f} of {total:.0f}; {note})"
             raise ServiceError(
                 f"Nothing has moved for {duration(STILL_S)} at: {phase}. No training or evaluation went a step on, no "
                 f"vote was taken in, nothing was decided. Look at the runs in {self.settings.dagster_address} and "

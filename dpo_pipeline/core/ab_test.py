@@ -65,7 +65,7 @@ def read_votes(votes: Sequence[tuple[str, Outcome]], policy: RolloutPolicy, audi
     alpha = policy.ab_alpha
     return AbTest(
         reading,
-        _panel(by_person, alpha),
+        _panel(by_person, alpha, policy),
         _population(by_person, alpha, policy),
         read(others, WITHOUT_FACTOR * alpha, policy),
         why,
@@ -89,7 +89,7 @@ def _spoken_for(votes: Sequence[Outcome], policy: RolloutPolicy) -> float:
     return sum(SHARES[vote] - 0.5 for vote in counted)
 
 
-def _panel(by_person: dict[str, list[Outcome]], alpha: float, policy: RolloutPolicy | None = None) -> WinRate:
+def _panel(by_person: dict[str, list[Outcome]], alpha: float, policy: RolloutPolicy) -> WinRate:
     """Each vote counts, of one person at most CAP times as many as of the middle one.
 
     Which votes count depends on how many there are, never on what they say, and counted ones stay counted: so the
@@ -101,9 +101,7 @@ def _panel(by_person: dict[str, list[Outcome]], alpha: float, policy: RolloutPol
     cap = max(LEAST_CAP, CAP * int(median(map(len, by_person.values()))))
     counted = [vote for mine in by_person.values() for vote in mine[:cap]]
     won = sum(SHARES[vote] for vote in counted)
-    low, high = confidence_sequence(won, len(counted) - won, 2 * alpha, PRIOR)
-    wins, losses = counted.count("win"), counted.count("loss")
-    return WinRate(wins, losses, counted.count("tie"), won / len(counted), low, high, len(by_person), "votes")
+    return _rate(counted, won, len(counted), alpha, len(by_person), "votes")
 
 
 def _population(by_person: dict[str, list[Outcome]], alpha: float, policy: RolloutPolicy) -> WinRate:
@@ -113,6 +111,13 @@ def _population(by_person: dict[str, list[Outcome]], alpha: float, policy: Rollo
     if not counted:
         return win_rate([])
     won = sum(fmean(SHARES[vote] for vote in mine) for mine in capped)
-    low, high = confidence_sequence(won, len(capped) - won, 2 * alpha, PRIOR)
-    wins, losses = counted.count("win"), counted.count("loss")
-    return WinRate(wins, losses, counted.count("tie"), won / len(capped), low, high, len(capped))
+    return _rate(counted, won, len(capped), alpha, len(capped), "people")
+
+
+def _rate(
+    counted: Sequence[Outcome], won: float, units: int, alpha: float, people: int, unit: Literal["people", "votes"]
+) -> WinRate:
+    """The share won of so many units, with the interval whose lower end an equal version passes with chance alpha."""
+    low, high = confidence_sequence(won, units - won, 2 * alpha, PRIOR)
+    wins, losses, ties = (counted.count(outcome) for outcome in ("win", "loss", "tie"))
+    return WinRate(wins, losses, ties, won / units, low, high, people, unit)

@@ -124,10 +124,11 @@ def gather(
         plan.unit,
     )
     earlier: tuple[Exposure, ...] = ()
+    promotions = _promotions(ledger, new)
     if state.challenger:
-        earlier = _earlier_stages(ledger, new, state.stage)
+        earlier = _earlier_stages(promotions, state.stage)
     else:
-        theirs, met = _as_promoted(ledger, new, met)
+        theirs, met = _as_promoted(promotions, met)
     staging = state.stage == STAGES[0]
     return Evidence(
         stage=state.stage,
@@ -138,20 +139,16 @@ def gather(
         met=met,
         earlier=earlier,
         # Whoever is past staging won it, unless a person said so.
-        ab_won=not staging and _won_its_test(ledger, new),
+        ab_won=not staging and any(each.evidence.get("stage") == STAGES[0] for each in promotions),
         day=day,
     )
 
 
-def _earlier_stages(ledger: Ledger, name: str, stage: str) -> tuple[Exposure, ...]:
+def _earlier_stages(promotions: Sequence[DecisionRecord], stage: str) -> tuple[Exposure, ...]:
     """What was met in the stages of this rollout that are over, as the promotions out of them were decided on."""
     over = STAGES[: STAGES.index(stage)]
-    kept = {d.evidence.get("stage"): d.evidence for d in _promotions(ledger, name)}
+    kept = {d.evidence.get("stage"): d.evidence for d in promotions}
     return tuple(_exposure(kept[each]["met"]) for each in over if each in kept and "met" in kept[each])
-
-
-def _won_its_test(ledger: Ledger, name: str) -> bool:
-    return any(d.evidence.get("stage") == STAGES[0] for d in _promotions(ledger, name))
 
 
 def _promotions(ledger: Ledger, name: str) -> list[DecisionRecord]:
@@ -190,12 +187,12 @@ def mirror(ledger: Ledger, registry: Registry, tolerate_outage: bool = False) ->
     return True
 
 
-def _as_promoted(ledger: Ledger, name: str, met: Exposure) -> tuple[Metrics, Exposure]:
+def _as_promoted(promotions: Sequence[DecisionRecord], met: Exposure) -> tuple[Metrics, Exposure]:
     """Baseline of the last promotion, and what is met now beside its control; empty where nothing was promoted."""
-    promotions = [d for d in _promotions(ledger, name) if "met" in d.evidence]
-    if not promotions:
+    kept = [promotion.evidence for promotion in promotions if "met" in promotion.evidence]
+    if not kept:
         return Metrics(), met
-    then = promotions[-1].evidence
+    then = kept[-1]
     control = _exposure(then["met"])
     beside = replace(met.bad, control=control.bad.control, control_bad=control.bad.control_bad)
     return Metrics(**then["baseline"]), replace(met, bad=beside, control_opinions=control.control_opinions)

@@ -162,7 +162,7 @@ def person_means(directory: Path, since: str, version: str) -> list[float]:
     for record in read_records(directory, since):
         if isinstance(record, RatingRecord) and record.version == version:
             newest[record.request_id] = record
-    return _person_means(newest.values())
+    return _unit_means((rating.user, rating) for rating in newest.values())
 
 
 def stage_metrics(
@@ -249,19 +249,17 @@ def _shares(by_unit: Mapping[str, Sequence[RequestRecord]], happened: Callable[[
     return Shares(len(by_unit), math.fsum(fmean(map(happened, mine)) for mine in by_unit.values()))
 
 
-def _person_means(ratings: Iterable[RatingRecord]) -> list[float]:
-    by_person: dict[str, list[int]] = {}
-    for rating in ratings:
-        by_person.setdefault(rating.user, []).append(rating.rating)
-    return [fmean(mine) for mine in by_person.values()]
+def _unit_means(ratings: Iterable[tuple[str, RatingRecord]]) -> list[float]:
+    """The mean rating of each unit."""
+    by_unit: dict[str, list[int]] = {}
+    for key, rating in ratings:
+        by_unit.setdefault(key, []).append(rating.rating)
+    return [fmean(mine) for mine in by_unit.values()]
 
 
 def _opinions(ratings: Iterable[tuple[str, RatingRecord]]) -> Opinions:
     """Of units: each counts once, with the mean of its ratings."""
-    by_unit: dict[str, list[int]] = {}
-    for key, rating in ratings:
-        by_unit.setdefault(key, []).append(rating.rating)
-    means = [fmean(mine) for mine in by_unit.values()]
+    means = _unit_means(ratings)
     if not means:
         return Opinions()
     return Opinions(len(means), fmean(means), variance(means) if len(means) > 1 else 0.0)
