@@ -96,12 +96,18 @@ def ratio_p_value(stages: Sequence[Events], ratio: float) -> float:
     """
     from scipy.stats import binom  # not at the top: sensors import this module, and test nothing
 
-    chances, met = np.ones(1), 0
+    chances, first, met = np.ones(1), 0, 0
     for events in stages:
         if events.bad:
-            chances = np.convolve(chances, binom.pmf(np.arange(events.bad + 1), events.bad, events.share_of_new(ratio)))
+            share = events.share_of_new(ratio)
+            # Beyond twelve standard deviations and some lies less than 1e-30: large counts need not cost their square.
+            width = math.ceil(12 * math.sqrt(events.bad * share * (1 - share))) + 60
+            low = max(0, int(events.bad * share) - width)
+            high = min(events.bad, int(events.bad * share) + width)
+            chances = np.convolve(chances, binom.pmf(np.arange(low, high + 1), events.bad, share))
+            first += low
             met += events.new_bad
-    return min(float(chances[met:].sum()), 1.0)
+    return min(float(chances[max(met - first, 0) :].sum()), 1.0)
 
 
 def _log_likelihood(events: Events, ratios: np.ndarray) -> np.ndarray:
