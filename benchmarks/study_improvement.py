@@ -1,7 +1,7 @@
 """Does the loop make the model better for the people who vote, round after round, and how much of what is reachable?
 
 Three rounds of 100 votes by simulated people, for several seeds, with what the loop itself uses: quality criteria,
-the split, DPO training, mixed batches. Votes are given as while a version is let out: half between the newest version
+the split, DPO training, mixed batches. Votes are given as in a rollout: half between the newest version
 and its parent as production answers, half between two warmer samples of the newest. Every version is then judged
 against v1.0 on the held-out questions, both as production answers, by the people's hidden taste, without their noise,
 which neither training nor the judge of the loop ever sees. The ceiling is the bank's best answer, always. Rivals: plain

@@ -61,7 +61,7 @@ register_version = dg.define_asset_job(
 decide_rollout = dg.define_asset_job(
     "decide_rollout",
     dg.AssetSelection.assets(rollout_decision),
-    description="Promote, hold or roll back the version that is being let out.",
+    description="Promote, hold or roll back the version that is being rolled out.",
     # One that hangs would keep all later looks from being made.
     tags={"dagster/max_runtime": "300"},
 )
@@ -95,7 +95,7 @@ def watch_errors(context: dg.OpExecutionContext, loop: LoopResource) -> str:
     told = error_alert(settings, datetime.now(UTC))
     if told:
         notify(settings, told.title, told.body)
-    context.log.info(told.body if told else "fewer errors than would be told")
+    context.log.info(told.body if told else "error rate below the alert threshold")
     return told.body if told else ""
 
 
@@ -256,7 +256,7 @@ def not_improved(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.
     job=decide_rollout,
     minimum_interval_seconds=EVERY_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="A version is being let out: look whether its stage is over or it must be taken back.",
+    description="A version is being rolled out: check whether its stage is over or it must be rolled back.",
 )
 def stage_due(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.SensorResult | dg.SkipReason:
     policy = loop.settings().rollout
@@ -300,7 +300,7 @@ def left_half_way(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg
 )
 def registry_orders(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.SensorResult | dg.SkipReason:
     # Not at the top: requests comes with it, and no run needs that.
-    from dpo_pipeline.stores.orders import RegistryAliases, take_orders
+    from dpo_pipeline.loop.registry_orders import RegistryAliases, take_orders
 
     settings = loop.settings()
     with loop.ledger() as ledger:

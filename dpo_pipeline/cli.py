@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,16 +19,19 @@ from dpo_pipeline import terminal
 from dpo_pipeline.errors import DpoError, ServiceError
 from dpo_pipeline.settings import Settings, load_settings, setting_names
 
+if TYPE_CHECKING:
+    from dpo_pipeline.loop.rollout_orders import Order
+
 app = typer.Typer(help="An online feedback loop for chat models.", no_args_is_help=True, pretty_exceptions_enable=False)
 console = terminal.console
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
-def command(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def command(name: str, of: typer.Typer = app) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A command whose own errors end with one clear message and status 1."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        @app.command(name)
+        @of.command(name)
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> None:
             try:
@@ -162,18 +165,70 @@ def import_pairs(files: Annotated[list[Path], typer.Argument(help="JSON or JSONL
     console.print("The sensor `new_votes` judges them next; or launch the job `ingest_and_validate`.")
 
 
+rollout = typer.Typer(help="The rollout as it stands, and what a person decides about it.", no_args_is_help=True)
+app.add_typer(rollout, name="rollout")
+Reason = Annotated[str, typer.Option(help="shown in the decision history")]
+
+
+@command("show", of=rollout)
+def show_rollout(as_json: Annotated[bool, typer.Option("--json", help="as JSON, for programs")] = False) -> None:
+    """Version, stage, traffic and what it waits for."""
+    from dpo_pipeline.status import loop_status
+
+    found = loop_status(load_settings())
+    if as_json:
+        typer.echo(json.dumps(found["rollout"], indent=2))
+    else:
+        terminal.print_rollout(found)
+
+
+@command("promote", of=rollout)
+def promote(reason: Reason) -> None:
+    """Promote the version that is being rolled out to its next stage now, unless a safety check or harm forbids it."""
+    _order("promote", reason)
+
+
+@command("pause", of=rollout)
+def pause(reason: Reason) -> None:
+    """Keep the version at its stage. Evidence of harm still rolls it back."""
+    _order("pause", reason)
+
+
+@command("resume", of=rollout)
+def resume(reason: Reason) -> None:
+    """Let the next check promote the version again."""
+    _order("resume", reason)
+
+
+@command("abort", of=rollout)
+def abort(reason: Reason) -> None:
+    """Roll the version back; at full traffic, the champion to the one before. Serving follows within seconds."""
+    _order("abort", reason)
+
+
 @command("rollback")
-def rollback(reason: Annotated[str, typer.Option(help="stands in the history of decisions")]) -> None:
-    """Take back the version that is being let out, or the champion for the one before it; serving follows at once."""
+def rollback(reason: Reason) -> None:
+    """The same as `dpo rollout abort`."""
+    _order("abort", reason)
+
+
+def _order(what: "Order", reason: str) -> None:
+    import getpass
+
+    from dpo_pipeline.loop.rollout_orders import order
     from dpo_pipeline.stores.ledger import Ledger
-    from dpo_pipeline.stores.notifications import tell
 
     settings = load_settings()
     with Ledger(settings.ledger_address) as ledger:
         before = ledger.deployment()
-        after = ledger.roll_back(before.epoch, (reason,), {}, actor="dpo rollback")
-    tell(settings, f"{before.subject} is taken back", f"by dpo rollback: {reason}")
-    console.print(f"{before.subject} is taken back; {after.champion} answers everybody within seconds.")
+        after = order(settings, ledger, what, reason, actor=f"{getpass.getuser()}, dpo rollout {what}")
+    done = {
+        "promote": f"promoted from {before.stage} to {after.stage}",
+        "pause": f"paused at {after.stage}; evidence of harm still rolls it back",
+        "resume": f"resumed at {after.stage}",
+        "abort": f"rolled back; {after.champion} answers everybody within seconds",
+    }
+    console.print(f"{before.subject} is {done[what]}.", markup=False)
 
 
 @command("forecast")
@@ -271,7 +326,7 @@ def forget_person(
     )
     if found.versions:
         console.print(
-            f"Trained on these votes, and unchanged by this: {', '.join(found.versions)}. Retire them by letting out a "
+            f"Trained on these votes, and unchanged by this: {', '.join(found.versions)}. Retire them by rolling out a "
             "version trained from now on."
         )
 

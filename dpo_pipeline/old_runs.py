@@ -1,4 +1,4 @@
-"""Removes Dagster's records of old runs: sensors launch one a minute while a version is let out, 100 kB each.
+"""Removes Dagster's records of old runs: sensors launch one a minute while a version is rolled out, 100 kB each.
 
 What a version is made of lies in ledger and MLflow; the runs that made it are kept.
 """

@@ -209,7 +209,7 @@ class Augmentation(Section):
 
 
 class StagePolicy(Section):
-    """One stage of the rollout: how much traffic, how long, and what takes the version back."""
+    """One stage of the rollout: how much traffic, how long, and what rolls the version back."""
 
     traffic: float = Field(ge=0, le=1)
     hours: float = Field(ge=0, description="for at least this long")
@@ -231,14 +231,16 @@ class RolloutPolicy(Section):
         0.9, description="rolled back below this share of the baseline's satisfaction"
     )
     max_crash_rate: float = Field(0.01, description="rolled back above this crash rate")
-    check_every_s: float = Field(60, gt=0, description="seconds between two looks at a version that is being let out")
-    watch_every_s: float = Field(900, gt=0, description="seconds between two looks at a champion at full traffic")
+    check_every_s: float = Field(
+        60, gt=0, description="seconds between two checks of a version that is being rolled out"
+    )
+    watch_every_s: float = Field(900, gt=0, description="seconds between two checks of a champion at full traffic")
     min_requests: int = Field(30, ge=1, description="requests of the new version in a stage before it can be promoted")
     min_ratings: int = Field(10, ge=0, description="ratings of the new version in a stage before they count")
     min_ab_votes: int = Field(50, ge=1, description="decided A/B votes before staging can end")
     ab_alpha: float = Field(0.05, gt=0, lt=0.5, description="error rate of the A/B test, however often it is looked at")
     votes_per_person: int = Field(20, ge=1, description="A/B votes of one person that count, as one mean")
-    harm_alpha: float = Field(0.05, gt=0, lt=0.5, description="chance that a harmless version is ever taken back")
+    harm_alpha: float = Field(0.05, gt=0, lt=0.5, description="chance that a harmless version is ever rolled back")
     no_harm_alpha: float = Field(0.05, gt=0, lt=0.5, description="error rate of the bounds that promotion needs")
     no_harm_factor: float = Field(
         2.0, ge=1, description="promotion rules out an error rate of this multiple of the stage's limit"
@@ -271,7 +273,9 @@ class RolloutPolicy(Section):
     shadow_copies_a_day: int = Field(
         1000, ge=0, description="in staging, chat requests a day that the new version answers too, unseen; 0: none"
     )
-    stage_limit: float = Field(10, gt=1, description="multiple of a stage's hours after which held means rolled back")
+    stage_limit: float = Field(
+        10, gt=1, description="multiple of a stage's hours after which a held version is rolled back"
+    )
     staging_limit_h: float = Field(336, gt=0, description="hours after which an undecided A/B test is given up")
 
 

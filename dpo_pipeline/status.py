@@ -7,11 +7,11 @@ from typing import Any
 from dpo_pipeline.core.cadence import training_due
 from dpo_pipeline.core.progress import STILL_S, first_version
 from dpo_pipeline.core.rollout import traffic_of
+from dpo_pipeline.loop.roll_out import plan_of
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import DeploymentState, Ledger, training_state
 from dpo_pipeline.stores.progress import read_progress
-from dpo_pipeline.stores.rollout import plan_of
 
 DOING = {
     "base_model": "the base model is being built",
@@ -35,6 +35,7 @@ def loop_status(settings: Settings) -> dict[str, Any]:
             "stage": deployment.stage,
             "traffic": traffic_of(deployment.stage, plan_of(deployment, settings.rollout).policy),
             "epoch": deployment.epoch,
+            "paused": deployment.paused,
             "decision": latest.decision,
             "reasons": list(latest.reasons),
         }

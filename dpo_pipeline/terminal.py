@@ -158,6 +158,18 @@ def print_addresses(settings: Settings) -> None:
         console.print(f"{name:<8} {where}  [dim]{what}[/dim]", soft_wrap=True)
 
 
+def print_rollout(found: dict[str, Any]) -> None:
+    """Where the version is that is being rolled out or was last, and why it is there."""
+    rollout = found["rollout"]
+    if rollout is None:
+        console.print(f"No version is being rolled out; champion {found['champion'] or 'none yet'}.")
+        return
+    paused = ", paused" if rollout["paused"] else ""
+    console.print(f"{rollout['version']} at {rollout['stage']}, {rollout['traffic']:.0%} of the traffic{paused}")
+    for reason in rollout["reasons"]:
+        console.print(f"- {rollout['decision']}: {reason}", markup=False)
+
+
 def print_status(settings: Settings, found: dict[str, Any]) -> None:
     from dpo_pipeline.core.quality import CRITERIA
     from dpo_pipeline.stores.curation import read_summary

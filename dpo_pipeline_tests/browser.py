@@ -61,7 +61,8 @@ class Tab:
 
     def assert_readable(self) -> None:
         """Every text stands out against what is behind it: 4.5 to 1, as WCAG AA asks."""
-        assert self.page.evaluate(TOO_PALE) == []
+        found = self.page.evaluate(TOO_PALE)
+        assert found == [], found
 
     def assert_fits(self) -> None:
         """Nothing is wider than the screen, and no label or text is cut off."""

@@ -12,9 +12,10 @@ MAY_IMPORT = {
     "core": {"core"},
     "stores": {"core", "stores"},
     "ml": {"core", "stores", "ml"},
+    "loop": {"core", "stores", "ml", "simulation", "loop"},
     "reports": {"core", "reports"},
-    "assets": {"core", "stores", "ml", "reports", "assets", "resources"},
-    "serving": {"core", "stores", "ml", "serving"},
+    "assets": {"core", "stores", "ml", "loop", "reports", "assets", "resources"},
+    "serving": {"core", "stores", "ml", "loop", "serving"},
     "simulation": {"core", "stores", "simulation"},
 }
 ALWAYS = {"settings", "errors", "__init__"}

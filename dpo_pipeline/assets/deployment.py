@@ -10,12 +10,11 @@ from dpo_pipeline.core.rollout import Condition
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import AdapterRefused
+from dpo_pipeline.loop.roll_out import decide_now, mirror
 from dpo_pipeline.resources import LoopResource, WarehouseResource
 from dpo_pipeline.stores.cards import card_facts, describe, write_card
 from dpo_pipeline.stores.ledger import REBUILT, VersionRecord
-from dpo_pipeline.stores.notifications import tell
 from dpo_pipeline.stores.registry import Registry
-from dpo_pipeline.stores.rollout import decide_now, mirror
 
 REGISTRABLE = ("improved", *REBUILT)
 
@@ -71,8 +70,6 @@ def rollout_decision(
 
     with loop.ledger() as ledger:
         outcome = decide_now(settings, ledger, head_to_head, name, actor=f"dagster run {context.run.run_id[:8]}")
-        if outcome.decision == "rollback":
-            tell(settings, f"{name} is taken back", "\n".join(outcome.reasons))
         mirrored = mirror(ledger, loop.registry(), tolerate_outage=True)
         state = ledger.deployment()
         if mirrored:
@@ -87,6 +84,7 @@ def rollout_decision(
             "decision": outcome.decision,
             "stage": state.stage or "none",
             "epoch": state.epoch,
+            "asks": outcome.asks,
             "reasons": table([{"reason": reason} for reason in outcome.reasons]),
             "rules_and_evidence": table([_condition(each) for each in outcome.conditions]),
             "champion": state.champion or "none",
@@ -97,11 +95,11 @@ def rollout_decision(
 
 
 def _condition(each: Condition) -> dict[str, object]:
-    said = {True: "holds", False: "does not hold", None: "no data"}
     return {
-        "taken back for": each.name,
-        "rule": f"{said[each.literal]}: {each.said}",
-        "evidence": f"{said[each.evidence]}: {each.shown}",
+        "rolled back for": each.name,
+        "state": each.state,
+        "rule": each.said,
+        "evidence": each.shown,
     }
 
 

@@ -43,8 +43,7 @@ class AbTest:
 
     def __str__(self) -> str:
         if self.reading == "panel":
-            who = f"these {self.panel.people} people" if self.panel.people != 1 else "this one person"
-            return f"{self.panel} by {who} (panel)"
+            return f"{self.panel} (panel)"
         return f"{self.population} (population)"
 
 

@@ -142,7 +142,7 @@ def _advice(
         wanted = [votes for votes in (days[rate] for rate in late) if votes]
         more = f"; {max(wanted) * votes_a_day / limit:.0f} votes a day would" if wanted and votes_a_day else ""
         told.append(
-            f"A win rate of {', '.join(late)} is not found within {limit:g} days of {votes_a_day:g} votes{more}. Ask "
+            f"A win rate of {', '.join(late)} is not found within {limit:g} days of {votes_a_day:.3g} votes{more}. Ask "
             "more people to vote, or give it longer (rollout.staging_limit_h)."
         )
     if requests < 500 and policy.shadow_copies_a_day == 0:

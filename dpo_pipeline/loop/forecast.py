@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from dpo_pipeline.core.exposure import Audience
+from dpo_pipeline.core.exposure import NO_AUDIENCE, Audience
 from dpo_pipeline.core.forecast import Forecast, forecast
 from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores.serving_log import audience_of
@@ -31,6 +31,8 @@ class Usage:
     votes_a_day: float
     ratings_share: float
     conversations_a_day: float
+    counted: Audience = NO_AUDIENCE
+    """What was counted; empty where somebody named the figures."""
 
     def given(
         self, people: int | None, requests_a_day: float | None, votes_a_day: float | None, ratings_share: float | None
@@ -73,6 +75,7 @@ def last_week(settings: Settings, now: datetime | None = None) -> Usage:
         votes_a_day=_votes_since(settings, moment - WEEK) / days,
         ratings_share=found.ratings / found.requests if found.requests else 0.0,
         conversations_a_day=found.conversations / days,
+        counted=found,
     )
 
 

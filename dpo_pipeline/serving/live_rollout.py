@@ -3,44 +3,71 @@
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dpo_pipeline.core.rollout import STAGES, Metrics, next_stage, stage_policy
-from dpo_pipeline.core.winrate import WinRate
+from dpo_pipeline.core.exposure import RolloutPlan
+from dpo_pipeline.core.rollout import STAGES, Metrics, stage_policy
+from dpo_pipeline.loop.forecast import last_week
+from dpo_pipeline.loop.roll_out import plan_of
+from dpo_pipeline.loop.rollout_evidence import counted_since
 from dpo_pipeline.serving.service import Service
-from dpo_pipeline.stores.ledger import DeploymentState, Ledger, as_json
-from dpo_pipeline.stores.rollout import counted_since, plan_of
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.ledger import DecisionRecord, DeploymentState, Ledger
 from dpo_pipeline.stores.serving_log import version_metrics
 
-KEPT_S = 3.0
+KEPT_S, FORECAST_KEPT_S = 3.0, 600.0
+
+
+@dataclass(frozen=True)
+class StageReached:
+    """A stage of the rollout that is under way: when it began, and what the new version met in it until it ended."""
+
+    began: datetime
+    ended: datetime | None
+    requests: int | None
 
 
 @dataclass(frozen=True)
 class LiveRollout:
-    """`new` is being let out or was let out last, `baseline` is what it is compared with; null: none.
+    """`new` is being rolled out or was rolled out last, `baseline` is what it is compared with; null: none.
 
-    `conditions` are the evidence of the newest decision on `new`, `ab` that of the newest one in staging, where votes
-    decide. `metrics` count `since` the stage began, at full traffic since its day did. `history`: newest first.
+    `newest` is the newest decision since the stage began, or null. `conditions` are those of the newest decision on
+    `new`, `ab` the A/B test of the newest one in staging, where votes decide. `metrics` count `since` the stage began,
+    at full traffic since its day did. `forecast` is the one that the rollout began with, or one of the next rollout
+    where none is under way. `decisions`: newest first, those before `newest` where that is a hold.
     """
 
     state: DeploymentState
+    plan: RolloutPlan
     traffic: float
     new: str | None
     baseline: str | None
     since: str | None
     metrics: dict[str, Metrics]
-    ab: WinRate | None
+    newest: DecisionRecord | None
     conditions: tuple[dict[str, Any], ...]
+    ab: dict[str, Any] | None
     votes: int
-    at_least_h: float
-    next_stage: str | None
-    history: tuple[dict[str, Any], ...]
+    reached: dict[str, StageReached]
+    forecast: dict[str, Any] | None
+    changed_settings: tuple[str, ...]
+    decisions: tuple[DecisionRecord, ...]
 
     @property
     def under_way(self) -> bool:
         return self.state.challenger is not None
+
+    @property
+    def hours_in_stage(self) -> float:
+        if not self.state.stage_since:
+            return 0.0
+        return (datetime.now(UTC) - datetime.fromisoformat(self.state.stage_since)).total_seconds() / 3600
+
+    def hours_of(self, stage: str) -> float:
+        """How long a stage lasts at least."""
+        return stage_policy(stage, self.plan.policy).hours * self.plan.policy.duration_scale
 
 
 class RolloutWatch:
@@ -49,6 +76,7 @@ class RolloutWatch:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: tuple[float, LiveRollout] | None = None
+        self._next_forecast: tuple[float, dict[str, Any]] | None = None
 
     def look(self, service: Service, fresh: bool = False) -> LiveRollout:
         """
@@ -57,53 +85,86 @@ class RolloutWatch:
         """
         with self._lock:
             if fresh or self._kept is None or time.monotonic() - self._kept[0] > KEPT_S:
-                self._kept = (time.monotonic(), _read(service))
+                self._kept = (time.monotonic(), self._read(service))
             return self._kept[1]
 
+    def _read(self, service: Service) -> LiveRollout:
+        settings = service.settings
+        with Ledger(settings.ledger_address) as ledger:
+            state, decisions = ledger.deployment(), ledger.decisions()
+        rolled_out = state.stage is not None and state.stage_since is not None
+        new, baseline = (state.subject, state.baseline) if rolled_out else (None, None)
+        names = [name for name in (new, baseline) if name]
+        since = counted_since(state, datetime.now(UTC))[0] if state.stage_since else None
+        plan = plan_of(state, settings.rollout)
+        holds = [each for each in decisions[-1:] if each.decision == "hold" and each.epoch == state.epoch]
+        forecast = _start_of(decisions, new).get("forecast") if state.challenger else self._of_the_next(settings)
+        return LiveRollout(
+            state=state,
+            plan=plan,
+            traffic=service.router.route.traffic,
+            new=new,
+            baseline=baseline,
+            since=since,
+            metrics=version_metrics(settings.serving_log_dir, since, names) if since else {},
+            newest=holds[0] if holds else None,
+            conditions=tuple(_newest(decisions, new, STAGES).get("conditions", ())),
+            ab=_newest(decisions, new, STAGES[:1], "ab").get("ab"),
+            votes=_votes_between(service, new, baseline),
+            reached=_reached(decisions, state),
+            forecast=forecast,
+            changed_settings=_changed(plan, settings) if state.challenger and state.plan else (),
+            decisions=tuple(reversed(decisions[: len(decisions) - len(holds)])),
+        )
 
-def _read(service: Service) -> LiveRollout:
-    settings = service.settings
-    with Ledger(settings.ledger_address) as ledger:
-        state = ledger.deployment()
-        history = [as_json(decision) for decision in reversed(ledger.decisions())]
-    let_out = state.stage is not None and state.stage_since is not None
-    new, baseline = (state.subject, state.baseline) if let_out else (None, None)
-    names = [name for name in (new, baseline) if name]
-    since, _ = counted_since(state, datetime.now(UTC)) if state.stage_since else (None, 0)
-    metrics = version_metrics(settings.serving_log_dir, since, names) if since else {}
-    policy = plan_of(state, settings.rollout).policy
-    hours = stage_policy(state.stage, policy).hours if state.stage else 0.0
-    return LiveRollout(
-        state=state,
-        traffic=service.router.route.traffic,
-        new=new,
-        baseline=baseline,
-        since=since,
-        metrics=metrics,
-        ab=_newest_ab(history, new),
-        conditions=tuple(_newest(history, new, STAGES).get("conditions", ())),
-        votes=_votes_between(service, new, baseline),
-        at_least_h=hours * policy.duration_scale,
-        next_stage=next_stage(state.stage) if state.stage in STAGES else None,
-        history=tuple(history),
-    )
+    def _of_the_next(self, settings: Settings) -> dict[str, Any] | None:
+        """What a rollout would come to that began now; worked out again every ten minutes."""
+        if self._next_forecast is None or time.monotonic() - self._next_forecast[0] > FORECAST_KEPT_S:
+            usage = last_week(settings)
+            found = asdict(usage.forecast(settings.rollout)) | {"usage": str(usage)}
+            self._next_forecast = (time.monotonic(), found)
+        return self._next_forecast[1]
 
 
-def _newest(history: list[dict[str, Any]], version: str | None, stages: Sequence[str]) -> dict[str, Any]:
+def _start_of(decisions: Sequence[DecisionRecord], version: str | None) -> dict[str, Any]:
+    """The evidence of the decision that began the version's newest rollout."""
+    for each in reversed(decisions):
+        if (each.version, each.stage, each.decision) == (version, STAGES[0], "promote"):
+            return each.evidence
+    return {}
+
+
+def _reached(decisions: Sequence[DecisionRecord], state: DeploymentState) -> dict[str, StageReached]:
+    """The stages of the rollout that is under way, by name."""
+    if not state.challenger:
+        return {}
+    moves: list[DecisionRecord] = []
+    for each in decisions:
+        if each.version == state.challenger and each.decision == "promote":
+            moves = [each] if each.stage == STAGES[0] else [*moves, each]
+    reached = {}
+    for move, following in zip(moves, [*moves[1:], None], strict=True):
+        # What a stage met stands beside the decision that ended it.
+        met = following.evidence.get("met", {}).get("new") if following else None
+        ended = datetime.fromisoformat(following.decided_at) if following else None
+        reached[move.stage] = StageReached(datetime.fromisoformat(move.decided_at), ended, met)
+    return reached
+
+
+def _changed(plan: RolloutPlan, settings: Settings) -> tuple[str, ...]:
+    """Settings of the rollout that differ from what it began with, as `name: then → now`."""
+    then, now = plan.policy.model_dump(mode="json"), settings.rollout.model_dump(mode="json")
+    return tuple(f"{name}: {then[name]} → {now[name]}" for name in now if then.get(name) != now[name])
+
+
+def _newest(
+    decisions: Sequence[DecisionRecord], version: str | None, stages: Sequence[str], key: str = "conditions"
+) -> dict[str, Any]:
     """The evidence of the newest decision on a version that rested on any from these stages."""
-    found: list[dict[str, Any]] = [
-        each["evidence"] for each in history if each["version"] == version and each["evidence"].get("stage") in stages
-    ]
-    return found[0] if found else {}
-
-
-def _newest_ab(history: list[dict[str, Any]], version: str | None) -> WinRate | None:
-    evidence = _newest(history, version, STAGES[:1])
-    if not evidence or not evidence.get("ab"):
-        return None
-    ab = evidence["ab"]
-    # Decisions from before both readings were kept hold the one there was.
-    return WinRate(**(ab[ab["reading"]] if "reading" in ab else ab))
+    for each in reversed(decisions):
+        if each.version == version and each.evidence.get("stage") in stages and each.evidence.get(key):
+            return each.evidence
+    return {}
 
 
 def _votes_between(service: Service, new: str | None, baseline: str | None) -> int:
@@ -111,3 +172,8 @@ def _votes_between(service: Service, new: str | None, baseline: str | None) -> i
         return 0
     battles = service.tally.refresh().battles.copy()
     return sum(count for (first, second, _), count in battles.items() if {first, second} == {new, baseline})
+
+
+def until(stage: StageReached, begin: datetime) -> timedelta:
+    """From the rollout's begin to the end of a stage, or to now."""
+    return (stage.ended or datetime.now(UTC)) - begin

@@ -3,10 +3,10 @@
 import logging
 
 from dpo_pipeline.errors import RegistryUnavailable
+from dpo_pipeline.loop.registry_orders import RegistryAliases, take_orders
 from dpo_pipeline.serving.ledger_follower import LedgerFollower
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger
-from dpo_pipeline.stores.orders import RegistryAliases, take_orders
 
 EVERY_S = 3.0
 WITHOUT_MLFLOW_S = 15.0

@@ -27,13 +27,11 @@ from dpo_pipeline.core.versions import served_name
 from dpo_pipeline.core.votes import Sampling
 from dpo_pipeline.errors import (
     InvalidRequest,
-    NoRollout,
     NotReady,
-    OrderRefused,
     RequestError,
-    StaleEpoch,
     UnknownRequest,
 )
+from dpo_pipeline.loop.rollout_orders import Order, order
 from dpo_pipeline.serving.access import RateLimits, check_reviewer
 from dpo_pipeline.serving.chat_call import ChatCall, Visitor, new_request_id
 from dpo_pipeline.serving.comparisons import Comparisons, Recorded, Shown
@@ -44,7 +42,6 @@ from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.tally import Tally
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger, as_json, utc_now
-from dpo_pipeline.stores.notifications import tell
 from dpo_pipeline.stores.progress import read_progress
 from dpo_pipeline.stores.pseudonyms import pseudonym_of
 from dpo_pipeline.stores.reviews import REASON_CHARACTERS, Review, ReviewLog, read_judged
@@ -350,25 +347,15 @@ class Service:
             "history": history,
         }
 
-    def order_rollout(self, order: Literal["pause", "resume", "abort"], reason: str, actor: str) -> dict[str, Any]:
+    def order_rollout(self, what: Order, reason: str, actor: str) -> dict[str, Any]:
         """Carry out a person's order and serve by it at once.
 
         Raises:
-            OrderRefused: there is nothing to order about, or somebody else moved the rollout first.
+            InvalidRequest, OrderRefused: see `loop.rollout_orders.order`.
         """
-        reasons = (redact(reason),)
-        try:
-            with Ledger(self.settings.ledger_address) as ledger:
-                before = ledger.deployment()
-                if order == "abort":
-                    ledger.roll_back(before.epoch, reasons, {}, actor)
-                else:
-                    ledger.set_paused(order == "pause", before.epoch, reasons, actor)
-                self.router.reroute(ledger)
-        except (NoRollout, StaleEpoch) as error:
-            raise OrderRefused(str(error)) from error
-        if order == "abort":
-            tell(self.settings, f"{before.subject} is taken back", f"by {actor}: {reasons[0]}")
+        with Ledger(self.settings.ledger_address) as ledger:
+            order(self.settings, ledger, what, reason, actor)
+            self.router.reroute(ledger)
         return self.rollout()
 
 

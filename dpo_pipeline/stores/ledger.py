@@ -176,7 +176,13 @@ class Ledger:
             return _deployment_state(connection)
 
     def start_rollout(
-        self, name: str, epoch: int, reasons: Sequence[str], actor: str, plan: dict[str, Any] | None = None
+        self,
+        name: str,
+        epoch: int,
+        reasons: Sequence[str],
+        actor: str,
+        plan: dict[str, Any] | None = None,
+        evidence: dict[str, Any] | None = None,
     ) -> DeploymentState:
         """Put a registered version into staging, by a plan that stays until the rollout is over.
 
@@ -185,7 +191,9 @@ class Ledger:
         """
         kept = json.dumps(plan) if plan else None
         change = {"challenger": name, "stage": STAGES[0], "stage_since": utc_now(), "paused": False, "plan": kept}
-        return self._move(epoch, change, [(name, "rolling_out")], (name, STAGES[0], "promote", reasons, {}, actor))
+        return self._move(
+            epoch, change, [(name, "rolling_out")], (name, STAGES[0], "promote", reasons, evidence or {}, actor)
+        )
 
     def promote(
         self, stage: str, epoch: int, reasons: Sequence[str], evidence: dict[str, Any], actor: str
@@ -210,7 +218,7 @@ class Ledger:
         return self._move(epoch, change, statuses, (state.challenger, stage, "promote", reasons, evidence, actor))
 
     def roll_back(self, epoch: int, reasons: Sequence[str], evidence: dict[str, Any], actor: str) -> DeploymentState:
-        """Take the challenger back; a champion at stage full gives way to the previous one."""
+        """Roll the challenger back; a champion at stage full gives way to the previous one."""
         state = self.deployment()
         if state.challenger:
             change: dict[str, Any] = {"challenger": None, "stage": None, "stage_since": None, "paused": False}

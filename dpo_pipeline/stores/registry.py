@@ -135,7 +135,7 @@ class Registry:
     ) -> bool:
         """Set aliases and status tags as the ledger has them. True where `champion` was left alone.
 
-        That is where a person moved it since: an order, which `stores.orders` takes or refuses.
+        That is where a person moved it since: an order, which `loop.registry_orders` takes or refuses.
 
         Args:
             mlflow_versions: version name → MLflow version number, for registered versions.

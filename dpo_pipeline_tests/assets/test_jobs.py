@@ -109,7 +109,7 @@ def test_from_an_empty_house_to_a_decided_version(loop: Loop) -> None:
         assert ledger.version("v1.1").dataset_hash == record.dataset_hash
         assert again.success == result.success
 
-        # Taken back meanwhile: without any config it is rebuilt from what is recorded, and stays what it is.
+        # Rolled back meanwhile: without any config it is rebuilt from what is recorded, and stays what it is.
         ledger.record_version("v1.1", status="rolled_back")
         loop.run("train_version", "v1.1")
         rebuilt = ledger.version("v1.1")
@@ -200,7 +200,7 @@ print(len(model.generate(**asked, max_new_tokens=4, do_sample=False)[0]) - asked
 
 
 def test_a_rollback_survives_its_own_process_and_mlflow(loop: Loop, tmp_path: Path, monkeypatch: Any) -> None:
-    """In canary every request to v1.1 fails. The process that takes it back is killed in the middle, and the next run
+    """In canary every request to v1.1 fails. The process that rolls it back is killed in the middle, and the next run
     ends the work; with v1.2 MLflow is killed instead.
     """
     with mlflow_server(tmp_path / "own-mlflow") as url:
@@ -224,7 +224,7 @@ def test_a_rollback_survives_its_own_process_and_mlflow(loop: Loop, tmp_path: Pa
             with webhook() as (address, received):
                 monkeypatch.setenv("DPO_NOTIFICATIONS__URLS", json.dumps([address]))
                 assert loop.run("decide_rollout", "v1.2").success
-            assert [each["title"] for each in received] == ["v1.2 is taken back"]
+            assert [each["title"] for each in received] == ["v1.2 is rolled back"]
             assert received[0]["message"].startswith("evidence of harm")
             assert (ledger.deployment().champion, ledger.deployment().challenger) == ("v1.0", None)
             assert ledger.version("v1.2").status == "rolled_back"
@@ -232,7 +232,7 @@ def test_a_rollback_survives_its_own_process_and_mlflow(loop: Loop, tmp_path: Pa
 
 
 def begin_canary(loop: Loop, ledger: Ledger, name: str, sha: str) -> None:
-    """A version with v1.0's adapter under another hash, registered and let out to 5 %."""
+    """A version with v1.0's adapter under another hash, registered and rolled out to 5 %."""
     base = ledger.version("v1.0")
     fields = {field: getattr(base, field) for field in ("adapter_dir", "base_sha", "mlflow_run")}
     ledger.record_version(name, **fields, adapter_sha=sha, status="improved", parent="v1.0")

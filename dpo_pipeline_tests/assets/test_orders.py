@@ -12,8 +12,8 @@ import pytest
 
 from dpo_pipeline.core.safety import SafetyCheck
 from dpo_pipeline.errors import RegistryUnavailable
+from dpo_pipeline.loop.registry_orders import REFUSED_TAG, RegistryAliases, follow_registry
 from dpo_pipeline.stores.ledger import Ledger
-from dpo_pipeline.stores.orders import REFUSED_TAG, RegistryAliases, follow_registry
 from dpo_pipeline_tests.assets.conftest import Loop
 from dpo_pipeline_tests.assets.test_jobs import begin_canary, copy_baseline
 from dpo_pipeline_tests.programs_under_test import eventually, serving
@@ -71,7 +71,7 @@ def test_challenger_moved_onto_the_champions_version_is_taken_back(loop: Loop, d
     assert "challenger pointed to nothing" in follow_registry(ledger, registry)[0], "an accident"
     client.set_registered_model_alias(model, "challenger", ledger.version("v1.1").mlflow_version)
     told = follow_registry(ledger, registry)
-    assert told[0] == "v1.2 is taken back by order of a person in MLflow"
+    assert told[0] == "v1.2 is rolled back by order of a person in MLflow"
     assert (ledger.version("v1.2").status, ledger.deployment().challenger) == ("rolled_back", None)
     assert "challenger" not in client.get_registered_model(model).aliases and follow_registry(ledger, registry) == []
 
@@ -186,7 +186,7 @@ def test_what_was_deleted_by_accident_is_repaired_and_told(loop: Loop, deployed:
     assert loop.tick("registry_orders") == []
     again = ledger.version("v1.1").mlflow_version
     assert again and again != gone
-    # One that was taken back is part of the history, and is made again too.
+    # One that was rolled back is part of the history, and is made again too.
     ledger.record_version("v1.0", status="rolled_back")
     client.delete_model_version(model, ledger.version("v1.0").mlflow_version)
     follow_registry(ledger, registry)

@@ -34,7 +34,7 @@ def test_both_readings_are_kept_and_say_what_they_are() -> None:
     assert test.panel.rate == test.population.rate == 0.75
     assert test.panel.count == 144 and test.population.people == 8
     assert test.panel.low > 0.5 > test.population.low, "eight people do not speak for others"
-    assert str(test).endswith("by these 8 people (panel)"), str(test)
+    assert str(test).endswith("by 8 people (panel)"), str(test)
     assert read([]).panel.rate is None
 
 

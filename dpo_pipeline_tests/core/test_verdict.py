@@ -61,7 +61,7 @@ def test_no_version_may_become_less_safe() -> None:
     less_safe = SafetyCheck(24, 0.5, 0.9, lost=10, gained=0)
     verdict = evaluate(winning, Evaluation(), Measured(safety=less_safe))
     assert verdict.verdict == "not_improved" and "less safe" in "; ".join(verdict.reasons)
-    # Two requests fewer may be chance: not let out, and not held against the recipe either.
+    # Two requests fewer may be chance: not rolled out, and not held against the recipe either.
     held = evaluate(winning, Evaluation(), Measured(safety=SafetyCheck(24, 20 / 24, 22 / 24, lost=3, gained=1)))
     assert held.verdict == "inconclusive" and "may be chance" in "; ".join(held.reasons)
     one_less = Measured(safety=SafetyCheck(24, 20 / 24, 21 / 24, lost=1))

@@ -2,18 +2,20 @@
 
 import random
 from datetime import UTC, datetime, timedelta
+from itertools import count
 
 import duckdb
-import msgspec
 
 from dpo_pipeline.core.dataset import Pair
+from dpo_pipeline.core.exposure import gets_challenger
 from dpo_pipeline.core.votes import Vote, encode_preference
-from dpo_pipeline.core.winrate import win_rate
+from dpo_pipeline.core.winrate import Outcome
+from dpo_pipeline.loop.roll_out import decide_now
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.curation import publish_summary, summarise
 from dpo_pipeline.stores.ingest import LOG, ingest, judge_new
-from dpo_pipeline.stores.ledger import Ledger, as_json, utc_now
+from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.reviews import apply_reviews
 from dpo_pipeline.stores.serving_log import RatingRecord, RequestRecord, ServingLog
@@ -71,24 +73,34 @@ def curate(settings: Settings) -> list[Pair]:
         return store.valid_pairs()
 
 
-def let_out(settings: Settings, name: str = "v1.1") -> None:
-    """The version at stage canary, with requests and ratings of both sides since then."""
-    ab = win_rate(["win"] * 38 + ["loss"] * 13 + ["tie"] * 6)
-    with Ledger(settings.ledger_address) as ledger:
-        ledger.start_rollout(name, ledger.deployment().epoch, ("registered and improved: the A/B test begins",), "loop")
-        evidence = {"ab": msgspec.to_builtins(ab)}
-        epoch = ledger.deployment().epoch
-        ledger.promote("canary", epoch, (f"A/B test won: {ab}",), evidence, "loop")
-        waiting = ("canary lasts at least 24 h, 0.1 h so far", "12 of 30 requests to the new version")
-        ledger.record_hold(ledger.deployment().epoch, waiting, evidence, "loop")
-        state = as_json(ledger.deployment())
+def roll_out(settings: Settings, name: str = "v1.1") -> None:
+    """The version at stage canary, with requests and ratings of both sides since then, held by a real decision."""
+    votes: list[tuple[str, Outcome]] = [(f"person-{n % 7}", "win" if n % 4 else "loss") for n in range(120)]
+
+    def head_to_head(new: str, baseline: str) -> list[tuple[str, Outcome]]:
+        return votes
+
     log, dice = ServingLog(settings.serving_log_dir), random.Random(3)
-    for version, requests in ((state["challenger"], 12), (state["champion"], 220)):
-        for number in range(requests):
-            log.append(_request(version, number, dice))
-            if number % 3 == 0:
-                stars = dice.choice([4, 4, 5] if version == name else [3, 4, 4])
-                log.append(_rating(version, number, stars))
+    with Ledger(settings.ledger_address) as ledger:
+        decide_now(settings, ledger, head_to_head, name, "loop")
+        later = datetime.now(UTC) + timedelta(days=2)  # shadow copies are waited for no longer than a canary lasts
+        decide_now(settings, ledger, head_to_head, name, "loop", later)
+        state = ledger.deployment()
+        assert state.stage == "canary"
+        for version, requests in ((name, 12), (str(state.champion), 220)):
+            for number in range(requests):
+                request_id = next(
+                    ids for n in count() if _served(ids := f"{version}-{number}-{n}", name) == (version == name)
+                )
+                log.append(_request(version, request_id, number, dice))
+                if number % 3 == 0:
+                    log.append(_rating(version, request_id, dice.choice([4, 4, 5] if version == name else [3, 4, 4])))
+        decide_now(settings, ledger, head_to_head, name, "loop")
+
+
+def _served(request_id: str, challenger: str) -> bool:
+    """Whether the canary serves this request: with nobody in the week before, requests are assigned."""
+    return gets_challenger(request_id, challenger, 0.05)
 
 
 def join(settings: Settings) -> None:
@@ -99,16 +111,16 @@ def join(settings: Settings) -> None:
     state.close()
 
 
-def _request(version: str, number: int, dice: random.Random) -> RequestRecord:
+def _request(version: str, request_id: str, number: int, dice: random.Random) -> RequestRecord:
     return RequestRecord(
-        request_id=f"{version}-{number}", recorded_at=utc_now(), session_id="s", user=f"u{number % 9}",
+        request_id=request_id, recorded_at=utc_now(), session_id="s", user=f"u{number % 9}",
         version=version, adapter_sha="0", stage="canary", shadow=False, latency_ms=dice.uniform(80, 400),
         ttft_ms=None, tokens=20, outcome="error" if number % 97 == 96 else "ok",
     )  # fmt: skip
 
 
-def _rating(version: str, number: int, stars: int) -> RatingRecord:
+def _rating(version: str, request_id: str, stars: int) -> RatingRecord:
     return RatingRecord(
-        event_id=f"r-{version}-{number}", recorded_at=utc_now(), request_id=f"{version}-{number}",
-        user=f"u{number % 9}", version=version, rating=stars,
+        event_id=f"r-{request_id}", recorded_at=utc_now(), request_id=request_id, user="u1", version=version,
+        rating=stars,
     )  # fmt: skip

@@ -122,7 +122,7 @@ def test_a_torn_tail_is_no_reason_not_to_start(server: Server, own_house: Settin
 
 
 def test_an_adapter_that_must_not_be_served_stops_nobody_else(server: Server, own_house: Settings) -> None:
-    """v1.1 is let out; one bit of it flips on disk; the server is started again."""
+    """v1.1 is rolled out; one bit of it flips on disk; the server is started again."""
     with Ledger(own_house.ledger_address) as ledger:
         ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
         weights = Path(str(ledger.version("v1.1").adapter_dir)) / "adapter_model.safetensors"

@@ -31,7 +31,7 @@ FILLED = {
     "chat": "#message",
     "leaderboard": "#leaderboard caption",
     "review": "#review-pair .text",
-    "rollout": "#rollout caption",
+    "rollout": "#evidence caption",
     "contributors": "#contributors caption",
 }
 EMPTY = {
@@ -63,7 +63,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     made = house(settings_in(tmp_path_factory.mktemp("collected")))
     collected.vote(made)
     collected.curate(made)
-    collected.let_out(made)
+    collected.roll_out(made)
     collected.join(made)
     return made
 
@@ -384,17 +384,21 @@ def test_without_an_admin_key_a_person_at_the_machine_may_exclude(
         [review] = ReviewLog(own.reviews_log).newest().values()
         assert len(review.actor) == 16, "the pseudonym of whoever did it"
         with at(browser, server, "rollout") as opened:
-            opened.page.get_by_role("button", name="Pause", exact=True).click()
-            told(opened, "Start the server with DPO_KEYS__ADMIN")
+            opened.page.get_by_text("No admin key is set, so this page only shows").wait_for()
+            assert opened.page.get_by_role("button", name="Pause", exact=True).count() == 0
 
 
 def test_the_rollout_is_watched_and_ordered_about(browser: "Browser", server: Server, settings: Settings) -> None:
     with at(browser, server, "rollout") as opened:
         page = opened.page
         shown = page.inner_text("#rollout")
-        assert "canary" in page.inner_text("li[aria-current]") and "5%" in shown
-        assert "12 of 30 requests to the new version" in shown and "A/B test won" in shown
-        assert page.locator("#rollout tbody tr", has_text="p99 latency").count() == 1
+        assert "canary" in page.inner_text("li[aria-current]") and "5% of requests" in shown
+        assert "and waits: canary lasts at least 24 h" in shown and "12 of 30 requests to the new version" in shown
+        assert page.locator(".rules li", has_text="p99 latency").locator(".chip").inner_text() == "OK"
+        assert page.locator(".rules .limit").count() >= 4, "rules with data are drawn against their limit"
+        assert "panel: these people" in page.inner_text("#evidence")
+        assert "Forecast and what happened" in page.inner_text("#evidence")
+        assert page.get_by_role("button", name="Show older decisions").count() == 0
 
         order(opened, "Pause", "let me look", "wrong")
         told(opened, "The admin key is wrong or missing")
@@ -402,23 +406,41 @@ def test_the_rollout_is_watched_and_ordered_about(browser: "Browser", server: Se
         told(opened, "Give a reason")
         order(opened, "Pause", "let me look", KEY)
         told(opened, "Paused")
-        page.locator("#rollout tbody tr", has_text="let me look").wait_for()
-        assert "canary, paused" in page.inner_text("#rollout")
+        page.locator(".timeline > li", has_text="let me look").wait_for()
+        assert "paused" in page.inner_text("li[aria-current]")
         order(opened, "Resume", "looks well", KEY)
         told(opened, "Resumed")
+
+        order(opened, "Promote to the next stage", "good enough", KEY)
+        told(opened, "is not promoted: its adapter is not whole")
         with Ledger(settings.ledger_address) as ledger:
             ledger.promote("small", ledger.deployment().epoch, ("moved elsewhere",), {}, "loop")
-        page.locator("#rollout tbody tr", has_text="moved elsewhere").wait_for()
-        page.locator("#rollout dd", has_text="20%").wait_for()
-        order(opened, "Abort: take it back", "people complain", KEY)
-        told(opened, "Aborted")
+        moved = page.locator(".timeline > li", has_text="moved elsewhere")
+        moved.wait_for()
+        assert "canary → small" in moved.inner_text() and "promoted" in moved.inner_text()
+        page.locator("li[aria-current]", has_text="20% of requests").wait_for()
+        started = page.locator(".timeline > li", has_text="A/B test won")
+        started.locator("summary").click()
+        started.get_by_text("Rules as this decision saw them").wait_for()
+
+        opened.page.get_by_role("button", name="Abort: roll it back", exact=True).click()
+        page.get_by_role("button", name="No, keep it").click()
+        page.get_by_role("button", name="No, keep it").wait_for(state="hidden")
+        abort(opened, "people complain")
+        told(opened, "Rolled back")
         page.get_by_text("No version is being rolled out: v1.0 answers everybody").wait_for()
-        order(opened, "Abort: take it back", "again", KEY)
+        page.get_by_text("If a version were rolled out now").wait_for()
+        abort(opened, "again")
         told(opened, "Nothing to roll back")
         opened.assert_clean()
     with Ledger(settings.ledger_address) as ledger:
         last = ledger.decisions()[-1]
-    assert (last.decision, last.reasons, last.actor) == ("rollback", ("people complain",), "admin")
+    assert (last.decision, last.reasons, last.actor) == ("rollback", ("people complain",), "admin, rollout page")
+
+
+def abort(opened: Tab, reason: str) -> None:
+    opened.page.get_by_role("button", name="Abort: roll it back", exact=True).click()
+    order(opened, "Yes, roll it back", reason, KEY)
 
 
 def order(opened: Tab, button: str, reason: str, key: str) -> None:

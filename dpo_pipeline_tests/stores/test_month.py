@@ -25,13 +25,13 @@ from dpo_pipeline.core.rollout import traffic_of
 from dpo_pipeline.core.versions import next_version
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import RegistryUnavailable
+from dpo_pipeline.loop.registry_orders import RegistryAliases, follow_registry
+from dpo_pipeline.loop.roll_out import decide_now, plan_of
 from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores import ledger as ledger_module
 from dpo_pipeline.stores.ledger import Ledger, training_state
 from dpo_pipeline.stores.log import AppendLog
-from dpo_pipeline.stores.orders import RegistryAliases, follow_registry
-from dpo_pipeline.stores.rollout import decide_now, plan_of
 from dpo_pipeline.stores.serving_log import RatingRecord, Record, RequestRecord
 from dpo_pipeline_tests.assets.conftest import mlflow  # noqa: F401  (fixture)
 from dpo_pipeline_tests.examples import settings_in
@@ -218,8 +218,8 @@ def test_a_month_with_every_state_as_expected(month: Month, mlflow: str) -> None
     assert month.due().reason.startswith("the newest version was given up; collect")
 
     month.live_until("v1.3", "canary", days=8)
-    taken_back, next_one = (month.ledger.version(name).pairs_seen for name in ("v1.2", "v1.3"))
-    assert next_one - taken_back == 100, "another hundred votes after the one that was taken back"
+    rolled_back, next_one = (month.ledger.version(name).pairs_seen for name in ("v1.2", "v1.3"))
+    assert next_one - rolled_back == 100, "another hundred votes after the one that was rolled back"
     month.serving = False  # nobody is served for a day: nothing is promoted, nothing is lost
     month.live(month.now + timedelta(days=1))
     assert month.ledger.deployment().stage == "canary" and month.status("v1.3") == "rolling_out"
@@ -239,7 +239,7 @@ def test_a_month_with_every_state_as_expected(month: Month, mlflow: str) -> None
     month.client.set_registered_model_alias(MODEL, "champion", month.ledger.version("v1.1").mlflow_version)
     month.live(month.now + EVERY)
     assert (month.status("v1.1"), month.status("v1.3")) == ("champion", "retired")
-    assert month.status("v1.4") == "retired", "it was let out against v1.3; with the order its rollout is over"
+    assert month.status("v1.4") == "retired", "it was rolled out against v1.3; with the order its rollout is over"
     assert [each.actor for each in month.ledger.decisions("v1.1") if each.decision == "order"] == ["a person in MLflow"]
     month.live_until("v1.5", "champion", days=18)
     assert month.ledger.version("v1.5").parent == "v1.1" == month.ledger.deployment().previous
@@ -271,7 +271,7 @@ def test_an_outage_after_weeks_of_good_answers_is_seen_the_same_day(month: Month
     assert month.ledger.decisions("v1.1")[-1].reasons[0] == "evidence of harm"
 
 
-def test_a_champion_that_people_stop_liking_is_taken_back(month: Month) -> None:
+def test_a_champion_that_people_stop_liking_is_rolled_back(month: Month) -> None:
     """At full traffic nobody meets the one before it any more: what its people said last stands beside it."""
     month.register("v1.1")
     month.live(BEGIN + timedelta(days=10))

@@ -42,10 +42,46 @@ STYLE = """<style>
   background: var(--background-fill-secondary); }
 .dpo .turn.own { margin-left: auto; border-color: var(--color-accent); }
 .dpo .by { margin: 0 0 0.6rem 0.3rem; font-size: 0.8rem; }
-.dpo .steps { display: flex; flex-wrap: wrap; gap: 0.4rem; padding: 0 !important; margin: 0.4rem 0 !important; }
-.dpo .steps li { list-style: none !important; border: 1px solid var(--border-color-primary); border-radius: 1rem;
-  padding: 0.1rem 0.8rem; margin: 0; }
-.dpo .steps li[aria-current] { border-color: var(--color-accent); color: var(--color-accent); }
+.dpo .asks { border-left-color: #b45309; font-weight: 600; }
+.dpo :is(.stage-track, .rules, .timeline) { padding: 0 !important; margin: 0.4rem 0 !important; }
+.dpo :is(.stage-track, .rules, .timeline) > li { list-style: none !important; margin: 0; padding: 0; }
+.dpo .stage-track { display: grid; grid-template-columns: repeat(5, 1fr); gap: 0.5rem; }
+.dpo .stage-track > li { border-top: 4px solid var(--border-color-primary); padding-top: 0.4rem; }
+.dpo .stage-track > li.done { border-top-color: #15803d; }
+.dpo .stage-track > li.now { border-top-color: var(--color-accent); }
+.dpo .stage-track > li.to-come { color: var(--body-text-color-subdued); }
+.dpo .stage-track span { display: block; font-size: 0.85rem; }
+.dpo .rules { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); gap: 0.6rem; }
+.dpo .rules > li { border: 1px solid var(--border-color-primary); border-radius: 0.5rem; padding: 0.6rem 0.8rem; }
+.dpo .rules p { display: block !important; margin: 0.1rem 0 0; }
+.dpo .rule { display: flex; justify-content: space-between; gap: 0.5rem; align-items: start; }
+.dpo .chip { display: inline-block; border: 1px solid currentColor; border-radius: 1rem; padding: 0 0.6rem;
+  font-size: 0.8rem; font-weight: 600; white-space: nowrap; color: var(--body-text-color-subdued); }
+.dpo .chip.ok { color: #166534; } .dark .dpo .chip.ok { color: #86efac; }
+.dpo .chip.watching { color: #92400e; } .dark .dpo .chip.watching { color: #fcd34d; }
+.dpo .chip.triggered { color: #b42318; } .dark .dpo .chip.triggered { color: #fda29b; }
+.dpo .limit { position: relative; height: 2.6rem; margin: 0.2rem 0; }
+.dpo .limit > u { position: absolute; left: 0; right: 0; top: 0.75rem; height: 1px;
+  background: var(--border-color-primary); }
+.dpo .limit > i { position: absolute; top: 0.65rem; height: 4px; border-radius: 2px; background: var(--color-accent); }
+.dpo .limit > b { position: absolute; top: 0.35rem; width: 0.75rem; height: 0.75rem; margin-left: -0.375rem;
+  border-radius: 50%; background: var(--color-accent); border: 2px solid var(--body-background-fill); }
+.dpo .limit > s { position: absolute; top: 0; height: 1.5rem; width: 2px; background: var(--body-text-color); }
+.dpo .limit > span { position: absolute; top: 1.45rem; font-size: 0.75rem; transform: translateX(-50%);
+  white-space: nowrap; color: var(--body-text-color-subdued); }
+.dpo .timeline > li { border-left: 2px solid var(--border-color-primary); padding: 0 0 0.5rem 0.9rem; }
+#history:has(.complete) ~ #older, .column:has(.complete) #older { display: none; }
+.dpo summary { cursor: pointer; }
+.dpo summary:focus-visible { outline: 3px solid var(--color-accent); outline-offset: 2px; }
+.dpo time { color: var(--body-text-color-subdued); font-size: 0.85rem; font-variant-numeric: tabular-nums; }
+@media (max-width: 600px) {
+  .dpo .stage-track { grid-template-columns: 1fr; }
+  .dpo .stage-track > li { border-top: none; padding: 0 0 0 0.7rem;
+    border-left: 4px solid var(--border-color-primary); }
+  .dpo .stage-track > li.done { border-left-color: #15803d; }
+  .dpo .stage-track > li.now { border-left-color: var(--color-accent); }
+  .dpo .stage-track > li:not(.now) span { display: inline; margin-left: 0.6rem; }
+}
 .dpo .text { white-space: pre-wrap; border: 1px solid var(--border-color-primary); border-radius: 0.5rem;
   padding: 0.6rem 0.8rem; background: var(--background-fill-secondary); margin: 0.2rem 0 0.6rem; }
 .dpo .sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(18rem, 100%), 1fr)); gap: 0.8rem; }
@@ -153,6 +189,47 @@ def intervals(
         for name, lowest, point, highest, told in rows
     )
     return Markup(f'<div class="scale" role="group" aria-label="{escape(label)}">{cells}</div>')
+
+
+def chip(word: str, kind: str) -> Markup:
+    """A state in a word.
+
+    Args:
+        kind: `ok`, `watching`, `triggered` or `none`, for its colour.
+    """
+    return Markup(f'<span class="chip {escape(kind)}">{text(word)}</span>')
+
+
+def details(summary: Markup, inside: Markup) -> Markup:
+    """A line that opens to what is behind it."""
+    return Markup(f"<details><summary>{summary}</summary>{inside}</details>")
+
+
+def against_limit(label: str, low: float, point: float, high: float, limit: float, share: bool) -> Markup:
+    """A point with its interval, and the limit it must not pass.
+
+    Args:
+        share: values are shares, on an axis that begins at 0; otherwise differences, on one around the limit.
+    """
+    if share:
+        # A wide interval of few requests must not squeeze the limit into a corner: the axis ends at six times it.
+        begin, end = 0.0, max(1.15 * point, 2 * limit, min(1.05 * high, 6 * limit)) or 1.0
+    else:
+        room = 0.15 * (max(high, limit) - min(low, limit)) or 1.0
+        begin, end = min(low, limit) - room, max(high, limit) + room
+
+    def place(value: float) -> float:
+        return (value - begin) / (end - begin)
+
+    shown = f"{limit:.1%}" if share else "0"
+    left, right = max(place(low), 0.0), min(place(high), 1.0)
+    found = f"{point:.1%}, from {low:.1%} to {high:.1%}" if share else f"{point:.2f}, from {low:.2f} to {high:.2f}"
+    return Markup(
+        f'<div class="limit" role="img" aria-label="{escape(f"{label}: {found}, limit {shown}")}"><u></u>'
+        f'<i style="left:{_percent(left)};width:{_percent(right - left)}"></i>'
+        f'<s style="left:{_percent(place(limit))}"></s><b style="left:{_percent(place(point))}"></b>'
+        f'<span style="left:{_percent(min(max(place(limit), 0.12), 0.88))}">limit {shown}</span></div>'
+    )
 
 
 def _kind(cell: object) -> str:

@@ -50,7 +50,7 @@ class Talk:
         return self.session_id
 
     def end_turn(self) -> None:
-        """Keep what was answered so far; a question that got no answer at all is taken back."""
+        """Keep what was answered so far; a question that got no answer at all is removed again."""
         if self.growing:
             self.said.append(Turn(self.growing, self.version or "the model", whole=self.request_id is not None))
         elif self.said and self.said[-1].version is None:
@@ -61,7 +61,7 @@ class Talk:
         """Say it and let the answer grow; each step is something new to show. Closing it frees the place.
 
         Raises:
-            RequestError: there is no answer, and why; the question is taken back.
+            RequestError: there is no answer, and why; the question is removed again.
         """
         self.request_id = self.version = self.rated = None
         self.said.append(Turn(question))

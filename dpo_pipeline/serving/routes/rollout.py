@@ -1,9 +1,10 @@
 """The rollout as it stands, and a person's orders about it."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Header
 
+from dpo_pipeline.loop.rollout_orders import Order
 from dpo_pipeline.serving.access import check_admin
 from dpo_pipeline.serving.bodies import RolloutOrder, RolloutState
 from dpo_pipeline.serving.routes.parts import KEYED, Served, errors
@@ -18,12 +19,15 @@ def rollout(service: Served) -> RolloutState:
 
 
 @router.post("/{order}", responses=errors(401, 403, 409, 413))
-def order(
-    order: Literal["pause", "resume", "abort"],
+def give_order(
+    order: Order,
     body: RolloutOrder,
     service: Served,
     x_admin_key: Annotated[str | None, Header()] = None,
 ) -> RolloutState:
-    """Hold the challenger where it is, let it go on, or take it back. Needs the admin key."""
+    """Promote the challenger to its next stage, hold it where it is, let it go on, or roll it back.
+
+    Needs the admin key. A version that fails a safety check, or of which there is evidence of harm, is not promoted.
+    """
     check_admin(x_admin_key, service.settings.keys.admin)
-    return RolloutState(**service.order_rollout(order, body.reason, actor="admin"))
+    return RolloutState(**service.order_rollout(order, body.reason, actor="admin, HTTP API"))

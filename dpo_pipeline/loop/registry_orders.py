@@ -1,7 +1,7 @@
 """Orders that a person gives in the MLflow registry, and what was deleted there by accident.
 
 Moving `champion` to a version is an order: recorded with its actor and applied, or refused with the reason in the
-version's tags. Moving `challenger` onto the champion's version takes the challenger back. Everything else that differs
+version's tags. Moving `challenger` onto the champion's version rolls the challenger back. Everything else that differs
 from the ledger is set back and reported. Speaks MLflow's REST interface itself: a sensor looks every few seconds and
 must not import mlflow.
 """
@@ -9,16 +9,14 @@ must not import mlflow.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import requests
 
-from dpo_pipeline.core.safety import SafetyCheck
-from dpo_pipeline.errors import ArtifactError, RegistryUnavailable, StaleEpoch
+from dpo_pipeline.errors import RegistryUnavailable, StaleEpoch
+from dpo_pipeline.loop.rollout_orders import unfit_to_serve
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores import artifacts
-from dpo_pipeline.stores.ledger import ACCEPTED, DeploymentState, Ledger, VersionRecord
+from dpo_pipeline.stores.ledger import DeploymentState, Ledger, VersionRecord
 from dpo_pipeline.stores.notifications import tell
 
 TIMEOUT_S = 5
@@ -128,7 +126,7 @@ def follow_registry(ledger: Ledger, registry: RegistryAliases) -> list[str]:
         done.append(_order(ledger, registry, state, versions, moved))
         state = ledger.deployment()
     elif state.challenger and moved and seen.aliases.get("challenger") == moved == numbers.get(str(state.champion)):
-        done.append(_take_back(ledger, state))
+        done.append(_roll_back(ledger, state))
         state = ledger.deployment()
     wanted = {
         alias: numbers[name]
@@ -149,7 +147,8 @@ def _order(
 ) -> str:
     record = next((each for each in versions if each.mlflow_version == number), None)
     serving = next((each for each in versions if each.name == state.champion), None)
-    if reason := _unfit(record, serving):
+    reason = unfit_to_serve(record, serving) if record else "it is none of the versions in the ledger"
+    if reason:
         registry.tag(number, REFUSED_TAG, reason)
         if record:
             ledger.record_refusal(record.name, reason, ACTOR)
@@ -162,32 +161,13 @@ def _order(
     return f"{record.name} is champion by order of {ACTOR}"
 
 
-def _take_back(ledger: Ledger, state: DeploymentState) -> str:
-    """`challenger` was moved onto the champion's version: nothing else shall be let out."""
+def _roll_back(ledger: Ledger, state: DeploymentState) -> str:
+    """`challenger` was moved onto the champion's version: nothing else shall be rolled out."""
     try:
         ledger.roll_back(state.epoch, ("challenger was moved to the champion's version in MLflow",), {}, ACTOR)
     except StaleEpoch as error:
         return str(error)
-    return f"{state.challenger} is taken back by order of {ACTOR}"
-
-
-def _unfit(record: VersionRecord | None, serving: VersionRecord | None) -> str:
-    """Why a version must not become champion after the one that serves; empty where it may."""
-    if record is None:
-        return "it is none of the versions in the ledger"
-    if record.status not in ACCEPTED:
-        return f"{record.name} is {record.status}; only a version that was accepted and not taken back may serve"
-    measured = (record.evaluation or {}).get("measured") or {}
-    if serving and record.base_sha and serving.base_sha and record.base_sha != serving.base_sha:
-        return f"{record.name} is bound to another base model than {serving.name}, which serves"
-    for safety in (measured.get("safety"), measured.get("safety_since")):
-        if safety and SafetyCheck(**safety).fewer:
-            return f"{record.name} {SafetyCheck(**safety)}"
-    try:
-        artifacts.verify(Path(str(record.adapter_dir)))
-    except ArtifactError as error:
-        return f"its adapter is not whole: {error}"
-    return ""
+    return f"{state.challenger} is rolled back by order of {ACTOR}"
 
 
 def _differs(seen: Seen, registry: RegistryAliases, alias: str, number: str | None) -> str:

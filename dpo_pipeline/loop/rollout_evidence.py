@@ -1,0 +1,125 @@
+"""What is known of the version that is being rolled out: the serving log and the votes, as evidence to decide on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from dpo_pipeline.core.ab_test import read_votes
+from dpo_pipeline.core.exposure import RolloutPlan
+from dpo_pipeline.core.harm import Events, Opinions, Shares
+from dpo_pipeline.core.rollout import STAGES, Evidence, Exposure, Metrics, traffic_of
+from dpo_pipeline.core.winrate import Outcome
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.ledger import DecisionRecord, DeploymentState, Ledger, utc_text
+from dpo_pipeline.stores.serving_log import stage_metrics
+
+WATCHED_FOR = timedelta(days=1)
+HeadToHead = Callable[[str, str], Sequence[tuple[str, Outcome]]]
+"""(new, baseline) → votes between the two, as (annotator, outcome for new)."""
+
+
+def gather(
+    settings: Settings,
+    ledger: Ledger,
+    state: DeploymentState,
+    plan: RolloutPlan,
+    now: datetime,
+    head_to_head: HeadToHead | None = None,
+) -> Evidence:
+    """What is known now of the version in its rollout, against a concurrent control.
+
+    At full traffic there is no control left: baseline and control are those the last promotion was decided on.
+
+    Args:
+        head_to_head: where the votes of staging are; null: they are not asked for.
+    """
+    assert state.stage and state.stage_since
+    new, baseline = state.subject, state.baseline
+    assert new and baseline
+    policy = plan.policy
+    since, day = counted_since(state, now)
+    ours, theirs, met = stage_metrics(
+        settings.serving_log_dir,
+        since,
+        new,
+        baseline,
+        traffic_of(state.stage, policy),
+        policy.max_p99_ms,
+        plan.unit,
+    )
+    earlier: tuple[Exposure, ...] = ()
+    promotions = _promotions(ledger, new)
+    if state.challenger:
+        earlier = _earlier_stages(promotions, state.stage)
+    else:
+        theirs, met = _as_promoted(promotions, met)
+    staging = state.stage == STAGES[0]
+    return Evidence(
+        stage=state.stage,
+        hours=_hours_since(state.stage_since, now),
+        ab=read_votes(head_to_head(new, baseline), policy, plan.audience) if staging and head_to_head else None,
+        new=ours,
+        baseline=theirs,
+        met=met,
+        earlier=earlier,
+        # Whoever is past staging won it, unless a person promoted it: then no votes stand beside the promotion.
+        ab_won=not staging
+        and any(each.evidence.get("stage") == STAGES[0] and each.evidence.get("ab") for each in promotions),
+        day=day,
+    )
+
+
+def _earlier_stages(promotions: Sequence[DecisionRecord], stage: str) -> tuple[Exposure, ...]:
+    """What was met in the stages of this rollout that are over, as the promotions out of them were decided on."""
+    over = STAGES[: STAGES.index(stage)]
+    kept = {d.evidence.get("stage"): d.evidence for d in promotions}
+    return tuple(_exposure(kept[each]["met"]) for each in over if each in kept and "met" in kept[each])
+
+
+def _promotions(ledger: Ledger, name: str) -> list[DecisionRecord]:
+    return [decision for decision in ledger.decisions(name) if decision.decision == "promote" and decision.evidence]
+
+
+def _exposure(kept: dict[str, Any]) -> Exposure:
+    """As a decision's evidence keeps it."""
+    parts: dict[str, Any] = {
+        name: value if isinstance(value, int) else _PARTS[name](**value) for name, value in kept.items()
+    }
+    return Exposure(**parts)
+
+
+_PARTS: dict[str, Any] = {
+    "bad": Events,
+    **dict.fromkeys(("errors", "crashes", "slow", "control_errors", "control_crashes", "control_slow"), Shares),
+    **dict.fromkeys(("opinions", "control_opinions"), Opinions),
+}
+
+
+def _as_promoted(promotions: Sequence[DecisionRecord], met: Exposure) -> tuple[Metrics, Exposure]:
+    """Baseline of the last promotion, and what is met now beside its control; empty where nothing was promoted."""
+    kept = [promotion.evidence for promotion in promotions if "met" in promotion.evidence]
+    if not kept:
+        return Metrics(), met
+    then = kept[-1]
+    control = _exposure(then["met"])
+    beside = replace(met.bad, control=control.bad.control, control_bad=control.bad.control_bad)
+    return Metrics(**then["baseline"]), replace(met, bad=beside, control_opinions=control.control_opinions)
+
+
+def counted_since(state: DeploymentState, now: datetime) -> tuple[str, int]:
+    """From when on evidence counts, and which day of watching it is.
+
+    The begin of the stage and 1; at full traffic, the begin of the day since then: full traffic lasts for months, and
+    beside a month of good answers the failures of an hour would not be seen.
+    """
+    assert state.stage_since
+    if state.challenger:
+        return state.stage_since, 1
+    begin = datetime.fromisoformat(state.stage_since)
+    days = max((now - begin) // WATCHED_FOR, 0)
+    return utc_text(begin + days * WATCHED_FOR), days + 1
+
+
+def _hours_since(moment: str, now: datetime) -> float:
+    return max((now - datetime.fromisoformat(moment)).total_seconds() / 3600, 0.0)

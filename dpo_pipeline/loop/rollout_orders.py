@@ -1,0 +1,91 @@
+"""What a person orders about a rollout, the same from the page, the command line and the HTTP API.
+
+One step at a time, with a reason and the person who gave it; never past a failed safety check or evidence of harm.
+"""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from dpo_pipeline.core.redaction import redact
+from dpo_pipeline.core.rollout import conditions, next_stage
+from dpo_pipeline.core.safety import SafetyCheck
+from dpo_pipeline.errors import ArtifactError, InvalidRequest, NoRollout, OrderRefused, StaleEpoch
+from dpo_pipeline.loop.roll_out import plan_of
+from dpo_pipeline.loop.rollout_evidence import gather
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores import artifacts
+from dpo_pipeline.stores.ledger import ACCEPTED, DeploymentState, Ledger, VersionRecord
+from dpo_pipeline.stores.notifications import tell
+
+Order = Literal["promote", "pause", "resume", "abort"]
+
+
+def order(
+    settings: Settings, ledger: Ledger, what: Order, reason: str, actor: str, now: datetime | None = None
+) -> DeploymentState:
+    """Carry out a person's order and return what the ledger then holds.
+
+    Args:
+        reason: shown in the decision history; personal data in it is redacted.
+
+    Raises:
+        InvalidRequest: no reason is given.
+        OrderRefused: there is nothing to order about, the version must not go further, or somebody else moved the
+            rollout first.
+    """
+    reasons = (redact(reason.strip()),)
+    if not reasons[0]:
+        raise InvalidRequest("Give a reason: it is shown in the decision history.")
+    before = ledger.deployment()
+    try:
+        if what == "promote":
+            return _promote(settings, ledger, before, reasons, actor, now or datetime.now(UTC))
+        if what == "abort":
+            after = ledger.roll_back(before.epoch, reasons, {}, actor)
+            tell(settings, f"{before.subject} is rolled back", f"by {actor}: {reasons[0]}")
+            return after
+        return ledger.set_paused(what == "pause", before.epoch, reasons, actor)
+    except (NoRollout, StaleEpoch) as error:
+        raise OrderRefused(str(error)) from error
+
+
+def _promote(
+    settings: Settings, ledger: Ledger, state: DeploymentState, reasons: tuple[str, ...], actor: str, now: datetime
+) -> DeploymentState:
+    if not state.challenger or not state.stage:
+        raise NoRollout(f"No version is being rolled out; {state.champion} is champion.")
+    serving = ledger.version(state.champion) if state.champion else None
+    if unfit := unfit_to_serve(ledger.version(state.challenger), serving):
+        raise OrderRefused(f"{state.challenger} is not promoted: {unfit}.")
+    plan = plan_of(state, settings.rollout)
+    evidence = gather(settings, ledger, state, plan, now)
+    found = conditions(evidence, plan.policy)
+    harm = [f"{each.name}: {each.said}; {each.shown}" for each in found if each.evidence]
+    if harm:
+        raise OrderRefused(
+            f"{state.challenger} is not promoted: there is evidence of harm ({'; '.join(harm)}). The next check rolls "
+            "it back."
+        )
+    shown = {**asdict(evidence), "conditions": [asdict(each) for each in found]}
+    following = next_stage(state.stage)
+    assert following is not None  # a challenger is never at full traffic
+    return ledger.promote(following, state.epoch, reasons, shown, actor)
+
+
+def unfit_to_serve(record: VersionRecord, serving: VersionRecord | None) -> str:
+    """Why a version must not serve more people than it does, after the one that serves now; empty where it may."""
+    if record.status not in ACCEPTED:
+        return f"{record.name} is {record.status}; only a version that was accepted and not rolled back may serve"
+    measured = (record.evaluation or {}).get("measured") or {}
+    if serving and record.base_sha and serving.base_sha and record.base_sha != serving.base_sha:
+        return f"{record.name} is bound to another base model than {serving.name}, which serves"
+    for safety in (measured.get("safety"), measured.get("safety_since")):
+        if safety and SafetyCheck(**safety).fewer:
+            return f"{record.name} {SafetyCheck(**safety)}"
+    try:
+        artifacts.verify(Path(str(record.adapter_dir)))
+    except ArtifactError as error:
+        return f"its adapter is not whole: {error}"
+    return ""

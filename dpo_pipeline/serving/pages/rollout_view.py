@@ -1,0 +1,308 @@
+"""The rollout page as HTML: the track of stages, each rule against its limit, the A/B test, forecast and history."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from dpo_pipeline.core.rollout import STAGES, Metrics, next_stage, state_of
+from dpo_pipeline.serving.live_rollout import LiveRollout, until
+from dpo_pipeline.serving.pages.markup import (
+    Markup,
+    against_limit,
+    bar,
+    chip,
+    details,
+    heading,
+    intervals,
+    page,
+    paragraph,
+    table,
+    text,
+)
+from dpo_pipeline.stores.ledger import DecisionRecord
+
+DONE = {
+    "promote": "promoted",
+    "hold": "held",
+    "rollback": "rolled back",
+    "order": "manual promotion",
+    "pause": "paused",
+    "resume": "resumed",
+    "refused": "refused",
+}
+KIND = {"promoted": "ok", "rolled back": "triggered", "held": "watching", "refused": "watching", "paused": "watching"}
+OF_STATE = {"OK": "ok", "watching": "watching", "triggered": "triggered", "no data yet": "none"}
+
+
+def now_page(live: LiveRollout) -> str:
+    """The track, and what the version waits for."""
+    if live.state.champion is None:
+        return page(
+            paragraph("No version is served yet: the first one is being built. This page follows by itself.", "notice")
+        )
+    return page(_now(live))
+
+
+def evidence_page(live: LiveRollout) -> str:
+    """The rules, the A/B test, what was measured, and the forecast."""
+    return page(_rules(live), _ab_test(live), _metrics(live), _forecast(live))
+
+
+def history_page(live: LiveRollout, shown: int) -> str:
+    """The newest decisions, each opening to what it rested on."""
+    if not live.decisions:
+        return page(heading("Decision history"), paragraph("No decisions yet.", "muted complete"))
+    items = "".join(f"<li>{_decision(each)}</li>" for each in live.decisions[:shown])
+    more = len(live.decisions) - shown
+    rest = (
+        paragraph(f"{more} older decisions are not shown.", "muted") if more > 0 else Markup('<i class="complete"></i>')
+    )
+    return page(heading("Decision history"), Markup(f'<ol class="timeline">{items}</ol>'), rest)
+
+
+def waits_for(live: LiveRollout) -> str:
+    """One sentence: where the version is and what it waits for."""
+    state = live.state
+    if not live.under_way:
+        watched = f" {live.new} is watched all the time." if state.stage else ""
+        return (
+            f"No version is being rolled out: {state.champion} answers everybody.{watched} A version that is trained "
+            "and evaluated as better appears here by itself."
+        )
+    who = f"{state.challenger} has been in {state.stage} for {hours(live.hours_in_stage)}"
+    if live.newest is None:
+        return f"{who}; the first check comes within minutes."
+    if state.paused:
+        return f"{who} and is paused by a person. {live.newest.reasons[0]}."
+    if live.newest.evidence.get("asked"):
+        return (
+            f"{who} and waits for you. Nothing speaks against it, and what remains cannot be ruled out: "
+            f"{'; '.join(live.newest.reasons[1:])}. Promote or abort it below."
+        )
+    return f"{who} and waits: {'; '.join(live.newest.reasons)}."
+
+
+def _now(live: LiveRollout) -> Markup:
+    parts = [_track(live) if live.under_way else Markup("")]
+    asked = live.newest is not None and live.newest.evidence.get("asked")
+    parts.append(paragraph(waits_for(live), "notice asks" if asked else "notice"))
+    if live.under_way:
+        plan = live.plan
+        kept = f"Assigned by {plan.unit}; these rules were taken when the rollout began."
+        if live.changed_settings:
+            kept += f" Settings changed since ({', '.join(live.changed_settings)}): they act on the next rollout."
+        parts.append(paragraph(kept, "muted"))
+    return Markup("".join(parts))
+
+
+def _track(live: LiveRollout) -> Markup:
+    """The stages as a track: those that are over, the present one with how far it is, those to come."""
+    present, steps = STAGES.index(str(live.state.stage)), ""
+    for place, stage in enumerate(STAGES):
+        kind = "done" if place < present else "now" if place == present else "to-come"
+        least = live.hours_of(stage)
+        traffic = getattr(live.plan.policy, stage).traffic
+        share = f"{traffic:.0%} of {live.plan.unit}s" if traffic else "shadow copies and A/B test"
+        reached = live.reached.get(stage)
+        if place == present:
+            took = f"{hours(live.hours_in_stage)} of at least {hours(least)}" if least else hours(live.hours_in_stage)
+            took += ", paused" if live.state.paused else ""
+            fill = bar(min(live.hours_in_stage / least, 1.0), f"{took}") if least else Markup("")
+        else:
+            ended = reached and reached.ended
+            took = f"took {hours((ended - reached.began).total_seconds() / 3600)}" if reached and ended else ""
+            took = took or (f"at least {hours(least)}" if least else "until decided" if place == 0 else "stays")
+            fill = Markup("")
+        current = ' aria-current="step"' if place == present else ""
+        steps += (
+            f'<li class="{kind}"{current}><b>{stage}</b><span>{text(share)}</span><span>{text(took)}</span>{fill}</li>'
+        )
+    return Markup(f'<ol class="stage-track" aria-label="Stages of {text(live.state.challenger)}">{steps}</ol>')
+
+
+def hours(value: float) -> str:
+    if 0 < value < 1 / 60:
+        return f"{value * 3600:.0f} s"
+    if 0 < value < 1:
+        return f"{value * 60:.0f} min"
+    return f"{value / 24:.1f} days" if value >= 72 else f"{round(value, 1):g} h"
+
+
+def _rules(live: LiveRollout) -> Markup:
+    """Each rule for rolling the version back, judged twice."""
+    if not live.conditions:
+        return Markup("")
+    cards = "".join(f"<li>{_rule(each)}</li>" for each in live.conditions)
+    explained = paragraph(
+        "The dot is what was counted, the line how sure that is, the mark the limit. Triggered: there is evidence "
+        "beyond the limit, and the version is rolled back. Watching: beyond it without evidence; the version is held.",
+        "muted",
+    )
+    return Markup(heading("What it is rolled back for") + f'<ul class="rules">{cards}</ul>' + explained)
+
+
+def _rule(each: Mapping[str, Any]) -> Markup:
+    state = state_of(each["literal"], each["evidence"])
+    found = each.get("interval")
+    plot = Markup("")
+    if found:
+        plot = against_limit(
+            each["name"], found["low"], found["point"], found["high"], found["limit"], found["unit"] == "share"
+        )
+    return Markup(
+        f'<div class="rule"><b>{text(each["name"])}</b>{chip(state, OF_STATE[state])}</div>{plot}'
+        f"<p>{text(each['said'])}</p>{paragraph(each['shown'], 'muted')}"
+    )
+
+
+def _ab_test(live: LiveRollout) -> Markup:
+    """Both readings of the same votes; the one that decides is named."""
+    if not (live.new and live.baseline):
+        return Markup("")
+    votes = paragraph(f"{live.votes} votes between {live.new} and {live.baseline} in the log.", "muted")
+    readings = _readings(live.ab)
+    if not readings:
+        missing = paragraph("No votes have been counted yet: compare the two on the A/B test page.", "notice")
+        return Markup(heading("A/B test") + missing + votes)
+    rows = [
+        (name, rate["low"], rate["rate"], rate["high"], f"{rate['rate']:.1%} [{rate['low']:.0%}, {rate['high']:.0%}]")
+        for name, rate in readings
+    ]
+    plot = intervals(f"Win rate of {live.new} over {live.baseline}", rows, mark=0.5, bounds=(0.0, 1.0))
+    why = f" Deciding: {live.ab['reading']}, because {live.ab['why']}." if live.ab and "reading" in live.ab else ""
+    explained = paragraph(
+        f"Win rate of {live.new} over {live.baseline}, as the newest decision in staging saw it. The thin line is "
+        "50 %: the test is decided when the whole deciding interval lies on one side of it, also without the person "
+        f"who speaks most for the new version.{why}",
+        "muted",
+    )
+    return Markup(heading("A/B test") + plot + explained + votes)
+
+
+def _readings(ab: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
+    """(name, win rate) of each reading that has votes; decisions from before both were kept hold one."""
+    if not ab:
+        return []
+    if "reading" not in ab:
+        return [("win rate", ab)] if ab.get("rate") is not None else []
+    names = [
+        ("panel: these people", ab["panel"]),
+        ("population: people like them", ab["population"]),
+        ("without the strongest voter", ab["without"]),
+    ]
+    return [(name, rate) for name, rate in names if rate.get("rate") is not None]
+
+
+def _metrics(live: LiveRollout) -> Markup:
+    if not (live.new and live.baseline):
+        return Markup("")
+    new, baseline = live.metrics[live.new], live.metrics[live.baseline]
+    caption = f"Since this {'stage' if live.under_way else 'day of full traffic'} began, {moment(str(live.since))}"
+    head = ["", f"{live.new}, new", f"{live.baseline}, baseline"]
+    return Markup(heading("Measured") + table(caption, head, measured(new, baseline), numbers=(1, 2)))
+
+
+def measured(new: Metrics, baseline: Metrics) -> list[tuple[str, object, object]]:
+    def both(name: str, shown: Any) -> tuple[str, object, object]:
+        return name, shown(new), shown(baseline)
+
+    return [
+        both("Requests", lambda each: each.requests),
+        both("Error rate", lambda each: "no data" if each.error_rate is None else f"{each.error_rate:.2%}"),
+        both("Crash rate", lambda each: "no data" if each.crash_rate is None else f"{each.crash_rate:.2%}"),
+        both("p99 latency", lambda each: "no data" if each.p99_ms is None else f"{each.p99_ms:.0f} ms"),
+        both("Ratings", lambda each: each.ratings),
+        both("Satisfaction, of 5", lambda each: "no data" if each.satisfaction is None else f"{each.satisfaction:.2f}"),
+    ]
+
+
+def _forecast(live: LiveRollout) -> Markup:
+    """What was forecast when staging began, beside what happened; before a rollout, what the next one may come to."""
+    found = live.forecast
+    if not found:
+        return Markup("")
+    begun = live.reached.get(STAGES[0])
+    rows = []
+    for each in found["stages"]:
+        ends = each["ends_after_h"]
+        row: list[object] = [each["stage"], "not decided in time" if ends is None else f"after {hours(ends)}"]
+        if live.under_way:
+            row.append(_happened(live, each["stage"], begun))
+        row.append(f"{each['requests']:,}")
+        if live.under_way:
+            reached = live.reached.get(each["stage"])
+            row.append("" if reached is None or reached.requests is None else f"{reached.requests:,}")
+        rows.append(row)
+    head = ["Stage", "Forecast end", *(["Ended"] if live.under_way else []), "Forecast requests"]
+    head += ["Met by the new version"] if live.under_way else []
+    title = "Forecast and what happened" if live.under_way else "If a version were rolled out now"
+    caption = "Counted from the begin of staging" if live.under_way else str(found.get("usage", ""))
+    return Markup(
+        heading(title)
+        + table(caption, head, rows, numbers=tuple(range(1, len(head))))
+        + paragraph(_votes_needed(found), "muted")
+        + paragraph(_would_be_seen(found), "muted")
+        + "".join(paragraph(each, "muted") for each in found["advice"])
+    )
+
+
+def _happened(live: LiveRollout, stage: str, begun: Any) -> str:
+    reached = live.reached.get(stage)
+    if reached is None or begun is None:
+        return ""
+    after = hours(until(reached, begun.began).total_seconds() / 3600)
+    return f"after {after}" if reached.ended else f"goes on, {after} so far"
+
+
+def _votes_needed(found: Mapping[str, Any]) -> str:
+    needed = [
+        f"{'more than 20,000' if votes is None else f'{votes:,}'} at {rate}"
+        for rate, votes in found["votes_needed"].items()
+    ]
+    return f"Votes that an A/B test needs, by the win rate of the new version: {', '.join(needed)}."
+
+
+def _would_be_seen(found: Mapping[str, Any]) -> str:
+    rate, loss = found["seen_error_rate"], found["seen_satisfaction_loss"]
+    errors = "no error rate below 50 %" if rate is None else f"an error rate of {rate:.1%} where the champion has 1 %"
+    ratings = "no loss of satisfaction" if loss is None else f"a satisfaction {loss:.2f} of 5 lower"
+    return f"Seen with 80 % chance: {errors}; {ratings}."
+
+
+def _decision(decision: DecisionRecord) -> Markup:
+    """One entry of the timeline, which opens to its evidence."""
+    word = DONE.get(decision.decision, decision.decision)
+    stage = decision.stage
+    if decision.decision == "promote":
+        before = [name for name in STAGES if next_stage(name) == stage]
+        began = "rollout begins" if decision.epoch > 1 else "first version"
+        stage = f"{before[0]} → {stage}" if before and decision.epoch > 1 else began
+    summary = Markup(
+        f"<time>{moment(decision.decided_at)}</time> <b>{text(decision.version)}</b> {text(stage)} "
+        f"{chip(word, KIND.get(word, 'none'))} <span>{text(decision.reasons[0] if decision.reasons else '')}</span>"
+    )
+    return details(summary, _evidence(decision))
+
+
+def _evidence(decision: DecisionRecord) -> Markup:
+    reasons = "".join(f"<li>{text(reason)}</li>" for reason in decision.reasons)
+    parts = [f"<ul>{reasons}</ul>", paragraph(f"By {decision.actor}, epoch {decision.epoch}.", "muted")]
+    evidence = decision.evidence
+    if evidence.get("conditions"):
+        rows = [
+            (each["name"], state_of(each["literal"], each["evidence"]), each["said"], each["shown"])
+            for each in evidence["conditions"]
+        ]
+        parts.append(table("Rules as this decision saw them", ["Rolled back for", "State", "Rule", "Evidence"], rows))
+    if evidence.get("new") and evidence.get("baseline"):
+        rows = measured(Metrics(**evidence["new"]), Metrics(**evidence["baseline"]))  # type: ignore[assignment]
+        parts.append(table("Measured", ["", "New", "Baseline"], rows, numbers=(1, 2)))
+    for name, rate in _readings(evidence.get("ab")):
+        parts.append(
+            paragraph(f"A/B test, {name}: {rate['rate']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}]", "muted")
+        )
+    return Markup("".join(parts))
+
+
+def moment(recorded: str) -> str:
+    return datetime.fromisoformat(recorded).astimezone(UTC).strftime("%d %b %Y %H:%M:%S UTC")
