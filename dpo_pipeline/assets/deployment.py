@@ -6,11 +6,14 @@ from dpo_pipeline.assets.evaluation import eval_report
 from dpo_pipeline.assets.partitions import OWNERS, VERSIONS, data_version, table
 from dpo_pipeline.assets.training import sft_adapter
 from dpo_pipeline.core import version_card
+from dpo_pipeline.core.forecast import Forecast
 from dpo_pipeline.core.rollout import Condition
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import AdapterRefused
 from dpo_pipeline.loop.roll_out import decide_now, mirror
+from dpo_pipeline.reports.forecast_plot import rollout_forecast
+from dpo_pipeline.reports.plots import png_markdown
 from dpo_pipeline.resources import LoopResource, WarehouseResource
 from dpo_pipeline.stores.cards import card_facts, describe, write_card
 from dpo_pipeline.stores.ledger import REBUILT, VersionRecord
@@ -77,6 +80,7 @@ def rollout_decision(
             describe(loop.registry(), record, facts)
             if outcome.decision != "hold":
                 write_card(loop.registry(), record, facts)
+    forecast = {"forecast": _forecast(loop, name)} if outcome.begins else {}
     for reason in outcome.reasons:
         context.log.info(f"{outcome.decision}: {reason}")
     return dg.MaterializeResult(
@@ -88,10 +92,21 @@ def rollout_decision(
             "reasons": table([{"reason": reason} for reason in outcome.reasons]),
             "rules_and_evidence": table([_condition(each) for each in outcome.conditions]),
             "champion": state.champion or "none",
+            **forecast,
             "mlflow": "up to date" if mirrored else "did not answer; brought up to date by the next decision",
         },
         data_version=data_version(name, state.epoch, outcome.decision),
     )
+
+
+def _forecast(loop: LoopResource, name: str) -> dg.MetadataValue:
+    """What was forecast when the rollout began, as a plot."""
+    with loop.ledger() as ledger:
+        kept = ledger.decisions(name)[-1].evidence["forecast"]
+    found = Forecast.from_json(kept)
+    plot = png_markdown(rollout_forecast({name: found}), "likely course of the rollout", width=9.0, height=2.2)
+    advice = "\n".join(f"- {each}" for each in found.advice)
+    return dg.MetadataValue.md(f"{plot}\n\n{advice}")
 
 
 def _condition(each: Condition) -> dict[str, object]:

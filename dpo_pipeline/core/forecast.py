@@ -7,6 +7,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +51,12 @@ class Forecast:
     seen_error_rate: float | None
     seen_satisfaction_loss: float | None
     advice: tuple[str, ...]
+
+    @classmethod
+    def from_json(cls, kept: dict[str, Any]) -> "Forecast":
+        """As the ledger keeps it beside the decision that began a rollout."""
+        stages = tuple(StageForecast(**each) for each in kept["stages"])
+        return cls(**(kept | {"stages": stages, "advice": tuple(kept["advice"])}))
 
 
 def forecast(policy: RolloutPolicy, audience: Audience, votes_a_day: float, voters: int | None = None) -> Forecast:

@@ -79,7 +79,7 @@ def _start(
     reasons = ("registered and improved: the A/B test begins", describe_plan(plan))
     evidence = {"forecast": asdict(usage.forecast(settings.rollout))}
     ledger.start_rollout(name, state.epoch, reasons, actor, plan.to_json(), evidence)
-    return RolloutDecision("promote", reasons)
+    return RolloutDecision("promote", reasons, begins=True)
 
 
 def _hold(

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from dpo_pipeline.core.forecast import Forecast
 from dpo_pipeline.core.votes import encode_preference
-from dpo_pipeline.loop.forecast import last_week
+from dpo_pipeline.loop.forecast import Usage, last_week
+from dpo_pipeline.reports import plots
+from dpo_pipeline.reports.forecast_plot import rollout_forecast
+from dpo_pipeline.settings import RolloutPolicy
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.serving_log import RequestRecord
+from dpo_pipeline_tests.browser import PICTURES
 from dpo_pipeline_tests.examples import preference, settings_in
 
 NOW = datetime.now(UTC)
@@ -49,3 +55,18 @@ def test_json_is_one_object_and_nothing_else(tmp_path: Path, more: list[str]) ->
     wanted = {"won_ab", "reached_full", "rolled_back_for_harm", "rolled_back", "asked", "days_to_full"} if more else {
         "stages", "votes_needed", "advice"}  # fmt: skip
     assert found.keys() >= wanted
+
+
+def test_the_guides_plot_shows_three_audiences() -> None:
+    """Drawn from the forecast itself; SCREENSHOTS=1 writes it into the guide."""
+    audiences = {"8 people": (8, 160, 25), "40 people": (40, 800, 25), "1,000 people": (1000, 4000, 200)}
+    forecasts = {}
+    for name, (people, requests, votes) in audiences.items():
+        usage = Usage(people, requests, votes, ratings_share=0.3, conversations_a_day=requests / 4)
+        forecasts[name] = usage.forecast(RolloutPolicy())
+    drawn = plots.svg(rollout_forecast(forecasts), width=9.0, height=3.4)
+    assert "<svg" in drawn and forecasts["8 people"] == Forecast.from_json(asdict(forecasts["8 people"]))
+    seen = [forecasts[name].seen_error_rate for name in audiences]
+    assert None not in seen and seen == sorted(seen, reverse=True), "larger audiences see smaller rates"  # type: ignore
+    if os.environ.get("SCREENSHOTS") == "1":
+        (PICTURES / "forecast.svg").write_text(drawn, encoding="utf-8")

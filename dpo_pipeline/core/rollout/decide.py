@@ -24,13 +24,14 @@ Decision = Literal["promote", "hold", "rollback"]
 class RolloutDecision:
     """`conditions`: each of the rules for rolling a version back, literal and evidence side by side.
 
-    `asks`: the version is held because a person has to say whether it goes on.
+    `asks`: the version is held because a person has to say whether it goes on. `begins`: the rollout starts here.
     """
 
     decision: Decision
     reasons: tuple[str, ...]
     conditions: tuple[Condition, ...] = ()
     asks: bool = False
+    begins: bool = False
 
 
 def decide(evidence: Evidence, plan: RolloutPlan) -> RolloutDecision:
