@@ -37,6 +37,8 @@ class RegistryAliases:
 
     def __init__(self, url: str, model: str):
         self._base, self._model = f"{url.rstrip('/')}/api/2.0/mlflow", model
+        # One connection for a look every few seconds: opening one each time costs more than the look.
+        self._session = requests.Session()
 
     def look(self) -> Seen:
         """
@@ -44,12 +46,14 @@ class RegistryAliases:
             RegistryUnavailable: MLflow does not answer.
         """
         with self._answers():
-            found = requests.get(f"{self._base}/registered-models/get", params={"name": self._model}, timeout=TIMEOUT_S)
+            found = self._session.get(
+                f"{self._base}/registered-models/get", params={"name": self._model}, timeout=TIMEOUT_S
+            )
             if found.status_code == 404 and found.json().get("error_code") == "RESOURCE_DOES_NOT_EXIST":
                 return Seen({}, {})
             found.raise_for_status()  # 404 without that is a proxy whose MLflow is away
             model = found.json()["registered_model"]
-            listed = requests.get(
+            listed = self._session.get(
                 f"{self._base}/model-versions/search",
                 params={"filter": f"name='{self._model}'", "max_results": "1000"},
                 timeout=TIMEOUT_S,
@@ -68,14 +72,14 @@ class RegistryAliases:
         with self._answers():
             url = f"{self._base}/registered-models/alias"
             if number is None:
-                requests.delete(url, json=body, timeout=TIMEOUT_S).raise_for_status()
+                self._session.delete(url, json=body, timeout=TIMEOUT_S).raise_for_status()
             else:
-                requests.post(url, json={**body, "version": number}, timeout=TIMEOUT_S).raise_for_status()
+                self._session.post(url, json={**body, "version": number}, timeout=TIMEOUT_S).raise_for_status()
 
     def tag(self, number: str, name: str, value: str) -> None:
         body = {"name": self._model, "version": number, "key": name, "value": value}
         with self._answers():
-            requests.post(f"{self._base}/model-versions/set-tag", json=body, timeout=TIMEOUT_S).raise_for_status()
+            self._session.post(f"{self._base}/model-versions/set-tag", json=body, timeout=TIMEOUT_S).raise_for_status()
 
     @contextmanager
     def _answers(self) -> Iterator[None]:

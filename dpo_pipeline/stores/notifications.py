@@ -76,7 +76,7 @@ def error_alert(settings: Settings, now: datetime) -> Message | None:
     return Message(
         f"{failed / count:.1%} of the requests of the last hour failed",
         f"{failed} of {count}; {settings.kpis.error_alert:.0%} is the limit. Rollout: "
-        f"{settings.serving_address}/rollout. `dpo rollback --reason …` rolls the newest version back.",
+        f"{settings.serving_address}/rollout. `dpo rollout abort --reason …` rolls the newest version back.",
     )
 
 

@@ -138,9 +138,11 @@ def test_only_the_admin_orders_the_rollout(guarded: Server, own_house: Settings)
     paused = guarded.client.post("/v1/rollout/pause", json=order, headers=ADMIN)
     assert paused.status_code == 200 and paused.json()["paused"] is True
     assert guarded.client.post("/v1/rollout/resume", json=order, headers=ADMIN).json()["paused"] is False
+    promoted = guarded.client.post("/v1/rollout/promote", json=order, headers=ADMIN).json()
+    assert (promoted["stage"], promoted["traffic"]) == ("canary", 0.05), "one stage, and serving follows at once"
     aborted = guarded.client.post("/v1/rollout/abort", json=order, headers=ADMIN).json()
     assert aborted["version"] is None and aborted["history"][-1]["reasons"] == ["looks wrong to me"]
-    assert aborted["history"][-1]["actor"] == "admin"
+    assert aborted["history"][-1]["actor"] == "admin, HTTP API"
     again = guarded.client.post("/v1/rollout/abort", json=order, headers=ADMIN)
     assert (again.status_code, again.json()["error"]["code"]) == (409, "order_refused")
     assert guarded.client.post("/v1/rollout/pause", json={}, headers=ADMIN).status_code == 400
