@@ -19,13 +19,14 @@ from dpo_pipeline.assets.partitions import VERSIONS
 from dpo_pipeline.assets.training import NULL, base_model, dpo_dataset, sft_adapter, trained_adapter
 from dpo_pipeline.core.cadence import CadenceDecision, training_due
 from dpo_pipeline.core.diagnosis import diagnose, what_to_collect
+from dpo_pipeline.core.lifecycle import RECORDED, RETRIED, UNFINISHED
 from dpo_pipeline.core.versions import BASELINE, next_version
 from dpo_pipeline.errors import RegistryUnavailable
 from dpo_pipeline.old_runs import delete_old_runs
 from dpo_pipeline.resources import LoopResource
 from dpo_pipeline.settings import DpoRecipe, Settings, load_settings
 from dpo_pipeline.stores.curation import read_summary
-from dpo_pipeline.stores.ledger import REBUILT, RETRIED, VersionRecord, training_state
+from dpo_pipeline.stores.ledger import VersionRecord, training_state
 from dpo_pipeline.stores.log import file_bytes
 from dpo_pipeline.stores.notifications import error_alert, notify, reminder, tell
 from dpo_pipeline.stores.symptoms import symptoms
@@ -36,7 +37,6 @@ AGAIN_S = 600
 BY_HAND = "__ASSET_JOB"
 OFTEN = ("ingest_and_validate", "decide_rollout", "alert_people", "remind_people", "tidy_up")
 """Jobs whose runs come by the thousand, and tell nothing after some days."""
-HALF_WAY = ("training", "trained", "improved", "registered")
 
 build_baseline = dg.define_asset_job(
     "build_baseline",
@@ -283,7 +283,7 @@ def left_half_way(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg
     with loop.ledger() as ledger:
         newest, deployment = ledger.versions()[-1:], ledger.deployment()
     record = newest[0] if newest and newest[0].name != BASELINE else None
-    if record is None or record.status not in HALF_WAY or (record.status == "registered" and deployment.challenger):
+    if record is None or record.status not in UNFINISHED or (record.status == "registered" and deployment.challenger):
         return dg.SkipReason("no version was left half-way")
     if running := _training(context.instance):
         return dg.SkipReason(f"run {running} is at it")
@@ -308,7 +308,7 @@ def registry_orders(context: dg.SensorEvaluationContext, loop: LoopResource) -> 
             done = take_orders(settings, ledger, RegistryAliases(settings.mlflow_address, settings.registered_model))
         except RegistryUnavailable as error:
             return dg.SkipReason(f"no orders can be read: {error}")
-        lost = [each.name for each in ledger.versions() if each.status in REBUILT and not each.mlflow_version]
+        lost = [each.name for each in ledger.versions() if each.status in RECORDED and not each.mlflow_version]
     # A version that is registered for the first time is on its way there.
     busy = [_unfinished(context.instance, job.name) for job in (register_version, build_baseline, train_version)]
     if lost and not any(busy):

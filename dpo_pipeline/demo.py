@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from dpo_pipeline import programs
+from dpo_pipeline.core.lifecycle import CLOSED, RETRIED
 from dpo_pipeline.core.progress import duration
 from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import next_version
@@ -26,7 +27,7 @@ from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.simulation.crowd import Crowd
 from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.curation import read_summary
-from dpo_pipeline.stores.ledger import CLOSED, RETRIED, DecisionRecord, Ledger, VersionRecord
+from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord
 from dpo_pipeline.stores.progress import read_progress
 
 # 24 h become about 4 s. The margins are the usual ones: what so few requests cannot rule out, each decision says.
@@ -223,7 +224,7 @@ class _Watch:
 
     def _evaluate(self) -> tuple[float, float, str]:
         version = self._version()
-        if version and version.status not in ("training", "trained", "improved", *RETRIED):
+        if version and version.status not in {"training", "trained", "improved"} | RETRIED:
             rate = "" if version.win_rate is None else f"win rate {version.win_rate:.0%}"
             return 1, 1, f"{version.status} {rate}"
         return self._task("eval", False)

@@ -7,6 +7,7 @@ from dpo_pipeline.assets.partitions import OWNERS, VERSIONS, data_version, table
 from dpo_pipeline.assets.training import sft_adapter
 from dpo_pipeline.core import version_card
 from dpo_pipeline.core.forecast import Forecast
+from dpo_pipeline.core.lifecycle import RECORDED
 from dpo_pipeline.core.rollout import Condition
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.core.winrate import Outcome
@@ -16,10 +17,10 @@ from dpo_pipeline.reports.forecast_plot import rollout_forecast
 from dpo_pipeline.reports.plots import png_markdown
 from dpo_pipeline.resources import LoopResource, WarehouseResource
 from dpo_pipeline.stores.cards import card_facts, describe, write_card
-from dpo_pipeline.stores.ledger import REBUILT, VersionRecord
+from dpo_pipeline.stores.ledger import VersionRecord
 from dpo_pipeline.stores.registry import Registry
 
-REGISTRABLE = ("improved", *REBUILT)
+REGISTRABLE = RECORDED | {"improved"}
 
 
 @dg.asset(

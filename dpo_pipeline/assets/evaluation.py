@@ -9,6 +9,7 @@ from dpo_pipeline.assets.curation import validated_pairs
 from dpo_pipeline.assets.partitions import COMPUTE_POOL, OWNERS, VERSIONS, WAREHOUSE_POOL, data_version, plot, table
 from dpo_pipeline.assets.training import trained_adapter
 from dpo_pipeline.core.diagnosis import diagnose
+from dpo_pipeline.core.lifecycle import RECORDED
 from dpo_pipeline.core.standings import scored
 from dpo_pipeline.core.verdict import EvaluationVerdict, evaluate
 from dpo_pipeline.core.versions import BASELINE
@@ -20,7 +21,7 @@ from dpo_pipeline.resources import LoopResource, Models, WarehouseResource
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores.artifacts import write_text
 from dpo_pipeline.stores.cards import card_facts, describe
-from dpo_pipeline.stores.ledger import REBUILT, VersionRecord, utc_now
+from dpo_pipeline.stores.ledger import VersionRecord, utc_now
 from dpo_pipeline.stores.monitoring import battles
 from dpo_pipeline.stores.progress import ProgressFile
 from dpo_pipeline.stores.symptoms import symptoms
@@ -56,7 +57,7 @@ def eval_report(
         verdict = evaluate(answers, settings.evaluation, measured, settings.cadence.max_attempts)
         evaluation = asdict(verdict) | {"begun_at": begun_at}
         fields: dict[str, object] = {"win_rate": verdict.overall.rate, "evaluation": evaluation}
-        if candidate.status not in REBUILT:
+        if candidate.status not in RECORDED:
             fields["status"] = verdict.verdict
         candidate = ledger.record_version(name, **fields)
         shown = symptoms(settings, candidate)

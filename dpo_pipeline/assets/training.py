@@ -10,6 +10,7 @@ from dpo_pipeline.assets.curation import validated_pairs
 from dpo_pipeline.assets.partitions import COMPUTE_POOL, OWNERS, VERSIONS, WAREHOUSE_POOL, data_version, table
 from dpo_pipeline.core.augmentation import mixed
 from dpo_pipeline.core.dataset import split_pairs
+from dpo_pipeline.core.lifecycle import ACCEPTED, RECORDED
 from dpo_pipeline.core.versions import BASELINE, iteration
 from dpo_pipeline.errors import AdapterRefused, ArtifactMissing, DatasetTooSmall, TrainingDiverged
 from dpo_pipeline.ml.base_model import ensure_base, locate_base
@@ -28,7 +29,7 @@ from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.bank import held_out_prompts, held_out_texts
 from dpo_pipeline.stores.demonstrations import demonstration_rows
-from dpo_pipeline.stores.ledger import ACCEPTED, REBUILT, Ledger
+from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.progress import ProgressFile
 from dpo_pipeline.stores.registry import TrainingRun
 from dpo_pipeline.stores.reviews import apply_reviews
@@ -178,7 +179,7 @@ def trained_adapter(
             result = _train(context, models, job)
         except tuple(AFTER_FAILURE) as error:
             # Left in training, it would be trained again, with the same end, and no later version would have its turn.
-            if ledger.version(name).status not in REBUILT:
+            if ledger.version(name).status not in RECORDED:
                 ledger.record_version(name, status=AFTER_FAILURE[type(error)])
             raise
         run = _training_run(name, config.attempt, context.run.run_id, job, result, Path(job.dataset_dir))
@@ -224,7 +225,7 @@ def _plan(
     record = ledger.version(name)
     if not record.dataset_hash:
         raise ArtifactMissing(f"Version {name} has no dataset yet. Materialize `dpo_dataset` for it first.")
-    rebuilt = record.status in REBUILT
+    rebuilt = record.status in RECORDED
     defaults = record.recipe if rebuilt and record.recipe else settings.recipe.model_dump()
     recipe = DpoRecipe(**{**defaults, **config.changed()})
     parent = record.parent if rebuilt and record.parent else ledger.deployment().champion or BASELINE
@@ -255,7 +256,7 @@ def _record_training(ledger: Ledger, name: str, result: ProcessResult, run_id: s
         AdapterRefused: an accepted version was rebuilt and came out different.
     """
     record = ledger.version(name)
-    if record.status not in REBUILT:
+    if record.status not in RECORDED:
         ledger.record_version(
             name,
             status="trained",

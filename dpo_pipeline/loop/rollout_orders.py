@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from dpo_pipeline.core.lifecycle import ACCEPTED
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.rollout import conditions, next_stage
 from dpo_pipeline.core.safety import SafetyCheck
@@ -16,7 +17,7 @@ from dpo_pipeline.loop.roll_out import plan_of
 from dpo_pipeline.loop.rollout_evidence import gather
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
-from dpo_pipeline.stores.ledger import ACCEPTED, DeploymentState, Ledger, VersionRecord
+from dpo_pipeline.stores.ledger import DeploymentState, Ledger, VersionRecord
 from dpo_pipeline.stores.notifications import tell
 
 Order = Literal["promote", "pause", "resume", "abort"]

@@ -15,19 +15,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from dpo_pipeline.core.cadence import TrainingState
+from dpo_pipeline.core.lifecycle import ACCEPTED, CLOSED
 from dpo_pipeline.core.rollout import STAGES, next_stage
 from dpo_pipeline.core.versions import BASELINE, iteration
 from dpo_pipeline.errors import LedgerError, NoRollout, StaleEpoch, UnknownVersion
 from dpo_pipeline.stores.ledger_tables import DECISIONS, DEPLOYMENT, VERSIONS, prepare
 
-# A version's life: training → trained (or diverged) → improved | not_improved | inconclusive → registered
-# → rolling_out → champion → retired; or given_up when its attempts are used, or rolled_back.
 _JSON_FIELDS = ("recipe", "evaluation", "training_metrics")
-CLOSED = ("given_up", "rolled_back")
-RETRIED = ("not_improved", "inconclusive", "diverged")
-ACCEPTED = ("registered", "rolling_out", "champion", "retired")
-# Once registered, a version is only ever rebuilt from what is recorded of it.
-REBUILT = (*ACCEPTED, "rolled_back")
 
 
 @dataclass(frozen=True)
