@@ -59,7 +59,7 @@ def _orders(service: Callable[[], Service], watch: RolloutWatch, shown: Any) -> 
                 "pause": gr.Button("Pause", min_width=90),
                 "resume": gr.Button("Resume", min_width=90),
             }
-            abort = gr.Button("Abort: roll it back", variant="stop", min_width=90)
+            abort = gr.Button("Abort: roll it back", variant="stop", min_width=170)
         with gr.Row(visible=False) as asked:
             gr.HTML(page(paragraph("Roll it back for everybody who is served it?", "notice trouble")))
             buttons["abort"] = gr.Button("Yes, roll it back", variant="stop", min_width=90)
