@@ -411,7 +411,7 @@ def test_the_rollout_is_watched_and_ordered_about(browser: "Browser", server: Se
         order(opened, "Resume", "looks well", KEY)
         told(opened, "Resumed")
 
-        order(opened, "Promote to the next stage", "good enough", KEY)
+        order(opened, "Promote", "good enough", KEY)
         told(opened, "is not promoted: its adapter is not whole")
         with Ledger(settings.ledger_address) as ledger:
             ledger.promote("small", ledger.deployment().epoch, ("moved elsewhere",), {}, "loop")

@@ -55,7 +55,7 @@ def _orders(service: Callable[[], Service], watch: RolloutWatch, shown: Any) -> 
             key = gr.Textbox(label="Admin key", type="password", scale=1, min_width=160, elem_id="admin-key")
         with gr.Row():
             buttons: dict[Order, Any] = {
-                "promote": gr.Button("Promote to the next stage", min_width=230),
+                "promote": gr.Button("Promote", min_width=110),
                 "pause": gr.Button("Pause", min_width=90),
                 "resume": gr.Button("Resume", min_width=90),
             }
