@@ -59,9 +59,13 @@ class Usage:
 
     def __str__(self) -> str:
         return (
-            f"{self.people} people, {self.requests_a_day:.3g} requests and {self.votes_a_day:.3g} votes a day, "
-            f"{self.ratings_share:.0%} rated"
+            f"{self.people:,} people, {_count(self.requests_a_day)} requests and {_count(self.votes_a_day)} votes "
+            f"a day, {self.ratings_share:.0%} rated"
         )
+
+
+def _count(a_day: float) -> str:
+    return f"{a_day:,.0f}" if a_day >= 100 else f"{a_day:.3g}"
 
 
 def last_week(settings: Settings, now: datetime | None = None) -> Usage:

@@ -181,7 +181,7 @@ def _satisfaction(name: str, ratio: float, evidence: Evidence, policy: RolloutPo
         name,
         (new.satisfaction or 0.0) < ratio * (baseline.satisfaction or 0.0) if known else None,
         f"{stars(new)}, at least {ratio:g} × {stars(baseline)} required",
-        high < 0 if met.opinions.units else None,
+        None if math.isinf(low) else high < 0,
         "too few ratings to tell a difference" if math.isinf(low) else f"difference between {low:.2f} and {high:.2f}",
         None if math.isinf(low) else Interval(low, (low + high) / 2, high, 0.0, "points"),
     )

@@ -13,7 +13,7 @@ from dpo_pipeline.serving.pages.rollout_view import evidence_page, history_page,
 from dpo_pipeline.serving.service import Service
 
 READ_ONLY = (
-    "No admin key is set, so this page only shows. At this machine `dpo rollout promote|pause|resume|abort --reason …` "
+    "No admin key is set, so this page only shows. At this machine “dpo rollout promote|pause|resume|abort --reason …” "
     "decides; start the server with DPO_KEYS__ADMIN to have buttons here."
 )
 REFRESH_S = 5.0
