@@ -51,14 +51,7 @@ def print_forecast(usage: str, found: "Forecast") -> None:
             win_rate, "more than 20,000" if needed is None else f"{needed:,}", "" if days is None else f"{days:.1f}"
         )
     console.print(votes)
-    rate, loss = found.seen_error_rate, found.seen_satisfaction_loss
-    console.print(
-        "Seen with 80 % chance: "
-        + ("no error rate below 50 %" if rate is None else f"an error rate of {rate:.1%} (champion: 1 %)")
-        + "; "
-        + ("no loss of satisfaction" if loss is None else f"a satisfaction {loss:.2f} of 5 lower")
-        + "."
-    )
+    console.print(found.would_be_seen)
     for advice in found.advice:
         console.print(f"- {advice}", markup=False)
 

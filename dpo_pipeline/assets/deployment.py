@@ -17,7 +17,7 @@ from dpo_pipeline.reports.forecast_plot import rollout_forecast
 from dpo_pipeline.reports.plots import png_markdown
 from dpo_pipeline.resources import LoopResource, WarehouseResource
 from dpo_pipeline.stores.cards import card_facts, describe, write_card
-from dpo_pipeline.stores.ledger import VersionRecord
+from dpo_pipeline.stores.ledger import Ledger, VersionRecord
 from dpo_pipeline.stores.registry import Registry
 
 REGISTRABLE = RECORDED | {"improved"}
@@ -76,12 +76,12 @@ def rollout_decision(
         outcome = decide_now(settings, ledger, head_to_head, name, actor=f"dagster run {context.run.run_id[:8]}")
         mirrored = mirror(ledger, loop.registry(), tolerate_outage=True)
         state = ledger.deployment()
+        forecast = {"forecast": _forecast(ledger, name)} if outcome.begins else {}
         if mirrored:
             record, facts = ledger.version(name), card_facts(settings, ledger, name)
             describe(loop.registry(), record, facts)
             if outcome.decision != "hold":
                 write_card(loop.registry(), record, facts)
-    forecast = {"forecast": _forecast(loop, name)} if outcome.begins else {}
     for reason in outcome.reasons:
         context.log.info(f"{outcome.decision}: {reason}")
     return dg.MaterializeResult(
@@ -100,11 +100,9 @@ def rollout_decision(
     )
 
 
-def _forecast(loop: LoopResource, name: str) -> dg.MetadataValue:
+def _forecast(ledger: Ledger, name: str) -> dg.MetadataValue:
     """What was forecast when the rollout began, as a plot."""
-    with loop.ledger() as ledger:
-        kept = ledger.decisions(name)[-1].evidence["forecast"]
-    found = Forecast.from_json(kept)
+    found = Forecast.from_json(ledger.decisions(name)[-1].evidence["forecast"])
     plot = png_markdown(rollout_forecast({name: found}), "likely course of the rollout", width=9.0, height=2.2)
     advice = "\n".join(f"- {each}" for each in found.advice)
     return dg.MetadataValue.md(f"{plot}\n\n{advice}")

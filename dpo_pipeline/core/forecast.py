@@ -52,6 +52,16 @@ class Forecast:
     seen_satisfaction_loss: float | None
     advice: tuple[str, ...]
 
+    @property
+    def would_be_seen(self) -> str:
+        """The error rate and the loss of satisfaction, in a sentence."""
+        rate, loss = self.seen_error_rate, self.seen_satisfaction_loss
+        errors = "no error rate below 50 %"
+        if rate is not None:
+            errors = f"an error rate of {rate:.1%} where the champion has {USUAL_ERRORS:.0%}"
+        ratings = "no loss of satisfaction" if loss is None else f"a satisfaction {loss:.2f} of 5 lower"
+        return f"Seen with {100 * CHANCE:.0f} % chance: {errors}; {ratings}."
+
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> "Forecast":
         """As the ledger keeps it beside the decision that began a rollout."""

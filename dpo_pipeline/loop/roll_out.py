@@ -12,7 +12,7 @@ from dpo_pipeline.core.exposure import NO_AUDIENCE, RolloutPlan, plan_rollout
 from dpo_pipeline.core.rollout import RolloutDecision, decide, next_stage
 from dpo_pipeline.errors import RegistryUnavailable
 from dpo_pipeline.loop.forecast import last_week
-from dpo_pipeline.loop.rollout_evidence import HeadToHead, gather
+from dpo_pipeline.loop.rollout_evidence import HeadToHead, as_recorded, gather
 from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores.ledger import DeploymentState, Ledger
 from dpo_pipeline.stores.notifications import tell
@@ -56,7 +56,7 @@ def decide_now(
     if state.paused and decision.decision == "promote":
         reasons = ("paused by a person; it would be promoted now", *decision.reasons)
         decision = RolloutDecision("hold", reasons, decision.conditions)
-    shown = {**asdict(evidence), "conditions": [asdict(condition) for condition in decision.conditions]}
+    shown = as_recorded(evidence, decision.conditions)
     if decision.decision == "hold":
         _hold(settings, ledger, state, decision, shown, actor)
     elif decision.decision == "rollback":

@@ -1,14 +1,14 @@
 """What is known of the version that is being rolled out: the serving log and the votes, as evidence to decide on."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from dpo_pipeline.core.ab_test import read_votes
 from dpo_pipeline.core.exposure import RolloutPlan
 from dpo_pipeline.core.harm import Events, Opinions, Shares
-from dpo_pipeline.core.rollout import STAGES, Evidence, Exposure, Metrics, traffic_of
+from dpo_pipeline.core.rollout import STAGES, Condition, Evidence, Exposure, Metrics, traffic_of
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import DecisionRecord, DeploymentState, Ledger, utc_text
@@ -57,7 +57,7 @@ def gather(
     staging = state.stage == STAGES[0]
     return Evidence(
         stage=state.stage,
-        hours=_hours_since(state.stage_since, now),
+        hours=hours_since(state.stage_since, now),
         ab=read_votes(head_to_head(new, baseline), policy, plan.audience) if staging and head_to_head else None,
         new=ours,
         baseline=theirs,
@@ -68,6 +68,11 @@ def gather(
         and any(each.evidence.get("stage") == STAGES[0] and each.evidence.get("ab") for each in promotions),
         day=day,
     )
+
+
+def as_recorded(evidence: Evidence, found: Sequence[Condition]) -> dict[str, Any]:
+    """What the ledger keeps beside a decision: the evidence, and the rules as they were judged on it."""
+    return {**asdict(evidence), "conditions": [asdict(each) for each in found]}
 
 
 def _earlier_stages(promotions: Sequence[DecisionRecord], stage: str) -> tuple[Exposure, ...]:
@@ -121,5 +126,5 @@ def counted_since(state: DeploymentState, now: datetime) -> tuple[str, int]:
     return utc_text(begin + days * WATCHED_FOR), days + 1
 
 
-def _hours_since(moment: str, now: datetime) -> float:
+def hours_since(moment: str, now: datetime) -> float:
     return max((now - datetime.fromisoformat(moment)).total_seconds() / 3600, 0.0)

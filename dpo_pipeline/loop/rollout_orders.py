@@ -3,18 +3,17 @@
 One step at a time, with a reason and the person who gave it; never past a failed safety check or evidence of harm.
 """
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from dpo_pipeline.core.lifecycle import ACCEPTED
 from dpo_pipeline.core.redaction import redact
-from dpo_pipeline.core.rollout import conditions, next_stage
+from dpo_pipeline.core.rollout import conditions, harm_of, next_stage
 from dpo_pipeline.core.safety import SafetyCheck
 from dpo_pipeline.errors import ArtifactError, InvalidRequest, NoRollout, OrderRefused, StaleEpoch
 from dpo_pipeline.loop.roll_out import plan_of
-from dpo_pipeline.loop.rollout_evidence import gather
+from dpo_pipeline.loop.rollout_evidence import as_recorded, gather
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import DeploymentState, Ledger, VersionRecord
@@ -42,7 +41,7 @@ def order(
     before = ledger.deployment()
     try:
         if what == "promote":
-            return _promote(settings, ledger, before, reasons, actor, now or datetime.now(UTC))
+            return _promote(settings, ledger, reasons, actor, now or datetime.now(UTC))
         if what == "abort":
             after = ledger.roll_back(before.epoch, reasons, {}, actor)
             tell(settings, f"{before.subject} is rolled back", f"by {actor}: {reasons[0]}")
@@ -53,26 +52,24 @@ def order(
 
 
 def _promote(
-    settings: Settings, ledger: Ledger, state: DeploymentState, reasons: tuple[str, ...], actor: str, now: datetime
+    settings: Settings, ledger: Ledger, reasons: tuple[str, ...], actor: str, now: datetime
 ) -> DeploymentState:
-    if not state.challenger or not state.stage:
-        raise NoRollout(f"No version is being rolled out; {state.champion} is champion.")
+    state = ledger.current_rollout()
+    assert state.challenger and state.stage
     serving = ledger.version(state.champion) if state.champion else None
     if unfit := unfit_to_serve(ledger.version(state.challenger), serving):
         raise OrderRefused(f"{state.challenger} is not promoted: {unfit}.")
     plan = plan_of(state, settings.rollout)
     evidence = gather(settings, ledger, state, plan, now)
     found = conditions(evidence, plan.policy)
-    harm = [f"{each.name}: {each.said}; {each.shown}" for each in found if each.evidence]
-    if harm:
+    if harm := harm_of(found):
         raise OrderRefused(
             f"{state.challenger} is not promoted: there is evidence of harm ({'; '.join(harm)}). The next check rolls "
             "it back."
         )
-    shown = {**asdict(evidence), "conditions": [asdict(each) for each in found]}
     following = next_stage(state.stage)
     assert following is not None  # a challenger is never at full traffic
-    return ledger.promote(following, state.epoch, reasons, shown, actor)
+    return ledger.promote(following, state.epoch, reasons, as_recorded(evidence, found), actor)
 
 
 def unfit_to_serve(record: VersionRecord, serving: VersionRecord | None) -> str:

@@ -3,15 +3,16 @@
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from dpo_pipeline.core.exposure import RolloutPlan
+from dpo_pipeline.core.forecast import Forecast
 from dpo_pipeline.core.rollout import STAGES, Metrics, stage_policy
 from dpo_pipeline.loop.forecast import last_week
 from dpo_pipeline.loop.roll_out import plan_of
-from dpo_pipeline.loop.rollout_evidence import counted_since
+from dpo_pipeline.loop.rollout_evidence import counted_since, hours_since
 from dpo_pipeline.serving.service import Service
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import DecisionRecord, DeploymentState, Ledger
@@ -28,6 +29,10 @@ class StageReached:
     ended: datetime | None
     requests: int | None
 
+    def hours_after(self, begin: datetime) -> float:
+        """From the rollout's begin to the end of the stage, or to now."""
+        return ((self.ended or datetime.now(UTC)) - begin).total_seconds() / 3600
+
 
 @dataclass(frozen=True)
 class LiveRollout:
@@ -36,7 +41,8 @@ class LiveRollout:
     `newest` is the newest decision since the stage began, or null. `conditions` are those of the newest decision on
     `new`, `ab` the A/B test of the newest one in staging, where votes decide. `metrics` count `since` the stage began,
     at full traffic since its day did. `forecast` is the one that the rollout began with, or one of the next rollout
-    where none is under way. `decisions`: newest first, those before `newest` where that is a hold.
+    where none is under way, with the `usage` it is made from. `decisions`: newest first, those before `newest` where
+    that is a hold.
     """
 
     state: DeploymentState
@@ -51,7 +57,8 @@ class LiveRollout:
     ab: dict[str, Any] | None
     votes: int
     reached: dict[str, StageReached]
-    forecast: dict[str, Any] | None
+    forecast: Forecast | None
+    usage: str
     changed_settings: tuple[str, ...]
     decisions: tuple[DecisionRecord, ...]
 
@@ -63,7 +70,7 @@ class LiveRollout:
     def hours_in_stage(self) -> float:
         if not self.state.stage_since:
             return 0.0
-        return (datetime.now(UTC) - datetime.fromisoformat(self.state.stage_since)).total_seconds() / 3600
+        return hours_since(self.state.stage_since, datetime.now(UTC))
 
     def hours_of(self, stage: str) -> float:
         """How long a stage lasts at least."""
@@ -76,7 +83,7 @@ class RolloutWatch:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: tuple[float, LiveRollout] | None = None
-        self._next_forecast: tuple[float, dict[str, Any]] | None = None
+        self._next_forecast: tuple[float, Forecast, str] | None = None
 
     def look(self, service: Service, fresh: bool = False) -> LiveRollout:
         """
@@ -98,7 +105,7 @@ class RolloutWatch:
         since = counted_since(state, datetime.now(UTC))[0] if state.stage_since else None
         plan = plan_of(state, settings.rollout)
         holds = [each for each in decisions[-1:] if each.decision == "hold" and each.epoch == state.epoch]
-        forecast = _start_of(decisions, new).get("forecast") if state.challenger else self._of_the_next(settings)
+        forecast, usage = (_begun_with(decisions, new), "") if state.challenger else self._of_the_next(settings)
         return LiveRollout(
             state=state,
             plan=plan,
@@ -113,25 +120,26 @@ class RolloutWatch:
             votes=_votes_between(service, new, baseline),
             reached=_reached(decisions, state),
             forecast=forecast,
+            usage=usage,
             changed_settings=_changed(plan, settings) if state.challenger and state.plan else (),
             decisions=tuple(reversed(decisions[: len(decisions) - len(holds)])),
         )
 
-    def _of_the_next(self, settings: Settings) -> dict[str, Any] | None:
-        """What a rollout would come to that began now; worked out again every ten minutes."""
+    def _of_the_next(self, settings: Settings) -> tuple[Forecast, str]:
+        """What a rollout would come to that began now, and with whose usage; worked out again every ten minutes."""
         if self._next_forecast is None or time.monotonic() - self._next_forecast[0] > FORECAST_KEPT_S:
             usage = last_week(settings)
-            found = asdict(usage.forecast(settings.rollout)) | {"usage": str(usage)}
-            self._next_forecast = (time.monotonic(), found)
-        return self._next_forecast[1]
+            self._next_forecast = (time.monotonic(), usage.forecast(settings.rollout), str(usage))
+        return self._next_forecast[1:]
 
 
-def _start_of(decisions: Sequence[DecisionRecord], version: str | None) -> dict[str, Any]:
-    """The evidence of the decision that began the version's newest rollout."""
+def _begun_with(decisions: Sequence[DecisionRecord], version: str | None) -> Forecast | None:
+    """The forecast beside the decision that began the version's newest rollout; null: from before they were kept."""
     for each in reversed(decisions):
         if (each.version, each.stage, each.decision) == (version, STAGES[0], "promote"):
-            return each.evidence
-    return {}
+            kept = each.evidence.get("forecast")
+            return Forecast.from_json(kept) if kept else None
+    return None
 
 
 def _reached(decisions: Sequence[DecisionRecord], state: DeploymentState) -> dict[str, StageReached]:
@@ -172,8 +180,3 @@ def _votes_between(service: Service, new: str | None, baseline: str | None) -> i
         return 0
     battles = service.tally.refresh().battles.copy()
     return sum(count for (first, second, _), count in battles.items() if {first, second} == {new, baseline})
-
-
-def until(stage: StageReached, begin: datetime) -> timedelta:
-    """From the rollout's begin to the end of a stage, or to now."""
-    return (stage.ended or datetime.now(UTC)) - begin

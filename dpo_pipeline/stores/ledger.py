@@ -198,7 +198,7 @@ class Ledger:
             StaleEpoch: the deployment moved since `epoch` was read.
             LedgerError: another stage than the next one: none is left out.
         """
-        state = self._current_rollout()
+        state = self.current_rollout()
         if stage != next_stage(state.stage or STAGES[0]):
             raise LedgerError(
                 f"{state.challenger} is at stage {state.stage}; {next_stage(state.stage or STAGES[0])} comes next, not "
@@ -256,7 +256,7 @@ class Ledger:
 
     def set_paused(self, paused: bool, epoch: int, reasons: Sequence[str], actor: str) -> DeploymentState:
         """Stop the challenger from being promoted, or let it go on. Harm still rolls it back."""
-        state = self._current_rollout()
+        state = self.current_rollout()
         decision = "pause" if paused else "resume"
         return self._move(epoch, {"paused": paused}, [], (state.challenger, state.stage, decision, reasons, {}, actor))
 
@@ -288,7 +288,11 @@ class Ledger:
         with self._engine.connect() as connection:
             return [_decision_record(row) for row in connection.execute(query).mappings()]
 
-    def _current_rollout(self) -> DeploymentState:
+    def current_rollout(self) -> DeploymentState:
+        """
+        Raises:
+            NoRollout: no version is being rolled out.
+        """
         state = self.deployment()
         if not state.challenger:
             raise NoRollout(f"No version is being rolled out; {state.champion} is champion.")

@@ -4,7 +4,15 @@
 `decide` says what to do.
 """
 
-from dpo_pipeline.core.rollout.conditions import COMPARED, Condition, Interval, conditions, should_rollback, state_of
+from dpo_pipeline.core.rollout.conditions import (
+    COMPARED,
+    Condition,
+    Interval,
+    conditions,
+    harm_of,
+    should_rollback,
+    state_of,
+)
 from dpo_pipeline.core.rollout.decide import RolloutDecision, decide, requests_needed
 from dpo_pipeline.core.rollout.evidence import Evidence, Exposure, Metrics
 from dpo_pipeline.core.rollout.spending import EACH_OTHER, SPENT_AT, STAGE_ENDS
@@ -24,6 +32,7 @@ __all__ = [
     "RolloutDecision",
     "conditions",
     "decide",
+    "harm_of",
     "next_stage",
     "requests_needed",
     "should_rollback",

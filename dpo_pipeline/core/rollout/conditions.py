@@ -187,6 +187,11 @@ def _satisfaction(name: str, ratio: float, evidence: Evidence, policy: RolloutPo
     )
 
 
+def harm_of(found: Sequence[Condition]) -> list[str]:
+    """The rules of which there is evidence, in words."""
+    return [f"{each.name}: {each.said}; {each.shown}" for each in found if each.evidence]
+
+
 def warnings_of(found: Sequence[Condition]) -> list[str]:
     """Absolute rules that are triggered on point estimates without evidence: no reason to roll back, none to roll out.
 

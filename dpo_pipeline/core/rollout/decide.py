@@ -11,7 +11,7 @@ from typing import Literal
 from dpo_pipeline.core.ab_test import read_votes
 from dpo_pipeline.core.exposure import Audience, RolloutPlan
 from dpo_pipeline.core.harm import Opinions, Shares, arms_are_uneven, difference_bounds, ratio_p_value, share_bounds
-from dpo_pipeline.core.rollout.conditions import Condition, conditions, percent, stars, warnings_of
+from dpo_pipeline.core.rollout.conditions import Condition, conditions, harm_of, percent, stars, warnings_of
 from dpo_pipeline.core.rollout.evidence import Evidence, Exposure
 from dpo_pipeline.core.rollout.spending import SPENT_AT, STAGE_ENDS
 from dpo_pipeline.core.rollout.stages import STAGES, next_stage, stage_policy
@@ -43,7 +43,7 @@ def decide(evidence: Evidence, plan: RolloutPlan) -> RolloutDecision:
     """
     policy = plan.policy
     found = conditions(evidence, policy)
-    if harm := [f"{each.name}: {each.said}; {each.shown}" for each in found if each.evidence]:
+    if harm := harm_of(found):
         return RolloutDecision("rollback", ("evidence of harm", *harm), found)
     if evidence.stage == STAGES[0]:
         return _decide_staging(evidence, plan, found)
@@ -189,7 +189,8 @@ def _errors_ruled_out(met: Exposure, bound: float, policy: RolloutPolicy, more: 
         return _Question(f"errors above {high:.1%} are ruled out", True)
     # At best, those to come fail as often as the control's.
     usual = met.control_errors.rate or 0.0
-    at_best = Shares(met.errors.units + min(int(min(more, 1e9)), 10**9), met.errors.total + min(more, 1e9) * usual)
+    more = min(more, 1e9)
+    at_best = Shares(met.errors.units + int(more), met.errors.total + more * usual)
     reachable = share_bounds(at_best, policy.no_harm_alpha)[1] <= bound
     told = f"errors of {bound:.0%} are not ruled out: up to {high:.1%} after {met.errors.units} {_plural(met)}"
     return _Question(told, False, reachable)

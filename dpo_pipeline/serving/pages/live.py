@@ -1,6 +1,6 @@
 """A part of a page that follows what happens elsewhere, and stays still while nothing does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dpo_pipeline.errors import DpoError
@@ -17,20 +17,32 @@ def following(shown: Any, look: Callable[[Any], str], every_s: float, given: Any
         shown: a gr.HTML.
         look: what to show, from the value of `given`.
     """
+    all_following([shown], lambda value: [look(value)], every_s, given)
+
+
+def all_following(
+    parts: Sequence[Any], look: Callable[[Any], Sequence[str]], every_s: float, given: Any = None
+) -> None:
+    """The same for several parts that one look fills: each is written only where it has changed.
+
+    Args:
+        look: what to show in each of them.
+    """
     import gradio as gr
 
     blocks = gr.context.Context.root_block
     assert blocks is not None, "called inside the page's gr.Blocks context"
-    seen = gr.State("")
+    seen = gr.State([""] * len(parts))
 
-    def follow(seen: str, *values: Any) -> tuple[Any, Any]:
+    def follow(seen: Sequence[str], *values: Any) -> list[Any]:
         try:
             now = look(values[0] if values else None)
         except DpoError as error:
-            now = notice(f"This cannot be shown: {error}", trouble=True)
+            now = [notice(f"This cannot be shown: {error}", trouble=True)] * len(parts)
         # Writing the same again would take scroll position and selection from whoever reads.
-        return (gr.skip(), gr.skip()) if now == seen else (now, now)
+        written = [gr.skip() if new == old else new for new, old in zip(now, seen, strict=True)]
+        return [*written, list(now)]
 
     inputs = [seen] if given is None else [seen, given]
     changed = [] if given is None else [given.change]
-    gr.on([blocks.load, gr.Timer(every_s).tick, *changed], follow, inputs, [shown, seen], **QUIET)
+    gr.on([blocks.load, gr.Timer(every_s).tick, *changed], follow, inputs, [*parts, seen], **QUIET)

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from dpo_pipeline.errors import DpoError, InvalidRequest
+from dpo_pipeline.errors import DpoError
 from dpo_pipeline.loop.rollout_orders import Order
 from dpo_pipeline.serving.access import check_admin
 from dpo_pipeline.serving.live_rollout import RolloutWatch
-from dpo_pipeline.serving.pages.live import QUIET, following
+from dpo_pipeline.serving.pages.live import QUIET, all_following
 from dpo_pipeline.serving.pages.markup import notice, page, paragraph
 from dpo_pipeline.serving.pages.rollout_view import evidence_page, history_page, now_page
 from dpo_pipeline.serving.service import Service
@@ -37,9 +37,12 @@ def build(service: Callable[[], Service]) -> None:
     history = gr.HTML(page(), elem_id="history")
     more = gr.Button("Show older decisions", size="sm", elem_id="older")
     more.click(lambda count: count + DECISIONS, older, older, **QUIET)
-    following(shown, lambda _: now_page(watch.look(service())), REFRESH_S)
-    following(evidence, lambda _: evidence_page(watch.look(service())), REFRESH_S)
-    following(history, lambda count: history_page(watch.look(service()), count), REFRESH_S, older)
+
+    def look(count: int) -> list[str]:
+        live = watch.look(service())
+        return [now_page(live), evidence_page(live), history_page(live, count)]
+
+    all_following([shown, evidence, history], look, REFRESH_S, older)
 
 
 def _orders(service: Callable[[], Service], watch: RolloutWatch, shown: Any) -> None:
@@ -91,6 +94,4 @@ def _orders(service: Callable[[], Service], watch: RolloutWatch, shown: Any) -> 
 
 def _order(service: Service, order: Order, reason: str, key: str) -> None:
     check_admin(key, service.settings.keys.admin)
-    if not reason.strip():
-        raise InvalidRequest("Give a reason: it is shown in the decision history.")
     service.order_rollout(order, reason, actor="admin, rollout page")

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from dpo_pipeline.core.forecast import Forecast
 from dpo_pipeline.core.rollout import STAGES, Metrics, next_stage, state_of
-from dpo_pipeline.serving.live_rollout import LiveRollout, until
+from dpo_pipeline.serving.live_rollout import LiveRollout, StageReached
 from dpo_pipeline.serving.pages.markup import (
     Markup,
     against_limit,
@@ -223,50 +224,43 @@ def _forecast(live: LiveRollout) -> Markup:
         return Markup("")
     begun = live.reached.get(STAGES[0])
     rows = []
-    for each in found["stages"]:
-        ends = each["ends_after_h"]
-        row: list[object] = [each["stage"], "not decided in time" if ends is None else f"after {hours(ends)}"]
+    for each in found.stages:
+        ends = each.ends_after_h
+        row: list[object] = [each.stage, "not decided in time" if ends is None else f"after {hours(ends)}"]
         if live.under_way:
-            row.append(_happened(live, each["stage"], begun))
-        row.append(f"{each['requests']:,}")
+            row.append(_happened(live, each.stage, begun))
+        row.append(f"{each.requests:,}")
         if live.under_way:
-            reached = live.reached.get(each["stage"])
+            reached = live.reached.get(each.stage)
             row.append("" if reached is None or reached.requests is None else f"{reached.requests:,}")
         rows.append(row)
     head = ["Stage", "Forecast end", *(["Ended"] if live.under_way else []), "Forecast requests"]
     head += ["Met by the new version"] if live.under_way else []
     title = "Forecast and what happened" if live.under_way else "If a version were rolled out now"
-    caption = "Counted from the begin of staging" if live.under_way else str(found.get("usage", ""))
+    caption = "Counted from the begin of staging" if live.under_way else live.usage
     return Markup(
         heading(title)
         + table(caption, head, rows, numbers=tuple(range(1, len(head))))
         + paragraph(_votes_needed(found), "muted")
-        + paragraph(_would_be_seen(found), "muted")
-        + "".join(paragraph(each, "muted") for each in found["advice"])
+        + paragraph(found.would_be_seen, "muted")
+        + "".join(paragraph(each, "muted") for each in found.advice)
     )
 
 
-def _happened(live: LiveRollout, stage: str, begun: Any) -> str:
+def _happened(live: LiveRollout, stage: str, begun: StageReached | None) -> str:
     reached = live.reached.get(stage)
     if reached is None or begun is None:
         return ""
-    after = hours(until(reached, begun.began).total_seconds() / 3600)
+    after = hours(reached.hours_after(begun.began))
     return f"after {after}" if reached.ended else f"goes on, {after} so far"
 
 
-def _votes_needed(found: Mapping[str, Any]) -> str:
+def _votes_needed(found: Forecast) -> str:
     needed = [
         f"{'more than 20,000' if votes is None else f'{votes:,}'} at {rate}"
-        for rate, votes in found["votes_needed"].items()
+        for rate, votes in found.votes_needed.items()
     ]
     return f"Votes that an A/B test needs, by the win rate of the new version: {', '.join(needed)}."
-
-
-def _would_be_seen(found: Mapping[str, Any]) -> str:
-    rate, loss = found["seen_error_rate"], found["seen_satisfaction_loss"]
-    errors = "no error rate below 50 %" if rate is None else f"an error rate of {rate:.1%} where the champion has 1 %"
-    ratings = "no loss of satisfaction" if loss is None else f"a satisfaction {loss:.2f} of 5 lower"
-    return f"Seen with 80 % chance: {errors}; {ratings}."
 
 
 def _decision(decision: DecisionRecord) -> Markup:
