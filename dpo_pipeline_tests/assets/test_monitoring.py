@@ -114,7 +114,7 @@ def test_many_errors_in_an_hour_are_told_at_once(loop: Loop, monkeypatch: pytest
     assert error_alert(settings, now) is None
     people_were_here(settings)
     told = error_alert(settings, datetime.now(UTC))
-    assert told and told.title == "5.0% of the requests of the last hour failed" and "dpo rollback" in told.body
+    assert told and told.title == "5.0% of the requests of the last hour failed" and "`dpo rollout abort --reason" in told.body
     lenient = settings.model_copy(update={"kpis": settings.kpis.model_copy(update={"error_alert": 0.06})})
     assert error_alert(lenient, datetime.now(UTC)) is None
     with webhook() as (address, received):
