@@ -1,6 +1,6 @@
 """What does it cost to read and judge a vote, does it grow with the votes already there, and does it fit into memory?
 
-Ours is `stores.ingest`: the log into DuckDB, then a verdict on every pair, with all criteria, all
+Ours is `loop.ingest`: the log into DuckDB, then a verdict on every pair, with all criteria, all
 processes included. The rival is the user's four criteria written literally in Python (`json.loads`,
 `difflib`, a split on ".") on the first lines of the same log, each criterion's outcome known as it is
 with ours; two variants are shown beside it. Votes are drawn from the bank's words: answers of about
@@ -29,8 +29,8 @@ from inputs import settings_for
 from reporting import Goal, report, say, show
 from synthetic_votes import vote_lines
 
+from dpo_pipeline.loop.ingest import LOG, ingest, judge_new
 from dpo_pipeline.stores.curation import summarise, with_second_looks
-from dpo_pipeline.stores.ingest import LOG, ingest, judge_new
 from dpo_pipeline.stores.readers import WORKERS
 from dpo_pipeline.stores.reviews import apply_reviews
 from dpo_pipeline.stores.warehouse import Warehouse, prepare

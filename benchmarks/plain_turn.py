@@ -13,6 +13,7 @@ import duckdb
 from dpo_pipeline.core import version_card
 from dpo_pipeline.core.dataset import split_pairs
 from dpo_pipeline.core.verdict import evaluate
+from dpo_pipeline.loop.describe import card_facts
 from dpo_pipeline.loop.roll_out import decide_now, mirror
 from dpo_pipeline.ml import train_process
 from dpo_pipeline.ml.base_model import locate_base
@@ -22,7 +23,6 @@ from dpo_pipeline.reports.evaluation_page import evaluation_page
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.stores.artifacts import CARD, write_text
 from dpo_pipeline.stores.bank import held_out_prompts
-from dpo_pipeline.stores.cards import card_facts
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.registry import Registry, TrainingRun
 from dpo_pipeline.stores.warehouse import Warehouse, prepare

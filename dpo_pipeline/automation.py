@@ -22,14 +22,14 @@ from dpo_pipeline.core.diagnosis import diagnose, what_to_collect
 from dpo_pipeline.core.lifecycle import RECORDED, RETRIED, UNFINISHED
 from dpo_pipeline.core.versions import BASELINE, next_version
 from dpo_pipeline.errors import RegistryUnavailable
+from dpo_pipeline.loop.notify import error_alert, notify, reminder, tell
+from dpo_pipeline.loop.symptoms import symptoms
 from dpo_pipeline.old_runs import delete_old_runs
 from dpo_pipeline.resources import LoopResource
 from dpo_pipeline.settings import DpoRecipe, Settings, load_settings
 from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import VersionRecord, training_state
 from dpo_pipeline.stores.log import file_bytes
-from dpo_pipeline.stores.notifications import error_alert, notify, reminder, tell
-from dpo_pipeline.stores.symptoms import symptoms
 
 # Dagster takes a sensor's interval where the sensor is defined.
 EVERY_S = load_settings().dagster.sensor_interval_s

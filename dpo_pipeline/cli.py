@@ -148,7 +148,7 @@ def demo() -> None:
 @command("import")
 def import_pairs(files: Annotated[list[Path], typer.Argument(help="JSON or JSONL files of preference pairs")]) -> None:
     """Bring in pairs from elsewhere: minimal, HH-RLHF, TRL, alpaca or sharegpt form."""
-    from dpo_pipeline.stores.importing import import_file
+    from dpo_pipeline.loop.import_pairs import import_file
 
     settings = load_settings()
     table = Table("file", "imported", "there already", "refused", "form", box=None)
@@ -266,7 +266,7 @@ def show_forecast(
 @command("trace")
 def trace(what: Annotated[str, typer.Argument(help="an event id of prefs.jsonl, or a version such as v1.1")]) -> None:
     """Follow a vote to the datasets, versions and rollouts it touched, or a version back to its votes."""
-    from dpo_pipeline.stores.lineage import trace_version, trace_vote
+    from dpo_pipeline.loop.trace import trace_version, trace_vote
 
     settings = load_settings()
     if what.startswith("v1."):
@@ -309,7 +309,7 @@ def forget_person(
 ) -> None:
     """Remove a person from logs, databases and datasets, and list the versions trained on their votes."""
     from dpo_pipeline import programs
-    from dpo_pipeline.stores.forgetting import forget
+    from dpo_pipeline.loop.forget import forget
     from dpo_pipeline.stores.pseudonyms import pseudonym_of, signing_key
 
     settings = load_settings()

@@ -19,8 +19,8 @@ from dpo_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from dpo_pipeline.core.forecast import Forecast
+    from dpo_pipeline.loop.trace import VersionTrace, VoteTrace
     from dpo_pipeline.stores.ledger import DecisionRecord
-    from dpo_pipeline.stores.lineage import VersionTrace, VoteTrace
 
 console = Console(highlight=False)
 STARTING_EVERY_S, RUNNING_EVERY_S = 1.0, 10.0

@@ -5,9 +5,9 @@ from dataclasses import asdict
 import dagster as dg
 
 from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, data_version, table
+from dpo_pipeline.loop.ingest import ingest
+from dpo_pipeline.loop.report import days
 from dpo_pipeline.resources import LoopResource, WarehouseResource
-from dpo_pipeline.stores.ingest import ingest
-from dpo_pipeline.stores.monitoring import days
 from dpo_pipeline.stores.tables import publish_rows
 
 

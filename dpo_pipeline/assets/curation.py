@@ -8,6 +8,7 @@ from dpo_pipeline.assets.collection import preferences
 from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, data_version, table
 from dpo_pipeline.core import collection_checks as checks
 from dpo_pipeline.core.judged import MEANINGS
+from dpo_pipeline.loop.ingest import LOG, judge_new
 from dpo_pipeline.resources import LoopResource, WarehouseResource
 from dpo_pipeline.stores.curation import (
     CurationSummary,
@@ -17,7 +18,6 @@ from dpo_pipeline.stores.curation import (
     with_second_looks,
     without_excluded,
 )
-from dpo_pipeline.stores.ingest import LOG, judge_new
 from dpo_pipeline.stores.log import file_bytes
 from dpo_pipeline.stores.reviews import apply_reviews
 

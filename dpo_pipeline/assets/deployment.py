@@ -12,11 +12,11 @@ from dpo_pipeline.core.rollout import Condition
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import AdapterRefused
+from dpo_pipeline.loop.describe import card_facts, describe, write_card
 from dpo_pipeline.loop.roll_out import decide_now, mirror
 from dpo_pipeline.reports.forecast_plot import rollout_forecast
 from dpo_pipeline.reports.plots import png_markdown
 from dpo_pipeline.resources import LoopResource, WarehouseResource
-from dpo_pipeline.stores.cards import card_facts, describe, write_card
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord
 from dpo_pipeline.stores.registry import Registry
 

@@ -13,6 +13,9 @@ from dpo_pipeline.core.lifecycle import RECORDED
 from dpo_pipeline.core.standings import scored
 from dpo_pipeline.core.verdict import EvaluationVerdict, evaluate
 from dpo_pipeline.core.versions import BASELINE
+from dpo_pipeline.loop.describe import card_facts, describe
+from dpo_pipeline.loop.report import battles
+from dpo_pipeline.loop.symptoms import symptoms
 from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.ml.evaluation import Contestant, exam, judge_versions
 from dpo_pipeline.ml.training_plan import dataset_dir
@@ -20,11 +23,8 @@ from dpo_pipeline.reports.evaluation_page import evaluation_page, win_rates
 from dpo_pipeline.resources import LoopResource, Models, WarehouseResource
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores.artifacts import write_text
-from dpo_pipeline.stores.cards import card_facts, describe
 from dpo_pipeline.stores.ledger import VersionRecord, utc_now
-from dpo_pipeline.stores.monitoring import battles
 from dpo_pipeline.stores.progress import ProgressFile
-from dpo_pipeline.stores.symptoms import symptoms
 from dpo_pipeline.stores.tables import publish_rows
 
 

@@ -11,13 +11,13 @@ from dpo_pipeline.assets.curation import validated_pairs
 from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, data_version, plot, table
 from dpo_pipeline.core.cadence import training_due
 from dpo_pipeline.core.report import trajectory, weekly_report
+from dpo_pipeline.loop.notify import tell
+from dpo_pipeline.loop.report import timeline, version_figures, weeks
 from dpo_pipeline.reports.monitoring_page import kpi_row, monitoring_page, satisfaction, version_rows, win_rates
 from dpo_pipeline.resources import LoopResource, WarehouseResource
 from dpo_pipeline.stores.artifacts import write_text
 from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import training_state
-from dpo_pipeline.stores.monitoring import timeline, version_figures, weeks
-from dpo_pipeline.stores.notifications import tell
 from dpo_pipeline.stores.tables import publish_rows
 
 WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8))

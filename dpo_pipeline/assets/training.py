@@ -13,6 +13,7 @@ from dpo_pipeline.core.dataset import split_pairs
 from dpo_pipeline.core.lifecycle import ACCEPTED, RECORDED
 from dpo_pipeline.core.versions import BASELINE, iteration
 from dpo_pipeline.errors import AdapterRefused, ArtifactMissing, DatasetTooSmall, TrainingDiverged
+from dpo_pipeline.loop.demonstrations import demonstration_rows
 from dpo_pipeline.ml.base_model import ensure_base, locate_base
 from dpo_pipeline.ml.train_process import ProcessJob, ProcessResult, run
 from dpo_pipeline.ml.training_plan import (
@@ -28,7 +29,6 @@ from dpo_pipeline.resources import LoopResource, Models, WarehouseResource
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.bank import held_out_prompts, held_out_texts
-from dpo_pipeline.stores.demonstrations import demonstration_rows
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.progress import ProgressFile
 from dpo_pipeline.stores.registry import TrainingRun

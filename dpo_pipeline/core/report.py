@@ -1,6 +1,6 @@
 """The weekly report and the way of the versions, as values: KPIs against targets, trends, and what to do next in words.
 
-Counting belongs to `stores.monitoring`, pages to `reports`, sending to `stores.notifications`.
+Counting belongs to `loop.report`, pages to `reports`, sending to `loop.notify`.
 """
 
 from collections.abc import Mapping, Sequence

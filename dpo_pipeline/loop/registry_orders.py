@@ -14,10 +14,10 @@ from typing import Any
 import requests
 
 from dpo_pipeline.errors import RegistryUnavailable, StaleEpoch
+from dpo_pipeline.loop.notify import tell
 from dpo_pipeline.loop.rollout_orders import unfit_to_serve
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import DeploymentState, Ledger, VersionRecord
-from dpo_pipeline.stores.notifications import tell
 
 TIMEOUT_S = 5
 ACTOR = "a person in MLflow"

@@ -12,10 +12,10 @@ from dpo_pipeline.core.exposure import NO_AUDIENCE, RolloutPlan, plan_rollout
 from dpo_pipeline.core.rollout import RolloutDecision, decide, next_stage
 from dpo_pipeline.errors import RegistryUnavailable
 from dpo_pipeline.loop.forecast import last_week
+from dpo_pipeline.loop.notify import tell
 from dpo_pipeline.loop.rollout_evidence import HeadToHead, as_recorded, gather
 from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores.ledger import DeploymentState, Ledger
-from dpo_pipeline.stores.notifications import tell
 from dpo_pipeline.stores.registry import Registry
 
 

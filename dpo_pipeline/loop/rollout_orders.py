@@ -12,12 +12,12 @@ from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.rollout import conditions, harm_of, next_stage
 from dpo_pipeline.core.safety import SafetyCheck
 from dpo_pipeline.errors import ArtifactError, InvalidRequest, NoRollout, OrderRefused, StaleEpoch
+from dpo_pipeline.loop.notify import tell
 from dpo_pipeline.loop.roll_out import plan_of
 from dpo_pipeline.loop.rollout_evidence import as_recorded, gather
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import DeploymentState, Ledger, VersionRecord
-from dpo_pipeline.stores.notifications import tell
 
 Order = Literal["promote", "pause", "resume", "abort"]
 

@@ -18,12 +18,12 @@ from dpo_pipeline.core.exposure import gets_challenger
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.definitions import defs
 from dpo_pipeline.errors import StaleEpoch
+from dpo_pipeline.loop.import_pairs import import_file
 from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.settings import DpoRecipe, Settings, load_settings
 from dpo_pipeline.status import loop_status
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.bank import read_bank
-from dpo_pipeline.stores.importing import import_file
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord, utc_now
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.registry import Registry

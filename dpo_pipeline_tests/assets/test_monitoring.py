@@ -10,11 +10,11 @@ import pytest
 
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import NotificationFailed
+from dpo_pipeline.loop.notify import error_alert, notify, reminder
+from dpo_pipeline.loop.report import session_lengths
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.stores.ledger import Ledger, utc_now, utc_text
 from dpo_pipeline.stores.log import AppendLog
-from dpo_pipeline.stores.monitoring import session_lengths
-from dpo_pipeline.stores.notifications import error_alert, notify, reminder
 from dpo_pipeline.stores.serving_log import RatingRecord, RequestRecord, ServingLog
 from dpo_pipeline_tests.assets.conftest import Loop
 from dpo_pipeline_tests.examples import LONG, SHORT, preference, settings_in
@@ -114,7 +114,8 @@ def test_many_errors_in_an_hour_are_told_at_once(loop: Loop, monkeypatch: pytest
     assert error_alert(settings, now) is None
     people_were_here(settings)
     told = error_alert(settings, datetime.now(UTC))
-    assert told and told.title == "5.0% of the requests of the last hour failed" and "`dpo rollout abort --reason" in told.body
+    assert told and told.title == "5.0% of the requests of the last hour failed"
+    assert "`dpo rollout abort --reason" in told.body
     lenient = settings.model_copy(update={"kpis": settings.kpis.model_copy(update={"error_alert": 0.06})})
     assert error_alert(lenient, datetime.now(UTC)) is None
     with webhook() as (address, received):

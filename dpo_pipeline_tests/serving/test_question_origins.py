@@ -9,10 +9,10 @@ import duckdb
 import pytest
 
 from dpo_pipeline.core.questions import is_held_out
+from dpo_pipeline.loop.ingest import ingest
 from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.settings import QualityCriteria, Settings
 from dpo_pipeline.stores.bank import read_bank, read_edge_cases
-from dpo_pipeline.stores.ingest import ingest
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 from dpo_pipeline_tests.programs_under_test import Server, serving
 from dpo_pipeline_tests.serving.conftest import VARIABLES

@@ -10,10 +10,10 @@ import pytest
 from dpo_pipeline.core.dataset import split_pairs
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import LogError, LogReplaced
+from dpo_pipeline.loop import ingest as ingesting
+from dpo_pipeline.loop.ingest import ingest, judge_new
 from dpo_pipeline.settings import QualityCriteria
-from dpo_pipeline.stores import ingest as ingesting
 from dpo_pipeline.stores import readers
-from dpo_pipeline.stores.ingest import ingest, judge_new
 from dpo_pipeline.stores.log import Position
 from dpo_pipeline.stores.readers import read_log
 from dpo_pipeline.stores.reading import Piece, Task

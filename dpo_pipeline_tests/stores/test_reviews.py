@@ -9,8 +9,8 @@ import pytest
 
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import ArtifactCorrupt, InvalidRecord
+from dpo_pipeline.loop.ingest import ingest, judge_new
 from dpo_pipeline.settings import QualityCriteria
-from dpo_pipeline.stores.ingest import ingest, judge_new
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.reviews import Review, ReviewLog, apply_reviews, read_judged
 from dpo_pipeline.stores.warehouse import Warehouse, prepare

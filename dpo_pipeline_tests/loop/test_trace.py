@@ -8,13 +8,13 @@ from dpo_pipeline.core.dataset import split_pairs
 from dpo_pipeline.core.questions import Question, split_bank
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import UnknownVersion
+from dpo_pipeline.loop.forget import forget
+from dpo_pipeline.loop.trace import trace_version, trace_vote
 from dpo_pipeline.ml.training_plan import write_dataset
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.curation import read_summary
-from dpo_pipeline.stores.forgetting import forget
 from dpo_pipeline.stores.ledger import Ledger, utc_now
-from dpo_pipeline.stores.lineage import trace_version, trace_vote
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.serving_log import RatingRecord, RequestRecord, ServingLog
 from dpo_pipeline.stores.serving_state import ServingState, StoredRequest

@@ -7,10 +7,10 @@ from typing import Any
 from dpo_pipeline.core.diagnosis import Symptoms
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.core.winrate import mean_interval
+from dpo_pipeline.loop.demonstrations import usable_corrections
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import held_out_prompts
 from dpo_pipeline.stores.curation import read_summary
-from dpo_pipeline.stores.demonstrations import usable_corrections
 from dpo_pipeline.stores.ledger import VersionRecord
 from dpo_pipeline.stores.serving_log import person_means
 

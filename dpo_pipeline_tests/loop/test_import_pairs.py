@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from dpo_pipeline.stores.importing import import_file
+from dpo_pipeline.loop.import_pairs import import_file
 
 LIMIT = 4096
 

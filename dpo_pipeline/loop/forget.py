@@ -16,11 +16,11 @@ from pathlib import Path
 import duckdb
 import msgspec
 
+from dpo_pipeline.loop.trace import all_votes, datasets_with
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.artifacts import replacing
 from dpo_pipeline.stores.ledger import Ledger
-from dpo_pipeline.stores.lineage import all_votes, datasets_with
 from dpo_pipeline.stores.warehouse import Warehouse
 
 

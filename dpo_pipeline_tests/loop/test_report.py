@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from dpo_pipeline.core.votes import encode_preference
+from dpo_pipeline.loop.report import timeline
 from dpo_pipeline.settings import RolloutPolicy
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.log import AppendLog
-from dpo_pipeline.stores.monitoring import timeline
 from dpo_pipeline_tests.examples import preference, settings_in
-from dpo_pipeline_tests.stores.test_ingest import House
+from dpo_pipeline_tests.loop.test_ingest import House
 
 
 @pytest.fixture

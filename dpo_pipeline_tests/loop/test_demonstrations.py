@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpo_pipeline.core.votes import prompt_key
-from dpo_pipeline.stores.demonstrations import demonstration_rows, usable_corrections
+from dpo_pipeline.loop.demonstrations import demonstration_rows, usable_corrections
 from dpo_pipeline.stores.serving_log import CorrectionRecord, ServingLog
 
 HELD_OUT = "Why is the sky blue?"

@@ -13,8 +13,8 @@ from dpo_pipeline.core.report import Step, VersionFigures, Week
 from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.core.winrate import WinRate, controlled_win_rate, win_rate
+from dpo_pipeline.loop.describe import answer_words
 from dpo_pipeline.settings import RolloutPolicy, Settings
-from dpo_pipeline.stores.cards import answer_words
 from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord, utc_text
 from dpo_pipeline.stores.serving_log import RatingRecord, Record, RequestRecord, read_day, read_records, version_metrics
 from dpo_pipeline.stores.warehouse import Warehouse
