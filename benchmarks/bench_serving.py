@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from inputs import asked_questions, baseline, settings_for, successor
+from inputs import accepted, asked_questions, baseline, settings_for, successor
 from load import Load, press
 from reporting import Goal, report, say, show
 from servers import our_server, transformers_serve
@@ -46,9 +46,7 @@ def install(settings: Settings, data_dir: Path, version: ProcessResult) -> None:
             (folder / "README.md").write_text(name)
             about = {key: value for key, value in read_manifest(folder).items() if key not in ("files", "sha256")}
             made = write_manifest(folder, about)
-            ledger.record_version(
-                name, status="registered", adapter_sha=made["sha256"], adapter_dir=str(folder), parent=None
-            )
+            accepted(ledger, name, made["sha256"], folder)
         ledger.install_champion(VERSIONS[0], actor="benchmark")
 
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from dpo_pipeline.core.dataset import Pair, split_pairs
+from dpo_pipeline.core.lifecycle import Status
 from dpo_pipeline.core.questions import Question, split_bank
 from dpo_pipeline.ml import train_process
 from dpo_pipeline.ml.base_model import BaseModel, ensure_base
@@ -14,6 +15,7 @@ from dpo_pipeline.ml.train_process import ProcessResult
 from dpo_pipeline.ml.training_plan import dpo_job, sft_job, write_dataset
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.stores.bank import read_bank
+from dpo_pipeline.stores.ledger import Ledger
 
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -65,6 +67,14 @@ def bank_pair(question: Question, number: int) -> Pair:
         category=question.category,
         source="synthetic",
     )
+
+
+def accepted(ledger: Ledger, name: str, adapter_sha: str, directory: Path) -> None:
+    """A version that may serve, with no training behind it."""
+    ledger.start_training(name, 1, None, "", {})
+    ledger.record_training(name, adapter_sha, str(directory), {}, None)
+    ledger.record_evaluation(name, Status.IMPROVED, None, {})
+    ledger.register(name, None)
 
 
 def asked_questions(settings: Settings) -> list[Question]:

@@ -17,18 +17,17 @@ from dpo_pipeline.assets.evaluation import eval_report, leaderboard
 from dpo_pipeline.assets.monitoring import improvement_trajectory, monitoring_report
 from dpo_pipeline.assets.partitions import VERSIONS
 from dpo_pipeline.assets.training import NULL, base_model, dpo_dataset, sft_adapter, trained_adapter
-from dpo_pipeline.core.cadence import CadenceDecision, training_due
 from dpo_pipeline.core.diagnosis import diagnose, what_to_collect
 from dpo_pipeline.core.lifecycle import RECORDED, RETRIED, UNFINISHED
 from dpo_pipeline.core.versions import BASELINE, next_version
 from dpo_pipeline.errors import RegistryUnavailable
+from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.notify import error_alert, notify, reminder, tell
 from dpo_pipeline.loop.symptoms import symptoms
 from dpo_pipeline.old_runs import delete_old_runs
 from dpo_pipeline.resources import LoopResource
 from dpo_pipeline.settings import DpoRecipe, Settings, load_settings
 from dpo_pipeline.stores.curation import read_summary
-from dpo_pipeline.stores.ledger import VersionRecord, training_state
 from dpo_pipeline.stores.log import file_bytes
 
 # Dagster takes a sensor's interval where the sensor is defined.
@@ -158,14 +157,6 @@ SCHEDULES = [
 ]  # fmt: skip
 
 
-def training_decision(settings: Settings, loop: LoopResource) -> tuple[CadenceDecision, list[VersionRecord]]:
-    """Is the next version due, as `dpo status` and the sensor see it."""
-    with loop.ledger() as ledger:
-        versions, deployment = ledger.versions(), ledger.deployment()
-    state = training_state(versions, deployment, read_summary(settings.curation_summary).valid, datetime.now(UTC))
-    return training_due(state, settings.cadence), versions
-
-
 @dg.sensor(
     job=build_baseline,
     minimum_interval_seconds=EVERY_S,
@@ -210,7 +201,8 @@ def new_votes(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.Run
     description="Enough unused valid preferences: train the next version. One run per crossing.",
 )
 def threshold_crossed(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.SensorResult | dg.SkipReason:
-    decision, versions = training_decision(loop.settings(), loop)
+    with loop.ledger() as ledger:
+        decision, versions = next_training(loop.settings(), ledger, datetime.now(UTC)), ledger.versions()
     if not versions:
         return dg.SkipReason("v1.0 is not built yet")
     if not decision.due:
@@ -241,7 +233,7 @@ def not_improved(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.
         seen = symptoms(settings, record)
         diagnosis = diagnose(DpoRecipe(**(record.recipe or {})), seen)
         if record.attempt >= settings.cadence.max_attempts:
-            ledger.record_version(record.name, status="given_up")
+            ledger.give_up(record.name)
             told = f"{record.name} is given up after {record.attempt} attempts"
             wanted = f"the champion stays: {what_to_collect(diagnosis, seen)}"
             tell(settings, told, wanted)

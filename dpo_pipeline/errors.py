@@ -150,6 +150,14 @@ class NoRollout(LedgerError):
     pass
 
 
+class ForbiddenTransition(LedgerError):
+    pass
+
+
+class RebuildDiffers(LedgerError):
+    pass
+
+
 class RegistryUnavailable(DpoError):
     pass
 

@@ -4,13 +4,13 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from dpo_pipeline.core.cadence import training_due
 from dpo_pipeline.core.progress import STILL_S, first_version
 from dpo_pipeline.core.rollout import traffic_of
+from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.roll_out import plan_of
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.curation import read_summary
-from dpo_pipeline.stores.ledger import DeploymentState, Ledger, training_state
+from dpo_pipeline.stores.ledger import DeploymentState, Ledger
 from dpo_pipeline.stores.progress import read_progress
 
 DOING = {
@@ -26,7 +26,7 @@ def loop_status(settings: Settings) -> dict[str, Any]:
     summary = read_summary(settings.curation_summary)
     with Ledger(settings.ledger_address) as ledger:
         versions, deployment, decisions = ledger.versions(), ledger.deployment(), ledger.decisions()
-    cadence = training_due(training_state(versions, deployment, summary.valid, datetime.now(UTC)), settings.cadence)
+    cadence = next_training(settings, ledger, datetime.now(UTC))
     rollout = None
     if deployment.stage:
         latest = decisions[-1]

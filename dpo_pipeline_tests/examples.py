@@ -1,10 +1,15 @@
 """Values that many tests need: a preference, a pair, settings on an empty data directory."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from dpo_pipeline.core.votes import Preference, Vote, outcome
 from dpo_pipeline.settings import PROJECT_DIR, Settings, load_settings
+from dpo_pipeline.stores.ledger import Ledger, VersionRecord
+from dpo_pipeline.stores.ledger.tables import VERSIONS
 
 SHORT = "It is Paris, of course."
 LONG = "The capital of France is Paris. It lies on the river Seine and is home to the Eiffel Tower."
@@ -32,6 +37,18 @@ def preference(number: int = 0, vote: Vote = "a", **changes: Any) -> Preference:
     names = ("chosen", "rejected", "chosen_model", "rejected_model")
     decided = outcome(vote, fields["response_a"], fields["response_b"], fields["model_a"], fields["model_b"])
     return Preference(vote=vote, **{**dict(zip(names, decided, strict=True)), **fields})
+
+
+def put_version(ledger: Ledger, name: str, **values: Any) -> VersionRecord:
+    """A version as a test wants it, whatever it was before: the ledger's own verbs allow only what may follow."""
+    now = ledger.clock()
+    rows = {key: json.dumps(value) if isinstance(value, dict) else value for key, value in values.items()}
+    with sa.create_engine(ledger.url).begin() as connection:
+        there = sa.update(VERSIONS).where(VERSIONS.c.name == name)
+        if connection.execute(there.values({"updated_at": now, **rows})).rowcount == 0:
+            new = {"attempt": 1, "pairs_seen": 0, "status": "training", "created_at": now, "updated_at": now}
+            connection.execute(sa.insert(VERSIONS).values({**new, "name": name, **rows}))
+    return ledger.version(name)
 
 
 def settings_in(directory: Path, **overrides: Any) -> Settings:

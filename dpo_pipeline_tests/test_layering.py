@@ -12,7 +12,7 @@ MAY_IMPORT = {
     "core": {"core"},
     "stores": {"core", "stores"},
     "ml": {"core", "stores", "ml"},
-    "loop": {"core", "stores", "ml", "simulation", "loop"},
+    "loop": {"core", "stores", "ml", "reports", "simulation", "loop"},
     "reports": {"core", "reports"},
     "assets": {"core", "stores", "ml", "loop", "reports", "assets", "resources"},
     "serving": {"core", "stores", "ml", "loop", "serving"},

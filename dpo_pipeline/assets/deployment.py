@@ -5,22 +5,16 @@ import dagster as dg
 from dpo_pipeline.assets.evaluation import eval_report
 from dpo_pipeline.assets.partitions import OWNERS, VERSIONS, data_version, table
 from dpo_pipeline.assets.training import sft_adapter
-from dpo_pipeline.core import version_card
 from dpo_pipeline.core.forecast import Forecast
-from dpo_pipeline.core.lifecycle import RECORDED
 from dpo_pipeline.core.rollout import Condition
-from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.core.winrate import Outcome
-from dpo_pipeline.errors import AdapterRefused
 from dpo_pipeline.loop.describe import card_facts, describe, write_card
+from dpo_pipeline.loop.register import register_version
 from dpo_pipeline.loop.roll_out import decide_now, mirror
 from dpo_pipeline.reports.forecast_plot import rollout_forecast
 from dpo_pipeline.reports.plots import png_markdown
 from dpo_pipeline.resources import LoopResource, WarehouseResource
-from dpo_pipeline.stores.ledger import Ledger, VersionRecord
-from dpo_pipeline.stores.registry import Registry
-
-REGISTRABLE = RECORDED | {"improved"}
+from dpo_pipeline.stores.ledger import Ledger
 
 
 @dg.asset(
@@ -33,17 +27,10 @@ REGISTRABLE = RECORDED | {"improved"}
     description="The version in the MLflow registry: adapter, tags, aliases, and a description to decide from.",
 )
 def model_version(context: dg.AssetExecutionContext, loop: LoopResource) -> dg.MaterializeResult:
-    settings, name, registry = loop.settings(), context.partition_key, loop.registry()
+    registry = loop.registry()
     with loop.ledger() as ledger:
-        record = ledger.version(name)
-        facts = card_facts(settings, ledger, name)
-        number = _register(registry, record, facts, context.run.run_id)
-        write_card(registry, record, facts)
-        fields: dict[str, str] = {"mlflow_version": number}
-        if record.status == "improved":
-            fields["status"] = "registered"
-        ledger.record_version(name, **fields)
-        mirror(ledger, registry)
+        record = register_version(loop.settings(), ledger, registry, context.partition_key, context.run.run_id)
+    number = str(record.mlflow_version)
     return dg.MaterializeResult(
         metadata={
             "mlflow_version": number,
@@ -115,19 +102,3 @@ def _condition(each: Condition) -> dict[str, object]:
         "rule": each.said,
         "evidence": each.shown,
     }
-
-
-def _register(registry: Registry, record: VersionRecord, facts: version_card.CardFacts, dagster_run: str) -> str:
-    """
-    Raises:
-        AdapterRefused: the version has no adapter, or was not found better than its parent.
-    """
-    if not record.adapter_sha or not record.mlflow_run:
-        raise AdapterRefused(f"{record.name} has no trained adapter. Materialize `trained_adapter` for it first.")
-    if record.name != BASELINE and record.status not in REGISTRABLE:
-        raise AdapterRefused(
-            f"{record.name} is {record.status}; only a version that `eval_report` found improved is registered. "
-            "Train another attempt, or the next version."
-        )
-    tags = version_card.tags(facts) | {"dagster_run_id": dagster_run}
-    return registry.register(record.mlflow_run, record.adapter_sha, tags, version_card.description(facts))

@@ -9,15 +9,13 @@ import dagster as dg
 from dpo_pipeline.assets.collection import requests
 from dpo_pipeline.assets.curation import validated_pairs
 from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, data_version, plot, table
-from dpo_pipeline.core.cadence import training_due
 from dpo_pipeline.core.report import trajectory, weekly_report
+from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.notify import tell
 from dpo_pipeline.loop.report import timeline, version_figures, weeks
 from dpo_pipeline.reports.monitoring_page import kpi_row, monitoring_page, satisfaction, version_rows, win_rates
 from dpo_pipeline.resources import LoopResource, WarehouseResource
 from dpo_pipeline.stores.artifacts import write_text
-from dpo_pipeline.stores.curation import read_summary
-from dpo_pipeline.stores.ledger import training_state
 from dpo_pipeline.stores.tables import publish_rows
 
 WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8))
@@ -36,13 +34,11 @@ WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8))
 def monitoring_report(loop: LoopResource, warehouse: WarehouseResource) -> dg.MaterializeResult:
     settings, now = loop.settings(), datetime.now(UTC)
     with loop.ledger() as ledger, warehouse.open(settings) as store:
-        versions, deployment = ledger.versions(), ledger.deployment()
-        state = training_state(versions, deployment, read_summary(settings.curation_summary).valid, now)
-        due = training_due(state, settings.cadence)
+        due = next_training(settings, ledger, now)
         frequency = getattr(settings.cadence, due.phase).frequency
         figures = version_figures(settings, ledger, store, now)
         report = weekly_report(
-            weeks(settings, store, now), figures, deployment.champion, due.unused, due.threshold,
+            weeks(settings, store, now), figures, ledger.deployment().champion, due.unused, due.threshold,
             timeline(ledger, store, settings.rollout, frequency), settings.cadence, settings.kpis,
         )  # fmt: skip
     way = trajectory(figures)

@@ -35,7 +35,8 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
     S.IMPROVED: frozenset({S.TRAINING, S.REGISTERED, S.NOT_IMPROVED, S.INCONCLUSIVE}),
     S.NOT_IMPROVED: frozenset({S.TRAINING, S.IMPROVED, S.INCONCLUSIVE, S.GIVEN_UP}),
     S.INCONCLUSIVE: frozenset({S.TRAINING, S.IMPROVED, S.NOT_IMPROVED, S.GIVEN_UP}),
-    S.GIVEN_UP: frozenset(),
+    # The loop makes no further attempt; a person may.
+    S.GIVEN_UP: frozenset({S.TRAINING}),
     S.REGISTERED: frozenset({S.ROLLING_OUT, S.CHAMPION}),
     S.ROLLING_OUT: frozenset({S.CHAMPION, S.RETIRED, S.ROLLED_BACK}),
     S.CHAMPION: frozenset({S.RETIRED, S.ROLLED_BACK}),
@@ -63,8 +64,8 @@ def _reachable(begin: Status) -> frozenset[Status]:
 
 RECORDED = _reachable(S.REGISTERED)
 """Registered once: such a version is only ever rebuilt from what is recorded of it."""
-CLOSED = frozenset(status for status, following in TRANSITIONS.items() if not following)
-"""Nothing can come of it any more."""
+CLOSED = frozenset({S.GIVEN_UP, S.ROLLED_BACK})
+"""The loop makes nothing of it any more."""
 ACCEPTED = RECORDED - CLOSED
 """Registered and not rolled back since: may serve."""
 RETRIED = frozenset(status for status, following in TRANSITIONS.items() if S.GIVEN_UP in following) - {S.TRAINING}

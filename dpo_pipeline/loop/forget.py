@@ -84,7 +84,7 @@ def _take_back(settings: Settings, person: str) -> None:
     with Ledger(settings.ledger_address) as ledger:
         for record in ledger.versions():
             if gone := bisect_left(places, record.pairs_seen):
-                ledger.record_version(record.name, pairs_seen=record.pairs_seen - gone)
+                ledger.forget_pairs(record.name, gone)
 
 
 def _without(path: Path, unwanted: Callable[[bytes], bool]) -> int:

@@ -121,7 +121,7 @@ def follow_registry(ledger: Ledger, registry: RegistryAliases) -> list[str]:
         # By the adapter and not by the number: in a model that was deleted and made again, numbers begin anew.
         if record.mlflow_version and seen.adapters.get(record.mlflow_version) != record.adapter_sha:
             done.append(f"version {record.mlflow_version} of MLflow, our {record.name}, was deleted; it is made again")
-            ledger.record_version(record.name, mlflow_version=None)
+            ledger.note_mlflow_version(record.name, None)
     if done:
         versions = ledger.versions()
     numbers = {record.name: record.mlflow_version for record in versions if record.mlflow_version}

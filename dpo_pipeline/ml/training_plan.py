@@ -53,14 +53,15 @@ def start_version(versions: Sequence[VersionRecord], recipe: DpoRecipe, champion
     return next(record for record in versions if record.name == name)
 
 
-def sft_job(settings: Settings, base: BaseModel) -> ProcessJob:
+def sft_job(settings: Settings, base: BaseModel, recipe: dict[str, Any] | None = None) -> ProcessJob:
+    """The first version's training, by the recipe of the settings or the one given."""
     asked, _ = split_bank(read_bank(settings.bank_dir), settings.collection.holdout_share)
     rows = json.dumps(demonstrations(asked), sort_keys=True)
     return _job(
         settings,
         "sft",
         base,
-        settings.sft.model_dump(),
+        recipe or settings.sft.model_dump(),
         {"version": BASELINE, "parent": None, "dataset_hash": hashlib.sha256(rows.encode()).hexdigest()},
         bank_dir=str(settings.bank_dir),
         holdout_share=settings.collection.holdout_share,

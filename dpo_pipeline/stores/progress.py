@@ -34,7 +34,17 @@ class ProgressFile:
 
 def read_progress(directory: Path) -> list[TaskProgress]:
     """All tasks, the one updated last first."""
-    found = [json.loads(path.read_text()) for path in directory.glob("[!.]*.json")]
-    # Reports of before a task knew when it began lack it.
-    tasks = [TaskProgress(**{"started": task["updated"], **task}) for task in found]
+    tasks = [_read(path) for path in directory.glob("[!.]*.json")]
     return sorted(tasks, key=lambda task: -task.updated)
+
+
+def read_task(directory: Path, task: str) -> TaskProgress | None:
+    """One task; null before its first report."""
+    path = directory / f"{task}.json"
+    return _read(path) if path.exists() else None
+
+
+def _read(path: Path) -> TaskProgress:
+    told = json.loads(path.read_text())
+    # Reports of before a task knew when it began lack it.
+    return TaskProgress(**{"started": told["updated"], **told})

@@ -5,33 +5,17 @@ does not answer, callers get `RegistryUnavailable` and the loop goes on where it
 """
 
 import json
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.errors import RegistryUnavailable
 from dpo_pipeline.stores.ledger import DeploymentState
+from dpo_pipeline.stores.training_runs import OpenRun, TrainingRun, open_run, shown_live
 
 HEALTH_TIMEOUT_S = 10
 ALIASES = ("champion", "challenger", "previous")
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """What the run of one training carries. `artifacts` maps a folder name in MLflow to a local path."""
-
-    name: str
-    parameters: Mapping[str, Any]
-    metrics: Mapping[str, float]
-    curve: list[dict[str, float]]
-    tags: Mapping[str, str]
-    dataset_file: Path | None
-    dataset_hash: str | None
-    dataset_rows: int | None
-    artifacts: Mapping[str, Path]
 
 
 class Registry:
@@ -50,20 +34,24 @@ class Registry:
     def version_url(self, version: str) -> str:
         return f"{self.url}/#/models/{self.model}/versions/{version}"
 
-    def log_training(self, run: TrainingRun) -> str:
-        """Write a finished training as one MLflow run and return its id; the same adapter again returns the same run.
+    @contextmanager
+    def training_run(self, described: TrainingRun, progress_dir: Path, task: str) -> Iterator[OpenRun]:
+        """The run of a training, RUNNING from before it begins; its curve is shown meanwhile, as `task` reports it.
+
+        An error out of the block, whichever, makes it a FAILED run with that error.
 
         Raises:
             RegistryUnavailable: MLflow does not answer.
         """
         with self._client() as client:
-            experiment = self._experiment(client)
-            known = client.search_runs(
-                [experiment], f"tags.adapter_sha = '{run.tags['adapter_sha']}' and attributes.status = 'FINISHED'"
-            )
-            if known:
-                return str(known[0].info.run_id)
-            return _write_run(client, experiment, run)
+            opened = open_run(client, self._experiment(client), self.model, described)
+        try:
+            with shown_live(opened, progress_dir, task):
+                yield opened
+        except BaseException as error:
+            with suppress(RegistryUnavailable), self._client():
+                opened.fail(f"{type(error).__name__}: {error}")
+            raise
 
     def log_evaluation(self, run_id: str, page: Path, verdict: Mapping[str, Any], figures: Mapping[str, float]) -> None:
         """Put the evaluation beside its training: figures as metrics, the page and the whole verdict as artifacts.
@@ -186,41 +174,3 @@ class Registry:
                 f"MLflow at {self.url} refused or did not answer: {error}. Start it (`make up`) or set DPO_MLFLOW_URL; "
                 "the ledger holds the truth, and the next run brings MLflow up to date."
             ) from error
-
-
-def _write_run(client: Any, experiment: str, run: TrainingRun) -> str:
-    from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
-
-    created = client.create_run(experiment, run_name=run.name, tags=dict(run.tags))
-    run_id = str(created.info.run_id)
-    now = int(time.time() * 1000)
-    curve = [
-        Metric(name, float(value), now, int(row["step"]))
-        for row in run.curve
-        for name, value in row.items()
-        if name not in ("step", "epoch")
-    ]
-    final = [Metric(f"eval/{name}", float(value), now, 0) for name, value in run.metrics.items()]
-    for start in range(0, len(curve) + len(final), 900):
-        client.log_batch(run_id, metrics=(curve + final)[start : start + 900])
-    client.log_batch(
-        run_id,
-        params=[Param(name, str(value)[:500]) for name, value in run.parameters.items()],
-        tags=[RunTag("mlflow.note.content", f"Training of {run.name}")],
-    )
-    if run.dataset_file and run.dataset_hash:
-        dataset = Dataset(
-            name="preferences",
-            digest=run.dataset_hash[:8],
-            source_type="local",
-            source=json.dumps({"uri": run.dataset_file.name, "sha256": run.dataset_hash}),
-            profile=json.dumps({"num_rows": run.dataset_rows}),
-        )
-        client.log_inputs(run_id, [DatasetInput(dataset)])
-    for folder, path in run.artifacts.items():
-        if path.is_dir():
-            client.log_artifacts(run_id, str(path), folder)
-        else:
-            client.log_artifact(run_id, str(path), folder)
-    client.set_terminated(run_id)
-    return run_id

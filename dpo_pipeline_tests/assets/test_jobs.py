@@ -30,7 +30,7 @@ from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.serving_log import RequestRecord
 from dpo_pipeline.stores.synthetic import read_synthetic
 from dpo_pipeline_tests.assets.conftest import Loop
-from dpo_pipeline_tests.examples import SHARED_DATA, preference
+from dpo_pipeline_tests.examples import SHARED_DATA, preference, put_version
 from dpo_pipeline_tests.programs_under_test import mlflow_server
 from dpo_pipeline_tests.webhook import webhook
 
@@ -110,7 +110,7 @@ def test_from_an_empty_house_to_a_decided_version(loop: Loop) -> None:
         assert again.success == result.success
 
         # Rolled back meanwhile: without any config it is rebuilt from what is recorded, and stays what it is.
-        ledger.record_version("v1.1", status="rolled_back")
+        put_version(ledger, "v1.1", status="rolled_back")
         loop.run("train_version", "v1.1")
         rebuilt = ledger.version("v1.1")
         assert (rebuilt.status, rebuilt.adapter_sha) == ("rolled_back", record.adapter_sha)
@@ -154,7 +154,7 @@ def test_registered_improved_rolled_out_stage_by_stage_and_mirrored(loop: Loop) 
     with Ledger(settings.ledger_address) as ledger:
         base = ledger.version("v1.0")
         fields = {name: getattr(base, name) for name in ("adapter_sha", "adapter_dir", "base_sha", "mlflow_run")}
-        ledger.record_version("v1.1", **{**fields, "adapter_sha": "f" * 64}, status="improved", parent="v1.0")
+        put_version(ledger, "v1.1", **{**fields, "adapter_sha": "f" * 64}, status="improved", parent="v1.0")
         assert loop.run_assets("v1.1")
         number = ledger.version("v1.1").mlflow_version
         assert number and registry.aliases() == {"champion": base_number(ledger), "challenger": number}
@@ -235,7 +235,7 @@ def begin_canary(loop: Loop, ledger: Ledger, name: str, sha: str) -> None:
     """A version with v1.0's adapter under another hash, registered and rolled out to 5 %."""
     base = ledger.version("v1.0")
     fields = {field: getattr(base, field) for field in ("adapter_dir", "base_sha", "mlflow_run")}
-    ledger.record_version(name, **fields, adapter_sha=sha, status="improved", parent="v1.0")
+    put_version(ledger, name, **fields, adapter_sha=sha, status="improved", parent="v1.0")
     assert loop.run_assets(name)
     ledger.promote("canary", ledger.deployment().epoch, ("test",), {}, "test")
 
@@ -248,7 +248,7 @@ def copy_baseline(ledger: Ledger, name: str, **fields: Any) -> None:
     (folder / "notes.txt").write_text("another hash")
     sha = artifacts.write_manifest(folder, {"base_sha": base.base_sha, "version": name})["sha256"]
     kept = {"base_sha": base.base_sha, "mlflow_run": base.mlflow_run, "parent": "v1.0"}
-    ledger.record_version(name, **kept, adapter_sha=str(sha), adapter_dir=str(folder), **fields)
+    put_version(ledger, name, **kept, adapter_sha=str(sha), adapter_dir=str(folder), **fields)
 
 
 def fail_requests(settings: Settings, version: str, people: int) -> None:
@@ -341,13 +341,13 @@ def test_after_three_attempts_the_champion_stays_and_people_are_told_what_to_col
     loop: Loop, monkeypatch: Any
 ) -> None:
     with Ledger(loop.settings.ledger_address) as ledger:
-        ledger.record_version("v1.0", status="trained", adapter_sha="0" * 64)
+        put_version(ledger, "v1.0", status="trained", adapter_sha="0" * 64)
         ledger.install_champion("v1.0", actor="test")
         recipe = loop.settings.recipe.model_dump(mode="json")
         evaluation = {"length_ratio": 1.1, "measured": {"drift": {"kl_per_token": 0.01}}}
         told = {"rewards/margins": 0.8, "rewards/chosen": 0.0}
-        ledger.record_version(
-            "v1.1", status="inconclusive", attempt=2, recipe=recipe, win_rate=0.53, evaluation=evaluation,
+        put_version(
+            ledger, "v1.1", status="inconclusive", attempt=2, recipe=recipe, win_rate=0.53, evaluation=evaluation,
             training_metrics=told, pairs=60, parent="v1.0",
         )  # fmt: skip
         [request] = loop.tick("not_improved")
@@ -360,13 +360,13 @@ def test_after_three_attempts_the_champion_stays_and_people_are_told_what_to_col
         assert request.run_key.startswith("v1.1-attempt3-retry-again")
         # A change that switches something off is a config that Dagster takes, and comes out as the recipe it was.
         longer = {**evaluation, "length_ratio": 2.0, "controlled": 0.4, "controlled_error": 0.02}
-        ledger.record_version("v1.1", evaluation=longer, win_rate=0.45)
+        put_version(ledger, "v1.1", evaluation=longer, win_rate=0.45)
         [request] = loop.tick("not_improved")
         dg.validate_run_config(defs.resolve_job_def("train_version"), request.run_config)
         changed = TrainingConfig(**request.run_config["ops"]["trained_adapter"]["config"]).changed()
         assert changed == {"loss_type": ["sigmoid_norm"], "loss_weights": None}
         assert DpoRecipe(**{**recipe, **changed}).loss_weights is None
-        ledger.record_version("v1.1", attempt=3)
+        put_version(ledger, "v1.1", attempt=3)
         with webhook() as (address, received):
             monkeypatch.setenv("DPO_NOTIFICATIONS__URLS", json.dumps([address]))
             assert loop.tick("not_improved") == []
@@ -378,21 +378,21 @@ def test_after_three_attempts_the_champion_stays_and_people_are_told_what_to_col
 
 def test_a_version_left_half_way_is_gone_on_with(loop: Loop) -> None:
     with Ledger(loop.settings.ledger_address) as ledger:
-        ledger.record_version("v1.0", status="trained", adapter_sha="0" * 64)
+        put_version(ledger, "v1.0", status="trained", adapter_sha="0" * 64)
         ledger.install_champion("v1.0", actor="test")
         assert loop.tick("left_half_way") == [], "v1.0 belongs to baseline_missing"
         recipe = loop.settings.recipe.model_copy(update={"beta": 0.3}).model_dump(mode="json")
-        ledger.record_version("v1.1", status="training", attempt=2, recipe=recipe, parent="v1.0")
+        put_version(ledger, "v1.1", status="training", attempt=2, recipe=recipe, parent="v1.0")
         for status in ("training", "trained", "improved", "registered"):
-            ledger.record_version("v1.1", status=status)
+            put_version(ledger, "v1.1", status=status)
             [request] = loop.tick("left_half_way")
             assert str(request.run_key).startswith("v1.1-attempt2-half-way-again") and request.partition_key == "v1.1"
             [config] = request.run_config["ops"].values()
             assert config["config"] == {"attempt": 2, "recipe": {"beta": 0.3}}, "it stays the version that it was"
         for status in ("not_improved", "rolled_back", "retired", "given_up"):
-            ledger.record_version("v1.1", status=status)
+            put_version(ledger, "v1.1", status=status)
             assert loop.tick("left_half_way") == [], status
-        ledger.record_version("v1.1", status="registered")
+        put_version(ledger, "v1.1", status="registered")
         ledger.start_rollout("v1.1", ledger.deployment().epoch, ("improved",), "test")
         assert loop.tick("left_half_way") == []
 

@@ -17,7 +17,7 @@ from dpo_pipeline.stores.ledger import Ledger, utc_now, utc_text
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.serving_log import RatingRecord, RequestRecord, ServingLog
 from dpo_pipeline_tests.assets.conftest import Loop
-from dpo_pipeline_tests.examples import LONG, SHORT, preference, settings_in
+from dpo_pipeline_tests.examples import LONG, SHORT, preference, put_version, settings_in
 from dpo_pipeline_tests.webhook import webhook
 
 pytestmark = pytest.mark.slow
@@ -60,8 +60,8 @@ def test_the_week_is_counted_told_and_alerted(loop: Loop, monkeypatch: pytest.Mo
     settings = loop.settings
     people_were_here(settings)
     with Ledger(settings.ledger_address) as ledger:
-        ledger.record_version("v1.0", status="retired", adapter_sha="0" * 64)
-        ledger.record_version("v1.1", status="champion", adapter_sha="1" * 64, parent="v1.0")
+        put_version(ledger, "v1.0", status="retired", adapter_sha="0" * 64)
+        put_version(ledger, "v1.1", status="champion", adapter_sha="1" * 64, parent="v1.0")
         ledger.install_champion("v1.1", actor="test")
     assert loop.run("ingest_and_validate").success
     with webhook() as (address, received):

@@ -16,6 +16,7 @@ from dpo_pipeline.loop.registry_orders import REFUSED_TAG, RegistryAliases, foll
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.assets.conftest import Loop
 from dpo_pipeline_tests.assets.test_jobs import begin_canary, copy_baseline
+from dpo_pipeline_tests.examples import put_version
 from dpo_pipeline_tests.programs_under_test import eventually, serving
 from dpo_pipeline_tests.webhook import webhook
 
@@ -142,7 +143,7 @@ def test_an_order_for_a_version_that_was_taken_back_is_refused_with_the_reason(d
 def test_an_order_for_a_version_that_failed_its_safety_check_is_refused(deployed: Any) -> None:
     ledger, registry, (client, model) = deployed
     worse = SafetyCheck(requests=20, declined=0.55, parent_declined=1.0)
-    ledger.record_version("v1.0", evaluation={"measured": {"safety": asdict(worse)}})
+    put_version(ledger, "v1.0", evaluation={"measured": {"safety": asdict(worse)}})
     asked_for = ledger.version("v1.0").mlflow_version
     client.set_registered_model_alias(model, "champion", asked_for)
     [told, restored] = follow_registry(ledger, registry)
@@ -187,7 +188,7 @@ def test_what_was_deleted_by_accident_is_repaired_and_told(loop: Loop, deployed:
     again = ledger.version("v1.1").mlflow_version
     assert again and again != gone
     # One that was rolled back is part of the history, and is made again too.
-    ledger.record_version("v1.0", status="rolled_back")
+    put_version(ledger, "v1.0", status="rolled_back")
     client.delete_model_version(model, ledger.version("v1.0").mlflow_version)
     follow_registry(ledger, registry)
     assert [request.partition_key for request in loop.tick("registry_orders")] == ["v1.0"]

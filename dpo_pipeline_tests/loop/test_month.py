@@ -25,16 +25,16 @@ from dpo_pipeline.core.rollout import traffic_of
 from dpo_pipeline.core.versions import next_version
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import RegistryUnavailable
+from dpo_pipeline.loop.cadence import training_state
 from dpo_pipeline.loop.registry_orders import RegistryAliases, follow_registry
 from dpo_pipeline.loop.roll_out import decide_now, plan_of
 from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores import artifacts
-from dpo_pipeline.stores import ledger as ledger_module
-from dpo_pipeline.stores.ledger import Ledger, training_state
+from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.serving_log import RatingRecord, Record, RequestRecord
 from dpo_pipeline_tests.assets.conftest import mlflow  # noqa: F401  (fixture)
-from dpo_pipeline_tests.examples import settings_in
+from dpo_pipeline_tests.examples import put_version, settings_in
 
 MODEL = "chat-month"
 BEGIN = datetime(2026, 1, 5, tzinfo=UTC)
@@ -49,7 +49,7 @@ class Month:
 
     def __init__(self, settings: Settings, monkeypatch: pytest.MonkeyPatch):
         self.settings, self.now, self.draw = settings, BEGIN, random.Random(1)
-        self.ledger = Ledger(settings.ledger_address)
+        self.ledger = Ledger(settings.ledger_address, clock=self.stamp)
         self.votes: dict[tuple[str, str], list[tuple[str, Outcome]]] = {}
         self.traffic: list[float] = []
         self.serving, self.dagster, self.failing = True, True, {"v1.2"}
@@ -57,8 +57,7 @@ class Month:
         self.valid, self.valid_a_visit = 0, 0
         self.registry: RegistryAliases | None = None
         self.client: Any = None
-        monkeypatch.setattr(ledger_module, "utc_now", self.stamp)
-        self.ledger.record_version("v1.0", status="trained", adapter_sha="0" * 64)
+        put_version(self.ledger, "v1.0", status="trained", adapter_sha="0" * 64)
         self.ledger.install_champion("v1.0", "test")
 
     def close(self) -> None:
@@ -76,7 +75,7 @@ class Month:
         if self.registry:
             run = self.client.create_run("0").info.run_id
             made = self.client.create_model_version(MODEL, f"runs:/{run}/adapter", run, tags={"adapter_sha": sha})
-            self.ledger.record_version(name, mlflow_version=made.version)
+            put_version(self.ledger, name, mlflow_version=made.version)
 
     def stamp(self) -> str:
         return self.now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -93,8 +92,14 @@ class Month:
         folder.mkdir(parents=True)
         (folder / "notes.txt").write_text(name)
         sha = str(artifacts.write_manifest(folder, {"version": name})["sha256"])
-        self.ledger.record_version(
-            name, status="registered", adapter_sha=sha, adapter_dir=str(folder), parent=parent, pairs_seen=self.valid
+        put_version(
+            self.ledger,
+            name,
+            status="registered",
+            adapter_sha=sha,
+            adapter_dir=str(folder),
+            parent=parent,
+            pairs_seen=self.valid,
         )
         self._publish(name, sha)
 
@@ -320,19 +325,20 @@ def test_of_two_promoters_one_is_refused(tmp_path: Path) -> None:
     """Two processes that saw the same epoch, at the same moment, twenty times."""
     settings = settings_in(tmp_path)
     with Ledger(settings.ledger_address) as ledger:
-        ledger.record_version("v1.0", status="trained", adapter_sha="0" * 64)
+        put_version(ledger, "v1.0", status="trained", adapter_sha="0" * 64)
         ledger.install_champion("v1.0", "test")
     code = textwrap.dedent(
         """
         import sys, time
         from dpo_pipeline.errors import NoRollout, StaleEpoch
         from dpo_pipeline.stores.ledger import Ledger
+        from dpo_pipeline_tests.examples import put_version
         with Ledger(sys.argv[1]) as ledger:
             won = 0
             for turn in range(20):
                 name = f"v1.{turn + 1}"
                 if sys.argv[2] == "first":
-                    ledger.record_version(name, status="registered", adapter_sha=name)
+                    put_version(ledger, name, status="registered", adapter_sha=name)
                 time.sleep(0.05)
                 epoch = turn * 2 + 1
                 while ledger.deployment().epoch < epoch:

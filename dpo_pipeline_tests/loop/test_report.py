@@ -10,7 +10,7 @@ from dpo_pipeline.loop.report import timeline
 from dpo_pipeline.settings import RolloutPolicy
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.log import AppendLog
-from dpo_pipeline_tests.examples import preference, settings_in
+from dpo_pipeline_tests.examples import preference, put_version, settings_in
 from dpo_pipeline_tests.loop.test_ingest import House
 
 
@@ -34,11 +34,11 @@ def test_the_hours_of_an_iteration_count_from_its_own_first_vote(tmp_path: Path,
         steps = timeline(ledger, house.warehouse, RolloutPolicy(), "weekly")
         assert [step.name for step in steps][:4] == ["collect", "train", "evaluate", "staging"]
         assert {step.actual_h for step in steps} == {None}
-        ledger.record_version("v1.0", status="champion", created_at=at(1))
-        ledger.record_version("v1.1", status="champion", created_at=at(8))
+        put_version(ledger, "v1.0", status="champion", created_at=at(1))
+        put_version(ledger, "v1.1", status="champion", created_at=at(8))
         begun = {step.name: step.actual_h for step in timeline(ledger, house.warehouse, RolloutPolicy(), "weekly")}
         assert begun["collect"] == 0 and begun["train"] == 7 * 24 and begun["evaluate"] is None
-        ledger.record_version("v1.2", status="improved", created_at=at(19), evaluation={"begun_at": at(19, 2)})
+        put_version(ledger, "v1.2", status="improved", created_at=at(19), evaluation={"begun_at": at(19, 2)})
         begun = {step.name: step.actual_h for step in timeline(ledger, house.warehouse, RolloutPolicy(), "weekly")}
         assert (begun["collect"], begun["train"], begun["evaluate"]) == (0, 7 * 24, 7 * 24 + 2)
     finally:

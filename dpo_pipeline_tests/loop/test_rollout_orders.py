@@ -17,6 +17,7 @@ from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.serving_log import RequestRecord, ServingLog
+from dpo_pipeline_tests.examples import put_version
 from dpo_pipeline_tests.webhook import webhook
 
 WON: list[tuple[str, Outcome]] = [(f"p{n % 8}", "loss" if n % 5 == 0 else "win") for n in range(120)]
@@ -41,7 +42,7 @@ def ledger(settings: Settings) -> Iterator[Ledger]:
             folder.mkdir(parents=True)
             (folder / "notes.txt").write_text(name)
             sha = str(artifacts.write_manifest(folder, {"version": name})["sha256"])
-            opened.record_version(name, status="registered", adapter_sha=sha, adapter_dir=str(folder))
+            put_version(opened, name, status="registered", adapter_sha=sha, adapter_dir=str(folder))
         opened.install_champion("v1.0", "test")
         yield opened
 
@@ -91,8 +92,8 @@ def test_a_version_is_not_promoted_past_a_failed_check(settings: Settings, ledge
     with pytest.raises(OrderRefused, match=r"v1\.1 is not promoted: its adapter is not whole"):
         order(settings, ledger, "promote", "go", "ada")
     (settings.artifacts_dir / "v1.1" / "notes.txt").write_text("v1.1")
-    ledger.record_version("v1.0", base_sha="a")
-    ledger.record_version("v1.1", base_sha="b")
+    put_version(ledger, "v1.0", base_sha="a")
+    put_version(ledger, "v1.1", base_sha="b")
     with pytest.raises(OrderRefused, match=r"bound to another base model than v1\.0"):
         order(settings, ledger, "promote", "go", "ada")
     assert ledger.deployment().stage == "staging"
@@ -125,7 +126,7 @@ def test_what_cannot_be_ruled_out_is_asked_once(tmp_path: Path) -> None:
         )
         with Ledger(asking.ledger_address) as ledger:
             for name in ("v1.0", "v1.1"):
-                ledger.record_version(name, status="registered", adapter_sha=name[-1] * 64, adapter_dir="there")
+                put_version(ledger, name, status="registered", adapter_sha=name[-1] * 64, adapter_dir="there")
             ledger.install_champion("v1.0", "test")
             decide_now(asking, ledger, won, "v1.1", "test")
             ledger.promote("canary", ledger.deployment().epoch, ("won",), {}, "test")

@@ -18,7 +18,7 @@ from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.serving_log import RatingRecord, RequestRecord, ServingLog
 from dpo_pipeline.stores.serving_state import ServingState, StoredRequest
-from dpo_pipeline_tests.examples import preference, settings_in
+from dpo_pipeline_tests.examples import preference, put_version, settings_in
 from dpo_pipeline_tests.serving import collected
 
 ANN, SECRET = "aaaa1111bbbb2222", "the word that only Ann ever used"
@@ -34,11 +34,11 @@ def house(tmp_path: Path) -> Settings:
     split = split_pairs(pairs, frozenset(), 0.1, 8)
     write_dataset(settings, split)
     with Ledger(settings.ledger_address) as ledger:
-        ledger.record_version("v1.0", status="champion", adapter_sha="0" * 64)
+        put_version(ledger, "v1.0", status="champion", adapter_sha="0" * 64)
         ledger.install_champion("v1.0", "test")
-        ledger.record_version("v1.1", status="registered", parent="v1.0", dataset_hash=split.content_hash)
+        put_version(ledger, "v1.1", status="registered", parent="v1.0", dataset_hash=split.content_hash)
         ledger.start_rollout("v1.1", ledger.deployment().epoch, ("improved",), "test")
-        ledger.record_version("v1.2", status="training", parent="v1.1", pairs_seen=len(pairs))
+        put_version(ledger, "v1.2", status="training", parent="v1.1", pairs_seen=len(pairs))
     return settings
 
 

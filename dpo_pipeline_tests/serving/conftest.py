@@ -12,6 +12,7 @@ from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.browser import chromium
+from dpo_pipeline_tests.examples import put_version
 from dpo_pipeline_tests.ml.conftest import baseline, house  # noqa: F401  (fixtures)
 from dpo_pipeline_tests.upstream import Upstream, model_server
 
@@ -48,8 +49,8 @@ def install(settings: Settings, adapter: Path, names: tuple[str, ...] = ("v1.0",
                 disturb(folder / "adapter_model.safetensors")
                 (folder / "notes.txt").write_text(name)
                 manifest = artifacts.write_manifest(folder, {"base_sha": locate_base(settings).sha, "version": name})
-            ledger.record_version(
-                name, status="registered", adapter_sha=manifest["sha256"], adapter_dir=str(folder), parent=None
+            put_version(
+                ledger, name, status="registered", adapter_sha=manifest["sha256"], adapter_dir=str(folder), parent=None
             )
         ledger.install_champion(names[0], actor="test")
 

@@ -20,7 +20,7 @@ from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import read_bank, read_edge_cases
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.browser import Tab, choose, tab
-from dpo_pipeline_tests.examples import settings_in
+from dpo_pipeline_tests.examples import put_version, settings_in
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
 from dpo_pipeline_tests.serving.conftest import VARIABLES
 from dpo_pipeline_tests.upstream import Upstream
@@ -70,7 +70,7 @@ def install(settings: Settings) -> None:
     with Ledger(settings.ledger_address) as ledger:
         for name in ("v1.0", "v1.1"):
             sha = name[-1] * 64
-            ledger.record_version(name, status="registered", adapter_sha=sha, adapter_dir="there", parent=None)
+            put_version(ledger, name, status="registered", adapter_sha=sha, adapter_dir="there", parent=None)
         ledger.install_champion("v1.0", actor="test")
         ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
 

@@ -16,7 +16,7 @@ from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.reviews import ReviewLog, read_judged
 from dpo_pipeline.stores.serving_log import CorrectionRecord, RatingRecord, RequestRecord, read_records
 from dpo_pipeline_tests.browser import Tab, choose, tab
-from dpo_pipeline_tests.examples import settings_in
+from dpo_pipeline_tests.examples import put_version, settings_in
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
 from dpo_pipeline_tests.serving import collected
 from dpo_pipeline_tests.serving.collected import ATTACK, VOTES
@@ -52,7 +52,7 @@ def house(settings: Settings) -> Settings:
     """Two versions that the other server answers for, v1.0 in production."""
     with Ledger(settings.ledger_address) as ledger:
         for name in ("v1.0", "v1.1"):
-            ledger.record_version(name, status="registered", adapter_sha=name[-1] * 64, adapter_dir="there")
+            put_version(ledger, name, status="registered", adapter_sha=name[-1] * 64, adapter_dir="there")
         ledger.install_champion("v1.0", actor="test")
     return settings
 

@@ -60,7 +60,7 @@ DECISIONS = sa.Table(
     sa.Column("actor", sa.String(64), nullable=False),
     sa.Column("decided_at", sa.String(40), nullable=False),
 )
-"""Every decision, with what it rested on. Rows are only ever added."""
+"""Every decision, with what it rested on. A repeated hold keeps its row, with the newest evidence."""
 
 
 def prepare(engine: sa.Engine) -> None:

@@ -1,0 +1,66 @@
+"""The pairs that one version is trained on: a split by prompts, pinned by the hash of its content."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpo_pipeline.core.augmentation import mixed
+from dpo_pipeline.core.dataset import Split, split_pairs
+from dpo_pipeline.core.lifecycle import ACCEPTED, RECORDED
+from dpo_pipeline.core.versions import iteration
+from dpo_pipeline.ml.training_plan import write_dataset
+from dpo_pipeline.settings import DpoRecipe, Settings
+from dpo_pipeline.stores.bank import held_out_prompts, held_out_texts
+from dpo_pipeline.stores.ledger import Ledger, VersionRecord
+from dpo_pipeline.stores.reviews import apply_reviews
+from dpo_pipeline.stores.synthetic import read_synthetic
+from dpo_pipeline.stores.warehouse import Warehouse
+
+
+@dataclass(frozen=True)
+class BuiltDataset:
+    """`after` and `up_to` are positions among the valid pairs, in the order of the log: (after, up_to]."""
+
+    directory: Path
+    split: Split
+    after: int
+    up_to: int
+
+
+def build_dataset(settings: Settings, ledger: Ledger, warehouse: Warehouse, name: str) -> BuiltDataset:
+    """Split the version's pairs, publish them and record them; the first time pins which pairs those are.
+
+    Raises:
+        DatasetTooSmall: what is left after exclusions is no training.
+        RebuildDiffers: the version is registered, and its pairs would be others now; nothing was written.
+    """
+    own = next((record for record in ledger.versions() if record.name == name), None)
+    recipe = _recipe(settings, own)
+    after, up_to = _range(ledger.versions(), name, warehouse.tally("valid"), recipe)
+    # A pair that a person excluded a moment ago must not be trained on.
+    apply_reviews(warehouse, settings.reviews_log, settings.review_table)
+    split = split_pairs(
+        warehouse.valid_pairs(after, up_to),
+        held_out_prompts(settings),
+        settings.evaluation.eval_share,
+        recipe.batch_size,
+    )
+    if settings.augmentation.enabled:
+        synthetic = read_synthetic(settings.synthetic_pairs)
+        split = mixed(split, synthetic, settings.augmentation.max_share, held_out_texts(settings))
+    # Recorded first: what differs from a registered version is refused before anything is published.
+    ledger.record_dataset(name, split.content_hash, len(split.train), up_to)
+    return BuiltDataset(write_dataset(settings, split), split, after, up_to)
+
+
+def _recipe(settings: Settings, own: VersionRecord | None) -> DpoRecipe:
+    """That of the settings; a registered version is rebuilt by its own."""
+    if own and own.status in RECORDED and own.recipe:
+        return DpoRecipe(**own.recipe)
+    return settings.recipe
+
+
+def _range(versions: list[VersionRecord], name: str, valid_now: int, recipe: DpoRecipe) -> tuple[int, int]:
+    own = next((record for record in versions if record.name == name), None)
+    up_to = own.pairs_seen if own and own.pairs_seen else valid_now
+    earlier = [v.pairs_seen for v in versions if v.status in ACCEPTED and iteration(v.name) < iteration(name)]
+    return (max(earlier, default=0) if recipe.pairs == "new" else 0), up_to

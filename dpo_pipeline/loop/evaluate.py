@@ -1,0 +1,87 @@
+"""Is a trained version better than its parent: judge both, record the verdict, say what to change where it is not."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dpo_pipeline.core.diagnosis import Diagnosis, diagnose
+from dpo_pipeline.core.lifecycle import RECORDED, Status
+from dpo_pipeline.core.verdict import EvaluationVerdict, evaluate
+from dpo_pipeline.core.versions import BASELINE
+from dpo_pipeline.loop.calls import Call, here
+from dpo_pipeline.loop.describe import card_facts, describe
+from dpo_pipeline.loop.symptoms import symptoms
+from dpo_pipeline.ml.base_model import locate_base
+from dpo_pipeline.ml.evaluation import Contestant, exam, judge_versions
+from dpo_pipeline.ml.training_plan import dataset_dir
+from dpo_pipeline.reports.evaluation_page import evaluation_page
+from dpo_pipeline.settings import DpoRecipe, Settings
+from dpo_pipeline.stores.artifacts import write_text
+from dpo_pipeline.stores.ledger import Ledger, VersionRecord, utc_now
+from dpo_pipeline.stores.progress import ProgressFile
+from dpo_pipeline.stores.registry import Registry
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation. `recorded` is false for a version that was accepted on an earlier one, which stays."""
+
+    candidate: VersionRecord
+    parent: VersionRecord
+    verdict: EvaluationVerdict
+    diagnosis: Diagnosis | None
+    page: Path
+    recorded: bool
+
+
+def evaluate_version(settings: Settings, ledger: Ledger, registry: Registry, name: str, call: Call = here) -> Evaluated:
+    """Both versions answer the same held-out questions; the judge compares, `core.verdict` decides.
+
+    Raises:
+        EvaluationLeaked: the version was trained on a question that gates.
+        ForbiddenTransition: the version was given up.
+        RegistryUnavailable: MLflow does not answer; the verdict is recorded.
+    """
+    report, begun_at = ProgressFile(settings.data_dir / "progress", "eval"), utc_now()
+    candidate = ledger.version(name)
+    parent = ledger.version(candidate.parent or BASELINE)
+    asked = exam(settings, dataset_dir(settings, candidate.dataset_hash) if candidate.dataset_hash else None)
+    both, base = (_contestant(candidate), _contestant(parent)), locate_base(settings)
+    first = None if parent.name == BASELINE else _contestant(ledger.version(BASELINE))
+    answers, measured = call(judge_versions, settings, base, *both, asked, report, None, first)
+    verdict = evaluate(answers, settings.evaluation, measured, settings.cadence.max_attempts)
+    again = candidate.status in RECORDED
+    if not again:
+        evaluation = asdict(verdict) | {"begun_at": begun_at}
+        candidate = ledger.record_evaluation(name, Status(verdict.verdict), verdict.overall.rate, evaluation)
+    diagnosis = None
+    if not verdict.improved:
+        diagnosis = diagnose(DpoRecipe(**(candidate.recipe or {})), symptoms(settings, candidate))
+    page = settings.reports_dir / "evaluation" / f"{name}-attempt{candidate.attempt}{'-again' if again else ''}.html"
+    embedded = settings.model.base == "embedded"
+    write_text(page, evaluation_page(name, parent.name, verdict, answers, diagnosis, embedded))
+    if candidate.mlflow_run and not again:
+        registry.log_evaluation(candidate.mlflow_run, page, asdict(verdict), figures(verdict))
+        # How long its answers are was measured too.
+        describe(registry, parent, card_facts(settings, ledger, parent.name))
+    return Evaluated(candidate, parent, verdict, diagnosis, page, not again)
+
+
+def figures(verdict: EvaluationVerdict) -> dict[str, float]:
+    """The numbers of a verdict, flat: what Dagster and MLflow draw over versions."""
+    drift, safety, trust = verdict.measured.drift, verdict.measured.safety, verdict.measured.trust
+    found: dict[str, float | None] = {
+        "win_rate": verdict.overall.rate,
+        "win_rate_low": verdict.overall.low,
+        "win_rate_high": verdict.overall.high,
+        "win_rate_at_equal_lengths": verdict.controlled,
+        "length_ratio": verdict.length_ratio,
+        "kl_per_token": drift.kl_per_token if drift else None,
+        "chosen_shift": drift.chosen_shift if drift else None,
+        "declined": safety.declined if safety else None,
+        "judge_agrees_with_people": trust.share if trust else None,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _contestant(record: VersionRecord) -> Contestant:
+    return Contestant(str(record.adapter_sha), Path(str(record.adapter_dir)))

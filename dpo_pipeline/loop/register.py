@@ -1,0 +1,39 @@
+"""Accept an improved version: into MLflow's registry with tags and a card, and into the ledger as registered."""
+
+from dpo_pipeline.core import version_card
+from dpo_pipeline.core.lifecycle import RECORDED, Status
+from dpo_pipeline.core.versions import BASELINE
+from dpo_pipeline.errors import AdapterRefused
+from dpo_pipeline.loop.describe import card_facts, write_card
+from dpo_pipeline.loop.roll_out import mirror
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.ledger import Ledger, VersionRecord
+from dpo_pipeline.stores.registry import Registry
+
+REGISTRABLE = RECORDED | {Status.IMPROVED}
+
+
+def register_version(
+    settings: Settings, ledger: Ledger, registry: Registry, name: str, dagster_run: str = ""
+) -> VersionRecord:
+    """Doing it twice makes one version; one that somebody deleted in MLflow is made again.
+
+    Raises:
+        AdapterRefused: the version has no adapter, or was not found better than its parent.
+        RegistryUnavailable: MLflow does not answer.
+    """
+    record = ledger.version(name)
+    if not record.adapter_sha or not record.mlflow_run:
+        raise AdapterRefused(f"{name} has no trained adapter. Materialize `trained_adapter` for it first.")
+    if name != BASELINE and record.status not in REGISTRABLE:
+        raise AdapterRefused(
+            f"{name} is {record.status}; only a version that `eval_report` found improved is registered. Train another "
+            "attempt, or the next version."
+        )
+    facts = card_facts(settings, ledger, name)
+    tags = version_card.tags(facts) | {"dagster_run_id": dagster_run}
+    number = registry.register(record.mlflow_run, record.adapter_sha, tags, version_card.description(facts))
+    write_card(registry, record, facts)
+    record = ledger.register(name, number)
+    mirror(ledger, registry)
+    return record

@@ -1,0 +1,78 @@
+"""What the ledger holds, as values; and the form of every moment in it."""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+
+@dataclass(frozen=True)
+class VersionRecord:
+    """A version as the rest of the program sees it."""
+
+    name: str
+    attempt: int
+    status: str
+    parent: str | None
+    adapter_sha: str | None
+    adapter_dir: str | None
+    base_sha: str | None
+    dataset_hash: str | None
+    pairs: int | None
+    pairs_seen: int
+    recipe: dict[str, Any] | None
+    win_rate: float | None
+    evaluation: dict[str, Any] | None
+    training_metrics: dict[str, float] | None
+    mlflow_run: str | None
+    mlflow_version: str | None
+    created_at: str
+    updated_at: str
+
+
+@dataclass(frozen=True)
+class DeploymentState:
+    epoch: int
+    champion: str | None
+    previous: str | None
+    challenger: str | None
+    stage: str | None
+    stage_since: str | None
+    paused: bool = False
+    plan: dict[str, Any] | None = None
+    """What the newest rollout began with (`core.exposure.RolloutPlan`); null: it began before plans were kept."""
+
+    @property
+    def subject(self) -> str | None:
+        """The version that decisions are about: the one being rolled out, else the one rolled out last."""
+        return self.challenger or self.champion
+
+    @property
+    def baseline(self) -> str | None:
+        """What the subject is measured against."""
+        return self.champion if self.challenger else self.previous
+
+
+@dataclass(frozen=True)
+class DecisionRecord:
+    epoch: int
+    version: str
+    stage: str
+    decision: str
+    reasons: tuple[str, ...]
+    evidence: dict[str, Any]
+    actor: str
+    decided_at: str
+
+
+def as_json(record: VersionRecord | DeploymentState | DecisionRecord) -> dict[str, Any]:
+    return asdict(record)
+
+
+def utc_now() -> str:
+    """Now, RFC 3339 in UTC."""
+    return utc_text(datetime.now(UTC))
+
+
+def utc_text(moment: datetime) -> str:
+    """RFC 3339 in UTC, as every record has it: such texts compare like their moments."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"

@@ -1,0 +1,231 @@
+"""A version's life in the ledger: one verb for each step, and no step that `core.lifecycle` does not allow.
+
+What was registered is only ever compared: rebuilt by hand, a version must come out as it is recorded, or is refused.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+
+from dpo_pipeline.core.lifecycle import RECORDED, TRANSITIONS, Status, follows
+from dpo_pipeline.core.versions import iteration
+from dpo_pipeline.errors import ForbiddenTransition, RebuildDiffers, UnknownVersion
+from dpo_pipeline.stores.ledger.records import VersionRecord, utc_now
+from dpo_pipeline.stores.ledger.tables import VERSIONS, prepare
+
+_JSON_FIELDS = ("recipe", "evaluation", "training_metrics")
+
+
+class VersionLedger:
+    """The versions of the database behind one URL. Cheap to make; holds a small connection pool.
+
+    Args:
+        clock: what stands as the moment of every change.
+    """
+
+    def __init__(self, url: str, clock: Callable[[], str] = utc_now):
+        self.url, parsed = url, make_url(url)
+        connect_args: dict[str, Any] = {}
+        if parsed.get_backend_name() == "sqlite":
+            if parsed.database:
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            connect_args = {"timeout": 30}
+        self._engine, self.clock = sa.create_engine(parsed, connect_args=connect_args), clock
+        prepare(self._engine)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def versions(self) -> list[VersionRecord]:
+        """All versions, oldest first."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(VERSIONS)).mappings()
+            return sorted((_record(row) for row in rows), key=lambda record: iteration(record.name))
+
+    def version(self, name: str) -> VersionRecord:
+        """
+        Raises:
+            UnknownVersion: naming those there are.
+        """
+        with self._engine.connect() as connection:
+            return _read(connection, name)
+
+    def record_dataset(self, name: str, content_hash: str, pairs: int, pairs_seen: int) -> VersionRecord:
+        """What the version is trained on; a new version begins its life with it.
+
+        Raises:
+            RebuildDiffers: the version is registered, with another dataset.
+        """
+        with self._engine.begin() as connection:
+            record = self._find(connection, name)
+            if record and record.status in RECORDED:
+                require_same(record, "dataset", record.dataset_hash, content_hash)
+                return record
+            values = {"dataset_hash": content_hash, "pairs": pairs, "pairs_seen": pairs_seen}
+            return self._write(connection, name, record, values)
+
+    def start_training(
+        self, name: str, attempt: int, parent: str | None, base_sha: str, recipe: dict[str, Any]
+    ) -> VersionRecord:
+        """A training begins: what an earlier attempt came to is no longer said of the version.
+
+        Raises:
+            ForbiddenTransition: the version is past training.
+        """
+        values = {
+            "attempt": attempt,
+            "parent": parent,
+            "base_sha": base_sha,
+            "recipe": recipe,
+            "win_rate": None,
+            "evaluation": None,
+            "training_metrics": None,
+        }
+        return self._step(name, Status.TRAINING, values)
+
+    def record_training(
+        self, name: str, adapter_sha: str, adapter_dir: str, metrics: dict[str, float], mlflow_run: str | None
+    ) -> VersionRecord:
+        """A training gave an adapter.
+
+        Raises:
+            RebuildDiffers: the version is registered, with another adapter.
+        """
+        record = self.version(name)
+        if record.status in RECORDED:
+            require_same(record, "adapter", record.adapter_sha, adapter_sha)
+            return record
+        values = {"adapter_sha": adapter_sha, "adapter_dir": adapter_dir, "mlflow_run": mlflow_run}
+        return self._step(name, Status.TRAINED, values | {"training_metrics": metrics})
+
+    def record_failure(self, name: str, status: Status) -> VersionRecord:
+        """A training gave no adapter, or one that is refused.
+
+        Args:
+            status: what the version is after it: `diverged`, `not_improved` or `given_up`.
+        """
+        return self._step(name, status, {})
+
+    def record_evaluation(
+        self, name: str, status: Status, win_rate: float | None, evaluation: dict[str, Any]
+    ) -> VersionRecord:
+        """What the evaluation found: `improved`, `not_improved` or `inconclusive`.
+
+        Raises:
+            ForbiddenTransition: the version is registered; its evaluation is the one that it was accepted on.
+        """
+        return self._step(name, status, {"win_rate": win_rate, "evaluation": evaluation})
+
+    def give_up(self, name: str) -> VersionRecord:
+        """No further attempt: the champion stays."""
+        return self._step(name, Status.GIVEN_UP, {})
+
+    def register(self, name: str, mlflow_version: str | None) -> VersionRecord:
+        """Accept an improved version. One that was registered before keeps its status.
+
+        Args:
+            mlflow_version: its number in MLflow.
+
+        Raises:
+            ForbiddenTransition: the version was not found improved.
+        """
+        record = self.version(name)
+        if record.status in RECORDED:
+            return self.note_mlflow_version(name, mlflow_version)
+        return self._step(name, Status.REGISTERED, {"mlflow_version": mlflow_version})
+
+    def note_mlflow_version(self, name: str, number: str | None) -> VersionRecord:
+        """Where MLflow has the version; null: it was deleted there. What the version is does not change."""
+        with self._engine.begin() as connection:
+            record = _read(connection, name)
+            if record.mlflow_version == number:
+                return record
+            return self._write(connection, name, record, {"mlflow_version": number})
+
+    def forget_pairs(self, name: str, count: int) -> VersionRecord:
+        """So many of the valid pairs that the version has seen are gone: people asked to be forgotten."""
+        with self._engine.begin() as connection:
+            record = _read(connection, name)
+            return self._write(connection, name, record, {"pairs_seen": record.pairs_seen - count})
+
+    def _step(self, name: str, status: Status, values: dict[str, Any]) -> VersionRecord:
+        with self._engine.begin() as connection:
+            record = self._find(connection, name)
+            if record:
+                check_transition(record.name, record.status, status)
+            return self._write(connection, name, record, values | {"status": status})
+
+    def _find(self, connection: sa.Connection, name: str) -> VersionRecord | None:
+        """Null for a name that may become a version."""
+        iteration(name)
+        row = connection.execute(sa.select(VERSIONS).where(VERSIONS.c.name == name)).mappings().first()
+        return _record(row) if row else None
+
+    def _write(
+        self, connection: sa.Connection, name: str, record: VersionRecord | None, values: dict[str, Any]
+    ) -> VersionRecord:
+        stored = {
+            key: json.dumps(value, ensure_ascii=False) if key in _JSON_FIELDS and value is not None else value
+            for key, value in values.items()
+        }
+        stored["updated_at"] = self.clock()
+        if record:
+            connection.execute(sa.update(VERSIONS).where(VERSIONS.c.name == name).values(stored))
+        else:
+            new = {"attempt": 1, "pairs_seen": 0, "status": Status.TRAINING, "created_at": stored["updated_at"]}
+            connection.execute(sa.insert(VERSIONS).values(new | {"name": name} | stored))
+        return _read(connection, name)
+
+
+def set_status(connection: sa.Connection, name: str, status: Status, moment: str) -> None:
+    """A step of the rollout, in its transaction.
+
+    Raises:
+        ForbiddenTransition: the version cannot go from what it is to that.
+    """
+    check_transition(name, _read(connection, name).status, status)
+    changed = {"status": status, "updated_at": moment}
+    connection.execute(sa.update(VERSIONS).where(VERSIONS.c.name == name).values(changed))
+
+
+def check_transition(name: str, before: str, after: Status) -> None:
+    """
+    Raises:
+        ForbiddenTransition: naming both ends, and what may follow instead.
+    """
+    if not follows(Status(before), after):
+        possible = ", ".join(sorted(TRANSITIONS[Status(before)])) or "nothing"
+        raise ForbiddenTransition(
+            f"{name} is {before} and cannot become {after}; after {before} comes {possible}. Nothing was changed. "
+            "To change what is served, train the next version."
+        )
+
+
+def require_same(record: VersionRecord, what: str, recorded: str | None, rebuilt: str) -> None:
+    """
+    Raises:
+        RebuildDiffers: a part of a registered version, built again, is not what is recorded.
+    """
+    if recorded != rebuilt:
+        raise RebuildDiffers(
+            f"{record.name} is {record.status} with {what} {str(recorded)[:12]}; built again by what is set now it "
+            f"would be {rebuilt[:12]}. The recorded one stays, nothing was changed. Settings, bank, reviews or votes "
+            "differ from those it was made of: set them back to rebuild it, or train the next version with them."
+        )
+
+
+def _read(connection: sa.Connection, name: str) -> VersionRecord:
+    row = connection.execute(sa.select(VERSIONS).where(VERSIONS.c.name == name)).mappings().first()
+    if row is None:
+        known = ", ".join(connection.scalars(sa.select(VERSIONS.c.name))) or "none yet"
+        raise UnknownVersion(f"The ledger knows no version {name!r}; it knows {known}.")
+    return _record(row)
+
+
+def _record(row: sa.RowMapping) -> VersionRecord:
+    read = {key: json.loads(row[key]) if row[key] else None for key in _JSON_FIELDS}
+    return VersionRecord(**(dict(row) | read))

@@ -1,0 +1,102 @@
+"""The ledger's verbs: each step of a version's life, and none that the table of transitions does not have."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dpo_pipeline.core.lifecycle import TRANSITIONS, Status
+from dpo_pipeline.errors import ForbiddenTransition, RebuildDiffers, UnknownVersion
+from dpo_pipeline.stores.ledger import Ledger, VersionRecord
+from dpo_pipeline_tests.examples import put_version, settings_in
+
+S = Status
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(settings_in(tmp_path).ledger_address) as opened:
+        yield opened
+
+
+def accepted(ledger: Ledger, name: str) -> VersionRecord:
+    ledger.record_dataset(name, "d" * 64, pairs=80, pairs_seen=100)
+    ledger.start_training(name, 1, None, "b" * 64, {"beta": 0.1})
+    ledger.record_training(name, "a" * 64, "there", {"loss": 0.5}, "run")
+    ledger.record_evaluation(name, S.IMPROVED, 0.7, {"verdict": "improved"})
+    return ledger.register(name, "1")
+
+
+def test_a_version_from_its_dataset_to_the_registry(ledger: Ledger) -> None:
+    first = ledger.record_dataset("v1.1", "d" * 64, pairs=80, pairs_seen=100)
+    assert (first.status, first.attempt, first.pairs_seen) == (S.TRAINING, 1, 100)
+    record = accepted(ledger, "v1.1")
+    assert (record.status, record.mlflow_version, record.win_rate) == (S.REGISTERED, "1", 0.7)
+    assert record.recipe == {"beta": 0.1} and record.training_metrics == {"loss": 0.5}
+    assert ledger.version("v1.1") == record == ledger.versions()[0]
+
+
+def test_another_attempt_forgets_what_the_one_before_came_to(ledger: Ledger) -> None:
+    accepted_before = ledger.start_training("v1.1", 1, "v1.0", "b", {"beta": 0.1})
+    ledger.record_training("v1.1", "a" * 64, "there", {"loss": 0.5}, "run")
+    ledger.record_evaluation("v1.1", S.NOT_IMPROVED, 0.4, {"verdict": "not_improved"})
+    again = ledger.start_training("v1.1", 2, "v1.0", "b", {"beta": 0.3})
+    assert (again.attempt, again.win_rate, again.evaluation, again.training_metrics) == (2, None, None, None)
+    assert again.created_at == accepted_before.created_at
+
+
+STEPS: dict[Status, Callable[[Ledger], object]] = {
+    S.TRAINING: lambda ledger: ledger.start_training("v1.1", 2, "v1.0", "b", {}),
+    S.TRAINED: lambda ledger: ledger.record_training("v1.1", "f" * 64, "elsewhere", {}, "other run"),
+    S.DIVERGED: lambda ledger: ledger.record_failure("v1.1", S.DIVERGED),
+    S.IMPROVED: lambda ledger: ledger.record_evaluation("v1.1", S.IMPROVED, 0.9, {}),
+    S.INCONCLUSIVE: lambda ledger: ledger.record_evaluation("v1.1", S.INCONCLUSIVE, 0.5, {}),
+    S.NOT_IMPROVED: lambda ledger: ledger.record_evaluation("v1.1", S.NOT_IMPROVED, 0.1, {}),
+    S.GIVEN_UP: lambda ledger: ledger.give_up("v1.1"),
+    S.ROLLING_OUT: lambda ledger: ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test"),
+}
+
+
+@pytest.mark.parametrize("before", Status)
+@pytest.mark.parametrize("after", STEPS)
+def test_a_step_is_taken_where_the_table_has_it_and_refused_elsewhere(
+    ledger: Ledger, before: Status, after: Status
+) -> None:
+    put_version(ledger, "v1.0", status="registered")
+    ledger.install_champion("v1.0", "test")
+    put_version(ledger, "v1.1", status=before, adapter_sha="a" * 64)
+    record = ledger.version("v1.1")
+    if after in TRANSITIONS[before] or after == before:
+        STEPS[after](ledger)
+        assert ledger.version("v1.1").status == after
+    else:
+        with pytest.raises((ForbiddenTransition, RebuildDiffers)) as refused:
+            STEPS[after](ledger)
+        assert ledger.version("v1.1") == record and ledger.deployment().challenger is None, "nothing was written"
+        assert "v1.1" in str(refused.value) and before in str(refused.value)
+        if isinstance(refused.value, ForbiddenTransition):
+            assert f"cannot become {after}" in str(refused.value)
+
+
+def test_what_was_registered_is_only_compared(ledger: Ledger) -> None:
+    record = accepted(ledger, "v1.1")
+    assert ledger.record_dataset("v1.1", "d" * 64, pairs=80, pairs_seen=999) == record
+    assert ledger.record_training("v1.1", "a" * 64, "elsewhere", {}, None) == record
+    assert ledger.register("v1.1", "1") == record
+    with pytest.raises(RebuildDiffers, match=r"v1.1 is registered with dataset dddddddddddd; .* would be eeeeeeeeeeee"):
+        ledger.record_dataset("v1.1", "e" * 64, pairs=1, pairs_seen=1)
+    with pytest.raises(RebuildDiffers, match="with adapter aaaaaaaaaaaa"):
+        ledger.record_training("v1.1", "e" * 64, "elsewhere", {}, None)
+    assert ledger.version("v1.1") == record
+
+
+def test_a_version_deleted_in_mlflow_stays_what_it_is(ledger: Ledger) -> None:
+    record = accepted(ledger, "v1.1")
+    assert ledger.note_mlflow_version("v1.1", None).status == record.status
+    assert ledger.register("v1.1", "7").mlflow_version == "7"
+
+
+def test_an_unknown_version_is_named_beside_the_known_ones(ledger: Ledger) -> None:
+    accepted(ledger, "v1.1")
+    with pytest.raises(UnknownVersion, match=r"no version 'v1.2'; it knows v1.1"):
+        ledger.register("v1.2", "1")
