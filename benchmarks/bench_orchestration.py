@@ -11,22 +11,19 @@ compared: whatever else the machine does only ever adds time. Goal: at most 1.2 
 import argparse
 import json
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from inputs import asked_questions, baseline, settings_for
 from reporting import Goal, Neighbours, report, say, show
+from servers import mlflow_server
 from synthetic_votes import bank_votes
 
-from dpo_pipeline import programs
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.ml.training_plan import sft_job
 from dpo_pipeline.settings import Settings, load_settings
@@ -64,33 +61,10 @@ SIDES = ("dagster", "plain")
 LENIENT = {"DPO_EVALUATION__MIN_WIN_RATE": "0.501", "DPO_EVALUATION__ALPHA": "0.49"}
 
 
-@contextmanager
-def mlflow_server(data_dir: Path) -> Iterator[dict[str, str]]:
-    """MLflow of this data directory on a free port; yields the environment that leads there."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    settings = load_settings(data_dir=data_dir, ports={"mlflow": port})
-    programs.prepare(settings)
-    env = {**programs.environment(settings), "DPO_PORTS__MLFLOW": str(port), **LENIENT}
-    command = programs.PROJECT_DIR.joinpath("Procfile").read_text().split("mlflow: ", 1)[1].splitlines()[0]
-    with (data_dir / "mlflow.log").open("wb") as log:
-        server = subprocess.Popen(["sh", "-c", command], env=env, stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + programs.START_TIMEOUT_S
-        while not programs.answering(settings)["MLflow"]:
-            assert server.poll() is None and time.monotonic() < deadline, "MLflow did not start"
-            time.sleep(0.3)
-        yield env
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
-
-
 def run(step: str, data_dir: Path) -> dict[str, float]:
     """Wall seconds of one step in a fresh process, cores that others used meanwhile, and seconds by asset."""
     command = [str(Path(__file__).with_name("plain_turn.py"))] if step == "plain" else [__file__, "--step", step]
-    with mlflow_server(data_dir) as env:
+    with mlflow_server(data_dir, **LENIENT) as env:
         begin, neighbours = time.perf_counter(), Neighbours()
         done = subprocess.run([sys.executable, *command], env=env, capture_output=True, text=True)
         seconds, others = time.perf_counter() - begin, neighbours.cores()

@@ -13,6 +13,9 @@ from typing import IO
 
 import httpx
 
+from dpo_pipeline import programs
+from dpo_pipeline.settings import load_settings
+
 START_S = 180
 
 
@@ -54,6 +57,27 @@ def our_environment(data_dir: Path, port: int) -> dict[str, str]:
         "DPO_LIMITS__VOTES_PER_MINUTE": "10000000",
         "OMP_NUM_THREADS": str(max((os.cpu_count() or 2) // 2, 1)),
     }
+
+
+@contextmanager
+def mlflow_server(data_dir: Path, **variables: str) -> Iterator[dict[str, str]]:
+    """MLflow of this data directory on a free port; yields the environment that leads there."""
+    port = free_port()
+    settings = load_settings(data_dir=data_dir, ports={"mlflow": port})
+    programs.prepare(settings)
+    env = {**programs.environment(settings), "DPO_PORTS__MLFLOW": str(port), **variables}
+    command = programs.PROJECT_DIR.joinpath("Procfile").read_text().split("mlflow: ", 1)[1].splitlines()[0]
+    with (data_dir / "mlflow.log").open("wb") as log:
+        server = subprocess.Popen(["sh", "-c", command], env=env, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + programs.START_TIMEOUT_S
+        while not programs.answering(settings)["MLflow"]:
+            assert server.poll() is None and time.monotonic() < deadline, "MLflow did not start"
+            time.sleep(0.3)
+        yield env
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
 
 
 @contextmanager

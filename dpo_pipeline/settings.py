@@ -144,6 +144,13 @@ class Collection(Section):
         description="how two answers of one version are drawn for a comparison: warm, so that they differ",
     )
     top_p: float = Field(0.95, gt=0, le=1, description="likewise; two versions are compared as production answers")
+    samples: int = Field(
+        4,
+        ge=2,
+        le=16,
+        description="answers of one version drawn for a comparison; shown are the first and the one beside it whose "
+        "vote can most likely be trained on",
+    )
     token_valid_h: float = Field(24, gt=0, description="how long a comparison may be voted on")
     holdout_share: float = Field(0.25, gt=0, lt=1, description="share of the bank kept for evaluation, never asked")
     production_share: float = Field(

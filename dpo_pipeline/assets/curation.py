@@ -8,18 +8,9 @@ from dpo_pipeline.assets.collection import preferences
 from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, data_version, table
 from dpo_pipeline.core import collection_checks as checks
 from dpo_pipeline.core.judged import MEANINGS
-from dpo_pipeline.loop.ingest import LOG, judge_new
+from dpo_pipeline.loop.curate import curate
 from dpo_pipeline.resources import LoopResource, WarehouseResource
-from dpo_pipeline.stores.curation import (
-    CurationSummary,
-    publish_summary,
-    read_summary,
-    summarise,
-    with_second_looks,
-    without_excluded,
-)
-from dpo_pipeline.stores.log import file_bytes
-from dpo_pipeline.stores.reviews import apply_reviews
+from dpo_pipeline.stores.curation import CurationSummary, read_summary
 
 
 @dg.asset(
@@ -35,17 +26,13 @@ def validated_pairs(
     context: dg.AssetExecutionContext, loop: LoopResource, warehouse: WarehouseResource
 ) -> dg.MaterializeResult:
     settings = loop.settings()
-    reviews_bytes = file_bytes(settings.reviews_log)  # before they are read: what comes meanwhile is seen next time
     with warehouse.open(settings) as store:
-        judged = judge_new(store, settings.quality, lambda done: context.log.info(f"{done} judged"))
-        excluded = apply_reviews(store, settings.reviews_log, settings.review_table)
-        counted = summarise(store.tallies(), store.position(LOG).offset, reviews_bytes)
-        summary = with_second_looks(without_excluded(counted, excluded), *store.second_looks())
-    publish_summary(settings.curation_summary, summary)
+        curated = curate(settings, store, lambda done: context.log.info(f"{done} validated"))
+    summary = curated.summary
     refused = [{"criterion": name, "meaning": MEANINGS[name], "refused": n} for name, n in _most(summary.failed)]
     return dg.MaterializeResult(
         metadata={
-            "judged_now": judged,
+            "validated_now": curated.validated_now,
             "valid": summary.valid,
             "rejected": summary.rejected,
             "refused_by_criterion": table(refused),

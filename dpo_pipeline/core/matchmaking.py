@@ -1,9 +1,10 @@
 """Which two versions a person compares next, each pair with the probability with which it is picked.
 
-Most comparisons serve the decision that is due: the challenger against the champion, or two samples of the
-champion, which are what the next version learns from. A set share measures the other pairs. Those are split evenly
-among up to three versions; among more, a pair is picked in proportion to how much one more vote narrows its estimate,
-√(v/n) − √(v/(n + 1)) with v = p(1 − p), over a uniform floor of 10 % (Chiang et al. 2024, "Chatbot Arena").
+Most comparisons serve what is due: until its A/B test is decided, the challenger against the champion; then two
+samples of the newest version, which are what the next one learns from. A set share measures the other pairs. Those are
+split evenly among up to three versions; among more, a pair is picked in proportion to how much one more vote narrows
+its estimate, √(v/n) − √(v/(n + 1)) with v = p(1 − p), over a uniform floor of 10 % (Chiang et al. 2024, "Chatbot
+Arena").
 """
 
 import itertools
@@ -49,6 +50,7 @@ def matches(
     served: Sequence[str],
     tallies: Mapping[frozenset[str], PairTally],
     measure_share: float,
+    ab_test: bool = True,
 ) -> list[Match]:
     """All pairs that may be picked; their propensities sum to 1.
 
@@ -56,8 +58,10 @@ def matches(
         served: every version that can answer.
         tallies: by the two names.
         measure_share: of the comparisons, for pairs other than the one that is due.
+        ab_test: whether the challenger's A/B test is still open.
     """
-    due = (challenger or champion, champion)
+    newest = challenger or champion
+    due = (newest, champion if ab_test else newest)
     others = [pair for pair in itertools.combinations(sorted(set(served)), 2) if set(pair) != set(due)]
     if not others or measure_share == 0:
         return [Match(*due, 1.0)]

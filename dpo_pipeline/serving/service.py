@@ -14,9 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from msgspec import structs
-
-from dpo_pipeline.core.answers import Answer, Ask, Messages
+from dpo_pipeline.core.answers import Ask, Messages
 from dpo_pipeline.core.exposure import conversation_key
 from dpo_pipeline.core.matchmaking import matches, pick
 from dpo_pipeline.core.progress import first_version
@@ -37,6 +35,7 @@ from dpo_pipeline.serving.chat_call import ChatCall, Visitor, new_request_id
 from dpo_pipeline.serving.comparisons import Comparisons, Recorded, Shown
 from dpo_pipeline.serving.engine import Engine
 from dpo_pipeline.serving.metrics import Metrics
+from dpo_pipeline.serving.paired_answers import Answered, PartialAnswers, answer, answer_streaming
 from dpo_pipeline.serving.preference_event import Choice
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.tally import Tally
@@ -137,7 +136,8 @@ class Service:
         if asked:
             return tuple(route.champion if name == FOLLOW_ROLLOUT else served_name(name) for name in asked), 1.0
         share = self.settings.collection.measure_share
-        offered = matches(route.champion, route.challenger, list(self.engine.models), self.tally.pairs(), share)
+        served, tallies, testing = list(self.engine.models), self.tally.pairs(), route.stage == STAGES[0]
+        offered = matches(route.champion, route.challenger, served, tallies, share, testing)
         match = pick(offered, random.random())
         return (match.first, match.second), match.propensity
 
@@ -153,13 +153,10 @@ class Service:
             return [self._show_again(question.again, visitor)]
         models, propensity = self.models_to_compare(question.models)
         question = replace(question, sampling=self.sampling(question.sampling, models))
-        asks = _asks(question, models)
-        answers = await self.engine.answers(asks)
+        answered = await answer(self.engine, self.settings, models, question.messages, question.sampling)
         pairs = list(itertools.combinations(range(len(models)), 2))
         random.shuffle(pairs)
-        return [
-            self._show(question, visitor, (asks[i], asks[j]), (answers[i], answers[j]), propensity) for i, j in pairs
-        ]
+        return [self._show(question, visitor, answered[i], answered[j], propensity) for i, j in pairs]
 
     async def compare_streaming(self, question: Question, visitor: Visitor) -> AsyncIterator[Growing | Shown]:
         """Two answers as they grow, on the sides where they stay, and last the comparison to vote on."""
@@ -167,19 +164,17 @@ class Service:
         if question.again:
             yield self._show_again(question.again, visitor)
             return
-        models, propensity = self.models_to_compare(question.models)
-        question = replace(question, sampling=self.sampling(question.sampling, models[:2]))
-        asks = _asks(question, models[:2])
-        left = random.choice("ab")
-        texts: list[str] = ["", ""]
-        answers: dict[int, Answer] = {}
-        async for place, event in _merge([self.engine.stream(ask) for ask in asks]):
-            if isinstance(event, Answer):
-                answers[place] = event
+        asked, propensity = self.models_to_compare(question.models)
+        models = asked[0], asked[1]
+        sampling = self.sampling(question.sampling, models)
+        question, left = replace(question, sampling=sampling), random.choice("ab")
+        async for event in answer_streaming(self.engine, self.settings, models, question.messages, sampling):
+            if isinstance(event, PartialAnswers):
+                sides = (event.first, event.second)
+                yield Growing(*(sides if left == "a" else sides[::-1]))
             else:
-                texts[place] += event
-                yield Growing(*(texts if left == "a" else texts[::-1]))
-        yield self._show(question, visitor, (asks[0], asks[1]), (answers[0], answers[1]), propensity, left)
+                first, second = event
+                yield self._show(question, visitor, first, second, propensity, left)
 
     async def vote(
         self, comparison_id: str, token: str, choice: Choice, visitor: Visitor | None, address: str
@@ -200,16 +195,16 @@ class Service:
         self,
         question: Question,
         visitor: Visitor,
-        asks: tuple[Ask, Ask],
-        answers: tuple[Answer, Answer],
+        first: Answered,
+        second: Answered,
         propensity: float,
         left: str | None = None,
     ) -> Shown:
         return self.comparisons.open(
             prompt=question.prompt,
             category=question.category,
-            models=(asks[0].model_id, asks[1].model_id),
-            answers=(answers[0].text, answers[1].text),
+            models=(first[0].model_id, second[0].model_id),
+            answers=(first[1].text, second[1].text),
             annotator=visitor.person,
             session_id=visitor.session_id or f"visit-{uuid.uuid4().hex[:12]}",
             source=visitor.source,
@@ -363,35 +358,3 @@ async def _unseen(call: ChatCall) -> None:
     """What a shadow copy met stands in the serving log; nobody waits for it."""
     with suppress(RequestError):
         await call.answer()
-
-
-def _asks(question: Question, models: Sequence[str]) -> list[Ask]:
-    """Each version draws with a seed of its own: two samples of the same version must differ."""
-    sampling, first = question.sampling, question.sampling.seed or 0
-    return [Ask(model, question.messages, structs.replace(sampling, seed=first + i)) for i, model in enumerate(models)]
-
-
-async def _merge(streams: Sequence[AsyncIterator[str | Answer]]) -> AsyncIterator[tuple[int, str | Answer]]:
-    """Events of several streams as they come, each with the place of its stream."""
-    events: asyncio.Queue[tuple[int, str | Answer | Exception]] = asyncio.Queue()
-
-    async def read(place: int, stream: AsyncIterator[str | Answer]) -> None:
-        try:
-            async for event in stream:
-                events.put_nowait((place, event))
-        except Exception as error:  # raised where the events are read
-            events.put_nowait((place, error))
-
-    readers = [asyncio.create_task(read(place, stream)) for place, stream in enumerate(streams)]
-    try:
-        unfinished = len(streams)
-        while unfinished:
-            place, event = await events.get()
-            if isinstance(event, Exception):
-                raise event
-            unfinished -= isinstance(event, Answer)
-            yield place, event
-    finally:
-        for reader in readers:
-            reader.cancel()
-        await asyncio.gather(*readers, return_exceptions=True)

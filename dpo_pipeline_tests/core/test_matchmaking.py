@@ -37,6 +37,9 @@ def test_the_pair_that_is_due_gets_what_the_others_leave() -> None:
     three = matches("v1.1", "v1.2", ["v1.0", "v1.1", "v1.2"], {}, 0.1)
     assert three[0] == Match("v1.2", "v1.1", 0.9)
     assert {match.propensity for match in three[1:]} == {0.05}
+    decided = matches("v1.1", "v1.2", ["v1.1", "v1.2"], {}, 0.1, ab_test=False)
+    assert decided[0] == Match("v1.2", "v1.2", 0.9), "the next version learns from the newest one's own answers"
+    assert [(match.first, match.second) for match in decided[1:]] == [("v1.1", "v1.2")]
 
 
 def test_among_many_the_pair_that_is_known_least_comes_most() -> None:

@@ -17,6 +17,7 @@ from dpo_pipeline.core.votes import decode_preference
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.serving_log import RequestRecord, read_records, version_metrics
+from dpo_pipeline_tests.examples import put_version
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
 from dpo_pipeline_tests.serving.conftest import VARIABLES
 
@@ -196,6 +197,7 @@ def test_serving_follows_the_ledger_within_seconds_and_people_stay_on_their_side
 ) -> None:
     people = [f"person {i}" for i in range(60)]
     with Ledger(own_house.ledger_address) as ledger:
+        put_version(ledger, "v1.1", status="registered")  # an earlier test rolled it back
         ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
         for stage in ("canary", "small"):
             ledger.promote(stage, ledger.deployment().epoch, ("test",), {}, "test")
@@ -223,6 +225,7 @@ def test_serving_follows_the_ledger_within_seconds_and_people_stay_on_their_side
 def test_in_staging_the_new_version_answers_copies_that_nobody_sees(server: Server, own_house: Settings) -> None:
     half = RolloutPlan(own_house.rollout, "person", NO_AUDIENCE, shadow_share=0.5)
     with Ledger(own_house.ledger_address) as ledger:
+        put_version(ledger, "v1.1", status="registered")  # an earlier test rolled it back
         ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test", half.to_json())
         eventually(lambda: server.client.get("/v1/rollout").json()["stage"], lambda stage: stage == "staging")
         begun = utc_now()
@@ -246,6 +249,7 @@ def test_the_plan_in_the_ledger_says_what_is_assigned_and_how_much(server: Serve
     policy = own_house.rollout.model_copy(update={"small": changed})
     plan = RolloutPlan(policy, "request", NO_AUDIENCE, shadow_share=0.0)
     with Ledger(own_house.ledger_address) as ledger:
+        put_version(ledger, "v1.1", status="registered")  # an earlier test rolled it back
         ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test", plan.to_json())
         for stage in ("canary", "small"):
             ledger.promote(stage, ledger.deployment().epoch, ("test",), {}, "test")
