@@ -50,7 +50,11 @@ def test_few_pairs_are_gone_through_more_often() -> None:
     [
         ("DPO_RECIPE__BETTA", "1", "DPO_RECIPE__BETTA names no setting"),
         ("DPO_RECIPE__BETA", "much", "recipe.beta"),
-        ("DPO_PORTS__SERVING", "99999", "ports.serving"),
+        ("DPO_PORTS__SERVING", "99999", "ports.serving .DPO_PORTS__SERVING.: .*found '99999'"),
+        ("DPO_RECIPE__LOSS_WEIGHTS", "much", "DPO_RECIPE__LOSS_WEIGHTS.*'much'"),
+        ("DPO_ACCESS__ORIGINS", '["http://a"', "DPO_ACCESS__ORIGINS is not JSON.*a JSON list, or .* commas"),
+        ("DPO_ENGINE__NAMES", "v1.0=chat", "DPO_ENGINE__NAMES is not JSON.*a JSON mapping"),
+        ("DPO_ROLLOUT__CANARY__HOURS", "-1", "DPO_ROLLOUT__CANARY__HOURS"),
         ("DPO_PROFILE", "huge", "qwen2, tiny"),
     ],
 )
@@ -58,6 +62,21 @@ def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch, name: str, va
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=told):
         load_settings()
+
+
+@pytest.mark.parametrize("value", ["http://a,http://b", '["http://a", "http://b"]', " http://a , http://b,"])
+def test_a_list_is_written_with_commas_or_as_json(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("DPO_ACCESS__ORIGINS", value)
+    assert load_settings().access.origins == ("http://a", "http://b")
+
+
+def test_one_value_is_a_list_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DPO_RECIPE__LOSS_TYPE", "sigmoid")
+    monkeypatch.setenv("DPO_RECIPE__LOSS_WEIGHTS", "0.5")
+    monkeypatch.setenv("DPO_NOTIFICATIONS__URLS", "json://127.0.0.1:9000/hook")
+    settings = load_settings()
+    assert (settings.recipe.loss_type, settings.recipe.loss_weights) == (("sigmoid",), (0.5,))
+    assert [url.get_secret_value() for url in settings.notifications.urls] == ["json://127.0.0.1:9000/hook"]
 
 
 def test_one_value_of_a_stage_leaves_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,10 @@ from typing import Literal, get_args
 
 from dpo_pipeline.core.votes import prompt_key
 from dpo_pipeline.errors import InvalidRecord
-from dpo_pipeline.settings import Category
 
-CATEGORIES: tuple[str, ...] = get_args(Category)
+BankCategory = Literal["factual_qa", "comparison", "creative", "problem_solving", "explanation"]
+"""What a question of the bank asks for; a vote may also be on a question of any other kind."""
+CATEGORIES: tuple[str, ...] = get_args(BankCategory)
 Origin = Literal["bank", "production", "edge_case"]
 WantedOrigin = Literal["mix", "bank", "production", "edge_case"]
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from dpo_pipeline.core.questions import WantedOrigin
+from dpo_pipeline.core.questions import BankCategory, WantedOrigin
 from dpo_pipeline.serving.access import address_of
 from dpo_pipeline.serving.bodies import (
     Answers,
@@ -19,7 +19,6 @@ from dpo_pipeline.serving.bodies import (
 from dpo_pipeline.serving.comparisons import Shown
 from dpo_pipeline.serving.routes.parts import KEYED, Served, errors, visitor, while_connected
 from dpo_pipeline.serving.service import Question
-from dpo_pipeline.settings import Category
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"], dependencies=KEYED)
 REPEATED: dict[int | str, dict[str, Any]] = {200: {"model": VoteResponse, "description": "The same vote again"}}
@@ -46,7 +45,7 @@ async def compare_next(
     annotator: str = Query("", max_length=200),
     session_id: str = Query("", max_length=200),
     source: Literal["api", "simulated"] = "api",
-    category: Category | None = None,
+    category: BankCategory | None = None,
     origin: WantedOrigin = "mix",
 ) -> ComparisonResponse:
     """The same with a question drawn by the server, of the category asked for or the one covered least.

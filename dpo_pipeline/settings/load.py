@@ -1,0 +1,59 @@
+"""Loading: the settings as of now, with an error that names every wrong one."""
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from dpo_pipeline.errors import SettingsError
+from dpo_pipeline.settings.sources import ENV_PREFIX
+from dpo_pipeline.settings.tree import Settings
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings as of now.
+
+    Raises:
+        SettingsError: naming every wrong setting, what was found, and what was required.
+    """
+    _refuse_unknown_variables()
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(parts)} ({_variable(parts)}): {item['msg']} (found {item.get('input')!r})"
+            for item in error.errors()
+            for parts in [[str(part) for part in item["loc"]]]
+        ]
+        raise SettingsError("These settings are wrong; fix them and start again:\n" + "\n".join(lines)) from error
+
+
+def _variable(parts: Sequence[str]) -> str:
+    """The variable of a setting; of a part of a list, that of the list."""
+    return ENV_PREFIX + "__".join(part for part in parts if not part.isdigit()).upper()
+
+
+def _refuse_unknown_variables() -> None:
+    """A misspelt variable would be ignored in silence otherwise."""
+    known = {name.upper() for name in setting_names()}
+    for variable in os.environ:
+        if variable.startswith(ENV_PREFIX) and variable.removeprefix(ENV_PREFIX).upper() not in known:
+            raise SettingsError(f"{variable} names no setting. `dpo settings` lists all of them with their variables.")
+
+
+@cache
+def setting_names() -> tuple[str, ...]:
+    """Every setting in the form of its variable without the prefix: `profile`, `recipe__beta` …"""
+    return tuple(_names(Settings, ""))
+
+
+def _names(model: type[BaseModel], prefix: str) -> list[str]:
+    names = []
+    for name, field in model.model_fields.items():
+        names.append(prefix + name)
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            names.extend(_names(annotation, f"{prefix}{name}__"))
+    return names

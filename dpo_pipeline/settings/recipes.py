@@ -1,0 +1,49 @@
+"""How versions are trained: the hyperparameters of SFT and of DPO."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from dpo_pipeline.settings.section import Section
+
+
+class SftRecipe(Section):
+    epochs: float = Field(3, gt=0, description="passes over the demonstrations that v1.0 is tuned on")
+    learning_rate: float = Field(2e-4, gt=0)
+    batch_size: int = Field(16, ge=1)
+    seed: int = 0
+
+
+class DpoRecipe(Section):
+    start_from: Literal["sft", "parent"] = Field(
+        "sft", description="sft: from v1.0 with v1.0 as frozen reference; parent: from the champion, likewise"
+    )
+    pairs: Literal["all", "new"] = Field("all", description="all valid pairs so far, or those no accepted version used")
+    sft_rounds: int = Field(
+        0, ge=0, le=1, description="1: the start adapter is first tuned on people's corrections and chosen answers"
+    )
+    loss_type: tuple[str, ...] = Field(("sigmoid",), description="TRL loss names; several are summed by loss_weights")
+    loss_weights: tuple[float, ...] | None = Field(None, description="one weight for each loss; null: all 1")
+    beta: float = Field(0.1, gt=0, description="strength of the pull towards the reference model")
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="assumed flip rate of labels; acts with `robust`")
+    learning_rate: float = Field(1e-5, gt=0)
+    epochs: float = Field(1, gt=0)
+    min_steps: int = Field(0, ge=0, description="few pairs are gone through so often that there are so many steps")
+    batch_size: int = Field(8, ge=1, description="pairs a step")
+    gradient_accumulation: int = Field(1, ge=1)
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the learning rate rises")
+    checkpoint_steps: int = Field(25, ge=1, description="steps between two resumable checkpoints")
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_weight_for_each_loss(self) -> "DpoRecipe":
+        if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_type):
+            raise ValueError(
+                f"loss_weights has {len(self.loss_weights)} values for the {len(self.loss_type)} losses of loss_type; "
+                "give one for each, or null"
+            )
+        return self
+
+    def epochs_on(self, pairs: int) -> float:
+        """Passes over so many pairs: `epochs`, or more where those are fewer steps than `min_steps`."""
+        return max(self.epochs, self.min_steps * self.batch_size * self.gradient_accumulation / pairs)

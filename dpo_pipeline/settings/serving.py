@@ -1,0 +1,60 @@
+"""Where programs listen, what they allow, and who may call."""
+
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from dpo_pipeline.settings.section import Section
+
+
+class Ports(Section):
+    host: str = Field("127.0.0.1", description="address every program listens on; loopback unless a proxy guards it")
+    serving: int = Field(8000, ge=1, le=65535)
+    dagster: int = Field(3000, ge=1, le=65535)
+    mlflow: int = Field(5000, ge=1, le=65535)
+
+
+class Limits(Section):
+    queue: int = Field(256, ge=1, description="generation requests that may wait; one more is answered 429")
+    batch: int = Field(64, ge=1, description="answers generated at once")
+    ahead: int = Field(64, ge=0, description="comparisons generated while people still read; 0: none is")
+    deadline_s: float = Field(60, gt=0, description="how long a request may take before it counts as failed")
+    body_bytes: int = Field(1_048_576, ge=1024, description="largest request body; a larger one is answered 413")
+    answers_per_minute: int = Field(240, ge=1, description="generation requests a minute of one person")
+    votes_per_minute: int = Field(120, ge=1, description="votes and ratings a minute of one person")
+    address_per_minute: int = Field(
+        1200, ge=1, description="calls a minute of one address; loopback, where proxies and tests sit, is exempt"
+    )
+
+
+class EngineSettings(Section):
+    """Where answers come from. `forward` needs a server that knows every version under a name of its own."""
+
+    kind: Literal["local", "forward"] = Field("local", description="generate here, or forward to another server")
+    url: str = Field("", description="forward: base address of an OpenAI-compatible server, ending in /v1")
+    names: dict[str, str] = Field({}, description="forward: model name there of each version; default: the same name")
+
+
+class Keys(Section):
+    """Secrets, best from the environment; unset: the API is open (on loopback) and admin routes are shut."""
+
+    api: SecretStr | None = Field(None, description="required as `Authorization: Bearer …` on every /v1 route")
+    admin: SecretStr | None = Field(
+        None, description="required to pause, resume or abort a rollout, and where set to exclude pairs"
+    )
+    engine: SecretStr | None = Field(None, description="sent to the server that engine.url names")
+    judge: SecretStr | None = Field(None, description="sent to the server that evaluation.judge_url names")
+
+
+class Access(Section):
+    origins: tuple[str, ...] = Field(
+        (),
+        description="origins whose pages may call from a browser, such as https://app.example: other sites, and the "
+        "name under which a proxy shows this one",
+    )
+    consent: str = Field(
+        "Your questions, votes and corrections are kept to improve the model, and other people may be asked to compare "
+        "answers to your questions. E-mail addresses, card numbers and keys are removed before anything is stored, and "
+        "names are replaced by pseudonyms.",
+        description="the line under every page",
+    )

@@ -1,0 +1,96 @@
+"""The whole tree: every section, and where its values come from, strongest first."""
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from dpo_pipeline.settings.cadence import Cadence
+from dpo_pipeline.settings.collection import Collection
+from dpo_pipeline.settings.evaluation import Augmentation, Evaluation
+from dpo_pipeline.settings.layout import PROJECT_DIR, Layout
+from dpo_pipeline.settings.model import Generation, ModelSettings
+from dpo_pipeline.settings.monitoring import Kpis, Notifications
+from dpo_pipeline.settings.orchestration import Dagster
+from dpo_pipeline.settings.quality import QualityCriteria
+from dpo_pipeline.settings.recipes import DpoRecipe, SftRecipe
+from dpo_pipeline.settings.rollout import RolloutPolicy
+from dpo_pipeline.settings.serving import Access, EngineSettings, Keys, Limits, Ports
+from dpo_pipeline.settings.sources import ENV_PREFIX, ProfileSource, VariableSource
+
+
+class Settings(Layout, BaseSettings):
+    """Everything a user may set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        env_parse_none_str="null",
+        env_ignore_empty=True,
+        # One value of a stage or phase may be set: the others keep their defaults.
+        nested_model_default_partial_update=True,
+        frozen=True,
+        extra="forbid",
+    )
+
+    profile: str = Field("tiny", description="name of a profile (tiny, qwen2) or path of a profile file")
+    data_dir: Path = Field(PROJECT_DIR / "data", description="where everything made at run time lives")
+    bank_dir: Path = Field(PROJECT_DIR / "data" / "bank", description="the question bank")
+    ledger_url: str | None = Field(None, description="SQLAlchemy URL of the ledger; null: SQLite in data_dir")
+    mlflow_url: str | None = Field(None, description="MLflow tracking server; null: the one that `dpo up` starts")
+    registered_model: str = Field("chat", description="name of the model in the MLflow registry")
+    model: ModelSettings = ModelSettings()
+    generation: Generation = Generation()
+    sft: SftRecipe = SftRecipe()
+    recipe: DpoRecipe = DpoRecipe()
+    quality: QualityCriteria = QualityCriteria()
+    cadence: Cadence = Cadence()
+    collection: Collection = Collection()
+    evaluation: Evaluation = Evaluation()
+    augmentation: Augmentation = Augmentation()
+    rollout: RolloutPolicy = RolloutPolicy()
+    kpis: Kpis = Kpis()
+    dagster: Dagster = Dagster()
+    notifications: Notifications = Notifications()
+    ports: Ports = Ports()
+    limits: Limits = Limits()
+    engine: EngineSettings = EngineSettings()
+    keys: Keys = Keys()
+    access: Access = Access()
+
+    @field_validator("data_dir", "bank_dir", mode="after")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        return path.expanduser().absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (
+            init_settings,
+            VariableSource(settings_cls),
+            ProfileSource(settings_cls, init_settings()),
+            file_secret_settings,
+        )
+
+    @property
+    def ledger_address(self) -> str:
+        return self.ledger_url or f"sqlite:///{self.data_dir / 'ledger.db'}"
+
+    @property
+    def mlflow_address(self) -> str:
+        return self.mlflow_url or f"http://{self.ports.host}:{self.ports.mlflow}"
+
+    @property
+    def serving_address(self) -> str:
+        return f"http://{self.ports.host}:{self.ports.serving}"
+
+    @property
+    def dagster_address(self) -> str:
+        return f"http://{self.ports.host}:{self.ports.dagster}"
