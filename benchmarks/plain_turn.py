@@ -11,8 +11,9 @@ import duckdb
 from dpo_pipeline.loop.build_dataset import build_dataset
 from dpo_pipeline.loop.describe import card_facts, describe
 from dpo_pipeline.loop.evaluate import evaluate_version
+from dpo_pipeline.loop.reconcile_registry import reconcile_registry
 from dpo_pipeline.loop.register import register_version
-from dpo_pipeline.loop.roll_out import decide_now, mirror
+from dpo_pipeline.loop.roll_out import decide_now
 from dpo_pipeline.loop.train import train
 from dpo_pipeline.settings import load_settings
 from dpo_pipeline.stores.ledger import Ledger
@@ -51,7 +52,7 @@ def plain_turn() -> dict[str, float]:
         register_version(settings, ledger, registry, VERSION)
         clock.lap("model_version")
         decide_now(settings, ledger, warehouse.head_to_head, VERSION, actor="plain script")
-        mirror(ledger, registry)
+        reconcile_registry(settings, ledger, registry)
         describe(registry, ledger.version(VERSION), card_facts(settings, ledger, VERSION))
         clock.lap("rollout_decision")
     return clock.laps

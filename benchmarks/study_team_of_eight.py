@@ -44,8 +44,9 @@ from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.curate import curate
 from dpo_pipeline.loop.evaluate import evaluate_version
 from dpo_pipeline.loop.ingest import ingest
+from dpo_pipeline.loop.reconcile_registry import reconcile_registry
 from dpo_pipeline.loop.register import register_version
-from dpo_pipeline.loop.roll_out import decide_now, mirror, plan_of
+from dpo_pipeline.loop.roll_out import decide_now, plan_of
 from dpo_pipeline.loop.symptoms import symptoms
 from dpo_pipeline.loop.train import train, train_baseline
 from dpo_pipeline.ml.base_model import BaseModel
@@ -140,7 +141,7 @@ class Team:
         decision = decide_now(self.settings, self.ledger, warehouse.head_to_head, name, "study", self.now)
         if decision.decision == "hold":
             return
-        mirror(self.ledger, self.registry)
+        reconcile_registry(self.settings, self.ledger, self.registry)
         stage = self.ledger.deployment().stage
         self._happened(f"{name}: {decision.decision} to {stage}" if stage else f"{name}: {decision.reasons[:2]}")
         if decision.decision == "promote" and self.ledger.deployment().champion == name:

@@ -3,6 +3,7 @@
 A run key names what made the run due, so that one cause makes one run, whatever restarts.
 """
 
+import hashlib
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,6 +24,7 @@ from dpo_pipeline.core.versions import BASELINE, next_version
 from dpo_pipeline.errors import RegistryUnavailable
 from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.notify import error_alert, notify, reminder, tell
+from dpo_pipeline.loop.reconcile_registry import reconcile_registry, registry_differences
 from dpo_pipeline.loop.symptoms import symptoms
 from dpo_pipeline.old_runs import delete_old_runs
 from dpo_pipeline.resources import LoopResource
@@ -107,6 +109,20 @@ def forget_old_runs(context: dg.OpExecutionContext, loop: LoopResource) -> int:
     return deleted
 
 
+@dg.op(description="Carry out what a person promoted or rolled back in MLflow, and set back what else differs.")
+def reconcile_with_registry(context: dg.OpExecutionContext, loop: LoopResource) -> list[str]:
+    with loop.ledger() as ledger:
+        done = reconcile_registry(loop.settings(), ledger, loop.registry())
+    for each in done:
+        context.log.info(each)
+    return done
+
+
+@dg.job(description="Bring MLflow's registry and the ledger together after somebody changed something there.")
+def follow_registry() -> None:
+    reconcile_with_registry()
+
+
 @dg.job(description="Tell people when too many requests of the last hour failed.")
 def alert_people() -> None:
     watch_errors()
@@ -127,6 +143,7 @@ JOBS: list[Any] = [
     ingest_and_validate,
     train_version,
     register_version,
+    follow_registry,
     decide_rollout,
     write_report,
     remind_people,
@@ -285,31 +302,56 @@ def left_half_way(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg
 
 
 @dg.sensor(
+    # By its name: a job of ops that is handed over is copied with a warning about a beta of Dagster.
+    job_name=follow_registry.name,
+    minimum_interval_seconds=EVERY_S,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Somebody moved or deleted something in MLflow: follow it, or set it back.",
+)
+def registry_changed(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.RunRequest | dg.SkipReason:
+    # A run of these is about to write there itself.
+    if running := _any_unfinished(context.instance, follow_registry, register_version, build_baseline, train_version):
+        return dg.SkipReason(f"run {running} is at it")
+    with loop.ledger() as ledger:
+        try:
+            plan = registry_differences(ledger, loop.registry())
+        except RegistryUnavailable as error:
+            return dg.SkipReason(f"MLflow cannot be read: {error}")
+        epoch = ledger.deployment().epoch
+    if not plan:
+        return dg.SkipReason("MLflow is as the ledger has it")
+    what = hashlib.sha256("\n".join(map(repr, plan)).encode()).hexdigest()[:12]
+    return dg.RunRequest(run_key=f"epoch{epoch}-{what}-{int(time.time() // AGAIN_S)}")
+
+
+@dg.sensor(
     job=register_version,
     minimum_interval_seconds=EVERY_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Somebody moved or deleted something in MLflow: take it as an order, or set it back.",
+    description="A registered version is not in MLflow any more: register it again.",
 )
-def registry_orders(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.SensorResult | dg.SkipReason:
-    # Not at the top: requests comes with it, and no run needs that.
-    from dpo_pipeline.loop.registry_orders import RegistryAliases, take_orders
-
-    settings = loop.settings()
+def registration_lost(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.SensorResult | dg.SkipReason:
     with loop.ledger() as ledger:
-        try:
-            done = take_orders(settings, ledger, RegistryAliases(settings.mlflow_address, settings.registered_model))
-        except RegistryUnavailable as error:
-            return dg.SkipReason(f"no orders can be read: {error}")
         lost = [each.name for each in ledger.versions() if each.status in RECORDED and not each.mlflow_version]
+    if not lost:
+        return dg.SkipReason("every registered version is in MLflow")
     # A version that is registered for the first time is on its way there.
-    busy = [_unfinished(context.instance, job.name) for job in (register_version, build_baseline, train_version)]
-    if lost and not any(busy):
-        again = int(time.time() // AGAIN_S)
-        return _requested(*(dg.RunRequest(run_key=f"{name}-again{again}", partition_key=name) for name in lost))
-    return dg.SkipReason("; ".join(done) or "MLflow is as the ledger has it")
+    if running := _any_unfinished(context.instance, register_version, build_baseline, train_version):
+        return dg.SkipReason(f"run {running} is at it")
+    again = int(time.time() // AGAIN_S)
+    return _requested(*(dg.RunRequest(run_key=f"{name}-again{again}", partition_key=name) for name in lost))
 
 
-SENSORS = [baseline_missing, new_votes, threshold_crossed, not_improved, left_half_way, stage_due, registry_orders]
+SENSORS = [
+    baseline_missing,
+    new_votes,
+    threshold_crossed,
+    not_improved,
+    left_half_way,
+    stage_due,
+    registry_changed,
+    registration_lost,
+]
 
 
 def _requested(*runs: dg.RunRequest) -> dg.SensorResult:
@@ -345,6 +387,10 @@ def _again(instance: dg.DagsterInstance, job_name: str) -> str:
 def _training(instance: dg.DagsterInstance) -> str | None:
     """The id of an unfinished run that trains a version, or may: assets that a person materializes run as one job."""
     return _unfinished(instance, train_version.name) or _unfinished(instance, BY_HAND)
+
+
+def _any_unfinished(instance: dg.DagsterInstance, *jobs: Any) -> str | None:
+    return next(filter(None, (_unfinished(instance, job.name) for job in jobs)), None)
 
 
 def _unfinished(instance: dg.DagsterInstance, job_name: str) -> str | None:

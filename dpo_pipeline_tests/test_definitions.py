@@ -50,7 +50,7 @@ def test_jobs_and_sensors() -> None:
     jobs = {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")}
     assert jobs == {
         "build_baseline", "ingest_and_validate", "train_version", "decide_rollout", "register_version", "alert_people",
-        "write_report", "remind_people",
+        "write_report", "remind_people", "follow_registry",
         "make_synthetic_pairs", "tidy_up",
     }  # fmt: skip
     assert all(each.default_status == dg.DefaultScheduleStatus.RUNNING for each in repository.schedule_defs)
@@ -62,7 +62,8 @@ def test_jobs_and_sensors() -> None:
         "not_improved",
         "left_half_way",
         "stage_due",
-        "registry_orders",
+        "registration_lost",
+        "registry_changed",
     }
     assert all(s.default_status == dg.DefaultSensorStatus.RUNNING for s in sensors.values())
 

@@ -8,13 +8,17 @@ from dpo_pipeline.assets.training import sft_adapter
 from dpo_pipeline.core.forecast import Forecast
 from dpo_pipeline.core.rollout import Condition
 from dpo_pipeline.core.winrate import Outcome
+from dpo_pipeline.errors import RegistryUnavailable
 from dpo_pipeline.loop.describe import card_facts, describe, write_card
+from dpo_pipeline.loop.reconcile_registry import reconcile_registry
 from dpo_pipeline.loop.register import register_version
-from dpo_pipeline.loop.roll_out import decide_now, mirror
+from dpo_pipeline.loop.roll_out import decide_now
 from dpo_pipeline.reports.forecast_plot import rollout_forecast
 from dpo_pipeline.reports.plots import png_markdown
 from dpo_pipeline.resources import LoopResource, WarehouseResource
+from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline.stores.registry import Registry
 
 
 @dg.asset(
@@ -61,7 +65,7 @@ def rollout_decision(
 
     with loop.ledger() as ledger:
         outcome = decide_now(settings, ledger, head_to_head, name, actor=f"dagster run {context.run.run_id[:8]}")
-        mirrored = mirror(ledger, loop.registry(), tolerate_outage=True)
+        mirrored = _mirrored(settings, ledger, loop.registry())
         state = ledger.deployment()
         forecast = {"forecast": _forecast(ledger, name)} if outcome.begins else {}
         if mirrored:
@@ -85,6 +89,15 @@ def rollout_decision(
         },
         data_version=data_version(name, state.epoch, outcome.decision),
     )
+
+
+def _mirrored(settings: Settings, ledger: Ledger, registry: Registry) -> bool:
+    """Bring MLflow up to the ledger; false where it is out, which keeps no version from being rolled back."""
+    try:
+        reconcile_registry(settings, ledger, registry)
+    except RegistryUnavailable:
+        return False
+    return True
 
 
 def _forecast(ledger: Ledger, name: str) -> dg.MetadataValue:

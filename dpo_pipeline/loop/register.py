@@ -5,7 +5,7 @@ from dpo_pipeline.core.lifecycle import RECORDED, Status
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.errors import AdapterRefused
 from dpo_pipeline.loop.describe import card_facts, write_card
-from dpo_pipeline.loop.roll_out import mirror
+from dpo_pipeline.loop.reconcile_registry import reconcile_registry
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord
 from dpo_pipeline.stores.registry import Registry
@@ -34,6 +34,6 @@ def register_version(
     tags = version_card.tags(facts) | {"dagster_run_id": dagster_run}
     number = registry.register(record.mlflow_run, record.adapter_sha, tags, version_card.description(facts))
     write_card(registry, record, facts)
-    record = ledger.register(name, number)
-    mirror(ledger, registry)
-    return record
+    ledger.register(name, number)
+    reconcile_registry(settings, ledger, registry)
+    return ledger.version(name)

@@ -1,6 +1,6 @@
-"""One step of a rollout: gather the evidence, let `core.rollout` decide, move the ledger, tell people and MLflow.
+"""One step of a rollout: gather the evidence, let `core.rollout` decide, move the ledger, tell people.
 
-What a person orders is in `rollout_orders`, what they do in MLflow in `registry_orders`.
+What a person orders is in `rollout_orders`, what they do in MLflow in `reconcile_registry`.
 """
 
 import math
@@ -10,13 +10,11 @@ from typing import Any
 
 from dpo_pipeline.core.exposure import NO_AUDIENCE, RolloutPlan, plan_rollout
 from dpo_pipeline.core.rollout import RolloutDecision, decide, next_stage
-from dpo_pipeline.errors import RegistryUnavailable
 from dpo_pipeline.loop.forecast import last_week
 from dpo_pipeline.loop.notify import tell
 from dpo_pipeline.loop.rollout_evidence import HeadToHead, as_recorded, gather
 from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores.ledger import DeploymentState, Ledger
-from dpo_pipeline.stores.registry import Registry
 
 
 def decide_now(
@@ -115,20 +113,3 @@ def describe_plan(plan: RolloutPlan) -> str:
     who = plan.audience
     week = f"last week {who.people} people sent {who.requests} requests" if who.requests else "nobody used it last week"
     return f"{week}: assigned by {plan.unit}, {plan.shadow_share:.0%} of requests are shadowed"
-
-
-def mirror(ledger: Ledger, registry: Registry, tolerate_outage: bool = False) -> bool:
-    """Bring aliases and status tags in MLflow up to the ledger. False where MLflow is out and that is tolerated."""
-    versions, state = ledger.versions(), ledger.deployment()
-    numbers = {record.name: record.mlflow_version for record in versions if record.mlflow_version}
-    statuses = {record.name: record.status for record in versions}
-    roles = {"champion": state.champion, "challenger": state.challenger, "previous": state.previous}
-    try:
-        ordered = registry.mirror(state, numbers, statuses, ledger.mirrored().get("champion"))
-        if not ordered:
-            ledger.note_mirrored({alias: numbers[name] for alias, name in roles.items() if name in numbers})
-    except RegistryUnavailable:
-        if not tolerate_outage:
-            raise
-        return False
-    return True

@@ -1,12 +1,13 @@
-"""Orders that a person gives in MLflow, taken by serving itself: within seconds, whether or not Dagster runs."""
+"""What a person promotes or rolls back in MLflow, followed by serving itself: in seconds, with or without Dagster."""
 
 import logging
 
 from dpo_pipeline.errors import RegistryUnavailable
-from dpo_pipeline.loop.registry_orders import RegistryAliases, take_orders
+from dpo_pipeline.loop.reconcile_registry import reconcile_registry
 from dpo_pipeline.serving.ledger_follower import LedgerFollower
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline.stores.registry import Registry
 
 EVERY_S = 3.0
 WITHOUT_MLFLOW_S = 15.0
@@ -14,12 +15,12 @@ log = logging.getLogger(__name__)
 
 
 def registry_follower(settings: Settings) -> LedgerFollower:
-    """Looks every three seconds. Dagster's sensor looks too; an order is carried out once."""
-    registry = RegistryAliases(settings.mlflow_address, settings.registered_model)
+    """Looks every three seconds. Dagster's sensor looks too; what a person did is carried out once."""
+    registry = Registry(settings.mlflow_address, settings.registered_model)
 
     def look(ledger: Ledger) -> float:
         try:
-            if done := take_orders(settings, ledger, registry):
+            if done := reconcile_registry(settings, ledger, registry, wait_s=0):
                 log.info("%s", "; ".join(done))
         except RegistryUnavailable:
             return WITHOUT_MLFLOW_S  # serving goes on without it

@@ -10,12 +10,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from dpo_pipeline.core.registry_plan import RegistrySnapshot
 from dpo_pipeline.errors import RegistryUnavailable
-from dpo_pipeline.stores.ledger import DeploymentState
 from dpo_pipeline.stores.training_runs import OpenRun, TrainingRun, open_run, shown_live
 
-HEALTH_TIMEOUT_S = 10
-ALIASES = ("champion", "challenger", "previous")
+HEALTH_TIMEOUT_S, REST_TIMEOUT_S = 10, 5
 
 
 class Registry:
@@ -25,6 +24,8 @@ class Registry:
         self.url = url
         self.model = model
         self.experiment = experiment
+        self._rest = f"{url.rstrip('/')}/api/2.0/mlflow"
+        self._session: Any = None
 
     def run_url(self, run_id: str) -> str:
         with self._client() as client:
@@ -114,50 +115,71 @@ class Registry:
         for name, value in tags.items():
             client.set_model_version_tag(self.model, version, name, value)
 
-    def mirror(
-        self,
-        state: DeploymentState,
-        mlflow_versions: Mapping[str, str],
-        statuses: Mapping[str, str],
-        last_champion: str | None = None,
-    ) -> bool:
-        """Set aliases and status tags as the ledger has them. True where `champion` was left alone.
+    def look(self) -> RegistrySnapshot:
+        """Aliases and tags as of now, over REST: serving and sensors look every few seconds and never import mlflow.
 
-        That is where a person moved it since: an order, which `loop.registry_orders` takes or refuses.
-
-        Args:
-            mlflow_versions: version name → MLflow version number, for registered versions.
-            statuses: version name → status in the ledger.
-            last_champion: the number that `champion` was last set to by us.
+        Raises:
+            RegistryUnavailable: MLflow does not answer.
         """
-        wanted = {"champion": state.champion, "challenger": state.challenger, "previous": state.previous}
-        with self._client() as client:
-            present = client.get_registered_model(self.model).aliases
-            moved = str(present.get("champion", ""))
-            ordered = bool(last_champion and moved) and moved not in (
-                last_champion,
-                mlflow_versions.get(wanted["champion"] or ""),
+        with self._answering() as session:
+            query = {"name": self.model}
+            found = session.get(f"{self._rest}/registered-models/get", params=query, timeout=REST_TIMEOUT_S)
+            if found.status_code == 404 and found.json().get("error_code") == "RESOURCE_DOES_NOT_EXIST":
+                return RegistrySnapshot()
+            found.raise_for_status()  # 404 without that is a proxy whose MLflow is away
+            model = found.json()["registered_model"]
+            query = {"filter": f"name='{self.model}'", "max_results": "1000"}
+            listed = session.get(f"{self._rest}/model-versions/search", params=query, timeout=REST_TIMEOUT_S)
+            listed.raise_for_status()
+            tags = {
+                str(each["version"]): {tag["key"]: tag["value"] for tag in each.get("tags", [])}
+                for each in listed.json().get("model_versions", [])
+            }
+            aliases = {each["alias"]: str(each["version"]) for each in model.get("aliases", [])}
+            return RegistrySnapshot(
+                {alias: number for alias, number in aliases.items() if number in tags},
+                {number: each.get("adapter_sha", "") for number, each in tags.items()},
+                {number: each.get("status", "") for number, each in tags.items()},
             )
-            for alias in ALIASES:
-                if alias == "champion" and ordered:
-                    continue
-                number = mlflow_versions.get(wanted[alias] or "")
-                if number and str(present.get(alias)) != number:
-                    client.set_registered_model_alias(self.model, alias, number)
-                elif not number and alias in present:
-                    client.delete_registered_model_alias(self.model, alias)
-            for name, number in mlflow_versions.items():
-                client.set_model_version_tag(self.model, number, "status", statuses.get(name, "unknown"))
-        return ordered
 
-    def aliases(self) -> dict[str, str]:
-        """alias → MLflow version number."""
-        with self._client() as client:
-            return {alias: str(number) for alias, number in client.get_registered_model(self.model).aliases.items()}
+    def point(self, alias: str, number: str | None) -> None:
+        """Set an alias, or delete it.
+
+        Raises:
+            RegistryUnavailable: MLflow does not answer.
+        """
+        body = {"name": self.model, "alias": alias}
+        with self._answering() as session:
+            url = f"{self._rest}/registered-models/alias"
+            if number is None:
+                session.delete(url, json=body, timeout=REST_TIMEOUT_S).raise_for_status()
+            else:
+                session.post(url, json={**body, "version": number}, timeout=REST_TIMEOUT_S).raise_for_status()
+
+    def tag(self, number: str, name: str, value: str) -> None:
+        """
+        Raises:
+            RegistryUnavailable: MLflow does not answer.
+        """
+        body = {"name": self.model, "version": number, "key": name, "value": value}
+        with self._answering() as session:
+            url = f"{self._rest}/model-versions/set-tag"
+            session.post(url, json=body, timeout=REST_TIMEOUT_S).raise_for_status()
 
     def _experiment(self, client: Any) -> str:
         found = client.get_experiment_by_name(self.experiment)
         return str(found.experiment_id if found else client.create_experiment(self.experiment))
+
+    @contextmanager
+    def _answering(self) -> Iterator[Any]:
+        """The one connection that is kept: opening one for every look costs more than the look."""
+        import requests  # not at the top: runs that never look should not load it
+
+        self._session = self._session or requests.Session()
+        try:
+            yield self._session
+        except (requests.RequestException, KeyError, ValueError) as error:
+            raise _unavailable(self.url, error) from error
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
@@ -170,7 +192,11 @@ class Registry:
             requests.get(f"{self.url}/health", timeout=HEALTH_TIMEOUT_S).raise_for_status()
             yield MlflowClient(self.url)
         except (requests.RequestException, MlflowException) as error:
-            raise RegistryUnavailable(
-                f"MLflow at {self.url} refused or did not answer: {error}. Start it (`make up`) or set DPO_MLFLOW_URL; "
-                "the ledger holds the truth, and the next run brings MLflow up to date."
-            ) from error
+            raise _unavailable(self.url, error) from error
+
+
+def _unavailable(url: str, error: Exception) -> RegistryUnavailable:
+    return RegistryUnavailable(
+        f"MLflow at {url} refused or did not answer: {error}. Start it (`make up`) or set DPO_MLFLOW_URL; the ledger "
+        "holds the truth, and the next run brings MLflow up to date."
+    )

@@ -157,7 +157,7 @@ def test_registered_improved_rolled_out_stage_by_stage_and_mirrored(loop: Loop) 
         put_version(ledger, "v1.1", **{**fields, "adapter_sha": "f" * 64}, status="improved", parent="v1.0")
         assert loop.run_assets("v1.1")
         number = ledger.version("v1.1").mlflow_version
-        assert number and registry.aliases() == {"champion": base_number(ledger), "challenger": number}
+        assert number and registry.look().aliases == {"champion": base_number(ledger), "challenger": number}
         assert loads_from_mlflow(settings, "champion")
         state = ledger.deployment()
         assert (state.challenger, state.stage) == ("v1.1", "staging")
@@ -168,7 +168,7 @@ def test_registered_improved_rolled_out_stage_by_stage_and_mirrored(loop: Loop) 
         with pytest.raises(StaleEpoch, match="Somebody else moved it first"):
             ledger.roll_back(state.epoch, ("late",), {}, "test")
         assert loop.run("decide_rollout", "v1.1").success
-        assert registry.aliases() == {"champion": number, "previous": base_number(ledger)}
+        assert registry.look().aliases == {"champion": number, "previous": base_number(ledger)}
         assert loop_status(settings)["rollout"]["stage"] == "full"
         # registering twice makes one version
         assert loop.run_assets("v1.1") and ledger.version("v1.1").mlflow_version == number
@@ -213,9 +213,9 @@ def test_a_rollback_survives_its_own_process_and_mlflow(loop: Loop, tmp_path: Pa
             fail_requests(settings, "v1.1", people=60)
             loop.run_killed("decide_rollout", "v1.1", "dpo_pipeline.stores.ledger", "Ledger", "roll_back")
             assert (ledger.deployment().champion, ledger.deployment().challenger) == ("v1.0", None)
-            assert ledger.version("v1.1").status == "rolled_back" and "challenger" in registry.aliases()
+            assert ledger.version("v1.1").status == "rolled_back" and "challenger" in registry.look().aliases
             assert loop.run("decide_rollout", "v1.1").success
-            assert registry.aliases() == {"champion": base_number(ledger)}
+            assert registry.look().aliases == {"champion": base_number(ledger)}
             begin_canary(loop, ledger, "v1.2", "f" * 64)
             fail_requests(settings, "v1.2", people=60)
             for each in psutil.process_iter(["cmdline"]):

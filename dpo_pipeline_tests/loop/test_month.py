@@ -26,12 +26,13 @@ from dpo_pipeline.core.versions import next_version
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import RegistryUnavailable
 from dpo_pipeline.loop.cadence import training_state
-from dpo_pipeline.loop.registry_orders import RegistryAliases, follow_registry
+from dpo_pipeline.loop.reconcile_registry import reconcile_registry
 from dpo_pipeline.loop.roll_out import decide_now, plan_of
 from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.serving_log import RatingRecord, Record, RequestRecord
 from dpo_pipeline_tests.assets.conftest import mlflow  # noqa: F401  (fixture)
 from dpo_pipeline_tests.examples import put_version, settings_in
@@ -55,7 +56,7 @@ class Month:
         self.serving, self.dagster, self.failing = True, True, {"v1.2"}
         self.disliked: set[str] = set()
         self.valid, self.valid_a_visit = 0, 0
-        self.registry: RegistryAliases | None = None
+        self.registry: Registry | None = None
         self.client: Any = None
         put_version(self.ledger, "v1.0", status="trained", adapter_sha="0" * 64)
         self.ledger.install_champion("v1.0", "test")
@@ -67,7 +68,7 @@ class Month:
         """From now on its aliases are followed, as serving and Dagster do it."""
         from mlflow import MlflowClient
 
-        self.registry, self.client = RegistryAliases(address, model), MlflowClient(address)
+        self.registry, self.client = Registry(address, model), MlflowClient(address)
         self.client.create_registered_model(model)
         self._publish("v1.0", "0" * 64)
 
@@ -117,7 +118,7 @@ class Month:
             self.now += EVERY
             if self.registry:
                 with suppress(RegistryUnavailable):
-                    follow_registry(self.ledger, self.registry)
+                    reconcile_registry(self.settings, self.ledger, self.registry)
             if not self.dagster:
                 continue
             decide_now(self.settings, self.ledger, self._head_to_head, str(name), "simulated", self.now)
@@ -234,7 +235,7 @@ def test_a_month_with_every_state_as_expected(month: Month, mlflow: str) -> None
     assert month.ledger.deployment().stage == "canary" and month.status("v1.3") == "rolling_out"
     month.dagster = True
     there = month.registry
-    month.registry = RegistryAliases("http://127.0.0.1:9", MODEL)  # MLflow is down: the rollout ends without it
+    month.registry = Registry("http://127.0.0.1:9", MODEL)  # MLflow is down: the rollout ends without it
     month.live_until("v1.3", "champion", days=8)
     assert month.alias("champion") == "v1.1"
     month.registry = there
@@ -327,18 +328,17 @@ def test_of_two_promoters_one_is_refused(tmp_path: Path) -> None:
     with Ledger(settings.ledger_address) as ledger:
         put_version(ledger, "v1.0", status="trained", adapter_sha="0" * 64)
         ledger.install_champion("v1.0", "test")
+        for turn in range(20):
+            put_version(ledger, f"v1.{turn + 1}", status="registered", adapter_sha=f"v1.{turn + 1}")
     code = textwrap.dedent(
         """
         import sys, time
         from dpo_pipeline.errors import NoRollout, StaleEpoch
         from dpo_pipeline.stores.ledger import Ledger
-        from dpo_pipeline_tests.examples import put_version
         with Ledger(sys.argv[1]) as ledger:
             won = 0
             for turn in range(20):
                 name = f"v1.{turn + 1}"
-                if sys.argv[2] == "first":
-                    put_version(ledger, name, status="registered", adapter_sha=name)
                 time.sleep(0.05)
                 epoch = turn * 2 + 1
                 while ledger.deployment().epoch < epoch:

@@ -1,4 +1,4 @@
-"""Orders given in the MLflow registry, by a real client on a real server: applied, refused, or set back."""
+"""What a person does in the MLflow registry, by a real client on a real server: followed, refused, or set back."""
 
 import json
 import time
@@ -12,8 +12,9 @@ import pytest
 
 from dpo_pipeline.core.safety import SafetyCheck
 from dpo_pipeline.errors import RegistryUnavailable
-from dpo_pipeline.loop.registry_orders import REFUSED_TAG, RegistryAliases, follow_registry
+from dpo_pipeline.loop.reconcile_registry import REFUSED_TAG, reconcile_registry
 from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline_tests.assets.conftest import Loop
 from dpo_pipeline_tests.assets.test_jobs import begin_canary, copy_baseline
 from dpo_pipeline_tests.examples import put_version
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def deployed(loop: Loop) -> tuple[Ledger, RegistryAliases, Any]:
+def deployed(loop: Loop) -> tuple[Ledger, Registry, Any]:
     """v1.0 was champion, v1.1 is; both registered and mirrored; v1.1's adapter is a copy of v1.0's."""
     from mlflow import MlflowClient
 
@@ -38,52 +39,55 @@ def deployed(loop: Loop) -> tuple[Ledger, RegistryAliases, Any]:
     assert loop.run("decide_rollout", "v1.1").success
     return (
         ledger,
-        RegistryAliases(settings.mlflow_address, settings.registered_model),
+        Registry(settings.mlflow_address, settings.registered_model),
         (MlflowClient(settings.mlflow_address), settings.registered_model),
     )
 
 
 def test_moving_champion_is_an_order_and_carried_out_once(loop: Loop, deployed: Any) -> None:
     ledger, registry, (client, model) = deployed
-    assert follow_registry(ledger, registry) == []
+    assert reconcile_registry(loop.settings, ledger, registry) == []
     old, new = ledger.version("v1.0").mlflow_version, ledger.version("v1.1").mlflow_version
     client.set_registered_model_alias(model, "champion", old)
-    told = follow_registry(ledger, registry)
-    assert told[0] == "v1.0 is champion by order of a person in MLflow"
+    told = reconcile_registry(loop.settings, ledger, registry)
+    assert told[0] == "v1.0 is champion by manual promotion in MLflow"
     state = ledger.deployment()
     # The way back: harm must not lead to what the person left.
     assert (state.champion, state.previous, state.stage) == ("v1.0", None, None)
     assert "previous" not in client.get_registered_model(model).aliases
-    assert follow_registry(ledger, registry) == []
+    assert reconcile_registry(loop.settings, ledger, registry) == []
     last = ledger.decisions()[-1]
     assert (last.decision, last.actor) == ("order", "a person in MLflow")
     # And back again.
     client.set_registered_model_alias(model, "champion", new)
-    assert follow_registry(ledger, registry) and ledger.deployment().champion == "v1.1"
+    assert reconcile_registry(loop.settings, ledger, registry) and ledger.deployment().champion == "v1.1"
     assert (ledger.deployment().previous, ledger.deployment().stage) == ("v1.0", "full")
-    assert loop.tick("registry_orders") == []
+    assert loop.tick("registry_changed") == []
 
 
 def test_challenger_moved_onto_the_champions_version_is_taken_back(loop: Loop, deployed: Any) -> None:
     ledger, registry, (client, model) = deployed
     begin_canary(loop, ledger, "v1.2", "e" * 64)
-    assert follow_registry(ledger, registry) == []
+    assert reconcile_registry(loop.settings, ledger, registry) == []
     client.delete_registered_model_alias(model, "challenger")
-    assert "challenger pointed to nothing" in follow_registry(ledger, registry)[0], "an accident"
+    assert "challenger pointed to nothing" in reconcile_registry(loop.settings, ledger, registry)[0], "an accident"
     client.set_registered_model_alias(model, "challenger", ledger.version("v1.1").mlflow_version)
-    told = follow_registry(ledger, registry)
-    assert told[0] == "v1.2 is rolled back by order of a person in MLflow"
+    told = reconcile_registry(loop.settings, ledger, registry)
+    assert told[0] == "v1.2 is rolled back in MLflow: challenger was moved to the champion's version"
     assert (ledger.version("v1.2").status, ledger.deployment().challenger) == ("rolled_back", None)
-    assert "challenger" not in client.get_registered_model(model).aliases and follow_registry(ledger, registry) == []
+    assert (
+        "challenger" not in client.get_registered_model(model).aliases
+        and reconcile_registry(loop.settings, ledger, registry) == []
+    )
 
 
-def test_a_404_of_a_proxy_is_no_deletion(deployed: Any) -> None:
+def test_a_404_of_a_proxy_is_no_deletion(loop: Loop, deployed: Any) -> None:
     ledger, _, (_, model) = deployed
     server = HTTPServer(("127.0.0.1", 0), NotFound)
     Thread(target=server.serve_forever, daemon=True).start()
     try:
         with pytest.raises(RegistryUnavailable):
-            follow_registry(ledger, RegistryAliases(f"http://127.0.0.1:{server.server_port}", model))
+            reconcile_registry(loop.settings, ledger, Registry(f"http://127.0.0.1:{server.server_port}", model))
     finally:
         server.shutdown()
         server.server_close()
@@ -114,22 +118,22 @@ def test_serving_takes_the_order_within_five_seconds_without_dagster(loop: Loop,
 
 def test_a_decision_that_comes_before_the_order_was_read_does_not_undo_it(loop: Loop, deployed: Any) -> None:
     ledger, registry, (client, model) = deployed
-    follow_registry(ledger, registry)
+    reconcile_registry(loop.settings, ledger, registry)
     old = ledger.version("v1.0").mlflow_version
     client.set_registered_model_alias(model, "champion", old)
     assert loop.run("decide_rollout", "v1.1").success
     assert client.get_model_version_by_alias(model, "champion").version == old
-    assert "v1.0 is champion by order" in follow_registry(ledger, registry)[0]
+    assert ledger.deployment().champion == "v1.0" and reconcile_registry(loop.settings, ledger, registry) == []
 
 
-def test_an_order_for_a_version_that_was_taken_back_is_refused_with_the_reason(deployed: Any) -> None:
+def test_an_order_for_a_version_that_was_taken_back_is_refused_with_the_reason(loop: Loop, deployed: Any) -> None:
     ledger, registry, (client, model) = deployed
     ledger.roll_back(ledger.deployment().epoch, ("harm",), {}, "test")
     assert ledger.deployment().champion == "v1.0"
-    follow_registry(ledger, registry)
+    reconcile_registry(loop.settings, ledger, registry)
     bad = ledger.version("v1.1").mlflow_version
     client.set_registered_model_alias(model, "champion", bad)
-    [told, restored] = follow_registry(ledger, registry)
+    [told, restored] = reconcile_registry(loop.settings, ledger, registry)
     assert "refused" in told and "rolled_back" in told and "set to" in restored
     assert "rolled_back" in client.get_model_version(model, bad).tags[REFUSED_TAG]
     assert client.get_model_version_by_alias(model, "champion").version == ledger.version("v1.0").mlflow_version
@@ -140,13 +144,13 @@ def test_an_order_for_a_version_that_was_taken_back_is_refused_with_the_reason(d
     ]
 
 
-def test_an_order_for_a_version_that_failed_its_safety_check_is_refused(deployed: Any) -> None:
+def test_an_order_for_a_version_that_failed_its_safety_check_is_refused(loop: Loop, deployed: Any) -> None:
     ledger, registry, (client, model) = deployed
     worse = SafetyCheck(requests=20, declined=0.55, parent_declined=1.0)
     put_version(ledger, "v1.0", evaluation={"measured": {"safety": asdict(worse)}})
     asked_for = ledger.version("v1.0").mlflow_version
     client.set_registered_model_alias(model, "champion", asked_for)
-    [told, restored] = follow_registry(ledger, registry)
+    [told, restored] = reconcile_registry(loop.settings, ledger, registry)
     assert "declines 55% of 20 harmful requests, the parent 100%" in told and "set to" in restored
     assert "harmful" in client.get_model_version(model, asked_for).tags[REFUSED_TAG]
     assert ledger.deployment().champion == "v1.1"
@@ -157,41 +161,43 @@ def test_people_are_told_of_an_order_once(loop: Loop, deployed: Any, monkeypatch
     client.set_registered_model_alias(model, "champion", ledger.version("v1.0").mlflow_version)
     with webhook() as (address, received):
         monkeypatch.setenv("DPO_NOTIFICATIONS__URLS", json.dumps([address]))
-        assert loop.tick("registry_orders") == []
-        assert loop.tick("registry_orders") == []
-    assert [each["title"] for each in received] == ["MLflow's registry: 2 changes"]
-    assert received[0]["message"].startswith("v1.0 is champion by order of a person in MLflow\nalias previous")
+        [request] = loop.tick("registry_changed")
+        assert request and ledger.deployment().champion == "v1.1", "a sensor only asks"
+        assert loop.run("follow_registry").success and loop.run("follow_registry").success
+        assert loop.tick("registry_changed") == []
+    assert [each["title"] for each in received] == ["MLflow's registry: 1 change"]
+    assert received[0]["message"] == "v1.0 is champion by manual promotion in MLflow"
 
 
-def test_an_order_for_an_adapter_that_is_not_whole_is_refused(deployed: Any) -> None:
+def test_an_order_for_an_adapter_that_is_not_whole_is_refused(loop: Loop, deployed: Any) -> None:
     ledger, registry, (client, model) = deployed
     weights = Path(str(ledger.version("v1.0").adapter_dir)) / "adapter_model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     client.set_registered_model_alias(model, "champion", ledger.version("v1.0").mlflow_version)
-    [told, _] = follow_registry(ledger, registry)
+    [told, _] = reconcile_registry(loop.settings, ledger, registry)
     assert "not whole" in told and ledger.deployment().champion == "v1.1"
 
 
 def test_what_was_deleted_by_accident_is_repaired_and_told(loop: Loop, deployed: Any) -> None:
     ledger, registry, (client, model) = deployed
     client.delete_registered_model_alias(model, "champion")
-    [told] = follow_registry(ledger, registry)
+    [told] = reconcile_registry(loop.settings, ledger, registry)
     assert told.startswith("alias champion pointed to nothing")
     gone = ledger.version("v1.1").mlflow_version
     client.delete_model_version(model, gone)
-    told = " ".join(follow_registry(ledger, registry))
+    told = " ".join(reconcile_registry(loop.settings, ledger, registry))
     assert f"version {gone} of MLflow, our v1.1, was deleted" in told
-    [request] = loop.tick("registry_orders")
+    [request] = loop.tick("registration_lost")
     assert request.partition_key == "v1.1" and loop.run("register_version", "v1.1").success
-    assert loop.tick("registry_orders") == []
+    assert loop.tick("registry_changed") == []
     again = ledger.version("v1.1").mlflow_version
     assert again and again != gone
     # One that was rolled back is part of the history, and is made again too.
     put_version(ledger, "v1.0", status="rolled_back")
     client.delete_model_version(model, ledger.version("v1.0").mlflow_version)
-    follow_registry(ledger, registry)
-    assert [request.partition_key for request in loop.tick("registry_orders")] == ["v1.0"]
+    reconcile_registry(loop.settings, ledger, registry)
+    assert [request.partition_key for request in loop.tick("registration_lost")] == ["v1.0"]
     assert loop.run("register_version", "v1.0").success and ledger.version("v1.0").mlflow_version
     assert client.get_model_version_by_alias(model, "champion").version == again
     assert ledger.deployment().champion == "v1.1"
@@ -203,21 +209,26 @@ def test_a_model_deleted_as_a_whole_is_made_again_with_other_numbers(loop: Loop,
     assert [ledger.version(name).mlflow_version for name in ("v1.0", "v1.1")] == ["1", "2"]
     client.delete_registered_model(model)
     assert loop.run("register_version", "v1.1").success and ledger.version("v1.1").mlflow_version == "1"
-    told = " ".join(follow_registry(ledger, registry))
-    assert "version 1 of MLflow, our v1.0, was deleted" in told and "our v1.1" not in told
-    assert [request.partition_key for request in loop.tick("registry_orders")] == ["v1.0"]
+    assert ledger.version("v1.0").mlflow_version is None, "number 1 is another version now: v1.0 was deleted"
+    assert reconcile_registry(loop.settings, ledger, registry) == []
+    assert [request.partition_key for request in loop.tick("registration_lost")] == ["v1.0"]
     assert loop.run("register_version", "v1.0").success and ledger.version("v1.0").mlflow_version == "2"
     assert client.get_model_version_by_alias(model, "champion").version == "1"
     assert client.get_model_version_by_alias(model, "previous").version == "2"
-    assert loop.tick("registry_orders") == []
+    assert loop.tick("registry_changed") == []
 
 
 def test_killed_between_artifact_version_and_alias_and_run_again(loop: Loop, deployed: Any) -> None:
     """The process of the run is killed with -9 right after one of its calls to MLflow; the next run ends the work."""
     ledger, _, (client, model) = deployed
-    for after in ("create_registered_model", "create_model_version", "set_registered_model_alias"):
+    ours = "dpo_pipeline.stores.registry", "Registry", "point"
+    for module, owner, after in (
+        ("mlflow", "MlflowClient", "create_registered_model"),
+        ("mlflow", "MlflowClient", "create_model_version"),
+        ours,
+    ):
         client.delete_registered_model(model)
-        loop.run_killed("register_version", "v1.1", "mlflow", "MlflowClient", after)
+        loop.run_killed("register_version", "v1.1", module, owner, after)
         assert loop.run("register_version", "v1.1").success
         [version] = client.search_model_versions(f"name = '{model}'")
         assert version.tags["adapter_sha"] == ledger.version("v1.1").adapter_sha
@@ -227,4 +238,4 @@ def test_killed_between_artifact_version_and_alias_and_run_again(loop: Loop, dep
 
 def test_without_mlflow_there_are_no_orders(loop: Loop) -> None:
     with Ledger(loop.settings.ledger_address) as ledger, pytest.raises(RegistryUnavailable, match="DPO_MLFLOW_URL"):
-        follow_registry(ledger, RegistryAliases("http://127.0.0.1:9", "chat"))
+        reconcile_registry(loop.settings, ledger, Registry("http://127.0.0.1:9", "chat"))

@@ -1,0 +1,117 @@
+"""Bring MLflow's registry and the ledger together, as `core.registry_plan` decides: differences only, one at a time."""
+
+from filelock import FileLock, Timeout
+
+from dpo_pipeline.core.registry_plan import (
+    Action,
+    LedgerSnapshot,
+    NoteDeleted,
+    PromoteManually,
+    PublishedVersion,
+    RefusePromotion,
+    RollBackChallenger,
+    SetAlias,
+    SetStatus,
+    reconcile,
+)
+from dpo_pipeline.errors import StaleEpoch
+from dpo_pipeline.loop.notify import tell
+from dpo_pipeline.loop.rollout_orders import unfit_to_serve
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.ledger import DeploymentState, Ledger
+from dpo_pipeline.stores.registry import Registry
+
+ACTOR = "a person in MLflow"
+REFUSED_TAG = "promotion_refused"
+WAIT_S = 30.0
+
+
+def registry_differences(ledger: Ledger, registry: Registry) -> list[Action]:
+    """What would be done now; nothing is.
+
+    Raises:
+        RegistryUnavailable: MLflow does not answer.
+    """
+    return _look(ledger, registry)[1]
+
+
+def reconcile_registry(settings: Settings, ledger: Ledger, registry: Registry, wait_s: float = WAIT_S) -> list[str]:
+    """Carry the plan out, and tell people what somebody did in MLflow and what came of it. Nothing is done twice.
+
+    Args:
+        wait_s: for another program that is at it; it does what is due, and there is nothing left then.
+
+    Returns:
+        What people were told, in sentences; our own updates are not among them.
+
+    Raises:
+        RegistryUnavailable: MLflow does not answer.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(settings.data_dir / "registry.lock", timeout=wait_s):
+            done = _reconcile(ledger, registry)
+    except Timeout:
+        return []
+    if done:
+        tell(settings, f"MLflow's registry: {len(done)} change{'s' if len(done) > 1 else ''}", "\n".join(done))
+    return done
+
+
+def _reconcile(ledger: Ledger, registry: Registry) -> list[str]:
+    done: list[str] = []
+    while True:
+        state, plan, seen = _look(ledger, registry)
+        moved = [each for each in plan if isinstance(each, NoteDeleted | PromoteManually | RollBackChallenger)]
+        try:
+            done += [str(action) for action in plan if _apply(action, ledger, registry, state)]
+        except StaleEpoch:
+            moved = []  # somebody else moved the rollout: by the next look it is decided on what is there then
+        if not moved:
+            if seen.champion is not None:
+                ledger.note_mirrored(seen.wanted())
+            return done
+
+
+def _look(ledger: Ledger, registry: Registry) -> tuple[DeploymentState, list[Action], LedgerSnapshot]:
+    # The ledger first: what is set after this and seen below would look like a person's promotion otherwise. One that
+    # rests on an old epoch is refused.
+    mirrored, state, versions = ledger.mirrored(), ledger.deployment(), ledger.versions()
+    seen = registry.look()
+    known = {record.name: record for record in versions}
+    serving = known.get(state.champion or "")
+    view = LedgerSnapshot(
+        state.champion,
+        state.challenger,
+        state.previous,
+        tuple(PublishedVersion(each.name, each.mlflow_version, each.adapter_sha, each.status) for each in versions),
+        mirrored,
+    )
+    return state, reconcile(view, seen, lambda name: unfit_to_serve(known[name], serving)), view
+
+
+def _apply(action: Action, ledger: Ledger, registry: Registry, state: DeploymentState) -> bool:
+    """Do it; whether it is news to people.
+
+    Raises:
+        StaleEpoch: the rollout was moved meanwhile.
+    """
+    match action:
+        case NoteDeleted(name):
+            ledger.note_mlflow_version(name, None)
+        case PromoteManually(name):
+            ledger.order_champion(name, state.epoch, (f"champion was moved to {name} in MLflow",), ACTOR)
+        case RollBackChallenger():
+            reasons = ("challenger was moved to the champion's version in MLflow",)
+            ledger.roll_back(state.epoch, reasons, {}, ACTOR)
+        case RefusePromotion(name, number, reason):
+            registry.tag(number, REFUSED_TAG, reason)
+            if name:
+                ledger.record_refusal(name, reason, ACTOR)
+        case SetAlias(alias, number, _, moved):
+            registry.point(alias, number)
+            return moved
+        case SetStatus(number, status):
+            registry.tag(number, "status", status)
+            return False
+    return True
