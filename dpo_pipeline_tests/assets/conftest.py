@@ -12,9 +12,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from dpo_pipeline.core.versions import BASELINE
+from dpo_pipeline.loop.register import register_version
+from dpo_pipeline.loop.train import train_baseline
 from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.ml.training_plan import sft_job
 from dpo_pipeline.settings import Settings, load_settings
+from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline_tests.ml.conftest import baseline, house  # noqa: F401  (fixtures)
 from dpo_pipeline_tests.programs_under_test import mlflow_server
 
@@ -62,6 +67,14 @@ class Loop:
             raise_on_error=False,
             run_config={"ops": {"trained_adapter": {"config": config}}} if config else None,
         )
+
+    def build_baseline(self) -> None:
+        """What the job of this name does where base model and training are there already, without its processes."""
+        settings = self.settings
+        registry = Registry(settings.mlflow_address, settings.registered_model)
+        with Ledger(settings.ledger_address) as ledger:
+            train_baseline(settings, ledger, registry)
+            register_version(settings, ledger, registry, BASELINE)
 
     def run_killed(self, job: str, version: str, module: str, owner: str, method: str) -> None:
         """Run a job in a process that is killed with -9 right after its first call of a method."""

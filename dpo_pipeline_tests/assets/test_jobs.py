@@ -130,7 +130,7 @@ def test_from_an_empty_house_to_a_decided_version(loop: Loop) -> None:
 def test_synthetic_pairs_are_made_when_asked_for_and_train_beside_peoples_own(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert loop.run("build_baseline", "v1.0").success
+    loop.build_baseline()
     assert loop.run("make_synthetic_pairs").success and not loop.settings.synthetic_pairs.exists()
     monkeypatch.setenv("DPO_AUGMENTATION__ENABLED", "true")
     monkeypatch.setenv("DPO_AUGMENTATION__MARGIN", "0.01")
@@ -148,7 +148,7 @@ def test_synthetic_pairs_are_made_when_asked_for_and_train_beside_peoples_own(
 
 def test_registered_improved_rolled_out_stage_by_stage_and_mirrored(loop: Loop) -> None:
     """The adapter of v1.0 stands for an improved v1.1: what matters here is the way from `improved` to champion."""
-    assert loop.run("build_baseline", "v1.0").success
+    loop.build_baseline()
     settings = loop.settings
     registry = Registry(settings.mlflow_address, settings.registered_model)
     with Ledger(settings.ledger_address) as ledger:
@@ -288,7 +288,7 @@ def test_a_warehouse_that_another_process_holds_is_a_clear_error(loop: Loop, mon
 
 
 def test_all_pairs_rejected_is_told_and_nothing_is_trained(loop: Loop) -> None:
-    assert loop.run("build_baseline", "v1.0").success
+    loop.build_baseline()
     AppendLog(loop.settings.prefs_log).append_all([encode_preference(preference(i, vote="tie")) for i in range(120)])
     assert loop.run("ingest_and_validate").success
     status = loop_status(loop.settings)["preferences"]
@@ -301,7 +301,7 @@ def test_all_pairs_rejected_is_told_and_nothing_is_trained(loop: Loop) -> None:
 
 
 def test_status_has_exactly_the_documented_keys(loop: Loop) -> None:
-    assert loop.run("build_baseline", "v1.0").success
+    loop.build_baseline()
     status = loop_status(loop.settings)
     assert list(status) == ["preferences", "versions", "champion", "challenger", "rollout", "now"]
     assert list(status["preferences"]) == [
@@ -315,7 +315,7 @@ def test_status_has_exactly_the_documented_keys(loop: Loop) -> None:
 
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the real pairs are not here (../shared/data)")
 def test_real_pairs_with_real_dirt_go_through_the_whole_half_turn(loop: Loop, monkeypatch: Any) -> None:
-    assert loop.run("build_baseline", "v1.0").success
+    loop.build_baseline()
     files = sorted(SHARED_DATA.glob("pairs_*.jsonl"))
     reports = [import_file(path, loop.settings.prefs_log, 1 << 20) for path in files]
     rows = sum(sum(1 for line in path.read_bytes().split(b"\n") if line.strip()) for path in files)
