@@ -355,7 +355,7 @@ def build_base(
 
 @command("rebuild")
 def rebuild() -> None:
-    """Delete the warehouse: the next curation run builds it anew from the log as it stands."""
+    """Delete the warehouse: the next curation run builds it again from the log as it stands."""
     settings = load_settings()
     for path in (
         settings.warehouse_path,
@@ -364,7 +364,7 @@ def rebuild() -> None:
     ):
         path.unlink(missing_ok=True)
     console.print(
-        f"{settings.warehouse_path} is deleted; the sensor `new_votes` or the job `ingest_and_validate` builds it anew."
+        f"{settings.warehouse_path} is deleted; the sensor `new_votes` or the job `ingest_and_validate` builds it again."
     )
 
 

@@ -91,7 +91,7 @@ def diagnose(recipe: DpoRecipe, symptoms: Symptoms) -> Diagnosis:
 
     s = symptoms
     if s.diverged:
-        return scaled("learning_rate", 1 / 4, "the loss was no number")
+        return scaled("learning_rate", 1 / 4, "the loss was NaN")
     flipping = s.flip_rate is not None and s.flip_rate_low > FEW_FLIPS and s.flip_rate < MOST_FLIPS
     if flipping and "robust" not in recipe.loss_type:
         # It takes the place of `sigmoid`; a term beside it, such as sft, stays.

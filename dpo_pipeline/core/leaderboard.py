@@ -43,7 +43,7 @@ class PairCount:
 
 @dataclass(frozen=True)
 class Strength:
-    """`log_strength` is centred on 0 over all models; `rank` is 1 + the number of models surely stronger."""
+    """`log_strength` is centred on 0 over all models; `rank` is 1 + the number of models that are significantly stronger."""
 
     name: str
     log_strength: float
@@ -268,8 +268,8 @@ def _sandwich(theta: Floats, wins: Floats, draws: Floats, prior: Floats) -> Floa
 def _ranks(theta: Floats, covariance: Floats, z: float) -> NDArray[np.int64]:
     variances = np.diag(covariance)
     gaps = np.sqrt(np.maximum(variances[:, None] + variances[None, :] - 2 * covariance, 0.0))
-    surely = theta[None, :] - theta[:, None] > z * gaps
-    ranks: NDArray[np.int64] = 1 + surely.sum(axis=1)
+    significantly = theta[None, :] - theta[:, None] > z * gaps
+    ranks: NDArray[np.int64] = 1 + significantly.sum(axis=1)
     return ranks
 
 

@@ -1,6 +1,6 @@
 """A person asks to be forgotten: their lines leave every log, database and dataset; what was trained on them is listed.
 
-Runs while the programs are stopped. The preference log is written anew without them, so the warehouse is built anew
+Runs while the programs are stopped. The preference log is rewritten without them, so the warehouse is built again
 afterwards. Interrupted, it can simply be run again.
 """
 
@@ -88,7 +88,7 @@ def _take_back(settings: Settings, person: str) -> None:
 
 
 def _without(path: Path, unwanted: Callable[[bytes], bool]) -> int:
-    """Write a log anew without some of its lines, in one step; returns how many. One without any stays as it is."""
+    """Rewrite a log without some of its lines, in one step; returns how many. One without any stays as it is."""
     if not path.exists():
         return 0
     with path.open("rb") as log:

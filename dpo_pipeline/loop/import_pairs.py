@@ -79,7 +79,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
         try:
             yield from enumerate(json.loads(raw), start=1)
         except ValueError as error:
-            raise UnreadableImport(f"{path} is not JSON: {error}. Mend the file; nothing was written.") from error
+            raise UnreadableImport(f"{path} is not JSON: {error}. Fix the file; nothing was written.") from error
         return
     for number, line in enumerate(raw.split(b"\n"), start=1):
         if line.strip():

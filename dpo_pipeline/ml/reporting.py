@@ -11,7 +11,7 @@ LOGGED_SHARE = 0.01
 
 
 def progress_callback(progress: Progress) -> Any:
-    """A transformers callback that reports each logged step and stops at the first loss that is no number.
+    """A transformers callback that reports each logged step and stops at the first loss that is NaN or infinite.
 
     Raises (out of `trainer.train()`):
         TrainingDiverged: loss or gradient norm is NaN or infinite.

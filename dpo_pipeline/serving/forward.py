@@ -72,7 +72,7 @@ class ForwardEngine(Engine):
             ) from error
         except httpx.HTTPError as error:
             raise EngineFailed(
-                f"{self._engine.url} could not be asked ({type(error).__name__}: {error}). Start that server or mend "
+                f"{self._engine.url} could not be asked ({type(error).__name__}: {error}). Start that server or fix "
                 "engine.url."
             ) from error
         finally:

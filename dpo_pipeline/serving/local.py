@@ -119,7 +119,7 @@ class LocalEngine(Engine):
             self._link.send(Cancel(unfinished))
 
     def _late(self) -> DeadlineExceeded:
-        """A process that has been silent as long as the request waited hangs: it is ended, and started anew."""
+        """A process that has been silent as long as the request waited hangs: it is ended, and started again."""
         link, limit = self._link, self._limits.deadline_s
         if link and link.silent_s > limit:
             log.error("the generating process has been silent for %.0f s: ending it", link.silent_s)
@@ -138,7 +138,7 @@ class LocalEngine(Engine):
                 loop.call_soon_threadsafe(_put, mine)
 
     def _broken(self) -> None:
-        """The process ended: its requests have failed, and the router serves anew within a second."""
+        """The process ended: its requests have failed, and the router serves again within a second."""
         self.models = {}
         told = EngineEnded("The generating process ended. It is being started again; ask again in a moment.")
         self._deliver([(number, told) for number in tuple(self._jobs)])

@@ -80,7 +80,7 @@ def _read_profile(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise SettingsError(f"Profile {path} cannot be read: {error}. Mend the file or choose another.") from error
+        raise SettingsError(f"Profile {path} cannot be read: {error}. Fix the file or choose another.") from error
     if not isinstance(content, dict):
         raise SettingsError(f"Profile {path} holds {type(content).__name__}; a mapping of settings was required.")
     return content

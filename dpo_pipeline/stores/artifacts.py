@@ -31,7 +31,7 @@ def content_sha(files: Mapping[str, str]) -> str:
 
 
 def hash_files(directory: Path) -> dict[str, str]:
-    """sha256 by relative name of every file but the manifest, and the card, which is written anew as more is known."""
+    """sha256 by relative name of every file but the manifest, and the card, which is rewritten as more is known."""
     return {
         str(path.relative_to(directory)): file_sha256(path)
         for path in sorted(directory.rglob("*"))
@@ -72,7 +72,7 @@ def verify(directory: Path) -> dict[str, Any]:
     """
     manifest = read_manifest(directory)
     found = hash_files(directory)
-    # Manifests from before cards were written anew list PEFT's.
+    # Manifests from before cards were rewritten list PEFT's.
     required = {name: digest for name, digest in manifest.get("files", {}).items() if name != CARD}
     for name in sorted(found.keys() | required.keys()):
         if found.get(name) != required.get(name):

@@ -230,5 +230,5 @@ def _same_log(file: BinaryIO, path: Path, start: Position) -> os.stat_result:
 def _replaced(path: Path, start: Position, found: str) -> str:
     return (
         f"{path} was read up to byte {start.offset}, but {found}. Put the file back as it was, or, if the change was "
-        "meant, run `dpo rebuild`: the warehouse is then built anew from the log as it stands."
+        "meant, run `dpo rebuild`: the warehouse is then built again from the log as it stands."
     )

@@ -77,7 +77,7 @@ def _decode(path: Path, offset: int, line: bytes | None) -> Review:
         return _decoder.decode(line or b"")
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidRecord(
-            f"{path}, byte {offset}: not a review ({error}). Mend or remove that line; launch `ingest_and_validate`."
+            f"{path}, byte {offset}: not a review ({error}). Fix or remove that line; launch `ingest_and_validate`."
         ) from error
 
 

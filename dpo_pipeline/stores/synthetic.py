@@ -27,5 +27,5 @@ def read_synthetic(path: Path) -> list[Pair]:
         return [msgspec.json.decode(line, type=Pair) for line in path.read_bytes().split(b"\n") if line]
     except msgspec.MsgspecError as error:
         raise ArtifactCorrupt(
-            f"{path} holds a line that is no pair ({error}). Delete it and make them anew."
+            f"{path} holds a line that is no pair ({error}). Delete it and make them again."
         ) from error

@@ -89,7 +89,7 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
     if {name for (name,) in found} != {"sequence", *VOTE_COLUMNS.names}:
         raise ArtifactCorrupt(
             "The warehouse has the columns of an earlier version of this program. Run `dpo rebuild`: it is then built "
-            "anew from the log."
+            "again from the log."
         )
     connection.execute(SECOND_LOOKS)
     # A backfill is many large transactions: one checkpoint at the end costs less than one after each.

@@ -33,7 +33,7 @@ def test_ties_do_not_raise_the_error_rate(winning: NDArray[np.int64]) -> None:
     draw = np.random.default_rng(3)
     halves = draw.choice([0, 1, 2], p=[0.35, 0.3, 0.35], size=(RUNS, 600)).cumsum(axis=1)
     counts = np.arange(1, 601)
-    # With halves, whole wins that round down are the ones surely past the bound.
+    # With halves, whole wins that round down are the ones certainly past the bound.
     apart = (halves // 2 >= winning[counts]) | ((2 * counts - halves) // 2 >= winning[counts])
     assert apart.any(axis=1).mean() <= ALPHA
 

@@ -71,7 +71,7 @@ def test_when_the_other_server_is_gone_the_error_says_so_and_votes_still_work(fr
     behind.kill()
     try:
         answer = front.client.post(CHAT, json=BODY)
-        assert answer.status_code == 500 and "Start that server or mend engine.url" in answer.json()["error"]["message"]
+        assert answer.status_code == 500 and "Start that server or fix engine.url" in answer.json()["error"]["message"]
         path = f"/v1/comparisons/{shown['comparison_id']}/vote"
         assert front.client.post(path, json={"token": shown["token"], "vote": "left"}).status_code == 201
     finally:

@@ -43,7 +43,7 @@ def build(service: Callable[[], Service]) -> None:
         talk.end_turn()
         return ui.rest(talk, "Stopped.")
 
-    def anew(talk: Talk) -> tuple[Any, ...]:
+    def start_again(talk: Talk) -> tuple[Any, ...]:
         fresh = Talk(talk.session_id)
         return fresh, *ui.in_order(ui.rest(fresh))
 
@@ -75,7 +75,7 @@ def build(service: Callable[[], Service]) -> None:
         trigger_mode="always_last", **QUIET,
     )  # fmt: skip
     ui.stop.click(stopped, talk, ui.outputs, cancels=[asked], **QUIET)
-    ui.anew.click(anew, talk, [talk, *ui.outputs], cancels=[asked], **QUIET)
+    ui.start_again.click(start_again, talk, [talk, *ui.outputs], cancels=[asked], **QUIET)
     for stars, button in enumerate(ui.stars, start=1):
         button.click(rating(stars), talk, ui.outputs, **QUIET)
     ui.save.click(correct, [ui.correction, talk], ui.told, **QUIET)
@@ -98,7 +98,7 @@ class _Layout:
             with gr.Column(scale=1, min_width=110):
                 self.send = gr.Button("Send", variant="primary")
                 self.stop = gr.Button("Stop", visible=False)
-                self.anew = gr.Button("New conversation", size="sm")
+                self.start_again = gr.Button("New conversation", size="sm")
         self.told = gr.HTML(page(), elem_id="told")
         with gr.Column(visible=False) as self.feedback:
             gr.HTML(page(paragraph("How good was the last answer?")))

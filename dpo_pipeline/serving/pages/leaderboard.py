@@ -48,7 +48,7 @@ def _scores(found: Standings) -> Markup:
         score, low, high = strength.elo
         doubt = f" (fewer than {MIN_VOTES} votes)" if name in found.few else ""
         told.append((name, low, score, high, f"{score:.0f}  ({low:.0f} to {high:.0f})"))
-        rank = f"{strength.rank}" if strength.rank == place else f"{strength.rank} (not surely behind)"
+        rank = f"{strength.rank}" if strength.rank == place else f"{strength.rank} (not significantly behind)"
         rows.append((name, f"{score:.0f}", f"{low:.0f} to {high:.0f}", rank, f"{strength.votes}{doubt}"))
     used = table("The same in numbers", ["Version", "Score", "95 % interval", "Rank", "Votes"], rows, numbers=(1, 2, 4))
     plot = intervals("Scores with their intervals", told, mark=1000.0)
