@@ -364,7 +364,8 @@ def rebuild() -> None:
     ):
         path.unlink(missing_ok=True)
     console.print(
-        f"{settings.warehouse_path} is deleted; the sensor `new_votes` or the job `ingest_and_validate` builds it again."
+        f"{settings.warehouse_path} is deleted; the sensor `new_votes` builds it again, or the "
+        "job `ingest_and_validate`."
     )
 
 

@@ -43,7 +43,7 @@ class PairCount:
 
 @dataclass(frozen=True)
 class Strength:
-    """`log_strength` is centred on 0 over all models; `rank` is 1 + the number of models that are significantly stronger."""
+    """`log_strength` is centred on 0 over all models; `rank` is 1 + the number of significantly stronger models."""
 
     name: str
     log_strength: float
