@@ -30,15 +30,15 @@ from reporting import Goal, plot, report, say, show
 from servers import mlflow_server
 
 from dpo_pipeline.core.candidates import best_partner
-from dpo_pipeline.core.diagnosis import diagnose
 from dpo_pipeline.core.exposure import gets_challenger, unit_key
-from dpo_pipeline.core.lifecycle import RETRIED, Status
+from dpo_pipeline.core.lifecycle import Status
 from dpo_pipeline.core.matchmaking import matches, pick
 from dpo_pipeline.core.questions import Question, least_covered, split_bank
 from dpo_pipeline.core.rollout import STAGES, traffic_of
 from dpo_pipeline.core.versions import BASELINE, next_version
 from dpo_pipeline.core.votes import Preference, Sampling, encode_preference, outcome
 from dpo_pipeline.errors import AdapterRefused, TrainingDiverged
+from dpo_pipeline.loop.attempts import next_attempt
 from dpo_pipeline.loop.build_dataset import build_dataset
 from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.curate import curate
@@ -47,12 +47,11 @@ from dpo_pipeline.loop.ingest import ingest
 from dpo_pipeline.loop.reconcile_registry import reconcile_registry
 from dpo_pipeline.loop.register import register_version
 from dpo_pipeline.loop.roll_out import decide_now, plan_of
-from dpo_pipeline.loop.symptoms import symptoms
 from dpo_pipeline.loop.train import train, train_baseline
 from dpo_pipeline.ml.base_model import BaseModel
 from dpo_pipeline.ml.generation import GenerationRequest, Generator
 from dpo_pipeline.reports import plots
-from dpo_pipeline.settings import DpoRecipe, Settings, load_settings
+from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.simulation.people import choose, make_person, rate, satisfaction
 from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.ledger import Ledger, utc_text
@@ -160,16 +159,15 @@ class Team:
                 self._happened(f"{name}, attempt {attempt}: {verdict.verdict}, {verdict.overall}")
             except (TrainingDiverged, AdapterRefused) as error:
                 self._happened(f"{name}, attempt {attempt}: {error}")
-            record = ledger.version(name)
-            if record.status not in RETRIED:
+            if ledger.version(name).status == Status.IMPROVED:
                 register_version(settings, ledger, self.registry, name)
                 return
-            recipe = diagnose(DpoRecipe(**(record.recipe or {})), symptoms(settings, record)).recipe
-            changed = {
-                key: value for key, value in recipe.model_dump().items() if value != getattr(settings.recipe, key)
-            }
-        ledger.give_up(name)
-        self._happened(f"{name} is given up")
+            found = next_attempt(settings, ledger)
+            if found is None:
+                self._happened(f"{name} is given up")
+                return
+            recipe = found.diagnosis.recipe.model_dump()
+            changed = {key: value for key, value in recipe.items() if value != getattr(settings.recipe, key)}
 
     def _vote(self) -> None:
         """On the A/B page: the pair by the matchmaking of serving, the question of the category covered least."""

@@ -18,14 +18,13 @@ from dpo_pipeline.assets.evaluation import eval_report, leaderboard
 from dpo_pipeline.assets.monitoring import improvement_trajectory, monitoring_report
 from dpo_pipeline.assets.partitions import VERSIONS
 from dpo_pipeline.assets.training import NULL, base_model, dpo_dataset, sft_adapter, trained_adapter
-from dpo_pipeline.core.diagnosis import diagnose, what_to_collect
-from dpo_pipeline.core.lifecycle import RECORDED, RETRIED, UNFINISHED
+from dpo_pipeline.core.lifecycle import RECORDED, UNFINISHED
 from dpo_pipeline.core.versions import BASELINE, next_version
 from dpo_pipeline.errors import RegistryUnavailable
+from dpo_pipeline.loop.attempts import next_attempt
 from dpo_pipeline.loop.cadence import next_training
-from dpo_pipeline.loop.notify import error_alert, notify, reminder, tell
+from dpo_pipeline.loop.notify import error_alert, notify, reminder
 from dpo_pipeline.loop.reconcile_registry import reconcile_registry, registry_differences
-from dpo_pipeline.loop.symptoms import symptoms
 from dpo_pipeline.old_runs import delete_old_runs
 from dpo_pipeline.resources import LoopResource
 from dpo_pipeline.settings import DpoRecipe, Settings, load_settings
@@ -34,6 +33,8 @@ from dpo_pipeline.stores.log import file_bytes
 
 # Dagster takes a sensor's interval where the sensor is defined.
 EVERY_S = load_settings().dagster.sensor_interval_s
+# For what happens seldom, or what serving looks at too: a look costs some 0.1 s of a core, all day long.
+SELDOM_S = 4 * EVERY_S
 AGAIN_S = 600
 BY_HAND = "__ASSET_JOB"
 OFTEN = ("ingest_and_validate", "decide_rollout", "alert_people", "remind_people", "tidy_up")
@@ -208,7 +209,8 @@ def new_votes(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.Run
     if running := _unfinished(context.instance, ingest_and_validate.name):
         return dg.SkipReason(f"run {running} is at it")
     again = _again(context.instance, ingest_and_validate.name)
-    return dg.RunRequest(run_key=f"log-{summary.log_offset}-{size}-{reviews}{again}")
+    rebuilt = f"-rebuilt-{summary.rebuilt}" if summary.rebuilt else ""
+    return dg.RunRequest(run_key=f"log-{summary.log_offset}-{size}-{reviews}{rebuilt}{again}")
 
 
 @dg.sensor(
@@ -236,29 +238,20 @@ def threshold_crossed(context: dg.SensorEvaluationContext, loop: LoopResource) -
     job=train_version,
     minimum_interval_seconds=EVERY_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Not improved: change one hyperparameter and train again, three attempts at most.",
+    description="Not improved: change one hyperparameter and train again, until the version is given up.",
 )
 def not_improved(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.SensorResult | dg.SkipReason:
     if running := _training(context.instance):
         return dg.SkipReason(f"run {running} is at it")
     settings = loop.settings()
     with loop.ledger() as ledger:
-        newest = ledger.versions()[-1:]
-        if not newest or newest[0].status not in RETRIED:
-            return dg.SkipReason("the newest version needs no further attempt")
-        record = newest[0]
-        seen = symptoms(settings, record)
-        diagnosis = diagnose(DpoRecipe(**(record.recipe or {})), seen)
-        if record.attempt >= settings.cadence.max_attempts:
-            ledger.give_up(record.name)
-            told = f"{record.name} is given up after {record.attempt} attempts"
-            wanted = f"the champion stays: {what_to_collect(diagnosis, seen)}"
-            tell(settings, told, wanted)
-            return dg.SkipReason(f"{told}; {wanted}")
-    differences = _differences(settings, diagnosis.recipe)
+        found = next_attempt(settings, ledger)
+    if found is None:
+        return dg.SkipReason("the newest version needs no further attempt")
+    differences = _differences(settings, found.diagnosis.recipe)
     # A retry that failed before it recorded itself leaves the version as it was.
     key = f"retry{_again(context.instance, train_version.name)}"
-    return _requested(_train(record.name, record.attempt + 1, differences, diagnosis.conclusion, key))
+    return _requested(_train(found.name, found.attempt, differences, found.diagnosis.conclusion, key))
 
 
 @dg.sensor(
@@ -283,7 +276,7 @@ def stage_due(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.Sen
 
 @dg.sensor(
     job=train_version,
-    minimum_interval_seconds=EVERY_S,
+    minimum_interval_seconds=SELDOM_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="A version was left half-way (MLflow was down, a run was lost): go on with it every ten minutes.",
 )
@@ -304,7 +297,7 @@ def left_half_way(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg
 @dg.sensor(
     # By its name: a job of ops that is handed over is copied with a warning about a beta of Dagster.
     job_name=follow_registry.name,
-    minimum_interval_seconds=EVERY_S,
+    minimum_interval_seconds=SELDOM_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Somebody moved or deleted something in MLflow: follow it, or set it back.",
 )
@@ -326,7 +319,7 @@ def registry_changed(context: dg.SensorEvaluationContext, loop: LoopResource) ->
 
 @dg.sensor(
     job=register_version,
-    minimum_interval_seconds=EVERY_S,
+    minimum_interval_seconds=SELDOM_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="A registered version is not in MLflow any more: register it again.",
 )

@@ -356,16 +356,14 @@ def build_base(
 @command("rebuild")
 def rebuild() -> None:
     """Delete the warehouse: the next curation run builds it again from the log as it stands."""
+    from dpo_pipeline.loop.curate import rebuild_warehouse
+    from dpo_pipeline.stores.ledger import utc_now
+
     settings = load_settings()
-    for path in (
-        settings.warehouse_path,
-        settings.warehouse_path.with_suffix(".duckdb.wal"),
-        settings.curation_summary,
-    ):
-        path.unlink(missing_ok=True)
+    rebuild_warehouse(settings, utc_now())
     console.print(
-        f"{settings.warehouse_path} is deleted; the sensor `new_votes` builds it again, or the "
-        "job `ingest_and_validate`."
+        f"{settings.warehouse_path} is deleted; the sensor `new_votes` has it built again in a "
+        "moment, where Dagster runs; else launch the job `ingest_and_validate`."
     )
 
 

@@ -8,6 +8,7 @@ from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.curation import (
     CurationSummary,
     publish_summary,
+    read_summary,
     summarise,
     with_second_looks,
     without_excluded,
@@ -34,7 +35,18 @@ def curate(settings: Settings, warehouse: Warehouse, progress: Callable[[int], N
     reviews_bytes = file_bytes(settings.reviews_log)  # before they are read: what comes meanwhile is seen next time
     count = judge_new(warehouse, settings.quality, progress)
     excluded = apply_reviews(warehouse, settings.reviews_log, settings.review_table)
-    counted = summarise(warehouse.tallies(), warehouse.position(LOG).offset, reviews_bytes)
+    rebuilt = read_summary(settings.curation_summary).rebuilt
+    counted = summarise(warehouse.tallies(), warehouse.position(LOG).offset, reviews_bytes, rebuilt)
     summary = with_second_looks(without_excluded(counted, excluded), *warehouse.second_looks())
     publish_summary(settings.curation_summary, summary)
     return Curated(count, summary)
+
+
+def rebuild_warehouse(settings: Settings, now: str) -> None:
+    """Delete what was derived from the log: the next curation run derives it again.
+
+    The summary says when, so that the run that `new_votes` asks for is none that it asked for before.
+    """
+    for path in (settings.warehouse_path, settings.warehouse_path.with_suffix(".duckdb.wal"), settings.review_table):
+        path.unlink(missing_ok=True)
+    publish_summary(settings.curation_summary, CurationSummary(rebuilt=now))

@@ -3,18 +3,18 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dpo_pipeline.core.diagnosis import Diagnosis, diagnose
+from dpo_pipeline.core.diagnosis import Diagnosis
 from dpo_pipeline.core.lifecycle import RECORDED, Status
 from dpo_pipeline.core.verdict import EvaluationVerdict, evaluate
 from dpo_pipeline.core.versions import BASELINE
+from dpo_pipeline.loop.attempts import conclude, diagnosis_of
 from dpo_pipeline.loop.calls import Call, here
 from dpo_pipeline.loop.describe import card_facts, describe
-from dpo_pipeline.loop.symptoms import symptoms
 from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.ml.evaluation import Contestant, exam, judge_versions
 from dpo_pipeline.ml.training_plan import dataset_dir
 from dpo_pipeline.reports.evaluation_page import evaluation_page
-from dpo_pipeline.settings import DpoRecipe, Settings
+from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import write_text
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord, utc_now
 from dpo_pipeline.stores.progress import ProgressFile
@@ -53,9 +53,7 @@ def evaluate_version(settings: Settings, ledger: Ledger, registry: Registry, nam
     if not again:
         evaluation = asdict(verdict) | {"begun_at": begun_at}
         candidate = ledger.record_evaluation(name, Status(verdict.verdict), verdict.overall.rate, evaluation)
-    diagnosis = None
-    if not verdict.improved:
-        diagnosis = diagnose(DpoRecipe(**(candidate.recipe or {})), symptoms(settings, candidate))
+    diagnosis = None if verdict.improved else diagnosis_of(settings, candidate)
     page = settings.reports_dir / "evaluation" / f"{name}-attempt{candidate.attempt}{'-again' if again else ''}.html"
     embedded = settings.model.base == "embedded"
     write_text(page, evaluation_page(name, parent.name, verdict, answers, diagnosis, embedded))
@@ -63,7 +61,7 @@ def evaluate_version(settings: Settings, ledger: Ledger, registry: Registry, nam
         registry.log_evaluation(candidate.mlflow_run, page, asdict(verdict), figures(verdict))
         # How long its answers are was measured too.
         describe(registry, parent, card_facts(settings, ledger, parent.name))
-    return Evaluated(candidate, parent, verdict, diagnosis, page, not again)
+    return Evaluated(conclude(settings, ledger, candidate), parent, verdict, diagnosis, page, not again)
 
 
 def figures(verdict: EvaluationVerdict) -> dict[str, float]:

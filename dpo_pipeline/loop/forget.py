@@ -16,11 +16,12 @@ from pathlib import Path
 import duckdb
 import msgspec
 
+from dpo_pipeline.loop.curate import rebuild_warehouse
 from dpo_pipeline.loop.trace import all_votes, datasets_with
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.artifacts import replacing
-from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.warehouse import Warehouse
 
 
@@ -65,13 +66,7 @@ def forget(settings: Settings, person: str) -> Forgotten:
     # Last: while a line stands in this log, running this again finds the rest.
     found.votes = _without(settings.prefs_log, lambda line: mark in line and _field(line, "annotator") == person)
     _take_back(settings, person)
-    for path in (
-        settings.warehouse_path,
-        settings.warehouse_path.with_suffix(".duckdb.wal"),
-        settings.curation_summary,
-        settings.review_table,
-    ):
-        path.unlink(missing_ok=True)
+    rebuild_warehouse(settings, utc_now())
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from dpo_pipeline.core.lifecycle import RECORDED, Status
 from dpo_pipeline.core.versions import BASELINE, iteration
 from dpo_pipeline.errors import AdapterRefused, ArtifactMissing, DatasetTooSmall, DpoError, TrainingDiverged
+from dpo_pipeline.loop.attempts import conclude
 from dpo_pipeline.loop.calls import Call, here
 from dpo_pipeline.loop.demonstrations import demonstration_rows
 from dpo_pipeline.ml.base_model import BaseModel, locate_base
@@ -116,7 +117,7 @@ def train(
     except tuple(AFTER_FAILURE) as error:
         # Left in training, it would be trained again, with the same end, and no later version would have its turn.
         if not rebuilt:
-            ledger.record_failure(name, AFTER_FAILURE[type(error)])
+            conclude(settings, ledger, ledger.record_failure(name, AFTER_FAILURE[type(error)]))
         raise
     link = settings.checkpoints_dir / "dpo" / f"dpo-iter{iteration(name)}-lora"
     artifacts.point(link, Path(trained.result.adapter_dir))

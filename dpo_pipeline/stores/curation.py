@@ -22,6 +22,8 @@ class CurationSummary:
     """Counts as of the newest curation run. `failed` counts rejected pairs by criterion; one pair may fail several.
     `votes`, `left_wins` and `categories` are of people's votes, without pairs that were brought in or made.
 
+    `rebuilt` is when somebody last had the warehouse built again; empty: never.
+
     `flip_rate`, with the lower end of its interval, is over `decided_twice` pairs that one person decided twice,
     `alpha` (Krippendorff's) over `decided_by_several` that several did; null: too few to say.
     """
@@ -38,6 +40,7 @@ class CurationSummary:
     categories: dict[str, int] = field(default_factory=dict)
     valid_categories: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
+    rebuilt: str = ""
     decided_twice: int = 0
     flip_rate: float | None = None
     flip_rate_low: float | None = None
@@ -60,7 +63,7 @@ def with_second_looks(
     )
 
 
-def summarise(tallies: dict[str, int], log_offset: int, reviews_bytes: int = 0) -> CurationSummary:
+def summarise(tallies: dict[str, int], log_offset: int, reviews_bytes: int = 0, rebuilt: str = "") -> CurationSummary:
     """The running counts of the warehouse, by kind, and how far both logs were read."""
 
     def group(prefix: str) -> dict[str, int]:
@@ -69,6 +72,7 @@ def summarise(tallies: dict[str, int], log_offset: int, reviews_bytes: int = 0) 
     return CurationSummary(
         log_offset=log_offset,
         reviews_bytes=reviews_bytes,
+        rebuilt=rebuilt,
         recorded=tallies.get("recorded", 0),
         quarantined=tallies.get("quarantined", 0),
         repeated_events=tallies.get("repeated_events", 0),

@@ -12,12 +12,15 @@ import dagster as dg
 import msgspec
 import psutil
 import pytest
+from pydantic import SecretStr
 
 from dpo_pipeline.assets.training import TrainingConfig
 from dpo_pipeline.core.exposure import gets_challenger
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.definitions import defs
 from dpo_pipeline.errors import StaleEpoch
+from dpo_pipeline.loop.attempts import conclude
+from dpo_pipeline.loop.curate import rebuild_warehouse
 from dpo_pipeline.loop.import_pairs import import_file
 from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.settings import DpoRecipe, Settings, load_settings
@@ -74,6 +77,10 @@ def test_from_an_empty_house_to_a_decided_version(loop: Loop) -> None:
     assert requests_of(loop.tick("new_votes"))[0][0] == first  # the same cause asks for the same run
     assert loop.run("ingest_and_validate").success
     assert requests_of(loop.tick("new_votes")) == []
+    rebuild_warehouse(loop.settings, utc_now())
+    [(rebuilt, _)] = requests_of(loop.tick("new_votes"))
+    assert rebuilt != first, "a key that was used would be ignored"
+    assert loop.run("ingest_and_validate").success and requests_of(loop.tick("new_votes")) == []
     assert requests_of(loop.tick("threshold_crossed")) == []
 
     add_votes(loop.settings, 90, start=60)
@@ -338,7 +345,7 @@ def test_real_pairs_with_real_dirt_go_through_the_whole_half_turn(loop: Loop, mo
 
 
 def test_after_three_attempts_the_champion_stays_and_people_are_told_what_to_collect(
-    loop: Loop, monkeypatch: Any
+    loop: Loop,
 ) -> None:
     with Ledger(loop.settings.ledger_address) as ledger:
         put_version(ledger, "v1.0", status="trained", adapter_sha="0" * 64)
@@ -366,14 +373,15 @@ def test_after_three_attempts_the_champion_stays_and_people_are_told_what_to_col
         changed = TrainingConfig(**request.run_config["ops"]["trained_adapter"]["config"]).changed()
         assert changed == {"loss_type": ["sigmoid_norm"], "loss_weights": None}
         assert DpoRecipe(**{**recipe, **changed}).loss_weights is None
-        put_version(ledger, "v1.1", attempt=3)
+        assert conclude(loop.settings, ledger, ledger.version("v1.1")).status == "inconclusive", "two of three"
+        last = put_version(ledger, "v1.1", attempt=3)
         with webhook() as (address, received):
-            monkeypatch.setenv("DPO_NOTIFICATIONS__URLS", json.dumps([address]))
-            assert loop.tick("not_improved") == []
-            assert loop.tick("not_improved") == []
-        assert [each["title"] for each in received] == ["v1.1 is given up after 3 attempts"], "once"
+            told = loop.settings.notifications.model_copy(update={"urls": (SecretStr(address),)})
+            assert conclude(loop.settings.model_copy(update={"notifications": told}), ledger, last).status == "given_up"
+        assert loop.tick("not_improved") == []
+        assert [each["title"] for each in received] == ["v1.1 is given up after 3 attempts"]
         assert received[0]["message"].startswith("the champion stays: ")
-        assert ledger.version("v1.1").status == "given_up" and ledger.deployment().champion == "v1.0"
+        assert ledger.deployment().champion == "v1.0"
 
 
 def test_a_version_left_half_way_is_gone_on_with(loop: Loop) -> None:
