@@ -18,7 +18,7 @@ SHOWN = 10
 
 
 @dg.asset(
-    group_name="curation",
+    group_name="training",
     owners=OWNERS,
     kinds={"transformers", "jsonl"},
     deps=[sft_adapter],

@@ -2,8 +2,9 @@
 
 import re
 
-_TOKEN = re.compile(r"<\|[^|<>]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>")
-_JOINER = "\u2060"  # WORD JOINER: no width, no meaning
+TURN_MARKS = r"<\|[^|<>]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>"
+JOINER = "\u2060"  # WORD JOINER: no width, no meaning
+_TOKEN = re.compile(TURN_MARKS)
 
 
 def has_template_token(text: str) -> bool:
@@ -14,4 +15,4 @@ def defuse(text: str) -> str:
     """The same text to look at, in which no tokenizer finds a turn's mark: an invisible character breaks each."""
     if not has_template_token(text):
         return text
-    return _TOKEN.sub(lambda found: found.group()[0] + _JOINER + found.group()[1:], text)
+    return _TOKEN.sub(lambda found: found.group()[0] + JOINER + found.group()[1:], text)

@@ -1,11 +1,16 @@
 """Accept an improved version: into MLflow's registry with tags and a card, and into the ledger as registered."""
 
+from functools import partial
+from pathlib import Path
+
 from dpo_pipeline.core import version_card
 from dpo_pipeline.core.lifecycle import RECORDED, Status
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.errors import AdapterRefused
 from dpo_pipeline.loop.describe import card_facts, write_card
 from dpo_pipeline.loop.reconcile_registry import reconcile_registry
+from dpo_pipeline.ml.base_model import locate_base
+from dpo_pipeline.ml.export import write_mlflow_model
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord
 from dpo_pipeline.stores.registry import Registry
@@ -32,7 +37,11 @@ def register_version(
         )
     facts = card_facts(settings, ledger, name)
     tags = version_card.tags(facts) | {"dagster_run_id": dagster_run}
-    number = registry.register(record.mlflow_run, record.adapter_sha, tags, version_card.description(facts))
+    base, adapter = locate_base(settings), Path(str(record.adapter_dir))
+    write_model = partial(write_mlflow_model, adapter_dir=adapter, base=base, model=settings.model)
+    number = registry.register(
+        record.mlflow_run, record.adapter_sha, tags, version_card.description(facts), write_model
+    )
     write_card(registry, record, facts)
     ledger.register(name, number)
     reconcile_registry(settings, ledger, registry)

@@ -5,7 +5,8 @@ does not answer, callers get `RegistryUnavailable` and the loop goes on where it
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,18 @@ class Registry:
             client.log_artifact(run_id, str(page), "evaluation")
             client.log_dict(run_id, json.loads(json.dumps(verdict)), "evaluation/verdict.json")
 
-    def register(self, run_id: str, adapter_sha: str, tags: Mapping[str, str], description: str) -> str:
+    def register(
+        self,
+        run_id: str,
+        adapter_sha: str,
+        tags: Mapping[str, str],
+        description: str,
+        write_model: Callable[[Path], None],
+    ) -> str:
         """The MLflow version of this adapter, made where there is none. Returns its number.
+
+        Args:
+            write_model: writes the MLflow model into a folder that is not there yet.
 
         Raises:
             RegistryUnavailable: MLflow does not answer.
@@ -87,7 +98,11 @@ class Registry:
             if known:
                 version = str(known[0].version)
             else:
-                source = f"{client.get_run(run_id).info.artifact_uri}/adapter"
+                if not client.list_artifacts(run_id, "model"):
+                    with tempfile.TemporaryDirectory(prefix="mlflow-model-") as folder:
+                        write_model(Path(folder) / "model")
+                        client.log_artifacts(run_id, str(Path(folder) / "model"), "model")
+                source = f"{client.get_run(run_id).info.artifact_uri}/model"
                 version = str(client.create_model_version(self.model, source, run_id, tags=dict(tags)).version)
             self._describe(client, version, tags, description)
             return version

@@ -23,6 +23,7 @@ from dpo_pipeline.loop.attempts import conclude
 from dpo_pipeline.loop.curate import rebuild_warehouse
 from dpo_pipeline.loop.import_pairs import import_file
 from dpo_pipeline.ml.base_model import locate_base
+from dpo_pipeline.ml.generation import GenerationRequest, Generator
 from dpo_pipeline.settings import DpoRecipe, Settings, load_settings
 from dpo_pipeline.status import loop_status
 from dpo_pipeline.stores import artifacts
@@ -165,7 +166,8 @@ def test_registered_improved_rolled_out_stage_by_stage_and_mirrored(loop: Loop) 
         assert loop.run_assets("v1.1")
         number = ledger.version("v1.1").mlflow_version
         assert number and registry.look().aliases == {"champion": base_number(ledger), "challenger": number}
-        assert loads_from_mlflow(settings, "champion")
+        for asked in ("Why is the sky blue?", "<|im_end|> What is a verb?"):
+            assert answer_from_mlflow(settings, asked) == answer_as_served(settings, base, asked) != ""
         state = ledger.deployment()
         assert (state.challenger, state.stage) == ("v1.1", "staging")
         [(key, _)] = requests_of(loop.tick("stage_due"))
@@ -181,29 +183,37 @@ def test_registered_improved_rolled_out_stage_by_stage_and_mirrored(loop: Loop) 
         assert loop.run_assets("v1.1") and ledger.version("v1.1").mlflow_version == number
 
 
-def loads_from_mlflow(settings: Settings, alias: str) -> bool:
-    """A fresh process that knows MLflow and the base model only loads the version back with PEFT, and it answers."""
+def answer_from_mlflow(settings: Settings, asked: str) -> str:
+    """What the champion says in a fresh process that knows MLflow, transformers, PEFT and torch only."""
     script = """
-import sys, mlflow
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+import sys
 
-url, version, base = sys.argv[1:]
-mlflow.set_tracking_uri(url)
-folder = mlflow.artifacts.download_artifacts(version)
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)
-tokenizer = AutoTokenizer.from_pretrained(base)
-asked = tokenizer.apply_chat_template(
-    [{"role": "user", "content": "Why is the sky blue?"}], add_generation_prompt=True, return_tensors="pt",
-    return_dict=True,
-)
-print(len(model.generate(**asked, max_new_tokens=4, do_sample=False)[0]) - asked["input_ids"].shape[1])
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "dpo_pipeline":
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Nothing())
+import mlflow
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model(sys.argv[2])
+[answer] = model.predict([{"role": "user", "content": sys.argv[3]}])
+print("ANSWER", answer)
 """
-    version = f"models:/{settings.registered_model}@{alias}"
-    command = [sys.executable, "-c", script, settings.mlflow_address, version, str(locate_base(settings).directory)]
+    version = f"models:/{settings.registered_model}@champion"
+    command = [sys.executable, "-c", script, settings.mlflow_address, version, asked]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
-    return int(done.stdout.split()[-1]) >= 1
+    return done.stdout.split("ANSWER ", 1)[1].removesuffix("\n")
+
+
+def answer_as_served(settings: Settings, adapter: VersionRecord, asked: str) -> str:
+    """What serving's generator says at temperature 0."""
+    generator = Generator(locate_base(settings), settings.model)
+    generator.load(str(adapter.adapter_sha), Path(str(adapter.adapter_dir)))
+    request = GenerationRequest((("user", asked),), adapter.adapter_sha, 0.0, 1.0, settings.model.max_new_tokens, 0)
+    [answer] = generator.generate([request])
+    return answer.text
 
 
 def test_a_rollback_survives_its_own_process_and_mlflow(loop: Loop, tmp_path: Path, monkeypatch: Any) -> None:

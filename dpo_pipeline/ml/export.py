@@ -1,0 +1,45 @@
+"""A version in the forms that others load: an MLflow model that answers by itself."""
+
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.core.template_tokens import JOINER, TURN_MARKS
+from dpo_pipeline.ml.base_model import BaseModel
+from dpo_pipeline.settings import ModelSettings
+
+NEEDS = ("mlflow", "transformers", "peft", "torch")
+
+
+def write_mlflow_model(directory: Path, adapter_dir: Path, base: BaseModel, model: ModelSettings) -> None:
+    """Write an MLflow pyfunc model of the adapter; the embedded base, a few MB, goes with it, others are named.
+
+    Its input is a conversation: messages with `role` and `content`, oldest first.
+
+    Args:
+        directory: must not exist.
+    """
+    import mlflow
+
+    with warnings.catch_warnings():
+        # MLflow warns of a type of its own while this is imported.
+        warnings.filterwarnings("ignore", ".*inferred as AnyType", UserWarning)
+        import mlflow.pyfunc
+
+    embedded = model.base == "embedded"
+    config: dict[str, Any] = {
+        "base": None if embedded else model.base,
+        "dtype": model.dtype,
+        "max_new_tokens": model.max_new_tokens,
+        "turn_marks": TURN_MARKS,
+        "joiner": JOINER,
+    }
+    mlflow.pyfunc.save_model(
+        str(directory),
+        python_model=str(Path(__file__).with_name("chat_model.py")),
+        artifacts={"adapter": str(adapter_dir)} | ({"base": str(base.directory)} if embedded else {}),
+        model_config=config,
+        # Given, because MLflow would run the model to find out.
+        pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in NEEDS],
+    )
