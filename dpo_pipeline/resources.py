@@ -8,6 +8,7 @@ from typing import ParamSpec, TypeVar
 import dagster as dg
 import duckdb
 from dagster_duckdb import DuckDBResource
+from pydantic import PrivateAttr
 
 from dpo_pipeline.errors import WarehouseBusy
 from dpo_pipeline.ml.worker import Worker
@@ -25,8 +26,16 @@ class LoopResource(dg.ConfigurableResource):
 
     profile: str = ""
     data_dir: str = ""
+    _loaded: Settings | None = PrivateAttr(None)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Settings are read once a run or tick: a run does not change them under way."""
+        self._loaded = self._load()
 
     def settings(self) -> Settings:
+        return self._loaded or self._load()
+
+    def _load(self) -> Settings:
         given = {"profile": self.profile, "data_dir": self.data_dir}
         return load_settings(**{name: value for name, value in given.items() if value})
 

@@ -1,8 +1,12 @@
 """The loop as Dagster sees it: names, groups, partitions, jobs and sensors, as the guide tells them."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import dagster as dg
 import pytest
 
+from dpo_pipeline.assets import partitions
 from dpo_pipeline.definitions import defs
 
 GRAPH = {
@@ -10,7 +14,7 @@ GRAPH = {
     "validated_pairs": ("curation", False, {"preferences"}),
     "base_model": ("training", False, set()),
     "sft_adapter": ("training", False, {"base_model"}),
-    "synthetic_pairs": ("curation", False, {"sft_adapter"}),
+    "synthetic_pairs": ("training", False, {"sft_adapter"}),
     "dpo_dataset": ("training", True, {"validated_pairs", "synthetic_pairs"}),
     "trained_adapter": ("training", True, {"dpo_dataset", "sft_adapter"}),
     "eval_report": ("evaluation", True, {"trained_adapter"}),
@@ -37,6 +41,26 @@ def test_the_asset_graph() -> None:
         for name, spec in specs().items()
     }
     assert found == GRAPH
+
+
+def test_no_group_points_back_at_an_earlier_one() -> None:
+    order = ["collection", "curation", "training", "evaluation", "deployment", "monitoring"]
+    for name, (group, _, deps) in GRAPH.items():
+        assert all(order.index(GRAPH[dep][0]) <= order.index(group) for dep in deps), name
+
+
+def test_a_code_version_follows_the_code_and_not_its_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tmp_path / "decided.py"
+    monkeypatch.setattr(partitions, "find_spec", lambda name: SimpleNamespace(origin=str(module)))
+
+    def version_of(text: str) -> str:
+        module.write_text(text)
+        partitions.code_version.cache_clear()
+        return partitions.code_version("decided")
+
+    first = version_of("LIMIT = 3\n")
+    assert version_of('"""Says what it is."""\n\n# Why three.\nLIMIT  = 3\n"""A text below."""\n') == first
+    assert version_of("LIMIT = 4\n") != first
 
 
 @pytest.mark.parametrize("name", sorted(GRAPH))

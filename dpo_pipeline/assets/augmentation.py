@@ -4,7 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from dpo_pipeline.assets.partitions import COMPUTE_POOL, OWNERS, data_version, table
+from dpo_pipeline.assets.partitions import COMPUTE_POOL, OWNERS, code_version, data_version, table
 from dpo_pipeline.assets.training import sft_adapter
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.ml.base_model import locate_base
@@ -23,7 +23,7 @@ SHOWN = 10
     kinds={"transformers", "jsonl"},
     deps=[sft_adapter],
     pool=COMPUTE_POOL,
-    code_version="1",
+    code_version=code_version("core.augmentation"),
     description="Paraphrased questions, answered by champion and v1.0, kept where one is clearly better. Off at first.",
 )
 def synthetic_pairs(

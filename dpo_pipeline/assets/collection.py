@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import dagster as dg
 
-from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, data_version, table
+from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, code_version, data_version, table
 from dpo_pipeline.loop.ingest import ingest
 from dpo_pipeline.loop.report import days
 from dpo_pipeline.resources import LoopResource, WarehouseResource
@@ -16,7 +16,7 @@ from dpo_pipeline.stores.tables import publish_rows
     owners=OWNERS,
     kinds={"jsonl", "duckdb"},
     pool=WAREHOUSE_POOL,
-    code_version="1",
+    code_version=code_version("loop.ingest", "core.votes", "stores.reading"),
     description="Votes from `prefs.jsonl`, one row an event; lines that are no event go to quarantine with the reason.",
 )
 def preferences(
@@ -44,7 +44,7 @@ def preferences(
     group_name="collection",
     owners=OWNERS,
     kinds={"jsonl", "parquet"},
-    code_version="1",
+    code_version=code_version("loop.report", "stores.serving_log"),
     description="The serving log, a row for each day and version: requests, errors, latency, ratings.",
 )
 def requests(loop: LoopResource) -> dg.MaterializeResult:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from dpo_pipeline.assets.collection import preferences
-from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, data_version, table
+from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, code_version, data_version, table
 from dpo_pipeline.core import collection_checks as checks
 from dpo_pipeline.core.judged import MEANINGS
 from dpo_pipeline.loop.curate import curate
@@ -19,7 +19,7 @@ from dpo_pipeline.stores.curation import CurationSummary, read_summary
     kinds={"duckdb"},
     deps=[preferences],
     pool=WAREHOUSE_POOL,
-    code_version="2",
+    code_version=code_version("core.quality", "loop.curate"),
     description="A verdict on every preference: valid, or the list of the quality criteria that it fails.",
 )
 def validated_pairs(

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from dpo_pipeline.assets.evaluation import eval_report
-from dpo_pipeline.assets.partitions import OWNERS, VERSIONS, data_version, table
+from dpo_pipeline.assets.partitions import OWNERS, VERSIONS, code_version, data_version, table
 from dpo_pipeline.assets.training import sft_adapter
 from dpo_pipeline.core.forecast import Forecast
 from dpo_pipeline.core.rollout import Condition
@@ -27,7 +27,7 @@ from dpo_pipeline.stores.registry import Registry
     kinds={"mlflow"},
     deps=[eval_report, sft_adapter],
     partitions_def=VERSIONS,
-    code_version="1",
+    code_version=code_version("core.version_card", "ml.export", "loop.register"),
     description="The version in the MLflow registry: adapter, tags, aliases, and a description to decide from.",
 )
 def model_version(context: dg.AssetExecutionContext, loop: LoopResource) -> dg.MaterializeResult:
@@ -51,7 +51,7 @@ def model_version(context: dg.AssetExecutionContext, loop: LoopResource) -> dg.M
     kinds={"mlflow"},
     deps=[model_version],
     partitions_def=VERSIONS,
-    code_version="1",
+    code_version=code_version("core.rollout.decide", "core.rollout.conditions", "loop.roll_out"),
     description="Promote, hold or roll back, with the reasons; serving follows the ledger within seconds.",
 )
 def rollout_decision(

@@ -6,7 +6,16 @@ from functools import partial
 import dagster as dg
 
 from dpo_pipeline.assets.curation import validated_pairs
-from dpo_pipeline.assets.partitions import COMPUTE_POOL, OWNERS, VERSIONS, WAREHOUSE_POOL, data_version, plot, table
+from dpo_pipeline.assets.partitions import (
+    COMPUTE_POOL,
+    OWNERS,
+    VERSIONS,
+    WAREHOUSE_POOL,
+    code_version,
+    data_version,
+    plot,
+    table,
+)
 from dpo_pipeline.assets.training import trained_adapter
 from dpo_pipeline.core.standings import scored
 from dpo_pipeline.core.verdict import EvaluationVerdict
@@ -24,7 +33,7 @@ from dpo_pipeline.stores.tables import publish_rows
     deps=[trained_adapter],
     partitions_def=VERSIONS,
     pool=COMPUTE_POOL,
-    code_version="3",
+    code_version=code_version("core.verdict", "core.judging", "ml.evaluation", "loop.evaluate"),
     check_specs=[
         dg.AssetCheckSpec("improved", asset="eval_report", blocking=True, description="better than the parent")
     ],
@@ -69,7 +78,7 @@ def eval_report(
     kinds={"duckdb"},
     deps=[validated_pairs],
     pool=WAREHOUSE_POOL,
-    code_version="1",
+    code_version=code_version("core.leaderboard", "core.standings"),
     description="Bradley-Terry scores of all versions by people's votes, with intervals, and votes per pair.",
 )
 def leaderboard(loop: LoopResource, warehouse: WarehouseResource) -> dg.MaterializeResult:

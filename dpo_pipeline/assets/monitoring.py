@@ -8,7 +8,7 @@ import dagster as dg
 
 from dpo_pipeline.assets.collection import requests
 from dpo_pipeline.assets.curation import validated_pairs
-from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, data_version, plot, table
+from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, code_version, data_version, plot, table
 from dpo_pipeline.core.report import trajectory, weekly_report
 from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.notify import tell
@@ -27,7 +27,7 @@ WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8))
     kinds={"html", "json"},
     deps=[validated_pairs, requests],
     pool=WAREHOUSE_POOL,
-    code_version="1",
+    code_version=code_version("core.report", "loop.report"),
     freshness_policy=WEEKLY,
     description="The week against its targets: KPIs with trends, the iteration's timeline, alerts, next actions.",
 )
@@ -67,7 +67,7 @@ def monitoring_report(loop: LoopResource, warehouse: WarehouseResource) -> dg.Ma
     kinds={"parquet"},
     deps=[validated_pairs, requests],
     pool=WAREHOUSE_POOL,
-    code_version="1",
+    code_version=code_version("core.report", "loop.report"),
     freshness_policy=WEEKLY,
     description="Satisfaction, win rate over v1.0 and length, version by version, and whether the gains grow smaller.",
 )

@@ -7,7 +7,15 @@ import dagster as dg
 from pydantic import Field
 
 from dpo_pipeline.assets.curation import validated_pairs
-from dpo_pipeline.assets.partitions import COMPUTE_POOL, OWNERS, VERSIONS, WAREHOUSE_POOL, data_version, table
+from dpo_pipeline.assets.partitions import (
+    COMPUTE_POOL,
+    OWNERS,
+    VERSIONS,
+    WAREHOUSE_POOL,
+    code_version,
+    data_version,
+    table,
+)
 from dpo_pipeline.loop.build_dataset import build_dataset
 from dpo_pipeline.loop.train import Trained, train, train_baseline
 from dpo_pipeline.ml.base_model import ensure_base
@@ -36,7 +44,7 @@ class TrainingConfig(dg.Config):
     owners=OWNERS,
     kinds={"huggingface"},
     pool=COMPUTE_POOL,
-    code_version="1",
+    code_version=code_version("ml.base_model", "ml.embedded"),
     description="The one base model under all versions: built from the question bank, or any local or hub model.",
 )
 def base_model(
@@ -57,7 +65,7 @@ def base_model(
     kinds={"trl", "peft", "mlflow"},
     deps=[base_model],
     pool=COMPUTE_POOL,
-    code_version="1",
+    code_version=code_version("ml.sft", "loop.train"),
     description="v1.0: the adapter tuned on demonstrations, and the first champion.",
 )
 def sft_adapter(
@@ -83,7 +91,7 @@ def sft_adapter(
     deps=[validated_pairs, dg.AssetDep("synthetic_pairs")],
     partitions_def=VERSIONS,
     pool=WAREHOUSE_POOL,
-    code_version="1",
+    code_version=code_version("core.dataset", "loop.build_dataset"),
     description="The pairs of one version: prompt-disjoint train and eval split, pinned by content hash.",
 )
 def dpo_dataset(
@@ -115,7 +123,7 @@ def dpo_dataset(
     deps=[dpo_dataset, sft_adapter],
     partitions_def=VERSIONS,
     pool=COMPUTE_POOL,
-    code_version="1",
+    code_version=code_version("ml.dpo", "loop.train"),
     description="The LoRA adapter of one version: DPO from the start adapter, which is also the frozen reference.",
 )
 def trained_adapter(
