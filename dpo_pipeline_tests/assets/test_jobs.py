@@ -8,23 +8,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import msgspec
 import psutil
 import pytest
-from pydantic import SecretStr
 
-from dpo_pipeline.assets.training import TrainingConfig
 from dpo_pipeline.core.exposure import gets_challenger
 from dpo_pipeline.core.votes import encode_preference
-from dpo_pipeline.definitions import defs
 from dpo_pipeline.errors import StaleEpoch
-from dpo_pipeline.loop.attempts import conclude
 from dpo_pipeline.loop.curate import rebuild_warehouse
 from dpo_pipeline.loop.import_pairs import import_file
 from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.ml.generation import GenerationRequest, Generator
-from dpo_pipeline.settings import DpoRecipe, Settings, load_settings
+from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.status import loop_status
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.bank import read_bank
@@ -352,67 +347,6 @@ def test_real_pairs_with_real_dirt_go_through_the_whole_half_turn(loop: Loop, mo
         record = ledger.version("v1.1")
     assert record.status in ("rolling_out", "not_improved", "inconclusive") and record.evaluation
     assert Path(str(record.adapter_dir)).is_dir()
-
-
-def test_after_three_attempts_the_champion_stays_and_people_are_told_what_to_collect(
-    loop: Loop,
-) -> None:
-    with Ledger(loop.settings.ledger_address) as ledger:
-        put_version(ledger, "v1.0", status="trained", adapter_sha="0" * 64)
-        ledger.install_champion("v1.0", actor="test")
-        recipe = loop.settings.recipe.model_dump(mode="json")
-        evaluation = {"length_ratio": 1.1, "measured": {"drift": {"kl_per_token": 0.01}}}
-        told = {"rewards/margins": 0.8, "rewards/chosen": 0.0}
-        put_version(
-            ledger, "v1.1", status="inconclusive", attempt=2, recipe=recipe, win_rate=0.53, evaluation=evaluation,
-            training_metrics=told, pairs=60, parent="v1.0",
-        )  # fmt: skip
-        [request] = loop.tick("not_improved")
-        assert (request.run_key, request.partition_key) == ("v1.1-attempt3-retry", "v1.1")
-        [config] = request.run_config["ops"].values()
-        assert config["config"]["recipe"] == {"epochs": 3.0}
-        # A retry that failed before it recorded itself (here there are no pairs) does not block the next one.
-        assert not loop.run("train_version", "v1.1").success and ledger.version("v1.1").status == "inconclusive"
-        [request] = loop.tick("not_improved")
-        assert request.run_key.startswith("v1.1-attempt3-retry-again")
-        # A change that switches something off is a config that Dagster takes, and comes out as the recipe it was.
-        longer = {**evaluation, "length_ratio": 2.0, "controlled": 0.4, "controlled_error": 0.02}
-        put_version(ledger, "v1.1", evaluation=longer, win_rate=0.45)
-        [request] = loop.tick("not_improved")
-        dg.validate_run_config(defs.resolve_job_def("train_version"), request.run_config)
-        changed = TrainingConfig(**request.run_config["ops"]["trained_adapter"]["config"]).changed()
-        assert changed == {"loss_type": ["sigmoid_norm"], "loss_weights": None}
-        assert DpoRecipe(**{**recipe, **changed}).loss_weights is None
-        assert conclude(loop.settings, ledger, ledger.version("v1.1")).status == "inconclusive", "two of three"
-        last = put_version(ledger, "v1.1", attempt=3)
-        with webhook() as (address, received):
-            told = loop.settings.notifications.model_copy(update={"urls": (SecretStr(address),)})
-            assert conclude(loop.settings.model_copy(update={"notifications": told}), ledger, last).status == "given_up"
-        assert loop.tick("not_improved") == []
-        assert [each["title"] for each in received] == ["v1.1 is given up after 3 attempts"]
-        assert received[0]["message"].startswith("the champion stays: ")
-        assert ledger.deployment().champion == "v1.0"
-
-
-def test_a_version_left_half_way_is_gone_on_with(loop: Loop) -> None:
-    with Ledger(loop.settings.ledger_address) as ledger:
-        put_version(ledger, "v1.0", status="trained", adapter_sha="0" * 64)
-        ledger.install_champion("v1.0", actor="test")
-        assert loop.tick("left_half_way") == [], "v1.0 belongs to baseline_missing"
-        recipe = loop.settings.recipe.model_copy(update={"beta": 0.3}).model_dump(mode="json")
-        put_version(ledger, "v1.1", status="training", attempt=2, recipe=recipe, parent="v1.0")
-        for status in ("training", "trained", "improved", "registered"):
-            put_version(ledger, "v1.1", status=status)
-            [request] = loop.tick("left_half_way")
-            assert str(request.run_key).startswith("v1.1-attempt2-half-way-again") and request.partition_key == "v1.1"
-            [config] = request.run_config["ops"].values()
-            assert config["config"] == {"attempt": 2, "recipe": {"beta": 0.3}}, "it stays the version that it was"
-        for status in ("not_improved", "rolled_back", "retired", "given_up"):
-            put_version(ledger, "v1.1", status=status)
-            assert loop.tick("left_half_way") == [], status
-        put_version(ledger, "v1.1", status="registered")
-        ledger.start_rollout("v1.1", ledger.deployment().epoch, ("improved",), "test")
-        assert loop.tick("left_half_way") == []
 
 
 def assert_training_is_told(loop: Loop, record: VersionRecord, dagster_run: str) -> None:
