@@ -207,3 +207,4 @@ class RolloutState(BaseModel):
     epoch: int
     evidence: dict[str, Any] | None
     history: list[dict[str, Any]]
+    earlier: int | None

@@ -48,6 +48,8 @@ from dpo_pipeline.stores.serving_log import CorrectionRecord, RatingRecord, Serv
 from dpo_pipeline.stores.serving_state import ServingState, StoredComparison
 
 FOLLOW_ROLLOUT = "chat"
+HISTORY_PAGE = 100
+"""Decisions of a rollout's history in one answer, where nobody asks for another number."""
 Prompt = str | list[dict[str, str]]
 
 
@@ -325,12 +327,17 @@ class Service:
 
     # Rollout
 
-    def rollout(self) -> dict[str, Any]:
-        """What serving follows now, and the ledger's history, newest last."""
+    def rollout(self, before: int | None = None, limit: int = HISTORY_PAGE) -> dict[str, Any]:
+        """What serving follows now, and a page of the ledger's history, newest last.
+
+        Args:
+            before: id of a decision; only those before it.
+        """
         route = self.router.route
         with Ledger(self.settings.ledger_address) as ledger:
-            history = [as_json(decision) for decision in ledger.decisions()]
-            state = ledger.deployment()
+            history = [as_json(decision) for decision in ledger.decisions(before=before, newest=limit)]
+            earlier = bool(history) and bool(ledger.decisions(before=history[0]["id"], newest=1))
+            newest, state = ledger.decisions(newest=1), ledger.deployment()
         return {
             "version": route.challenger,
             "champion": route.champion,
@@ -338,8 +345,9 @@ class Service:
             "traffic": route.traffic,
             "paused": state.paused,
             "epoch": route.epoch,
-            "evidence": history[-1]["evidence"] if history else None,
+            "evidence": newest[0].evidence if newest else None,
             "history": history,
+            "earlier": history[0]["id"] if earlier else None,
         }
 
     def order_rollout(self, what: Order, reason: str, actor: str) -> dict[str, Any]:

@@ -143,6 +143,10 @@ def test_only_the_admin_orders_the_rollout(guarded: Server, own_house: Settings)
     aborted = guarded.client.post("/v1/rollout/abort", json=order, headers=ADMIN).json()
     assert aborted["version"] is None and aborted["history"][-1]["reasons"] == ["looks wrong to me"]
     assert aborted["history"][-1]["actor"] == "admin, HTTP API"
+    page = guarded.client.get("/v1/rollout", params={"limit": 1}).json()
+    assert page["history"] == aborted["history"][-1:] and page["earlier"] == page["history"][0]["id"]
+    before = guarded.client.get("/v1/rollout", params={"limit": 1, "before": page["earlier"]}).json()
+    assert before["history"] == aborted["history"][-2:-1] and before["evidence"] == page["evidence"]
     again = guarded.client.post("/v1/rollout/abort", json=order, headers=ADMIN)
     assert (again.status_code, again.json()["error"]["code"]) == (409, "order_refused")
     assert guarded.client.post("/v1/rollout/pause", json={}, headers=ADMIN).status_code == 400

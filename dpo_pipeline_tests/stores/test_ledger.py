@@ -100,3 +100,15 @@ def test_an_unknown_version_is_named_beside_the_known_ones(ledger: Ledger) -> No
     accepted(ledger, "v1.1")
     with pytest.raises(UnknownVersion, match=r"no version 'v1.2'; it knows v1.1"):
         ledger.register("v1.2", "1")
+
+
+def test_the_history_is_read_page_by_page(ledger: Ledger) -> None:
+    accepted(ledger, "v1.0")
+    ledger.install_champion("v1.0", "test")
+    for number in range(6):
+        ledger.record_refusal("v1.0", f"reason {number}", "test")
+    every = ledger.decisions()
+    assert [each.reasons[0] for each in every] == ["the first version", *(f"reason {n}" for n in range(6))]
+    newest = ledger.decisions(newest=3)
+    assert newest == every[-3:] and ledger.decisions(before=newest[0].id, newest=3) == every[1:4]
+    assert ledger.decisions(before=every[0].id) == [] and ledger.decisions("v1.0", newest=1) == every[-1:]

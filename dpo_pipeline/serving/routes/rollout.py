@@ -2,20 +2,28 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Query
 
 from dpo_pipeline.loop.rollout_orders import Order
 from dpo_pipeline.serving.access import check_admin
 from dpo_pipeline.serving.bodies import RolloutOrder, RolloutState
 from dpo_pipeline.serving.routes.parts import KEYED, Served, errors
+from dpo_pipeline.serving.service import HISTORY_PAGE
 
 router = APIRouter(prefix="/v1/rollout", tags=["rollout"], dependencies=KEYED)
 
 
 @router.get("", responses=errors(401))
-def rollout(service: Served) -> RolloutState:
-    """Version, stage, traffic, evidence and history, as the ledger has them."""
-    return RolloutState(**service.rollout())
+def rollout(
+    service: Served,
+    before: Annotated[int | None, Query(ge=1)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = HISTORY_PAGE,
+) -> RolloutState:
+    """Version, stage, traffic, the newest evidence, and the newest decisions of the history, oldest of them first.
+
+    Where there are more, `earlier` is what to send as `before` for the page that comes before this one.
+    """
+    return RolloutState(**service.rollout(before, limit))
 
 
 @router.post("/{order}", responses=errors(401, 403, 409, 413))

@@ -164,13 +164,22 @@ class Ledger(VersionLedger):
                 connection, state.epoch, name, state.stage or STAGES[-1], "refused", (reason,), {}, actor
             )
 
-    def decisions(self, version: str | None = None) -> list[DecisionRecord]:
-        """Oldest first."""
-        query = sa.select(DECISIONS).order_by(DECISIONS.c.id)
+    def decisions(
+        self, version: str | None = None, before: int | None = None, newest: int | None = None
+    ) -> list[DecisionRecord]:
+        """Oldest first.
+
+        Args:
+            before: only those made before the one of this id.
+            newest: so many of them at most, the newest ones.
+        """
+        query = sa.select(DECISIONS).order_by(DECISIONS.c.id.desc()).limit(newest)
         if version:
             query = query.where(DECISIONS.c.version == version)
+        if before is not None:
+            query = query.where(DECISIONS.c.id < before)
         with self._engine.connect() as connection:
-            return [_decision_record(row) for row in connection.execute(query).mappings()]
+            return [_decision_record(row) for row in connection.execute(query).mappings()][::-1]
 
     def current_rollout(self) -> DeploymentState:
         """
@@ -234,9 +243,8 @@ def _what_it_rested_on(reasons: Sequence[str], evidence: dict[str, Any], moment:
 
 
 def _decision_record(row: sa.RowMapping) -> DecisionRecord:
-    kept = {key: value for key, value in row.items() if key != "id"}
     read = {"reasons": tuple(json.loads(row["reasons"])), "evidence": json.loads(row["evidence"])}
-    return DecisionRecord(**(kept | read))
+    return DecisionRecord(**(dict(row) | read))
 
 
 def _deployment_state(connection: sa.Connection) -> DeploymentState:

@@ -54,6 +54,9 @@ class DeploymentState:
 
 @dataclass(frozen=True)
 class DecisionRecord:
+    """`id` grows from each decision to the next."""
+
+    id: int
     epoch: int
     version: str
     stage: str

@@ -1,0 +1,52 @@
+"""What CONTRIBUTING.md says of where a new thing goes is true: its files are there, and a page needs no others."""
+
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from dpo_pipeline.settings import PROJECT_DIR
+
+
+def test_every_file_of_the_table_is_there() -> None:
+    told = (PROJECT_DIR / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = [line for line in told.splitlines() if line.startswith("| ")]
+    paths = {path for row in rows for path in re.findall(r"`([\w./]+/[\w./]*)`", row)}
+    assert len(rows) >= 6 and len(paths) > 20
+    assert [path for path in sorted(paths) if not (PROJECT_DIR / path).exists()] == []
+
+
+@pytest.mark.slow
+def test_a_new_page_is_a_module_and_a_line(tmp_path: Path) -> None:
+    script = """
+        import asyncio, sys
+        from types import ModuleType
+
+        import httpx
+        from fastapi import FastAPI
+        from dpo_pipeline.serving.pages import site
+        from dpo_pipeline.settings import load_settings
+
+        def build(service):
+            import gradio as gr
+            gr.HTML("Good morning.")
+
+        page = ModuleType("dpo_pipeline.serving.pages.greeting")
+        page.build = build
+        sys.modules[page.__name__] = page
+        site.PAGES = (*site.PAGES, ("Greeting", "greeting", "greeting"))
+        app = FastAPI()
+        site.mount_pages(app, load_settings(data_dir=sys.argv[1]), lambda: None)
+
+        async def get(path):
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+                return await client.get(path)
+
+        print(asyncio.run(get("/greeting")).text)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert "Good morning." in shown and "Leaderboard" in shown
