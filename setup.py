@@ -53,6 +53,7 @@ setup(
         "pydantic>=2.14,<3",
         "pydantic-settings",
         "PyYAML",
+        "regex",
         "rapidfuzz",
         "scipy>=1.17,<2",
         "SQLAlchemy>=2.1,<3",

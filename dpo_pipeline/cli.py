@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dpo_pipeline import terminal
 from dpo_pipeline.errors import DpoError, ServiceError
@@ -146,19 +147,24 @@ def demo() -> None:
 
 
 @command("import")
-def import_pairs(files: Annotated[list[Path], typer.Argument(help="JSON or JSONL files of preference pairs")]) -> None:
-    """Bring in pairs from elsewhere: minimal, HH-RLHF, TRL, alpaca or sharegpt form."""
+def import_pairs(
+    files: Annotated[list[Path], typer.Argument(help="JSON, JSONL, CSV, TSV or Parquet, each also gzipped")],
+) -> None:
+    """Bring in pairs from elsewhere, in the forms that other tools write. Exit status 1: a file holds no pair."""
     from dpo_pipeline.loop.import_pairs import import_file
 
     settings = load_settings()
     table = Table("file", "imported", "there already", "refused", "form", box=None)
-    reasons = Table("refused because", "rows", "first at row", box=None)
+    reasons = Table("refused because", "rows", "first at rows", box=None)
     for path in files:
         report = import_file(path, settings.prefs_log, settings.collection.max_line_bytes)
         forms = ", ".join(report.forms)
-        table.add_row(path.name, str(report.imported), str(report.already_there), str(report.refused.total()), forms)
+        # As texts: a file's name and what it holds are no markup.
+        counts = (report.imported, report.already_there, report.refused.total())
+        table.add_row(Text(path.name), *map(str, counts), Text(forms))
         for reason, count in report.refused.items():
-            reasons.add_row(f"{path.name}: {reason}", str(count), str(report.examples[reason]))
+            rows = ", ".join(map(str, report.examples[reason]))
+            reasons.add_row(Text(f"{path.name}: {reason}"), str(count), rows)
     console.print(table)
     if reasons.row_count:
         console.print(reasons)

@@ -1,65 +1,81 @@
 """Preference pairs as other tools write them → one `ImportedPair`. Which file they come from is not known here.
 
-Forms: minimal {prompt | question, chosen, rejected}; HH-RLHF transcripts; TRL's conversational form,
-with or without a prompt of its own; LLaMA-Factory's alpaca and sharegpt rankings.
+Forms: minimal {prompt | question | input, chosen, rejected}, with a system text; HH-RLHF transcripts; TRL's
+conversational form, with or without a prompt of its own, UltraFeedback's among them; LLaMA-Factory's alpaca and
+sharegpt rankings; axolotl's chat templates; OpenAI's preference fine-tuning; arena votes on two conversations; our own
+log. A key whose value is null counts as absent. What a model cannot be given whole is refused: no context is dropped.
 """
 
 import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from dpo_pipeline.core.questions import CATEGORIES
+from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.votes import Message, Preference, Vote, outcome, prompt_text
 from dpo_pipeline.errors import InvalidRecord
 
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
-_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+_ROLES = {
+    "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant",
+    "bot": "assistant", "system": "system", "developer": "system",
+}  # fmt: skip
+_QUESTIONS = ("prompt", "question", "input")
+_WINNERS: dict[str, Literal["first", "second", "tie", "both_bad"]] = {
+    "model_a": "first", "a": "first", "model_b": "second", "b": "second", "tie": "tie",
+    "tie (bothbad)": "both_bad", "both_bad": "both_bad",
+}  # fmt: skip
+Prompt = str | list[Message]
 
 
 @dataclass(frozen=True)
 class ImportedPair:
-    """A pair and the name of the form it was in."""
+    """A pair and the name of the form it was in. `undecided`: nobody won, and `chosen` is the first answer only."""
 
     form: str
-    prompt: str | list[Message]
+    prompt: Prompt
     chosen: str
     rejected: str
-    category: str
+    category: str = "other"
+    undecided: Literal["tie", "both_bad"] | None = None
 
 
 def read_pair(row: Any) -> ImportedPair:
     """Recognise the form of one row and read it.
 
     Raises:
-        InvalidRecord: in no known form, or a field is missing or of the wrong kind.
+        InvalidRecord: in no known form, or a field is missing or of the wrong kind; the reason quotes no text.
     """
     if not isinstance(row, Mapping):
         raise InvalidRecord(f"a row is an object; {type(row).__name__} was found")
-    category = row.get("category")
-    known = category if category in CATEGORIES else "other"
-    form, prompt, chosen, rejected = _read(row)
-    return ImportedPair(form, prompt, chosen, rejected, known)
+    present = {str(key): value for key, value in row.items() if value is not None}
+    pair = _read(present)
+    if not prompt_text(pair.prompt).strip():
+        raise InvalidRecord("the prompt is empty")
+    category = present.get("category")
+    return replace(pair, category=category) if category in CATEGORIES else pair
 
 
 def as_preference(pair: ImportedPair, source_name: str, recorded_at: str) -> Preference:
-    """The event of an imported pair. Its id is the hash of the pair, so the same pair is the same event.
+    """The event of an imported pair, without personal data. Its id is the hash of the pair: the same is the same event.
 
     Which side was a, and stood on the left, hangs on that hash: the log keeps no trace of "chosen first".
     """
-    parts = (prompt_text(pair.prompt), pair.chosen, pair.rejected)
+    parts = (prompt_text(pair.prompt), pair.chosen, pair.rejected, *filter(None, [pair.undecided]))
     digest = hashlib.sha256("\0".join(f"{len(part)}:{part}" for part in parts).encode()).hexdigest()
     a_is_chosen = int(digest[-1], 16) % 2 == 0
-    response_a, response_b = (pair.chosen, pair.rejected) if a_is_chosen else (pair.rejected, pair.chosen)
-    vote: Vote = "a" if a_is_chosen else "b"
+    won, lost = redact(pair.chosen), redact(pair.rejected)
+    response_a, response_b = (won, lost) if a_is_chosen else (lost, won)
+    vote: Vote = pair.undecided or ("a" if a_is_chosen else "b")
     chosen, rejected, chosen_model, rejected_model = outcome(vote, response_a, response_b, "imported-a", "imported-b")
     return Preference(
         event_id=f"imp-{digest[:32]}",
         recorded_at=recorded_at,
         comparison_id=f"imp-{digest[:32]}",
         session_id=f"import-{source_name}",
-        prompt=pair.prompt,
+        prompt=_redacted(pair.prompt),
         category=pair.category,  # type: ignore[arg-type]
         model_a="imported-a",
         model_b="imported-b",
@@ -76,62 +92,113 @@ def as_preference(pair: ImportedPair, source_name: str, recorded_at: str) -> Pre
     )
 
 
-def _read(row: Mapping[str, Any]) -> tuple[str, str | list[Message], str, str]:
-    chosen, rejected = row.get("chosen"), row.get("rejected")
-    if "chosen" not in row or "rejected" not in row:
-        missing = [name for name in ("chosen", "rejected") if name not in row]
-        raise InvalidRecord(f"no {' and no '.join(missing)}")
+def _redacted(prompt: Prompt) -> Prompt:
+    if isinstance(prompt, str):
+        return redact(prompt)
+    return [Message(each.role, redact(each.content)) for each in prompt]
+
+
+def _read(row: dict[str, Any]) -> ImportedPair:
+    if "conversation_a" in row and "conversation_b" in row:
+        return _arena(row)
+    if "preferred_output" in row and "non_preferred_output" in row:
+        return _openai(row)
+    if "vote" in row and "response_a" in row and "response_b" in row:
+        return _own(row)
+    if isinstance(row.get("output"), list) and "chosen" not in row:
+        if len(row["output"]) != 2:
+            raise InvalidRecord("a list as output is [better, worse]")
+        row = {**row, "chosen": row["output"][0], "rejected": row["output"][1]}
+    missing = [name for name in ("chosen", "rejected") if name not in row]
+    if missing:
+        labelled = "label" in row and "completion" in row
+        raise InvalidRecord(f"no {' and no '.join(missing)}" + ("; a labelled answer is no pair" if labelled else ""))
     if "conversations" in row:
-        system = [Message("system", _text(row["system"], "system"))] if row.get("system") else []
-        return (
-            "sharegpt",
-            system + _messages(row["conversations"]),
-            _text(chosen, "chosen"),
-            _text(rejected, "rejected"),
-        )
+        return _texts("sharegpt", _system(row) + _messages(row["conversations"]), row)
     if "instruction" in row:
-        return "alpaca", _alpaca_prompt(row), _text(chosen, "chosen"), _text(rejected, "rejected")
-    prompt = row.get("prompt", row.get("question"))
-    if isinstance(chosen, list) and isinstance(rejected, list):
-        return _conversational(prompt, _messages(chosen), _messages(rejected))
-    if prompt is None:
-        return _transcripts(_text(chosen, "chosen"), _text(rejected, "rejected"))
-    if isinstance(prompt, list):
-        return "conversational", _messages(prompt), _text(chosen, "chosen"), _text(rejected, "rejected")
-    return "minimal", _split_transcript(_text(prompt, "prompt")), _text(chosen, "chosen"), _text(rejected, "rejected")
+        return _texts("alpaca", _alpaca_prompt(row), row)
+    if _is_conversation(row["chosen"]) and _is_conversation(row["rejected"]):
+        return _conversational(row)
+    if "messages" in row:
+        return _texts("chat template", _system(row) + _messages(row["messages"]), row)
+    asked = next((row[name] for name in _QUESTIONS if name in row), None)
+    if asked is None:
+        return _transcripts(_text(row["chosen"], "chosen"), _text(row["rejected"], "rejected"))
+    if isinstance(asked, list):
+        return _texts("conversational", _system(row) + _messages(asked), row)
+    prompt = _split_transcript(_text(asked, "prompt"))
+    if system := _system(row):
+        prompt = [*system, *([Message("user", prompt)] if isinstance(prompt, str) else prompt)]
+    return _texts("minimal", prompt, row)
 
 
-def _alpaca_prompt(row: Mapping[str, Any]) -> str | list[Message]:
+def _texts(form: str, prompt: Prompt, row: Mapping[str, Any]) -> ImportedPair:
+    """Chosen and rejected are texts, or one message each, or a list of one."""
+    return ImportedPair(form, prompt, _answer(row["chosen"], "chosen"), _answer(row["rejected"], "rejected"))
+
+
+def _answer(value: Any, name: str) -> str:
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, Mapping) and _field(value, "role", "from") is not None and _role(value) != "assistant":
+        raise InvalidRecord(f"{name} must be an answer; it is a message of another role")
+    return _text(value, name)
+
+
+def _system(row: Mapping[str, Any]) -> list[Message]:
+    text = _text(row.get("system") or "", "system")
+    return [Message("system", text)] if text else []
+
+
+def _alpaca_prompt(row: Mapping[str, Any]) -> Prompt:
     """Instruction and input; a list of messages where the row has a system text or earlier turns."""
     parts = [_text(row["instruction"], "instruction"), _text(row.get("input") or "", "input")]
     prompt = "\n".join(part for part in parts if part)
-    system, history = row.get("system"), row.get("history") or []
+    system, history = _system(row), row.get("history") or []
     if not system and not history:
         return prompt
-    messages = [Message("system", _text(system, "system"))] if system else []
-    for turn in history:
+    messages = system
+    for turn in history if isinstance(history, list) else [history]:
         if not isinstance(turn, list) or len(turn) != 2:
             raise InvalidRecord("history is a list of [question, answer]")
         messages += [Message("user", _text(turn[0], "history")), Message("assistant", _text(turn[1], "history"))]
     return [*messages, Message("user", prompt)]
 
 
-def _conversational(
-    prompt: Any, chosen: list[Message], rejected: list[Message]
-) -> tuple[str, str | list[Message], str, str]:
-    if prompt is None:
-        shared = 0
-        while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
-            shared += 1
-        history, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
+def _conversational(row: Mapping[str, Any]) -> ImportedPair:
+    """Chosen and rejected are lists of messages: the answers alone after a prompt, or whole conversations."""
+    chosen, rejected = _messages(row["chosen"]), _messages(row["rejected"])
+    asked = row.get("prompt")
+    if asked is not None and len(chosen) == len(rejected) == 1:
+        history = _messages(asked) if isinstance(asked, list) else [Message("user", _text(asked, "prompt"))]
     else:
-        history = _messages(prompt) if isinstance(prompt, list) else [Message("user", _text(prompt, "prompt"))]
-    if len(chosen) != 1 or len(rejected) != 1 or not history:
+        history = _shared_history(chosen, rejected)
+        if asked is not None and not _ends_with(history, asked):
+            raise InvalidRecord("the prompt is not what chosen and rejected begin with")
+    if chosen[-1].role != "assistant" or rejected[-1].role != "assistant":
+        raise InvalidRecord("chosen and rejected must end with an answer of the assistant")
+    prompt: Prompt = [*_system(row), *history]
+    if len(prompt) == 1 and isinstance(asked, str):
+        prompt = asked
+    return ImportedPair("conversational", prompt, chosen[-1].content, rejected[-1].content)
+
+
+def _shared_history(chosen: Sequence[Message], rejected: Sequence[Message]) -> list[Message]:
+    history = list(chosen[:-1])
+    if not history or history != list(rejected[:-1]):
         raise InvalidRecord("chosen and rejected must share their history and differ in the one last message")
-    return "conversational", history, chosen[0].content, rejected[0].content
+    return history
 
 
-def _transcripts(chosen: str, rejected: str) -> tuple[str, str | list[Message], str, str]:
+def _ends_with(history: Sequence[Message], asked: Any) -> bool:
+    """Whether the prompt named beside two conversations is what they begin with, or the last question of it."""
+    if isinstance(asked, list):
+        told = _messages(asked)
+        return list(history[-len(told) :]) == told
+    return _text(asked, "prompt").strip() in (history[-1].content.strip(), prompt_text(history).strip())
+
+
+def _transcripts(chosen: str, rejected: str) -> ImportedPair:
     """Two HH-RLHF transcripts that differ in the last answer."""
     first, second = _split_transcript(chosen), _split_transcript(rejected)
     if not isinstance(first, list) or not isinstance(second, list):
@@ -139,10 +206,10 @@ def _transcripts(chosen: str, rejected: str) -> tuple[str, str | list[Message], 
     history = first[:-1]
     if history != second[:-1] or first[-1].role != "assistant" or second[-1].role != "assistant" or not history:
         raise InvalidRecord("the transcripts differ before the last answer")
-    return "hh_rlhf", history, first[-1].content, second[-1].content
+    return ImportedPair("hh_rlhf", history, first[-1].content, second[-1].content)
 
 
-def _split_transcript(text: str) -> str | list[Message]:
+def _split_transcript(text: str) -> Prompt:
     """The messages of a "Human: … Assistant: …" transcript; other texts stay as they are."""
     if not text.lstrip().startswith("Human:"):
         return text
@@ -156,21 +223,72 @@ def _split_transcript(text: str) -> str | list[Message]:
     return messages or text
 
 
+def _openai(row: Mapping[str, Any]) -> ImportedPair:
+    given = row.get("input")
+    if not isinstance(given, Mapping) or "messages" not in given:
+        raise InvalidRecord("input must hold messages")
+    chosen, rejected = row["preferred_output"], row["non_preferred_output"]
+    return _texts("openai", _messages(given["messages"]), {"chosen": chosen, "rejected": rejected})
+
+
+def _arena(row: Mapping[str, Any]) -> ImportedPair:
+    """Two whole conversations that differ in the last answer, and who won."""
+    first, second = _messages(row["conversation_a"]), _messages(row["conversation_b"])
+    history = _shared_history(first, second)
+    if first[-1].role != "assistant" or second[-1].role != "assistant":
+        raise InvalidRecord("both conversations must end with an answer of the assistant")
+    winner = _WINNERS.get(str(row.get("winner")))
+    if winner is None:
+        raise InvalidRecord("winner must be model_a, model_b, tie or tie (bothbad)")
+    pair = ImportedPair("arena", history, first[-1].content, second[-1].content)
+    if winner in ("tie", "both_bad"):
+        return replace(pair, undecided=winner)
+    return pair if winner == "first" else replace(pair, chosen=pair.rejected, rejected=pair.chosen)
+
+
+def _own(row: Mapping[str, Any]) -> ImportedPair:
+    """A line of a preference log like ours."""
+    asked = row.get("prompt", "")
+    prompt: Prompt = _messages(asked) if isinstance(asked, list) else _text(asked, "prompt")
+    first, second = _text(row["response_a"], "response_a"), _text(row["response_b"], "response_b")
+    vote = _WINNERS.get(str(row["vote"]))
+    if vote is None:
+        raise InvalidRecord("vote must be a, b, tie or both_bad")
+    if vote in ("tie", "both_bad"):
+        return ImportedPair("preference log", prompt, first, second, undecided=vote)
+    won, lost = (first, second) if vote == "first" else (second, first)
+    return ImportedPair("preference log", prompt, won, lost)
+
+
+def _is_conversation(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, Mapping) for each in value)
+
+
 def _messages(value: Any) -> list[Message]:
     if not isinstance(value, list) or not value:
         raise InvalidRecord("a conversation is a list of at least one message")
-    messages = []
-    for item in value:
-        role = _ROLES.get(str(_field(item, "role", "from")))
-        if role is None:
-            raise InvalidRecord(f"a message needs a role out of {', '.join(_ROLES)}; {item!r:.80} was found")
-        messages.append(Message(role, _text(_field(item, "content", "value"), "content")))  # type: ignore[arg-type]
-    return messages
+    return [
+        Message(_role(item), _text(_field(item, "content", "value"), "content"))  # type: ignore[arg-type]
+        for item in value
+    ]
+
+
+def _role(item: Any) -> str:
+    found = _field(item, "role", "from")
+    role = _ROLES.get(found.casefold()) if isinstance(found, str) else None
+    if role is None:
+        raise InvalidRecord(f"a message needs a role out of {', '.join(_ROLES)}; another one was found")
+    return role
 
 
 def _text(value: Any, name: str) -> str:
+    """A text, that of a message, or the text parts of one."""
     if isinstance(value, Mapping):
         value = _field(value, "content", "value")
+    if isinstance(value, list) and value and all(isinstance(part, Mapping) for part in value):
+        if any(part.get("type") != "text" for part in value):
+            raise InvalidRecord(f"{name} has parts that are no text")
+        value = "\n".join(str(part.get("text") or "") for part in value)
     if not isinstance(value, str):
         raise InvalidRecord(f"{name} must be a text; {type(value).__name__} was found")
     if not value.isascii():
@@ -184,6 +302,6 @@ def _text(value: Any, name: str) -> str:
 def _field(item: Any, *names: str) -> Any:
     if isinstance(item, Mapping):
         for name in names:
-            if name in item:
+            if item.get(name) is not None:
                 return item[name]
     return None

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import msgspec
+import regex
 from rapidfuzz.distance import Indel
 
 from dpo_pipeline.core.template_tokens import has_template_token
@@ -34,11 +35,14 @@ CRITERIA: dict[str, str] = {
 }
 
 # A terminator ends a sentence before white space or a closing mark, so "3.5" and "example.com" end
-# none; Chinese and Japanese ones always do. One pattern a terminator: these run on every text of every
+# none; those of other scripts always do. One pattern a terminator: these run on every text of every
 # vote, and a pattern that begins with one certain character is looked for several times faster.
 _FULL_STOP, _EXCLAMATION, _QUESTION = (re.compile(re.escape(mark) + r"(?=[\s\"')\]*_])") for mark in ".!?")
-_WIDE_SENTENCE_END = re.compile(r"[。！？…]+")
-_TRAILING = " \t\r\n\"')]*_.!?。！？…"
+# Of all other scripts, Unicode's own property and Tibetan's marks; and where Thai, which has none, leaves a space.
+_OTHER_END = regex.compile(r"[\p{Sentence_Terminal}…།༎--[.!?]]+", regex.V1)
+_AFTER_LAST = regex.compile(r"(?r)(?:[\s\"')\]*_…།༎]|\p{Sentence_Terminal})+\Z")
+_THAI_SPACE = re.compile(r"(?<=[\u0e00-\u0e7f])\s+(?=[\u0e00-\u0e7f])")
+_TRAILING = " \t\r\n\"')]*_.!?"
 # A model's name, then the look back for who says it: names are rare in texts, "I am" is not. `_HINTS`
 # are what every name holds, by first letter for the same reason as above.
 _HINTS = {hint[0]: re.compile(hint) for hint in ("G(?:PT|emini)", "Claude", "Bard", "Qwen", "L(?:lama|LaMA)",
@@ -78,7 +82,7 @@ class Memory:
 
 def sentences(text: str) -> int:
     """Number of sentences; the last one counts with or without its terminator."""
-    body = text.rstrip(_TRAILING)
+    body = text.rstrip(_TRAILING) if text.isascii() else _AFTER_LAST.sub("", text)
     if not body:
         return 0
     ends = len(_FULL_STOP.findall(body))
@@ -87,7 +91,7 @@ def sentences(text: str) -> int:
     if "?" in body:
         ends += len(_QUESTION.findall(body))
     if not body.isascii():
-        ends += len(_WIDE_SENTENCE_END.findall(body))
+        ends += len(_OTHER_END.findall(body)) + len(_THAI_SPACE.findall(body))
     return ends + 1
 
 

@@ -6,6 +6,7 @@ Reading and writing files belongs to `stores.log`; judging pairs to `core.qualit
 
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
@@ -85,6 +86,8 @@ def decode_preference(line: bytes) -> Preference:
         raise InvalidRecord(f"not UTF-8: {error.reason} at byte {error.start}") from error
     except msgspec.MsgspecError as error:
         raise InvalidRecord(str(error)) from error
+    if not is_moment(preference.recorded_at):
+        raise InvalidRecord("recorded_at is no moment in RFC 3339, UTC, such as 2026-01-01T12:00:00Z")
     p = preference
     expected = outcome(p.vote, p.response_a, p.response_b, p.model_a, p.model_b)
     if (p.chosen, p.rejected, p.chosen_model, p.rejected_model) != expected:
@@ -93,6 +96,17 @@ def decode_preference(line: bytes) -> Preference:
             "that the vote names, and null for a tie or both_bad"
         )
     return preference
+
+
+def is_moment(text: str) -> bool:
+    """Whether it is a moment as every record has it, RFC 3339 in UTC: such texts compare like their moments."""
+    if text[4:5] + text[7:8] + text[10:11] != "--T" or not text.endswith(("Z", "+00:00")):
+        return False
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def encode_preference(preference: Preference) -> bytes:

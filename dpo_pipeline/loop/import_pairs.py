@@ -1,30 +1,28 @@
 """`dpo import FILE`: pairs from elsewhere into the preference log. Doing it twice records nothing twice."""
 
-import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from dpo_pipeline.core.pair_formats import as_preference, read_pair
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import InvalidRecord, UnreadableImport
+from dpo_pipeline.stores.import_files import read_rows
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.log import AppendLog, Position, read_batches
 
-BATCH = 500
+BATCH, EXAMPLES = 500, 5
 
 
 @dataclass
 class ImportReport:
-    """Counts of rows; `refused` by reason, `examples` one row number a reason."""
+    """Counts of rows; `refused` by reason, `examples` the numbers of the first rows of each."""
 
     imported: int = 0
     already_there: int = 0
     forms: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[int]] = field(default_factory=dict)
 
 
 def import_file(path: Path, log: Path, max_line_bytes: int) -> ImportReport:
@@ -37,7 +35,7 @@ def import_file(path: Path, log: Path, max_line_bytes: int) -> ImportReport:
     report = ImportReport()
     seen = _imported_ids(log, max_line_bytes)
     writer, waiting = AppendLog(log), []
-    rows = list(_rows(path))
+    rows = list(read_rows(path))
     for number, row in rows:
         try:
             if isinstance(row, InvalidRecord):
@@ -49,7 +47,8 @@ def import_file(path: Path, log: Path, max_line_bytes: int) -> ImportReport:
                 raise InvalidRecord(f"longer than {max_line_bytes} bytes as a line of the log")
         except InvalidRecord as error:
             report.refused[str(error)] += 1
-            report.examples.setdefault(str(error), number)
+            shown = report.examples.setdefault(str(error), [])
+            shown += [number] * (len(shown) < EXAMPLES)
             continue
         report.forms[pair.form] += 1
         if event.event_id in seen:
@@ -59,34 +58,14 @@ def import_file(path: Path, log: Path, max_line_bytes: int) -> ImportReport:
         waiting.append(line)
         report.imported += 1
     if rows and not report.forms:
-        reason, number = next(iter(report.examples.items()))
+        reason, [number, *_] = next(iter(report.examples.items()))
         raise UnreadableImport(
             f"{path}: none of {len(rows)} rows is in a known form (row {number}: {reason}). Required: prompt or "
-            "question, chosen, rejected; or an HH-RLHF, TRL, alpaca or sharegpt ranking."
+            'question, chosen, rejected; or one of the forms in the guide, "Pairs from elsewhere".'
         )
     for start in range(0, len(waiting), BATCH):
         writer.append_all(waiting[start : start + BATCH])
     return report
-
-
-def _rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """(row number from 1, row or the reason why it is none), of a JSON array or JSON lines split on newlines only."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise UnreadableImport(f"{path} cannot be read: {error.strerror}. Name a .json or .jsonl file.") from error
-    if raw.lstrip()[:1] == b"[":
-        try:
-            yield from enumerate(json.loads(raw), start=1)
-        except ValueError as error:
-            raise UnreadableImport(f"{path} is not JSON: {error}. Fix the file; nothing was written.") from error
-        return
-    for number, line in enumerate(raw.split(b"\n"), start=1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except ValueError:
-                yield number, InvalidRecord("not JSON in UTF-8")
 
 
 def _imported_ids(log: Path, max_line_bytes: int) -> set[str]:

@@ -8,6 +8,9 @@ from dpo_pipeline.core.votes import Category, Sampling
 from dpo_pipeline.serving.preference_event import Choice
 
 LONGEST_TEXT = 32_000
+SMALLEST_TOP_P = 1e-6
+SEEDS = 2**31
+"""Seeds that the engine tells apart; a larger one stands for what is left of it."""
 
 
 class Body(BaseModel):
@@ -17,11 +20,12 @@ class Body(BaseModel):
     def _texts_can_be_written(self) -> Self:
         """JSON may hold half a surrogate pair, which no file and no tokenizer takes."""
         for name, value in self.__dict__.items():
-            if isinstance(value, str) and not value.isascii():
-                try:
-                    value.encode()
-                except UnicodeEncodeError as error:
-                    raise ValueError(f"{name} holds half a surrogate pair, which is no text") from error
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str) and not text.isascii():
+                    try:
+                        text.encode()
+                    except UnicodeEncodeError as error:
+                        raise ValueError(f"{name} holds half a surrogate pair, which is no text") from error
         return self
 
 
@@ -42,9 +46,11 @@ class ChatMessage(Body):
     content: str = Field(max_length=LONGEST_TEXT)
 
 
-class TextPart(BaseModel):
+class TextPart(Body):
+    model_config = ConfigDict(extra="ignore")
+
     type: Literal["text"]
-    text: str
+    text: str = Field(max_length=LONGEST_TEXT)
 
 
 class OpenAIMessage(Body):
@@ -55,6 +61,12 @@ class OpenAIMessage(Body):
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[str, Field(max_length=LONGEST_TEXT)] | Annotated[list[TextPart], Field(max_length=100)]
 
+    @model_validator(mode="after")
+    def _parts_are_no_longer_than_a_text(self) -> Self:
+        if len(self.as_pair[1]) > LONGEST_TEXT:
+            raise ValueError(f"content has {len(self.as_pair[1])} characters in its parts; at most {LONGEST_TEXT} fit")
+        return self
+
     @property
     def as_pair(self) -> tuple[str, str]:
         """(role, content) in the words of chat templates."""
@@ -64,12 +76,17 @@ class OpenAIMessage(Body):
 
 class SamplingFields(Body):
     temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, gt=0, le=1)
-    max_tokens: int | None = Field(None, ge=1, le=4096)
-    seed: int | None = Field(None, ge=0, lt=2**31)
+    top_p: float | None = Field(None, ge=0, le=1, description="0: the smallest share there is, as OpenAI takes it")
+    max_tokens: int | None = Field(None, ge=1, description="at most model.max_new_tokens are generated")
+    seed: int | None = Field(None, ge=-1, lt=2**64, description="-1: drawn, as if none were given")
 
     def sampling(self) -> Sampling:
-        return Sampling(self.temperature, self.top_p, self.max_tokens, self.seed)
+        return self._sampling(self.max_tokens)
+
+    def _sampling(self, max_tokens: int | None) -> Sampling:
+        top_p = None if self.top_p is None else max(self.top_p, SMALLEST_TOP_P)
+        seed = None if self.seed in (None, -1) else int(self.seed or 0) % SEEDS
+        return Sampling(self.temperature, top_p, max_tokens, seed)
 
 
 class ComparisonRequest(SamplingFields):
@@ -131,14 +148,14 @@ class ChatRequest(SamplingFields):
     model: str = Field("chat", max_length=100, description="`chat` follows the rollout; `v1.1` is explicit")
     messages: list[OpenAIMessage] = Field(min_length=1, max_length=100)
     user: str = Field("", max_length=200, description="keeps a person on one side of the rollout")
-    max_completion_tokens: int | None = Field(None, ge=1, le=4096, description="newer name of max_tokens")
+    max_completion_tokens: int | None = Field(None, ge=1, description="newer name of max_tokens")
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     n: Literal[1] | None = 1
     source: Literal["api", "simulated"] = Field("api", description="`simulated`: not a person; marked wherever kept")
 
     def sampling(self) -> Sampling:
-        return Sampling(self.temperature, self.top_p, self.max_completion_tokens or self.max_tokens, self.seed)
+        return self._sampling(self.max_completion_tokens or self.max_tokens)
 
 
 class CompletionMessage(BaseModel):

@@ -14,6 +14,7 @@ import msgspec
 from dpo_pipeline.core.exposure import SHORTEST_H, Audience, Unit, gets_challenger, is_control, unit_key
 from dpo_pipeline.core.harm import Events, Opinions, Shares
 from dpo_pipeline.core.rollout import Exposure, Metrics
+from dpo_pipeline.core.votes import is_moment
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.write_behind import WriteBehind
 
@@ -132,10 +133,13 @@ def _decoded(line: bytes, path: Path, number: int) -> Record | None:
         return None
     try:
         record: Record = _decoder.decode(line)
-        return record
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         log.warning("%s, line %d is no record (%s); it is passed over", path, number, error)
         return None
+    if not is_moment(record.recorded_at):
+        log.warning("%s, line %d has no moment as recorded_at; it is passed over", path, number)
+        return None
+    return record
 
 
 def version_metrics(

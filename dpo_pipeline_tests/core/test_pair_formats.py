@@ -1,5 +1,7 @@
 """The same pair in every form that `dpo import` knows."""
 
+from typing import Any
+
 import pytest
 
 from dpo_pipeline.core.pair_formats import as_preference, read_pair
@@ -89,7 +91,7 @@ def test_forms(row: dict[str, object], form: str, prompt: object) -> None:
         ("text", "a row is an object"),
         ({"prompt": "x", "chosen": "y"}, "no rejected"),
         ({"prompt": 3, "chosen": "a", "rejected": "b"}, "prompt must be a text; int"),
-        ({"prompt": "x", "chosen": None, "rejected": "b"}, "chosen must be a text; NoneType"),
+        ({"prompt": "x", "chosen": None, "rejected": "b"}, "no chosen"),
         ({"chosen": "no transcript", "rejected": "neither"}, "no transcript"),
         ({"prompt": "x", "chosen": "\ud83d", "rejected": "b"}, "half a surrogate pair"),
         ({"instruction": "x", "history": ["y"], "chosen": "a", "rejected": "b"}, "list of .question, answer."),
@@ -111,3 +113,96 @@ def test_the_same_pair_is_the_same_event_and_sides_vary() -> None:
     events = [as_preference(pair, "file", "2026-01-01T00:00:00Z") for pair in pairs]
     assert events[0].event_id == as_preference(pairs[0], "other", "2027-01-01T00:00:00Z").event_id
     assert 70 < sum(event.vote == "a" for event in events) < 130
+
+
+BETTER = "Water boils at 100 degrees Celsius at sea level. It is lower on mountains."
+WORSE = "Water boils at 90 degrees, I think."
+QUESTION = "When does water boil?"
+USER, GOOD, BAD = (
+    {"role": "user", "content": QUESTION},
+    {"role": "assistant", "content": BETTER},
+    {"role": "assistant", "content": WORSE},
+)
+OTHER = {"role": "user", "content": "No."}
+SYSTEM = {"role": "system", "content": "Be brief."}
+
+
+@pytest.mark.parametrize(
+    ("form", "row", "prompt"),
+    [
+        (
+            "conversational",
+            {"prompt": QUESTION, "chosen": [USER, GOOD], "rejected": [USER, BAD], "messages": [USER]},
+            QUESTION,
+        ),
+        ("conversational", {"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]}, [("user", QUESTION)]),
+        ("minimal", {"system": "Be brief.", "question": QUESTION, "chosen": BETTER, "rejected": WORSE}, "system"),
+        ("minimal", {"system": "Be brief.", "input": QUESTION, "chosen": BETTER, "rejected": WORSE}, "system"),
+        ("minimal", {"prompt": None, "question": QUESTION, "chosen": BETTER, "rejected": WORSE}, QUESTION),
+        ("alpaca", {"instruction": QUESTION, "input": "", "output": [BETTER, WORSE]}, QUESTION),
+        ("alpaca", {"instruction": QUESTION, "chosen": [BETTER], "rejected": [WORSE], "history": None}, QUESTION),
+        ("chat template", {"messages": [SYSTEM, USER], "chosen": GOOD, "rejected": BAD}, "system"),
+        (
+            "openai",
+            {"input": {"messages": [USER]}, "preferred_output": [GOOD], "non_preferred_output": [BAD]},
+            [("user", QUESTION)],
+        ),
+        (
+            "arena",
+            {"conversation_a": [USER, BAD], "conversation_b": [USER, GOOD], "winner": "model_b"},
+            [("user", QUESTION)],
+        ),
+        ("preference log", {"prompt": QUESTION, "response_a": WORSE, "response_b": BETTER, "vote": "b"}, QUESTION),
+        ("sharegpt", {"conversations": [{"from": "Human", "value": QUESTION}], "chosen": GOOD, "rejected": BAD}, None),
+    ],
+)
+def test_the_forms_of_other_tools(form: str, row: dict[str, Any], prompt: Any) -> None:
+    pair = read_pair(row)
+    assert (pair.form, pair.chosen, pair.rejected) == (form, BETTER, WORSE)
+    if prompt == "system":
+        assert [(each.role, each.content) for each in pair.prompt] == [("system", "Be brief."), ("user", QUESTION)]
+    elif isinstance(prompt, list):
+        assert [(each.role, each.content) for each in pair.prompt] == prompt
+    elif prompt:
+        assert pair.prompt == prompt
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (
+            {"chosen": [USER, GOOD, USER], "rejected": [USER, GOOD, {"role": "user", "content": "No."}]},
+            "end with an answer",
+        ),
+        (
+            {"prompt": "x", "chosen": [USER, BAD, USER, GOOD], "rejected": [USER, GOOD, USER, BAD]},
+            "share their history",
+        ),
+        (
+            {"prompt": "another", "chosen": [USER, GOOD], "rejected": [USER, BAD]},
+            "is not what chosen and rejected begin",
+        ),
+        ({"prompt": " ", "chosen": BETTER, "rejected": WORSE}, "the prompt is empty"),
+        ({"prompt": QUESTION, "completion": BETTER, "label": True}, "a labelled answer is no pair"),
+        (
+            {"prompt": [{"role": "tool", "content": "secret words"}], "chosen": GOOD, "rejected": BAD},
+            "needs a role",
+        ),
+        ({"prompt": QUESTION, "chosen": USER, "rejected": BAD}, "chosen must be an answer"),
+    ],
+)
+def test_what_cannot_be_kept_whole_is_refused_without_quoting_it(row: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidRecord, match=told) as refused:
+        read_pair(row)
+    assert "secret words" not in str(refused.value) and QUESTION not in str(refused.value)
+
+
+def test_ties_of_an_arena_are_recorded_as_ties() -> None:
+    tie = read_pair({"conversation_a": [USER, GOOD], "conversation_b": [USER, BAD], "winner": "tie"})
+    event = as_preference(tie, "arena", "2026-01-01T00:00:00Z")
+    assert (event.vote, event.chosen, {event.response_a, event.response_b}) == ("tie", None, {BETTER, WORSE})
+
+
+def test_personal_data_is_not_brought_in() -> None:
+    pair = read_pair({"prompt": "Is ann@mail.example.org mine?", "chosen": BETTER, "rejected": WORSE})
+    assert as_preference(pair, "file", "2026-01-01T00:00:00Z").prompt == "Is [e-mail] mine?"

@@ -1,9 +1,20 @@
 """Pairs from a file: each once, however often it is imported; what cannot be kept is refused with its row."""
 
+import codecs
+import gzip
+import io
 import json
+import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dpo_pipeline.core.votes import decode_preference
+from dpo_pipeline.errors import UnreadableImport
 from dpo_pipeline.loop.import_pairs import import_file
+from dpo_pipeline.settings import PROJECT_DIR
 
 LIMIT = 4096
 
@@ -18,7 +29,88 @@ def test_a_pair_too_long_for_a_line_of_the_log_is_refused_and_the_others_are_kep
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     first, second = (import_file(file, log, LIMIT) for _ in range(2))
     [reason] = first.refused
-    assert (first.imported, first.already_there, first.examples[reason]) == (2, 0, 2)
+    assert (first.imported, first.already_there, first.examples[reason]) == (2, 0, [2])
     assert f"longer than {LIMIT} bytes" in reason
     assert (second.imported, second.already_there, second.refused) == (0, 2, first.refused)
     assert len(log.read_bytes().splitlines()) == 2
+
+
+ROWS = [
+    {"prompt": f"Why {number}?", "chosen": "Because of rain. It falls.", "rejected": "No idea."} for number in range(3)
+]
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
+TABLE = "prompt,chosen,rejected\n" + "".join(f"{row['prompt']},{row['chosen']},{row['rejected']}\n" for row in ROWS)
+
+
+def parquet() -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(ROWS), sink)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("pairs.jsonl", LINES.encode()),
+        ("pairs.jsonl", LINES.replace("\n", "\r\n").encode()),
+        ("pairs.json", codecs.BOM_UTF8 + json.dumps(ROWS, indent=2).encode()),
+        ("pairs.json", json.dumps({"data": ROWS, "info": {}}).encode()),
+        ("pairs.json", json.dumps({"rows": ROWS}, indent=1).encode("utf-16")),
+        ("pairs.jsonl", LINES.encode("utf-16")),
+        ("pairs.csv", TABLE.encode()),
+        ("pairs.tsv", TABLE.replace(",", "\t").encode("utf-8-sig")),
+        ("pairs.parquet", parquet()),
+        ("pairs.jsonl.gz", gzip.compress(LINES.encode())),
+        ("pairs [old].csv.gz", gzip.compress(TABLE.encode())),
+    ],
+)
+def test_the_same_rows_in_every_kind_of_file(tmp_path: Path, name: str, content: bytes) -> None:
+    file, log = tmp_path / name, tmp_path / "prefs.jsonl"
+    file.write_bytes(content)
+    report = import_file(file, log, LIMIT)
+    assert (report.imported, report.refused) == (3, {})
+    assert [decode_preference(line).prompt for line in log.read_bytes().splitlines()] == [row["prompt"] for row in ROWS]
+
+
+def test_a_row_nested_too_deeply_costs_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(LINES + '{"prompt": ' + "[" * 100_000 + "]" * 100_000 + "}\n" + "not json\n")
+    report = import_file(file, tmp_path / "prefs.jsonl", LIMIT)
+    assert report.imported == 3 and report.examples == {"nested too deeply": [4], "not JSON in UTF-8": [5]}
+
+
+@pytest.mark.parametrize("special", ["fifo", "folder"])
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, special: str) -> None:
+    path = tmp_path / special
+    os.mkfifo(path) if special == "fifo" else path.mkdir()
+    with pytest.raises(UnreadableImport, match="is no regular file"):
+        import_file(path, tmp_path / "prefs.jsonl", LIMIT)
+
+
+CASES = PROJECT_DIR.parent / "shared" / "cases"
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not here (../shared/cases)")
+@pytest.mark.parametrize(
+    ("name", "imported", "refused"),
+    [
+        ("01_ultrafeedback_binarized.jsonl", 1, 0),
+        ("02_orca_dpo_pairs_system.jsonl", 1, 0),
+        ("07_null_columns.jsonl", 4, 0),
+        ("08_bom_array.json", 1, 0),
+        ("27_output_pair.jsonl", 1, 0),
+        ("39_pairs [old].jsonl", 1, 0),
+    ],
+)
+def test_files_that_others_write(tmp_path: Path, name: str, imported: int, refused: int) -> None:
+    report = import_file(CASES / name, tmp_path / "prefs.jsonl", LIMIT)
+    assert (report.imported, report.refused.total()) == (imported, refused)
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not here (../shared/cases)")
+@pytest.mark.parametrize(
+    "name", ["17_tool_roles.jsonl", "19_last_is_user.jsonl", "36_multi_turn_assistant_differs.jsonl"]
+)
+def test_rows_that_cannot_be_kept_whole_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UnreadableImport, match="row 1: "):
+        import_file(CASES / name, tmp_path / "prefs.jsonl", LIMIT)

@@ -102,6 +102,17 @@ def test_dirt_is_quarantined_with_place_and_reason_and_the_rest_goes_on(house: H
     assert house.tick().quarantined == 0
 
 
+@pytest.mark.parametrize("moment", ["20/11/2026 10:00", "yesterday", "2026-13-01T00:00:00Z", "2026-02-30T00:00:00Z",
+                                    "2026-01-01T00:00:00+02:00", "2026-01-01"])  # fmt: skip
+def test_a_line_whose_time_is_no_moment_costs_no_other(house: House, moment: str) -> None:
+    lines = [encode_preference(preference(number)) for number in range(3)]
+    lines[1] = lines[1].replace(b"2026-01-01T00:00:00.000Z", moment.encode())
+    AppendLog(house.log).append_all(lines)
+    report = house.tick()
+    assert (report.recorded, report.quarantined) == (2, 1)
+    assert list(report.reasons) == ["recorded_at is no moment in RFC 3339, UTC, such as 2026-01-01T12:00:00Z"]
+
+
 def test_an_event_id_counts_once_whatever_is_sent_again(house: House) -> None:
     AppendLog(house.log).append_all(votes(5) * 3)
     assert (house.tick().recorded, house.tick().repeats) == (5, 0)

@@ -1,0 +1,136 @@
+"""Rows of a file that somebody brings: JSON lines, a JSON array or an object around one, CSV, TSV, Parquet.
+
+Each may be gzipped. The encoding is decided once a file: by its byte-order mark, else UTF-8.
+"""
+
+import codecs
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.errors import InvalidRecord, UnreadableImport
+
+WRAPPERS = ("data", "rows", "train")
+GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
+MOST_BYTES = 8 << 30
+"""Of a file once it is unpacked: a small one may unpack to more than a disk holds."""
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """(row number from 1, the row or an `InvalidRecord` that says why it is none).
+
+    Raises:
+        UnreadableImport: no such file, or nothing that can be read as rows.
+    """
+    raw = _bytes(path)
+    names = {suffix.lower() for suffix in path.suffixes}
+    if raw.startswith(PARQUET):
+        yield from enumerate(_parquet(path, raw), start=1)
+        return
+    encoding = next((name for mark, name in _MARKS if raw.startswith(mark)), "utf-8")
+    if names & {".csv", ".tsv"}:
+        yield from enumerate(_table(path, _decoded(path, raw, encoding), "\t" if ".tsv" in names else ","), start=1)
+        return
+    if encoding != "utf-8":
+        raw = _decoded(path, raw, encoding).encode()
+    begin = raw.lstrip()[:1]
+    if begin == b"[":
+        yield from enumerate(_whole(path, raw), start=1)
+        return
+    wrapped = _wrapped(raw) if begin == b"{" else None
+    yield from enumerate(wrapped, start=1) if wrapped is not None else _lines(raw)
+
+
+def _bytes(path: Path) -> bytes:
+    if path.exists() and not path.is_file():
+        raise UnreadableImport(f"{path} is no regular file. Name a file of preference pairs.")
+    try:
+        raw = path.read_bytes()
+        if not raw.startswith(GZIP):
+            return raw
+        with gzip.open(io.BytesIO(raw)) as packed:
+            unpacked = packed.read(MOST_BYTES + 1)
+    except (OSError, EOFError) as error:
+        told = getattr(error, "strerror", None) or str(error)
+        raise UnreadableImport(f"{path} cannot be read: {told}. Name a file of preference pairs.") from error
+    if len(unpacked) > MOST_BYTES:
+        raise UnreadableImport(f"{path} unpacks to more than {MOST_BYTES >> 30} GiB. Split it.")
+    return unpacked
+
+
+def _decoded(path: Path, raw: bytes, encoding: str) -> str:
+    try:
+        return raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise UnreadableImport(
+            f"{path} is not {encoding.upper()}: {error.reason} at byte {error.start}. Save it as UTF-8; nothing was "
+            "written."
+        ) from error
+
+
+def _whole(path: Path, raw: bytes) -> list[Any]:
+    try:
+        rows: list[Any] = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableImport(f"{path} is not JSON: {error}. Fix the file; nothing was written.") from error
+    return rows
+
+
+def _wrapped(raw: bytes) -> list[Any] | None:
+    """The rows of an object that wraps them; null for anything else."""
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    return next((found[name] for name in WRAPPERS if isinstance(found.get(name), list)), None)
+
+
+def _lines(raw: bytes) -> Iterator[tuple[int, Any]]:
+    """Split on newlines only: texts may hold other characters that Python takes for ends of lines."""
+    for number, line in enumerate(raw.split(b"\n"), start=1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except RecursionError:
+                yield number, InvalidRecord("nested too deeply")
+            except ValueError:
+                yield number, InvalidRecord("not JSON in UTF-8")
+
+
+def _table(path: Path, text: str, delimiter: str) -> list[dict[str, Any]]:
+    """Rows by the names of the first line. A cell that holds a JSON list or object is one; an empty cell is absent."""
+    csv.field_size_limit(1 << 30)
+    try:
+        found = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error as error:
+        raise UnreadableImport(f"{path} is no table: {error}. Fix the file; nothing was written.") from error
+    return [{name: _cell(value) for name, value in row.items() if name is not None} for row in found]
+
+
+def _cell(value: str | None) -> Any:
+    if value and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value or None
+
+
+def _parquet(path: Path, raw: bytes) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(raw)).to_pylist()
+    except pa.ArrowException as error:
+        raise UnreadableImport(f"{path} is no Parquet file: {error}. Fix the file; nothing was written.") from error
+    return rows

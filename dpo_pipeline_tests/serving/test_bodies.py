@@ -1,0 +1,52 @@
+"""What a request's body may hold: refused before it is admitted, so that nothing of it counts against a version."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from dpo_pipeline.serving.bodies import LONGEST_TEXT, ChatRequest, ComparisonRequest
+
+HALF = "a\ud83d"
+REFUSED = r"half a surrogate pair|as a unicode string|at most 32000"
+
+
+def chat(content: Any = "hi", **fields: Any) -> ChatRequest:
+    return ChatRequest(messages=[{"role": "user", "content": content}], **fields)  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        HALF,
+        [{"type": "text", "text": HALF}],
+        [{"type": "text", "text": "fine"}, {"type": "text", "text": HALF}],
+        "x" * (LONGEST_TEXT + 1),
+        [{"type": "text", "text": "x" * (LONGEST_TEXT + 1)}],
+        [{"type": "text", "text": "x" * (LONGEST_TEXT // 2 + 1)}] * 2,
+    ],
+)
+def test_a_text_that_cannot_be_taken_is_refused_in_every_place(content: Any) -> None:
+    with pytest.raises(ValidationError, match=REFUSED):
+        chat(content)
+
+
+@pytest.mark.parametrize("field", ["model", "user"])
+def test_names_are_texts_too(field: str) -> None:
+    with pytest.raises(ValidationError, match=REFUSED):
+        chat(**{field: HALF})
+    with pytest.raises(ValidationError, match=REFUSED):
+        ComparisonRequest(prompt="hi", models=["v1.0", HALF])
+
+
+def test_what_openai_takes_is_taken() -> None:
+    found = chat(max_tokens=8192, top_p=0, seed=2**63 + 5).sampling()
+    assert (found.max_tokens, found.seed) == (8192, 5) and 0 < (found.top_p or 0) < 1e-5
+    assert chat(seed=-1).sampling().seed is None
+    assert chat(max_completion_tokens=9).sampling().max_tokens == 9
+
+
+@pytest.mark.parametrize("fields", [{"max_tokens": 0}, {"seed": -2}, {"seed": 2**64}, {"top_p": 1.5}])
+def test_what_means_nothing_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        chat(**fields)
