@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from dpo_pipeline.errors import SettingsError
+from dpo_pipeline.errors import ArtifactCorrupt, SettingsError
 from dpo_pipeline.settings import DpoRecipe, Settings, load_settings, setting_names
+from dpo_pipeline.stores.pseudonyms import signing_key
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +57,10 @@ def test_few_pairs_are_gone_through_more_often() -> None:
         ("DPO_ENGINE__NAMES", "v1.0=chat", "DPO_ENGINE__NAMES is not JSON.*a JSON mapping"),
         ("DPO_ROLLOUT__CANARY__HOURS", "-1", "DPO_ROLLOUT__CANARY__HOURS"),
         ("DPO_PROFILE", "huge", "qwen2, tiny"),
+        ("DPO_KEYS__ADMIN", "short", "DPO_KEYS__ADMIN.*at least 16 characters"),
+        ("DPO_KEYS__ENGINE", "  ", "DPO_KEYS__ENGINE.*blank"),
+        ("DPO_REGISTERED_MODEL", "team/chat", "DPO_REGISTERED_MODEL.*slash, colon or quotation mark"),
+        ("DPO_REGISTERED_MODEL", "ann's chat", "DPO_REGISTERED_MODEL.*slash, colon or quotation mark"),
     ],
 )
 def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str) -> None:
@@ -98,6 +103,23 @@ def test_an_unknown_key_in_a_profile_is_an_error(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("DPO_PROFILE", str(own))
     with pytest.raises(SettingsError, match="learning_rat"):
         load_settings()
+
+
+def test_an_empty_key_in_a_profile_lets_nobody_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text('keys: {admin: ""}\n')
+    monkeypatch.setenv("DPO_PROFILE", str(own))
+    with pytest.raises(SettingsError, match=r"keys.admin .*at least 16 characters"):
+        load_settings()
+
+
+def test_a_key_file_that_was_emptied_is_refused(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path)
+    key = signing_key(settings)
+    assert len(key) == 64 and signing_key(settings) == key
+    (tmp_path / "serving.key").write_text("")
+    with pytest.raises(ArtifactCorrupt, match="holds 0 characters of a key, 64 are required"):
+        signing_key(settings)
 
 
 def test_data_dir_moves_everything_made_at_run_time(tmp_path: Path) -> None:

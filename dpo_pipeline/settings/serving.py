@@ -2,9 +2,11 @@
 
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from dpo_pipeline.settings.section import Section
+
+SHORTEST_KEY = 16
 
 
 class Ports(Section):
@@ -44,6 +46,24 @@ class Keys(Section):
     )
     engine: SecretStr | None = Field(None, description="sent to the server that engine.url names")
     judge: SecretStr | None = Field(None, description="sent to the server that evaluation.judge_url names")
+
+    @field_validator("api", "admin")
+    @classmethod
+    def _hard_to_guess(cls, key: SecretStr | None) -> SecretStr | None:
+        """An empty key would let everybody in, a short one whoever tries for an hour."""
+        if key is not None and len(key.get_secret_value().strip()) < SHORTEST_KEY:
+            raise ValueError(
+                f"a key has at least {SHORTEST_KEY} characters; leave it out to have none, or make one with "
+                "`python -c 'import secrets; print(secrets.token_urlsafe())'`"
+            )
+        return key
+
+    @field_validator("engine", "judge")
+    @classmethod
+    def _not_blank(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and not key.get_secret_value().strip():
+            raise ValueError("it is blank; leave it out where that server wants no key")
+        return key
 
 
 class Access(Section):

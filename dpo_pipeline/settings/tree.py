@@ -58,6 +58,13 @@ class Settings(Layout, BaseSettings):
     keys: Keys = Keys()
     access: Access = Access()
 
+    @field_validator("registered_model")
+    @classmethod
+    def _a_name_that_mlflow_takes(cls, name: str) -> str:
+        if not name.strip() or set(name) & set("/:'\"\\"):
+            raise ValueError("MLflow's registry takes no name that is empty or holds a slash, colon or quotation mark")
+        return name
+
     @field_validator("data_dir", "bank_dir", mode="after")
     @classmethod
     def _absolute(cls, path: Path) -> Path:

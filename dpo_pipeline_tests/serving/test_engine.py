@@ -159,7 +159,7 @@ def test_a_hung_version_is_an_error_after_its_deadline(narrow: Server, own_house
 
 def test_a_version_is_taken_back_while_the_generating_process_hangs(own_house: Settings) -> None:
     """The route must not wait for the engine: nobody is sent to the version any more within five seconds."""
-    with serving(own_house.data_dir, **VARIABLES, DPO_KEYS__ADMIN="secret") as running:
+    with serving(own_house.data_dir, **VARIABLES, DPO_KEYS__ADMIN="a-secret-of-the-house") as running:
         with Ledger(own_house.ledger_address) as ledger:
             ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
             ledger.promote("canary", ledger.deployment().epoch, ("test",), {}, "test")
@@ -168,7 +168,7 @@ def test_a_version_is_taken_back_while_the_generating_process_hangs(own_house: S
         signal_process(running, signal.SIGSTOP)
         try:
             given = time.monotonic()
-            headers = {"X-Admin-Key": "secret"}
+            headers = {"X-Admin-Key": "a-secret-of-the-house"}
             aborted = running.client.post("/v1/rollout/abort", json={"reason": "hangs"}, headers=headers)
             assert aborted.status_code == 200 and time.monotonic() - given < 5
             assert (aborted.json()["version"], aborted.json()["traffic"]) == (None, 0.0)

@@ -18,7 +18,7 @@ BODY = {"model": "v1.1", "messages": [{"role": "user", "content": "Why is the sk
 @pytest.fixture(scope="module")
 def behind(own_house: Settings) -> Iterator[Server]:
     """The server that generates, open to those who know its key."""
-    with serving(own_house.data_dir, **VARIABLES, DPO_KEYS__API="behind") as running:
+    with serving(own_house.data_dir, **VARIABLES, DPO_KEYS__API="behind-the-scenes") as running:
         yield running
 
 
@@ -29,7 +29,7 @@ def front(own_house: Settings, behind: Server) -> Iterator[Server]:
         "DPO_ENGINE__KIND": "forward",
         "DPO_ENGINE__URL": f"{behind.url}/v1",
         "DPO_ENGINE__NAMES": json.dumps({"v1.1": "v1.0"}),
-        "DPO_KEYS__ENGINE": "behind",
+        "DPO_KEYS__ENGINE": "behind-the-scenes",
         "DPO_LIMITS__DEADLINE_S": "5",
     }
     with serving(own_house.data_dir, **VARIABLES, **variables) as running:
@@ -38,7 +38,7 @@ def front(own_house: Settings, behind: Server) -> Iterator[Server]:
 
 def test_versions_map_to_model_names(front: Server, behind: Server) -> None:
     ours = front.client.post(CHAT, json=BODY).json()
-    key = {"Authorization": "Bearer behind"}
+    key = {"Authorization": "Bearer behind-the-scenes"}
     theirs = behind.client.post(CHAT, json=BODY | {"model": "v1.0"}, headers=key).json()
     assert ours["model"] == "v1.1" and ours["usage"] == theirs["usage"]
     assert ours["choices"][0]["message"] == theirs["choices"][0]["message"]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
-KEY = "open sesame"
+KEY = "open sesame, please"
 FILLED = {
     "chat": "#message",
     "leaderboard": "#leaderboard caption",

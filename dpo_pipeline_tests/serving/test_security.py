@@ -19,16 +19,16 @@ from dpo_pipeline_tests.serving.conftest import VARIABLES
 pytestmark = pytest.mark.slow
 QUESTION = "Why is the sky blue?"
 CHAT = "/v1/chat/completions"
-KEY = {"Authorization": "Bearer let-me-in"}
-ADMIN = {"X-Admin-Key": "root-of-all"}
+KEY = {"Authorization": "Bearer let-me-in-please"}
+ADMIN = {"X-Admin-Key": "root-of-all-evils"}
 PLANTED = ("ada.canary@mail.example.org", "4111 1111 1111 1111", "sk-canarycanarycanarycanary")
 
 
 @pytest.fixture(scope="module")
 def guarded(own_house: Settings) -> Iterator[Server]:
     variables = VARIABLES | {
-        "DPO_KEYS__API": "let-me-in",
-        "DPO_KEYS__ADMIN": "root-of-all",
+        "DPO_KEYS__API": "let-me-in-please",
+        "DPO_KEYS__ADMIN": "root-of-all-evils",
         "DPO_ACCESS__ORIGINS": json.dumps(["https://app.example"]),
         "DPO_LIMITS__BODY_BYTES": "20000",
         "DPO_LIMITS__ANSWERS_PER_MINUTE": "40",
@@ -48,7 +48,7 @@ def vote(server: Server, shown: dict[str, Any], **headers: str) -> Any:
     return server.client.post(path, json={"token": shown["token"], "vote": "left"}, headers=headers)
 
 
-@pytest.mark.parametrize("key", ["", "Bearer wrong", "let-me-i", "Bearer let-me-in2"])
+@pytest.mark.parametrize("key", ["", "Bearer wrong", "let-me-in-pleas", "Bearer let-me-in-please-2"])
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/rollout", "/v1/comparisons/next", "/v1/nothing"])
 def test_without_the_key_every_v1_route_is_shut(guarded: Server, path: str, key: str) -> None:
     answer = guarded.client.get(path, headers={"Authorization": key})
@@ -132,7 +132,7 @@ def test_only_the_admin_orders_the_rollout(guarded: Server, own_house: Settings)
     with Ledger(own_house.ledger_address) as ledger:
         ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
     order = {"reason": "looks wrong to me"}
-    for headers in ({}, {"X-Admin-Key": "wrong"}, {"X-Admin-Key": "let-me-in"}):
+    for headers in ({}, {"X-Admin-Key": "wrong"}, {"X-Admin-Key": "let-me-in-please"}):
         answer = guarded.client.post("/v1/rollout/abort", json=order, headers=headers)
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "admin_only")
     paused = guarded.client.post("/v1/rollout/pause", json=order, headers=ADMIN)
@@ -196,9 +196,9 @@ def test_settings_never_print_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
     from dpo_pipeline.cli import app
 
-    monkeypatch.setenv("DPO_KEYS__API", "let-me-in")
+    monkeypatch.setenv("DPO_KEYS__API", "let-me-in-please")
     for arguments in (["settings"], ["settings", "--json"]):
-        assert "let-me-in" not in CliRunner().invoke(app, arguments).output
+        assert "let-me-in-please" not in CliRunner().invoke(app, arguments).output
 
 
 def chat(content: str = QUESTION, **fields: Any) -> dict[str, Any]:
