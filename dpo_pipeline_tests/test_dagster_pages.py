@@ -151,7 +151,7 @@ def test_all_automation_is_on(dagster: Dagster) -> None:
             ... on Schedules { results { name description scheduleState { status } } } } }"""
     found = dagster.ask(query, at=LOCATION)
     sensors, schedules = found["sensorsOrError"]["results"], found["schedulesOrError"]["results"]
-    assert len(sensors) == 7 and len(schedules) == 4
+    assert len(sensors) == 8 and len(schedules) == 4
     states = [each["sensorState"] for each in sensors] + [each["scheduleState"] for each in schedules]
     assert {state["status"] for state in states} == {"RUNNING"}
     assert all(each["description"] for each in [*sensors, *schedules])

@@ -39,7 +39,7 @@ async def answer(
     Raises:
         RequestError: as the engine's.
     """
-    asks = _asks(settings, models, messages, sampling)
+    asks = _asks(engine, settings, models, messages, sampling)
     return _chosen(settings, models, asks, await engine.answers(asks))
 
 
@@ -51,7 +51,7 @@ async def answer_streaming(
     Raises:
         RequestError: as the engine's.
     """
-    asks = _asks(settings, models, messages, sampling)
+    asks = _asks(engine, settings, models, messages, sampling)
     texts, answers = [""] * len(asks), dict[int, Answer]()
     async for place, event in _merged([engine.stream(ask) for ask in asks]):
         if isinstance(event, Answer):
@@ -63,10 +63,18 @@ async def answer_streaming(
     yield _chosen(settings, models, asks, [answers[place] for place in range(len(asks))])
 
 
-def _asks(settings: Settings, models: Sequence[str], messages: Messages, sampling: Sampling) -> list[Ask]:
-    asked = [models[0]] * settings.collection.samples if samples_one(models) else models
+def _asks(
+    engine: Engine, settings: Settings, models: Sequence[str], messages: Messages, sampling: Sampling
+) -> list[Ask]:
+    asked = [models[0]] * _samples(engine, settings) if samples_one(models) else models
     first = sampling.seed or 0
     return [Ask(model, messages, structs.replace(sampling, seed=first + i)) for i, model in enumerate(asked)]
+
+
+def _samples(engine: Engine, settings: Settings) -> int:
+    """So many that nobody who waits is refused for them: two are enough for a comparison."""
+    waiting, _ = engine.load
+    return max(2, min(settings.collection.samples, settings.limits.queue - waiting))
 
 
 def _chosen(

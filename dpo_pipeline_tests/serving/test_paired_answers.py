@@ -1,0 +1,72 @@
+"""The answers of a comparison: one of each version, or the most telling two of some samples of one."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from dpo_pipeline.core.answers import Answer, Ask
+from dpo_pipeline.core.votes import Sampling
+from dpo_pipeline.serving.engine import Adapter, Engine
+from dpo_pipeline.serving.paired_answers import PartialAnswers, answer, answer_streaming
+from dpo_pipeline_tests.examples import LONG, SHORT, settings_in
+
+MESSAGES = (("user", "What is the capital of France?"),)
+SAMPLING = Sampling(0.9, 0.95, 24, 100)
+TEXTS = {100: SHORT, 101: SHORT, 102: f"{SHORT} ", 103: LONG}
+"""By seed: only the last sample makes a pair with the first."""
+
+
+class Scripted(Engine):
+    """Answers by seed; `waiting` requests are in its queue."""
+
+    def __init__(self, waiting: int = 0) -> None:
+        self.models, self.waiting, self.asked = {"v1.0": "a", "v1.1": "b"}, waiting, list[Ask]()
+
+    @property
+    def load(self) -> tuple[int, int]:
+        return self.waiting, 0
+
+    def serve(self, adapters: Mapping[str, Adapter]) -> None: ...
+
+    async def answers(self, asks: Sequence[Ask]) -> list[Answer]:
+        self.asked += asks
+        return [Answer(TEXTS[ask.sampling.seed or 0], 8, 8, True, "a") for ask in asks]
+
+    async def stream(self, ask: Ask) -> AsyncIterator[str | Answer]:
+        [whole] = await self.answers([ask])
+        yield whole.text
+        yield whole
+
+    async def close(self) -> None: ...
+
+
+def test_two_versions_answer_once_each(tmp_path: Path) -> None:
+    engine = Scripted()
+    answered = asyncio.run(answer(engine, settings_in(tmp_path), ["v1.0", "v1.1"], MESSAGES, SAMPLING))
+    assert [ask.model_id for ask, _ in answered] == ["v1.0", "v1.1"] and len(engine.asked) == 2
+
+
+def test_of_one_version_the_sample_that_makes_a_pair_stands_beside_the_first(tmp_path: Path) -> None:
+    engine = Scripted()
+    first, second = asyncio.run(answer(engine, settings_in(tmp_path), ["v1.0", "v1.0"], MESSAGES, SAMPLING))
+    assert (first[1].text, second[1].text) == (SHORT, LONG)
+    assert (first[0].sampling.seed, second[0].sampling.seed) == (100, 103) and len(engine.asked) == 4
+
+
+@pytest.mark.parametrize(("waiting", "asked"), [(0, 4), (253, 3), (256, 2)])
+def test_with_a_full_queue_two_samples_are_enough(tmp_path: Path, waiting: int, asked: int) -> None:
+    engine = Scripted(waiting)
+    asyncio.run(answer(engine, settings_in(tmp_path), ["v1.0", "v1.0"], MESSAGES, SAMPLING))
+    assert len(engine.asked) == asked
+
+
+def test_the_first_grows_and_its_partner_comes_when_it_is_chosen(tmp_path: Path) -> None:
+    async def read() -> list[object]:
+        settings = settings_in(tmp_path)
+        return [each async for each in answer_streaming(Scripted(), settings, ("v1.0", "v1.0"), MESSAGES, SAMPLING)]
+
+    *growing, (first, second) = asyncio.run(read())  # type: ignore[misc]
+    assert growing and all(each == PartialAnswers(SHORT, "") for each in growing)
+    assert (first[1].text, second[1].text) == (SHORT, LONG)
