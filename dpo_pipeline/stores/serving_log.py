@@ -181,6 +181,7 @@ def stage_metrics(
     requests: dict[str, dict[str, list[RequestRecord]]] = {new: {}, baseline: {}}
     ratings: dict[str, dict[str, tuple[str, RatingRecord]]] = {new: {}, baseline: {}}
     keys: dict[str, str] = {}
+    given: list[RatingRecord] = []
     for record in read_records(directory, since):
         if record.version not in requests or isinstance(record, CorrectionRecord):
             continue
@@ -192,11 +193,14 @@ def stage_metrics(
             if staging or gets_challenger(key, new, traffic) == (record.version == new):
                 keys[record.request_id] = key
                 requests[record.version].setdefault(key, []).append(record)
-            continue
+        else:
+            given.append(record)
+    # After all requests: they are written a moment later than answered, and who is quick has rated by then.
+    for rating in given:
         # A request from before the stage is known by its person only.
-        rated = keys.get(record.request_id, record.user if unit == "person" and not staging else "")
-        if rated and (staging or gets_challenger(rated, new, traffic) == (record.version == new)):
-            ratings[record.version][record.request_id] = rated, record
+        rated = keys.get(rating.request_id, rating.user if unit == "person" and not staging else "")
+        if rated and (staging or gets_challenger(rated, new, traffic) == (rating.version == new)):
+            ratings[rating.version][rating.request_id] = rated, rating
 
     def compared(key: str) -> bool:
         return staging or is_control(key, new, traffic)

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from dpo_pipeline.core.exposure import gets_challenger
+from dpo_pipeline.core.exposure import Unit, gets_challenger, unit_key
+from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.serving_log import (
     RatingRecord,
     RequestRecord,
@@ -73,3 +74,20 @@ def test_a_line_that_is_no_record_is_told_and_passed_over(tmp_path: Path, caplog
     assert [msgspec.structs.asdict(each)["request_id"] for each in found] == ["r-1", "r-2"]
     assert [line for line in caplog.messages if "line 2 is no record" in line or "line 3 is no record" in line]
     assert version_metrics(tmp_path, DAY, ["v1.1"])["v1.1"].errors == 1
+
+
+@pytest.mark.parametrize("unit", ["person", "conversation", "request"])
+def test_a_rating_counts_also_where_it_is_written_before_its_request(tmp_path: Path, unit: Unit) -> None:
+    """Requests are written a moment later than answered: who rates at once is in the log first."""
+    numbers = [
+        number
+        for number in range(200)
+        if gets_challenger(unit_key(unit, f"p{number}", f"talk {number}", f"r-{number}"), "v1.1", 0.2)
+    ]
+    day = AppendLog(tmp_path / f"{DAY[:10]}.jsonl")
+    day.append_all([msgspec.json.encode(rating(f"p{number}", 4, f"r-{number}")) for number in numbers])
+    asked = [request(number, user=f"p{number}", conversation=f"talk {number}") for number in numbers]
+    day.append_all([msgspec.json.encode(each) for each in asked])
+    new, _, met = stage_metrics(tmp_path, DAY, "v1.1", "v1.0", 0.2, 2000.0, unit)
+    assert len(numbers) > 20 and (new.requests, new.ratings, met.opinions.units) == (len(numbers),) * 3
+    assert new.satisfaction == 4
