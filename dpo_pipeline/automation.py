@@ -303,7 +303,7 @@ def left_half_way(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg
 )
 def registry_changed(context: dg.SensorEvaluationContext, loop: LoopResource) -> dg.RunRequest | dg.SkipReason:
     # A run of these is about to write there itself.
-    if running := _any_unfinished(context.instance, follow_registry, register_version, build_baseline, train_version):
+    if running := _any_unfinished(context.instance, follow_registry, register_version, build_baseline):
         return dg.SkipReason(f"run {running} is at it")
     with loop.ledger() as ledger:
         try:

@@ -26,7 +26,7 @@ def loop_status(settings: Settings) -> dict[str, Any]:
     summary = read_summary(settings.curation_summary)
     with Ledger(settings.ledger_address) as ledger:
         versions, deployment, decisions = ledger.versions(), ledger.deployment(), ledger.decisions()
-    cadence = next_training(settings, ledger, datetime.now(UTC))
+        cadence = next_training(settings, ledger, datetime.now(UTC))
     rollout = None
     if deployment.stage:
         latest = decisions[-1]

@@ -113,6 +113,13 @@ def test_an_empty_key_in_a_profile_lets_nobody_in(monkeypatch: pytest.MonkeyPatc
         load_settings()
 
 
+def test_a_refused_key_is_told_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DPO_KEYS__ADMIN", "hunter2secret")
+    with pytest.raises(SettingsError, match="DPO_KEYS__ADMIN") as refused:
+        load_settings()
+    assert "hunter2" not in str(refused.value)
+
+
 def test_a_key_file_that_was_emptied_is_refused(tmp_path: Path) -> None:
     settings = load_settings(data_dir=tmp_path)
     key = signing_key(settings)

@@ -65,9 +65,9 @@ def rollout_decision(
 
     with loop.ledger() as ledger:
         outcome = decide_now(settings, ledger, head_to_head, name, actor=f"dagster run {context.run.run_id[:8]}")
+        forecast = {"forecast": _forecast(ledger, name)} if outcome.begins else {}
         mirrored = _mirrored(settings, ledger, loop.registry())
         state = ledger.deployment()
-        forecast = {"forecast": _forecast(ledger, name)} if outcome.begins else {}
         if mirrored:
             record, facts = ledger.version(name), card_facts(settings, ledger, name)
             describe(loop.registry(), record, facts)

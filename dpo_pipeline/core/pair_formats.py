@@ -23,6 +23,8 @@ _ROLES = {
     "bot": "assistant", "system": "system", "developer": "system",
 }  # fmt: skip
 _QUESTIONS = ("prompt", "question", "input")
+_CONTEXT = {"history", "context", "system_prompt"}
+"""Keys that say more than the question; the forms that have a place for them are read before."""
 _WINNERS: dict[str, Literal["first", "second", "tie", "both_bad"]] = {
     "model_a": "first", "a": "first", "model_b": "second", "b": "second", "tie": "tie",
     "tie (bothbad)": "both_bad", "both_bad": "both_bad",
@@ -121,7 +123,9 @@ def _read(row: dict[str, Any]) -> ImportedPair:
         return _conversational(row)
     if "messages" in row:
         return _texts("chat template", _system(row) + _messages(row["messages"]), row)
-    asked = next((row[name] for name in _QUESTIONS if name in row), None)
+    if dropped := sorted(_CONTEXT & row.keys()):
+        raise InvalidRecord(f"{' and '.join(dropped)} of this form cannot be told from the question")
+    asked = _asked(row)
     if asked is None:
         return _transcripts(_text(row["chosen"], "chosen"), _text(row["rejected"], "rejected"))
     if isinstance(asked, list):
@@ -130,6 +134,14 @@ def _read(row: dict[str, Any]) -> ImportedPair:
     if system := _system(row):
         prompt = [*system, *([Message("user", prompt)] if isinstance(prompt, str) else prompt)]
     return _texts("minimal", prompt, row)
+
+
+def _asked(row: Mapping[str, Any]) -> Any:
+    """The question, whatever its key; null where there is none."""
+    given = [row[name] for name in _QUESTIONS if row.get(name)]
+    if len(given) > 1:
+        raise InvalidRecord(f"more than one of {', '.join(_QUESTIONS)} is given")
+    return given[0] if given else next((row[name] for name in _QUESTIONS if name in row), None)
 
 
 def _texts(form: str, prompt: Prompt, row: Mapping[str, Any]) -> ImportedPair:
@@ -168,7 +180,7 @@ def _alpaca_prompt(row: Mapping[str, Any]) -> Prompt:
 def _conversational(row: Mapping[str, Any]) -> ImportedPair:
     """Chosen and rejected are lists of messages: the answers alone after a prompt, or whole conversations."""
     chosen, rejected = _messages(row["chosen"]), _messages(row["rejected"])
-    asked = row.get("prompt")
+    asked = _asked(row)
     if asked is not None and len(chosen) == len(rejected) == 1:
         history = _messages(asked) if isinstance(asked, list) else [Message("user", _text(asked, "prompt"))]
     else:
@@ -177,7 +189,8 @@ def _conversational(row: Mapping[str, Any]) -> ImportedPair:
             raise InvalidRecord("the prompt is not what chosen and rejected begin with")
     if chosen[-1].role != "assistant" or rejected[-1].role != "assistant":
         raise InvalidRecord("chosen and rejected must end with an answer of the assistant")
-    prompt: Prompt = [*_system(row), *history]
+    told = [each.content for each in history if each.role == "system"]
+    prompt: Prompt = [*(each for each in _system(row) if each.content not in told), *history]
     if len(prompt) == 1 and isinstance(asked, str):
         prompt = asked
     return ImportedPair("conversational", prompt, chosen[-1].content, rejected[-1].content)

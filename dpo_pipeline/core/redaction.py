@@ -12,13 +12,13 @@ _KEY = re.compile(
     r"\b(?:sk-[A-Za-z0-9_-]{16,}|(?:gh[pousr]|github_pat)_\w{20,}|AKIA[0-9A-Z]{16}|xox[a-z]-[\w-]{10,}|hf_\w{20,}"
     r"|(?:sk|pk|rk)_(?:live|test)_\w{10,}|AIza[\w-]{35}|glpat-[\w-]{20,})"
     r"|(?<![\w-])eyJ[\w-]{10,}+\.[\w-]{10,}+\.[\w-]{10,}+"
-    r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^-]|-(?!----END ))*+(?:-----END [A-Z ]{0,40}PRIVATE KEY-----)?"
+    r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[A-Za-z0-9+/=\s]*+(?:-----END [A-Z ]{0,40}PRIVATE KEY-----)?"
 )
 _GAP = " \u00a0\u2007\u202f.-"
 """What people put between the groups of a number."""
 _CARD = re.compile(rf"(?<![\w-])\d(?:[{_GAP}]?\d){{12,18}}(?![\w-])")
 _IBAN = re.compile(
-    rf"\b[A-Z]{{2}}\d{{2}}(?:[{_GAP}]?[A-Z0-9]{{4}}){{3,7}}(?:[{_GAP}]?[A-Z0-9]{{1,3}})?\b", re.IGNORECASE
+    rf"\b[A-Z]{{2}}\d{{2}}(?:[{_GAP}]?[A-Z0-9]{{4}}){{3,7}}(?:[{_GAP}]?[A-Z0-9]{{1,3}})?\b", re.IGNORECASE | re.ASCII
 )
 _GROUP = re.compile(r"\d+")
 _SHORTEST_CARD, _SHORTEST_GROUP = 13, 3
@@ -38,10 +38,12 @@ def _without_cards(number: str) -> str:
     if _is_card(number):
         return "[card]"
     groups = list(_GROUP.finditer(number))
-    if min(len(each.group()) for each in groups) < _SHORTEST_GROUP:
-        return number
+    long = [len(each.group()) >= _SHORTEST_GROUP for each in groups]
     for first, begin in enumerate(groups):
-        for last in reversed(groups[first:]):
+        for place in range(len(groups) - 1, first - 1, -1):
+            if not all(long[first : place + 1]):
+                continue
+            last = groups[place]
             part = number[begin.start() : last.end()]
             if _is_card(part):
                 return f"{number[: begin.start()]}[card]{number[last.end() :]}"

@@ -135,7 +135,7 @@ def reconcile(ledger: LedgerSnapshot, registry: RegistrySnapshot, unfit: Callabl
             return [ordered]
         return [ordered, *_differences(ledger, registry)]
     onto_champion = champion and champion == wanted.get("champion") == registry.aliases.get("challenger")
-    if ledger.challenger and onto_champion:
+    if ledger.challenger and onto_champion and _moved(ledger, "challenger", champion):
         return [RollBackChallenger(ledger.challenger)]
     return _differences(ledger, registry)
 

@@ -22,10 +22,10 @@ class NextAttempt:
 def next_attempt(settings: Settings, ledger: Ledger) -> NextAttempt | None:
     """What the newest version needs; null where it needs none.
 
-    How many there may be is for `conclude` to say, as soon as one is over.
+    A last attempt whose end was not concluded, because its process was killed, is concluded here.
     """
     newest = ledger.versions()[-1:]
-    if not newest or newest[0].status not in RETRIED:
+    if not newest or conclude(settings, ledger, newest[0]).status not in RETRIED:
         return None
     return NextAttempt(newest[0].name, newest[0].attempt + 1, diagnosis_of(settings, newest[0]))
 

@@ -53,6 +53,8 @@ def evaluate_version(settings: Settings, ledger: Ledger, registry: Registry, nam
     if not again:
         evaluation = asdict(verdict) | {"begun_at": begun_at}
         candidate = ledger.record_evaluation(name, Status(verdict.verdict), verdict.overall.rate, evaluation)
+        # At once: whatever fails below, the last attempt was the last.
+        conclude(settings, ledger, candidate)
     diagnosis = None if verdict.improved else diagnosis_of(settings, candidate)
     page = settings.reports_dir / "evaluation" / f"{name}-attempt{candidate.attempt}{'-again' if again else ''}.html"
     embedded = settings.model.base == "embedded"
@@ -61,7 +63,7 @@ def evaluate_version(settings: Settings, ledger: Ledger, registry: Registry, nam
         registry.log_evaluation(candidate.mlflow_run, page, asdict(verdict), figures(verdict))
         # How long its answers are was measured too.
         describe(registry, parent, card_facts(settings, ledger, parent.name))
-    return Evaluated(conclude(settings, ledger, candidate), parent, verdict, diagnosis, page, not again)
+    return Evaluated(ledger.version(name), parent, verdict, diagnosis, page, not again)
 
 
 def figures(verdict: EvaluationVerdict) -> dict[str, float]:

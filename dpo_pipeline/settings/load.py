@@ -11,6 +11,9 @@ from dpo_pipeline.errors import SettingsError
 from dpo_pipeline.settings.sources import ENV_PREFIX
 from dpo_pipeline.settings.tree import Settings
 
+SECRET = ("keys", "notifications")
+"""Sections whose values are told to nobody."""
+
 
 def load_settings(**overrides: Any) -> Settings:
     """The settings as of now.
@@ -23,11 +26,16 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         lines = [
-            f"  {'.'.join(parts)} ({_variable(parts)}): {item['msg']} (found {item.get('input')!r})"
+            f"  {'.'.join(parts)} ({_variable(parts)}): {item['msg']}{_found(parts, item.get('input'))}"
             for item in error.errors()
             for parts in [[str(part) for part in item["loc"]]]
         ]
         raise SettingsError("These settings are wrong; fix them and start again:\n" + "\n".join(lines)) from error
+
+
+def _found(parts: Sequence[str], value: object) -> str:
+    """What was found; of a secret, nothing: errors end in logs."""
+    return "" if parts[0] in SECRET else f" (found {value!r})"
 
 
 def _variable(parts: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def _bytes(path: Path) -> bytes:
             return raw
         with gzip.open(io.BytesIO(raw)) as packed:
             unpacked = packed.read(MOST_BYTES + 1)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         told = getattr(error, "strerror", None) or str(error)
         raise UnreadableImport(f"{path} cannot be read: {told}. Name a file of preference pairs.") from error
     if len(unpacked) > MOST_BYTES:
@@ -86,12 +87,16 @@ def _whole(path: Path, raw: bytes) -> list[Any]:
 
 
 def _wrapped(raw: bytes) -> list[Any] | None:
-    """The rows of an object that wraps them; null for anything else."""
+    """The rows of one object: those it wraps, or itself; null where it is not one object but lines of them."""
     try:
         found = json.loads(raw)
     except (ValueError, RecursionError):
         return None
-    return next((found[name] for name in WRAPPERS if isinstance(found.get(name), list)), None)
+    if "chosen" in found:
+        return [found]
+    rows = next((found[name] for name in WRAPPERS if isinstance(found.get(name), list)), [found])
+    # Hugging Face's viewer wraps each row once more.
+    return [row["row"] if isinstance(row, dict) and isinstance(row.get("row"), dict) else row for row in rows]
 
 
 def _lines(raw: bytes) -> Iterator[tuple[int, Any]]:
@@ -107,7 +112,7 @@ def _lines(raw: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def _table(path: Path, text: str, delimiter: str) -> list[dict[str, Any]]:
-    """Rows by the names of the first line. A cell that holds a JSON list or object is one; an empty cell is absent."""
+    """Rows by the names of the first line. A cell that holds messages as JSON is those; an empty cell is absent."""
     csv.field_size_limit(1 << 30)
     try:
         found = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
@@ -119,9 +124,12 @@ def _table(path: Path, text: str, delimiter: str) -> list[dict[str, Any]]:
 def _cell(value: str | None) -> Any:
     if value and value.lstrip()[:1] in ("[", "{"):
         try:
-            return json.loads(value)
+            found = json.loads(value)
         except (ValueError, RecursionError):
             return value
+        items = found if isinstance(found, list) else [found]
+        if items and all(isinstance(each, dict) and {"role", "from", "messages"} & each.keys() for each in items):
+            return found
     return value or None
 
 
@@ -131,6 +139,6 @@ def _parquet(path: Path, raw: bytes) -> list[dict[str, Any]]:
 
     try:
         rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(raw)).to_pylist()
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise UnreadableImport(f"{path} is no Parquet file: {error}. Fix the file; nothing was written.") from error
     return rows

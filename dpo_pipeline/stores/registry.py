@@ -16,6 +16,7 @@ from dpo_pipeline.errors import RegistryUnavailable
 from dpo_pipeline.stores.training_runs import OpenRun, TrainingRun, open_run, shown_live
 
 HEALTH_TIMEOUT_S, REST_TIMEOUT_S = 10, 5
+MODEL_LOGGED = "model_logged"
 
 
 class Registry:
@@ -43,8 +44,11 @@ class Registry:
         An error out of the block, whichever, makes it a FAILED run with that error.
 
         Raises:
-            RegistryUnavailable: MLflow does not answer.
+            RegistryUnavailable: MLflow does not answer, before the block or at its end.
         """
+        import requests
+        from mlflow.exceptions import MlflowException
+
         with self._client() as client:
             opened = open_run(client, self._experiment(client), self.model, described)
         try:
@@ -53,6 +57,8 @@ class Registry:
         except BaseException as error:
             with suppress(RegistryUnavailable), self._client():
                 opened.fail(f"{type(error).__name__}: {error}")
+            if isinstance(error, MlflowException | requests.RequestException):
+                raise _unavailable(self.url, error) from error
             raise
 
     def log_evaluation(self, run_id: str, page: Path, verdict: Mapping[str, Any], figures: Mapping[str, float]) -> None:
@@ -98,10 +104,12 @@ class Registry:
             if known:
                 version = str(known[0].version)
             else:
-                if not client.list_artifacts(run_id, "model"):
+                if MODEL_LOGGED not in client.get_run(run_id).data.tags:
                     with tempfile.TemporaryDirectory(prefix="mlflow-model-") as folder:
                         write_model(Path(folder) / "model")
                         client.log_artifacts(run_id, str(Path(folder) / "model"), "model")
+                    # Last: files come one by one, and half a model is none.
+                    client.set_tag(run_id, MODEL_LOGGED, "true")
                 source = f"{client.get_run(run_id).info.artifact_uri}/model"
                 version = str(client.create_model_version(self.model, source, run_id, tags=dict(tags)).version)
             self._describe(client, version, tags, description)

@@ -37,23 +37,24 @@ class OpenRun:
     def __init__(self, client: Any, experiment: str, run_id: str):
         self.run_id = run_id
         self._client, self._experiment = client, experiment
-        self._steps: set[int] = set()
+        self._logged: set[tuple[int, str]] = set()
+        self._logging = threading.Lock()
         self._finished = False
 
     def log_points(self, curve: Sequence[Mapping[str, float]]) -> None:
-        """Points of the loss curve, each a mapping with its `step`; one that was logged before is left out."""
+        """Points of the loss curve, each a mapping with its `step`; a value that was logged before is left out."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        fresh = [row for row in curve if int(row["step"]) not in self._steps]
-        metrics = [
-            Metric(name, float(value), now, int(row["step"]))
-            for row in fresh
-            for name, value in row.items()
-            if name not in ("step", "epoch")
-        ]
-        self._log(metrics)
-        self._steps |= {int(row["step"]) for row in fresh}
+        with self._logging:  # the live curve and the end of the training may come at once
+            metrics = [
+                Metric(name, float(value), now, int(row["step"]))
+                for row in curve
+                for name, value in row.items()
+                if name not in ("step", "epoch") and (int(row["step"]), name) not in self._logged
+            ]
+            self._log(metrics)
+            self._logged |= {(each.step, each.key) for each in metrics}
 
     def finish(
         self,
@@ -69,10 +70,9 @@ class OpenRun:
         known = self._client.search_runs(
             [self._experiment], f"tags.adapter_sha = '{adapter_sha}' and attributes.status = 'FINISHED'"
         )
-        self._finished = True
         if known:
             self._client.delete_run(self.run_id)
-            self.run_id = str(known[0].info.run_id)
+            self.run_id, self._finished = str(known[0].info.run_id), True
             return
         self.log_points(curve)
         now = int(time.time() * 1000)
@@ -82,6 +82,7 @@ class OpenRun:
         # Last: by it the run is found when the same adapter comes again.
         self._client.set_tag(self.run_id, "adapter_sha", adapter_sha)
         self._client.set_terminated(self.run_id)
+        self._finished = True
 
     def fail(self, error: str) -> None:
         """The training ended without an adapter."""

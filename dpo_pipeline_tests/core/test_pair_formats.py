@@ -135,6 +135,12 @@ SYSTEM = {"role": "system", "content": "Be brief."}
             {"prompt": QUESTION, "chosen": [USER, GOOD], "rejected": [USER, BAD], "messages": [USER]},
             QUESTION,
         ),
+        ("conversational", {"question": QUESTION, "chosen": [GOOD], "rejected": [BAD]}, QUESTION),
+        (
+            "conversational",
+            {"system": "Be brief.", "chosen": [SYSTEM, USER, GOOD], "rejected": [SYSTEM, USER, BAD]},
+            "system",
+        ),
         ("conversational", {"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]}, [("user", QUESTION)]),
         ("minimal", {"system": "Be brief.", "question": QUESTION, "chosen": BETTER, "rejected": WORSE}, "system"),
         ("minimal", {"system": "Be brief.", "input": QUESTION, "chosen": BETTER, "rejected": WORSE}, "system"),
@@ -182,6 +188,8 @@ def test_the_forms_of_other_tools(form: str, row: dict[str, Any], prompt: Any) -
             {"prompt": "another", "chosen": [USER, GOOD], "rejected": [USER, BAD]},
             "is not what chosen and rejected begin",
         ),
+        ({"prompt": QUESTION, "history": [["x", "y"]], "chosen": BETTER, "rejected": WORSE}, "cannot be told from"),
+        ({"prompt": QUESTION, "input": "more", "chosen": BETTER, "rejected": WORSE}, "more than one of"),
         ({"prompt": " ", "chosen": BETTER, "rejected": WORSE}, "the prompt is empty"),
         ({"prompt": QUESTION, "completion": BETTER, "label": True}, "a labelled answer is no pair"),
         (

@@ -28,8 +28,11 @@ from dpo_pipeline.core.redaction import redact
         ("sk_live_0123456789abcdef", "[key]"),
         ("AIzaSyA0123456789abcdefghijklmnopqrstuv", "[key]"),
         ("glpat-0123456789abcdefghij", "[key]"),
-        ("-----BEGIN RSA PRIVATE KEY-----\nMIIE-a\n-----END RSA PRIVATE KEY-----\nthat was it", "[key]\nthat was it"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nMIIEa\n-----END RSA PRIVATE KEY-----\nthat was it", "[key]\nthat was it"),
         ("-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg", "[key]"),
+        ("-----BEGIN PRIVATE KEY----- begins it. Then read on.", "[key]. Then read on."),
+        ("4111 1111 1111 1111 12/26", "[card] 12/26"),
+        ("2 4111 1111 1111 1111", "2 [card]"),
         ("a" * 90 + "@mail.example.org", "[e-mail]"),
     ],
 )
@@ -39,7 +42,15 @@ def test_found(text: str, kept: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["4111 1111 1111 1112", "in 1969 there were 3,600,000,000 people", "a@b", "task-sk-1", "π is 3.14159265358979"],
+    [
+        "\u0130S12 3456 7890 1234 5678",
+        "\u017fe12 3456 7890 1234 5678",
+        "4111 1111 1111 1112",
+        "in 1969 there were 3,600,000,000 people",
+        "a@b",
+        "task-sk-1",
+        "π is 3.14159265358979",
+    ],
 )
 def test_ordinary_text_stays(text: str) -> None:
     assert redact(text) == text

@@ -60,6 +60,12 @@ def test_challenger_moved_onto_the_champion_rolls_it_back() -> None:
     assert plan({**AS_IT_IS, "challenger": "2"}) == [RollBackChallenger("v1.2")]
 
 
+def test_a_challenger_that_nobody_moved_is_not_rolled_back() -> None:
+    """v1.1 became champion, and its alias as challenger was not taken away yet when v1.2 came."""
+    behind = LedgerSnapshot("v1.1", "v1.2", "v1.0", LEDGER.versions, {"champion": "2", "challenger": "2"})
+    assert SetAlias("challenger", "3", "2", moved=False) in plan({"champion": "2", "challenger": "2"}, behind)
+
+
 def test_our_own_step_is_no_news_and_somebody_elses_is() -> None:
     before = LedgerSnapshot("v1.1", "v1.2", "v1.0", LEDGER.versions, {"champion": "1"})
     found = plan({"champion": "1"}, before)

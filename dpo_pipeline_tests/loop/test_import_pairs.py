@@ -55,6 +55,7 @@ def parquet() -> bytes:
         ("pairs.jsonl", LINES.replace("\n", "\r\n").encode()),
         ("pairs.json", codecs.BOM_UTF8 + json.dumps(ROWS, indent=2).encode()),
         ("pairs.json", json.dumps({"data": ROWS, "info": {}}).encode()),
+        ("pairs.json", json.dumps({"rows": [{"row_idx": 0, "row": row} for row in ROWS]}).encode()),
         ("pairs.json", json.dumps({"rows": ROWS}, indent=1).encode("utf-16")),
         ("pairs.jsonl", LINES.encode("utf-16")),
         ("pairs.csv", TABLE.encode()),
@@ -114,3 +115,25 @@ def test_files_that_others_write(tmp_path: Path, name: str, imported: int, refus
 def test_rows_that_cannot_be_kept_whole_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UnreadableImport, match="row 1: "):
         import_file(CASES / name, tmp_path / "prefs.jsonl", LIMIT)
+
+
+@pytest.mark.parametrize("content", [gzip.compress(LINES.encode())[:40] + b"x" * 40, parquet()[:60] + b"x" * 400])
+def test_a_damaged_file_is_told_as_one(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "pairs.bin"
+    file.write_bytes(content)
+    with pytest.raises(UnreadableImport):
+        import_file(file, tmp_path / "prefs.jsonl", LIMIT)
+
+
+def test_one_object_over_several_lines_is_one_row(tmp_path: Path) -> None:
+    file = tmp_path / "pair.json"
+    file.write_text(json.dumps({**ROWS[0], "data": ["of its own"]}, indent=2))
+    assert import_file(file, tmp_path / "prefs.jsonl", LIMIT).imported == 1
+
+
+def test_a_list_in_a_table_is_a_text(tmp_path: Path) -> None:
+    file, log = tmp_path / "pairs.csv", tmp_path / "prefs.jsonl"
+    file.write_text('prompt,chosen,rejected\nSort 3 and 2.,"[2, 3]","[3, 2]"\n')
+    assert (
+        import_file(file, log, LIMIT).imported == 1 and decode_preference(log.read_bytes().strip()).chosen == "[2, 3]"
+    )

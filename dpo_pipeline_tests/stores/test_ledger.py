@@ -43,6 +43,15 @@ def test_another_attempt_forgets_what_the_one_before_came_to(ledger: Ledger) -> 
     again = ledger.start_training("v1.1", 2, "v1.0", "b", {"beta": 0.3})
     assert (again.attempt, again.win_rate, again.evaluation, again.training_metrics) == (2, None, None, None)
     assert again.created_at == accepted_before.created_at
+    assert (again.adapter_sha, again.adapter_dir, again.mlflow_run) == (None, None, None)
+
+
+def test_a_champion_that_an_earlier_program_left_as_registered_is_settled(ledger: Ledger) -> None:
+    accepted(ledger, "v1.0")
+    ledger.install_champion("v1.0", "test")
+    put_version(ledger, "v1.0", status="registered")
+    with Ledger(ledger.url) as opened:
+        assert opened.version("v1.0").status == S.CHAMPION
 
 
 STEPS: dict[Status, Callable[[Ledger], object]] = {

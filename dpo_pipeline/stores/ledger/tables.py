@@ -67,6 +67,18 @@ def prepare(engine: sa.Engine) -> None:
     """Create what is missing; the ledger of an earlier version of this program gets the columns that came since."""
     _create_tables(engine)
     _add_missing_columns(engine)
+    _settle_champion(engine)
+
+
+def _settle_champion(engine: sa.Engine) -> None:
+    """What serves is champion: where its training was run twice, earlier programs left it as trained or registered."""
+    serving = sa.select(DEPLOYMENT.c.champion).scalar_subquery()
+    unsettled = (VERSIONS.c.name == serving) & VERSIONS.c.status.in_(["trained", "registered"])
+    with engine.connect() as connection:
+        found = connection.scalar(sa.select(VERSIONS.c.name).where(unsettled))
+    if found:
+        with engine.begin() as connection:
+            connection.execute(sa.update(VERSIONS).where(VERSIONS.c.name == found).values(status="champion"))
 
 
 def _create_tables(engine: sa.Engine) -> None:
