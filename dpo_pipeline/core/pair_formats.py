@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from dpo_pipeline.core.questions import CATEGORIES
 from dpo_pipeline.core.redaction import redact
-from dpo_pipeline.core.votes import Message, Preference, Vote, outcome, prompt_text
+from dpo_pipeline.core.votes import Message, Preference, Vote, can_be_written, outcome, prompt_text
 from dpo_pipeline.errors import InvalidRecord
 
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
@@ -304,11 +304,8 @@ def _text(value: Any, name: str) -> str:
         value = "\n".join(str(part.get("text") or "") for part in value)
     if not isinstance(value, str):
         raise InvalidRecord(f"{name} must be a text; {type(value).__name__} was found")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidRecord(f"{name} holds half a surrogate pair, which is no text") from error
+    if not can_be_written(value):
+        raise InvalidRecord(f"{name} holds half a surrogate pair, which is no text")
     return value
 
 

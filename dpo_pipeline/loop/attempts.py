@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dpo_pipeline.core.diagnosis import Diagnosis, diagnose, what_to_collect
+from dpo_pipeline.core.diagnosis import Diagnosis, Symptoms, diagnose, what_to_collect
 from dpo_pipeline.core.lifecycle import RETRIED
 from dpo_pipeline.loop.notify import tell
 from dpo_pipeline.loop.symptoms import symptoms
@@ -34,7 +34,8 @@ def conclude(settings: Settings, ledger: Ledger, record: VersionRecord) -> Versi
     """After an attempt: the last one that came out no better is given up, and people are told what to collect."""
     if record.status not in RETRIED or record.attempt < settings.cadence.max_attempts:
         return record
-    wanted = what_to_collect(diagnosis_of(settings, record), symptoms(settings, record))
+    seen = symptoms(settings, record)  # reads weeks of the serving log
+    wanted = what_to_collect(_diagnosis(record, seen), seen)
     given_up = ledger.give_up(record.name)
     tell(settings, f"{record.name} is given up after {record.attempt} attempts", f"the champion stays: {wanted}")
     return given_up
@@ -42,4 +43,8 @@ def conclude(settings: Settings, ledger: Ledger, record: VersionRecord) -> Versi
 
 def diagnosis_of(settings: Settings, record: VersionRecord) -> Diagnosis:
     """Why the version is no better, by what ledger, collection and ratings say of it."""
-    return diagnose(DpoRecipe(**(record.recipe or {})), symptoms(settings, record))
+    return _diagnosis(record, symptoms(settings, record))
+
+
+def _diagnosis(record: VersionRecord, seen: Symptoms) -> Diagnosis:
+    return diagnose(DpoRecipe(**(record.recipe or {})), seen)

@@ -33,9 +33,10 @@ def build_dataset(settings: Settings, ledger: Ledger, warehouse: Warehouse, name
         DatasetTooSmall: what is left after exclusions is no training.
         RebuildDiffers: the version is registered, and its pairs would be others now; nothing was written.
     """
-    own = next((record for record in ledger.versions() if record.name == name), None)
+    versions = ledger.versions()
+    own = next((record for record in versions if record.name == name), None)
     recipe = _recipe(settings, own)
-    after, up_to = _range(ledger.versions(), name, warehouse.tally("valid"), recipe)
+    after, up_to = _range(versions, name, own, warehouse.tally("valid"), recipe)
     # A pair that a person excluded a moment ago must not be trained on.
     apply_reviews(warehouse, settings.reviews_log, settings.review_table)
     split = split_pairs(
@@ -59,8 +60,9 @@ def _recipe(settings: Settings, own: VersionRecord | None) -> DpoRecipe:
     return settings.recipe
 
 
-def _range(versions: list[VersionRecord], name: str, valid_now: int, recipe: DpoRecipe) -> tuple[int, int]:
-    own = next((record for record in versions if record.name == name), None)
+def _range(
+    versions: list[VersionRecord], name: str, own: VersionRecord | None, valid_now: int, recipe: DpoRecipe
+) -> tuple[int, int]:
     up_to = own.pairs_seen if own and own.pairs_seen else valid_now
     earlier = [v.pairs_seen for v in versions if v.status in ACCEPTED and iteration(v.name) < iteration(name)]
     return (max(earlier, default=0) if recipe.pairs == "new" else 0), up_to

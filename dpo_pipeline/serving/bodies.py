@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dpo_pipeline.core.votes import Category, Sampling
+from dpo_pipeline.core.votes import Category, Sampling, can_be_written
 from dpo_pipeline.serving.preference_event import Choice
 
 LONGEST_TEXT = 32_000
@@ -18,14 +18,10 @@ class Body(BaseModel):
 
     @model_validator(mode="after")
     def _texts_can_be_written(self) -> Self:
-        """JSON may hold half a surrogate pair, which no file and no tokenizer takes."""
         for name, value in self.__dict__.items():
             for text in value if isinstance(value, list) else [value]:
-                if isinstance(text, str) and not text.isascii():
-                    try:
-                        text.encode()
-                    except UnicodeEncodeError as error:
-                        raise ValueError(f"{name} holds half a surrogate pair, which is no text") from error
+                if isinstance(text, str) and not can_be_written(text):
+                    raise ValueError(f"{name} holds half a surrogate pair, which is no text")
         return self
 
 

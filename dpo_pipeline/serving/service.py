@@ -335,9 +335,10 @@ class Service:
         """
         route = self.router.route
         with Ledger(self.settings.ledger_address) as ledger:
-            history = [as_json(decision) for decision in ledger.decisions(before=before, newest=limit)]
-            earlier = bool(history) and bool(ledger.decisions(before=history[0]["id"], newest=1))
+            # One more than is shown tells whether there are earlier ones.
+            found = ledger.decisions(before=before, newest=limit + 1)
             newest, state = ledger.decisions(newest=1), ledger.deployment()
+        shown = found[-limit:]
         return {
             "version": route.challenger,
             "champion": route.champion,
@@ -346,8 +347,8 @@ class Service:
             "paused": state.paused,
             "epoch": route.epoch,
             "evidence": newest[0].evidence if newest else None,
-            "history": history,
-            "earlier": history[0]["id"] if earlier else None,
+            "history": [as_json(decision) for decision in shown],
+            "earlier": shown[0].id if len(found) > limit else None,
         }
 
     def order_rollout(self, what: Order, reason: str, actor: str) -> dict[str, Any]:

@@ -104,13 +104,14 @@ class Registry:
             if known:
                 version = str(known[0].version)
             else:
-                if MODEL_LOGGED not in client.get_run(run_id).data.tags:
+                run = client.get_run(run_id)
+                if MODEL_LOGGED not in run.data.tags:
                     with tempfile.TemporaryDirectory(prefix="mlflow-model-") as folder:
                         write_model(Path(folder) / "model")
                         client.log_artifacts(run_id, str(Path(folder) / "model"), "model")
                     # Last: files come one by one, and half a model is none.
                     client.set_tag(run_id, MODEL_LOGGED, "true")
-                source = f"{client.get_run(run_id).info.artifact_uri}/model"
+                source = f"{run.info.artifact_uri}/model"
                 version = str(client.create_model_version(self.model, source, run_id, tags=dict(tags)).version)
             self._describe(client, version, tags, description)
             return version

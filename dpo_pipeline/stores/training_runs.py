@@ -100,7 +100,7 @@ def open_run(client: Any, experiment: str, model: str, described: TrainingRun) -
 
     One training at a time: two would be two versions.
     """
-    from mlflow.entities import Dataset, DatasetInput, Param, RunTag
+    from mlflow.entities import Dataset, DatasetInput, Param
 
     lost = client.search_runs([experiment], f"tags.registered_model = '{model}' and attributes.status = 'RUNNING'")
     for each in lost:
@@ -109,7 +109,7 @@ def open_run(client: Any, experiment: str, model: str, described: TrainingRun) -
     tags = {**described.tags, "registered_model": model, "mlflow.note.content": f"Training of {described.name}"}
     run_id = str(client.create_run(experiment, run_name=described.name, tags=tags).info.run_id)
     parameters = [Param(name, str(value)[:500]) for name, value in described.parameters.items()]
-    client.log_batch(run_id, params=parameters, tags=[RunTag(name, value) for name, value in tags.items()])
+    client.log_batch(run_id, params=parameters)
     if described.dataset_file:
         digest = described.tags["dataset_hash"]
         dataset = Dataset(

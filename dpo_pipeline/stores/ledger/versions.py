@@ -61,7 +61,7 @@ class VersionLedger:
             RebuildDiffers: the version is registered, with another dataset.
         """
         with self._engine.begin() as connection:
-            record = self._find(connection, name)
+            record = _find(connection, name)
             if record and record.status in RECORDED:
                 require_same(record, "dataset", record.dataset_hash, content_hash)
                 return record
@@ -157,16 +157,10 @@ class VersionLedger:
 
     def _step(self, name: str, status: Status, values: dict[str, Any]) -> VersionRecord:
         with self._engine.begin() as connection:
-            record = self._find(connection, name)
+            record = _find(connection, name)
             if record:
                 check_transition(record.name, record.status, status)
             return self._write(connection, name, record, values | {"status": status})
-
-    def _find(self, connection: sa.Connection, name: str) -> VersionRecord | None:
-        """Null for a name that may become a version."""
-        iteration(name)
-        row = connection.execute(sa.select(VERSIONS).where(VERSIONS.c.name == name)).mappings().first()
-        return _record(row) if row else None
 
     def _write(
         self, connection: sa.Connection, name: str, record: VersionRecord | None, values: dict[str, Any]
@@ -179,6 +173,7 @@ class VersionLedger:
         if record:
             connection.execute(sa.update(VERSIONS).where(VERSIONS.c.name == name).values(stored))
         else:
+            iteration(name)  # refuses a name that is no version's
             new = {"attempt": 1, "pairs_seen": 0, "status": Status.TRAINING, "created_at": stored["updated_at"]}
             connection.execute(sa.insert(VERSIONS).values(new | {"name": name} | stored))
         return _read(connection, name)
@@ -221,12 +216,17 @@ def require_same(record: VersionRecord, what: str, recorded: str | None, rebuilt
         )
 
 
-def _read(connection: sa.Connection, name: str) -> VersionRecord:
+def _find(connection: sa.Connection, name: str) -> VersionRecord | None:
     row = connection.execute(sa.select(VERSIONS).where(VERSIONS.c.name == name)).mappings().first()
-    if row is None:
+    return _record(row) if row else None
+
+
+def _read(connection: sa.Connection, name: str) -> VersionRecord:
+    record = _find(connection, name)
+    if record is None:
         known = ", ".join(connection.scalars(sa.select(VERSIONS.c.name))) or "none yet"
         raise UnknownVersion(f"The ledger knows no version {name!r}; it knows {known}.")
-    return _record(row)
+    return record
 
 
 def _record(row: sa.RowMapping) -> VersionRecord:
