@@ -51,9 +51,9 @@ class Questions:
             pools["production"] = self._from_production()
         return self._random.choice(candidates(pools, origin, wish, least_covered(votes)))
 
-    def in_bank(self, prompt: object) -> bool:
-        """Whether the prompt is a question of the bank, word for word."""
-        return prompt in self._texts
+    def in_bank(self, prompt: str | list[dict[str, str]]) -> bool:
+        """Whether the prompt is a question of the bank, word for word; a conversation is none."""
+        return isinstance(prompt, str) and prompt in self._texts
 
     def _by_shares(self) -> Origin:
         shares = self._collection

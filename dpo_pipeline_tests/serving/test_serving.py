@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 
@@ -58,6 +59,21 @@ def test_a_vote_is_on_disk_when_it_is_acknowledged(server: Server, own_house: Se
     assert event.category == "explanation" and event.session_id == "visit-1" and event.source == "api"
     assert event.annotator != "ann" and len(event.annotator) == 16
     assert event.sampling.max_tokens == 24 and event.sampling.seed is not None
+
+
+def test_a_vote_on_a_conversation_is_acknowledged_too(server: Server, own_house: Settings) -> None:
+    conversation = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "hello"},
+        {"role": "user", "content": QUESTION},
+    ]
+    for choice in ("left", "tie"):
+        shown = compare(server, prompt=conversation)
+        first, again = vote(server, shown, choice), vote(server, shown, choice)
+        assert (first.status_code, again.status_code) == (201, 200), first.text
+        event = next(e for e in log_lines(own_house) if e.event_id == first.json()["event_id"])
+        assert shown["prompt"] == conversation == msgspec.to_builtins(event.prompt)
 
 
 def test_two_versions_answer_as_in_production_and_one_twice_warmer(server: Server, own_house: Settings) -> None:
