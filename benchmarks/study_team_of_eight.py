@@ -38,7 +38,6 @@ from dpo_pipeline.core.rollout import STAGES, traffic_of
 from dpo_pipeline.core.versions import BASELINE, next_version
 from dpo_pipeline.core.votes import Preference, Sampling, encode_preference, outcome
 from dpo_pipeline.errors import AdapterRefused, TrainingDiverged
-from dpo_pipeline.loop.attempts import next_attempt
 from dpo_pipeline.loop.build_dataset import build_dataset
 from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.curate import curate
@@ -151,10 +150,9 @@ class Team:
         settings, ledger = self.settings, self.ledger
         name = next_version([each.name for each in ledger.versions()])
         build_dataset(settings, ledger, warehouse, name)
-        changed: dict[str, Any] = {}
         for attempt in range(1, settings.cadence.max_attempts + 1):
             try:
-                train(settings, ledger, self.registry, name, attempt, changed)
+                train(settings, ledger, self.registry, name)
                 verdict = evaluate_version(settings, ledger, self.registry, name).verdict
                 self._happened(f"{name}, attempt {attempt}: {verdict.verdict}, {verdict.overall}")
             except (TrainingDiverged, AdapterRefused) as error:
@@ -162,12 +160,7 @@ class Team:
             if ledger.version(name).status == Status.IMPROVED:
                 register_version(settings, ledger, self.registry, name)
                 return
-            found = next_attempt(settings, ledger)
-            if found is None:
-                self._happened(f"{name} is given up")
-                return
-            recipe = found.diagnosis.recipe.model_dump()
-            changed = {key: value for key, value in recipe.items() if value != getattr(settings.recipe, key)}
+        self._happened(f"{name} is given up")
 
     def _vote(self) -> None:
         """On the A/B page: the pair by the matchmaking of serving, the question of the category covered least."""

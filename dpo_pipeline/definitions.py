@@ -2,14 +2,27 @@
 
 import dagster as dg
 
-from dpo_pipeline.assets import augmentation, collection, curation, deployment, evaluation, monitoring, training
-from dpo_pipeline.automation import JOBS, SCHEDULES, SENSORS
+from dpo_pipeline.assets import (
+    augmentation,
+    collection,
+    curation,
+    deployment,
+    evaluation,
+    monitoring,
+    sources,
+    training,
+)
+from dpo_pipeline.automation.jobs import JOBS
+from dpo_pipeline.automation.schedules import SCHEDULES
+from dpo_pipeline.automation.sensors import SENSORS
 from dpo_pipeline.resources import resources
 
 quiet_console = dg.configured(dg.colored_console_logger)({"log_level": "WARNING"})
 
 defs = dg.Definitions(
     assets=[
+        sources.vote_log,
+        sources.serving_log,
         collection.preferences,
         collection.requests,
         curation.validated_pairs,

@@ -148,7 +148,7 @@ def become_daemon(settings: Settings) -> None:
 def _end_lost_runs() -> None:
     import dagster as dg  # not at the top: no other program here needs it
 
-    from dpo_pipeline.lost_runs import fail_lost_runs
+    from dpo_pipeline.automation.lost_runs import fail_lost_runs
 
     with dg.DagsterInstance.get() as instance:
         if lost := fail_lost_runs(instance):

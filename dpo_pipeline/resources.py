@@ -77,11 +77,18 @@ class WarehouseResource(DuckDBResource):
             ) from error
 
 
-class Models:
-    """The process in which a run's models live."""
+class Models(dg.ConfigurableResource):
+    """The process in which a run's models live, from its first step to its end."""
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
+    _worker: Worker | None = PrivateAttr(None)
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Models"]:
+        self._worker = Worker()
+        try:
+            yield self
+        finally:
+            self._worker.close()
 
     def call(self, context: dg.AssetExecutionContext, task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What the task returns; what it logs meanwhile goes to the log of the step, through Dagster Pipes.
@@ -92,17 +99,9 @@ class Models:
         with dg.open_pipes_session(
             context, dg.PipesTempFileContextInjector(), dg.PipesTempFileMessageReader()
         ) as session:
+            assert self._worker, "Dagster enters yield_for_execution first"
             return self._worker.call(partial(task, *args, **kwargs), session.get_bootstrap_env_vars())
 
 
-@dg.resource(description="The process in which a run's models live, from its first step to its end.")
-def models(_: dg.InitResourceContext) -> Iterator[Models]:
-    worker = Worker()
-    try:
-        yield Models(worker)
-    finally:
-        worker.close()
-
-
 def resources() -> dict[str, object]:
-    return {"loop": LoopResource(), "warehouse": WarehouseResource(), "models": models}
+    return {"loop": LoopResource(), "warehouse": WarehouseResource(), "models": Models()}

@@ -26,9 +26,7 @@ SHOWN = 10
     code_version=code_version("core.augmentation"),
     description="Paraphrased questions, answered by champion and v1.0, kept where one is clearly better. Off at first.",
 )
-def synthetic_pairs(
-    context: dg.AssetExecutionContext, loop: LoopResource, models: dg.ResourceParam[Models]
-) -> dg.MaterializeResult:
+def synthetic_pairs(context: dg.AssetExecutionContext, loop: LoopResource, models: Models) -> dg.MaterializeResult:
     settings = loop.settings()
     if not settings.augmentation.enabled:
         return dg.MaterializeResult(

@@ -4,7 +4,15 @@ from dataclasses import asdict
 
 import dagster as dg
 
-from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, code_version, data_version, table
+from dpo_pipeline.assets.partitions import (
+    OWNERS,
+    WAREHOUSE_POOL,
+    code_version,
+    data_version,
+    table,
+    when_inputs_change,
+)
+from dpo_pipeline.assets.sources import serving_log, vote_log
 from dpo_pipeline.loop.ingest import ingest
 from dpo_pipeline.loop.report import days
 from dpo_pipeline.resources import LoopResource, WarehouseResource
@@ -15,6 +23,7 @@ from dpo_pipeline.stores.tables import publish_rows
     group_name="collection",
     owners=OWNERS,
     kinds={"jsonl", "duckdb"},
+    deps=[vote_log],
     pool=WAREHOUSE_POOL,
     code_version=code_version("loop.ingest", "core.votes", "stores.reading"),
     description="Votes from `prefs.jsonl`, one row an event; lines that are no event go to quarantine with the reason.",
@@ -44,6 +53,8 @@ def preferences(
     group_name="collection",
     owners=OWNERS,
     kinds={"jsonl", "parquet"},
+    deps=[serving_log],
+    automation_condition=when_inputs_change("10 * * * *"),
     code_version=code_version("loop.report", "stores.serving_log"),
     description="The serving log, a row for each day and version: requests, errors, latency, ratings.",
 )

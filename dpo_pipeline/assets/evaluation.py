@@ -15,6 +15,7 @@ from dpo_pipeline.assets.partitions import (
     data_version,
     plot,
     table,
+    when_inputs_change,
 )
 from dpo_pipeline.assets.training import trained_adapter
 from dpo_pipeline.core.standings import scored
@@ -40,9 +41,7 @@ from dpo_pipeline.stores.tables import publish_rows
     description="Candidate against parent on held-out questions: win rate with interval, raw and at equal lengths, by "
     "category, safety, drift, and how far the judge agrees with people.",
 )
-def eval_report(
-    context: dg.AssetExecutionContext, loop: LoopResource, models: dg.ResourceParam[Models]
-) -> dg.MaterializeResult:
+def eval_report(context: dg.AssetExecutionContext, loop: LoopResource, models: Models) -> dg.MaterializeResult:
     with loop.ledger() as ledger:
         call = partial(models.call, context)
         found = evaluate_version(loop.settings(), ledger, loop.registry(), context.partition_key, call)
@@ -77,6 +76,7 @@ def eval_report(
     owners=OWNERS,
     kinds={"duckdb"},
     deps=[validated_pairs],
+    automation_condition=when_inputs_change("*/10 * * * *"),
     pool=WAREHOUSE_POOL,
     code_version=code_version("core.leaderboard", "core.standings"),
     description="Bradley-Terry scores of all versions by people's votes, with intervals, and votes per pair.",

@@ -43,6 +43,18 @@ class _Undocumented(ast.NodeTransformer):
         return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
 
 
+def when_inputs_change(cron: str) -> dg.AutomationCondition[dg.AssetKey | dg.AssetCheckKey]:
+    """Follow what the asset is made from, at most once between two ticks of a clock.
+
+    Args:
+        cron: in UTC; a run costs some seconds of a core, so that not every vote is worth one.
+    """
+    condition = dg.AutomationCondition[dg.AssetKey | dg.AssetCheckKey]
+    changed = condition.any_deps_updated().since_last_handled()
+    tick = condition.cron_tick_passed(cron).since_last_handled()
+    return changed & tick & ~(condition.in_progress() | condition.any_deps_in_progress())
+
+
 def data_version(*parts: object) -> dg.DataVersion:
     """A content hash as Dagster shows it."""
     return dg.DataVersion(hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16])

@@ -27,12 +27,10 @@ NULL = "null"
 
 
 class TrainingConfig(dg.Config):
-    """What can be set in the launchpad. The defaults train with the recipe of the settings."""
+    """What can be set in the launchpad. With nothing set the training is the one that is due, as sensors ask for it."""
 
-    attempt: int = Field(1, description="which training of this version this is, counted from 1")
-    recipe: dict[str, Any] = Field(
-        {}, description="hyperparameters that differ from the settings' recipe; 'null': none"
-    )
+    attempt: int | None = Field(None, description="which training of this version it is, counted from 1; none: the due")
+    recipe: dict[str, Any] = Field({}, description="hyperparameters that differ from the due recipe; 'null': none")
 
     def changed(self) -> dict[str, Any]:
         """The hyperparameters that differ, as `DpoRecipe` takes them."""
@@ -47,9 +45,7 @@ class TrainingConfig(dg.Config):
     code_version=code_version("ml.base_model", "ml.embedded"),
     description="The one base model under all versions: built from the question bank, or any local or hub model.",
 )
-def base_model(
-    context: dg.AssetExecutionContext, loop: LoopResource, models: dg.ResourceParam[Models]
-) -> dg.MaterializeResult:
+def base_model(context: dg.AssetExecutionContext, loop: LoopResource, models: Models) -> dg.MaterializeResult:
     settings = loop.settings()
     report = ProgressFile(settings.data_dir / "progress", "base_model")
     base = models.call(context, ensure_base, settings, report)
@@ -68,9 +64,7 @@ def base_model(
     code_version=code_version("ml.sft", "loop.train"),
     description="v1.0: the adapter tuned on demonstrations, and the first champion.",
 )
-def sft_adapter(
-    context: dg.AssetExecutionContext, loop: LoopResource, models: dg.ResourceParam[Models]
-) -> dg.MaterializeResult:
+def sft_adapter(context: dg.AssetExecutionContext, loop: LoopResource, models: Models) -> dg.MaterializeResult:
     with loop.ledger() as ledger:
         call = partial(models.call, context)
         trained = train_baseline(loop.settings(), ledger, loop.registry(), call, context.run.run_id)
@@ -127,7 +121,7 @@ def dpo_dataset(
     description="The LoRA adapter of one version: DPO from the start adapter, which is also the frozen reference.",
 )
 def trained_adapter(
-    context: dg.AssetExecutionContext, config: TrainingConfig, loop: LoopResource, models: dg.ResourceParam[Models]
+    context: dg.AssetExecutionContext, config: TrainingConfig, loop: LoopResource, models: Models
 ) -> dg.MaterializeResult:
     settings, name, changed = loop.settings(), context.partition_key, config.changed()
     with loop.ledger() as ledger:

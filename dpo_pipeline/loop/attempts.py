@@ -1,9 +1,9 @@
-"""A version that came out no better: what its next attempt changes, and when there is none."""
+"""A version's trainings: which one is due and by which recipe, and what happens after the last."""
 
 from dataclasses import dataclass
 
 from dpo_pipeline.core.diagnosis import Diagnosis, Symptoms, diagnose, what_to_collect
-from dpo_pipeline.core.lifecycle import RETRIED
+from dpo_pipeline.core.lifecycle import CLOSED, RETRIED
 from dpo_pipeline.loop.notify import tell
 from dpo_pipeline.loop.symptoms import symptoms
 from dpo_pipeline.settings import DpoRecipe, Settings
@@ -11,39 +11,65 @@ from dpo_pipeline.stores.ledger import Ledger, VersionRecord
 
 
 @dataclass(frozen=True)
-class NextAttempt:
-    """Of which version, counted from 1, and why by this recipe."""
+class Attempt:
+    """Of which version, counted from 1, by which recipe and why."""
 
     name: str
-    attempt: int
-    diagnosis: Diagnosis
+    number: int
+    recipe: DpoRecipe
+    why: str
 
 
-def next_attempt(settings: Settings, ledger: Ledger) -> NextAttempt | None:
-    """What the newest version needs; null where it needs none.
+def attempt_of(settings: Settings, record: VersionRecord) -> Attempt:
+    """The training that the version is due for, whoever starts it.
 
-    A last attempt whose end was not concluded, because its process was killed, is concluded here.
+    After one that came out no better the next, as diagnosed; one that was left half-way is gone on with as it was.
     """
-    newest = ledger.versions()[-1:]
-    if not newest or conclude(settings, ledger, newest[0]).status not in RETRIED:
+    number, recipe = record.attempt, DpoRecipe(**record.recipe) if record.recipe else settings.recipe
+    if record.status in RETRIED:
+        diagnosis = diagnosis_of(settings, record)
+        return Attempt(record.name, number + 1, diagnosis.recipe, diagnosis.conclusion)
+    if record.status in CLOSED:
+        return Attempt(record.name, number + 1, settings.recipe, "it was given up, and is tried once more")
+    return Attempt(record.name, number, recipe, f"it is {record.status}")
+
+
+def next_attempt(settings: Settings, ledger: Ledger) -> Attempt | None:
+    """The retry that the newest version is due for; null where it needs none, or had its last."""
+    newest = _newest_retried(ledger)
+    return attempt_of(settings, newest) if newest and newest.attempt < settings.cadence.max_attempts else None
+
+
+def spent_attempts(settings: Settings, ledger: Ledger) -> VersionRecord | None:
+    """The newest version where its last attempt came out no better and it was not given up: a process was killed."""
+    newest = _newest_retried(ledger)
+    return newest if newest and newest.attempt >= settings.cadence.max_attempts else None
+
+
+def conclude(settings: Settings, ledger: Ledger, record: VersionRecord) -> Diagnosis | None:
+    """After an attempt: why it came out no better, null where it did not.
+
+    After the last one the version is given up, and people are told what to collect.
+    """
+    if record.status not in RETRIED:
         return None
-    return NextAttempt(newest[0].name, newest[0].attempt + 1, diagnosis_of(settings, newest[0]))
-
-
-def conclude(settings: Settings, ledger: Ledger, record: VersionRecord) -> VersionRecord:
-    """After an attempt: the last one that came out no better is given up, and people are told what to collect."""
-    if record.status not in RETRIED or record.attempt < settings.cadence.max_attempts:
-        return record
-    seen = symptoms(settings, record)  # reads weeks of the serving log
-    wanted = what_to_collect(_diagnosis(record, seen), seen)
-    given_up = ledger.give_up(record.name)
-    tell(settings, f"{record.name} is given up after {record.attempt} attempts", f"the champion stays: {wanted}")
-    return given_up
+    seen = symptoms(settings, record)
+    diagnosis = _diagnosis(record, seen)
+    if record.attempt >= settings.cadence.max_attempts:
+        wanted = what_to_collect(diagnosis, seen)
+        ledger.give_up(record.name)
+        tell(settings, f"{record.name} is given up after {record.attempt} attempts", f"the champion stays: {wanted}")
+    return diagnosis
 
 
 def diagnosis_of(settings: Settings, record: VersionRecord) -> Diagnosis:
     """Why the version is no better, by what ledger, collection and ratings say of it."""
     return _diagnosis(record, symptoms(settings, record))
+
+
+def _newest_retried(ledger: Ledger) -> VersionRecord | None:
+    newest = ledger.versions()[-1:]
+    return newest[0] if newest and newest[0].status in RETRIED else None
 
 
 def _diagnosis(record: VersionRecord, seen: Symptoms) -> Diagnosis:

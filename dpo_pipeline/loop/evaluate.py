@@ -50,12 +50,13 @@ def evaluate_version(settings: Settings, ledger: Ledger, registry: Registry, nam
     answers, measured = call(judge_versions, settings, base, *both, asked, report, None, first)
     verdict = evaluate(answers, settings.evaluation, measured, settings.cadence.max_attempts)
     again = candidate.status in RECORDED
-    if not again:
+    if again:
+        diagnosis = None if verdict.improved else diagnosis_of(settings, candidate)
+    else:
         evaluation = asdict(verdict) | {"begun_at": begun_at}
         candidate = ledger.record_evaluation(name, Status(verdict.verdict), verdict.overall.rate, evaluation)
         # At once: whatever fails below, the last attempt was the last.
-        conclude(settings, ledger, candidate)
-    diagnosis = None if verdict.improved else diagnosis_of(settings, candidate)
+        diagnosis = conclude(settings, ledger, candidate)
     page = settings.reports_dir / "evaluation" / f"{name}-attempt{candidate.attempt}{'-again' if again else ''}.html"
     embedded = settings.model.base == "embedded"
     write_text(page, evaluation_page(name, parent.name, verdict, answers, diagnosis, embedded))

@@ -12,7 +12,7 @@ from typing import Any
 from dpo_pipeline.core.lifecycle import RECORDED, Status
 from dpo_pipeline.core.versions import BASELINE, iteration
 from dpo_pipeline.errors import AdapterRefused, ArtifactMissing, DatasetTooSmall, DpoError, TrainingDiverged
-from dpo_pipeline.loop.attempts import conclude
+from dpo_pipeline.loop.attempts import attempt_of, conclude
 from dpo_pipeline.loop.calls import Call, here
 from dpo_pipeline.loop.demonstrations import demonstration_rows
 from dpo_pipeline.ml.base_model import BaseModel, locate_base
@@ -77,7 +77,7 @@ def train(
     ledger: Ledger,
     registry: Registry,
     name: str,
-    attempt: int = 1,
+    attempt: int | None = None,
     changed: dict[str, Any] | None = None,
     call: Call = here,
     dagster_run: str = "",
@@ -85,8 +85,8 @@ def train(
     """DPO from the start adapter, which is also the frozen reference, on the version's dataset.
 
     Args:
-        attempt: which training of this version this is, counted from 1.
-        changed: hyperparameters that differ from the recipe of the settings.
+        attempt: which training of this version this is, counted from 1; null: the one that is due.
+        changed: hyperparameters that differ from the recipe that it is due for, of a registered version its own.
 
     Raises:
         ArtifactMissing: the version has no dataset.
@@ -98,9 +98,9 @@ def train(
     base, record = locate_base(settings), ledger.version(name)
     if not record.dataset_hash:
         raise ArtifactMissing(f"Version {name} has no dataset yet. Materialize `dpo_dataset` for it first.")
-    rebuilt = record.status in RECORDED
-    defaults = record.recipe if rebuilt and record.recipe else settings.recipe.model_dump()
-    recipe = DpoRecipe(**{**defaults, **(changed or {})})
+    rebuilt, due = record.status in RECORDED, attempt_of(settings, record)
+    recipe = DpoRecipe(**{**due.recipe.model_dump(), **(changed or {})})
+    attempt = due.number if attempt is None else attempt
     parent = record.parent if rebuilt and record.parent else ledger.deployment().champion or BASELINE
     start = start_version(ledger.versions(), recipe, parent)
     data, start_dir = dataset_dir(settings, record.dataset_hash), Path(str(start.adapter_dir))

@@ -15,6 +15,7 @@ import pytest
 from dpo_pipeline.core.exposure import gets_challenger
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import StaleEpoch
+from dpo_pipeline.loop.attempts import attempt_of
 from dpo_pipeline.loop.curate import rebuild_warehouse
 from dpo_pipeline.loop.import_pairs import import_file
 from dpo_pipeline.ml.base_model import locate_base
@@ -62,7 +63,7 @@ def requests_of(tick: list[Any]) -> list[tuple[str | None, str | None]]:
 
 
 def test_from_an_empty_house_to_a_decided_version(loop: Loop) -> None:
-    assert requests_of(loop.tick("baseline_missing")) == [("v1.0", "v1.0")]
+    assert requests_of(loop.tick("baseline_missing")) == [("no-baseline#1", "v1.0")]
     assert loop.run("build_baseline", "v1.0").success
     assert requests_of(loop.tick("baseline_missing")) == []
     assert loop_status(loop.settings)["champion"] == "v1.0"
@@ -82,7 +83,7 @@ def test_from_an_empty_house_to_a_decided_version(loop: Loop) -> None:
     add_votes(loop.settings, 90, start=60)
     assert loop.run("ingest_and_validate").success
     crossing = requests_of(loop.tick("threshold_crossed"))
-    assert crossing == [("v1.1-attempt1-crossing1", "v1.1")] == requests_of(loop.tick("threshold_crossed"))
+    assert crossing == [("v1.1-attempt1-crossing1#1", "v1.1")] == requests_of(loop.tick("threshold_crossed"))
 
     result = loop.run("train_version", "v1.1", attempt=1, recipe={"learning_rate": 1e-3, "epochs": 1})
     with Ledger(loop.settings.ledger_address) as ledger:
@@ -103,7 +104,7 @@ def test_from_an_empty_house_to_a_decided_version(loop: Loop) -> None:
         else:  # a base model trained for a moment need not improve; then nothing was registered
             assert record.status in ("not_improved", "inconclusive") and record.mlflow_version is None
             [(key, partition)] = requests_of(loop.tick("not_improved"))
-            assert key.startswith("v1.1-attempt2-retry-again") and partition == "v1.1"
+            assert (key, partition) == ("v1.1-attempt2-retry#1", "v1.1")
         assert requests_of(loop.tick("threshold_crossed")) == []
 
         # The same version again by hand: same dataset, same adapter.
@@ -123,7 +124,8 @@ def test_from_an_empty_house_to_a_decided_version(loop: Loop) -> None:
         assert not loop.run("train_version", "v1.2", attempt=1, recipe={"learning_rate": 1e30}).success
         assert ledger.version("v1.2").status == "diverged"
         [request] = loop.tick("not_improved")
-        assert request.run_config["ops"]["trained_adapter"]["config"]["recipe"]["learning_rate"] == 1e30 / 4
+        assert (request.run_key, request.tags["why"][:17]) == ("v1.2-attempt2-retry#1", "the loss was NaN:")
+        assert attempt_of(loop.settings, ledger.version("v1.2")).recipe.learning_rate == 1e30 / 4
 
     manifest = json.loads(next((loop.settings.artifacts_dir / "datasets").glob("*/manifest.json")).read_text())
     assert len(manifest["train_events"]) == manifest["pairs"]["train"] == record.pairs

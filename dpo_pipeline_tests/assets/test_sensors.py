@@ -5,14 +5,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from pydantic import SecretStr
 
-from dpo_pipeline.assets.training import TrainingConfig
 from dpo_pipeline.core.votes import encode_preference
-from dpo_pipeline.definitions import defs
-from dpo_pipeline.loop.attempts import conclude
+from dpo_pipeline.loop.attempts import attempt_of, conclude
 from dpo_pipeline.loop.curate import rebuild_warehouse
-from dpo_pipeline.settings import DpoRecipe, load_settings
+from dpo_pipeline.settings import load_settings
 from dpo_pipeline.stores.curation import CurationSummary, publish_summary
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.log import AppendLog, file_bytes
@@ -21,8 +18,8 @@ from dpo_pipeline_tests.examples import preference, put_version
 from dpo_pipeline_tests.webhook import webhook
 
 SENSORS = (
-    "baseline_missing", "new_votes", "threshold_crossed", "not_improved", "left_half_way", "stage_due",
-    "registry_changed", "registration_lost",
+    "baseline_missing", "new_votes", "threshold_crossed", "not_improved", "attempts_spent", "left_half_way",
+    "stage_due", "registry_changed", "registration_lost",
 )  # fmt: skip
 
 
@@ -50,7 +47,7 @@ def keys(loop: Loop, sensor: str) -> list[tuple[str | None, str | None]]:
 
 def test_in_an_empty_folder_only_the_baseline_is_asked_for(loop: Loop) -> None:
     asked = {sensor: keys(loop, sensor) for sensor in SENSORS}
-    assert asked.pop("baseline_missing") == [("v1.0", "v1.0")]
+    assert asked.pop("baseline_missing") == [("no-baseline#1", "v1.0")]
     assert not any(asked.values()), asked
 
 
@@ -63,18 +60,18 @@ def test_a_log_that_grew_is_ingested_and_one_that_is_rebuilt_too(loop: Loop, led
     log.append_all([encode_preference(preference(number)) for number in range(3)])
     size = file_bytes(loop.settings.prefs_log)
     [(first, _)] = keys(loop, "new_votes")
-    assert first == f"log-0-{size}-0" and keys(loop, "new_votes") == [(first, None)], "one cause, one run"
+    assert first == f"log-0-{size}-0#1" and keys(loop, "new_votes") == [(first, None)], "one cause, one run"
     publish_summary(loop.settings.curation_summary, CurationSummary(log_offset=size, valid=3))
     assert keys(loop, "new_votes") == []
     rebuild_warehouse(loop.settings, "2026-01-01T00:00:00.000Z")
     [(again, _)] = keys(loop, "new_votes")
-    assert again == f"log-0-{size}-0-rebuilt-2026-01-01T00:00:00.000Z", "Dagster ignores a key that was used"
+    assert again == f"log-0-{size}-0-rebuilt-2026-01-01T00:00:00.000Z#1", "Dagster ignores a key that was used"
     publish_summary(loop.settings.curation_summary, CurationSummary(log_offset=size + 1))
-    assert keys(loop, "new_votes") == [(f"replaced-{size}-{size + 1}", None)]
+    assert keys(loop, "new_votes") == [(f"log-replaced-{size}-{size + 1}#1", None)]
 
 
 def test_a_crossing_asks_for_the_next_version_once(loop: Loop, ledger: Ledger) -> None:
-    for valid, expected in ((99, []), (100, [("v1.1-attempt1-crossing1", "v1.1")]), (250, [("crossing2", "v1.1")])):
+    for valid, expected in ((99, []), (100, [("v1.1-attempt1-crossing1#1", "v1.1")]), (250, [("crossing2#1", "v1.1")])):
         publish_summary(loop.settings.curation_summary, CurationSummary(valid=valid))
         found = keys(loop, "threshold_crossed")
         assert [(str(key)[-len(want) :], name) for (key, name), (want, _) in zip(found, expected, strict=True)] == [
@@ -88,17 +85,18 @@ def test_a_crossing_asks_for_the_next_version_once(loop: Loop, ledger: Ledger) -
 def test_a_rollout_is_looked_at_as_often_as_its_policy_says(loop: Loop, ledger: Ledger) -> None:
     put_version(ledger, "v1.1", status="registered")
     ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
-    [(key, name)] = keys(loop, "stage_due")
-    assert name == "v1.1" and str(key).startswith(f"v1.1-epoch{ledger.deployment().epoch}-")
+    assert keys(loop, "stage_due") == [(f"v1.1-epoch{ledger.deployment().epoch}#1", "v1.1")]
 
 
 def test_a_version_that_was_deleted_in_mlflow_is_registered_again(loop: Loop, ledger: Ledger) -> None:
     ledger.note_mlflow_version("v1.0", None)
     [(key, name)] = keys(loop, "registration_lost")
-    assert name == "v1.0" and str(key).startswith("v1.0-again")
+    assert (key, name) == ("v1.0-not-in-mlflow#1", "v1.0")
 
 
-def test_after_three_attempts_the_champion_stays_and_people_are_told(loop: Loop, ledger: Ledger) -> None:
+def test_after_three_attempts_the_champion_stays_and_people_are_told(
+    loop: Loop, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = loop.settings.recipe.model_dump(mode="json")
     evaluation = {"length_ratio": 1.1, "measured": {"drift": {"kl_per_token": 0.01}}}
     told = {"rewards/margins": 0.8, "rewards/chosen": 0.0}
@@ -107,27 +105,29 @@ def test_after_three_attempts_the_champion_stays_and_people_are_told(loop: Loop,
         training_metrics=told, pairs=60, parent="v1.0",
     )  # fmt: skip
     [request] = loop.tick("not_improved")
-    assert (request.run_key, request.partition_key) == ("v1.1-attempt3-retry", "v1.1")
-    [config] = request.run_config["ops"].values()
-    assert config["config"]["recipe"] == {"epochs": 3.0}
-    # A retry that failed before it recorded itself (here there are no pairs) does not block the next one.
+    assert (request.run_key, request.partition_key) == ("v1.1-attempt3-retry#1", "v1.1")
+    assert not request.run_config, "what is due is asked of the ledger, by sensor and launchpad alike"
+    due = attempt_of(loop.settings, ledger.version("v1.1"))
+    assert (due.number, due.recipe.epochs) == (3, 3.0) and request.tags["why"] == due.why
+    # A retry that failed before it recorded itself (here there are no pairs) is not the end of it.
     assert not loop.run("train_version", "v1.1").success and ledger.version("v1.1").status == "inconclusive"
-    [request] = loop.tick("not_improved")
-    assert str(request.run_key).startswith("v1.1-attempt3-retry-again")
-    # A change that switches something off is a config that Dagster takes, and comes out as the recipe it was.
+    assert [each.run_key for each in loop.tick("not_improved")] == ["v1.1-attempt3-retry#1"]
+    # A change that switches something off comes out as the recipe it was.
     longer = {**evaluation, "length_ratio": 2.0, "controlled": 0.4, "controlled_error": 0.02}
     put_version(ledger, "v1.1", evaluation=longer, win_rate=0.45)
-    [request] = loop.tick("not_improved")
-    dg.validate_run_config(defs.resolve_job_def("train_version"), request.run_config)
-    changed = TrainingConfig(**request.run_config["ops"]["trained_adapter"]["config"]).changed()
-    assert changed == {"loss_type": ["sigmoid_norm"], "loss_weights": None}
-    assert DpoRecipe(**{**recipe, **changed}).loss_weights is None
-    assert conclude(loop.settings, ledger, ledger.version("v1.1")).status == "inconclusive", "two of three"
-    last = put_version(ledger, "v1.1", attempt=3)
-    with webhook() as (address, received):
-        told = loop.settings.notifications.model_copy(update={"urls": (SecretStr(address),)})
-        assert conclude(loop.settings.model_copy(update={"notifications": told}), ledger, last).status == "given_up"
+    due = attempt_of(loop.settings, ledger.version("v1.1"))
+    assert (due.recipe.loss_type, due.recipe.loss_weights) == (("sigmoid_norm",), None)
+    assert conclude(loop.settings, ledger, ledger.version("v1.1")) and ledger.version("v1.1").status == "inconclusive"
+    # The process of the last attempt was killed before it said so: a run of its own gives the version up.
+    put_version(ledger, "v1.1", attempt=3)
     assert loop.tick("not_improved") == []
+    [request] = loop.tick("attempts_spent")
+    assert (request.run_key, request.partition_key) == ("v1.1-attempt3-spent#1", "v1.1")
+    assert ledger.version("v1.1").status == "inconclusive", "a sensor changes nothing"
+    with webhook() as (address, received):
+        monkeypatch.setenv("DPO_NOTIFICATIONS__URLS", address)
+        assert loop.run("give_up_version", "v1.1").success and ledger.version("v1.1").status == "given_up"
+    assert loop.tick("attempts_spent") == []
     assert [each["title"] for each in received] == ["v1.1 is given up after 3 attempts"]
     assert received[0]["message"].startswith("the champion stays: ")
     assert ledger.deployment().champion == "v1.0"
@@ -137,12 +137,17 @@ def test_a_version_left_half_way_is_gone_on_with(loop: Loop, ledger: Ledger) -> 
     assert loop.tick("left_half_way") == [], "v1.0 belongs to baseline_missing"
     recipe = loop.settings.recipe.model_copy(update={"beta": 0.3}).model_dump(mode="json")
     put_version(ledger, "v1.1", status="training", attempt=2, recipe=recipe, parent="v1.0")
-    for status in ("training", "trained", "improved", "registered"):
-        put_version(ledger, "v1.1", status=status)
+    for status, job in (
+        ("training", "train_version"),
+        ("trained", "train_version"),
+        ("improved", "train_version"),
+        ("registered", "decide_rollout"),
+    ):
+        record = put_version(ledger, "v1.1", status=status)
         [request] = loop.tick("left_half_way")
-        assert str(request.run_key).startswith("v1.1-attempt2-half-way-again") and request.partition_key == "v1.1"
-        [config] = request.run_config["ops"].values()
-        assert config["config"] == {"attempt": 2, "recipe": {"beta": 0.3}}, "it stays the version that it was"
+        assert (request.run_key, request.job_name) == (f"v1.1-attempt2-{status}#1", job)
+        due = attempt_of(loop.settings, record)
+        assert (due.number, due.recipe.beta) == (2, 0.3), "it stays the version that it was"
     for status in ("not_improved", "rolled_back", "retired", "given_up"):
         put_version(ledger, "v1.1", status=status)
         assert loop.tick("left_half_way") == [], status

@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from dpo_pipeline.lost_runs import fail_lost_runs
+from dpo_pipeline.automation.lost_runs import fail_lost_runs
 
 
 @dg.job

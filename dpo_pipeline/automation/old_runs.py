@@ -4,9 +4,10 @@ What a version is made of lies in ledger and MLflow; the runs that made it are k
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -14,15 +15,18 @@ FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.Dagster
 AT_ONCE = 200
 
 
-def delete_old_runs(instance: dg.DagsterInstance, jobs: Sequence[str], before: datetime, home: Path) -> int:
-    """Delete the finished runs of these jobs that were created before a moment; returns how many.
+def delete_old_runs(
+    instance: dg.DagsterInstance, which: Sequence[Mapping[str, Any]], before: datetime, home: Path
+) -> int:
+    """Delete finished runs that were created before a moment; returns how many.
 
     Args:
+        which: runs, by what `dg.RunsFilter` knows them by, such as `{"job_name": "decide_rollout"}`.
         home: DAGSTER_HOME. Dagster leaves a run's emptied event file and its output there.
     """
     deleted = 0
-    for job in jobs:
-        old = dg.RunsFilter(job_name=job, statuses=list(FINISHED), created_before=before)
+    for known_by in which:
+        old = dg.RunsFilter(**known_by, statuses=list(FINISHED), created_before=before)
         while runs := instance.get_runs(filters=old, limit=AT_ONCE):
             for run in runs:
                 instance.delete_run(run.run_id)

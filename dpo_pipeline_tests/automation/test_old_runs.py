@@ -5,7 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from dpo_pipeline.old_runs import delete_old_runs
+from dpo_pipeline.automation.old_runs import delete_old_runs
 
 
 @dg.op
@@ -27,10 +27,12 @@ def test_finished_runs_of_the_named_jobs_are_deleted_with_their_files(tmp_path: 
     now = datetime.now(UTC)
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         old = [often.execute_in_process(instance=instance).run_id for _ in range(3)]
+        old += [seldom.execute_in_process(instance=instance, tags={"follows": "its inputs"}).run_id]
         kept = seldom.execute_in_process(instance=instance).run_id
         events = tmp_path / "history" / "runs"
         assert all((events / f"{run_id}.db").exists() for run_id in old)
-        assert delete_old_runs(instance, ["often"], now - timedelta(days=1), tmp_path) == 0
-        assert delete_old_runs(instance, ["often"], now + timedelta(days=1), tmp_path) == 3
+        which = [{"job_name": "often"}, {"tags": {"follows": "its inputs"}}]
+        assert delete_old_runs(instance, which, now - timedelta(days=1), tmp_path) == 0
+        assert delete_old_runs(instance, which, now + timedelta(days=1), tmp_path) == 4
         assert [run.run_id for run in instance.get_runs()] == [kept] and instance.all_logs(kept)
         assert [path for run_id in old for path in tmp_path.rglob(f"{run_id}*")] == []

@@ -1,0 +1,1 @@
+"""What Dagster does by itself: jobs, the sensors and schedules that ask for them, and the tidying of their records."""

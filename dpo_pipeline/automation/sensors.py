@@ -1,0 +1,232 @@
+"""What the state of the loop asks for: a sensor looks and asks, and changes nothing; `launching` says when again.
+
+No sensor opens the warehouse or imports torch.
+"""
+
+import hashlib
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from dpo_pipeline.assets.collection import requests
+from dpo_pipeline.assets.evaluation import leaderboard
+from dpo_pipeline.assets.sources import serving_log, votes_seen
+from dpo_pipeline.assets.training import dpo_dataset, trained_adapter
+from dpo_pipeline.automation.jobs import (
+    FOLLOWS,
+    build_baseline,
+    decide_rollout,
+    follow_registry,
+    give_up_version,
+    ingest_and_validate,
+    register_version,
+    train_version,
+)
+from dpo_pipeline.automation.launching import Cause, Work, launch
+from dpo_pipeline.core.lifecycle import RECORDED, UNFINISHED, Status
+from dpo_pipeline.core.versions import BASELINE, next_version
+from dpo_pipeline.errors import RegistryUnavailable
+from dpo_pipeline.loop.attempts import next_attempt, spent_attempts
+from dpo_pipeline.loop.cadence import next_training
+from dpo_pipeline.loop.reconcile_registry import registry_differences
+from dpo_pipeline.resources import LoopResource
+from dpo_pipeline.settings import load_settings
+from dpo_pipeline.stores.curation import read_summary
+from dpo_pipeline.stores.log import file_bytes
+
+# Dagster takes a sensor's interval where the sensor is defined.
+EVERY_S = load_settings().dagster.sensor_interval_s
+# For what happens seldom, or what serving looks at too: a look costs some 0.1 s of a core, all day long.
+SELDOM_S = 4 * EVERY_S
+ON = dg.DefaultSensorStatus.RUNNING
+Asked = dg.SensorResult | dg.SkipReason
+
+
+def _work(*jobs: str, assets: tuple[dg.AssetsDefinition, ...] = ()) -> Work:
+    return Work(frozenset(jobs), frozenset(each.key for each in assets))
+
+
+INGESTING = _work(ingest_and_validate.name)
+TRAINING = _work(train_version.name, give_up_version.name, assets=(dpo_dataset, trained_adapter))
+"""Also where a person materializes its assets one by one."""
+DECIDING = _work(decide_rollout.name)
+REGISTERING = _work(register_version.name, build_baseline.name, train_version.name)
+WRITING_TO_MLFLOW = _work(follow_registry.name, register_version.name, build_baseline.name)
+
+
+@dg.sensor(
+    job=build_baseline,
+    minimum_interval_seconds=EVERY_S,
+    default_status=ON,
+    description="No version yet: build the baseline.",
+)
+def baseline_missing(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
+    with loop.ledger() as ledger:
+        if any(record.mlflow_version for record in ledger.versions()):
+            return dg.SkipReason("v1.0 is registered")
+    return launch(context.instance, Cause("no-baseline", partition=BASELINE), _work(build_baseline.name))
+
+
+@dg.sensor(
+    job=ingest_and_validate,
+    minimum_interval_seconds=EVERY_S,
+    default_status=ON,
+    description="The preference log or the reviews grew: ingest and validate.",
+)
+def new_votes(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
+    settings = loop.settings()
+    size, reviews = file_bytes(settings.prefs_log), file_bytes(settings.reviews_log)
+    summary = read_summary(settings.curation_summary)
+    if (size, reviews) == (summary.log_offset, summary.reviews_bytes):
+        return dg.SkipReason(f"all {size} bytes of the log are validated, all {reviews} bytes of reviews applied")
+    if size < summary.log_offset:
+        # The run refuses with the whole story; a sensor error would only be repeated every few seconds.
+        cause = Cause(f"log-replaced-{size}-{summary.log_offset}", "the log is shorter than what was read of it")
+        return launch(context.instance, cause, INGESTING)
+    rebuilt = f"-rebuilt-{summary.rebuilt}" if summary.rebuilt else ""
+    key = f"log-{summary.log_offset}-{size}-{reviews}{rebuilt}"
+    cause = Cause(key, f"{size - summary.log_offset} bytes of votes are new")
+    return launch(context.instance, cause, INGESTING, seen=[votes_seen(size, reviews)])
+
+
+@dg.sensor(
+    job=train_version,
+    minimum_interval_seconds=EVERY_S,
+    default_status=ON,
+    description="Enough unused valid preferences: train the next version. One run per crossing.",
+)
+def threshold_crossed(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
+    with loop.ledger() as ledger:
+        decision, versions = next_training(loop.settings(), ledger, datetime.now(UTC)), ledger.versions()
+    if not versions:
+        return dg.SkipReason("v1.0 is not built yet")
+    if not decision.due:
+        return dg.SkipReason(decision.reason)
+    name = next_version([record.name for record in versions])
+    # A run that failed before it recorded the version leaves it due.
+    key = f"{name}-attempt1-crossing{decision.unused // decision.threshold}"
+    return launch(context.instance, Cause(key, decision.reason, name), TRAINING)
+
+
+@dg.sensor(
+    job=train_version,
+    minimum_interval_seconds=EVERY_S,
+    default_status=ON,
+    description="Not improved: train again with one hyperparameter changed, until the version is given up.",
+)
+def not_improved(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
+    with loop.ledger() as ledger:
+        due = next_attempt(loop.settings(), ledger)
+    if due is None:
+        return dg.SkipReason("the newest version needs no further attempt")
+    return launch(context.instance, Cause(f"{due.name}-attempt{due.number}-retry", due.why, due.name), TRAINING)
+
+
+@dg.sensor(
+    # By its name: a job of ops that is handed over is copied with a warning about a beta of Dagster.
+    job_name=give_up_version.name,
+    minimum_interval_seconds=SELDOM_S,
+    default_status=ON,
+    description="The last attempt came out no better, and its process went down before it said so: give up.",
+)
+def attempts_spent(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
+    with loop.ledger() as ledger:
+        spent = spent_attempts(loop.settings(), ledger)
+    if spent is None:
+        return dg.SkipReason("no version has had its last attempt")
+    why = f"attempt {spent.attempt} was the last"
+    return launch(context.instance, Cause(f"{spent.name}-attempt{spent.attempt}-spent", why, spent.name), TRAINING)
+
+
+@dg.sensor(
+    job=decide_rollout,
+    minimum_interval_seconds=EVERY_S,
+    default_status=ON,
+    description="A version is being rolled out: check whether its stage is over or it must be rolled back.",
+)
+def stage_due(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
+    policy = loop.settings().rollout
+    with loop.ledger() as ledger:
+        state = ledger.deployment()
+    if state.stage is None:
+        return dg.SkipReason("no version is being rolled out")
+    interval_s = policy.check_every_s if state.challenger else policy.watch_every_s
+    cause = Cause(f"{state.subject}-epoch{state.epoch}", f"{state.stage}: look again", state.subject)
+    # To the nearest look: a run is recorded a moment after the look that asked for it.
+    return launch(context.instance, cause, DECIDING, every_s=interval_s - EVERY_S / 2)
+
+
+@dg.sensor(
+    jobs=[train_version, decide_rollout],
+    minimum_interval_seconds=SELDOM_S,
+    default_status=ON,
+    description="A version was left half-way (MLflow was down, a run was lost): go on with it.",
+)
+def left_half_way(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
+    with loop.ledger() as ledger:
+        newest, deployment = ledger.versions()[-1:], ledger.deployment()
+    record = newest[0] if newest and newest[0].name != BASELINE else None
+    registered = record is not None and record.status == Status.REGISTERED
+    if record is None or record.status not in UNFINISHED or (registered and deployment.challenger):
+        return dg.SkipReason("no version was left half-way")
+    job = decide_rollout if registered else train_version
+    cause = Cause(f"{record.name}-attempt{record.attempt}-{record.status}", "left half-way", record.name, job.name)
+    return launch(context.instance, cause, TRAINING)
+
+
+@dg.sensor(
+    job_name=follow_registry.name,
+    minimum_interval_seconds=SELDOM_S,
+    default_status=ON,
+    description="Somebody moved or deleted something in MLflow: follow it, or set it back.",
+)
+def registry_changed(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
+    with loop.ledger() as ledger:
+        try:
+            plan = registry_differences(ledger, loop.registry())
+        except RegistryUnavailable as error:
+            return dg.SkipReason(f"MLflow cannot be read: {error}")
+        epoch = ledger.deployment().epoch
+    if not plan:
+        return dg.SkipReason("MLflow is as the ledger has it")
+    what = hashlib.sha256("\n".join(map(repr, plan)).encode()).hexdigest()[:12]
+    return launch(context.instance, Cause(f"mlflow-epoch{epoch}-{what}", repr(plan[0])), WRITING_TO_MLFLOW)
+
+
+@dg.sensor(
+    job=register_version,
+    minimum_interval_seconds=SELDOM_S,
+    default_status=ON,
+    description="A registered version is not in MLflow any more: register it again.",
+)
+def registration_lost(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
+    with loop.ledger() as ledger:
+        lost = [each for each in ledger.versions() if each.status in RECORDED and not each.mlflow_version]
+    if not lost:
+        return dg.SkipReason("every registered version is in MLflow")
+    # A version that is registered for the first time is on its way there.
+    cause = Cause(f"{lost[0].name}-not-in-mlflow", partition=lost[0].name)
+    return launch(context.instance, cause, REGISTERING)
+
+
+inputs_changed = dg.AutomationConditionSensorDefinition(
+    "inputs_changed",
+    target=dg.AssetSelection.assets(serving_log.key, requests.key, leaderboard.key),
+    default_status=ON,
+    minimum_interval_seconds=max(SELDOM_S, 30),
+    run_tags=FOLLOWS,
+    description="Assets that follow what they are made from, at most once between two ticks of their clock.",
+)
+
+SENSORS = [
+    baseline_missing,
+    new_votes,
+    threshold_crossed,
+    not_improved,
+    attempts_spent,
+    left_half_way,
+    stage_due,
+    registry_changed,
+    registration_lost,
+    inputs_changed,
+]
