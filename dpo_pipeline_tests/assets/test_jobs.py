@@ -168,7 +168,7 @@ def test_registered_improved_rolled_out_stage_by_stage_and_mirrored(loop: Loop) 
         state = ledger.deployment()
         assert (state.challenger, state.stage) == ("v1.1", "staging")
         [(key, _)] = requests_of(loop.tick("stage_due"))
-        assert str(key).startswith(f"v1.1-epoch{state.epoch}-")
+        assert key == f"v1.1-epoch{state.epoch}#1"
         for stage in ("canary", "small", "half", "full"):
             ledger.promote(stage, ledger.deployment().epoch, ("test",), {}, "test")
         with pytest.raises(StaleEpoch, match="Somebody else moved it first"):
