@@ -165,8 +165,8 @@ def confidence_sequence(wins: float, losses: float, alpha: float, prior: float =
     def excess(p: float) -> float:
         return log_beta - wins * math.log(p) - losses * math.log1p(-p) - bound
 
-    centre = wins / total
     tiny = 1e-12
+    centre = min(max(wins / total, tiny), 1 - tiny)
     low = _root(excess, tiny, centre) if wins > 0 else 0.0
     high = _root(excess, 1 - tiny, centre) if losses > 0 else 1.0
     return low, high
@@ -390,13 +390,7 @@ def _sigmoid_of(logit: float) -> float:
 
 
 def _root(excess: Callable[[float], float], outside: float, inside: float) -> float:
-    """Bisection between a p that is left out (excess > 0) and one that is kept."""
-    if excess(outside) <= 0:
-        return outside
-    for _ in range(80):
-        middle = (outside + inside) / 2
-        if excess(middle) > 0:
-            outside = middle
-        else:
-            inside = middle
-    return inside
+    """Where the p that are left out (excess > 0) end; `outside` where even that is kept."""
+    from scipy.optimize import brentq  # not at the top: sensors import this module, and evaluate nothing
+
+    return outside if excess(outside) <= 0 else float(brentq(excess, outside, inside))
