@@ -24,7 +24,7 @@ from reporting import Goal, report, say, show
 from servers import free_port, our_environment, running
 
 from dpo_pipeline.core.answers import Answer, Ask
-from dpo_pipeline.serving.engine import Adapter, Engine
+from dpo_pipeline.serving.engines.engine import Adapter, Engine
 from dpo_pipeline.settings import load_settings
 from dpo_pipeline.stores.ledger import Ledger
 

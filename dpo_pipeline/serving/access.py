@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dpo_pipeline.errors import AdminOnly, BodyTooLarge, ForeignOrigin, KeyRequired, RequestError, TooManyRequests
-from dpo_pipeline.settings import Settings
+from dpo_pipeline.settings import Limits, Settings
 
 LOOKED_AT = (b"origin", b"host", b"authorization", b"content-length")
 OWN_NAMES = ("localhost", socket.gethostname().lower())
@@ -107,8 +107,7 @@ class RateLimits:
     In memory and of one server; what a minute forgets is gone.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic):
-        limits = settings.limits
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic):
         self._amounts = {"answers": limits.answers_per_minute, "votes": limits.votes_per_minute}
         self._address_amount = limits.address_per_minute
         self._clock = clock

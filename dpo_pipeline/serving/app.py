@@ -17,22 +17,14 @@ from starlette.types import Receive, Scope, Send
 
 from dpo_pipeline import __version__
 from dpo_pipeline.errors import DpoError, LogWriteError, RequestError, VoteNotRecorded
-from dpo_pipeline.serving.access import Gate, RateLimits
-from dpo_pipeline.serving.comparisons import Comparisons
-from dpo_pipeline.serving.engine import Engine
-from dpo_pipeline.serving.forward import ForwardEngine
-from dpo_pipeline.serving.local import LocalEngine
+from dpo_pipeline.serving.access import Gate
+from dpo_pipeline.serving.assembly import Serving, assemble, make_engine
+from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import CallMetrics, Metrics
 from dpo_pipeline.serving.pages.site import forget_closed_tabs, mount_pages
 from dpo_pipeline.serving.registry_follower import registry_follower
-from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.routes import chat, comparisons, feedback, health, rollout
-from dpo_pipeline.serving.service import Service
-from dpo_pipeline.serving.tally import Tally
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.pseudonyms import signing_key
-from dpo_pipeline.stores.serving_log import ServingLog
-from dpo_pipeline.stores.serving_state import ServingState
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -52,24 +44,21 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = make_service(settings, metrics, engine or make_engine(settings))
-        app.state.service = service
-        service.router.start()
+        serving = assemble(settings, metrics, engine or make_engine(settings))
+        app.state.serving = serving
+        serving.router.start()
         orders = registry_follower(settings)
         orders.start()
         # A log of a million votes takes seconds to count; nobody has to wait for that.
-        counting = asyncio.create_task(asyncio.to_thread(service.tally.refresh))
-        forgetting = asyncio.create_task(_forget_expired(service, pages))
+        counting = asyncio.create_task(asyncio.to_thread(serving.tally.refresh))
+        forgetting = asyncio.create_task(_forget_expired(serving, pages))
         try:
             yield
         finally:
             forgetting.cancel()
             await counting
             orders.close()
-            service.router.close()
-            await service.engine.close()
-            service.log.close()
-            service.state.close()
+            await serving.close()
 
     # What is measured here goes to Prometheus; looking for OpenTelemetry would cost every call.
     off: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
@@ -81,7 +70,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     chat.add_completions(app.router)
     for part in (chat, comparisons, feedback, rollout, health):
         app.include_router(part.router)
-    pages = mount_pages(app, settings, lambda: app.state.service)
+    pages = mount_pages(app, settings, lambda: app.state.serving)
     app.add_middleware(Gate, settings=settings, answer=_refuse)
     if settings.access.origins:
         app.add_middleware(
@@ -94,13 +83,13 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     return app
 
 
-async def _forget_expired(service: Service, pages: "Blocks") -> None:
+async def _forget_expired(serving: Serving, pages: "Blocks") -> None:
     """A server that runs for months must not keep what nobody can vote on, rate, or look at any more."""
     while True:
         await asyncio.sleep(FORGET_EVERY_S)
         try:
             forget_closed_tabs(pages)
-            await asyncio.to_thread(service.comparisons.forget_expired)
+            await asyncio.to_thread(serving.comparing.forget_expired)
             await asyncio.to_thread(return_memory)
         except Exception:
             log.exception("what has expired was not forgotten; tried again in %d s", FORGET_EVERY_S)
@@ -111,28 +100,6 @@ def return_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim:
         trim(0)
-
-
-def make_service(settings: Settings, metrics: Metrics, engine: Engine) -> Service:
-    key = signing_key(settings)
-    state = ServingState(settings.serving_state)
-    tally = Tally(settings.prefs_log, settings.collection.max_line_bytes, settings.rollout.votes_per_person)
-    return Service(
-        settings=settings,
-        engine=engine,
-        router=Router(settings, engine),
-        comparisons=Comparisons(settings, state, tally, key),
-        log=ServingLog(settings.serving_log_dir),
-        state=state,
-        tally=tally,
-        rates=RateLimits(settings),
-        metrics=metrics,
-        key=key,
-    )
-
-
-def make_engine(settings: Settings) -> Engine:
-    return ForwardEngine(settings) if settings.engine.kind == "forward" else LocalEngine(settings)
 
 
 async def _answer_error(request: Request, error: Exception) -> JSONResponse:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dpo_pipeline.core.votes import Category, Sampling, can_be_written
-from dpo_pipeline.serving.preference_event import Choice
+from dpo_pipeline.serving.services.preference_event import Choice
 
 LONGEST_TEXT = 32_000
 SMALLEST_TOP_P = 1e-6

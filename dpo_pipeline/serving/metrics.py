@@ -1,13 +1,12 @@
 """What Prometheus reads at `/metrics`: calls, answers, votes, the queue, the rollout."""
 
 import time
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-if TYPE_CHECKING:
-    from dpo_pipeline.serving.service import Service
+from dpo_pipeline.serving.engines.engine import Engine
+from dpo_pipeline.serving.router import Router
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60)
 
@@ -42,14 +41,14 @@ class Metrics:
         self.traffic = Gauge("dpo_rollout_traffic", "Share of the traffic", ["version"], registry=registry)
         self.epoch = Gauge("dpo_rollout_epoch", "Epoch of the rollout", registry=registry)
 
-    def observe(self, service: "Service") -> None:
+    def observe(self, engine: Engine, router: Router) -> None:
         """Read what is a state, not an event."""
-        waiting, running = service.engine.load
+        waiting, running = engine.load
         self.waiting.set(waiting)
         self.running.set(running)
-        route = service.router.route
+        route = router.route
         self.traffic.clear()
-        for version in service.engine.models:
+        for version in engine.models:
             self.traffic.labels(version).set(route.share_of(version))
         self.epoch.set(route.epoch)
 

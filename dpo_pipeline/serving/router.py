@@ -10,7 +10,7 @@ from dpo_pipeline.core.lifecycle import ACCEPTED
 from dpo_pipeline.core.rollout import traffic_of
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.loop.roll_out import plan_of
-from dpo_pipeline.serving.engine import Adapter, Engine
+from dpo_pipeline.serving.engines.engine import Adapter, Engine
 from dpo_pipeline.serving.ledger_follower import LedgerFollower
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import DeploymentState, Ledger, VersionRecord

@@ -2,15 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
 
 import pytest
 
 from dpo_pipeline.core.answers import Answer, Ask
 from dpo_pipeline.core.votes import Sampling
-from dpo_pipeline.serving.engine import Adapter, Engine
-from dpo_pipeline.serving.paired_answers import PartialAnswers, answer, answer_streaming
-from dpo_pipeline_tests.examples import LONG, SHORT, settings_in
+from dpo_pipeline.serving.engines.engine import Adapter, Engine
+from dpo_pipeline.serving.services.paired_answers import PairedAnswers, PartialAnswers
+from dpo_pipeline.settings import QualityCriteria
+from dpo_pipeline_tests.examples import LONG, SHORT
 
 MESSAGES = (("user", "What is the capital of France?"),)
 SAMPLING = Sampling(0.9, 0.95, 24, 100)
@@ -42,30 +42,33 @@ class Scripted(Engine):
     async def close(self) -> None: ...
 
 
-def test_two_versions_answer_once_each(tmp_path: Path) -> None:
+def paired(engine: Engine) -> PairedAnswers:
+    return PairedAnswers(engine, samples=4, queue=256, quality=QualityCriteria())
+
+
+def test_two_versions_answer_once_each() -> None:
     engine = Scripted()
-    answered = asyncio.run(answer(engine, settings_in(tmp_path), ["v1.0", "v1.1"], MESSAGES, SAMPLING))
+    answered = asyncio.run(paired(engine).answer(["v1.0", "v1.1"], MESSAGES, SAMPLING))
     assert [ask.model_id for ask, _ in answered] == ["v1.0", "v1.1"] and len(engine.asked) == 2
 
 
-def test_of_one_version_the_sample_that_makes_a_pair_stands_beside_the_first(tmp_path: Path) -> None:
+def test_of_one_version_the_sample_that_makes_a_pair_stands_beside_the_first() -> None:
     engine = Scripted()
-    first, second = asyncio.run(answer(engine, settings_in(tmp_path), ["v1.0", "v1.0"], MESSAGES, SAMPLING))
+    first, second = asyncio.run(paired(engine).answer(["v1.0", "v1.0"], MESSAGES, SAMPLING))
     assert (first[1].text, second[1].text) == (SHORT, LONG)
     assert (first[0].sampling.seed, second[0].sampling.seed) == (100, 103) and len(engine.asked) == 4
 
 
 @pytest.mark.parametrize(("waiting", "asked"), [(0, 4), (253, 3), (256, 2)])
-def test_with_a_full_queue_two_samples_are_enough(tmp_path: Path, waiting: int, asked: int) -> None:
+def test_with_a_full_queue_two_samples_are_enough(waiting: int, asked: int) -> None:
     engine = Scripted(waiting)
-    asyncio.run(answer(engine, settings_in(tmp_path), ["v1.0", "v1.0"], MESSAGES, SAMPLING))
+    asyncio.run(paired(engine).answer(["v1.0", "v1.0"], MESSAGES, SAMPLING))
     assert len(engine.asked) == asked
 
 
-def test_the_first_grows_and_its_partner_comes_when_it_is_chosen(tmp_path: Path) -> None:
+def test_the_first_grows_and_its_partner_comes_when_it_is_chosen() -> None:
     async def read() -> list[object]:
-        settings = settings_in(tmp_path)
-        return [each async for each in answer_streaming(Scripted(), settings, ("v1.0", "v1.0"), MESSAGES, SAMPLING)]
+        return [each async for each in paired(Scripted()).streaming(("v1.0", "v1.0"), MESSAGES, SAMPLING)]
 
     *growing, (first, second) = asyncio.run(read())  # type: ignore[misc]
     assert growing and all(each == PartialAnswers(SHORT, "") for each in growing)

@@ -78,7 +78,7 @@ def test_a_name_made_to_point_here_is_a_foreign_origin(guarded: Server) -> None:
 
 def test_the_limit_by_address_counts_everybody_but_this_machine() -> None:
     now = 0.0
-    limits = RateLimits(Settings(limits=Limits(address_per_minute=3, votes_per_minute=2)), clock=lambda: now)
+    limits = RateLimits(Limits(address_per_minute=3, votes_per_minute=2), clock=lambda: now)
     for number in range(3):
         limits.check("votes", f"person {number}", "198.51.100.7")
         limits.check("votes", f"neighbour {number}", "127.0.0.1")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dpo_pipeline.core.votes import encode_preference
-from dpo_pipeline.serving.tally import Tally
+from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline_tests.examples import preference
 

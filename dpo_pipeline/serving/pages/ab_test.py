@@ -11,16 +11,17 @@ from dpo_pipeline.core.questions import WantedOrigin
 from dpo_pipeline.core.versions import iteration, served_name
 from dpo_pipeline.errors import AlreadyVoted, RequestError, TokenRefused, UnknownComparison
 from dpo_pipeline.serving.access import address_of
-from dpo_pipeline.serving.ahead import Ahead
-from dpo_pipeline.serving.chat_call import Visitor
-from dpo_pipeline.serving.comparisons import Shown
+from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages import ab_view
 from dpo_pipeline.serving.pages.ab_layout import ANY, BATCHES, layout
 from dpo_pipeline.serving.pages.ab_visit import Batch, Desk, Plan, Visit
 from dpo_pipeline.serving.pages.person import person_state, visitor_of
 from dpo_pipeline.serving.pages.theme import notice
-from dpo_pipeline.serving.preference_event import Choice
-from dpo_pipeline.serving.service import Growing, Service
+from dpo_pipeline.serving.services.comparing import Growing
+from dpo_pipeline.serving.services.comparisons import Shown
+from dpo_pipeline.serving.services.preference_event import Choice
+from dpo_pipeline.serving.services.prefetch import Prefetch
+from dpo_pipeline.serving.services.visitors import Visitor
 
 CHOICES: tuple[Choice, ...] = get_args(Choice)
 Update = dict[str, Any]
@@ -40,17 +41,17 @@ Run = Callable[[Visit, Visitor, Form], AsyncIterator[Update]]
 class Page:
     """Handlers of the page's events. Each yields what changes, by the name of the component."""
 
-    def __init__(self, service: Callable[[], Service]):
-        self._service = service
-        self._ahead = Ahead()
-        self._desk = Desk(service, self._ahead)
+    def __init__(self, serving: Callable[[], Serving]):
+        self._serving = serving
+        self._prefetch = Prefetch()
+        self._desk = Desk(serving, self._prefetch)
 
     async def opened(self, visit: Visit) -> AsyncIterator[Update]:
         yield await self._around(visit)
 
     def closed(self, key: str | None) -> None:
         """The tab is gone: nobody comes for what was prepared."""
-        self._ahead.drop(key or "")
+        self._prefetch.drop(key or "")
 
     async def generate(self, visit: Visit, visitor: Visitor, text: str) -> AsyncIterator[Update]:
         """A comparison at the person's wish, of a typed question or of one that is drawn."""
@@ -121,11 +122,11 @@ class Page:
 
     async def _around(self, visit: Visit) -> Update:
         """Progress and coverage; the choice of versions where it has changed."""
-        service = self._service()
-        tally = await asyncio.to_thread(service.tally.refresh)
-        target = service.settings.collection.daily_target
+        serving = self._serving()
+        tally = await asyncio.to_thread(serving.tally.refresh)
+        target = serving.settings.collection.daily_target
         update: Update = {"progress": ab_view.progress(tally.today, target, tally.by_category)}
-        served = tuple(sorted(service.engine.models, key=iteration))
+        served = tuple(sorted(serving.engine.models, key=iteration))
         if served != visit.offered:
             visit.offered = served
             choices = _changed(choices=[ANY, *(f"chat-{name}" for name in served)])
@@ -133,12 +134,12 @@ class Page:
         return update
 
 
-def build(service: Callable[[], Service]) -> None:
+def build(serving: Callable[[], Serving]) -> None:
     """Lay the page out and connect it."""
     import gradio as gr
     from gradio.context import Context
 
-    page = Page(service)
+    page = Page(serving)
     visit, person = gr.State(Visit()), person_state()
     parts = layout()
     inputs = [visit, person, *(parts[name] for name in ("first", "second", "origin", "typed", "length"))]
@@ -157,7 +158,7 @@ def build(service: Callable[[], Service]) -> None:
             visit.key = request.session_hash or ""
             visit.session_id = visit.session_id or f"visit-{uuid.uuid4().hex[:12]}"
             visit.plan = Plan(_version(first), _version(second), origin)
-            visitor = visitor_of(service(), person, visit.session, address_of(request))
+            visitor = visitor_of(serving(), person, visit.session, address_of(request))
             async for update in run(visit, visitor, Form(typed, length)):
                 yield {parts[name]: value for name, value in update.items()}
 

@@ -18,9 +18,9 @@ from dpo_pipeline.errors import (
     UnknownComparison,
     VoteNotRecorded,
 )
-from dpo_pipeline.serving.comparisons import Recorded
 from dpo_pipeline.serving.pages.ab_visit import Batch, Visit
 from dpo_pipeline.serving.pages.theme import inert
+from dpo_pipeline.serving.services.comparisons import Recorded
 
 Side = Literal["left", "right"]
 LETTER: Mapping[Side, str] = {"left": "A", "right": "B"}

@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 
 from dpo_pipeline.core.questions import WantedOrigin, Wish
-from dpo_pipeline.serving.ahead import Ahead, Preparing
-from dpo_pipeline.serving.chat_call import Visitor
-from dpo_pipeline.serving.comparisons import Recorded, Shown
-from dpo_pipeline.serving.preference_event import Choice
-from dpo_pipeline.serving.service import FOLLOW_ROLLOUT, Growing, Question, Service
+from dpo_pipeline.serving.assembly import Serving
+from dpo_pipeline.serving.services.chats import FOLLOW_ROLLOUT
+from dpo_pipeline.serving.services.comparing import Growing, Question
+from dpo_pipeline.serving.services.comparisons import Recorded, Shown
+from dpo_pipeline.serving.services.preference_event import Choice
+from dpo_pipeline.serving.services.prefetch import Prefetch, Preparing
+from dpo_pipeline.serving.services.visitors import Visitor
 
 SECOND_CLICK_S = 0.3
 """A vote sooner than this after a pair appeared is the second half of a double click: nobody reads that fast."""
@@ -29,14 +31,14 @@ class Plan:
     second: str | None = None
     origin: WantedOrigin = "mix"
 
-    def models(self, service: Service) -> tuple[str, ...] | None:
+    def models(self, serving: Serving) -> tuple[str, ...] | None:
         """For `Question.models`; one name alone meets the champion, the champion meets its challenger."""
         if self.first and self.second:
             return self.first, self.second
         named = self.first or self.second
         if named is None:
             return None
-        route = service.router.route
+        route = serving.router.route
         other = route.challenger if named == route.champion and route.challenger else FOLLOW_ROLLOUT
         return named, other
 
@@ -79,10 +81,10 @@ class Visit:
 
 @dataclass(frozen=True)
 class Desk:
-    """What works on visits: the service and what is generated ahead."""
+    """What works on visits: the services and what is prefetched."""
 
-    service: Callable[[], Service]
-    ahead: Ahead
+    serving: Callable[[], Serving]
+    prefetch: Prefetch
 
     async def show(self, visit: Visit, visitor: Visitor, typed: str = "") -> AsyncIterator[Growing | Shown]:
         """The next pair as it grows, and last what can be voted on. A later call ends an earlier one.
@@ -94,7 +96,7 @@ class Desk:
             RequestError: there is no pair, and why.
         """
         visitor = replace(visitor, session_id=visit.session)
-        preparing = None if typed else self.ahead.take(visit.key, self._plan(visit, visitor))
+        preparing = None if typed else self.prefetch.take(visit.key, self._plan(visit, visitor))
         if preparing:
             question = visit.prepared
         else:
@@ -118,8 +120,8 @@ class Desk:
 
     def _prepare(self, visit: Visit, visitor: Visitor) -> None:
         """Begin the next pair in the background, unless people wait for answers already."""
-        service = self.service()
-        most, (waiting, _) = service.settings.limits.ahead, service.engine.load
+        serving = self.serving()
+        most, (waiting, _) = serving.settings.limits.ahead, serving.engine.load
         if most == 0 or waiting:
             return
 
@@ -127,7 +129,7 @@ class Desk:
             visit.prepared = self._next(visit, visitor)
             return self._begin(visit.prepared, visitor)
 
-        self.ahead.prepare(visit.key, self._plan(visit, visitor), begin, most)
+        self.prefetch.prepare(visit.key, self._plan(visit, visitor), begin, most)
 
     async def vote(self, visit: Visit, visitor: Visitor, choice: Choice) -> Recorded | None:
         """Record a vote on what is shown; null where there is nothing to vote on, as in a double click.
@@ -138,9 +140,9 @@ class Desk:
         shown = visit.shown
         if shown is None or visit.voted or visit.voting or time.monotonic() - visit.shown_at < SECOND_CLICK_S:
             return None
-        service, visit.voting = self.service(), True
+        serving, visit.voting = self.serving(), True
         try:
-            recorded = await service.vote(shown.comparison_id, shown.token, choice, visitor, visitor.address)
+            recorded = await serving.comparing.vote(shown.comparison_id, shown.token, choice, visitor, visitor.address)
         finally:
             visit.voting = False
         visit.voted = choice, recorded
@@ -150,28 +152,28 @@ class Desk:
 
     def _next(self, visit: Visit, visitor: Visitor) -> Question:
         """A question that is drawn; now and then, where the server picks the versions, a pair decided before."""
-        service = self.service()
-        free = visit.plan.models(service) is None
-        return (service.decided_before(visitor, visit.plan.origin) if free else None) or self.draw(visit)
+        serving = self.serving()
+        free = visit.plan.models(serving) is None
+        return (serving.comparing.decided_before(visitor, visit.plan.origin) if free else None) or self.draw(visit)
 
     def draw(self, visit: Visit) -> Question:
         """A question from where the person wants it; the bank's are of the category covered least.
 
         The pair on screen is counted as if voted on.
         """
-        service = self.service()
-        counts = Counter(service.tally.by_category)
+        serving = self.serving()
+        counts = Counter(serving.tally.by_category)
         if visit.question and not visit.voted:
             counts[visit.question.category] += 1
-        drawn = service.comparisons.questions.draw(Wish(visit.plan.origin, seen=visit.recent), counts)
-        return Question(drawn.question, drawn.category, visit.plan.models(service), origin=drawn.origin)
+        drawn = serving.comparing.draw(Wish(visit.plan.origin, seen=visit.recent), counts)
+        return Question(drawn.question, drawn.category, visit.plan.models(serving), origin=drawn.origin)
 
     def _typed(self, visit: Visit, text: str) -> Question:
-        return Question(text, "other", visit.plan.models(self.service()))
+        return Question(text, "other", visit.plan.models(self.serving()))
 
     def _begin(self, question: Question, visitor: Visitor) -> Preparing:
-        return Preparing(self.service().compare_streaming(question, visitor))
+        return Preparing(self.serving().comparing.compare_streaming(question, visitor))
 
     def _plan(self, visit: Visit, visitor: Visitor) -> tuple[object, ...]:
         """A prepared pair fits only the person, the session, the versions and the origin that it was made for."""
-        return visitor.person, visitor.session_id, visit.plan, visit.plan.models(self.service())
+        return visitor.person, visitor.session_id, visit.plan, visit.plan.models(self.serving())

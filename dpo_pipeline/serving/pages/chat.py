@@ -6,18 +6,18 @@ from typing import Any
 
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.access import address_of
+from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.live import QUIET
 from dpo_pipeline.serving.pages.markup import Markup, notice, page, paragraph, text
 from dpo_pipeline.serving.pages.person import person_state, visitor_of
 from dpo_pipeline.serving.pages.talk import Talk
-from dpo_pipeline.serving.service import Service
 
 STARS = ("1 · poor", "2", "3", "4", "5 · very good")
 EMPTY = "No messages yet: ask something below. You talk to the model in production."
 LONGEST = 8_000
 
 
-def build(service: Callable[[], Service]) -> None:
+def build(serving: Callable[[], Serving]) -> None:
     """The page, in the gr.Blocks context that is open."""
     import gradio as gr
 
@@ -28,9 +28,9 @@ def build(service: Callable[[], Service]) -> None:
         if not question.strip() or talk.growing is not None:
             yield ui.rest(talk, "" if talk.growing is None else "One answer at a time: wait, or stop the one above.")
             return
-        visitor = visitor_of(service(), person, talk.named(), address_of(request))
+        visitor = visitor_of(serving(), person, talk.named(), address_of(request))
         try:
-            async with aclosing(talk.ask(service(), question[:LONGEST], visitor)) as steps:
+            async with aclosing(talk.ask(serving().chats, question[:LONGEST], visitor)) as steps:
                 await anext(steps)
                 yield ui.begin(talk)
                 async for _ in steps:
@@ -52,7 +52,7 @@ def build(service: Callable[[], Service]) -> None:
             if talk.request_id is None or talk.rated is not None:
                 return ui.rest(talk, "There is no answer left to rate. Ask something first.")
             try:
-                service().feedback(talk.request_id, address_of(request), rating=stars)
+                serving().feedback.give(talk.request_id, address_of(request), rating=stars)
             except DpoError as error:
                 return ui.rest(talk, str(error), trouble=True)
             talk.rated = stars
@@ -64,7 +64,7 @@ def build(service: Callable[[], Service]) -> None:
         if talk.request_id is None or not text.strip() or text.strip() == talk.last_answer.strip():
             return {ui.told: notice("Nothing was saved: change the text to the answer you would have wanted.")}
         try:
-            service().feedback(talk.request_id, address_of(request), correction=text[:LONGEST])
+            serving().feedback.give(talk.request_id, address_of(request), correction=text[:LONGEST])
         except DpoError as error:
             return {ui.told: notice(str(error), trouble=True)}
         return {ui.told: notice("Thank you: your answer is stored as an example to learn from.")}

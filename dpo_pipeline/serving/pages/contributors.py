@@ -4,19 +4,19 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from dpo_pipeline.core.contributions import NICKNAME_LENGTH, Contribution, Week, checked_nickname, week_of
+from dpo_pipeline.core.contributions import NICKNAME_LENGTH, Contribution, Week
 from dpo_pipeline.errors import DpoError
+from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.live import QUIET, following
 from dpo_pipeline.serving.pages.markup import Markup, bar, figures, heading, notice, page, paragraph, table
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of
-from dpo_pipeline.serving.service import Service
 
 REFRESH_S = 15.0
 NOBODY = "No votes yet this week: open the A/B test page, compare two answers, and the first bar grows."
 UNNAMED = "Nobody has joined by name yet. Give a nickname below, and your votes are shown here."
 
 
-def build(service: Callable[[], Service]) -> None:
+def build(serving: Callable[[], Serving]) -> None:
     """The page, in the gr.Blocks context that is open."""
     import gradio as gr
 
@@ -35,23 +35,22 @@ def build(service: Callable[[], Service]) -> None:
     told = gr.HTML(page(), elem_id="told")
 
     def look(person: Any) -> str:
-        return _week(service(), pseudonym_of(service(), person))
+        return _week(serving(), pseudonym_of(serving(), person))
 
     def join(person: Any, name: str) -> tuple[str, str]:
-        pseudonym = pseudonym_of(service(), person)
+        pseudonym = pseudonym_of(serving(), person)
         if pseudonym is None:
             return look(person), notice("This browser has not said who it is. Reload the page and try again.", True)
         try:
-            name = checked_nickname(name)
-            service().state.join(pseudonym, name)
+            name = serving().contributors.join(pseudonym, name)
         except DpoError as error:
             return look(person), notice(str(error), True)
         return look(person), notice(f"You are {name} now.")
 
     def leave(person: Any) -> tuple[str, str, str]:
-        pseudonym = pseudonym_of(service(), person)
+        pseudonym = pseudonym_of(serving(), person)
         if pseudonym:
-            service().state.leave(pseudonym)
+            serving().contributors.leave(pseudonym)
         return look(person), "", notice("Your nickname is gone; your votes count under “others”.")
 
     following(shown, look, REFRESH_S, person)
@@ -59,10 +58,8 @@ def build(service: Callable[[], Service]) -> None:
     leaving.click(leave, person, [shown, nickname, told], **QUIET)
 
 
-def _week(service: Service, person: str | None) -> str:
-    now = datetime.now(UTC).date()
-    by_person = service.tally.refresh().by_person.copy()
-    week = week_of(by_person, service.state.nicknames(), now, service.settings.cadence)
+def _week(serving: Serving, person: str | None) -> str:
+    week = serving.contributors.week(datetime.now(UTC).date())
     return page(_team(week), _people(week, person))
 
 

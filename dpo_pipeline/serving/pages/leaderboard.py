@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from dpo_pipeline.core.leaderboard import Leaderboard, PairCount, WinMatrix
 from dpo_pipeline.core.matchmaking import WeightedRate
 from dpo_pipeline.core.standings import MIN_VOTES, Standings, standings
+from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.live import following
 from dpo_pipeline.serving.pages.markup import Markup, heading, intervals, page, paragraph, table
-from dpo_pipeline.serving.service import Service
 
 REFRESH_S = 15.0
 EMPTY = "No votes yet: open the A/B test page, read two answers and choose one. The scores appear here by themselves."
@@ -17,14 +17,14 @@ EXPLAINED = (
 )
 
 
-def build(service: Callable[[], Service]) -> None:
+def build(serving: Callable[[], Serving]) -> None:
     """The page, in the gr.Blocks context that is open."""
     import gradio as gr
 
     shown = gr.HTML(page(paragraph("Counting the votes…", "muted")), elem_id="leaderboard")
 
     def look(_: object) -> str:
-        tally = service().tally.refresh()
+        tally = serving().tally.refresh()
         return _page(standings(tally.battles.copy()), tally.reweighted())
 
     following(shown, look, REFRESH_S)

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from dpo_pipeline.serving.chat_call import Visitor
-from dpo_pipeline.serving.service import Service
+from dpo_pipeline.serving.assembly import Serving
+from dpo_pipeline.serving.services.visitors import Visitor
 
 STORAGE_KEY = "dpo-person"
 LONGEST = 100
@@ -24,11 +24,11 @@ def person_state() -> Any:
     return state
 
 
-def visitor_of(service: Service, person: Any, session_id: str, address: str) -> Visitor:
+def visitor_of(serving: Serving, person: Any, session_id: str, address: str) -> Visitor:
     """Whoever uses a page; without an id, by the visit."""
-    return Visitor(pseudonym_of(service, person) or service.pseudonym(session_id), session_id, "ui", address)
+    return Visitor(pseudonym_of(serving, person) or serving.visitors.pseudonym(session_id), session_id, "ui", address)
 
 
-def pseudonym_of(service: Service, person: Any) -> str | None:
+def pseudonym_of(serving: Serving, person: Any) -> str | None:
     """Null while the browser has not said who it is."""
-    return service.pseudonym(person[:LONGEST]) if isinstance(person, str) and person else None
+    return serving.visitors.pseudonym(person[:LONGEST]) if isinstance(person, str) and person else None

@@ -8,11 +8,11 @@ from dpo_pipeline.core.questions import CATEGORIES
 from dpo_pipeline.core.votes import Source
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.access import address_of
+from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.live import QUIET
 from dpo_pipeline.serving.pages.markup import Markup, figures, heading, notice, page, paragraph, quoted, text
 from dpo_pipeline.serving.pages.person import person_state, visitor_of
-from dpo_pipeline.serving.reviewing import Listed, Seen, collected, find, page_of
-from dpo_pipeline.serving.service import Service
+from dpo_pipeline.serving.services.reviews import Listed, Seen, find, page_of
 
 ANY = "any"
 LABEL_CHARACTERS = 90
@@ -27,7 +27,7 @@ LIST_STYLE = Markup(
 )
 
 
-def build(service: Callable[[], Service]) -> None:
+def build(serving: Callable[[], Serving]) -> None:
     """The page, in the gr.Blocks context that is open."""
     import gradio as gr
 
@@ -35,7 +35,7 @@ def build(service: Callable[[], Service]) -> None:
 
     def show(turn: int, chosen: str | None, *filters: Any) -> dict[Any, Any]:
         try:
-            listed = page_of(collected(service().settings), _wanted(*filters), turn)
+            listed = page_of(serving().reviews.collected(), _wanted(*filters), turn)
         except DpoError as error:
             return {ui.count: notice(str(error), trouble=True)}
         return ui.listed(listed, find(listed.rows, chosen) or next(iter(listed.rows), None)) | {
@@ -53,15 +53,15 @@ def build(service: Callable[[], Service]) -> None:
         return show(number + 1, None, *filters)
 
     def read(chosen: str | None) -> dict[Any, Any]:
-        return ui.reading(find(collected(service().settings), chosen)) | {ui.told: page()}
+        return ui.reading(find(serving().reviews.collected(), chosen)) | {ui.told: page()}
 
     def ordering(action: Literal["exclude", "restore"]) -> Callable[..., dict[Any, Any]]:
         def order(
             request: gr.Request, chosen: str | None, reason: str, key: str, person: Any, number: int, *rest: Any
         ) -> dict[Any, Any]:
             try:
-                visitor = visitor_of(service(), person, "review", address_of(request))
-                service().review(chosen or "", action, reason, key, visitor)
+                visitor = visitor_of(serving(), person, "review", address_of(request))
+                serving().reviews.order(chosen or "", action, reason, key, visitor)
             except DpoError as error:
                 return {ui.told: notice(str(error), trouble=True)}
             done = "Excluded. It leaves" if action == "exclude" else "Restored. It comes back into"

@@ -6,11 +6,10 @@ from typing import Any
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.loop.rollout_orders import Order
 from dpo_pipeline.serving.access import check_admin
-from dpo_pipeline.serving.live_rollout import RolloutWatch
+from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.live import QUIET, all_following
 from dpo_pipeline.serving.pages.markup import notice, page, paragraph
 from dpo_pipeline.serving.pages.rollout_view import evidence_page, history_page, now_page
-from dpo_pipeline.serving.service import Service
 
 READ_ONLY = (
     "No admin key is set, so this page only shows. At this machine “dpo rollout promote|pause|resume|abort --reason …” "
@@ -26,26 +25,26 @@ MEANING = {
 }
 
 
-def build(service: Callable[[], Service]) -> None:
+def build(serving: Callable[[], Serving]) -> None:
     """The page, in the gr.Blocks context that is open."""
     import gradio as gr
 
-    watch, older = RolloutWatch(), gr.State(DECISIONS)
+    older = gr.State(DECISIONS)
     shown = gr.HTML(page(paragraph("Reading the ledger…", "muted")), elem_id="rollout")
-    _orders(service, watch, shown)
+    _orders(serving, shown)
     evidence = gr.HTML(page(), elem_id="evidence")
     history = gr.HTML(page(), elem_id="history")
     more = gr.Button("Show older decisions", size="sm", elem_id="older")
     more.click(lambda count: count + DECISIONS, older, older, **QUIET)
 
     def look(count: int) -> list[str]:
-        live = watch.look(service())
+        live = serving().rollout_watch.look()
         return [now_page(live), evidence_page(live), history_page(live, count)]
 
     all_following([shown, evidence, history], look, REFRESH_S, older)
 
 
-def _orders(service: Callable[[], Service], watch: RolloutWatch, shown: Any) -> None:
+def _orders(serving: Callable[[], Serving], shown: Any) -> None:
     """Promote, pause, resume, abort. Abort asks once."""
     import gradio as gr
 
@@ -72,8 +71,8 @@ def _orders(service: Callable[[], Service], watch: RolloutWatch, shown: Any) -> 
     def ordering(order: Order) -> Callable[[str, str], tuple[Any, str, Any, Any]]:
         def give(reason: str, key: str) -> tuple[Any, str, Any, Any]:
             try:
-                _order(service(), order, reason, key)
-                now = now_page(watch.look(service(), fresh=True))
+                _order(serving(), order, reason, key)
+                now = now_page(serving().rollout_watch.look(fresh=True))
             except DpoError as error:
                 return gr.skip(), notice(str(error), trouble=True), gr.skip(), gr.Row(visible=False)
             return now, notice(MEANING[order]), "", gr.Row(visible=False)
@@ -84,7 +83,7 @@ def _orders(service: Callable[[], Service], watch: RolloutWatch, shown: Any) -> 
         button.click(ordering(order), [reason, key], [shown, told, reason, asked], **QUIET)
 
     def open_page() -> tuple[str, Any]:
-        keyed = service().settings.keys.admin is not None
+        keyed = serving().settings.keys.admin is not None
         return page(*([] if keyed else [paragraph(READ_ONLY, "muted")])), gr.Accordion(visible=keyed)
 
     blocks.load(open_page, None, [read_only, given], **QUIET)
@@ -92,6 +91,6 @@ def _orders(service: Callable[[], Service], watch: RolloutWatch, shown: Any) -> 
     keep.click(lambda: gr.Row(visible=False), None, asked, **QUIET)
 
 
-def _order(service: Service, order: Order, reason: str, key: str) -> None:
-    check_admin(key, service.settings.keys.admin)
-    service.order_rollout(order, reason, actor="admin, rollout page")
+def _order(serving: Serving, order: Order, reason: str, key: str) -> None:
+    check_admin(key, serving.settings.keys.admin)
+    serving.rollouts.order(order, reason, actor="admin, rollout page")

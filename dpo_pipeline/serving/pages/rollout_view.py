@@ -6,7 +6,6 @@ from typing import Any
 
 from dpo_pipeline.core.forecast import Forecast
 from dpo_pipeline.core.rollout import STAGES, Metrics, next_stage, state_of
-from dpo_pipeline.serving.live_rollout import LiveRollout, StageReached
 from dpo_pipeline.serving.pages.markup import (
     Markup,
     against_limit,
@@ -20,6 +19,7 @@ from dpo_pipeline.serving.pages.markup import (
     table,
     text,
 )
+from dpo_pipeline.serving.services.rollout_watch import LiveRollout, StageReached
 from dpo_pipeline.stores.ledger import DecisionRecord
 
 DONE = {

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.routing import Match, Mount
 from starlette.types import Scope
 
-from dpo_pipeline.serving.service import Service
+from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ SHUT = (
 )
 
 
-def mount_pages(app: FastAPI, settings: Settings, service: Callable[[], Service]) -> "Blocks":
+def mount_pages(app: FastAPI, settings: Settings, serving: Callable[[], Serving]) -> "Blocks":
     """Put the site on the application.
 
     Args:
@@ -63,7 +63,7 @@ def mount_pages(app: FastAPI, settings: Settings, service: Callable[[], Service]
         with site:
             Navbar(main_page_name=PAGES[0][0])
             gr.HTML(theme.heading(title))
-            import_module(f"{__package__}.{name}").build(service)
+            import_module(f"{__package__}.{name}").build(serving)
             gr.HTML(theme.consent(settings.access.consent))
     site.queue(default_concurrency_limit=None)
     with warnings.catch_warnings():

@@ -9,8 +9,8 @@ from typing import cast
 
 from dpo_pipeline.core.answers import Answer, Messages
 from dpo_pipeline.core.votes import Sampling
-from dpo_pipeline.serving.chat_call import Visitor
-from dpo_pipeline.serving.service import FOLLOW_ROLLOUT, Service
+from dpo_pipeline.serving.services.chats import FOLLOW_ROLLOUT, Chats
+from dpo_pipeline.serving.services.visitors import Visitor
 
 SHOW_EVERY_S = 0.04
 """Pieces that come faster are shown together: an update of the page costs more than a token."""
@@ -57,7 +57,7 @@ class Talk:
             self.said.pop()
         self.growing = None
 
-    async def ask(self, service: Service, question: str, visitor: Visitor) -> AsyncGenerator[None]:
+    async def ask(self, chats: Chats, question: str, visitor: Visitor) -> AsyncGenerator[None]:
         """Say it and let the answer grow; each step is something new to show. Closing it frees the place.
 
         Raises:
@@ -68,7 +68,7 @@ class Talk:
         self.growing = ""
         yield
         try:
-            call = service.chat(FOLLOW_ROLLOUT, self.messages, Sampling(), visitor)
+            call = chats.begin(FOLLOW_ROLLOUT, self.messages, Sampling(), visitor)
             self.version = call.version
             shown = time.monotonic()
             async with aclosing(cast(AsyncGenerator[str | Answer], call.stream())) as events:

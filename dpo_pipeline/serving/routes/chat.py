@@ -19,9 +19,9 @@ from dpo_pipeline.serving.bodies import (
     Model,
     ModelList,
 )
-from dpo_pipeline.serving.chat_call import ChatCall
 from dpo_pipeline.serving.routes.parts import KEYED, Served, errors, visitor, while_connected
-from dpo_pipeline.serving.service import FOLLOW_ROLLOUT
+from dpo_pipeline.serving.services.chat_call import ChatCall
+from dpo_pipeline.serving.services.chats import FOLLOW_ROLLOUT
 
 
 class ShortWay(APIRoute):
@@ -43,7 +43,7 @@ class ShortWay(APIRoute):
                 return await usual(request)
             except ClientDisconnect:
                 raise ClientGone("The client hung up before its request was there.") from None
-            answered: Response = await self.endpoint(body, request, request.app.state.service)
+            answered: Response = await self.endpoint(body, request, request.app.state.serving)
             return answered
 
         return handle
@@ -54,16 +54,16 @@ STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-strea
 
 
 @router.get("/models", responses=errors(401))
-def models(service: Served) -> ModelList:
+def models(serving: Served) -> ModelList:
     """`chat` follows the rollout; every served version can be asked for by name."""
-    return ModelList(data=[Model(id=name) for name in (FOLLOW_ROLLOUT, *sorted(service.engine.models))])
+    return ModelList(data=[Model(id=name) for name in (FOLLOW_ROLLOUT, *sorted(serving.engine.models))])
 
 
-async def chat(body: ChatRequest, request: Request, service: Served) -> Response:
+async def chat(body: ChatRequest, request: Request, serving: Served) -> Response:
     """OpenAI's chat completion, whole or streamed. `user` keeps a person on one side of the rollout."""
-    asker = visitor(request, service, body.user, simulated=body.source == "simulated")
+    asker = visitor(request, serving, body.user, simulated=body.source == "simulated")
     messages = tuple(message.as_pair for message in body.messages)
-    call = service.chat(body.model, messages, body.sampling(), asker)
+    call = serving.chats.begin(body.model, messages, body.sampling(), asker)
     if body.stream:
         events = call.stream()
         # The first event decides on the status: what fails before it is answered like any other error.

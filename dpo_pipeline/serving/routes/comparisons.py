@@ -16,16 +16,16 @@ from dpo_pipeline.serving.bodies import (
     VoteRequest,
     VoteResponse,
 )
-from dpo_pipeline.serving.comparisons import Shown
 from dpo_pipeline.serving.routes.parts import KEYED, Served, errors, visitor, while_connected
-from dpo_pipeline.serving.service import Question
+from dpo_pipeline.serving.services.comparing import Question
+from dpo_pipeline.serving.services.comparisons import Shown
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"], dependencies=KEYED)
 REPEATED: dict[int | str, dict[str, Any]] = {200: {"model": VoteResponse, "description": "The same vote again"}}
 
 
 @router.post("", status_code=201, responses=errors(401, 403, 404, 413, 429, 500, 503, 504, 507))
-async def compare(body: ComparisonRequest, request: Request, service: Served) -> ComparisonResponse:
+async def compare(body: ComparisonRequest, request: Request, serving: Served) -> ComparisonResponse:
     """Two versions (or two samples of the one there is) answer; sides are shuffled and blind.
 
     With n versions in `models` every pair is a comparison of its own: the first is the answer, the
@@ -33,15 +33,15 @@ async def compare(body: ComparisonRequest, request: Request, service: Served) ->
     """
     prompt = body.prompt if isinstance(body.prompt, str) else [message.model_dump() for message in body.prompt]
     models = tuple(body.models) if body.models else None
-    asker = visitor(request, service, body.annotator, body.session_id, body.source == "simulated")
+    asker = visitor(request, serving, body.annotator, body.session_id, body.source == "simulated")
     question = Question(prompt, body.category, models, body.sampling())
-    return _response(await while_connected(request, service.compare(question, asker)))
+    return _response(await while_connected(request, serving.comparing.compare(question, asker)))
 
 
 @router.get("/next", status_code=201, responses=errors(401, 429, 500, 503, 504, 507))
 async def compare_next(
     request: Request,
-    service: Served,
+    serving: Served,
     annotator: str = Query("", max_length=200),
     session_id: str = Query("", max_length=200),
     source: Literal["api", "simulated"] = "api",
@@ -54,13 +54,13 @@ async def compare_next(
     from all three by the settings. Where the origin asked for has none yet, the bank stands in. Now and then it
     is a pair that was decided before, so that it can be told how often votes flip and how far people agree.
     """
-    asker = visitor(request, service, annotator, session_id, source == "simulated")
-    question = None if category else service.decided_before(asker, origin)
+    asker = visitor(request, serving, annotator, session_id, source == "simulated")
+    question = None if category else serving.comparing.decided_before(asker, origin)
     if question is None:
         # In a thread: the first call reads the whole log to count what is covered.
-        drawn = await asyncio.to_thread(service.comparisons.draw_question, category, origin)
+        drawn = await asyncio.to_thread(serving.comparing.draw_question, category, origin)
         question = Question(drawn.question, drawn.category)
-    return _response(await while_connected(request, service.compare(question, asker)))
+    return _response(await while_connected(request, serving.comparing.compare(question, asker)))
 
 
 @router.post(
@@ -69,11 +69,11 @@ async def compare_next(
     responses=REPEATED | errors(401, 403, 404, 409, 413, 429, 507),
 )
 async def vote(
-    comparison_id: str, body: VoteRequest, request: Request, response: Response, service: Served
+    comparison_id: str, body: VoteRequest, request: Request, response: Response, serving: Served
 ) -> VoteResponse:
     """201 when the vote is on disk; the same vote again: 200 and the same event id."""
-    voter = visitor(request, service, body.annotator) if body.annotator else None
-    recorded = await service.vote(comparison_id, body.token, body.vote, voter, address_of(request))
+    voter = visitor(request, serving, body.annotator) if body.annotator else None
+    recorded = await serving.comparing.vote(comparison_id, body.token, body.vote, voter, address_of(request))
     response.status_code = 200 if recorded.repeated else 201
     models = VotedModels(left=recorded.left_model, right=recorded.right_model)
     return VoteResponse(event_id=recorded.event_id, models=models)

@@ -10,9 +10,9 @@ router = APIRouter(prefix="/v1", tags=["feedback"], dependencies=KEYED)
 
 
 @router.post("/feedback", status_code=201, responses=errors(401, 403, 404, 413, 429, 507))
-def feedback(body: FeedbackRequest, request: Request, service: Served) -> FeedbackResponse:
+def feedback(body: FeedbackRequest, request: Request, serving: Served) -> FeedbackResponse:
     """Exactly one of rating, thumb or correction, for an answered request; 201 when it is on disk."""
-    event_id = service.feedback(
+    event_id = serving.feedback.give(
         body.request_id,
         address_of(request),
         rating=body.rating,

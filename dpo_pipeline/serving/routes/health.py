@@ -17,30 +17,30 @@ def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz", responses=errors(503))
-def readyz(service: Served) -> dict[str, Any]:
+def readyz(serving: Served) -> dict[str, Any]:
     """A champion is loaded and answers; until then, 503 with what is being made and how long it takes.
 
     `trouble`: what keeps serving from following the ledger; null: nothing.
     """
-    route = service.router.route
-    if not service.ready:
-        raise service.not_ready()
+    route = serving.router.route
+    if not serving.readiness.ready:
+        raise serving.readiness.not_ready()
     return {
         "status": "ready",
-        "models": sorted(service.engine.models),
+        "models": sorted(serving.engine.models),
         "epoch": route.epoch,
-        "trouble": service.router.trouble,
+        "trouble": serving.router.trouble,
     }
 
 
 @router.get("/startupz")
-def startupz(service: Served) -> dict[str, str | None]:
+def startupz(serving: Served) -> dict[str, str | None]:
     """For pages that wait: what is being made, how far it is and how long it takes; null once a version answers."""
-    return {"message": None if service.ready else str(service.not_ready())}
+    return {"message": None if serving.readiness.ready else str(serving.readiness.not_ready())}
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-def metrics(service: Served) -> Response:
+def metrics(serving: Served) -> Response:
     """In Prometheus's text format."""
-    service.metrics.observe(service)
-    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    serving.metrics.observe(serving.engine, serving.router)
+    return Response(generate_latest(serving.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,4 +1,4 @@
-"""What every route needs: the service, who calls, and the form of errors."""
+"""What every route needs: the services, who calls, and the form of errors."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -10,28 +10,28 @@ from fastapi.security import HTTPBearer
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.errors import ClientGone
 from dpo_pipeline.serving.access import address_of
+from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.bodies import ErrorResponse
-from dpo_pipeline.serving.chat_call import Visitor
-from dpo_pipeline.serving.service import Service
+from dpo_pipeline.serving.services.visitors import Visitor
 
 T = TypeVar("T")
 WATCH_AFTER_S = 0.05
 
 
-async def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service
+async def _serving(request: Request) -> Serving:
+    serving: Serving = request.app.state.serving
+    return serving
 
 
-Served = Annotated[Service, Depends(_service)]
+Served = Annotated[Serving, Depends(_serving)]
 KEYED = [Depends(HTTPBearer(auto_error=False, description="The value of DPO_KEYS__API, where one is set."))]
 """For `/docs` and clients made from it; `access.Gate` has looked at the key before any route is found."""
 
 
-def visitor(request: Request, service: Service, name: str, session_id: str = "", simulated: bool = False) -> Visitor:
+def visitor(request: Request, serving: Serving, name: str, session_id: str = "", simulated: bool = False) -> Visitor:
     """Whoever calls: by the name given, else by address. `X-Session-Id` names the visit."""
     session = session_id or dict(request.scope["headers"]).get(b"x-session-id", b"")[:200].decode("latin-1")
-    person = service.pseudonym(name or address_of(request))
+    person = serving.visitors.pseudonym(name or address_of(request))
     return Visitor(person, redact(session), "simulated" if simulated else "api", address_of(request))
 
 

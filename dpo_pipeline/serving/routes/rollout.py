@@ -8,14 +8,14 @@ from dpo_pipeline.loop.rollout_orders import Order
 from dpo_pipeline.serving.access import check_admin
 from dpo_pipeline.serving.bodies import RolloutOrder, RolloutState
 from dpo_pipeline.serving.routes.parts import KEYED, Served, errors
-from dpo_pipeline.serving.service import HISTORY_PAGE
+from dpo_pipeline.serving.services.rollouts import HISTORY_PAGE
 
 router = APIRouter(prefix="/v1/rollout", tags=["rollout"], dependencies=KEYED)
 
 
 @router.get("", responses=errors(401))
 def rollout(
-    service: Served,
+    serving: Served,
     before: Annotated[int | None, Query(ge=1)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = HISTORY_PAGE,
 ) -> RolloutState:
@@ -23,19 +23,19 @@ def rollout(
 
     Where there are more, `earlier` is what to send as `before` for the page that comes before this one.
     """
-    return RolloutState(**service.rollout(before, limit))
+    return RolloutState(**serving.rollouts.state(before, limit))
 
 
 @router.post("/{order}", responses=errors(401, 403, 409, 413))
 def give_order(
     order: Order,
     body: RolloutOrder,
-    service: Served,
+    serving: Served,
     x_admin_key: Annotated[str | None, Header()] = None,
 ) -> RolloutState:
     """Promote the challenger to its next stage, hold it where it is, let it go on, or roll it back.
 
     Needs the admin key. A version that fails a safety check, or of which there is evidence of harm, is not promoted.
     """
-    check_admin(x_admin_key, service.settings.keys.admin)
-    return RolloutState(**service.order_rollout(order, body.reason, actor="admin, HTTP API"))
+    check_admin(x_admin_key, serving.settings.keys.admin)
+    return RolloutState(**serving.rollouts.order(order, body.reason, actor="admin, HTTP API"))

@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from dpo_pipeline.serving.comparisons import Shown
-from dpo_pipeline.serving.service import Growing
+from dpo_pipeline.serving.services.comparing import Growing
+from dpo_pipeline.serving.services.comparisons import Shown
 
 KEEP_S = 600.0
 FRAME_S = 0.05
@@ -61,7 +61,7 @@ class _Kept:
     expiry: asyncio.TimerHandle
 
 
-class Ahead:
+class Prefetch:
     """Prepared comparisons by visit."""
 
     def __init__(self, keep_s: float = KEEP_S):

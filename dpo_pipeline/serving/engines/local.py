@@ -18,9 +18,9 @@ from multiprocessing.process import BaseProcess
 from dpo_pipeline.core.answers import Answer, Ask
 from dpo_pipeline.errors import DeadlineExceeded, EngineEnded, QueueFull
 from dpo_pipeline.ml.generation import GenerationRequest
-from dpo_pipeline.serving import generating
-from dpo_pipeline.serving.engine import Adapter, Engine
-from dpo_pipeline.serving.generating import Cancel, Event, Order, Serve, Served, Submit
+from dpo_pipeline.serving.engines import generating
+from dpo_pipeline.serving.engines.engine import Adapter, Engine
+from dpo_pipeline.serving.engines.generating import Cancel, Event, Order, Serve, Served, Submit
 from dpo_pipeline.settings import Settings
 
 log = logging.getLogger(__name__)

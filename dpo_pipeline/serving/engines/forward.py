@@ -13,7 +13,7 @@ import httpx
 
 from dpo_pipeline.core.answers import Answer, Ask
 from dpo_pipeline.errors import DeadlineExceeded, EngineFailed, InvalidRequest, QueueFull
-from dpo_pipeline.serving.engine import Adapter, Engine
+from dpo_pipeline.serving.engines.engine import Adapter, Engine
 from dpo_pipeline.settings import Settings
 
 

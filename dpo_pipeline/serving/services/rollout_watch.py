@@ -13,7 +13,8 @@ from dpo_pipeline.core.rollout import STAGES, Metrics, stage_policy
 from dpo_pipeline.loop.forecast import last_week
 from dpo_pipeline.loop.roll_out import plan_of
 from dpo_pipeline.loop.rollout_evidence import counted_since, hours_since
-from dpo_pipeline.serving.service import Service
+from dpo_pipeline.serving.router import Router
+from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import DecisionRecord, DeploymentState, Ledger
 from dpo_pipeline.stores.serving_log import version_metrics
@@ -80,23 +81,24 @@ class LiveRollout:
 class RolloutWatch:
     """Reads what has changed at most every few seconds: the serving log of a long stage is not small."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings, router: Router, tally: Tally) -> None:
+        self._settings, self._router, self._tally = settings, router, tally
         self._lock = threading.Lock()
         self._kept: tuple[float, LiveRollout] | None = None
         self._next_forecast: tuple[float, Forecast, str] | None = None
 
-    def look(self, service: Service, fresh: bool = False) -> LiveRollout:
+    def look(self, fresh: bool = False) -> LiveRollout:
         """
         Args:
             fresh: after an order, when an older look would mislead.
         """
         with self._lock:
             if fresh or self._kept is None or time.monotonic() - self._kept[0] > KEPT_S:
-                self._kept = (time.monotonic(), self._read(service))
+                self._kept = (time.monotonic(), self._read())
             return self._kept[1]
 
-    def _read(self, service: Service) -> LiveRollout:
-        settings = service.settings
+    def _read(self) -> LiveRollout:
+        settings = self._settings
         with Ledger(settings.ledger_address) as ledger:
             state, decisions = ledger.deployment(), ledger.decisions()
         rolled_out = state.stage is not None and state.stage_since is not None
@@ -105,11 +107,11 @@ class RolloutWatch:
         since = counted_since(state, datetime.now(UTC))[0] if state.stage_since else None
         plan = plan_of(state, settings.rollout)
         holds = [each for each in decisions[-1:] if each.decision == "hold" and each.epoch == state.epoch]
-        forecast, usage = (_begun_with(decisions, new), "") if state.challenger else self._of_the_next(settings)
+        forecast, usage = (_begun_with(decisions, new), "") if state.challenger else self._of_the_next()
         return LiveRollout(
             state=state,
             plan=plan,
-            traffic=service.router.route.traffic,
+            traffic=self._router.route.traffic,
             new=new,
             baseline=baseline,
             since=since,
@@ -117,7 +119,7 @@ class RolloutWatch:
             newest=holds[0] if holds else None,
             conditions=tuple(_newest(decisions, new, STAGES).get("conditions", ())),
             ab=_newest(decisions, new, STAGES[:1], "ab").get("ab"),
-            votes=_votes_between(service, new, baseline),
+            votes=_votes_between(self._tally, new, baseline),
             reached=_reached(decisions, state),
             forecast=forecast,
             usage=usage,
@@ -125,11 +127,11 @@ class RolloutWatch:
             decisions=tuple(reversed(decisions[: len(decisions) - len(holds)])),
         )
 
-    def _of_the_next(self, settings: Settings) -> tuple[Forecast, str]:
+    def _of_the_next(self) -> tuple[Forecast, str]:
         """What a rollout would come to that began now, and with whose usage; worked out again every ten minutes."""
         if self._next_forecast is None or time.monotonic() - self._next_forecast[0] > FORECAST_KEPT_S:
-            usage = last_week(settings)
-            self._next_forecast = (time.monotonic(), usage.forecast(settings.rollout), str(usage))
+            usage = last_week(self._settings)
+            self._next_forecast = (time.monotonic(), usage.forecast(self._settings.rollout), str(usage))
         return self._next_forecast[1:]
 
 
@@ -175,8 +177,8 @@ def _newest(
     return {}
 
 
-def _votes_between(service: Service, new: str | None, baseline: str | None) -> int:
+def _votes_between(tally: Tally, new: str | None, baseline: str | None) -> int:
     if not (new and baseline):
         return 0
-    battles = service.tally.refresh().battles.copy()
+    battles = tally.refresh().battles.copy()
     return sum(count for (first, second, _), count in battles.items() if {first, second} == {new, baseline})

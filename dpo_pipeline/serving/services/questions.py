@@ -6,6 +6,7 @@ What may be drawn is decided in `core.questions`; here are the files, the reques
 import random
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from dpo_pipeline.core.questions import (
     AskedQuestion,
@@ -17,7 +18,7 @@ from dpo_pipeline.core.questions import (
     origin_by_shares,
     production_questions,
 )
-from dpo_pipeline.settings import Settings
+from dpo_pipeline.settings import Collection
 from dpo_pipeline.stores.bank import read_bank, read_edge_cases
 from dpo_pipeline.stores.serving_state import ServingState
 
@@ -28,15 +29,15 @@ KEEP_S = 10.0
 class Questions:
     """Questions that may be asked, none of them held out for evaluation."""
 
-    def __init__(self, settings: Settings, state: ServingState):
-        self._collection = settings.collection
+    def __init__(self, collection: Collection, bank_dir: Path, state: ServingState):
+        self._collection = collection
         self._state = state
         self._random = random.SystemRandom()
-        self._whole_bank = read_bank(settings.bank_dir)
-        share = settings.collection.holdout_share
+        self._whole_bank = read_bank(bank_dir)
+        share = collection.holdout_share
         self._bank = askable(self._whole_bank, "bank", share)
         self._texts = frozenset(each.question for each in self._bank)
-        self._edge_cases = askable(read_edge_cases(settings.bank_dir), "edge_case", share)
+        self._edge_cases = askable(read_edge_cases(bank_dir), "edge_case", share)
         self._production: tuple[float, tuple[AskedQuestion, ...]] = (0.0, ())
 
     def draw(self, wish: Wish, votes: Mapping[str, int]) -> AskedQuestion:

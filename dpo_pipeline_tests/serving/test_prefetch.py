@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from dpo_pipeline.errors import QueueFull
-from dpo_pipeline.serving.ahead import Ahead, Preparing
-from dpo_pipeline.serving.comparisons import Shown
-from dpo_pipeline.serving.service import Growing
+from dpo_pipeline.serving.services.comparing import Growing
+from dpo_pipeline.serving.services.comparisons import Shown
+from dpo_pipeline.serving.services.prefetch import Prefetch, Preparing
 
 SHOWN = Shown("cmp-1", "token", "Why?", "other", "left", "right", "2026-01-01T00:00:00Z")
 
@@ -41,12 +41,12 @@ async def settle() -> None:
 
 def test_one_that_is_under_way_goes_on_where_it_stands() -> None:
     async def run() -> None:
-        ahead, source = Ahead(), Source()
-        ahead.prepare("visit", "plan", source.begin, 2)
-        ahead.prepare("visit", "plan", source.begin, 2)
+        prefetch, source = Prefetch(), Source()
+        prefetch.prepare("visit", "plan", source.begin, 2)
+        prefetch.prepare("visit", "plan", source.begin, 2)
         await settle()
-        taken = ahead.take("visit", "plan")
-        assert taken and source.begun == 1 and ahead.take("visit", "plan") is None
+        taken = prefetch.take("visit", "plan")
+        assert taken and source.begun == 1 and prefetch.take("visit", "plan") is None
         seen = taken.follow()
         assert await anext(seen) == Growing("le", "ri")
         source.go.set()
@@ -58,21 +58,21 @@ def test_one_that_is_under_way_goes_on_where_it_stands() -> None:
 @pytest.mark.parametrize("how", ["another plan", "closed tab", "expiry", "too many"])
 def test_what_nobody_comes_for_is_cancelled(how: str) -> None:
     async def run() -> None:
-        ahead, source = Ahead(keep_s=0.01 if how == "expiry" else 60), Source()
-        ahead.prepare("visit", "plan", source.begin, 2)
+        prefetch, source = Prefetch(keep_s=0.01 if how == "expiry" else 60), Source()
+        prefetch.prepare("visit", "plan", source.begin, 2)
         await settle()
         if how == "another plan":
-            assert ahead.take("visit", "other plan") is None
+            assert prefetch.take("visit", "other plan") is None
         elif how == "closed tab":
-            ahead.drop("visit")
+            prefetch.drop("visit")
         elif how == "expiry":
             await asyncio.sleep(0.05)
         else:
-            ahead.prepare("second", "plan", source.begin, 2)
-            ahead.prepare("third", "plan", source.begin, 2)
+            prefetch.prepare("second", "plan", source.begin, 2)
+            prefetch.prepare("third", "plan", source.begin, 2)
         await settle()
         assert source.cancelled == 1
-        assert ahead.take("visit", "plan") is None
+        assert prefetch.take("visit", "plan") is None
 
     asyncio.run(run())
 
@@ -83,10 +83,10 @@ def test_a_failure_in_the_background_is_nobodys_trouble() -> None:
         yield  # pragma: no cover
 
     async def run() -> None:
-        ahead = Ahead()
-        ahead.prepare("visit", "plan", lambda: Preparing(refused()), 2)
+        prefetch = Prefetch()
+        prefetch.prepare("visit", "plan", lambda: Preparing(refused()), 2)
         await settle()
-        assert ahead.take("visit", "plan") is None
+        assert prefetch.take("visit", "plan") is None
         with pytest.raises(QueueFull):
             async for _ in Preparing(refused()).follow():
                 pass

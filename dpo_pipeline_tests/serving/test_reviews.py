@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from dpo_pipeline.core.judged import JudgedPair, Wanted
-from dpo_pipeline.serving.reviewing import PAGE, Seen, find, page_of
+from dpo_pipeline.serving.services.reviews import PAGE, Seen, find, page_of
 
 PAIR = JudgedPair("e0", "2026-01-01", "Why?", "factual_qa", "v1.1", "v1.0", "Because.", "So.", "a", "p", "ui", ())
 # 25 pairs of which every fifth is creative.

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections import deque
 from dataclasses import dataclass
+from pathlib import Path
 
 from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
 
@@ -23,10 +24,10 @@ from dpo_pipeline.errors import (
     UnknownComparison,
     VoteNotRecorded,
 )
-from dpo_pipeline.serving.preference_event import Choice, as_vote, preference
-from dpo_pipeline.serving.questions import Questions
-from dpo_pipeline.serving.tally import Tally
-from dpo_pipeline.settings import Settings
+from dpo_pipeline.serving.services.preference_event import Choice, as_vote, preference
+from dpo_pipeline.serving.services.questions import Questions
+from dpo_pipeline.serving.services.tally import Tally
+from dpo_pipeline.settings import Collection
 from dpo_pipeline.stores.group_commit import GroupCommit
 from dpo_pipeline.stores.log import AppendLog, Position, file_bytes, line_start, read_batches
 from dpo_pipeline.stores.reading import votes_of
@@ -61,19 +62,32 @@ class Recorded:
 
 
 class Comparisons:
-    """Opens comparisons and records votes, in one event loop; safe over a restart."""
+    """Opens comparisons and records votes, in one event loop; safe over a restart.
 
-    def __init__(self, settings: Settings, state: ServingState, tally: Tally, key: bytes):
-        self._settings = settings
+    Args:
+        prefs_log: where votes are appended.
+        key: signs the tokens.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        prefs_log: Path,
+        questions: Questions,
+        state: ServingState,
+        tally: Tally,
+        key: bytes,
+    ):
+        self._collection, self._prefs_log = collection, prefs_log
         self._state = state
         self._tally = tally
-        self._log = GroupCommit(AppendLog(settings.prefs_log))
-        self._valid_s = settings.collection.token_valid_h * 3600
+        self._log = GroupCommit(AppendLog(prefs_log))
+        self._valid_s = collection.token_valid_h * 3600
         self._signer = URLSafeTimedSerializer(key, salt="comparison")
         self._writing: dict[str, asyncio.Task[None]] = {}
         self._random = random.SystemRandom()
         self._decided: deque[tuple[float, StoredComparison]] = deque(maxlen=KEPT_DECIDED)
-        self.questions = Questions(settings, state)
+        self.questions = questions
         self._voted = self._votes_on_disk()
 
     def open(
@@ -117,7 +131,7 @@ class Comparisons:
             seed=sampling.seed,
             propensity=propensity,
         )
-        self._state.add_comparison(comparison, now, file_bytes(self._settings.prefs_log))
+        self._state.add_comparison(comparison, now, file_bytes(self._prefs_log))
         left_is_a = comparison.left == "a"
         return Shown(
             comparison_id=comparison.comparison_id,
@@ -149,7 +163,7 @@ class Comparisons:
 
         Shown to the same person it tells how often votes flip, to another one how far people agree.
         """
-        collection, now = self._settings.collection, time.monotonic()
+        collection, now = self._collection, time.monotonic()
         if origin not in ("mix", "bank") or self._random.random() >= collection.repeat_share:
             return None
         old = [each for each in self._decided if now - each[0] > collection.repeat_after_s]
@@ -223,14 +237,14 @@ class Comparisons:
         self.forget_expired()
         start = self._state.oldest_open_offset(time.time() - self._valid_s)
         voted: dict[str, Vote] = {}
-        log = self._settings.prefs_log
+        log = self._prefs_log
         if start is None or not log.exists():
             return voted
         found = log.stat()
         if start > found.st_size:
             return voted
         position = Position(line_start(log, start), found.st_ino, found.st_dev) if start else Position()
-        for batch in read_batches(log, position, self._settings.collection.max_line_bytes):
+        for batch in read_batches(log, position, self._collection.max_line_bytes):
             voted |= {event.event_id: event.vote for event in votes_of(batch)}
         return voted
 

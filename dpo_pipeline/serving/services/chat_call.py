@@ -1,0 +1,90 @@
+"""One chat request, from its start to its line in the serving log."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+
+from dpo_pipeline.core.answers import Answer, Ask
+from dpo_pipeline.errors import DeadlineExceeded, EngineEnded, EngineFailed, RequestError
+from dpo_pipeline.serving.engines.engine import Engine
+from dpo_pipeline.serving.services.request_log import Answering, RequestLog
+from dpo_pipeline.stores.serving_log import Outcome
+
+
+class ChatCall:
+    """Answered once, by `answer` or by `stream`, and logged.
+
+    Args:
+        answered: called once the answer is whole.
+        patience_s: who goes away later than that without a first word was kept waiting by the version.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        log: RequestLog,
+        ask: Ask,
+        answering: Answering,
+        answered: Callable[[], None],
+        patience_s: float,
+    ):
+        self.request_id, self.version = answering.request_id, answering.version
+        self._engine, self._log, self._ask, self._answering = engine, log, ask, answering
+        self._on_answer, self._patience_s = answered, patience_s
+        self._started = time.perf_counter()
+        self._first_s: float | None = None
+        self._logged = False
+
+    async def answer(self) -> Answer:
+        try:
+            [answer] = await self._engine.answers([self._ask])
+        except asyncio.CancelledError:
+            self._left()
+            raise
+        except Exception as error:
+            self._failed(error)
+            raise
+        self._answered(answer)
+        return answer
+
+    async def stream(self) -> AsyncIterator[str | Answer]:
+        """Pieces of text, and last the whole answer. Closing it frees the place in the batch."""
+        try:
+            async for event in self._engine.stream(self._ask):
+                if isinstance(event, Answer):
+                    self._answered(event)
+                elif self._first_s is None:
+                    self._first_s = self._seconds
+                yield event
+        except (asyncio.CancelledError, GeneratorExit):
+            self._left()
+            raise
+        except Exception as error:
+            self._failed(error)
+            raise
+
+    @property
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._started
+
+    def _answered(self, answer: Answer) -> None:
+        self._record("ok", answer.tokens, answer.adapter)
+        self._on_answer()
+
+    def _failed(self, error: Exception) -> None:
+        """What the client or a full queue did is no failure of the version."""
+        if isinstance(error, DeadlineExceeded):
+            self._record("timeout")
+        elif isinstance(error, EngineEnded) or not isinstance(error, RequestError):
+            self._record("crash")
+        elif isinstance(error, EngineFailed):
+            self._record("error")
+
+    def _left(self) -> None:
+        """A person who goes away is no failure, unless a slow version made them wait for its first word."""
+        if not self._logged and self._first_s is None and self._seconds > self._patience_s:
+            self._record("timeout")
+
+    def _record(self, outcome: Outcome, tokens: int = 0, adapter: str | None = None) -> None:
+        self._logged = True
+        self._log.record(self._answering, outcome, self._seconds, self._first_s, tokens, adapter)

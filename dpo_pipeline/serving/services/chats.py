@@ -1,0 +1,98 @@
+"""Chat: which version answers whom, and the copies that a new one answers unseen."""
+
+import asyncio
+import random
+import uuid
+from contextlib import suppress
+from dataclasses import replace
+
+from dpo_pipeline.core.answers import Ask, Messages
+from dpo_pipeline.core.exposure import conversation_key
+from dpo_pipeline.core.rollout import STAGES
+from dpo_pipeline.core.versions import served_name
+from dpo_pipeline.core.votes import Sampling
+from dpo_pipeline.errors import RequestError
+from dpo_pipeline.serving.access import RateLimits
+from dpo_pipeline.serving.engines.engine import Engine
+from dpo_pipeline.serving.router import Router
+from dpo_pipeline.serving.services.chat_call import ChatCall
+from dpo_pipeline.serving.services.readiness import Readiness
+from dpo_pipeline.serving.services.request_log import Answering, RequestLog
+from dpo_pipeline.serving.services.sampling import Defaults
+from dpo_pipeline.serving.services.visitors import Visitor
+
+FOLLOW_ROLLOUT = "chat"
+
+
+class Chats:
+    """
+    Args:
+        patience_s: see `ChatCall`.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        router: Router,
+        readiness: Readiness,
+        log: RequestLog,
+        rates: RateLimits,
+        defaults: Defaults,
+        patience_s: float,
+    ):
+        self._engine, self._router, self._readiness, self._log = engine, router, readiness, log
+        self._rates, self._defaults, self._patience_s = rates, defaults, patience_s
+        self._copies: set[asyncio.Task[None]] = set()
+
+    def begin(self, model: str, messages: Messages, sampling: Sampling, visitor: Visitor) -> ChatCall:
+        """A request about to be answered, whole or streamed.
+
+        Args:
+            model: `chat` follows the rollout, anything else names a version.
+
+        Raises:
+            TooManyRequests, NotReady: it is not answered.
+        """
+        self._rates.check("answers", visitor.person, visitor.address)
+        # In OpenAI's form. A rollout by request assigns by it, so it is drawn before the version is known.
+        request_id = _new_request_id()
+        conversation = conversation_key(visitor.person, visitor.session_id, messages[0][1] if messages else "")
+        version = self._version_for(model, visitor.person, conversation, request_id)
+        ask = Ask(version, messages, self._defaults.chat(sampling))
+        answering = Answering(request_id, version, visitor, conversation, shadow=False)
+
+        def answered() -> None:
+            self._copy(ask, visitor)
+            self._log.keep(answering, messages)
+
+        return ChatCall(self._engine, self._log, ask, answering, answered, self._patience_s)
+
+    def _version_for(self, model: str, person: str, conversation: str, request_id: str) -> str:
+        route = self._router.route
+        version = route.version_for(person, conversation, request_id) if model == FOLLOW_ROLLOUT else served_name(model)
+        if version is None:
+            raise self._readiness.not_ready()
+        return version
+
+    def _copy(self, ask: Ask, visitor: Visitor) -> None:
+        """In staging, let the challenger answer a share of what the champion did; only the log sees it."""
+        route = self._router.route
+        if route.stage != STAGES[0] or not route.challenger or ask.model_id != route.champion:
+            return
+        if random.random() < route.shadow_share:
+            copied = replace(ask, model_id=route.challenger)
+            answering = Answering(_new_request_id(), route.challenger, visitor, "", shadow=True)
+            call = ChatCall(self._engine, self._log, copied, answering, lambda: None, self._patience_s)
+            task = asyncio.create_task(_unseen(call))
+            self._copies.add(task)
+            task.add_done_callback(self._copies.discard)
+
+
+def _new_request_id() -> str:
+    return f"chatcmpl-{uuid.uuid4().hex}"
+
+
+async def _unseen(call: ChatCall) -> None:
+    """What a shadow copy met stands in the serving log; nobody waits for it."""
+    with suppress(RequestError):
+        await call.answer()

@@ -1,0 +1,198 @@
+"""Side by side: what is asked, which versions answer, and the vote on it."""
+
+import itertools
+import random
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from dpo_pipeline.core.answers import Messages
+from dpo_pipeline.core.matchmaking import matches, pick
+from dpo_pipeline.core.questions import AskedQuestion, Origin, WantedOrigin, Wish
+from dpo_pipeline.core.rollout import STAGES
+from dpo_pipeline.core.versions import served_name
+from dpo_pipeline.core.votes import Sampling
+from dpo_pipeline.serving.access import RateLimits
+from dpo_pipeline.serving.engines.engine import Engine
+from dpo_pipeline.serving.metrics import Metrics
+from dpo_pipeline.serving.router import Router
+from dpo_pipeline.serving.services.chats import FOLLOW_ROLLOUT
+from dpo_pipeline.serving.services.comparisons import Comparisons, Recorded, Shown
+from dpo_pipeline.serving.services.paired_answers import Answered, PairedAnswers, PartialAnswers
+from dpo_pipeline.serving.services.preference_event import Choice
+from dpo_pipeline.serving.services.readiness import Readiness
+from dpo_pipeline.serving.services.sampling import Defaults
+from dpo_pipeline.serving.services.tally import Tally
+from dpo_pipeline.serving.services.visitors import Visitor
+from dpo_pipeline.stores.serving_state import StoredComparison
+
+Prompt = str | list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What two or more versions shall answer. `origin` is where it was drawn from; null: somebody asks it now.
+
+    `again` is a pair that was decided before; then nothing is generated.
+    """
+
+    prompt: Prompt
+    category: str
+    models: tuple[str, ...] | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    origin: Origin | None = None
+    again: StoredComparison | None = None
+
+    @property
+    def messages(self) -> Messages:
+        if isinstance(self.prompt, str):
+            return (("user", self.prompt),)
+        return tuple((message["role"], message["content"]) for message in self.prompt)
+
+
+@dataclass(frozen=True)
+class Growing:
+    """Two answers while they are being written, sides already shuffled."""
+
+    left: str
+    right: str
+
+
+class Comparing:
+    """
+    Args:
+        measure_share: of the comparisons whose versions the server picks, those that measure what is known least.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        router: Router,
+        readiness: Readiness,
+        answers: PairedAnswers,
+        comparisons: Comparisons,
+        tally: Tally,
+        rates: RateLimits,
+        metrics: Metrics,
+        defaults: Defaults,
+        measure_share: float,
+    ):
+        self._engine, self._router, self._readiness, self._answers = engine, router, readiness, answers
+        self._comparisons, self._tally, self._rates, self._metrics = comparisons, tally, rates, metrics
+        self._defaults, self._measure_share = defaults, measure_share
+
+    def draw_question(self, category: str | None, origin: WantedOrigin) -> AskedQuestion:
+        """A question that may be asked; where it comes from the bank, of the category that has the fewest votes."""
+        return self._comparisons.draw_question(category, origin)
+
+    def draw(self, wish: Wish, votes: dict[str, int]) -> AskedQuestion:
+        """The same for a person who has seen some already, by votes that are counted.
+
+        Args:
+            votes: by category.
+        """
+        return self._comparisons.questions.draw(wish, votes)
+
+    def decided_before(self, visitor: Visitor, origin: WantedOrigin) -> Question | None:
+        """Now and then a pair that was decided before, instead of a new question."""
+        earlier = self._comparisons.again(visitor.person, origin)
+        return Question(earlier.prompt, earlier.category, origin="bank", again=earlier) if earlier else None
+
+    async def compare(self, question: Question, visitor: Visitor) -> list[Shown]:
+        """One comparison for every pair of the versions asked for, in random order."""
+        self._rates.check("answers", visitor.person, visitor.address)
+        if question.again:
+            return [self._show_again(question.again, visitor)]
+        models, propensity = self._models(question.models)
+        question = replace(question, sampling=self._defaults.comparison(question.sampling, models))
+        answered = await self._answers.answer(models, question.messages, question.sampling)
+        pairs = list(itertools.combinations(range(len(models)), 2))
+        random.shuffle(pairs)
+        return [self._show(question, visitor, answered[i], answered[j], propensity) for i, j in pairs]
+
+    async def compare_streaming(self, question: Question, visitor: Visitor) -> AsyncIterator[Growing | Shown]:
+        """Two answers as they grow, on the sides where they stay, and last the comparison to vote on."""
+        self._rates.check("answers", visitor.person, visitor.address)
+        if question.again:
+            yield self._show_again(question.again, visitor)
+            return
+        asked, propensity = self._models(question.models)
+        models = asked[0], asked[1]
+        sampling = self._defaults.comparison(question.sampling, models)
+        question, left = replace(question, sampling=sampling), random.choice("ab")
+        async for event in self._answers.streaming(models, question.messages, sampling):
+            if isinstance(event, PartialAnswers):
+                sides = (event.first, event.second)
+                yield Growing(*(sides if left == "a" else sides[::-1]))
+            else:
+                first, second = event
+                yield self._show(question, visitor, first, second, propensity, left)
+
+    async def vote(
+        self, comparison_id: str, token: str, choice: Choice, visitor: Visitor | None, address: str
+    ) -> Recorded:
+        """Record a vote; on return it is on disk.
+
+        Args:
+            visitor: whoever votes, where that is known.
+        """
+        comparison = self._comparisons.find(comparison_id, token, visitor.person if visitor else None)
+        self._rates.check("votes", comparison.annotator, address)
+        recorded = await self._comparisons.vote(comparison, choice)
+        if not recorded.repeated:
+            self._metrics.votes.labels(recorded.category, recorded.source, choice).inc()
+        return recorded
+
+    def forget_expired(self) -> None:
+        """Drop comparisons that can no longer be voted on, and requests as old."""
+        self._comparisons.forget_expired()
+
+    def _models(self, asked: Sequence[str] | None) -> tuple[tuple[str, ...], float]:
+        """Those asked for, or those that `core.matchmaking` picks; and the probability with which they were."""
+        route = self._router.route
+        if route.champion is None:
+            raise self._readiness.not_ready()
+        if asked:
+            return tuple(route.champion if name == FOLLOW_ROLLOUT else served_name(name) for name in asked), 1.0
+        served, tallies, testing = list(self._engine.models), self._tally.pairs(), route.stage == STAGES[0]
+        offered = matches(route.champion, route.challenger, served, tallies, self._measure_share, testing)
+        match = pick(offered, random.random())
+        return (match.first, match.second), match.propensity
+
+    def _show(
+        self,
+        question: Question,
+        visitor: Visitor,
+        first: Answered,
+        second: Answered,
+        propensity: float,
+        left: str | None = None,
+    ) -> Shown:
+        return self._comparisons.open(
+            prompt=question.prompt,
+            category=question.category,
+            models=(first[0].model_id, second[0].model_id),
+            answers=(first[1].text, second[1].text),
+            annotator=visitor.person,
+            session_id=visitor.session_id or f"visit-{uuid.uuid4().hex[:12]}",
+            source=visitor.source,
+            sampling=question.sampling,
+            propensity=propensity,
+            left=left,
+        )
+
+    def _show_again(self, earlier: StoredComparison, visitor: Visitor) -> Shown:
+        """To whoever decided it with the sides swapped: a habit of choosing one side then shows as a flip."""
+        swapped = "b" if earlier.left == "a" else "a"
+        return self._comparisons.open(
+            prompt=earlier.prompt,
+            category=earlier.category,
+            models=(earlier.model_a, earlier.model_b),
+            answers=(earlier.response_a, earlier.response_b),
+            annotator=visitor.person,
+            session_id=visitor.session_id or f"visit-{uuid.uuid4().hex[:12]}",
+            source=visitor.source,
+            sampling=Sampling(earlier.temperature, earlier.top_p, earlier.max_tokens, earlier.seed),
+            propensity=earlier.propensity,
+            left=swapped if earlier.annotator == visitor.person else None,
+        )

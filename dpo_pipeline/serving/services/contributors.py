@@ -1,0 +1,31 @@
+"""Who votes how much this week, by the names that people gave themselves."""
+
+from datetime import date
+
+from dpo_pipeline.core.contributions import Week, checked_nickname, week_of
+from dpo_pipeline.serving.services.tally import Tally
+from dpo_pipeline.settings import Cadence
+from dpo_pipeline.stores.serving_state import ServingState
+
+
+class Contributors:
+    def __init__(self, state: ServingState, tally: Tally, cadence: Cadence):
+        self._state, self._tally, self._cadence = state, tally, cadence
+
+    def week(self, today: date) -> Week:
+        by_person = self._tally.refresh().by_person.copy()
+        return week_of(by_person, self._state.nicknames(), today, self._cadence)
+
+    def join(self, person: str, nickname: str) -> str:
+        """Give a person a name, or another one; returns it as it is shown.
+
+        Raises:
+            InvalidRequest, NicknameTaken: nothing was changed.
+        """
+        nickname = checked_nickname(nickname)
+        self._state.join(person, nickname)
+        return nickname
+
+    def leave(self, person: str) -> None:
+        """Take the name away; the votes stay."""
+        self._state.leave(person)

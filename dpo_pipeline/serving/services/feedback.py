@@ -1,0 +1,48 @@
+"""What people say of an answer: a rating, a thumb, or what it should have been."""
+
+import uuid
+
+from dpo_pipeline.core.redaction import redact
+from dpo_pipeline.errors import InvalidRequest, UnknownRequest
+from dpo_pipeline.serving.access import RateLimits
+from dpo_pipeline.serving.metrics import Metrics
+from dpo_pipeline.stores.ledger import utc_now
+from dpo_pipeline.stores.serving_log import CorrectionRecord, RatingRecord, ServingLog
+from dpo_pipeline.stores.serving_state import ServingState
+
+
+class Feedback:
+    def __init__(self, state: ServingState, log: ServingLog, rates: RateLimits, metrics: Metrics):
+        self._state, self._log, self._rates, self._metrics = state, log, rates, metrics
+
+    def give(
+        self,
+        request_id: str,
+        address: str,
+        *,
+        rating: int | None = None,
+        thumb: str | None = None,
+        correction: str | None = None,
+    ) -> str:
+        """Keep exactly one of rating (1 to 5), thumb (`up`, `down`) or correction; returns the event id.
+
+        Raises:
+            InvalidRequest, UnknownRequest, TooManyRequests: nothing was kept.
+        """
+        given = [value for value in (rating, thumb, correction) if value is not None]
+        if len(given) != 1:
+            raise InvalidRequest(f"Send exactly one of rating, thumb or correction; {len(given)} were found.")
+        known = self._state.request(request_id)
+        if known is None:
+            raise UnknownRequest(f"There is no request {request_id!r} to give feedback on.")
+        self._rates.check("votes", known.user, address)
+        event_id = f"evt-{uuid.uuid4().hex}"
+        common = {"event_id": event_id, "recorded_at": utc_now(), "request_id": known.request_id}
+        common |= {"user": known.user, "version": known.version}
+        if correction is not None:
+            self._log.append(CorrectionRecord(**common, prompt=known.prompt, correction=redact(correction)))
+        else:
+            stars = rating or (5 if thumb == "up" else 1)
+            self._log.append(RatingRecord(**common, rating=stars, source=known.source))
+            self._metrics.ratings.labels(known.version).observe(stars)
+        return event_id

@@ -1,0 +1,91 @@
+"""What is kept of a chat request: a line in the serving log, what it takes to rate it, and counters."""
+
+import time
+from dataclasses import dataclass
+
+from dpo_pipeline.core.answers import Messages
+from dpo_pipeline.core.redaction import redact
+from dpo_pipeline.serving.engines.engine import Engine
+from dpo_pipeline.serving.metrics import Metrics
+from dpo_pipeline.serving.router import Router
+from dpo_pipeline.serving.services.visitors import Visitor
+from dpo_pipeline.stores.ledger import utc_now
+from dpo_pipeline.stores.serving_log import Outcome, RequestRecord, ServingLog
+from dpo_pipeline.stores.serving_state import ServingState, StoredRequest
+
+
+@dataclass(frozen=True)
+class Answering:
+    """A request that a version is answering. A shadow copy is nobody's to see or to rate."""
+
+    request_id: str
+    version: str
+    visitor: Visitor
+    conversation: str
+    shadow: bool
+
+
+class RequestLog:
+    def __init__(self, log: ServingLog, state: ServingState, metrics: Metrics, engine: Engine, router: Router):
+        self._log, self._state, self._metrics, self._engine, self._router = log, state, metrics, engine, router
+
+    def record(
+        self,
+        answering: Answering,
+        outcome: Outcome,
+        seconds: float,
+        first_s: float | None,
+        tokens: int = 0,
+        adapter: str | None = None,
+    ) -> None:
+        """
+        Args:
+            first_s: until the first streamed piece; null: not streamed, or none came.
+            adapter: the sha256 of what answered; null: that of the version as it is served now.
+        """
+        version, visitor, stage = answering.version, answering.visitor, self._router.route.stage or "full"
+        self._log.append_request(
+            RequestRecord(
+                request_id=answering.request_id,
+                recorded_at=utc_now(),
+                session_id=visitor.session_id,
+                user=visitor.person,
+                version=version,
+                adapter_sha=adapter or self._engine.models.get(version, ""),
+                stage=stage,
+                shadow=answering.shadow,
+                latency_ms=round(seconds * 1000, 2),
+                ttft_ms=None if first_s is None else round(first_s * 1000, 2),
+                tokens=tokens,
+                outcome=outcome,
+                source=visitor.source,
+                conversation=answering.conversation,
+            )
+        )
+        if answering.shadow:
+            return
+        metrics = self._metrics
+        metrics.answers.labels(version, stage, outcome).inc()
+        metrics.answer_seconds.labels(version).observe(seconds)
+        metrics.tokens.labels(version).inc(tokens)
+        if first_s is not None:
+            metrics.first_token_seconds.labels(version).observe(first_s)
+
+    def keep(self, answering: Answering, messages: Messages) -> None:
+        """So that the answer can be rated or corrected later."""
+        visitor = answering.visitor
+        stored = StoredRequest(
+            request_id=answering.request_id,
+            user=visitor.person,
+            version=answering.version,
+            prompt=_redacted(messages),
+            source=visitor.source,
+        )
+        self._state.add_request(stored, time.time())
+
+
+def _redacted(messages: Messages) -> str | list[dict[str, str]]:
+    """A single question as a text, a conversation as its messages."""
+    if len(messages) == 1 and messages[0][0] == "user":
+        return redact(messages[0][1])
+    return [{"role": role, "content": redact(content)} for role, content in messages]

@@ -1,0 +1,116 @@
+"""The validated preferences as pages show them, and people's orders about them since they were published."""
+
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import SecretStr
+
+from dpo_pipeline.core.judged import JudgedPair, Wanted
+from dpo_pipeline.core.redaction import redact
+from dpo_pipeline.errors import InvalidRequest
+from dpo_pipeline.serving.access import check_reviewer
+from dpo_pipeline.serving.services.visitors import Visitor
+from dpo_pipeline.stores.ledger import utc_now
+from dpo_pipeline.stores.reviews import REASON_CHARACTERS, Review, ReviewLog, read_judged
+
+PAGE = 10
+
+
+@dataclass(frozen=True)
+class Seen:
+    """`in_effect`: curation knows the newest order about this pair."""
+
+    pair: JudgedPair
+    in_effect: bool
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Page `number`, counted from 0, of the pairs that fit; `versions` are those of all that were collected."""
+
+    rows: tuple[Seen, ...]
+    number: int
+    fits: int
+    collected: int
+    versions: tuple[str, ...]
+
+    @property
+    def pages(self) -> int:
+        return max(-(-self.fits // PAGE), 1)
+
+
+class Reviews:
+    """
+    Args:
+        table: what curation published.
+        log: people's orders.
+        admin_key: null: a person at the machine may order.
+    """
+
+    def __init__(self, table: Path, log: Path, admin_key: SecretStr | None):
+        self._table, self._log, self._key = table, ReviewLog(log), admin_key
+
+    def collected(self) -> Iterator[Seen]:
+        """Newest first, one at a time: a server that holds thousands of them grows with the votes.
+
+        Raises:
+            ArtifactCorrupt, InvalidRecord: a file is not what it should be, and what to do.
+        """
+        reviews = self._log.newest()
+        return (_seen(pair, reviews.get(pair.event_id)) for pair in read_judged(self._table))
+
+    def order(
+        self, event_id: str, action: Literal["exclude", "restore"], reason: str, admin_key: str, visitor: Visitor
+    ) -> Review:
+        """Take a preference out of what is trained on from now on, or put it back; an event, never an edit.
+
+        Raises:
+            AdminOnly: it needs the admin key.
+            InvalidRequest: without a reason, of an unknown preference, or of one that is in that state already.
+        """
+        check_reviewer(admin_key, self._key, visitor.address)
+        if not reason.strip():
+            raise InvalidRequest("Give a reason: whoever comes after you wants to know why.")
+        if all(pair.event_id != event_id for pair in read_judged(self._table)):
+            raise InvalidRequest(f"Preference {event_id!r} is not among the newest validated ones. Reload the page.")
+        newest = self._log.newest().get(event_id)
+        if (newest.action if newest else "restore") == action:
+            raise InvalidRequest(f"Nothing to do: the newest order about this preference is {action!r} already.")
+        review = Review(
+            review_id=f"rev-{uuid.uuid4().hex}",
+            recorded_at=utc_now(),
+            event_id=event_id,
+            action=action,
+            reason=redact(reason.strip())[:REASON_CHARACTERS],
+            actor=visitor.person if self._key is None else "admin",
+        )
+        self._log.append(review)
+        return review
+
+
+def find(pairs: Iterable[Seen], event_id: str | None) -> Seen | None:
+    return next((seen for seen in pairs if seen.pair.event_id == event_id), None)
+
+
+def page_of(pairs: Iterable[Seen], wanted: Wanted, number: int) -> Listed:
+    """One page of what fits, in the same order; a number beyond the first or last page is that of the nearest."""
+    number, fits, count = max(number, 0), 0, 0
+    rows: list[Seen] = []
+    versions: set[str] = set()
+    for seen in pairs:
+        count += 1
+        versions |= {seen.pair.model_a, seen.pair.model_b}
+        if not wanted.fits(seen.pair):
+            continue
+        if fits // PAGE <= number:
+            rows = [*rows, seen] if fits % PAGE else [seen]
+        fits += 1
+    return Listed(tuple(rows), min(number, max(fits - 1, 0) // PAGE), fits, count, tuple(sorted(versions)))
+
+
+def _seen(pair: JudgedPair, review: Review | None) -> Seen:
+    now = pair.reviewed(review.action, review.reason) if review else pair.reviewed("restore", "")
+    return Seen(now, in_effect=now.excluded == pair.excluded)

@@ -1,0 +1,51 @@
+"""The rollout as it stands, and a person's orders about it."""
+
+from typing import Any
+
+from dpo_pipeline.loop.rollout_orders import Order, order
+from dpo_pipeline.serving.router import Router
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.ledger import Ledger, as_json
+
+HISTORY_PAGE = 100
+"""Decisions of a rollout's history in one answer, where nobody asks for another number."""
+
+
+class Rollouts:
+    def __init__(self, settings: Settings, router: Router):
+        self._settings, self._router = settings, router
+
+    def state(self, before: int | None = None, limit: int = HISTORY_PAGE) -> dict[str, Any]:
+        """What serving follows now, and a page of the ledger's history, newest last.
+
+        Args:
+            before: id of a decision; only those before it.
+        """
+        route = self._router.route
+        with Ledger(self._settings.ledger_address) as ledger:
+            # One more than is shown tells whether there are earlier ones.
+            found = ledger.decisions(before=before, newest=limit + 1)
+            newest, state = ledger.decisions(newest=1), ledger.deployment()
+        shown = found[-limit:]
+        return {
+            "version": route.challenger,
+            "champion": route.champion,
+            "stage": route.stage,
+            "traffic": route.traffic,
+            "paused": state.paused,
+            "epoch": route.epoch,
+            "evidence": newest[0].evidence if newest else None,
+            "history": [as_json(decision) for decision in shown],
+            "earlier": shown[0].id if len(found) > limit else None,
+        }
+
+    def order(self, what: Order, reason: str, actor: str) -> dict[str, Any]:
+        """Carry out a person's order and serve by it at once.
+
+        Raises:
+            InvalidRequest, OrderRefused: see `loop.rollout_orders.order`.
+        """
+        with Ledger(self._settings.ledger_address) as ledger:
+            order(self._settings, ledger, what, reason, actor)
+            self._router.reroute(ledger)
+        return self.state()
