@@ -1,8 +1,4 @@
-"""DuckDB: what the log says, judged. Incremental; deleted, it is rebuilt from the log with the same result.
-
-Only Dagster opens the file, one run at a time; everybody else reads the summary that
-`publish_summary` puts beside it. Every query costs what the new rows cost, not what all rows cost.
-"""
+"""Votes as rows, their validation, and the pairs that are trained on."""
 
 import json
 from collections import Counter
@@ -19,44 +15,16 @@ import pyarrow.compute as pc
 
 from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.quality import Ballot, Memory
-from dpo_pipeline.core.votes import NOT_PEOPLES, Preference, Vote, decode_preference
-from dpo_pipeline.core.winrate import Outcome, SidedComparison
-from dpo_pipeline.errors import ArtifactCorrupt, LogReplaced
+from dpo_pipeline.core.votes import NOT_PEOPLES, Preference, decode_preference
+from dpo_pipeline.core.winrate import SidedComparison
+from dpo_pipeline.errors import LogReplaced
 from dpo_pipeline.stores.log import Position, read_places
-from dpo_pipeline.stores.reading import VOTE_COLUMNS, Piece, Quarantined
+from dpo_pipeline.stores.reading import Piece, Quarantined
+from dpo_pipeline.stores.warehouse.counts import BETWEEN_TWO, VoteCounts, outcome_for
+from dpo_pipeline.stores.warehouse.schema import DECIDED
 
-# Texts are most of a log and stay there: a row keeps the place of its line.
-SCHEMA = """
-create table if not exists preferences (
-    sequence bigint, log_offset bigint, line_bytes bigint, event_key bigint, event_id varchar, recorded_at varchar,
-    comparison_id varchar, session_id varchar, category varchar, model_a varchar, model_b varchar, vote varchar,
-    left_side varchar, annotator varchar, source varchar, propensity double, pair_key bigint, first_won boolean,
-    failed_alone varchar, criteria_key bigint
-);
-create table if not exists verdicts (sequence bigint, valid boolean, failed varchar[]);
-create table if not exists quarantine (log_offset bigint, length bigint, reason varchar, head varchar);
-create table if not exists tallies (name varchar primary key, value bigint);
-create table if not exists holdings (annotator varchar primary key, valid bigint);
-create table if not exists log_position (log varchar primary key, position varchar);
-create table if not exists exclusions (sequence bigint, reason varchar);
-"""
-_PEOPLES = f"source not in {NOT_PEOPLES}"
-_DECIDED = (
-    "select sequence, annotator, pair_key, case when first_won then 'a' else 'b' end as vote from preferences "
-    f"where first_won is not null and {_PEOPLES}"
-)
-# What people said of pairs that were decided more than once. Kept as votes come: looking for such pairs among all votes
-# at every tick would cost more than the tick. A warehouse from before this table gets it filled here.
-SECOND_LOOKS = (
-    f"create table if not exists second_looks as select * from ({_DECIDED}) where pair_key in "
-    f"(select pair_key from ({_DECIDED}) group by pair_key having count(*) > 1)"
-)
 Place = tuple[str, int, int]
 """Event id, offset and length of a vote's line: the columns event_id, log_offset and line_bytes."""
-_BETWEEN_TWO = (
-    "from preferences where (model_a, model_b) in ((?, ?), (?, ?)) and vote <> 'both_bad' "
-    f"and {_PEOPLES} order by sequence"
-)
 
 
 @dataclass(frozen=True)
@@ -69,51 +37,17 @@ class Cases:
     ballots: list[Ballot]
 
 
-@dataclass(frozen=True)
-class VotesOfWeek:
-    """Votes by category and by kind; `failed` is the mean number of criteria that decided votes fail, null without."""
-
-    categories: dict[str, int]
-    votes: dict[str, int]
-    failed: float | None
-
-
-def prepare(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create what is missing, then shut every way out of the database.
-
-    Raises:
-        ArtifactCorrupt: an earlier version of this program made the file, with other columns.
-    """
-    connection.execute(SCHEMA)
-    found = connection.execute("select column_name from duckdb_columns() where table_name = 'preferences'").fetchall()
-    if {name for (name,) in found} != {"sequence", *VOTE_COLUMNS.names}:
-        raise ArtifactCorrupt(
-            "The warehouse has the columns of an earlier version of this program. Run `dpo rebuild`: it is then built "
-            "again from the log."
-        )
-    connection.execute(SECOND_LOOKS)
-    # A backfill is many large transactions: one checkpoint at the end costs less than one after each.
-    connection.execute("set wal_autocheckpoint='1GB'")
-    connection.execute("set memory_limit='512MB'")
-    connection.execute("set enable_external_access=false")
-    connection.execute("set lock_configuration=true")
-
-
-class Warehouse:
+class Warehouse(VoteCounts):
     """What the loop asks of an open connection; `log` is the preference log, where the texts are."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, log: Path):
-        self.connection = connection
+        super().__init__(connection)
         self.log = log
 
     def position(self, log: str) -> Position:
         """How far this log was read."""
         rows = self._run("select position from log_position where log = ?", [log])
         return Position(**json.loads(rows[0][0])) if rows else Position()
-
-    def transaction(self) -> "_Transaction":
-        """All or nothing of what is done inside. One of more than 122,880 votes goes past the write-ahead log."""
-        return _Transaction(self.connection)
 
     def add_preferences(self, log: str, piece: Piece) -> int:
         """One piece of the log and the position behind it, inside a `transaction`.
@@ -233,97 +167,16 @@ class Warehouse:
             for event in self.events(rows)
         ]
 
-    def head_to_head(self, new: str, baseline: str) -> list[tuple[str, Outcome]]:
-        """(annotator, outcome for `new`) of what people said of two versions, in log order; both_bad is left out."""
-        rows = self._run(f"select annotator, vote, model_a {_BETWEEN_TWO}", [new, baseline, baseline, new])
-        return [(annotator, _outcome(vote, new == model_a)) for annotator, vote, model_a in rows]
-
     def sided_comparisons(self, new: str, baseline: str) -> list[SidedComparison]:
         """The same votes with the side and the lengths in characters of what people saw, which the log knows."""
-        rows = self._run(f"select event_id, log_offset, line_bytes {_BETWEEN_TWO}", [new, baseline, baseline, new])
+        rows = self._run(f"select event_id, log_offset, line_bytes {BETWEEN_TWO}", [new, baseline, baseline, new])
         return [_sided(event, new) for event in self.events(rows)]
-
-    def second_looks(self) -> tuple[list[tuple[Vote, Vote]], list[list[str]]]:
-        """What people said of pairs that were decided more than once, as `a` for the answer that sorts first.
-
-        Returns:
-            First and second vote of one person on the same pair; and of each pair that several people decided, the
-            first vote of each.
-        """
-        twice = self._run(
-            "select list(vote order by sequence)[:2] from second_looks group by annotator, pair_key having count(*) > 1"
-        )
-        several = self._run(
-            "with firsts as (select pair_key, arg_min(vote, sequence) as vote from second_looks group by annotator, "
-            "pair_key) select list(vote) from firsts group by pair_key having count(*) > 1"
-        )
-        return [(first, second) for [(first, second)] in twice], [votes for [votes] in several]
-
-    def battles(self, votes_per_person: int) -> list[tuple[str, str, int, int, int, int]]:
-        """(model_a, model_b, wins_a, wins_b, ties, both_bad) of two versions, names in order, people's votes only.
-
-        Of one person the first `votes_per_person` on the same two count.
-        """
-        return self._run(
-            "with met as (select least(model_a, model_b) as one, greatest(model_a, model_b) as other, annotator, "
-            "sequence, "
-            "case when vote not in ('a', 'b') then vote "
-            "when (vote = 'a') = (model_a <= model_b) then 'one' else 'other' end as won "
-            f"from preferences where model_a <> model_b and {_PEOPLES}), "
-            "capped as (select * from met qualify row_number() over "
-            "(partition by one, other, annotator order by sequence) <= ?) "
-            "select one, other, count(*) filter (won = 'one'), count(*) filter (won = 'other'), "
-            "count(*) filter (won = 'tie'), count(*) filter (won = 'both_bad') from capped group by all order by all",
-            [votes_per_person],
-        )
-
-    def week(self, since: str, until: str) -> VotesOfWeek:
-        """People's votes recorded at or after `since` and before `until` (RFC 3339, UTC)."""
-        chosen = f"from preferences where recorded_at >= ? and recorded_at < ? and {_PEOPLES}"
-        categories = self._run(f"select category, count(*) {chosen} group by category", [since, until])
-        votes = self._run(f"select vote, count(*) {chosen} group by vote", [since, until])
-        [(failed,)] = self._run(
-            f"select avg(len(failed)) from (select sequence {chosen} and first_won is not null) "
-            "join verdicts using (sequence)",
-            [since, until],
-        )
-        return VotesOfWeek(dict(categories), dict(votes), failed)
-
-    def valid_places(self, annotator: str) -> list[int]:
-        """Which of the valid pairs, counted from 0 in log order, are one person's."""
-        rows = self._run(
-            "select place from (select annotator, row_number() over (order by sequence) - 1 as place "
-            "from preferences join verdicts using (sequence) where valid) where annotator = ? order by place",
-            [annotator],
-        )
-        return [place for [place] in rows]
-
-    def first_vote(self, since: str = "") -> str | None:
-        """When the first vote of a person at or after `since` (RFC 3339, UTC) was recorded; null before it."""
-        rows = self._run(
-            f"select min(recorded_at) from preferences where recorded_at >= ? and {_PEOPLES}",
-            [since],
-        )
-        return None if rows[0][0] is None else str(rows[0][0])
-
-    def tally(self, name: str) -> int:
-        rows = self._run("select value from tallies where name = ?", [name])
-        return int(rows[0][0]) if rows else 0
-
-    def tallies(self) -> dict[str, int]:
-        """Every running count by name."""
-        return dict(self._run("select name, value from tallies order by name"))
-
-    def _run(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run a query to its end: DuckDB 2 refuses the next one while a result is half read."""
-        rows: list[tuple[Any, ...]] = self.connection.execute(query, list(parameters)).fetchall()
-        return rows
 
     def _note_second_looks(self, start: int) -> None:
         """Add the votes on pairs that became decided more than once with the votes from `start` on."""
         self._run(
-            f"insert into second_looks with met as (select * from ({_DECIDED}) semi join "
-            f"(select pair_key from ({_DECIDED}) where sequence >= ?) using (pair_key)) "
+            f"insert into second_looks with met as (select * from ({DECIDED}) semi join "
+            f"(select pair_key from ({DECIDED}) where sequence >= ?) using (pair_key)) "
             "select * from met where pair_key in (select pair_key from met group by pair_key having count(*) > 1) "
             "and sequence not in (select sequence from second_looks)",
             [start],
@@ -369,35 +222,15 @@ class Warehouse:
             self.connection.unregister("counts")
 
 
-class _Transaction:
-    """begin … commit, or rollback on any error."""
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection):
-        self.connection = connection
-
-    def __enter__(self) -> None:
-        self.connection.begin()
-
-    def __exit__(self, kind: object, *rest: object) -> None:
-        if kind is None:
-            self.connection.commit()
-        else:
-            self.connection.rollback()
-
-
 @cache
 def _names(failed: str) -> tuple[str, ...]:
     return tuple(failed.split())
 
 
-def _outcome(vote: Vote, is_a: bool) -> Outcome:
-    return "tie" if vote == "tie" else "win" if (vote == "a") == is_a else "loss"
-
-
 def _sided(event: Preference, model: str) -> SidedComparison:
     is_a, lengths = event.model_a == model, (len(event.response_a), len(event.response_b))
     length, other = lengths if is_a else reversed(lengths)
-    return SidedComparison(event.annotator, _outcome(event.vote, is_a), (event.left == "a") == is_a, length, other)
+    return SidedComparison(event.annotator, outcome_for(event.vote, is_a), (event.left == "a") == is_a, length, other)
 
 
 def _left_wins(votes: pa.Table) -> int:

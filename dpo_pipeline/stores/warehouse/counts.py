@@ -1,0 +1,97 @@
+"""What people said, counted: of two versions, of a week, of pairs that were decided more than once."""
+
+from dataclasses import dataclass
+
+from dpo_pipeline.core.votes import Vote
+from dpo_pipeline.core.winrate import Outcome
+from dpo_pipeline.stores.warehouse.schema import PEOPLES, Connection
+
+BETWEEN_TWO = (
+    "from preferences where (model_a, model_b) in ((?, ?), (?, ?)) and vote <> 'both_bad' "
+    f"and {PEOPLES} order by sequence"
+)
+
+
+@dataclass(frozen=True)
+class VotesOfWeek:
+    """Votes by category and by kind; `failed` is the mean number of criteria that decided votes fail, null without."""
+
+    categories: dict[str, int]
+    votes: dict[str, int]
+    failed: float | None
+
+
+class VoteCounts(Connection):
+    """Each query costs what its rows cost."""
+
+    def head_to_head(self, new: str, baseline: str) -> list[tuple[str, Outcome]]:
+        """(annotator, outcome for `new`) of what people said of two versions, in log order; both_bad is left out."""
+        rows = self._run(f"select annotator, vote, model_a {BETWEEN_TWO}", [new, baseline, baseline, new])
+        return [(annotator, outcome_for(vote, new == model_a)) for annotator, vote, model_a in rows]
+
+    def second_looks(self) -> tuple[list[tuple[Vote, Vote]], list[list[str]]]:
+        """What people said of pairs that were decided more than once, as `a` for the answer that sorts first.
+
+        Returns:
+            First and second vote of one person on the same pair; and of each pair that several people decided, the
+            first vote of each.
+        """
+        twice = self._run(
+            "select list(vote order by sequence)[:2] from second_looks group by annotator, pair_key having count(*) > 1"
+        )
+        several = self._run(
+            "with firsts as (select pair_key, arg_min(vote, sequence) as vote from second_looks group by annotator, "
+            "pair_key) select list(vote) from firsts group by pair_key having count(*) > 1"
+        )
+        return [(first, second) for [(first, second)] in twice], [votes for [votes] in several]
+
+    def battles(self, votes_per_person: int) -> list[tuple[str, str, int, int, int, int]]:
+        """(model_a, model_b, wins_a, wins_b, ties, both_bad) of two versions, names in order, people's votes only.
+
+        Of one person the first `votes_per_person` on the same two count.
+        """
+        return self._run(
+            "with met as (select least(model_a, model_b) as one, greatest(model_a, model_b) as other, annotator, "
+            "sequence, "
+            "case when vote not in ('a', 'b') then vote "
+            "when (vote = 'a') = (model_a <= model_b) then 'one' else 'other' end as won "
+            f"from preferences where model_a <> model_b and {PEOPLES}), "
+            "capped as (select * from met qualify row_number() over "
+            "(partition by one, other, annotator order by sequence) <= ?) "
+            "select one, other, count(*) filter (won = 'one'), count(*) filter (won = 'other'), "
+            "count(*) filter (won = 'tie'), count(*) filter (won = 'both_bad') from capped group by all order by all",
+            [votes_per_person],
+        )
+
+    def week(self, since: str, until: str) -> VotesOfWeek:
+        """People's votes recorded at or after `since` and before `until` (RFC 3339, UTC)."""
+        chosen = f"from preferences where recorded_at >= ? and recorded_at < ? and {PEOPLES}"
+        categories = self._run(f"select category, count(*) {chosen} group by category", [since, until])
+        votes = self._run(f"select vote, count(*) {chosen} group by vote", [since, until])
+        [(failed,)] = self._run(
+            f"select avg(len(failed)) from (select sequence {chosen} and first_won is not null) "
+            "join verdicts using (sequence)",
+            [since, until],
+        )
+        return VotesOfWeek(dict(categories), dict(votes), failed)
+
+    def valid_places(self, annotator: str) -> list[int]:
+        """Which of the valid pairs, counted from 0 in log order, are one person's."""
+        rows = self._run(
+            "select place from (select annotator, row_number() over (order by sequence) - 1 as place "
+            "from preferences join verdicts using (sequence) where valid) where annotator = ? order by place",
+            [annotator],
+        )
+        return [place for [place] in rows]
+
+    def first_vote(self, since: str = "") -> str | None:
+        """When the first vote of a person at or after `since` (RFC 3339, UTC) was recorded; null before it."""
+        rows = self._run(
+            f"select min(recorded_at) from preferences where recorded_at >= ? and {PEOPLES}",
+            [since],
+        )
+        return None if rows[0][0] is None else str(rows[0][0])
+
+
+def outcome_for(vote: Vote, is_a: bool) -> Outcome:
+    return "tie" if vote == "tie" else "win" if (vote == "a") == is_a else "loss"
