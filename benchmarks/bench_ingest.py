@@ -29,8 +29,8 @@ from inputs import settings_for
 from reporting import Goal, report, say, show
 from synthetic_votes import vote_lines
 
+from dpo_pipeline.core.curation import summarise, with_second_looks
 from dpo_pipeline.loop.ingest import LOG, ingest, judge_new
-from dpo_pipeline.stores.curation import summarise, with_second_looks
 from dpo_pipeline.stores.readers import WORKERS
 from dpo_pipeline.stores.reviews import apply_reviews
 from dpo_pipeline.stores.warehouse import Warehouse, prepare

@@ -1,7 +1,11 @@
 """Is it time to train, and if not, what is it waiting for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
+from dpo_pipeline.core.lifecycle import ACCEPTED, CLOSED
+from dpo_pipeline.core.versions import BASELINE, VersionRecord
 from dpo_pipeline.settings import Cadence, Phase
 
 
@@ -28,6 +32,31 @@ class CadenceDecision:
     phase: str
     threshold: int
     unused: int
+
+
+def training_state(
+    versions: Sequence[VersionRecord], rollout_of: str | None, valid: int, now: datetime
+) -> TrainingState:
+    """What the decision looks at, of the versions that there are.
+
+    Args:
+        rollout_of: the version that is being rolled out.
+        valid: valid pairs so far.
+    """
+    trained = [record for record in versions if record.name != BASELINE]
+    accepted = [record for record in trained if record.status in ACCEPTED]
+    newest = trained[-1] if trained else None
+    return TrainingState(
+        unused=valid - max((record.pairs_seen for record in accepted), default=0),
+        fresh=valid - max((record.pairs_seen for record in trained), default=0),
+        accepted_versions=len(accepted),
+        newest_was_given_up=newest is not None and newest.status in CLOSED,
+        training_now=newest is not None and newest.status not in (*ACCEPTED, *CLOSED),
+        rollout_of=rollout_of,
+        hours_since_training=(now - datetime.fromisoformat(newest.created_at)).total_seconds() / 3600
+        if newest
+        else None,
+    )
 
 
 def current_phase(accepted_versions: int, cadence: Cadence) -> tuple[str, Phase]:

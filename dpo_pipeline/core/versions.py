@@ -1,11 +1,37 @@
-"""Names and lineage of versions: v1.0 is the SFT baseline, v1.n the n-th DPO version."""
+"""Versions, their names and their lineage: v1.0 is the SFT baseline, v1.n the n-th DPO version."""
 
 import re
+from dataclasses import dataclass
+from typing import Any
 
 from dpo_pipeline.errors import UnknownVersion
 
 BASELINE = "v1.0"
 _NAME = re.compile(r"v1\.(0|[1-9]\d*)")
+
+
+@dataclass(frozen=True)
+class VersionRecord:
+    """A version as the rest of the program sees it."""
+
+    name: str
+    attempt: int
+    status: str
+    parent: str | None
+    adapter_sha: str | None
+    adapter_dir: str | None
+    base_sha: str | None
+    dataset_hash: str | None
+    pairs: int | None
+    pairs_seen: int
+    recipe: dict[str, Any] | None
+    win_rate: float | None
+    evaluation: dict[str, Any] | None
+    training_metrics: dict[str, float] | None
+    mlflow_run: str | None
+    mlflow_version: str | None
+    created_at: str
+    updated_at: str
 
 
 def iteration(name: str) -> int:

@@ -3,16 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dpo_pipeline.core.curation import CurationSummary, summarise, with_second_looks, without_excluded
 from dpo_pipeline.loop.ingest import LOG, judge_new
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.curation import (
-    CurationSummary,
-    publish_summary,
-    read_summary,
-    summarise,
-    with_second_looks,
-    without_excluded,
-)
+from dpo_pipeline.stores.curation import publish_summary, read_summary
 from dpo_pipeline.stores.log import file_bytes
 from dpo_pipeline.stores.reviews import apply_reviews
 from dpo_pipeline.stores.warehouse import Warehouse

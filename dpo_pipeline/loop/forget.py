@@ -6,7 +6,6 @@ afterwards. Interrupted, it can simply be run again.
 
 import fcntl
 import shutil
-import sqlite3
 from bisect import bisect_left
 from collections.abc import Callable
 from contextlib import closing
@@ -22,6 +21,7 @@ from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.artifacts import replacing
 from dpo_pipeline.stores.ledger import Ledger, utc_now
+from dpo_pipeline.stores.serving_state import forget_person
 from dpo_pipeline.stores.warehouse import Warehouse
 
 
@@ -60,7 +60,7 @@ def forget(settings: Settings, person: str) -> Forgotten:
     found.quarantined = _without(settings.quarantine_log, lambda line: person.encode() in line)
     for path in sorted(settings.serving_log_dir.glob("????-??-??.jsonl")):
         found.requests += _without(path, lambda line: mark in line and _field(line, "user") == person)
-    _forget_state(settings.serving_state, person)
+    forget_person(settings.serving_state, person)
     # Made from corrections and chosen answers of everybody; the next SFT round makes them again.
     shutil.rmtree(settings.artifacts_dir / "demonstrations", ignore_errors=True)
     # Last: while a line stands in this log, running this again finds the rest.
@@ -104,18 +104,3 @@ def _field(line: bytes, name: str) -> str:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return ""
     return str(row.get(name, "")) if isinstance(row, dict) else ""
-
-
-def _forget_state(path: Path, person: str) -> None:
-    if not path.exists():
-        return
-    with closing(sqlite3.connect(path, timeout=30)) as database:
-        database.execute("pragma secure_delete = on")
-        database.execute("delete from contributors where person = ?", (person,))
-        for table, name in (("comparisons", "annotator"), ("requests", "user")):
-            rows = database.execute(f"select id, content from {table}").fetchall()
-            mine = [(key,) for key, content in rows if _field(content, name) == person]
-            database.executemany(f"delete from {table} where id = ?", mine)
-        database.commit()
-        database.execute("vacuum")
-        database.execute("pragma wal_checkpoint(truncate)")

@@ -161,13 +161,18 @@ def _cached_reference_trainer(cache: Path) -> Any:
     from trl import DPOTrainer
 
     from dpo_pipeline.ml.shared_prompts import share_prompts
+    from dpo_pipeline.ml.trl_private import keeps_references
 
     columns = ("ref_chosen_logps", "ref_rejected_logps")
 
-    class CachedReferenceTrainer(DPOTrainer):
+    class Trainer(DPOTrainer):
         def create_model_card(self, *args: Any, **kwargs: Any) -> None:
             """None: checkpoints are for this trainer alone, and an accepted version gets a card that is filled in."""
 
+    if not keeps_references():
+        return Trainer
+
+    class CachedReferenceTrainer(Trainer):
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
             # The first call after TRL has put its head on the model.
             share_prompts(self.model.get_base_model())

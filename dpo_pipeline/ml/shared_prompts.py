@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE, FusedCausalLMOutput, _ChunkedLogProbFunction
 
-OUTPUTS = ("log_probs", "entropy", "mean_logits", "is_top1")
+from dpo_pipeline.ml.trl_private import OUTPUTS, ScoringKernel, scoring_kernel
+
 _OTHER_HEADS = (
     "final_logit_softcapping",
     "logit_scale",
@@ -47,7 +47,8 @@ class Packed:
 
 def share_prompts(model: Any) -> None:
     """Give a causal model with TRL's fused head a forward that packs pairs; others are left as they are."""
-    if getattr(model, "shares_prompts", False):
+    kernel = scoring_kernel()
+    if kernel is None or getattr(model, "shares_prompts", False):
         return
     config = model.config.get_text_config()
     plain = all(getattr(config, name, None) is None for name in _OTHER_HEADS)
@@ -65,7 +66,8 @@ def share_prompts(model: Any) -> None:
         hidden = self.base_model(
             input_ids=packed.ids, attention_mask=packed.mask, position_ids=packed.positions, use_cache=False
         ).last_hidden_state
-        return _scored(self.get_output_embeddings(), hidden.flatten(0, 1)[packed.source], packed, kwargs["labels"])
+        tokens = hidden.flatten(0, 1)[packed.source]
+        return _scored(kernel, self.get_output_embeddings(), tokens, packed, kwargs["labels"])
 
     model.forward = types.MethodType(forward, model)
     model.shares_prompts = True
@@ -120,22 +122,12 @@ def _mask(segments: torch.Tensor) -> torch.Tensor:
     return ((causal & (seen != 3) & ~((by == 2) & (seen == 1))) | itself)[:, None]
 
 
-def _scored(head: Any, hidden: torch.Tensor, packed: Packed, labels: torch.Tensor) -> FusedCausalLMOutput:
+def _scored(kernel: ScoringKernel, head: Any, hidden: torch.Tensor, packed: Packed, labels: torch.Tensor) -> Any:
     """TRL's kernel over the answers' tokens, its results where TRL looks for them."""
-    results = _ChunkedLogProbFunction.apply(
-        hidden, head.weight, head.bias, packed.labels, 1.0, _CHUNKED_LOGPROB_CHUNK_SIZE, None, 1.0, OUTPUTS
-    )
     rows, width = labels.shape[0], labels.shape[1] - 1
-    log_probs, entropy, mean_logits, is_top1 = (
-        result.new_zeros(rows * width).index_copy(0, packed.place, result).view(rows, width)
-        for result in results
-        if result is not None
-    )
-    return FusedCausalLMOutput(
-        loss=-log_probs.sum() / len(packed.place),
-        log_probs=log_probs,
-        entropy=entropy,
-        mean_logits=mean_logits,
-        is_top1=is_top1,
-        label_mask=labels[:, 1:] != -100,
-    )
+    results = {
+        name: result.new_zeros(rows * width).index_copy(0, packed.place, result).view(rows, width)
+        for name, result in zip(OUTPUTS, kernel.score(hidden, head.weight, head.bias, packed.labels), strict=True)
+    }
+    loss = -results["log_probs"].sum() / len(packed.place)
+    return kernel.output(loss=loss, label_mask=labels[:, 1:] != -100, **results)

@@ -179,6 +179,38 @@ class ServingState:
             self._db.execute("delete from requests where created < ?", (moment,))
 
 
+def forget_person(path: Path, person: str) -> None:
+    """Remove a person's comparisons, requests and nickname, and what SQLite keeps of deleted rows.
+
+    Args:
+        person: a pseudonym.
+    """
+    if not path.exists():
+        return
+    with closing(sqlite3.connect(path, timeout=30)) as database:
+        database.execute("pragma secure_delete = on")
+        database.execute("delete from contributors where person = ?", (person,))
+        for table in ("comparisons", "requests"):
+            rows = database.execute(f"select id, content from {table}").fetchall()
+            theirs = [(key,) for key, content in rows if person in _whose(content)]
+            database.executemany(f"delete from {table} where id = ?", theirs)
+        database.commit()
+        database.execute("vacuum")
+        database.execute("pragma wal_checkpoint(truncate)")
+
+
+class _Whose(msgspec.Struct):
+    """A row of any age: nothing else of it has to be as it is now."""
+
+    annotator: str = ""
+    user: str = ""
+
+
+def _whose(content: bytes) -> tuple[str, str]:
+    row = msgspec.json.decode(content, type=_Whose)
+    return row.annotator, row.user
+
+
 def newest_prompts(path: Path) -> list[str]:
     """Distinct single questions of people's newest requests, newest first; none before the first.
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from dpo_pipeline.core.curation import CurationSummary
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.loop.attempts import attempt_of, conclude
 from dpo_pipeline.loop.curate import rebuild_warehouse
 from dpo_pipeline.settings import load_settings
-from dpo_pipeline.stores.curation import CurationSummary, publish_summary
+from dpo_pipeline.stores.curation import publish_summary
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.log import AppendLog, file_bytes
 from dpo_pipeline_tests.assets.conftest import Loop

@@ -19,13 +19,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from dpo_pipeline.core.cadence import CadenceDecision, training_due
+from dpo_pipeline.core.cadence import CadenceDecision, training_due, training_state
 from dpo_pipeline.core.exposure import gets_challenger, unit_key
 from dpo_pipeline.core.rollout import traffic_of
 from dpo_pipeline.core.versions import next_version
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import RegistryUnavailable
-from dpo_pipeline.loop.cadence import training_state
 from dpo_pipeline.loop.reconcile_registry import reconcile_registry
 from dpo_pipeline.loop.roll_out import decide_now, plan_of
 from dpo_pipeline.settings import RolloutPolicy, Settings
@@ -83,8 +82,8 @@ class Month:
 
     def due(self) -> CadenceDecision:
         """Whether the votes so far make a training due."""
-        versions, deployment = self.ledger.versions(), self.ledger.deployment()
-        return training_due(training_state(versions, deployment, self.valid, self.now), self.settings.cadence)
+        versions, challenger = self.ledger.versions(), self.ledger.deployment().challenger
+        return training_due(training_state(versions, challenger, self.valid, self.now), self.settings.cadence)
 
     def register(self, name: str) -> None:
         """A version as it is after training and a good evaluation."""

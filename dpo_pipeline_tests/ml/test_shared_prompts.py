@@ -40,7 +40,8 @@ def test_packed_pairs_give_trls_numbers_and_gradients(house: Settings, baseline:
     from peft import PeftModel
     from trl.trainer.utils import add_fused_lm_head
 
-    from dpo_pipeline.ml.shared_prompts import OUTPUTS, share_prompts
+    from dpo_pipeline.ml.shared_prompts import share_prompts
+    from dpo_pipeline.ml.trl_private import OUTPUTS
 
     base, _ = load_base(locate_base(house).directory, house.model)
     model = PeftModel.from_pretrained(base, baseline, is_trainable=True).eval()

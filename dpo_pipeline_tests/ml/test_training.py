@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,44 @@ def tensors(directory: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def trained(house: Settings, baseline: Path, dataset: Path) -> Any:
     return run(job(house, baseline, dataset))
+
+
+@pytest.mark.parametrize(
+    ("names", "told", "kept"),
+    [
+        ("KERNEL", "its scoring kernel takes other parameters; prompts of pairs are read twice", True),
+        ("REFERENCE", "the reference is computed anew, and prompts of pairs are read twice", False),
+    ],
+)
+def test_without_trls_private_names_it_goes_trls_own_way_to_the_same_adapter(
+    house: Settings,
+    baseline: Path,
+    dataset: Path,
+    trained: Any,
+    names: str,
+    told: str,
+    kept: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    import torch
+
+    from dpo_pipeline.ml import trl_private
+
+    cached = (trl_private.scoring_kernel, trl_private.keeps_references)
+    monkeypatch.setattr(trl_private, names, ("as in another version",))
+    for each in cached:
+        each.cache_clear()
+    try:
+        again = replace(job(house, baseline, dataset), work_dir=str(tmp_path), reference_cache=str(tmp_path))
+        found = tensors(Path(run(again).adapter_dir))
+    finally:
+        for each in cached:
+            each.cache_clear()
+    for name, tensor in tensors(Path(trained.adapter_dir)).items():
+        assert torch.allclose(found[name], tensor, atol=2e-3), name
+    assert told in caplog.text and bool(list(tmp_path.rglob("train-*.parquet"))) == kept
 
 
 def test_the_adapter_moved_and_carries_its_lineage(

@@ -15,7 +15,7 @@ import pytest
 
 from dpo_pipeline.errors import AdapterRefused, DatasetTooSmall, TaskFailed, WorkerEnded
 from dpo_pipeline.ml.worker import Worker
-from dpo_pipeline.resources import Models, models
+from dpo_pipeline.resources import Models
 from dpo_pipeline_tests.programs_under_test import eventually
 
 
@@ -70,14 +70,14 @@ def test_it_ends_with_the_program_that_started_it(tmp_path: Path) -> None:
 
 def test_what_a_task_logs_is_in_the_log_of_the_step() -> None:
     @dg.asset
-    def working(context: dg.AssetExecutionContext, models: dg.ResourceParam[Models]) -> dg.MaterializeResult:
+    def working(context: dg.AssetExecutionContext, models: Models) -> dg.MaterializeResult:
         first = models.call(context, told, 2)
         assert models.call(context, told, lines=1) == first != os.getpid()
         return dg.MaterializeResult()
 
     with dg.DagsterInstance.ephemeral() as instance:
         begun = time.time()
-        result = dg.materialize([working], resources={"models": models}, instance=instance)
+        result = dg.materialize([working], resources={"models": Models()}, instance=instance)
         lines = [record.user_message for record in instance.all_logs(result.run_id)]
     assert [line for line in lines if line.startswith("step")] == ["step 0", "step 1", "step 0"]
     children = psutil.Process().children()

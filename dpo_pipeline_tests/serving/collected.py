@@ -6,6 +6,7 @@ from itertools import count
 
 import duckdb
 
+from dpo_pipeline.core.curation import summarise
 from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.exposure import gets_challenger
 from dpo_pipeline.core.votes import Vote, encode_preference
@@ -14,7 +15,7 @@ from dpo_pipeline.loop.ingest import LOG, ingest, judge_new
 from dpo_pipeline.loop.roll_out import decide_now
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import read_bank
-from dpo_pipeline.stores.curation import publish_summary, summarise
+from dpo_pipeline.stores.curation import publish_summary
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.reviews import apply_reviews

@@ -4,11 +4,11 @@ The truth about what is served. MLflow aliases and the DuckDB tables are project
 version's life writes, `deployment` the rollout, `tables` the schema, `records` the values that come out.
 """
 
+from dpo_pipeline.core.versions import VersionRecord
 from dpo_pipeline.stores.ledger.deployment import Ledger
 from dpo_pipeline.stores.ledger.records import (
     DecisionRecord,
     DeploymentState,
-    VersionRecord,
     as_json,
     utc_now,
     utc_text,

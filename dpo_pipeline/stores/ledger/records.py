@@ -4,29 +4,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-
-@dataclass(frozen=True)
-class VersionRecord:
-    """A version as the rest of the program sees it."""
-
-    name: str
-    attempt: int
-    status: str
-    parent: str | None
-    adapter_sha: str | None
-    adapter_dir: str | None
-    base_sha: str | None
-    dataset_hash: str | None
-    pairs: int | None
-    pairs_seen: int
-    recipe: dict[str, Any] | None
-    win_rate: float | None
-    evaluation: dict[str, Any] | None
-    training_metrics: dict[str, float] | None
-    mlflow_run: str | None
-    mlflow_version: str | None
-    created_at: str
-    updated_at: str
+from dpo_pipeline.core.versions import VersionRecord
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from dpo_pipeline.core.lifecycle import RECORDED, TRANSITIONS, Status, follows
-from dpo_pipeline.core.versions import iteration
+from dpo_pipeline.core.versions import VersionRecord, iteration
 from dpo_pipeline.errors import ForbiddenTransition, RebuildDiffers, UnknownVersion
-from dpo_pipeline.stores.ledger.records import VersionRecord, utc_now
+from dpo_pipeline.stores.ledger.records import utc_now
 from dpo_pipeline.stores.ledger.tables import VERSIONS, prepare
 
 _JSON_FIELDS = ("recipe", "evaluation", "training_metrics")

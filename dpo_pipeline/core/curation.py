@@ -1,0 +1,93 @@
+"""The collection in counts: what was recorded, what of it is valid, and how far votes can be trusted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from dpo_pipeline.core.agreement import flip_rate, krippendorff_alpha
+from dpo_pipeline.core.judged import EXCLUDED
+from dpo_pipeline.core.votes import Vote
+
+MIN_SECOND_LOOKS = 30
+
+
+@dataclass(frozen=True)
+class CurationSummary:
+    """Counts as of the newest curation run. `failed` counts rejected pairs by criterion; one pair may fail several.
+    `votes`, `left_wins` and `categories` are of people's votes, without pairs that were brought in or made.
+
+    `rebuilt` is when somebody last had the warehouse built again; empty: never.
+
+    `flip_rate`, with the lower end of its interval, is over `decided_twice` pairs that one person decided twice,
+    `alpha` (Krippendorff's) over `decided_by_several` that several did; null: too few to say.
+    """
+
+    log_offset: int = 0
+    reviews_bytes: int = 0
+    recorded: int = 0
+    quarantined: int = 0
+    repeated_events: int = 0
+    valid: int = 0
+    rejected: int = 0
+    left_wins: int = 0
+    votes: dict[str, int] = field(default_factory=dict)
+    categories: dict[str, int] = field(default_factory=dict)
+    valid_categories: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
+    rebuilt: str = ""
+    decided_twice: int = 0
+    flip_rate: float | None = None
+    flip_rate_low: float | None = None
+    decided_by_several: int = 0
+    alpha: float | None = None
+
+
+def with_second_looks(
+    summary: CurationSummary, twice: Sequence[tuple[Vote, Vote]], several: Sequence[Sequence[str]]
+) -> CurationSummary:
+    """The summary with how often votes flip, and how far people agree, where `MIN_SECOND_LOOKS` were had."""
+    flips, agreed = flip_rate(twice), krippendorff_alpha(several, replicates=0)
+    return replace(
+        summary,
+        decided_twice=flips.decided_twice,
+        flip_rate=flips.rate if flips.decided_twice >= MIN_SECOND_LOOKS else None,
+        flip_rate_low=flips.low if flips.decided_twice >= MIN_SECOND_LOOKS else None,
+        decided_by_several=agreed.units,
+        alpha=agreed.alpha if agreed.units >= MIN_SECOND_LOOKS else None,
+    )
+
+
+def summarise(tallies: dict[str, int], log_offset: int, reviews_bytes: int = 0, rebuilt: str = "") -> CurationSummary:
+    """The running counts of the warehouse, by kind, and how far both logs were read."""
+
+    def group(prefix: str) -> dict[str, int]:
+        return {name.removeprefix(prefix): count for name, count in tallies.items() if name.startswith(prefix)}
+
+    return CurationSummary(
+        log_offset=log_offset,
+        reviews_bytes=reviews_bytes,
+        rebuilt=rebuilt,
+        recorded=tallies.get("recorded", 0),
+        quarantined=tallies.get("quarantined", 0),
+        repeated_events=tallies.get("repeated_events", 0),
+        valid=tallies.get("valid", 0),
+        rejected=tallies.get("rejected", 0),
+        left_wins=tallies.get("left_wins", 0),
+        votes=group("vote:"),
+        categories=group("category:"),
+        valid_categories=group("valid_category:"),
+        failed=group("failed:"),
+    )
+
+
+def without_excluded(summary: CurationSummary, excluded: Mapping[str, int]) -> CurationSummary:
+    """The summary after people took out valid pairs, counted by category: those are rejected, as `excluded`."""
+    count = sum(excluded.values())
+    if not count:
+        return summary
+    return replace(
+        summary,
+        valid=summary.valid - count,
+        rejected=summary.rejected + count,
+        valid_categories={name: n - excluded.get(name, 0) for name, n in summary.valid_categories.items()},
+        failed={**summary.failed, EXCLUDED: count},
+    )
