@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
+from dpo_pipeline.core.controlled_winrate import ControlledWinRate
 from dpo_pipeline.core.questions import CATEGORIES
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.core.votes import Preference
-from dpo_pipeline.core.winrate import ControlledWinRate, WinRate
+from dpo_pipeline.core.winrate import WinRate
 from dpo_pipeline.settings import Cadence, Kpis
 
 Trend = Literal["rising", "falling", "steady", "unknown"]

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
+from dpo_pipeline.core.controlled_winrate import length_controlled_win_rate
 from dpo_pipeline.core.judging import Trust
 from dpo_pipeline.core.questions import Origin
 from dpo_pipeline.core.safety import SafetyCheck
-from dpo_pipeline.core.winrate import SHARES, Outcome, WinRate, length_controlled_win_rate, mean_interval
+from dpo_pipeline.core.winrate import SHARES, Outcome, WinRate, mean_interval
 from dpo_pipeline.settings import Evaluation
 
 Verdict = Literal["improved", "not_improved", "inconclusive"]

@@ -7,12 +7,13 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
+from dpo_pipeline.core.controlled_winrate import controlled_win_rate
 from dpo_pipeline.core.leaderboard import PairCount
 from dpo_pipeline.core.quality import CRITERIA
 from dpo_pipeline.core.report import Step, VersionFigures, Week
 from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import BASELINE
-from dpo_pipeline.core.winrate import WinRate, controlled_win_rate, win_rate
+from dpo_pipeline.core.winrate import WinRate, win_rate
 from dpo_pipeline.loop.describe import answer_words
 from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord, utc_text

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from dpo_pipeline.core.agreement import agreement, flip_rate, krippendorff_alpha, position_bias
+from dpo_pipeline.core.controlled_winrate import length_controlled_win_rate
 from dpo_pipeline.core.leaderboard import PairCount, bradley_terry, percentile_interval, win_matrix
-from dpo_pipeline.core.winrate import Outcome, length_controlled_win_rate, win_rate
+from dpo_pipeline.core.winrate import Outcome, win_rate
 from dpo_pipeline_tests.examples import SHARED_DATA
 
 OUTCOME_OF_B: dict[str, Outcome] = {"model_a": "loss", "model_b": "win", "tie": "tie"}

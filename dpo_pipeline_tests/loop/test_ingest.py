@@ -7,10 +7,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from dpo_pipeline.core.controlled_winrate import SidedComparison
 from dpo_pipeline.core.curation import summarise, with_second_looks
 from dpo_pipeline.core.dataset import split_pairs
 from dpo_pipeline.core.votes import encode_preference
-from dpo_pipeline.core.winrate import SidedComparison
 from dpo_pipeline.errors import ArtifactCorrupt, LogReplaced
 from dpo_pipeline.loop.ingest import LOG, IngestReport, ingest, judge_new
 from dpo_pipeline.settings import QualityCriteria

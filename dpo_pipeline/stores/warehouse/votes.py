@@ -13,10 +13,10 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dpo_pipeline.core.controlled_winrate import SidedComparison
 from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.quality import Ballot, Memory
 from dpo_pipeline.core.votes import NOT_PEOPLES, Preference, decode_preference
-from dpo_pipeline.core.winrate import SidedComparison
 from dpo_pipeline.errors import LogReplaced
 from dpo_pipeline.stores.log import Position, read_places
 from dpo_pipeline.stores.reading import Piece, Quarantined

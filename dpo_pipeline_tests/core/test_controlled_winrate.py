@@ -5,13 +5,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dpo_pipeline.core.winrate import (
+from dpo_pipeline.core.controlled_winrate import (
     ControlledWinRate,
-    Outcome,
     SidedComparison,
     controlled_win_rate,
     length_controlled_win_rate,
 )
+from dpo_pipeline.core.winrate import Outcome
 
 ROW = np.arange(60)
 OPPOSITE: dict[Outcome, Outcome] = {"win": "loss", "loss": "win", "tie": "tie"}
