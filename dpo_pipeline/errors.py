@@ -138,6 +138,10 @@ class LedgerError(DpoError):
     pass
 
 
+class LedgerTooNew(LedgerError):
+    pass
+
+
 class StaleEpoch(LedgerError):
     pass
 

@@ -1,12 +1,14 @@
 """The ledger's verbs: each step of a version's life, and none that the table of transitions does not have."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from dpo_pipeline.core.lifecycle import TRANSITIONS, Status
-from dpo_pipeline.errors import ForbiddenTransition, RebuildDiffers, UnknownVersion
+from dpo_pipeline.errors import ForbiddenTransition, LedgerTooNew, RebuildDiffers, UnknownVersion
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord
 from dpo_pipeline_tests.examples import put_version, settings_in
 
@@ -17,6 +19,13 @@ S = Status
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     with Ledger(settings_in(tmp_path).ledger_address) as opened:
         yield opened
+
+
+def execute(ledger: Ledger, statement: str) -> None:
+    engine = sa.create_engine(ledger.url)
+    with engine.begin() as connection:
+        connection.execute(sa.text(statement))
+    engine.dispose()
 
 
 def accepted(ledger: Ledger, name: str) -> VersionRecord:
@@ -50,8 +59,23 @@ def test_a_champion_that_an_earlier_program_left_as_registered_is_settled(ledger
     accepted(ledger, "v1.0")
     ledger.install_champion("v1.0", "test")
     put_version(ledger, "v1.0", status="registered")
+    execute(ledger, "delete from ledger_schema")
     with Ledger(ledger.url) as opened:
         assert opened.version("v1.0").status == S.CHAMPION
+
+
+def test_a_ledger_of_a_later_program_is_left_as_it_is(ledger: Ledger) -> None:
+    execute(ledger, "update ledger_schema set version = 99")
+    with pytest.raises(LedgerTooNew, match="schema 99, this program knows up to"):
+        Ledger(ledger.url)
+
+
+def test_many_programs_may_open_a_new_ledger_at_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    with ThreadPoolExecutor(8) as pool:
+        for opened in pool.map(lambda _: Ledger(url), range(16)):
+            assert opened.versions() == []
+            opened.close()
 
 
 STEPS: dict[Status, Callable[[Ledger], object]] = {

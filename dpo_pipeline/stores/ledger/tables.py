@@ -3,7 +3,11 @@
 SQLAlchemy's Core without its ORM: every run and the code server import this, and the ORM is a third of SQLAlchemy.
 """
 
+from contextlib import suppress
+
 import sqlalchemy as sa
+
+from dpo_pipeline.errors import LedgerTooNew
 
 METADATA = sa.MetaData()
 
@@ -63,11 +67,40 @@ DECISIONS = sa.Table(
 """Every decision, with what it rested on. A repeated hold keeps its row, with the newest evidence."""
 
 
+SCHEMA = sa.Table("ledger_schema", METADATA, sa.Column("version", sa.Integer, primary_key=True))
+"""One row: which of the schemas of this program the tables have. Raise `VERSION` with every change of a table."""
+VERSION = 2
+
+
 def prepare(engine: sa.Engine) -> None:
-    """Create what is missing; the ledger of an earlier version of this program gets the columns that came since."""
+    """Create what is missing; the ledger of an earlier version of this program gets the columns that came since.
+
+    Raises:
+        LedgerTooNew: a later version of this program wrote it.
+    """
+    found = _schema_of(engine)
+    if found == VERSION:
+        return
+    if found > VERSION:
+        raise LedgerTooNew(
+            f"The ledger has schema {found}, this program knows up to {VERSION}: a later version of it wrote there. "
+            "Install that version again; nothing was changed."
+        )
     _create_tables(engine)
     _add_missing_columns(engine)
     _settle_champion(engine)
+    # Another program may have been at the same; what it wrote is what we would have.
+    with suppress(sa.exc.IntegrityError), engine.begin() as connection:
+        connection.execute(sa.delete(SCHEMA).where(SCHEMA.c.version < VERSION))
+        connection.execute(sa.insert(SCHEMA).values(version=VERSION))
+
+
+def _schema_of(engine: sa.Engine) -> int:
+    """0: no ledger, or one from before schemas were numbered."""
+    if not sa.inspect(engine).has_table(SCHEMA.name):
+        return 0
+    with engine.connect() as connection:
+        return connection.scalar(sa.select(sa.func.max(SCHEMA.c.version))) or 0
 
 
 def _settle_champion(engine: sa.Engine) -> None:
