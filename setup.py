@@ -62,6 +62,7 @@ setup(
         "gradio>=6.7,<7",
         "honcho",
         "httpx",
+        "httpx-sse",
         "itsdangerous",
         "prometheus-client",
         "psutil",

@@ -45,7 +45,8 @@ DpoError
     ├── QueueFull             429
     ├── ClientGone            499
     ├── EngineFailed          500
-    │   └── EngineEnded       500
+    │   ├── EngineEnded       500
+    │   └── UpstreamFailed    502
     ├── NotReady              503
     ├── VoteNotRecorded       507
     └── DeadlineExceeded      504
@@ -270,6 +271,13 @@ class EngineFailed(RequestError):
 
 class EngineEnded(EngineFailed):
     """The program that generates is gone, or broke in a way nobody foresaw."""
+
+
+class UpstreamFailed(EngineFailed):
+    """Another server, to which requests are forwarded, failed or sent what is no answer."""
+
+    status = 502
+    code = "upstream_failed"
 
 
 class NotReady(RequestError):

@@ -11,7 +11,7 @@ from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import utc_text
 from dpo_pipeline.stores.log import Position, read_batches
 from dpo_pipeline.stores.reading import votes_of
-from dpo_pipeline.stores.serving_log import RequestRecord, read_records
+from dpo_pipeline.stores.serving_log import RequestRecord, is_evidence, read_records
 
 log = logging.getLogger(__name__)
 ENOUGH_REQUESTS = 50
@@ -57,14 +57,14 @@ def error_alert(settings: Settings, now: datetime) -> Message | None:
     requests = [
         record
         for record in read_records(settings.serving_log_dir, utc_text(now - HOUR - ALERT_EVERY))
-        if isinstance(record, RequestRecord) and not record.shadow and record.source != "simulated"
+        if isinstance(record, RequestRecord) and is_evidence(record) and record.source != "simulated"
     ]
 
     def failures(until: datetime) -> tuple[int, int]:
         """Failed requests, and all, of the hour before."""
         first, last = utc_text(until - HOUR), utc_text(until)
         outcomes = [each.outcome for each in requests if first <= each.recorded_at <= last]
-        return sum(outcome != "ok" for outcome in outcomes), len(outcomes)
+        return sum(outcome.failed for outcome in outcomes), len(outcomes)
 
     def too_many(failed: int, count: int) -> bool:
         return count >= ENOUGH_REQUESTS and failed >= settings.kpis.error_alert * count

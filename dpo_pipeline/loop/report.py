@@ -17,7 +17,15 @@ from dpo_pipeline.core.winrate import WinRate, win_rate
 from dpo_pipeline.loop.describe import answer_words
 from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord, utc_text
-from dpo_pipeline.stores.serving_log import RatingRecord, Record, RequestRecord, read_day, read_records, version_metrics
+from dpo_pipeline.stores.serving_log import (
+    RatingRecord,
+    Record,
+    RequestRecord,
+    is_evidence,
+    read_day,
+    read_records,
+    version_metrics,
+)
 from dpo_pipeline.stores.warehouse import Warehouse
 
 WEEK = timedelta(days=7)
@@ -121,7 +129,7 @@ def days(serving_log_dir: Path) -> list[DayOfVersion]:
 def _week(warehouse: Warehouse, records: Sequence[Record], since: str, until: str) -> Week:
     votes = warehouse.week(since, until)
     mine = [record for record in records if since <= record.recorded_at < until]
-    requests = [each for each in mine if isinstance(each, RequestRecord) and not each.shadow]
+    requests = [each for each in mine if isinstance(each, RequestRecord) and is_evidence(each)]
     ratings = {each.request_id: each.rating for each in mine if isinstance(each, RatingRecord)}
     decided = votes.votes.get("a", 0) + votes.votes.get("b", 0)
     total = sum(votes.votes.values())
@@ -133,7 +141,7 @@ def _week(warehouse: Warehouse, records: Sequence[Record], since: str, until: st
         quality_score=None if votes.failed is None else 1 - votes.failed / len(CRITERIA),
         satisfaction=fmean(ratings.values()) if ratings else None,
         ratings=len(ratings),
-        error_rate=fmean(each.outcome != "ok" for each in requests) if requests else None,
+        error_rate=fmean(each.outcome.failed for each in requests) if requests else None,
         requests=len(requests),
         session_length=fmean(lengths) if lengths else None,
     )

@@ -13,18 +13,17 @@ import msgspec
 
 from dpo_pipeline.core.exposure import SHORTEST_H, Audience, Unit, gets_challenger, is_control, unit_key
 from dpo_pipeline.core.harm import Events, Opinions, Shares
+from dpo_pipeline.core.outcomes import Outcome
 from dpo_pipeline.core.rollout import Exposure, Metrics
 from dpo_pipeline.core.votes import is_moment
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.write_behind import WriteBehind
 
-Outcome = Literal["ok", "error", "crash", "timeout"]
-"""error: the engine said that it failed; crash: it ended, or failed in a way nobody foresaw."""
 Source = Literal["ui", "api", "simulated"]
 
 
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="request"):
-    """One answered or failed request; `ttft_ms` is null where nothing was streamed."""
+    """One request, however it ended; `ttft_ms` is null where nothing was streamed."""
 
     request_id: str
     recorded_at: str
@@ -142,6 +141,11 @@ def _decoded(line: bytes, path: Path, number: int) -> Record | None:
     return record
 
 
+def is_evidence(request: RequestRecord) -> bool:
+    """It says something about the version, and a person met it."""
+    return request.outcome.counts and not request.shadow
+
+
 def version_metrics(
     directory: Path, since: str, versions: Sequence[str], records: Iterable[Record] | None = None
 ) -> dict[str, Metrics]:
@@ -153,7 +157,7 @@ def version_metrics(
     requests: dict[str, list[Met]] = {name: [] for name in versions}
     ratings: dict[str, dict[str, RatingRecord]] = {name: {} for name in versions}
     for record in read_records(directory, since) if records is None else records:
-        if isinstance(record, RequestRecord) and record.version in requests and not record.shadow:
+        if isinstance(record, RequestRecord) and record.version in requests and is_evidence(record):
             requests[record.version].append((record.latency_ms, record.outcome))
         elif isinstance(record, RatingRecord) and record.version in ratings:
             ratings[record.version][record.request_id] = record
@@ -186,7 +190,7 @@ def stage_metrics(
         if record.version not in requests or isinstance(record, CorrectionRecord):
             continue
         if isinstance(record, RequestRecord):
-            if record.shadow != (staging and record.version == new):
+            if record.shadow != (staging and record.version == new) or not record.outcome.counts:
                 continue
             by = "request" if staging else unit
             key = unit_key(by, record.user, record.conversation or record.session_id, record.request_id)
@@ -212,11 +216,11 @@ def stage_metrics(
         # Shadow copies are a share of the requests, by the budget: no two groups of one size.
         control=len(theirs),
         bad=Events(len(ours), _met_errors(ours), len(champions), _met_errors(champions)),
-        errors=_shares(ours, lambda request: request.outcome != "ok"),
-        crashes=_shares(ours, lambda request: request.outcome == "crash"),
+        errors=_shares(ours, lambda request: request.outcome.failed),
+        crashes=_shares(ours, lambda request: request.outcome is Outcome.CRASH),
         slow=_shares(ours, lambda request: request.latency_ms > max_p99_ms),
-        control_errors=_shares(theirs, lambda request: request.outcome != "ok"),
-        control_crashes=_shares(theirs, lambda request: request.outcome == "crash"),
+        control_errors=_shares(theirs, lambda request: request.outcome.failed),
+        control_crashes=_shares(theirs, lambda request: request.outcome is Outcome.CRASH),
         control_slow=_shares(theirs, lambda request: request.latency_ms > max_p99_ms),
         opinions=_opinions(ratings[new].values()),
         control_opinions=Opinions() if staging else _opinions(r for r in ratings[baseline].values() if compared(r[0])),
@@ -238,7 +242,7 @@ def audience_of(directory: Path, since: datetime, now: datetime) -> Audience:
     first = ""
     for record in read_records(directory, since.astimezone(UTC).isoformat()):
         first = first or record.recorded_at
-        if isinstance(record, RequestRecord) and not record.shadow:
+        if isinstance(record, RequestRecord) and is_evidence(record):
             requests += 1
             people.add(record.user)
             conversations.add((record.user, record.conversation or record.session_id or record.request_id))
@@ -250,7 +254,7 @@ def audience_of(directory: Path, since: datetime, now: datetime) -> Audience:
 
 
 def _met_errors(by_unit: Mapping[str, Sequence[RequestRecord]]) -> int:
-    return sum(any(request.outcome != "ok" for request in mine) for mine in by_unit.values())
+    return sum(any(request.outcome.failed for request in mine) for mine in by_unit.values())
 
 
 def _shares(by_unit: Mapping[str, Sequence[RequestRecord]], happened: Callable[[RequestRecord], bool]) -> Shares:
@@ -278,8 +282,8 @@ def _metrics(requests: list[Met], ratings: list[RatingRecord]) -> Metrics:
     latencies = sorted(latency for latency, _ in requests)
     return Metrics(
         requests=len(requests),
-        errors=sum(outcome != "ok" for _, outcome in requests),
-        crashes=sum(outcome == "crash" for _, outcome in requests),
+        errors=sum(outcome.failed for _, outcome in requests),
+        crashes=sum(outcome is Outcome.CRASH for _, outcome in requests),
         p99_ms=latencies[max(math.ceil(0.99 * len(latencies)) - 1, 0)] if latencies else None,
         ratings=len(ratings),
         satisfaction=opinions.mean if opinions.units else None,

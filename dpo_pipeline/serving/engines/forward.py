@@ -5,15 +5,15 @@ which versions there are, who gets which, and keeps deadline and limits.
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import httpx
 
 from dpo_pipeline.core.answers import Answer, Ask
-from dpo_pipeline.errors import DeadlineExceeded, EngineFailed, InvalidRequest, QueueFull
+from dpo_pipeline.errors import DeadlineExceeded, QueueFull, UpstreamFailed
 from dpo_pipeline.serving.engines.engine import Adapter, Engine
+from dpo_pipeline.serving.engines.upstream import End, read_answer
 from dpo_pipeline.settings import Settings
 
 
@@ -53,35 +53,33 @@ class ForwardEngine(Engine):
         self.check_served([ask])
         self._enter()
         pieces: list[str] = []
-        finished, usage = False, {"prompt_tokens": 0, "completion_tokens": 0}
+        end: End | None = None
         try:
             async with asyncio.timeout(self._limits.deadline_s):
                 async with self._client.stream("POST", "chat/completions", json=self._body(ask)) as response:
-                    if response.status_code != 200:
-                        raise _refusal(response.status_code, (await response.aread()).decode(errors="replace"))
-                    async for chunk in _chunks(response):
-                        usage = chunk.get("usage") or usage
-                        for choice in chunk.get("choices", [])[:1]:
-                            finished = finished or choice.get("finish_reason") == "stop"
-                            if piece := (choice.get("delta") or {}).get("content"):
-                                pieces.append(piece)
-                                yield piece
+                    async for event in read_answer(response):
+                        if isinstance(event, End):
+                            end = event
+                        else:
+                            pieces.append(event)
+                            yield event
         except TimeoutError as error:
             raise DeadlineExceeded(
                 f"{self._engine.url} gave no answer within {self._limits.deadline_s:g} s."
             ) from error
         except httpx.HTTPError as error:
-            raise EngineFailed(
+            raise UpstreamFailed(
                 f"{self._engine.url} could not be asked ({type(error).__name__}: {error}). Start that server or fix "
                 "engine.url."
             ) from error
         finally:
             self._running -= 1
+        assert end, "`read_answer` ends with an end, or raises"
         yield Answer(
             text="".join(pieces).strip(),
-            prompt_tokens=usage["prompt_tokens"],
-            tokens=usage["completion_tokens"] or len(pieces),
-            finished=finished,
+            prompt_tokens=end.prompt_tokens or 0,
+            tokens=len(pieces) if end.tokens is None else end.tokens,
+            finished=end.finished,
             adapter=self.models.get(ask.model_id),
         )
 
@@ -97,7 +95,7 @@ class ForwardEngine(Engine):
         async for event in self.stream(ask):
             if isinstance(event, Answer):
                 return event
-        raise EngineFailed(f"{self._engine.url} ended without an answer.")
+        raise UpstreamFailed(f"{self._engine.url} ended without an answer.")
 
     def _body(self, ask: Ask) -> dict[str, Any]:
         sampling = ask.sampling
@@ -114,22 +112,3 @@ class ForwardEngine(Engine):
             "stream_options": {"include_usage": True},
             **{name: value for name, value in wanted.items() if value is not None},
         }
-
-
-async def _chunks(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-    """The JSON of server-sent events, up to `[DONE]`."""
-    async for line in response.aiter_lines():
-        data = line.removeprefix("data:").strip()
-        if not line.startswith("data:") or data == "[DONE]":
-            continue
-        chunk = json.loads(data)
-        if "error" in chunk:
-            raise EngineFailed(f"The other server broke off: {chunk['error']}")
-        yield chunk
-
-
-def _refusal(status: int, body: str) -> Exception:
-    told = f"The other server answered {status}: {body[:300]}"
-    if status == 429:
-        return QueueFull(told)
-    return InvalidRequest(told) if status in (400, 404, 422) else EngineFailed(told)

@@ -5,10 +5,18 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from dpo_pipeline.core.answers import Answer, Ask
-from dpo_pipeline.errors import DeadlineExceeded, EngineEnded, EngineFailed, RequestError
+from dpo_pipeline.core.outcomes import Outcome
+from dpo_pipeline.errors import (
+    ClientGone,
+    DeadlineExceeded,
+    EngineEnded,
+    EngineFailed,
+    NotReady,
+    QueueFull,
+    RequestError,
+)
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.services.request_log import Answering, RequestLog
-from dpo_pipeline.stores.serving_log import Outcome
 
 
 class ChatCall:
@@ -42,7 +50,7 @@ class ChatCall:
             self._left()
             raise
         except Exception as error:
-            self._failed(error)
+            self._record(outcome_of(error))
             raise
         self._answered(answer)
         return answer
@@ -60,7 +68,7 @@ class ChatCall:
             self._left()
             raise
         except Exception as error:
-            self._failed(error)
+            self._record(outcome_of(error))
             raise
 
     @property
@@ -68,23 +76,34 @@ class ChatCall:
         return time.perf_counter() - self._started
 
     def _answered(self, answer: Answer) -> None:
-        self._record("ok", answer.tokens, answer.adapter)
+        self._record(Outcome.OK, answer.tokens, answer.adapter)
         self._on_answer()
-
-    def _failed(self, error: Exception) -> None:
-        """What the client or a full queue did is no failure of the version."""
-        if isinstance(error, DeadlineExceeded):
-            self._record("timeout")
-        elif isinstance(error, EngineEnded) or not isinstance(error, RequestError):
-            self._record("crash")
-        elif isinstance(error, EngineFailed):
-            self._record("error")
 
     def _left(self) -> None:
         """A person who goes away is no failure, unless a slow version made them wait for its first word."""
-        if not self._logged and self._first_s is None and self._seconds > self._patience_s:
-            self._record("timeout")
+        if not self._logged:
+            slow = self._first_s is None and self._seconds > self._patience_s
+            self._record(Outcome.TIMEOUT if slow else Outcome.CANCELLED)
 
     def _record(self, outcome: Outcome, tokens: int = 0, adapter: str | None = None) -> None:
         self._logged = True
         self._log.record(self._answering, outcome, self._seconds, self._first_s, tokens, adapter)
+
+
+def outcome_of(error: Exception) -> Outcome:
+    """Whose fault it is: what the client or a full queue did is no failure of the version."""
+    match error:
+        case DeadlineExceeded():
+            return Outcome.TIMEOUT
+        case EngineEnded():
+            return Outcome.CRASH
+        case EngineFailed():
+            return Outcome.ENGINE_ERROR
+        case QueueFull() | NotReady():
+            return Outcome.OVERLOADED
+        case ClientGone():
+            return Outcome.CANCELLED
+        case RequestError():
+            return Outcome.CLIENT_ERROR
+        case _:
+            return Outcome.CRASH

@@ -4,13 +4,14 @@ import time
 from dataclasses import dataclass
 
 from dpo_pipeline.core.answers import Messages
+from dpo_pipeline.core.outcomes import Outcome
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import Metrics
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.services.visitors import Visitor
 from dpo_pipeline.stores.ledger import utc_now
-from dpo_pipeline.stores.serving_log import Outcome, RequestRecord, ServingLog
+from dpo_pipeline.stores.serving_log import RequestRecord, ServingLog
 from dpo_pipeline.stores.serving_state import ServingState, StoredRequest
 
 
@@ -66,7 +67,8 @@ class RequestLog:
             return
         metrics = self._metrics
         metrics.answers.labels(version, stage, outcome).inc()
-        metrics.answer_seconds.labels(version).observe(seconds)
+        if outcome.counts:
+            metrics.answer_seconds.labels(version).observe(seconds)
         metrics.tokens.labels(version).inc(tokens)
         if first_s is not None:
             metrics.first_token_seconds.labels(version).observe(first_s)

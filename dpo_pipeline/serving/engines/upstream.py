@@ -1,0 +1,151 @@
+"""What another server sends for an answer, read strictly: pieces of text, one whole end, or the reason why it is none.
+
+Server-sent events are `httpx-sse`'s, and split at line feeds and carriage returns only. An answer is whole where the
+server says why it ended, or says `[DONE]`. One that was not streamed is taken where it is a whole completion.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import msgspec
+from httpx_sse import EventSource
+
+from dpo_pipeline.errors import InvalidRequest, QueueFull, UpstreamFailed
+
+DONE = "[DONE]"
+SHOWN = 300
+"""Characters of what another server said that are repeated in an error."""
+_HIGH = range(0xD800, 0xDC00)
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _Text(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Text | None = None
+    message: _Text | None = None
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    """A chunk of a stream, or a whole completion. What is null is absent; what is of another type is refused."""
+
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+@dataclass(frozen=True)
+class End:
+    """The answer is whole. `finished`: it ended by itself; tokens are null where the server did not count them."""
+
+    finished: bool
+    prompt_tokens: int | None
+    tokens: int | None
+
+
+async def read_answer(response: httpx.Response) -> AsyncIterator[str | End]:
+    """Pieces of text as they come, and last the end.
+
+    Raises:
+        InvalidRequest: the other server says that the request is at fault.
+        QueueFull: it has no room.
+        UpstreamFailed: it failed, or sent what is no whole answer.
+    """
+    if response.status_code != 200:
+        raise _refusal(response.status_code, (await response.aread()).decode(errors="replace"))
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    reader = _Reader()
+    if kind == "application/json":
+        chunk = _decoded((await response.aread()).decode(errors="replace"))
+        if not chunk.choices or chunk.choices[0].message is None or chunk.choices[0].finish_reason is None:
+            raise UpstreamFailed("The other server answered without streaming, and not with a whole completion.")
+        yield reader.text(chunk) + reader.rest()
+        yield reader.end()
+        return
+    # Servers in the wild stream under `text/plain` too, or name no type at all: the events decide then.
+    if kind not in ("text/event-stream", "text/plain", ""):
+        said = (await response.aread()).decode(errors="replace")
+        raise UpstreamFailed(
+            f"The other server answered with {kind}, where server-sent events were required: {_cut(said)}"
+        )
+    response.headers["content-type"] = "text/event-stream"
+    async for event in EventSource(response).aiter_sse():
+        if event.data.strip() == DONE:
+            reader.done = True
+            break
+        if event.data.strip() and (piece := reader.text(_decoded(event.data))):
+            yield piece
+    if not reader.whole:
+        raise UpstreamFailed("The other server broke off: its stream ended without finish_reason and without [DONE].")
+    if rest := reader.rest():
+        yield rest
+    yield reader.end()
+
+
+class _Reader:
+    """What the chunks so far amount to."""
+
+    def __init__(self) -> None:
+        self.done, self._reason, self._usage, self._half = False, "", _Usage(), ""
+
+    @property
+    def whole(self) -> bool:
+        return self.done or bool(self._reason)
+
+    def text(self, chunk: _Chunk) -> str:
+        """The text of one chunk. Half of a surrogate pair at its end waits for the other half."""
+        if chunk.error is not None:
+            raise UpstreamFailed(f"The other server broke off: {_cut(str(chunk.error))}")
+        self._usage = chunk.usage or self._usage
+        if not chunk.choices:
+            return ""
+        choice = chunk.choices[0]
+        self._reason = choice.finish_reason or self._reason
+        text = self._half + ((choice.delta or choice.message or _Text()).content or "")
+        self._half = text[-1:] if text and ord(text[-1]) in _HIGH else ""
+        return _joined(text[: len(text) - len(self._half)])
+
+    def rest(self) -> str:
+        """A half without its other half, at the very end."""
+        return _joined(self._half)
+
+    def end(self) -> End:
+        return End(self._reason in ("stop", ""), self._usage.prompt_tokens, self._usage.completion_tokens)
+
+
+def _joined(text: str) -> str:
+    """Surrogate pairs as their characters; what is left alone becomes U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _decoded(text: str) -> _Chunk:
+    try:
+        chunk = msgspec.convert(json.loads(text), _Chunk)
+    except (ValueError, RecursionError) as error:
+        raise UpstreamFailed(f"The other server sent what is no chunk of an answer ({error}): {_cut(text)}") from error
+    return chunk
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def _refusal(status: int, body: str) -> Exception:
+    said = f"The other server answered {status}: {_cut(body)}"
+    if status == 429:
+        return QueueFull(said)
+    if status in (400, 413, 422):
+        return InvalidRequest(said)
+    if status == 404:
+        return UpstreamFailed(f"{said} It does not serve this version: load it there, or set engine.names.")
+    return UpstreamFailed(said)
