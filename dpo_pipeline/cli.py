@@ -78,7 +78,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="as JSON, for pr
 
 @command("serve")
 def serve() -> None:
-    """Run serving alone (API and feedback)."""
+    """Run only the server (API and feedback)."""
     import faulthandler
 
     import uvicorn
@@ -117,7 +117,7 @@ def daemon() -> None:
 
 
 @command("people")
-def people(pace: Annotated[float, typer.Option(help="actions a second of all together")] = 2.0) -> None:
+def people(pace: Annotated[float, typer.Option(help="actions per second, all people together")] = 2.0) -> None:
     """Let simulated people use a running system over HTTP, until Ctrl-C."""
     from dpo_pipeline.simulation.crowd import Crowd
     from dpo_pipeline.stores.bank import read_bank
@@ -129,14 +129,12 @@ def people(pace: Annotated[float, typer.Option(help="actions a second of all tog
         crowd.wait()
     except KeyboardInterrupt:
         crowd.stop()
-    console.print(
-        f"{crowd.votes} votes, {crowd.chats} chats, {crowd.ratings} ratings; troubles: {dict(crowd.troubles)}"
-    )
+    console.print(f"{crowd.votes} votes, {crowd.chats} chats, {crowd.ratings} ratings; errors: {dict(crowd.troubles)}")
 
 
 @command("demo")
 def demo() -> None:
-    """Turn the loop once with simulated people, show what happened, and stop everything."""
+    """Run the loop once with simulated people, show what happened, and stop everything."""
     from dpo_pipeline.demo import run_demo
 
     # A plain `kill` shall stop the programs too: it unwinds like Ctrl-C.
@@ -150,12 +148,12 @@ def demo() -> None:
 def import_pairs(
     files: Annotated[list[Path], typer.Argument(help="JSON, JSONL, CSV, TSV or Parquet, each also gzipped")],
 ) -> None:
-    """Bring in pairs from elsewhere, in the forms that other tools write. Exit status 1: a file holds no pair."""
+    """Import pairs from elsewhere, in the formats that other tools write. Exit status 1: a file holds no pair."""
     from dpo_pipeline.loop.import_pairs import import_file
 
     settings = load_settings()
-    table = Table("file", "imported", "there already", "refused", "form", box=None)
-    reasons = Table("refused because", "rows", "first at rows", box=None)
+    table = Table("file", "imported", "already there", "refused", "format", box=None)
+    reasons = Table("refused because", "rows", "first rows", box=None)
     for path in files:
         report = import_file(path, settings.prefs_log, settings.collection.max_line_bytes)
         forms = ", ".join(report.forms)
@@ -168,10 +166,10 @@ def import_pairs(
     console.print(table)
     if reasons.row_count:
         console.print(reasons)
-    console.print("The sensor `new_votes` judges them next; or launch the job `ingest_and_validate`.")
+    console.print("The sensor `new_votes` validates them next; or launch the job `ingest_and_validate`.")
 
 
-rollout = typer.Typer(help="The rollout as it stands, and what a person decides about it.", no_args_is_help=True)
+rollout = typer.Typer(help="Show the rollout, and decide about it by hand.", no_args_is_help=True)
 app.add_typer(rollout, name="rollout")
 Reason = Annotated[str, typer.Option(help="shown in the decision history")]
 
@@ -208,7 +206,7 @@ def resume(reason: Reason) -> None:
 
 @command("abort", of=rollout)
 def abort(reason: Reason) -> None:
-    """Roll the version back; at full traffic, the champion to the one before. Serving follows within seconds."""
+    """Roll the version back; at full traffic, the champion to its predecessor. Serving follows within seconds."""
     _order("abort", reason)
 
 
@@ -239,18 +237,18 @@ def _order(what: "Order", reason: str) -> None:
 
 @command("forecast")
 def show_forecast(
-    people: Annotated[int | None, typer.Option(min=1, help="who use the model; default: last week's")] = None,
-    requests_a_day: Annotated[float | None, typer.Option(min=0, help="chat requests of all of them")] = None,
-    votes_a_day: Annotated[float | None, typer.Option(min=0, help="A/B votes of all of them")] = None,
+    people: Annotated[int | None, typer.Option(min=1, help="people who use the model; default: last week's")] = None,
+    requests_a_day: Annotated[float | None, typer.Option(min=0, help="chat requests a day, in total")] = None,
+    votes_a_day: Annotated[float | None, typer.Option(min=0, help="A/B votes a day, in total")] = None,
     ratings_share: Annotated[float | None, typer.Option(min=0, max=1, help="share of answers that are rated")] = None,
-    runs: Annotated[int, typer.Option(min=0, help="play so many rollouts instead of estimating")] = 0,
-    new_errors: Annotated[float, typer.Option(min=0, max=1, help="error rate of the version played")] = 0.01,
-    new_win_rate: Annotated[float | None, typer.Option(min=0, max=1, help="default: its A/B test is won")] = None,
-    satisfaction_shift: Annotated[float, typer.Option(help="by how much of itself its rating is lower")] = 0.0,
-    seed: Annotated[int, typer.Option(help="of the rollouts played")] = 0,
+    runs: Annotated[int, typer.Option(min=0, help="simulate this many rollouts instead of estimating")] = 0,
+    new_errors: Annotated[float, typer.Option(min=0, max=1, help="error rate of the simulated version")] = 0.01,
+    new_win_rate: Annotated[float | None, typer.Option(min=0, max=1, help="its win rate; default: it wins")] = None,
+    satisfaction_shift: Annotated[float, typer.Option(help="relative drop of its ratings, 0.1 for 10 %")] = 0.0,
+    seed: Annotated[int, typer.Option(help="random seed of the simulation")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object and nothing else")] = False,
 ) -> None:
-    """How long a rollout takes with your audience, how many votes it needs, and what harm would be seen."""
+    """How long a rollout takes with your audience, how many votes it needs, and what harm would be detected."""
     from dpo_pipeline.loop.forecast import last_week, play_rollouts
 
     settings = load_settings()
@@ -283,11 +281,11 @@ def trace(what: Annotated[str, typer.Argument(help="an event id of prefs.jsonl, 
 
 @command("loadtest")
 def loadtest(
-    clients: Annotated[int, typer.Option(min=1, max=256, help="people who ask at once")] = 8,
+    clients: Annotated[int, typer.Option(min=1, max=256, help="clients that ask at the same time")] = 8,
     seconds: Annotated[float, typer.Option(min=1, max=3600, help="for how long")] = 30,
     model: Annotated[str, typer.Option(help="`chat` follows the rollout; `v1.1` is explicit")] = "chat",
 ) -> None:
-    """Ask a running server as fast as so many people can; prints a table and writes a page."""
+    """Load a running server with that many clients; prints a table and writes a page."""
     import asyncio
 
     from dpo_pipeline.reports.loadtest_page import loadtest_page
@@ -303,14 +301,12 @@ def loadtest(
     terminal.print_rows("Load test", found.rows())
     console.print(f"The same with a plot: {page}")
     if not found.latencies_ms:
-        raise ServiceError(
-            f"{settings.serving_address} answered nothing: {dict(found.troubles)}. Is `make up` running?"
-        )
+        raise ServiceError(f"{settings.serving_address} gave no answer: {dict(found.troubles)}. Is `make up` running?")
 
 
 @command("forget")
 def forget_person(
-    person: Annotated[str, typer.Argument(help="a name as it was given to serving, or a pseudonym of the log")],
+    person: Annotated[str, typer.Argument(help="a name as it was given to serving, or a pseudonym from the log")],
     pseudonym: Annotated[bool, typer.Option(help="PERSON is a pseudonym already")] = False,
 ) -> None:
     """Remove a person from logs, databases and datasets, and list the versions trained on their votes."""
@@ -321,7 +317,7 @@ def forget_person(
     settings = load_settings()
     if running := [name for name, up in programs.answering(settings).items() if up and name != "MLflow"]:
         raise ServiceError(
-            f"{' and '.join(running)} still run and would write on. Stop them (Ctrl-C in `make up`) first."
+            f"{' and '.join(running)} still run and would keep writing. Stop them (Ctrl-C in `make up`) first."
         )
     who = person if pseudonym else pseudonym_of(person, signing_key(settings))
     found = forget(settings, who)
@@ -339,9 +335,9 @@ def forget_person(
 
 @command("build-base")
 def build_base(
-    directory: Annotated[Path, typer.Argument(help="where to put it; a base model that is there is replaced")],
+    directory: Annotated[Path, typer.Argument(help="where to put it; a base model already there is replaced")],
 ) -> None:
-    """Build the embedded base model again from the question bank: what lies in the package, or one for your own bank.
+    """Rebuild the embedded base model from the question bank: the one in the package, or one for your own bank.
 
     `DPO_MODEL__BASE=DIRECTORY` then uses it, in a data folder of its own.
     """
@@ -368,8 +364,8 @@ def rebuild() -> None:
     settings = load_settings()
     rebuild_warehouse(settings, utc_now())
     console.print(
-        f"{settings.warehouse_path} is deleted; the sensor `new_votes` has it built again in a "
-        "moment, where Dagster runs; else launch the job `ingest_and_validate`."
+        f"{settings.warehouse_path} is deleted. The sensor `new_votes` has it rebuilt in a "
+        "moment if Dagster runs; otherwise launch the job `ingest_and_validate`."
     )
 
 

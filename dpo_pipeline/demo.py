@@ -118,7 +118,7 @@ class _Watch:
             self._phase("people vote", 100, self._collect)
             self.crowd.pace = CALM
             self._phase(f"{self.target} is trained", 100, self._train)
-            self._phase(f"{self.target} is judged and registered", 100, self._evaluate)
+            self._phase(f"{self.target} is evaluated and registered", 100, self._evaluate)
             self.crowd.pace, self.crowd.chat_share = BUSY, 0.2
             self._phase(f"A/B test of {self.target}", 100, self._staging)
             self.crowd.pace, self.crowd.chat_share = PROMOTING, 0.95

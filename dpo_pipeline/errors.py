@@ -16,13 +16,16 @@ DpoError
 │   └── ArtifactCorrupt       sha256 differs, or the manifest is missing
 ├── ModelUnavailable          a base model that is not here and cannot be fetched
 ├── TrainingDiverged          NaN or infinite loss
-├── TaskFailed                a model task met an error that is none of ours; carries its traceback
+├── TaskFailed                a model task hit an error that is not ours; carries its traceback
 ├── WorkerEnded               the process of a run's models was killed or crashed
 ├── AdapterRefused            an adapter that must not be registered or served
 ├── LedgerError
 │   ├── StaleEpoch            somebody else moved the rollout first
+│   ├── LedgerTooNew          a later version of this program wrote it
 │   ├── UnknownVersion
-│   └── NoRollout             an order about a rollout that is not under way
+│   ├── ForbiddenTransition   a status that cannot follow the one that a version has
+│   ├── RebuildDiffers        a part of a registered version, built again, is not what is recorded
+│   └── NoRollout             a decision about a rollout that is not under way
 ├── RegistryUnavailable       MLflow does not answer
 ├── NotificationFailed        a reminder or alert could not be sent
 ├── ServiceError              a program of ours could not start or did not answer
@@ -48,8 +51,8 @@ DpoError
     │   ├── EngineEnded       500
     │   └── UpstreamFailed    502
     ├── NotReady              503
-    ├── VoteNotRecorded       507
-    └── DeadlineExceeded      504
+    ├── DeadlineExceeded      504
+    └── VoteNotRecorded       507
 
 Each message says what failed, what was found, what was required and what to do about it.
 """

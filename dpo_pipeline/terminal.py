@@ -114,7 +114,7 @@ def how_things_are(settings: Settings) -> tuple[bool, str]:
         sentence = str(loop_status(settings)["now"]) if ready.is_success else str(ready.json()["error"]["message"])
     except (httpx.HTTPError, ValueError):
         return False, f"starting: {', '.join(missing or ['serving'])}"
-    return not missing and ready.is_success, "; ".join((*(f"{name} starts" for name in missing), sentence))
+    return not missing and ready.is_success, "; ".join((*(f"{name} is starting" for name in missing), sentence))
 
 
 def print_log_tails(settings: Settings) -> None:

@@ -134,8 +134,11 @@ def test_every_asset_says_what_it_is_and_whose(dagster: Dagster) -> None:
         """{ assetNodes { assetKey { path } groupName description kinds pools jobNames
              owners { ... on TeamAssetOwner { team } } } }"""
     )["assetNodes"]
-    assert len(found) == 14
-    for asset in found:
+    assert len(found) == 16
+    sources = [asset for asset in found if asset["groupName"] == "logs"]
+    assert {asset["assetKey"]["path"][0] for asset in sources} == {"vote_log", "serving_log"}
+    assert all(asset["description"] and asset["kinds"] for asset in sources)
+    for asset in [asset for asset in found if asset not in sources]:
         assert asset["groupName"] in ("collection", "curation", "training", "evaluation", "deployment", "monitoring")
         assert asset["description"] and asset["kinds"] and asset["owners"] == [{"team": "llmops"}]
         assert asset["jobNames"], f"{asset['assetKey']} belongs to no job that a person could launch"
@@ -151,7 +154,7 @@ def test_all_automation_is_on(dagster: Dagster) -> None:
             ... on Schedules { results { name description scheduleState { status } } } } }"""
     found = dagster.ask(query, at=LOCATION)
     sensors, schedules = found["sensorsOrError"]["results"], found["schedulesOrError"]["results"]
-    assert len(sensors) == 8 and len(schedules) == 4
+    assert len(sensors) == 10 and len(schedules) == 4
     states = [each["sensorState"] for each in sensors] + [each["scheduleState"] for each in schedules]
     assert {state["status"] for state in states} == {"RUNNING"}
     assert all(each["description"] for each in [*sensors, *schedules])
@@ -165,7 +168,7 @@ def test_sensors_build_the_baseline_judge_votes_and_train(dagster: Dagster) -> N
     assert judged["status"] == "SUCCESS" and judged["dagster/sensor_name"] == "new_votes"
     trained = dagster.finished("train_version")
     assert (trained["dagster/partition"], trained["dagster/sensor_name"]) == ("v1.1", "threshold_crossed")
-    assert "40 required" in trained["cause"]
+    assert "40 required" in trained["why"]
 
 
 def test_the_checks_can_be_read(dagster: Dagster) -> None:

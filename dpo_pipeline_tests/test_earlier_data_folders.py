@@ -13,6 +13,7 @@ import duckdb
 import pytest
 
 from dpo_pipeline.core.votes import encode_preference
+from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.loop.curate import curate, rebuild_warehouse
 from dpo_pipeline.loop.forget import forget
 from dpo_pipeline.loop.ingest import ingest
@@ -112,3 +113,5 @@ def test_it_can_be_traced_and_a_person_forgotten(settings: Settings) -> None:
     with closing(ServingState(settings.serving_state)) as state:
         assert state.request("chatcmpl-0") is None and state.nicknames() == {}
         assert state.comparison("cmp-open"), "another person's"
+    with pytest.raises(InvalidRequest, match="nobody"):
+        forget(settings, " ")

@@ -15,12 +15,13 @@ class Upstream:
     """What the server answers; tests change it while it runs.
 
     `say(model, question)` is the answer, `word_s` the time before each word, `status` an HTTP status
-    to refuse with.
+    to refuse with. `cut_off`: a stream ends in the middle, with neither a reason nor `[DONE]`.
     """
 
     say: Callable[[str, str], str] = lambda model, question: f"An answer to: {question}"
     word_s: float = 0.0
     status: int = 200
+    cut_off: bool = False
     asked: list[tuple[str, str]] = field(default_factory=list)
     url: str = ""
 
@@ -44,6 +45,8 @@ def model_server() -> Iterator[Upstream]:
                 for number, word in enumerate(words):
                     time.sleep(upstream.word_s)
                     self._send({"delta": {"content": word if number == 0 else f" {word}"}})
+                if upstream.cut_off:
+                    return
                 self._send({"delta": {}, "finish_reason": "stop"})
                 self.wfile.write(b"data: [DONE]\n\n")
 

@@ -24,7 +24,7 @@ SHOWN = 10
     deps=[sft_adapter],
     pool=COMPUTE_POOL,
     code_version=code_version("core.augmentation"),
-    description="Paraphrased questions, answered by champion and v1.0, kept where one is clearly better. Off at first.",
+    description="Paraphrased questions, answered by champion and v1.0, kept where one is clearly better. Default: off.",
 )
 def synthetic_pairs(context: dg.AssetExecutionContext, loop: LoopResource, models: Models) -> dg.MaterializeResult:
     settings = loop.settings()

@@ -12,10 +12,11 @@ from dpo_pipeline.assets.partitions import (
     table,
     when_inputs_change,
 )
-from dpo_pipeline.assets.sources import serving_log, vote_log
+from dpo_pipeline.assets.sources import serving_log, vote_log, votes_seen
 from dpo_pipeline.loop.ingest import ingest
 from dpo_pipeline.loop.report import days
 from dpo_pipeline.resources import LoopResource, WarehouseResource
+from dpo_pipeline.stores.log import file_bytes
 from dpo_pipeline.stores.tables import publish_rows
 
 
@@ -26,12 +27,13 @@ from dpo_pipeline.stores.tables import publish_rows
     deps=[vote_log],
     pool=WAREHOUSE_POOL,
     code_version=code_version("loop.ingest", "core.votes", "stores.reading"),
-    description="Votes from `prefs.jsonl`, one row an event; lines that are no event go to quarantine with the reason.",
+    description="Votes from `prefs.jsonl`, a row per event; lines that are no events go to quarantine with the reason.",
 )
 def preferences(
     context: dg.AssetExecutionContext, loop: LoopResource, warehouse: WarehouseResource
 ) -> dg.MaterializeResult:
     settings = loop.settings()
+    context.log_event(votes_seen(file_bytes(settings.prefs_log), file_bytes(settings.reviews_log)))
     with warehouse.open(settings) as store:
         report = ingest(store, settings.quarantine_log, settings.collection.max_line_bytes, settings.quality)
         tallies = store.tallies()

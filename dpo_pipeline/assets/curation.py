@@ -21,7 +21,7 @@ from dpo_pipeline.stores.curation import read_summary
     deps=[preferences],
     pool=WAREHOUSE_POOL,
     code_version=code_version("core.quality", "loop.curate"),
-    description="A verdict on every preference: valid, or the list of the quality criteria that it fails.",
+    description="The validation result of every preference: valid, or the quality criteria that it fails.",
 )
 def validated_pairs(
     context: dg.AssetExecutionContext, loop: LoopResource, warehouse: WarehouseResource

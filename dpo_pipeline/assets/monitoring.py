@@ -69,7 +69,7 @@ def monitoring_report(loop: LoopResource, warehouse: WarehouseResource) -> dg.Ma
     pool=WAREHOUSE_POOL,
     code_version=code_version("core.report", "loop.report"),
     freshness_policy=WEEKLY,
-    description="Satisfaction, win rate over v1.0 and length, version by version, and whether the gains grow smaller.",
+    description="Satisfaction, win rate over v1.0 and length, version by version, and whether the gains are shrinking.",
 )
 def improvement_trajectory(loop: LoopResource, warehouse: WarehouseResource) -> dg.MaterializeResult:
     settings, now = loop.settings(), datetime.now(UTC)

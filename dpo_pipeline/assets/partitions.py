@@ -50,7 +50,9 @@ def when_inputs_change(cron: str) -> dg.AutomationCondition[dg.AssetKey | dg.Ass
         cron: in UTC; a run costs some seconds of a core, so that not every vote is worth one.
     """
     condition = dg.AutomationCondition[dg.AssetKey | dg.AssetCheckKey]
-    changed = condition.any_deps_updated().since_last_handled()
+    # Of two updates between two looks Dagster knows the order only so: with `any_deps_updated` and `since_last_handled`
+    # what changed right after the asset was made would be lost.
+    changed = condition.any_deps_match(condition.newly_updated()).since(condition.newly_updated())
     tick = condition.cron_tick_passed(cron).since_last_handled()
     return changed & tick & ~(condition.in_progress() | condition.any_deps_in_progress())
 

@@ -15,7 +15,7 @@ warnings.filterwarnings("ignore", "Function `observable_source_asset` is current
 @dg.observable_source_asset(
     group_name="logs",
     tags={"dagster/kind/jsonl": ""},
-    description="`prefs.jsonl` and the reviews: what people voted and looked over. Append-only; serving writes it.",
+    description="`prefs.jsonl` and the reviews: what people voted and reviewed. Append-only; serving writes it.",
 )
 def vote_log(loop: LoopResource) -> dg.DataVersion:
     settings = loop.settings()
@@ -23,7 +23,7 @@ def vote_log(loop: LoopResource) -> dg.DataVersion:
 
 
 def votes_seen(votes: int, reviews: int) -> dg.AssetObservation:
-    """What an observation of `vote_log` would say, for whoever has looked at it anyway.
+    """What an observation of `vote_log` would say, for a run that reads it anyway.
 
     Args:
         votes, reviews: bytes.

@@ -42,7 +42,7 @@ train_version = dg.define_asset_job(
 register_version = dg.define_asset_job(
     "register_version",
     dg.AssetSelection.assets(model_version),
-    description="Register an accepted version in MLflow; again where somebody deleted it there.",
+    description="Register an accepted version in MLflow, or again after somebody deleted it there.",
 )
 decide_rollout = dg.define_asset_job(
     "decide_rollout",
@@ -54,7 +54,7 @@ decide_rollout = dg.define_asset_job(
 write_report = dg.define_asset_job(
     "write_report",
     dg.AssetSelection.assets(requests, leaderboard, monitoring_report, improvement_trajectory),
-    description="Count the week: KPIs, leaderboard, the way of the versions, what to do next.",
+    description="Report on the week: KPIs, leaderboard, improvement trajectory, next actions.",
 )
 
 
@@ -85,7 +85,7 @@ def watch_errors(context: dg.OpExecutionContext, loop: LoopResource) -> str:
     return told.body if told else ""
 
 
-@dg.op(description="Delete the records of old runs that only looked, ingested or told people something.")
+@dg.op(description="Delete the records of old runs that only checked, ingested or sent messages.")
 def forget_old_runs(context: dg.OpExecutionContext, loop: LoopResource) -> int:
     settings = loop.settings()
     before = datetime.now(UTC) - timedelta(days=settings.dagster.keep_runs_days)
@@ -111,12 +111,12 @@ def conclude_attempts(context: dg.OpExecutionContext, loop: LoopResource) -> Non
         context.log.info(f"{context.partition_key} is {ledger.version(context.partition_key).status}")
 
 
-@dg.job(partitions_def=VERSIONS, description="Give up a version whose last attempt came out no better.")
+@dg.job(partitions_def=VERSIONS, description="Give up a version that its last attempt did not improve.")
 def give_up_version() -> None:
     conclude_attempts()
 
 
-@dg.job(description="Bring MLflow's registry and the ledger together after somebody changed something there.")
+@dg.job(description="Reconcile MLflow's registry with the ledger after somebody changed something there.")
 def follow_registry() -> None:
     reconcile_with_registry()
 

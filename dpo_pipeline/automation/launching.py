@@ -2,11 +2,12 @@
 
 A cause is what made a run due, such as a crossed threshold or one epoch of a rollout. It is asked for at once, and
 again while it is there: after a run that succeeded when its interval is over, after one that failed or was cancelled
-when `AGAIN_S` have passed since. A run key is the cause with the number of the run, so that Dagster starts each once.
+when `AGAIN_S` have passed since, or its interval, if that is shorter. A run key is the cause and the run that it had
+last, so that Dagster starts each once.
 """
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import dagster as dg
@@ -21,7 +22,7 @@ UNFINISHED = (
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 )
-CAUSE, NUMBER, WHY = "cause", "run_of_cause", "why"
+CAUSE, WHY = "cause", "why"
 LONGEST_WHY = 200
 
 
@@ -38,13 +39,14 @@ class Cause:
     """What made a run due.
 
     `key` is the same as long as it is the same cause, `why` says it in words. `partition` is the version concerned,
-    if any; `job` is needed where a sensor has several.
+    if any; `job` is needed where a sensor has several. `once`: one run tells all there is to tell, however it ends.
     """
 
     key: str
     why: str = ""
     partition: str | None = None
     job: str | None = None
+    once: bool = False
 
 
 def launch(
@@ -52,35 +54,36 @@ def launch(
     cause: Cause,
     work: Work,
     every_s: float = AGAIN_S,
-    seen: Sequence[dg.AssetObservation] = (),
 ) -> dg.SensorResult | dg.SkipReason:
     """The run that a cause asks for, or why there is none now.
 
     Args:
         work: no run is asked for while one of these is queued or running.
         every_s: seconds between two runs of the cause, where they succeed.
-        seen: what is reported of sources together with the request.
     """
     if running := unfinished(instance, work):
         return dg.SkipReason(f"run {running.run_id[:8]} is at it")
-    newest = next(iter(instance.get_run_records(dg.RunsFilter(tags={CAUSE: cause.key}), limit=1)), None)
-    wait_s = seconds_to_wait(newest, time.time(), every_s) if newest else 0.0
-    if newest and wait_s > 0:
-        run = newest.dagster_run
-        return dg.SkipReason(f"run {run.run_id[:8]} ended with {run.status.value}; the next is due in {wait_s:.0f} s")
-    number = int(newest.dagster_run.tags[NUMBER]) + 1 if newest else 1
+    last = "1"
+    if newest := next(iter(instance.get_run_records(dg.RunsFilter(tags={CAUSE: cause.key}), limit=1)), None):
+        run, wait_s = newest.dagster_run, seconds_to_wait(newest, time.time(), every_s)
+        if run.status in UNFINISHED:
+            return dg.SkipReason(f"run {run.run_id[:8]} is at it")
+        if cause.once or wait_s > 0:
+            again = "it is not asked for again" if cause.once else f"the next is due in {wait_s:.0f} s"
+            return dg.SkipReason(f"run {run.run_id[:8]} ended with {run.status.value}; {again}")
+        # Its id, not a number counted up: whoever executes a run again copies its tags.
+        last = run.run_id[:8]
     return dg.SensorResult(
         run_requests=[
             dg.RunRequest(
-                run_key=f"{cause.key}#{number}",
+                run_key=f"{cause.key}#{last}",
                 partition_key=cause.partition,
                 job_name=cause.job,
-                tags={CAUSE: cause.key, NUMBER: str(number), WHY: cause.why[:LONGEST_WHY] or cause.key},
+                tags={CAUSE: cause.key, WHY: cause.why[:LONGEST_WHY] or cause.key},
             )
         ],
         # Whoever deletes Dagster's folder deletes the partitions with it.
         dynamic_partitions_requests=[VERSIONS.build_add_request([cause.partition])] if cause.partition else [],
-        asset_events=seen,
     )
 
 
@@ -93,7 +96,7 @@ def seconds_to_wait(newest: dg.RunRecord, now: float, every_s: float) -> float:
     """
     if newest.dagster_run.status == dg.DagsterRunStatus.SUCCESS:
         return newest.create_timestamp.timestamp() + every_s - now
-    return (newest.end_time or newest.update_timestamp.timestamp()) + AGAIN_S - now
+    return (newest.end_time or newest.update_timestamp.timestamp()) + min(every_s, AGAIN_S) - now
 
 
 def unfinished(instance: dg.DagsterInstance, work: Work) -> dg.DagsterRun | None:

@@ -4,13 +4,15 @@ No sensor opens the warehouse or imports torch.
 """
 
 import hashlib
+import math
 from datetime import UTC, datetime
 
 import dagster as dg
 
 from dpo_pipeline.assets.collection import requests
-from dpo_pipeline.assets.evaluation import leaderboard
-from dpo_pipeline.assets.sources import serving_log, votes_seen
+from dpo_pipeline.assets.deployment import model_version
+from dpo_pipeline.assets.evaluation import eval_report, leaderboard
+from dpo_pipeline.assets.sources import serving_log
 from dpo_pipeline.assets.training import dpo_dataset, trained_adapter
 from dpo_pipeline.automation.jobs import (
     FOLLOWS,
@@ -47,7 +49,9 @@ def _work(*jobs: str, assets: tuple[dg.AssetsDefinition, ...] = ()) -> Work:
 
 
 INGESTING = _work(ingest_and_validate.name)
-TRAINING = _work(train_version.name, give_up_version.name, assets=(dpo_dataset, trained_adapter))
+TRAINING = _work(
+    train_version.name, give_up_version.name, assets=(dpo_dataset, trained_adapter, eval_report, model_version)
+)
 """Also where a person materializes its assets one by one."""
 DECIDING = _work(decide_rollout.name)
 REGISTERING = _work(register_version.name, build_baseline.name, train_version.name)
@@ -62,8 +66,8 @@ WRITING_TO_MLFLOW = _work(follow_registry.name, register_version.name, build_bas
 )
 def baseline_missing(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
     with loop.ledger() as ledger:
-        if any(record.mlflow_version for record in ledger.versions()):
-            return dg.SkipReason("v1.0 is registered")
+        if any(record.mlflow_version or record.status in RECORDED for record in ledger.versions()):
+            return dg.SkipReason("v1.0 is built")
     return launch(context.instance, Cause("no-baseline", partition=BASELINE), _work(build_baseline.name))
 
 
@@ -81,12 +85,13 @@ def new_votes(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
         return dg.SkipReason(f"all {size} bytes of the log are validated, all {reviews} bytes of reviews applied")
     if size < summary.log_offset:
         # The run refuses with the whole story; a sensor error would only be repeated every few seconds.
-        cause = Cause(f"log-replaced-{size}-{summary.log_offset}", "the log is shorter than what was read of it")
-        return launch(context.instance, cause, INGESTING)
+        why = "the log is shorter than what was read of it"
+        return launch(context.instance, Cause(f"log-replaced-{size}-{summary.log_offset}", why, once=True), INGESTING)
     rebuilt = f"-rebuilt-{summary.rebuilt}" if summary.rebuilt else ""
     key = f"log-{summary.log_offset}-{size}-{reviews}{rebuilt}"
     cause = Cause(key, f"{size - summary.log_offset} bytes of votes are new")
-    return launch(context.instance, cause, INGESTING, seen=[votes_seen(size, reviews)])
+    # Read once, a log of this length has no more to say: its last line may be torn.
+    return launch(context.instance, cause, INGESTING, every_s=math.inf)
 
 
 @dg.sensor(
@@ -127,7 +132,7 @@ def not_improved(context: dg.SensorEvaluationContext, loop: LoopResource) -> Ask
     job_name=give_up_version.name,
     minimum_interval_seconds=SELDOM_S,
     default_status=ON,
-    description="The last attempt came out no better, and its process went down before it said so: give up.",
+    description="The last attempt did not improve, and its process died before recording that: give up.",
 )
 def attempts_spent(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
     with loop.ledger() as ledger:
@@ -160,7 +165,7 @@ def stage_due(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
     jobs=[train_version, decide_rollout],
     minimum_interval_seconds=SELDOM_S,
     default_status=ON,
-    description="A version was left half-way (MLflow was down, a run was lost): go on with it.",
+    description="A version was left half-way (MLflow was down, a run was lost): continue it.",
 )
 def left_half_way(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
     with loop.ledger() as ledger:
@@ -204,9 +209,11 @@ def registration_lost(context: dg.SensorEvaluationContext, loop: LoopResource) -
         lost = [each for each in ledger.versions() if each.status in RECORDED and not each.mlflow_version]
     if not lost:
         return dg.SkipReason("every registered version is in MLflow")
-    # A version that is registered for the first time is on its way there.
-    cause = Cause(f"{lost[0].name}-not-in-mlflow", partition=lost[0].name)
-    return launch(context.instance, cause, REGISTERING)
+    # A version that is registered for the first time is on its way there; one that cannot be holds up no other.
+    asked = [
+        launch(context.instance, Cause(f"{each.name}-not-in-mlflow", partition=each.name), REGISTERING) for each in lost
+    ]
+    return next((each for each in asked if isinstance(each, dg.SensorResult)), asked[0])
 
 
 inputs_changed = dg.AutomationConditionSensorDefinition(

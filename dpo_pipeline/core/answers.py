@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
+from dpo_pipeline.core.conversation import Messages as Messages
 from dpo_pipeline.core.votes import Sampling
-
-Messages = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class Forecast:
         if rate is not None:
             errors = f"an error rate of {rate:.1%} where the champion has {USUAL_ERRORS:.0%}"
         ratings = "no loss of satisfaction" if loss is None else f"a satisfaction {loss:.2f} of 5 lower"
-        return f"Seen with {100 * CHANCE:.0f} % chance: {errors}; {ratings}."
+        return f"Detected with {100 * CHANCE:.0f} % probability: {errors}; {ratings}."
 
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> "Forecast":

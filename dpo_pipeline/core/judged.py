@@ -6,7 +6,7 @@ from typing import Literal
 from dpo_pipeline.core.quality import CRITERIA
 
 EXCLUDED = "excluded"
-MEANINGS = {**CRITERIA, EXCLUDED: "a person took it out, with a reason"}
+MEANINGS = {**CRITERIA, EXCLUDED: "a person excluded it, with a reason"}
 """All that a rejected pair can have failed."""
 
 

@@ -1,6 +1,6 @@
 """The question bank, edge cases, questions from production, coverage, and what to ask next.
 
-Pure: files are read by `stores.bank`, dice are thrown by `serving.questions`.
+Pure: files are read by `stores.bank`, dice are thrown by `serving.services.questions`.
 """
 
 import hashlib

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dpo_pipeline.core.diagnosis import Diagnosis, Symptoms, diagnose, what_to_collect
-from dpo_pipeline.core.lifecycle import CLOSED, RETRIED
+from dpo_pipeline.core.lifecycle import RETRIED, Status
 from dpo_pipeline.loop.notify import tell
 from dpo_pipeline.loop.symptoms import symptoms
 from dpo_pipeline.settings import DpoRecipe, Settings
@@ -29,7 +29,7 @@ def attempt_of(settings: Settings, record: VersionRecord) -> Attempt:
     if record.status in RETRIED:
         diagnosis = diagnosis_of(settings, record)
         return Attempt(record.name, number + 1, diagnosis.recipe, diagnosis.conclusion)
-    if record.status in CLOSED:
+    if record.status == Status.GIVEN_UP:
         return Attempt(record.name, number + 1, settings.recipe, "it was given up, and is tried once more")
     return Attempt(record.name, number, recipe, f"it is {record.status}")
 

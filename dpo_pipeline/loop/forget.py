@@ -15,6 +15,7 @@ from pathlib import Path
 import duckdb
 import msgspec
 
+from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.loop.curate import rebuild_warehouse
 from dpo_pipeline.loop.trace import all_votes, datasets_with
 from dpo_pipeline.settings import Settings
@@ -42,7 +43,12 @@ def forget(settings: Settings, person: str) -> Forgotten:
 
     Args:
         person: the pseudonym, as it stands in the logs.
+
+    Raises:
+        InvalidRequest: an empty name, which would be found in everything.
     """
+    if not person.strip():
+        raise InvalidRequest("An empty name is nobody's. Name the person, or the pseudonym that stands in the log.")
     found = Forgotten()
     events = {each.event_id for each in all_votes(settings) if each.annotator == person}
     with Ledger(settings.ledger_address) as ledger:

@@ -61,7 +61,7 @@ def import_file(path: Path, log: Path, max_line_bytes: int) -> ImportReport:
         reason, [number, *_] = next(iter(report.examples.items()))
         raise UnreadableImport(
             f"{path}: none of {len(rows)} rows is in a known form (row {number}: {reason}). Required: prompt or "
-            'question, chosen, rejected; or one of the forms in the guide, "Pairs from elsewhere".'
+            'question, chosen, rejected; or one of the forms in the README, "Votes from elsewhere".'
         )
     for start in range(0, len(waiting), BATCH):
         writer.append_all(waiting[start : start + BATCH])

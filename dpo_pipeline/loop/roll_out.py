@@ -95,8 +95,8 @@ def _hold(
     if decision.asks and not told:
         tell(
             settings,
-            f"{state.subject} waits for you: does it go from {state.stage} to {next_stage(str(state.stage))}?",
-            "\n".join(decision.reasons) + f"\nOn with it: `dpo rollout promote --reason …`. Back: `dpo rollout abort "
+            f"{state.subject} is waiting for you: does it go from {state.stage} to {next_stage(str(state.stage))}?",
+            "\n".join(decision.reasons) + f"\nGo on: `dpo rollout promote --reason …`. Roll back: `dpo rollout abort "
             f"--reason …`. Or either with one click: {settings.serving_address}/rollout",
         )
 

@@ -99,7 +99,9 @@ def train(
     if not record.dataset_hash:
         raise ArtifactMissing(f"Version {name} has no dataset yet. Materialize `dpo_dataset` for it first.")
     rebuilt, due = record.status in RECORDED, attempt_of(settings, record)
-    recipe = DpoRecipe(**{**due.recipe.model_dump(), **(changed or {})})
+    # An attempt that was made before is made again by its own recipe.
+    known = record.recipe if attempt == record.attempt else None
+    recipe = DpoRecipe(**{**(known or due.recipe.model_dump()), **(changed or {})})
     attempt = due.number if attempt is None else attempt
     parent = record.parent if rebuilt and record.parent else ledger.deployment().champion or BASELINE
     start = start_version(ledger.versions(), recipe, parent)

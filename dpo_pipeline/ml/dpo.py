@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dpo_pipeline.core.conversation import as_rows
+from dpo_pipeline.core.template_tokens import defuse
 from dpo_pipeline.core.votes import prompt_messages
-from dpo_pipeline.errors import AdapterRefused, ArtifactError, DatasetTooSmall
+from dpo_pipeline.errors import AdapterRefused, ArtifactError, DatasetTooSmall, InvalidRequest
 from dpo_pipeline.ml.adapters import check_adapter, check_weights
 from dpo_pipeline.ml.base_model import BaseModel, load_base
+from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
 from dpo_pipeline.ml.compute import compute_of
 from dpo_pipeline.ml.embedded import Progress
 from dpo_pipeline.ml.reporting import LOGGED_SHARE, progress_callback, quieten
@@ -71,7 +74,7 @@ def train_dpo(job: DpoJob, adapter_dir: Path, progress: Progress) -> DpoResult:
         "dataset_hash": dataset["content_hash"],
         "recipe": job.recipe.model_dump(mode="json"),
         "pairs": len(trainer.train_dataset),
-        "left_out_by_length": dict(left_out),
+        "left_out": dict(left_out),
         "resumed_from_step": int(resume.name.removeprefix("checkpoint-")) if resume else 0,
         **update,
     }
@@ -89,7 +92,7 @@ def _trainer(job: DpoJob, reference_sha: str, dataset_hash: str, progress: Progr
     held, _ = _usable(_read(job.dataset_dir / "eval.parquet"), tokenizer, job.model.max_length)
     if len(train) < job.recipe.batch_size or not len(held):
         raise DatasetTooSmall(
-            f"{len(train)} training and {len(held)} evaluation pairs fit into {job.model.max_length} tokens "
+            f"{len(train)} training and {len(held)} evaluation pairs are usable within {job.model.max_length} tokens "
             f"({dict(left_out)} left out); one batch of {job.recipe.batch_size} and one were required. "
             "Collect more pairs, raise model.max_length, or lower recipe.batch_size."
         )
@@ -109,6 +112,7 @@ def _trainer(job: DpoJob, reference_sha: str, dataset_hash: str, progress: Progr
             f"TRL kept {len(trainer.train_dataset)} of {len(train)} training pairs after the filter for "
             f"{job.model.max_length} tokens; all of them were required. Raise model.max_length."
         )
+    _check_context(trainer, tokenizer, train)
     _check_reference(policy)
     # Its log-probabilities are in the dataset now; without it no checkpoint carries a second adapter.
     policy.delete_adapter("ref")
@@ -196,27 +200,46 @@ def _read(path: Path) -> Any:
 
 
 def _usable(dataset: Any, tokenizer: Any, max_length: int) -> tuple[Any, Counter[str]]:
-    """Rows that fit and still differ once cut to `max_length` tokens; TRL would drop or keep them in silence."""
-    reasons: Counter[str] = Counter()
+    """Rows as the template takes them, that fit and still differ once cut to `max_length` tokens; why others do not.
 
-    no_answer: list[dict[str, str]] = []
+    TRL would drop or keep them in silence, or stop at the first that cannot be rendered.
+    """
+    from datasets import Dataset
 
-    def keep(row: Mapping[str, Any]) -> bool:
-        rendered = [
-            tokenizer.apply_chat_template(row["prompt"] + extra, tokenize=False, add_generation_prompt=not extra)
-            for extra in (no_answer, row["chosen"], row["rejected"])
-        ]
-        prompt, chosen, rejected = tokenizer(rendered, add_special_tokens=False)["input_ids"]
-        if len(prompt) >= max_length:
+    template, reasons = ChatTemplate(tokenizer), Counter[str]()
+
+    def usable(row: Mapping[str, Any]) -> dict[str, Any] | None:
+        asked = as_messages(row["prompt"])
+        chosen, rejected = (row[side][0]["content"] for side in ("chosen", "rejected"))
+        try:
+            texts = [template.trained(asked, answer) for answer in (chosen, rejected)]
+        except InvalidRequest:
+            reasons["cannot_be_told"] += 1
+            return None
+        read = tokenizer([texts[0][0], texts[0][1], texts[1][1]], add_special_tokens=False)["input_ids"]
+        if len(read[0]) >= max_length:
             reasons["prompt_too_long"] += 1
-            return False
-        if chosen[:max_length] == rejected[:max_length]:
+            return None
+        if read[1][:max_length] == read[2][:max_length]:
             reasons["identical_after_truncation"] += 1
-            return False
-        return True
+            return None
+        answers = {side: as_rows([("assistant", defuse(row[side][0]["content"]))]) for side in ("chosen", "rejected")}
+        return {"event_id": row["event_id"], "prompt": template.fitted(asked), **answers}
 
-    kept = [index for index, row in enumerate(dataset) if keep(row)]
-    return dataset.select(kept), reasons
+    kept = [found for row in dataset if (found := usable(row))]
+    return Dataset.from_list(kept), reasons
+
+
+def _check_context(trainer: Any, tokenizer: Any, rows: Any) -> None:
+    """What is trained on begins with what serving lets the model read, token by token."""
+    template = ChatTemplate(tokenizer)
+    for row, trained in zip(rows, trainer.train_dataset, strict=True):
+        served = tokenizer(template.prompt(as_messages(row["prompt"])), add_special_tokens=False)["input_ids"]
+        if list(trained["prompt_ids"]) != served:
+            raise AdapterRefused(
+                f"Pair {row['event_id']} would be trained behind {len(trained['prompt_ids'])} tokens of context, and "
+                f"served behind {len(served)} others. Nothing was trained; use the pinned version of trl."
+            )
 
 
 def _check_reference(policy: Any) -> None:

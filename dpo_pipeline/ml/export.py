@@ -5,10 +5,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from dpo_pipeline.core.template_tokens import JOINER, TURN_MARKS
+from dpo_pipeline.core import conversation, template_tokens
 from dpo_pipeline.ml.base_model import BaseModel
 from dpo_pipeline.settings import ModelSettings
 
+STANDING_ALONE = tuple(Path(str(module.__file__)) for module in (conversation, template_tokens))
+"""Files that the model takes along: what a conversation becomes is decided once, here and there."""
 NEEDS = ("mlflow", "transformers", "peft", "torch")
 
 
@@ -32,14 +34,13 @@ def write_mlflow_model(directory: Path, adapter_dir: Path, base: BaseModel, mode
         "base": None if embedded else model.base,
         "dtype": model.dtype,
         "max_new_tokens": model.max_new_tokens,
-        "turn_marks": TURN_MARKS,
-        "joiner": JOINER,
     }
     mlflow.pyfunc.save_model(
         str(directory),
         python_model=str(Path(__file__).with_name("chat_model.py")),
         artifacts={"adapter": str(adapter_dir)} | ({"base": str(base.directory)} if embedded else {}),
         model_config=config,
+        code_paths=[str(path) for path in STANDING_ALONE],
         # Given, because MLflow would run the model to find out.
         pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in NEEDS],
     )

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpo_pipeline.core.answers import Answer
-from dpo_pipeline.core.template_tokens import defuse
+from dpo_pipeline.core.answers import Answer, Messages
 from dpo_pipeline.errors import AdapterRefused, InvalidRequest, ModelUnavailable
 from dpo_pipeline.ml.adapters import check_adapter
 from dpo_pipeline.ml.base_model import BaseModel, load_base
+from dpo_pipeline.ml.chat_template import ChatTemplate
 from dpo_pipeline.settings import ModelSettings
 
 if TYPE_CHECKING:  # both load torch, and definitions that only name a Generator must not
@@ -50,6 +50,7 @@ class Generator:
         self.base = base
         self.settings = model
         self._model, self.tokenizer = load_base(base.directory, model)
+        self.template = ChatTemplate(self.tokenizer)
         _check_attention(self._model.config, model.max_length)
         self._stop_ids = _stop_ids(self._model, self.tokenizer)
         self._adapters = MixedLora(self._model, model.lora_targets)
@@ -86,13 +87,14 @@ class Generator:
         """A request made ready to join the batch.
 
         Raises:
-            InvalidRequest: the prompt leaves no room for an answer, or names an adapter that is not loaded.
+            InvalidRequest: the template cannot take the messages, they leave no room for an answer, or the adapter
+                is not loaded.
         """
         from dpo_pipeline.ml.decoding import Row
 
         if request.adapter and request.adapter not in self.loaded:
             raise InvalidRequest(f"Adapter {request.adapter[:12]} is not loaded.")
-        prompt = self._prompt_ids(request.messages)
+        prompt = self.prompt_ids(request.messages)
         if len(prompt) + 1 > self.settings.max_length:
             raise InvalidRequest(
                 f"The prompt has {len(prompt)} tokens; at most {self.settings.max_length - 1} fit (model.max_length). "
@@ -143,7 +145,7 @@ class Generator:
 
     def _scored_ids(self, row: ScoredAnswer) -> tuple[list[int], int]:
         """Tokens of prompt and answer, cut to `max_length`, and where the answer begins; at least one is of it."""
-        prompt = self._prompt_ids(row.messages)
+        prompt = self.prompt_ids(row.messages)
         answer = self.tokenizer.backend_tokenizer.encode(row.answer, add_special_tokens=False).ids
         longest = self.settings.max_length
         prompt = prompt[-(longest - 1) :]
@@ -157,12 +159,13 @@ class Generator:
     def text_stream(self, row: "Row") -> "TextStream":
         return TextStream(self.tokenizer.backend_tokenizer, row)
 
-    def _prompt_ids(self, messages: Sequence[tuple[str, str]]) -> list[int]:
-        text = self.tokenizer.apply_chat_template(
-            [{"role": role, "content": defuse(content)} for role, content in messages],
-            add_generation_prompt=True,
-            tokenize=False,
-        )
+    def prompt_ids(self, messages: Messages) -> list[int]:
+        """What the model reads of a conversation before it answers.
+
+        Raises:
+            InvalidRequest: the template cannot take it.
+        """
+        text = self.template.prompt(messages)
         ids: list[int] = self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 

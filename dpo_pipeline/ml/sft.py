@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dpo_pipeline.core.conversation import as_rows
 from dpo_pipeline.core.questions import Question
+from dpo_pipeline.core.template_tokens import defuse
+from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.ml.adapters import check_adapter, check_weights
 from dpo_pipeline.ml.base_model import BaseModel, load_base
+from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
 from dpo_pipeline.ml.compute import compute_of
 from dpo_pipeline.ml.embedded import Progress, first_sentence
 from dpo_pipeline.ml.reporting import LOGGED_SHARE, progress_callback, quieten
@@ -50,7 +54,7 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
     """Tune an adapter on `rows` (prompt and completion, as TRL takes them) and save it into `adapter_dir`.
 
     Returns:
-        Facts for the manifest: recipe, final loss, norm of the update.
+        Facts for the manifest: recipe, final loss, norm of the update, rows that the template cannot take.
     """
     from datasets import Dataset
     from peft import LoraConfig, PeftModel
@@ -62,6 +66,7 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
         model = PeftModel.from_pretrained(model, job.start_dir, is_trainable=True)
     tokenizer.padding_side = "right"
     compute = compute_of(job.model)
+    usable = _usable(rows, ChatTemplate(tokenizer))
     trainer = SFTTrainer(
         model=model,
         args=SFTConfig(
@@ -83,7 +88,7 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
             disable_tqdm=True,
             completion_only_loss=True,
         ),
-        train_dataset=Dataset.from_list(list(rows)),
+        train_dataset=Dataset.from_list(usable),
         processing_class=tokenizer,
         peft_config=None
         if job.start_dir
@@ -103,7 +108,21 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
         "kind": "adapter",
         "base_sha": job.base.sha,
         "recipe": job.recipe.model_dump(mode="json"),
-        "demonstrations": len(rows),
+        "demonstrations": len(usable),
+        "left_out": len(rows) - len(usable),
         "final_loss": round(float(result.training_loss), 4),
         **update,
     }
+
+
+def _usable(rows: Sequence[dict[str, Any]], template: ChatTemplate) -> list[dict[str, Any]]:
+    """Rows as the template takes them; those that it cannot take are left out."""
+    usable = []
+    for row in rows:
+        asked, answer = as_messages(row["prompt"]), row["completion"][0]["content"]
+        try:
+            template.trained(asked, answer)
+        except InvalidRequest:
+            continue
+        usable.append({"prompt": template.fitted(asked), "completion": as_rows([("assistant", defuse(answer))])})
+    return usable

@@ -10,5 +10,5 @@ class Dagster(Section):
         30, ge=1, description="seconds between two looks of each sensor; a look costs some 0.1 s of a core"
     )
     keep_runs_days: int = Field(
-        7, ge=1, description="days for which runs that only looked, ingested or told people something stay in Dagster"
+        7, ge=1, description="days for which runs that only checked, ingested or sent messages stay in Dagster"
     )

@@ -190,9 +190,9 @@ def forget_person(path: Path, person: str) -> None:
     with closing(sqlite3.connect(path, timeout=30)) as database:
         database.execute("pragma secure_delete = on")
         database.execute("delete from contributors where person = ?", (person,))
-        for table in ("comparisons", "requests"):
+        for table, whose in (("comparisons", "annotator"), ("requests", "user")):
             rows = database.execute(f"select id, content from {table}").fetchall()
-            theirs = [(key,) for key, content in rows if person in _whose(content)]
+            theirs = [(key,) for key, content in rows if getattr(_whose.decode(content), whose) == person]
             database.executemany(f"delete from {table} where id = ?", theirs)
         database.commit()
         database.execute("vacuum")
@@ -206,9 +206,7 @@ class _Whose(msgspec.Struct):
     user: str = ""
 
 
-def _whose(content: bytes) -> tuple[str, str]:
-    row = msgspec.json.decode(content, type=_Whose)
-    return row.annotator, row.user
+_whose = msgspec.json.Decoder(_Whose)
 
 
 def newest_prompts(path: Path) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 
 from dpo_pipeline.core.curation import CurationSummary
 from dpo_pipeline.core.votes import encode_preference
+from dpo_pipeline.definitions import defs
 from dpo_pipeline.loop.attempts import attempt_of, conclude
 from dpo_pipeline.loop.curate import rebuild_warehouse
 from dpo_pipeline.settings import load_settings
@@ -91,8 +92,23 @@ def test_a_rollout_is_looked_at_as_often_as_its_policy_says(loop: Loop, ledger: 
 
 def test_a_version_that_was_deleted_in_mlflow_is_registered_again(loop: Loop, ledger: Ledger) -> None:
     ledger.note_mlflow_version("v1.0", None)
-    [(key, name)] = keys(loop, "registration_lost")
-    assert (key, name) == ("v1.0-not-in-mlflow#1", "v1.0")
+    assert keys(loop, "baseline_missing") == [], "it is built"
+    assert keys(loop, "registration_lost") == [("v1.0-not-in-mlflow#1", "v1.0")]
+    # One that cannot be registered (its adapter is gone, say) holds up no other.
+    put_version(ledger, "v1.1", status="retired", mlflow_version=None)
+    run = loop.instance.create_run_for_job(
+        defs.resolve_job_def("register_version"), tags={"cause": "v1.0-not-in-mlflow"}
+    )
+    loop.instance.report_run_failed(run)
+    assert keys(loop, "registration_lost") == [("v1.1-not-in-mlflow#1", "v1.1")]
+
+
+def test_a_version_that_was_rolled_back_is_rebuilt_by_its_own_recipe(loop: Loop, ledger: Ledger) -> None:
+    own = loop.settings.recipe.model_copy(update={"learning_rate": 0.123})
+    record = put_version(ledger, "v1.1", status="rolled_back", attempt=2, recipe=own.model_dump(mode="json"))
+    assert attempt_of(loop.settings, record).recipe.learning_rate == 0.123
+    given_up = put_version(ledger, "v1.1", status="given_up")
+    assert attempt_of(loop.settings, given_up).number == 3 and attempt_of(loop.settings, given_up).recipe != own
 
 
 def test_after_three_attempts_the_champion_stays_and_people_are_told(

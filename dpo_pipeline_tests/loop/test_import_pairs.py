@@ -117,7 +117,9 @@ def test_rows_that_cannot_be_kept_whole_are_refused(tmp_path: Path, name: str) -
         import_file(CASES / name, tmp_path / "prefs.jsonl", LIMIT)
 
 
-@pytest.mark.parametrize("content", [gzip.compress(LINES.encode(), mtime=0)[:40] + b"x" * 40, parquet()[:60] + b"x" * 400])
+@pytest.mark.parametrize(
+    "content", [gzip.compress(LINES.encode(), mtime=0)[:40] + b"x" * 40, parquet()[:60] + b"x" * 400]
+)
 def test_a_damaged_file_is_told_as_one(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "pairs.bin"
     file.write_bytes(content)

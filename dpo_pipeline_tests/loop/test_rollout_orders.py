@@ -136,7 +136,7 @@ def test_what_cannot_be_ruled_out_is_asked_once(tmp_path: Path) -> None:
                 assert held.decision == "hold" and held.asks
             assert ledger.decisions()[-1].evidence["asked"]
     [asked] = received
-    assert asked["title"] == "v1.1 waits for you: does it go from canary to small?"
+    assert asked["title"] == "v1.1 is waiting for you: does it go from canary to small?"
     assert "are not ruled out: up to" in asked["message"], "with the figures"
     assert "dpo rollout promote --reason" in asked["message"] and "/rollout" in asked["message"]
 

@@ -291,7 +291,7 @@ def test_a_full_queue_is_told_and_passes(desk: Tab, models: Upstream, settings: 
     desk.page.wait_for_selector(DONE)
     assert len(votes(settings)) == before + 1
     desk.page.keyboard.press("Enter")
-    desk.page.get_by_text("Too many questions are being answered just now").wait_for()
+    desk.page.get_by_text("Too many questions are being answered right now").wait_for()
     models.status = 200
     # The page drops a key that comes before the last answer is wholly through; a person presses it again.
     eventually(lambda: desk.page.keyboard.press("Enter"), lambda _: desk.page.locator(READY).is_visible())

@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import openai
 import pytest
 
 from dpo_pipeline.settings import Settings
-from dpo_pipeline_tests.programs_under_test import Server, serving
+from dpo_pipeline.stores.serving_log import RequestRecord, read_records
+from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
 from dpo_pipeline_tests.serving.conftest import VARIABLES
+from dpo_pipeline_tests.upstream import model_server
 
 pytestmark = pytest.mark.slow
 CHAT = "/v1/chat/completions"
@@ -71,8 +74,45 @@ def test_when_the_other_server_is_gone_the_error_says_so_and_votes_still_work(fr
     behind.kill()
     try:
         answer = front.client.post(CHAT, json=BODY)
-        assert answer.status_code == 500 and "Start that server or fix engine.url" in answer.json()["error"]["message"]
+        assert answer.status_code == 502 and "Start that server or fix engine.url" in answer.json()["error"]["message"]
         path = f"/v1/comparisons/{shown['comparison_id']}/vote"
         assert front.client.post(path, json={"token": shown["token"], "vote": "left"}).status_code == 201
     finally:
         behind.start()
+
+
+@contextmanager
+def before(settings: Settings, url: str) -> Iterator[Server]:
+    """A server that forwards to this address."""
+    forwarding = {"DPO_ENGINE__KIND": "forward", "DPO_ENGINE__URL": url, "DPO_LIMITS__DEADLINE_S": "5"}
+    with serving(settings.data_dir, **VARIABLES, **forwarding) as running:
+        yield running
+
+
+def outcomes(settings: Settings) -> list[str]:
+    records = read_records(settings.serving_log_dir, "")
+    return [record.outcome for record in records if isinstance(record, RequestRecord)]
+
+
+def test_half_an_answer_is_an_error_in_the_stream_and_never_shown_for_votes(own_house: Settings) -> None:
+    with model_server() as other, before(own_house, other.url) as front:
+        other.cut_off = True
+        with front.client.stream("POST", CHAT, json=BODY | {"stream": True}) as streamed:
+            assert streamed.status_code == 200
+            *chunks, last = [line for line in streamed.iter_lines() if line]
+        assert last == "data: [DONE]" and json.loads(chunks[-1].removeprefix("data: "))["error"]["code"] == (
+            "upstream_failed"
+        )
+        shown = front.client.post("/v1/comparisons", json={"prompt": "Why is the sky blue?"})
+        assert (shown.status_code, shown.json()["error"]["code"]) == (502, "upstream_failed")
+        found = eventually(lambda: outcomes(own_house)[-1:], lambda found: found == ["engine_error"], seconds=10)
+        assert found == ["engine_error"]
+
+
+def test_a_version_that_the_other_server_does_not_know_is_not_the_clients_fault(own_house: Settings) -> None:
+    with model_server() as other, before(own_house, other.url) as front:
+        other.status = 404
+        answer = front.client.post(CHAT, json=BODY)
+        assert answer.status_code == 502 and "engine.names" in answer.json()["error"]["message"]
+        found = eventually(lambda: outcomes(own_house)[-1:], lambda found: found == ["engine_error"], seconds=10)
+        assert found == ["engine_error"]

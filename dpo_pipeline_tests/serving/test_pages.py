@@ -37,7 +37,7 @@ FILLED = {
 EMPTY = {
     "chat": ("#message", "No messages yet: ask something below."),
     "leaderboard": ("#leaderboard .notice", "No votes yet: open the A/B test page"),
-    "review": ("#review-count .notice", "No judged preferences yet: vote on the A/B test page."),
+    "review": ("#review-count .notice", "No validated preferences yet: vote on the A/B test page."),
     "rollout": ("#rollout .notice", "No version is being rolled out: v1.0 answers everybody."),
     "contributors": ("#contributors .notice", "No votes yet this week: open the A/B test page"),
 }
@@ -304,7 +304,7 @@ def test_preferences_are_browsed_filtered_and_read(browser: "Browser", server: S
     pairs = list(read_judged(settings.review_table))
     with at(browser, server, "review") as opened:
         page = opened.page
-        assert f"{len(pairs)} of the newest {len(pairs)} judged preferences, page 1 of" in page.inner_text(
+        assert f"{len(pairs)} of the newest {len(pairs)} validated preferences, page 1 of" in page.inner_text(
             "#review-count"
         )
         page.get_by_label("rejected", exact=True).check()
@@ -323,7 +323,7 @@ def test_preferences_are_browsed_filtered_and_read(browser: "Browser", server: S
         read = page.inner_text("#review-pair")
         assert second.response_a in read and second.response_b in read and second.prompt in read
         page.get_by_label("Text").fill("no such words anywhere")
-        page.get_by_text("Nothing fits these filters").wait_for()
+        page.get_by_text("Nothing matches these filters").wait_for()
         page.get_by_label("Text").fill("")
         page.get_by_text(f"{len(fits)} of the newest").wait_for()
         page.get_by_role("button", name="Older").click() if len(fits) > 10 else None
@@ -351,19 +351,19 @@ def test_a_preference_is_excluded_and_restored_with_a_reason_behind_the_key(
 
         page.fill("#reason textarea, #reason input", "an attack, see me@home.example")
         exclude.click()
-        told(opened, "Excluded. It leaves the datasets")
+        told(opened, "Excluded. It is left out of datasets")
         page.locator("#review-pair", has_text="an attack, see [e-mail]").wait_for()
-        assert "In effect after the next curation run" in page.inner_text("#review-pair")
+        assert "Takes effect after the next curation run" in page.inner_text("#review-pair")
         review = log.newest()[chosen.event_id]
         assert (review.action, review.actor, review.reason) == ("exclude", "admin", "an attack, see [e-mail]")
 
         collected.curate(settings)
         choose(page, "#filter-criterion", "excluded")
         page.get_by_text("1 of the newest").wait_for()
-        page.locator("#review-pair", has_text="In effect after").wait_for(state="detached")
+        page.locator("#review-pair", has_text="Takes effect after").wait_for(state="detached")
         page.fill("#reason textarea, #reason input", "it teaches something")
         restore.click()
-        told(opened, "Restored. It comes back")
+        told(opened, "Restored. It is included in")
         assert log.newest()[chosen.event_id].action == "restore"
     collected.curate(settings)
     assert next(read_judged(settings.review_table)) == chosen
@@ -384,7 +384,7 @@ def test_without_an_admin_key_a_person_at_the_machine_may_exclude(
         [review] = ReviewLog(own.reviews_log).newest().values()
         assert len(review.actor) == 16, "the pseudonym of whoever did it"
         with at(browser, server, "rollout") as opened:
-            opened.page.get_by_text("No admin key is set, so this page only shows").wait_for()
+            opened.page.get_by_text("No admin key is set; this page is read-only").wait_for()
             assert opened.page.get_by_role("button", name="Pause", exact=True).count() == 0
 
 
@@ -393,7 +393,7 @@ def test_the_rollout_is_watched_and_ordered_about(browser: "Browser", server: Se
         page = opened.page
         shown = page.inner_text("#rollout")
         assert "canary" in page.inner_text("li[aria-current]") and "5% of requests" in shown
-        assert "and waits: canary lasts at least 24 h" in shown and "12 of 30 requests to the new version" in shown
+        assert "and is waiting: canary lasts at least 24 h" in shown and "12 of 30 requests to the new version" in shown
         assert page.locator(".rules li", has_text="p99 latency").locator(".chip").inner_text() == "OK"
         assert page.locator(".rules .limit").count() >= 4, "rules with data are drawn against their limit"
         assert "panel: these people" in page.inner_text("#evidence")
@@ -456,7 +456,7 @@ def test_contributors_are_named_only_if_they_want_to(browser: "Browser", server:
         nickname(opened, "x")
         told(opened, "2 to 24 characters")
         nickname(opened, "Ada")
-        told(opened, "You are Ada now.")
+        told(opened, "You are now Ada.")
         row = page.locator("#contributors tbody tr", has_text="Ada (you)")
         row.wait_for()
         vote_as(opened, server)
@@ -470,7 +470,7 @@ def test_contributors_are_named_only_if_they_want_to(browser: "Browser", server:
         nickname(opened, "Ada <b>L</b>")
         page.locator("#contributors th", has_text="Ada <b>L</b> (you)").wait_for()
         page.get_by_role("button", name="Leave").click()
-        told(opened, "Your nickname is gone")
+        told(opened, "Your nickname was removed")
         page.locator("#contributors", has_text="6 others").wait_for()
         assert "Ada" not in tab_text(opened)
         opened.assert_clean()

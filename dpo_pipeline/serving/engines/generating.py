@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpo_pipeline.core.answers import Answer
-from dpo_pipeline.errors import DpoError, EngineEnded, EngineFailed
+from dpo_pipeline.errors import DpoError, EngineEnded, EngineFailed, InvalidRequest, NotReady
 from dpo_pipeline.ml.generation import GenerationRequest
 from dpo_pipeline.settings import Settings
 
@@ -160,11 +160,17 @@ class _Loop:
         for order in orders:
             try:
                 if self._generator is None:
-                    raise EngineFailed("No model is loaded in the generating process. Ask again in a moment.")
+                    raise NotReady("No model is loaded in the generating process. Ask again in a moment.")
                 row = self._generator.row(order.request)
                 ready.append(_Running(order.job, row, self._generator.text_stream(row) if order.streamed else None))
+            except DpoError as error:
+                refused.append((order.job, error))
             except Exception as error:
-                refused.append((order.job, error if isinstance(error, DpoError) else _failure(error)))
+                # Nothing was generated yet: whatever it is, it says nothing about the version.
+                log.exception("a request could not be made ready")
+                refused.append(
+                    (order.job, InvalidRequest(f"The request could not be made ready for this model: {error}"))
+                )
         return ready, refused
 
     def _advance(self, running: list[_Running], forward: Callable[[], object], events: list[Event]) -> None:

@@ -60,7 +60,7 @@ def _order() -> dict[str, Any]:
         )
         parts["typed"] = gr.Textbox(
             label="Question",
-            placeholder="Type one, or leave this empty: one is drawn",
+            placeholder="Type one, or leave this empty to have one drawn",
             max_lines=6,
             max_length=LONGEST_QUESTION,
             elem_id="ab-typed",

@@ -37,7 +37,7 @@ STANDS_IN = {
     "edge_case": "No edge cases here: this one is from the question bank.",
 }
 
-HERE, WAITING, SAID_NOTHING = "The answer appears here.", "Writing …", "(This model answered nothing.)"
+HERE, WAITING, SAID_NOTHING = "The answer appears here.", "Writing …", "(This model gave no answer.)"
 
 CSS = """
 .ab-progress { display: grid; grid-template-columns: minmax(16rem, 1fr) minmax(20rem, 1.4fr); gap: .5rem 2rem;
@@ -180,11 +180,11 @@ def batch_line(batch: Batch | None, voted: bool) -> str:
 def trouble(error: RequestError) -> str:
     """What went wrong and what the person can do, in words of this page."""
     if isinstance(error, NotReady):
-        return f"{error} Press “Generate Comparison” again then."
+        return f"{error} Then press “Generate Comparison” again."
     if isinstance(error, QueueFull):
-        return "Too many questions are being answered just now. Press “Generate Comparison” again in a few seconds."
+        return "Too many questions are being answered right now. Press “Generate Comparison” again in a few seconds."
     if isinstance(error, DeadlineExceeded):
-        return "The answers took too long and were given up. Press “Generate Comparison” to try again."
+        return "The answers took too long and were abandoned. Press “Generate Comparison” to try again."
     if isinstance(error, VoteNotRecorded):
         return f"Your vote is not recorded yet: {error} Then press the same button again; the answers stay here."
     if isinstance(error, TokenRefused | UnknownComparison):

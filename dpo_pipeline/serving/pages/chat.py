@@ -13,7 +13,7 @@ from dpo_pipeline.serving.pages.person import person_state, visitor_of
 from dpo_pipeline.serving.pages.talk import Talk
 
 STARS = ("1 · poor", "2", "3", "4", "5 · very good")
-EMPTY = "No messages yet: ask something below. You talk to the model in production."
+EMPTY = "No messages yet: ask something below. You are talking to the model in production."
 LONGEST = 8_000
 
 
@@ -56,7 +56,7 @@ def build(serving: Callable[[], Serving]) -> None:
             except DpoError as error:
                 return ui.rest(talk, str(error), trouble=True)
             talk.rated = stars
-            return ui.rest(talk, f"Thank you: {stars} of 5 is recorded.")
+            return ui.rest(talk, f"Thank you: your rating of {stars} of 5 is recorded.")
 
         return rate
 

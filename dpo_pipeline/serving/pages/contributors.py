@@ -12,8 +12,8 @@ from dpo_pipeline.serving.pages.markup import Markup, bar, figures, heading, not
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of
 
 REFRESH_S = 15.0
-NOBODY = "No votes yet this week: open the A/B test page, compare two answers, and the first bar grows."
-UNNAMED = "Nobody has joined by name yet. Give a nickname below, and your votes are shown here."
+NOBODY = "No votes yet this week: open the A/B test page, compare two answers, and the first bar appears."
+UNNAMED = "Nobody has joined by name yet. Enter a nickname below to have your votes shown here."
 
 
 def build(serving: Callable[[], Serving]) -> None:
@@ -40,18 +40,18 @@ def build(serving: Callable[[], Serving]) -> None:
     def join(person: Any, name: str) -> tuple[str, str]:
         pseudonym = pseudonym_of(serving(), person)
         if pseudonym is None:
-            return look(person), notice("This browser has not said who it is. Reload the page and try again.", True)
+            return look(person), notice("This browser has no id yet. Reload the page and try again.", True)
         try:
             name = serving().contributors.join(pseudonym, name)
         except DpoError as error:
             return look(person), notice(str(error), True)
-        return look(person), notice(f"You are {name} now.")
+        return look(person), notice(f"You are now {name}.")
 
     def leave(person: Any) -> tuple[str, str, str]:
         pseudonym = pseudonym_of(serving(), person)
         if pseudonym:
             serving().contributors.leave(pseudonym)
-        return look(person), "", notice("Your nickname is gone; your votes count under “others”.")
+        return look(person), "", notice("Your nickname was removed; your votes now count under “others”.")
 
     following(shown, look, REFRESH_S, person)
     gr.on([joining.click, nickname.submit], join, [person, nickname], [shown, told], **QUIET)
@@ -77,7 +77,7 @@ def _team(week: Week) -> Markup:
     scale = f"The lines mark the minimum of {week.minimum} and the target of {week.target}; the end is {week.optimal}."
     said = week.level if week.votes else NOBODY
     return Markup(
-        heading(f"The team, week from {week.first_day:%d %B}")
+        heading(f"The team, week of {week.first_day:%d %B}")
         + numbers
         + bar(week.votes / week.optimal, label, marks)
         + paragraph(scale, "muted")

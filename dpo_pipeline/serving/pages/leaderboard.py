@@ -12,7 +12,7 @@ from dpo_pipeline.serving.pages.markup import Markup, heading, intervals, page, 
 REFRESH_S = 15.0
 EMPTY = "No votes yet: open the A/B test page, read two answers and choose one. The scores appear here by themselves."
 EXPLAINED = (
-    "Bradley-Terry scores: 400 points are odds of ten to one, the average is 1000. The line is the 95 % interval; "
+    "Bradley-Terry scores: 400 points mean odds of ten to one, the average is 1000. The line is the 95 % interval; "
     "where two lines overlap widely, the votes do not tell the two apart yet. A tie is half a win to each side."
 )
 
@@ -61,14 +61,14 @@ def _matrix(matrix: WinMatrix) -> Markup:
         if row == column:
             return ""
         rate = matrix.rates[row][column]
-        return "never met" if rate is None else f"{rate:.0%} of {matrix.votes[row][column]}"
+        return "not compared" if rate is None else f"{rate:.0%} of {matrix.votes[row][column]}"
 
     rows = [
         (f"{name} wins over", *(cell(row, column) for column in range(len(matrix.names))))
         for row, name in enumerate(matrix.names)
     ]
     numbers = tuple(range(1, len(matrix.names) + 1))
-    caption = "Share of wins of the row over the column, and the votes it rests on"
+    caption = "Win rate of the row over the column, and the number of votes behind it"
     return Markup(heading("Who beats whom") + table(caption, ["", *matrix.names], rows, numbers))
 
 
@@ -82,8 +82,8 @@ def _against_all(reweighted: Mapping[str, WeightedRate]) -> Markup:
         )
         for name, rate in sorted(reweighted.items(), key=lambda item: -(item[1].rate or 0.0))
     ]
-    caption = "Share of wins against all others, as if every pair had been shown equally often"
-    head = ["Version", "Wins", "Two standard errors", "Worth so many equal votes"]
+    caption = "Win rate against all others, as if every pair had been shown equally often"
+    head = ["Version", "Wins", "Two standard errors", "Effective votes"]
     return Markup(heading("Against all others") + table(caption, head, rows, (1, 2, 3)))
 
 
@@ -105,5 +105,5 @@ def _pairs(pairs: tuple[PairCount, ...]) -> Markup:
 
 def _itself(found: Standings) -> Markup:
     count = found.against_itself
-    said = f"{count} votes compared two answers of one and the same version; they train, but rank nothing."
+    said = f"{count} votes compared two answers of the same version; they are used for training, not ranking."
     return paragraph(said, "muted") if count else Markup("")

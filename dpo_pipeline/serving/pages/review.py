@@ -17,10 +17,10 @@ from dpo_pipeline.serving.services.reviews import Listed, Seen, find, page_of
 ANY = "any"
 LABEL_CHARACTERS = 90
 EMPTY = (
-    "No judged preferences yet: vote on the A/B test page. While Dagster runs (`make up`) new votes are judged by "
-    "themselves; else launch the job ingest_and_validate."
+    "No validated preferences yet: vote on the A/B test page. While Dagster runs (`make up`), new votes are validated "
+    "automatically; otherwise launch the job ingest_and_validate."
 )
-NOTHING = "Nothing fits these filters. Widen them: choose “any”, or clear the text."
+NOTHING = "Nothing matches these filters. Widen them: choose “any”, or clear the text."
 LIST_STYLE = Markup(
     "<style>#review-list .wrap { flex-direction: column; align-items: stretch; } "
     "#review-list label { white-space: normal; text-align: left; overflow-wrap: anywhere; }</style>"
@@ -64,8 +64,8 @@ def build(serving: Callable[[], Serving]) -> None:
                 serving().reviews.order(chosen or "", action, reason, key, visitor)
             except DpoError as error:
                 return {ui.told: notice(str(error), trouble=True)}
-            done = "Excluded. It leaves" if action == "exclude" else "Restored. It comes back into"
-            told = f"{done} the datasets that are built after the next curation run."
+            done = "Excluded. It is left out of" if action == "exclude" else "Restored. It is included in"
+            told = f"{done} datasets built after the next curation run."
             return show(number, chosen, *rest) | {ui.told: notice(told), ui.reason: ""}
 
         return order
@@ -89,7 +89,7 @@ class _Layout:
         self._gr = gr
         with gr.Row():
             self.filters = [
-                gr.Radio(["all", "valid", "rejected"], value="all", label="Verdict", scale=2, min_width=290),
+                gr.Radio(["all", "valid", "rejected"], value="all", label="Validation", scale=2, min_width=290),
                 gr.Dropdown([ANY, *MEANINGS], value=ANY, label="Criterion", min_width=150, elem_id="filter-criterion"),
                 gr.Dropdown(
                     [ANY, *CATEGORIES, "other"], value=ANY, label="Category", min_width=150, elem_id="filter-category"
@@ -100,7 +100,7 @@ class _Layout:
                 ),
                 gr.Textbox(label="Text", placeholder="question or answers", max_length=200, min_width=190),
             ]
-        self.count = gr.HTML(page(paragraph("Reading…", "muted")), elem_id="review-count")
+        self.count = gr.HTML(page(paragraph("Loading…", "muted")), elem_id="review-count")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 gr.HTML(page(LIST_STYLE))
@@ -112,7 +112,7 @@ class _Layout:
                 self.pair = gr.HTML(page(), elem_id="review-pair")
                 with gr.Group(visible=False) as self.orders:
                     self.reason = gr.Textbox(label="Reason", max_length=500, elem_id="reason")
-                    self.key = gr.Textbox(label="Admin key, where one is set", type="password", elem_id="admin-key")
+                    self.key = gr.Textbox(label="Admin key, if one is set", type="password", elem_id="admin-key")
                     with gr.Row():
                         self.exclude = gr.Button("Exclude from training", min_width=120)
                         self.restore = gr.Button("Restore", min_width=120)
@@ -128,7 +128,7 @@ class _Layout:
             said = paragraph(NOTHING, "notice")
         else:
             where = f"page {listed.number + 1} of {listed.pages}"
-            said = paragraph(f"{listed.fits} of the newest {listed.collected} judged preferences, {where}", "muted")
+            said = paragraph(f"{listed.fits} of the newest {listed.collected} validated preferences, {where}", "muted")
         choices = [(_label(seen.pair), seen.pair.event_id) for seen in listed.rows]
         return {
             self.count: page(said),
@@ -191,10 +191,10 @@ def _won(vote: str, letter: str) -> str:
 def _verdict(seen: Seen) -> Markup:
     pair = seen.pair
     if pair.valid:
-        said = Markup("<b>Valid</b>: it holds every criterion.")
+        said = Markup("<b>Valid</b>: it meets every criterion.")
     else:
         causes = "".join(f"<li><b>{text(name)}</b>: {text(MEANINGS.get(name, ''))}</li>" for name in pair.failed)
         reason = f"<br>Reason: {text(pair.reason)}" if pair.reason else ""
         said = Markup(f"<b>Rejected</b><ul>{causes}</ul>{reason}")
-    wait = "" if seen.in_effect else paragraph("In effect after the next curation run.", "muted")
+    wait = "" if seen.in_effect else paragraph("Takes effect after the next curation run.", "muted")
     return Markup(f'<div class="notice">{said}</div>{wait}')

@@ -12,16 +12,16 @@ from dpo_pipeline.serving.pages.markup import notice, page, paragraph
 from dpo_pipeline.serving.pages.rollout_view import evidence_page, history_page, now_page
 
 READ_ONLY = (
-    "No admin key is set, so this page only shows. At this machine “dpo rollout promote|pause|resume|abort --reason …” "
-    "decides; start the server with DPO_KEYS__ADMIN to have buttons here."
+    "No admin key is set; this page is read-only. Use “dpo rollout promote|pause|resume|abort --reason …” locally, "
+    "or start the server with DPO_KEYS__ADMIN to get buttons here."
 )
 REFRESH_S = 5.0
 DECISIONS = 30
 MEANING = {
-    "promote": "Promoted: the version goes on to its next stage.",
+    "promote": "Promoted: the version moves on to its next stage.",
     "pause": "Paused: the version stays where it is. Evidence of harm still rolls it back.",
     "resume": "Resumed: the next check may promote the version.",
-    "abort": "Rolled back: everybody is served by the version before.",
+    "abort": "Rolled back: everybody is served by the previous version.",
 }
 
 
@@ -63,7 +63,7 @@ def _orders(serving: Callable[[], Serving], shown: Any) -> None:
             }
             abort = gr.Button("Abort: roll it back", variant="stop", min_width=170)
         with gr.Row(visible=False) as asked:
-            gr.HTML(page(paragraph("Roll it back for everybody who is served it?", "notice trouble")))
+            gr.HTML(page(paragraph("Roll it back for everybody it serves?", "notice trouble")))
             buttons["abort"] = gr.Button("Yes, roll it back", variant="stop", min_width=90)
             keep = gr.Button("No, keep it", min_width=90)
         told = gr.HTML(page(), elem_id="told")

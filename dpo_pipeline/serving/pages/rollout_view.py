@@ -39,7 +39,7 @@ def now_page(live: LiveRollout) -> str:
     """The track, and what the version waits for."""
     if live.state.champion is None:
         return page(
-            paragraph("No version is served yet: the first one is being built. This page follows by itself.", "notice")
+            paragraph("No version is served yet: the first one is being built. This page updates itself.", "notice")
         )
     return page(_now(live))
 
@@ -68,7 +68,7 @@ def waits_for(live: LiveRollout) -> str:
         watched = f" {live.new} is watched all the time." if state.stage else ""
         return (
             f"No version is being rolled out: {state.champion} answers everybody.{watched} A version that is trained "
-            "and evaluated as better appears here by itself."
+            "and evaluated as better appears here automatically."
         )
     who = f"{state.challenger} has been in {state.stage} for {hours(live.hours_in_stage)}"
     if live.newest is None:
@@ -77,10 +77,10 @@ def waits_for(live: LiveRollout) -> str:
         return f"{who} and is paused by a person. {live.newest.reasons[0]}."
     if live.newest.evidence.get("asked"):
         return (
-            f"{who} and waits for you. Nothing speaks against it, and what remains cannot be ruled out: "
+            f"{who} and is waiting for you. Nothing counts against it, and what remains cannot be ruled out: "
             f"{'; '.join(live.newest.reasons[1:])}. Promote or abort it below."
         )
-    return f"{who} and waits: {'; '.join(live.newest.reasons)}."
+    return f"{who} and is waiting: {'; '.join(live.newest.reasons)}."
 
 
 def _now(live: LiveRollout) -> Markup:
@@ -89,9 +89,9 @@ def _now(live: LiveRollout) -> Markup:
     parts.append(paragraph(waits_for(live), "notice asks" if asked else "notice"))
     if live.under_way:
         plan = live.plan
-        kept = f"Assigned by {plan.unit}; these rules were taken when the rollout began."
+        kept = f"Assigned by {plan.unit}; these rules were fixed when the rollout began."
         if live.changed_settings:
-            kept += f" Settings changed since ({', '.join(live.changed_settings)}): they act on the next rollout."
+            kept += f" Settings changed since ({', '.join(live.changed_settings)}): they apply to the next rollout."
         parts.append(paragraph(kept, "muted"))
     return Markup("".join(parts))
 
@@ -135,7 +135,7 @@ def _rules(live: LiveRollout) -> Markup:
         return Markup("")
     cards = "".join(f"<li>{_rule(each)}</li>" for each in live.conditions)
     explained = paragraph(
-        "The dot is what was counted, the line how sure that is, the mark the limit. Triggered: there is evidence "
+        "The dot is the measured value, the line its interval, the mark the limit. Triggered: there is evidence "
         "beyond the limit, and the version is rolled back. Watching: beyond it without evidence; the version is held.",
         "muted",
     )
@@ -173,8 +173,8 @@ def _ab_test(live: LiveRollout) -> Markup:
     why = f" Deciding: {live.ab['reading']}, because {live.ab['why']}." if live.ab and "reading" in live.ab else ""
     explained = paragraph(
         f"Win rate of {live.new} over {live.baseline}, as the newest decision in staging saw it. The thin line is "
-        "50 %: the test is decided when the whole deciding interval lies on one side of it, also without the person "
-        f"who speaks most for the new version.{why}",
+        "50 %: the test is decided when the whole deciding interval lies on one side of it, even without the person "
+        f"who favours the new version most.{why}",
         "muted",
     )
     return Markup(heading("A/B test") + plot + explained + votes)
@@ -237,7 +237,7 @@ def _forecast(live: LiveRollout) -> Markup:
     head = ["Stage", "Forecast end", *(["Ended"] if live.under_way else []), "Forecast requests"]
     head += ["Met by the new version"] if live.under_way else []
     title = "Forecast and what happened" if live.under_way else "If a version were rolled out now"
-    caption = "Counted from the begin of staging" if live.under_way else live.usage
+    caption = "Counted from the start of staging" if live.under_way else live.usage
     return Markup(
         heading(title)
         + table(caption, head, rows, numbers=tuple(range(1, len(head))))
@@ -252,7 +252,7 @@ def _happened(live: LiveRollout, stage: str, begun: StageReached | None) -> str:
     if reached is None or begun is None:
         return ""
     after = hours(reached.hours_after(begun.began))
-    return f"after {after}" if reached.ended else f"goes on, {after} so far"
+    return f"after {after}" if reached.ended else f"in progress, {after} so far"
 
 
 def _votes_needed(found: Forecast) -> str:

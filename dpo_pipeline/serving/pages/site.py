@@ -47,7 +47,7 @@ def mount_pages(app: FastAPI, settings: Settings, serving: Callable[[], Serving]
     """Put the site on the application.
 
     Args:
-        service: asked while the app runs; before and after there is none.
+        serving: asked while the app runs; before and after there is none.
     """
     # Gradio reports its use to its makers unless told otherwise before it is imported.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

@@ -1,0 +1,155 @@
+"""What another server may send for an answer, byte for byte over a real socket, and what it is taken for."""
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpo_pipeline.core.answers import Answer, Ask
+from dpo_pipeline.core.outcomes import Outcome
+from dpo_pipeline.core.votes import Sampling
+from dpo_pipeline.errors import UpstreamFailed
+from dpo_pipeline.serving.engines.engine import Adapter
+from dpo_pipeline.serving.engines.forward import ForwardEngine
+from dpo_pipeline.serving.services.chat_call import outcome_of
+from dpo_pipeline.settings import EngineSettings
+from dpo_pipeline_tests.examples import settings_in
+
+ASK = Ask("v1.1", (("user", "At what temperature does water boil?"),), Sampling(0.7, 0.9, 24, 1))
+EVENTS, JSON, HTML = "text/event-stream", "application/json", "text/html; charset=utf-8"
+CUT_OFF = (
+    b'data: {"choices": [{"index": 0, "delta": {"content": "Water boils at one hun"}, "finish_reason": null}]}\n\n'
+)
+
+
+def chunk(text: str | None = None, reason: str | None = None, **more: Any) -> bytes:
+    """One event of a stream, as servers write them; `text` goes out as it is, not escaped."""
+    body = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": reason}], **more}
+    return b"data: " + json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n\n"
+
+
+def raw(text: str, end: str = "\n\n") -> bytes:
+    return f"data: {text}{end}".encode()
+
+
+DONE = raw("[DONE]")
+
+
+@contextmanager
+def sending(content: bytes, kind: str, status: int, pieces: int = 1) -> Iterator[str]:
+    """A server that sends this once, in so many packets, and hangs up; yields its address."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    head = f"HTTP/1.1 {status} Any\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n".encode()
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(10)
+            read = b""
+            while b"}" not in read[-1:]:
+                read += connection.recv(65536)
+            connection.sendall(head)
+            for number in range(pieces):
+                size = -(-len(content) // pieces)
+                connection.sendall(content[number * size : (number + 1) * size])
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    finally:
+        thread.join(timeout=10)
+        listener.close()
+
+
+def answered(tmp_path: Path, content: bytes, kind: str = EVENTS, status: int = 200, pieces: int = 1) -> Answer:
+    async def ask(url: str) -> Answer:
+        settings = settings_in(tmp_path)
+        engine = ForwardEngine(settings.model_copy(update={"engine": EngineSettings(kind="forward", url=url)}))
+        engine.serve({"v1.1": Adapter("a" * 64, tmp_path)})
+        try:
+            [answer] = await engine.answers([ASK])
+            return answer
+        finally:
+            await engine.close()
+
+    with sending(content, kind, status, pieces) as url:
+        return asyncio.run(ask(url))
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "text"),
+    [
+        (chunk("Water boils ") + chunk("at 100 °C.", "stop") + DONE, EVENTS, "Water boils at 100 °C."),
+        (chunk("No mark at the end.", "stop"), EVENTS, "No mark at the end."),
+        (chunk("No reason.") + DONE, EVENTS, "No reason."),
+        (chunk("One\u2028two\x85three", "stop") + DONE, EVENTS, "One\u2028two\x85three"),
+        (raw(r'{"choices": [{"delta": {"content": "\ud83d"}}]}')
+         + raw(r'{"choices": [{"delta": {"content": "\ude00!"}, "finish_reason": "stop"}]}') + DONE, EVENTS, "😀!"),
+        (raw(r'{"choices": [{"delta": {"content": "half \ud83d"}, "finish_reason": "stop"}]}') + DONE, EVENTS,
+         "half \ufffd"),
+        (chunk("Yes.", "stop") + raw('{"choices": null, "usage": null}') + DONE, EVENTS, "Yes."),
+        (chunk("Yes.", "stop") + raw('{"choices": [], "usage": {}}') + DONE, EVENTS, "Yes."),
+        (chunk(None) + chunk("Yes.", "stop", error=None) + DONE, EVENTS, "Yes."),
+        (b": ping\r\n\r\n" + chunk("Yes.", "stop").replace(b"\n", b"\r\n") + DONE, EVENTS, "Yes."),
+        (b'{"choices": [{"message": {"content": "Whole."}, "finish_reason": "stop"}]}', JSON, "Whole."),
+    ],
+)  # fmt: skip
+def test_what_is_an_answer(tmp_path: Path, content: bytes, kind: str, text: str) -> None:
+    assert answered(tmp_path, content, kind).text == text
+    assert answered(tmp_path, content, kind, pieces=9).text == text, "in packets that end in the middle of a character"
+
+
+def test_tokens_and_the_end_are_the_servers_where_it_says_them(tmp_path: Path) -> None:
+    usage = {"prompt_tokens": 7, "completion_tokens": 24}
+    counted = answered(tmp_path, chunk("Cut") + chunk(" off", "length", usage=usage) + DONE)
+    assert (counted.prompt_tokens, counted.tokens, counted.finished) == (7, 24, False)
+    silent = answered(tmp_path, chunk("One") + chunk(" two", "stop", usage={"prompt_tokens": None}) + DONE)
+    assert (silent.prompt_tokens, silent.tokens, silent.finished) == (0, 2, True)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "said"),
+    [
+        (CUT_OFF, EVENTS, "its stream ended without finish_reason and without"),
+        (b"", EVENTS, "its stream ended without finish_reason and without"),
+        (b"<html><body>Sign in</body></html>", HTML, "answered with text/html, where server-sent events were required: <html>"),
+        (b'{"choices": [{"message": {"content": "No end."}}]}', JSON, "not with a whole completion"),
+        (b"null", JSON, "no chunk of an answer"),
+        (raw("null") + DONE, EVENTS, "no chunk of an answer"),
+        (raw("not json") + DONE, EVENTS, "no chunk of an answer"),
+        (raw("[" * 100_000) + DONE, EVENTS, "no chunk of an answer"),
+        (raw('{"choices": [{"delta": {"content": ["a", "list"]}}]}') + DONE, EVENTS, "no chunk of an answer"),
+        (raw('{"choices": 3}') + DONE, EVENTS, "no chunk of an answer"),
+        (chunk("Half") + raw('{"error": {"message": "out of memory"}}'), EVENTS, "out of memory"),
+    ],
+)
+def test_what_is_none_is_a_failure_of_the_version(tmp_path: Path, content: bytes, kind: str, said: str) -> None:
+    with pytest.raises(UpstreamFailed, match=said) as failed:
+        answered(tmp_path, content, kind)
+    assert outcome_of(failed.value) is Outcome.ENGINE_ERROR and failed.value.status == 502
+    assert len(str(failed.value)) < 600, "not all that a stranger sent"
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "outcome"),
+    [
+        (400, 400, Outcome.CLIENT_ERROR),
+        (413, 400, Outcome.CLIENT_ERROR),
+        (401, 502, Outcome.ENGINE_ERROR),
+        (404, 502, Outcome.ENGINE_ERROR),
+        (429, 429, Outcome.OVERLOADED),
+        (500, 502, Outcome.ENGINE_ERROR),
+    ],
+)
+def test_whose_fault_a_refusal_is(tmp_path: Path, status: int, answer: int, outcome: Outcome) -> None:
+    body = b'{"error":{"message":"The model `v1.1` does not exist.","code":404}}'
+    with pytest.raises(Exception, match="does not exist") as failed:
+        answered(tmp_path, body, JSON, status)
+    assert failed.value.status == answer and outcome_of(failed.value) is outcome  # type: ignore[attr-defined]
