@@ -41,6 +41,7 @@ def test_leaderboard_and_requests_follow_their_inputs_and_are_not_made_anew_with
         assert asked(60) == {"serving_log"}, "every hour somebody looks how long the log is"
         observed("long")
         assert asked(70) == {"requests"}
+        instance.report_runless_asset_event(dg.AssetMaterialization("requests"))
         assert asked(72) == set()
         observed("long")
         assert asked(130) == {"serving_log"}, "the same log, no new count"
