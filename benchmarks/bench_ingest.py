@@ -30,8 +30,8 @@ from reporting import Goal, report, say, show
 from synthetic_votes import vote_lines
 
 from dpo_pipeline.core.curation import summarise, with_second_looks
-from dpo_pipeline.loop.ingest import LOG, ingest, judge_new
-from dpo_pipeline.stores.readers import WORKERS
+from dpo_pipeline.loop.ingest import LOG, ingest, validate_new
+from dpo_pipeline.stores.decode_pool import WORKERS
 from dpo_pipeline.stores.reviews import apply_reviews
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 
@@ -88,7 +88,7 @@ def tick(log: Path) -> dict[str, float]:
         warehouse = Warehouse(connection, log)
         ingested = ingest(warehouse, log.with_suffix(".bad"), settings.collection.max_line_bytes, settings.quality)
         middle = time.perf_counter()
-        judged = judge_new(warehouse, settings.quality)
+        judged = validate_new(warehouse, settings.quality)
         apply_reviews(warehouse, log.with_suffix(".reviews"), log.with_suffix(".parquet"))
         tallies = warehouse.tallies()
         with_second_looks(summarise(tallies, warehouse.position(LOG).offset), *warehouse.second_looks())

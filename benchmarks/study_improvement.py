@@ -25,7 +25,7 @@ from inputs import baseline, settings_for
 from reporting import RESULTS, Goal, plot, report, say, show
 
 from dpo_pipeline.core.dataset import Pair, split_pairs
-from dpo_pipeline.core.quality import Memory, ballot_of, verdict
+from dpo_pipeline.core.quality import ValidationHistory, verdict, vote_features
 from dpo_pipeline.core.questions import Question, least_covered, split_bank
 from dpo_pipeline.core.votes import Preference, Sampling, outcome
 from dpo_pipeline.core.winrate import student_t
@@ -184,7 +184,7 @@ def _vote(question: Question, a: str, b: str, person: Person, draw: random.Rando
 
 def valid_pairs(votes: Sequence[Preference], settings: Settings) -> list[Pair]:
     """What the quality criteria leave of these votes, in their order."""
-    memory = Memory()
+    memory = ValidationHistory()
     return [
         Pair(
             event_id=vote.event_id,
@@ -195,7 +195,7 @@ def valid_pairs(votes: Sequence[Preference], settings: Settings) -> list[Pair]:
             source=vote.source,
         )
         for vote in votes
-        if not verdict(ballot_of(vote, settings.quality), settings.quality, memory)
+        if not verdict(vote_features(vote, settings.quality), settings.quality, memory)
     ]
 
 

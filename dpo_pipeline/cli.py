@@ -21,7 +21,7 @@ from dpo_pipeline.errors import DpoError, ServiceError
 from dpo_pipeline.settings import Settings, load_settings, setting_names
 
 if TYPE_CHECKING:
-    from dpo_pipeline.loop.rollout_orders import Order
+    from dpo_pipeline.loop.manual_actions import Order
 
 app = typer.Typer(help="An online feedback loop for chat models.", no_args_is_help=True, pretty_exceptions_enable=False)
 console = terminal.console
@@ -219,7 +219,7 @@ def rollback(reason: Reason) -> None:
 def _order(what: "Order", reason: str) -> None:
     import getpass
 
-    from dpo_pipeline.loop.rollout_orders import order
+    from dpo_pipeline.loop.manual_actions import order
     from dpo_pipeline.stores.ledger import Ledger
 
     settings = load_settings()

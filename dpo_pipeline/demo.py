@@ -152,7 +152,7 @@ class _Watch:
             raise ServiceError(f"The programs ended with status {self.up.returncode}. The last lines of {log}:\n{tail}")
         if time.monotonic() > self._look_again:
             self._look_again = time.monotonic() + CHECK_DAGSTER_EVERY_S
-            if trouble := programs.code_location_trouble(self.settings):
+            if trouble := programs.code_location_error(self.settings):
                 raise ServiceError(f"Dagster cannot load the definitions: {trouble}")
         seen = (title, done, *self._movements())
         if seen != self.seen:

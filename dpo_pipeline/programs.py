@@ -25,7 +25,7 @@ from dpo_pipeline.stores.ledger import Ledger
 # Told at every start or run, and nothing that whoever reads it could do about: Dagster's own code calls a function
 # of Dagster that is in preview, MLflow's own a module that Starlette will drop, TRL's own an argument that transformers
 # will (all are pinned).
-TOLD_IN_VAIN = (
+IGNORED_WARNINGS = (
     "ignore:Function `PipesMessageReader.expected_writer_count` is currently in preview",
     "ignore:starlette.middleware.wsgi is deprecated",
     "ignore:`gradient_checkpointing` is deprecated",
@@ -88,7 +88,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "TQDM_DISABLE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
-        "PYTHONWARNINGS": ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), *TOLD_IN_VAIN))),
+        "PYTHONWARNINGS": ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), *IGNORED_WARNINGS))),
         # Programs share the cores: a thread that spins while it waits makes all the others several times slower.
         "OMP_WAIT_POLICY": "PASSIVE",
         "LOOP_SERVING_THREADS": str(max((os.cpu_count() or 2) // 2, 1)),
@@ -214,7 +214,7 @@ def answering(settings: Settings) -> dict[str, bool]:
     return {name: _answers(address) for name, address in addresses.items()}
 
 
-def code_location_trouble(settings: Settings) -> str | None:
+def code_location_error(settings: Settings) -> str | None:
     """Why Dagster cannot load the definitions; null while it can, loads them, or does not answer yet.
 
     Nor is it trouble that the code server is not up yet, or starts again: Dagster reconnects to it by itself.

@@ -94,7 +94,7 @@ def watch_programs(settings: Settings, stopping: threading.Event) -> None:
     shown, shown_at = "", 0.0
     with Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else nullcontext() as live:
         while not stopping.is_set():
-            ready, line = how_things_are(settings)
+            ready, line = system_status(settings)
             if live:
                 live.update(Text(line, overflow="ellipsis", no_wrap=True), refresh=True)
             elif line != shown and (ready or time.monotonic() - shown_at > RUNNING_EVERY_S):
@@ -104,7 +104,7 @@ def watch_programs(settings: Settings, stopping: threading.Event) -> None:
     console.print("stopping …")
 
 
-def how_things_are(settings: Settings) -> tuple[bool, str]:
+def system_status(settings: Settings) -> tuple[bool, str]:
     """(whether all programs answer and a version serves, what is going on in one sentence)."""
     from dpo_pipeline.status import loop_status
 

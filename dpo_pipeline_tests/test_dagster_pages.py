@@ -25,7 +25,7 @@ from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.assets.conftest import mlflow  # noqa: F401  (fixture)
 from dpo_pipeline_tests.assets.test_jobs import add_votes, copy_baseline, fail_requests
 from dpo_pipeline_tests.browser import Tab, chromium, tab
-from dpo_pipeline_tests.ml.conftest import house  # noqa: F401  (fixture)
+from dpo_pipeline_tests.ml.conftest import project  # noqa: F401  (fixture)
 from dpo_pipeline_tests.programs_under_test import eventually, free_port, serving, wait_until_answering
 from dpo_pipeline_tests.serving.conftest import VARIABLES
 
@@ -76,9 +76,9 @@ class Dagster:
 
 
 @pytest.fixture(scope="module")
-def dagster(house: Settings, mlflow: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dagster]:  # noqa: F811
+def dagster(project: Settings, mlflow: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dagster]:  # noqa: F811
     data_dir = tmp_path_factory.mktemp("dagster-pages")
-    shutil.copytree(house.artifacts_dir / "base", data_dir / "artifacts" / "base")
+    shutil.copytree(project.artifacts_dir / "base", data_dir / "artifacts" / "base")
     port = free_port()
     variables = {
         "DPO_DATA_DIR": str(data_dir),

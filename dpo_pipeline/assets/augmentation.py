@@ -8,7 +8,7 @@ from dpo_pipeline.assets.partitions import COMPUTE_POOL, OWNERS, code_version, d
 from dpo_pipeline.assets.training import sft_adapter
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.ml.base_model import locate_base
-from dpo_pipeline.ml.evaluation import Contestant, make_synthetic_pairs
+from dpo_pipeline.ml.evaluation import AdapterRef, make_synthetic_pairs
 from dpo_pipeline.resources import LoopResource, Models
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.progress import ProgressFile
@@ -37,7 +37,7 @@ def synthetic_pairs(context: dg.AssetExecutionContext, loop: LoopResource, model
         return dg.MaterializeResult(metadata={"pairs": 0, "why": why}, data_version=data_version(why))
     with loop.ledger() as ledger:
         records = [ledger.version(name) for name in (ledger.deployment().champion or BASELINE, BASELINE)]
-    first, second = (Contestant(str(each.adapter_sha), Path(str(each.adapter_dir))) for each in records)
+    first, second = (AdapterRef(str(each.adapter_sha), Path(str(each.adapter_dir))) for each in records)
     report = ProgressFile(settings.data_dir / "progress", "synthetic")
     pairs = models.call(context, make_synthetic_pairs, settings, locate_base(settings), first, second, report)
     publish_synthetic(settings.synthetic_pairs, pairs)

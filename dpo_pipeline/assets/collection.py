@@ -26,7 +26,7 @@ from dpo_pipeline.stores.tables import publish_rows
     kinds={"jsonl", "duckdb"},
     deps=[vote_log],
     pool=WAREHOUSE_POOL,
-    code_version=code_version("loop.ingest", "core.votes", "stores.reading"),
+    code_version=code_version("loop.ingest", "core.votes", "stores.decode"),
     description="Votes from `prefs.jsonl`, a row per event; lines that are no events go to quarantine with the reason.",
 )
 def preferences(

@@ -8,7 +8,7 @@ from dpo_pipeline.assets.collection import preferences
 from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, code_version, data_version, table
 from dpo_pipeline.core import collection_checks as checks
 from dpo_pipeline.core.curation import CurationSummary
-from dpo_pipeline.core.judged import MEANINGS
+from dpo_pipeline.core.validated_pair import MEANINGS
 from dpo_pipeline.loop.curate import curate
 from dpo_pipeline.resources import LoopResource, WarehouseResource
 from dpo_pipeline.stores.curation import read_summary

@@ -42,7 +42,7 @@ def monitoring_report(loop: LoopResource, warehouse: WarehouseResource) -> dg.Ma
             timeline(ledger, store, settings.rollout, frequency), settings.cadence, settings.kpis,
         )  # fmt: skip
     way = trajectory(figures)
-    page, told = settings.reports_dir / "weekly.html", json.dumps(report.as_users_json(), indent=2)
+    page, told = settings.reports_dir / "weekly.html", json.dumps(report.to_json(), indent=2)
     write_text(page, monitoring_page(report, way, now))
     write_text(page.with_suffix(".json"), told)
     publish_rows(page.with_name("kpis.parquet"), [asdict(kpi) for kpi in report.kpis])
@@ -53,7 +53,7 @@ def monitoring_report(loop: LoopResource, warehouse: WarehouseResource) -> dg.Ma
             "page": dg.MetadataValue.path(page),
             "kpis": table([kpi_row(kpi) for kpi in report.kpis]),
             "next_actions": table([{"action": action} for action in report.next_actions]),
-            "report": dg.MetadataValue.json(report.as_users_json()),
+            "report": dg.MetadataValue.json(report.to_json()),
             "timeline": table([asdict(step) for step in report.timeline]),
             "alerts": len(report.alerts),
         },

@@ -29,7 +29,7 @@ class Contribution:
 
 
 @dataclass(frozen=True)
-class Week:
+class TeamWeek:
     """The team's week: those who gave a nickname, most votes first, and everybody else as two numbers."""
 
     first_day: date
@@ -64,7 +64,7 @@ class Week:
 
 def week_of(
     by_person: Mapping[tuple[str, date], int], nicknames: Mapping[str, str], today: date, cadence: Cadence
-) -> Week:
+) -> TeamWeek:
     """The week that `today` lies in.
 
     Args:
@@ -84,7 +84,7 @@ def week_of(
         for person, name in nicknames.items()
     ]
     others = [count for person, count in votes.items() if person not in nicknames and count]
-    return Week(
+    return TeamWeek(
         first_day=first,
         votes=total,
         named=tuple(sorted(named, key=lambda each: (-each.votes, -each.streak, each.nickname.casefold()))),

@@ -19,7 +19,7 @@ BETWEEN = "\n\n"
 TRIED = "a word that stands in no template"
 
 
-class CannotBeTold(ValueError):
+class UnsupportedConversation(ValueError):
     """A conversation that the template cannot express; says what to change."""
 
 
@@ -70,18 +70,20 @@ def fitted(messages: Messages, rules: TemplateRules) -> Messages:
         messages: (role, content) with the roles system, user and assistant.
 
     Raises:
-        CannotBeTold: it cannot be put so.
+        UnsupportedConversation: it cannot be put so.
     """
     turns = _without_system(messages, rules)
     if not rules.repeats:
         turns = _joined(turns)
     told = [role for role, _ in turns if role != "system"]
     if not told:
-        raise CannotBeTold("The conversation holds no turn of the user. Add a message with the role user.")
+        raise UnsupportedConversation("The conversation holds no turn of the user. Add a message with the role user.")
     if told[0] == "assistant" and not rules.begins:
-        raise CannotBeTold("Conversations with this model begin with the user. Leave out what stands before.")
+        raise UnsupportedConversation(
+            "Conversations with this model begin with the user. Leave out what stands before."
+        )
     if told[-1] == "assistant" and not rules.ends:
-        raise CannotBeTold("Conversations with this model end with the user, whose turn it answers.")
+        raise UnsupportedConversation("Conversations with this model end with the user, whose turn it answers.")
     return tuple(turns)
 
 
@@ -98,7 +100,9 @@ def _without_system(messages: Messages, rules: TemplateRules) -> list[tuple[str,
         else:
             turns.append((role, content))
     if waiting:
-        raise CannotBeTold("A system message stands behind the user's last turn, where this model cannot be told it.")
+        raise UnsupportedConversation(
+            "A system message stands behind the user's last turn, where this model cannot be told it."
+        )
     return turns
 
 

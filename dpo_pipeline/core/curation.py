@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dpo_pipeline.core.agreement import flip_rate, krippendorff_alpha
-from dpo_pipeline.core.judged import EXCLUDED
+from dpo_pipeline.core.validated_pair import EXCLUDED
 from dpo_pipeline.core.votes import Vote
 
 MIN_SECOND_LOOKS = 30

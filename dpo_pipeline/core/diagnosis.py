@@ -49,7 +49,7 @@ class Symptoms:
 
 
 @dataclass(frozen=True)
-class Answer:
+class DiagnosticAnswer:
     """To one of the five questions. `good` is null where nothing was measured."""
 
     question: str
@@ -61,7 +61,7 @@ class Answer:
 class Diagnosis:
     """`change` is what to do next, `recipe` that of the next attempt, `conclusion` both in words."""
 
-    answers: tuple[Answer, ...]
+    answers: tuple[DiagnosticAnswer, ...]
     change: Change
     recipe: DpoRecipe
     changed: str
@@ -126,7 +126,7 @@ def diagnose(recipe: DpoRecipe, symptoms: Symptoms) -> Diagnosis:
     return remedy("a gain too small to be sure of", change, epochs=longer, min_steps=steps)
 
 
-def five_answers(recipe: DpoRecipe, s: Symptoms) -> tuple[Answer, ...]:
+def five_answers(recipe: DpoRecipe, s: Symptoms) -> tuple[DiagnosticAnswer, ...]:
     """The user's five questions, each with its numbers."""
     thin = _thin(s.categories)
     low_beta, high_beta = BETA_RANGE
@@ -134,27 +134,27 @@ def five_answers(recipe: DpoRecipe, s: Symptoms) -> tuple[Answer, ...]:
     sensible = low_beta <= recipe.beta <= high_beta and low_rate <= recipe.learning_rate <= high_rate
     flips = "" if s.flip_rate is None else f", {s.flip_rate:.0%} of repeated votes flipped"
     return (
-        Answer(
+        DiagnosticAnswer(
             "Are the preferences clear?",
             None if s.clear_share is None else s.clear_share >= CLEAR_SHARE and (s.flip_rate or 0.0) < 0.25,
             "no votes counted" if s.clear_share is None else f"{s.clear_share:.0%} of votes name a winner{flips}",
         ),
-        Answer(
+        DiagnosticAnswer(
             "Is every category covered?",
             None if thin is None else not thin,
             "not counted" if thin is None else f"thin: {', '.join(thin)}" if thin else "5 % or more of each",
         ),
-        Answer(
+        DiagnosticAnswer(
             f"Are there {ENOUGH_PAIRS} pairs or more?",
             None if s.pairs is None else s.pairs >= ENOUGH_PAIRS,
             "not counted" if s.pairs is None else f"{s.pairs} training pairs",
         ),
-        Answer(
+        DiagnosticAnswer(
             "Are β and learning rate sensible?",
             sensible and not s.diverged and s.margin >= STILL,
             f"β {recipe.beta:g}, learning rate {recipe.learning_rate:g}; margin on held-out pairs {s.margin:.2f}",
         ),
-        Answer(
+        DiagnosticAnswer(
             "Is the SFT model good enough?",
             None if s.sft_satisfaction is None else s.sft_satisfaction >= POOR_SFT,
             "v1.0 was not rated" if s.sft_satisfaction is None else f"v1.0 is rated {s.sft_satisfaction:.2f} of 5",

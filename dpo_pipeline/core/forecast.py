@@ -13,8 +13,8 @@ import numpy as np
 
 from dpo_pipeline.core.ab_test import PRIOR, WITHOUT_FACTOR, choose_reading
 from dpo_pipeline.core.exposure import Audience, plan_rollout
-from dpo_pipeline.core.harm import Events, Opinions, difference_bounds, ratio_p_value
 from dpo_pipeline.core.rollout import EACH_OTHER, SPENT_AT, STAGE_ENDS, STAGES, stage_policy
+from dpo_pipeline.core.sequential_tests import Events, Opinions, difference_bounds, ratio_p_value
 from dpo_pipeline.core.winrate import confidence_sequence
 from dpo_pipeline.settings import RolloutPolicy
 

@@ -56,7 +56,7 @@ class Judge(Protocol):
 
 
 @dataclass(frozen=True)
-class Trust:
+class JudgeAgreement:
     """How often a judge sides with people, of the `decided` comparisons in which both name a winner.
 
     `share` is null without any; the interval is `core.winrate.confidence_sequence`.
@@ -129,7 +129,7 @@ def reference_score(answer: str, right: Sequence[str], wrong: Sequence[str] = ()
     return (1 + nearest(right) - nearest(wrong)) / 2 if wrong else nearest(right)
 
 
-def trust(judgements: Sequence[Judgement], people: Sequence[Outcome], level: float = 0.05) -> Trust:
+def trust(judgements: Sequence[Judgement], people: Sequence[Outcome], level: float = 0.05) -> JudgeAgreement:
     """Agreement with people on the same comparisons, where both name a winner.
 
     Raises:
@@ -141,7 +141,7 @@ def trust(judgements: Sequence[Judgement], people: Sequence[Outcome], level: flo
         if judgement.outcome in ("win", "loss") and said in ("win", "loss")
     ]
     agreed: WinRate = win_rate(["win" if ours == theirs else "loss" for ours, theirs in pairs], level)
-    return Trust(len(judgements), len(pairs), agreed.rate, agreed.low, agreed.high)
+    return JudgeAgreement(len(judgements), len(pairs), agreed.rate, agreed.low, agreed.high)
 
 
 def _fenced(text: str) -> str:

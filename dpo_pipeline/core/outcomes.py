@@ -14,7 +14,7 @@
 from enum import StrEnum
 
 
-class Outcome(StrEnum):
+class RequestOutcome(StrEnum):
     OK = "ok"
     TIMEOUT = "timeout"
     ENGINE_ERROR = "engine_error"
@@ -24,7 +24,7 @@ class Outcome(StrEnum):
     OVERLOADED = "overloaded"
 
     @classmethod
-    def _missing_(cls, value: object) -> "Outcome | None":
+    def _missing_(cls, value: object) -> "RequestOutcome | None":
         """Logs from before the set was closed say `error`."""
         return cls.ENGINE_ERROR if value == "error" else None
 
@@ -36,7 +36,7 @@ class Outcome(StrEnum):
     @property
     def counts(self) -> bool:
         """It is evidence, for the version or against it."""
-        return self is Outcome.OK or self.failed
+        return self is RequestOutcome.OK or self.failed
 
 
-FAILED = frozenset({Outcome.TIMEOUT, Outcome.ENGINE_ERROR, Outcome.CRASH})
+FAILED = frozenset({RequestOutcome.TIMEOUT, RequestOutcome.ENGINE_ERROR, RequestOutcome.CRASH})

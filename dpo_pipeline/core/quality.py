@@ -2,7 +2,7 @@
 
 The four criteria of the user, those beyond them, and those that look at earlier votes. A verdict
 lists every criterion that failed, in the order of `CRITERIA`; it is empty for a valid pair. It is
-reached in two steps: `ballot_of` looks at one vote alone, so that votes can be read side by side, and
+reached in two steps: `vote_features` looks at one vote alone, so that votes can be read side by side, and
 `verdict` at what was voted before, in log order. Where pairs are stored, and what is done with the
 refused ones, belongs elsewhere.
 """
@@ -53,7 +53,7 @@ _MODEL_NAME = re.compile(
 _INTRODUCTION = re.compile(r"\b(?:i am|i['’]m|my name is|this is)\s+(?:the\s+)?\Z", re.IGNORECASE)
 
 
-class Ballot(msgspec.Struct, frozen=True, gc=False):
+class VoteFeatures(msgspec.Struct, frozen=True, gc=False):
     """One vote, as far as a verdict needs it once its texts were looked at.
 
     `pair` is the `pair_key`, and `first_won` whether the answer that sorts first won: both null where
@@ -68,7 +68,7 @@ class Ballot(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass
-class Memory:
+class ValidationHistory:
     """What earlier votes a verdict may depend on; the caller loads it, `verdict` keeps it up to date.
 
     `winners` maps (annotator, pair key) to `first_won` of this person's first vote on the pair; `held`
@@ -131,16 +131,16 @@ def failed_criteria(chosen: str, rejected: str, criteria: QualityCriteria) -> li
     return failed
 
 
-def ballot_of(preference: Preference, criteria: QualityCriteria) -> Ballot:
+def vote_features(preference: Preference, criteria: QualityCriteria) -> VoteFeatures:
     """What one vote is worth by itself; needs no other vote."""
     p = preference
     if p.chosen is None or p.rejected is None:
-        return Ballot(p.annotator, p.source, None, None, ("no_winner",))
+        return VoteFeatures(p.annotator, p.source, None, None, ("no_winner",))
     failed = failed_criteria(p.chosen, p.rejected, criteria)
-    return Ballot(p.annotator, p.source, pair_key(p), p.chosen <= p.rejected, tuple(failed))
+    return VoteFeatures(p.annotator, p.source, pair_key(p), p.chosen <= p.rejected, tuple(failed))
 
 
-def verdict(ballot: Ballot, criteria: QualityCriteria, memory: Memory) -> tuple[str, ...]:
+def verdict(ballot: VoteFeatures, criteria: QualityCriteria, memory: ValidationHistory) -> tuple[str, ...]:
     """Every criterion that the vote fails, none for a valid pair. Call it in log order: `memory` learns from it."""
     if ballot.pair is None or ballot.first_won is None:
         return ballot.failed

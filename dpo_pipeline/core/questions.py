@@ -18,7 +18,7 @@ BankCategory = Literal["factual_qa", "comparison", "creative", "problem_solving"
 """What a question of the bank asks for; a vote may also be on a question of any other kind."""
 CATEGORIES: tuple[str, ...] = get_args(BankCategory)
 Origin = Literal["bank", "production", "edge_case"]
-WantedOrigin = Literal["mix", "bank", "production", "edge_case"]
+OriginFilter = Literal["mix", "bank", "production", "edge_case"]
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ class AskedQuestion:
 
 
 @dataclass(frozen=True)
-class Wish:
+class QuestionFilter:
     """What shall be drawn. `seen` are texts that were asked lately and wait for their turn."""
 
-    origin: WantedOrigin = "mix"
+    origin: OriginFilter = "mix"
     category: str | None = None
     seen: Collection[str] = ()
 
@@ -184,7 +184,7 @@ def origin_by_shares(draw: float, production_share: float, edge_case_share: floa
 
 
 def candidates(
-    pools: Mapping[Origin, Sequence[AskedQuestion]], origin: Origin, wish: Wish, least: str
+    pools: Mapping[Origin, Sequence[AskedQuestion]], origin: Origin, wish: QuestionFilter, least: str
 ) -> list[AskedQuestion]:
     """The questions to draw one of, at even odds.
 

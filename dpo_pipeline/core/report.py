@@ -85,7 +85,7 @@ class WeeklyReport:
     def alerts(self) -> tuple[Kpi, ...]:
         return tuple(kpi for kpi in self.kpis if kpi.alert)
 
-    def as_users_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """With the user's own keys."""
         week = self.week
         return {

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Literal
 
 from dpo_pipeline.core.controlled_winrate import length_controlled_win_rate
-from dpo_pipeline.core.judging import Trust
+from dpo_pipeline.core.judging import JudgeAgreement
 from dpo_pipeline.core.questions import Origin
 from dpo_pipeline.core.safety import SafetyCheck
 from dpo_pipeline.core.winrate import SHARES, Outcome, WinRate, mean_interval
@@ -62,7 +62,7 @@ class Measured:
     safety: SafetyCheck | None = None
     safety_since: SafetyCheck | None = None
     drift: Drift | None = None
-    trust: Trust | None = None
+    trust: JudgeAgreement | None = None
 
     @property
     def safety_checks(self) -> tuple[SafetyCheck, ...]:

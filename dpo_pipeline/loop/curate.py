@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dpo_pipeline.core.curation import CurationSummary, summarise, with_second_looks, without_excluded
-from dpo_pipeline.loop.ingest import LOG, judge_new
+from dpo_pipeline.loop.ingest import LOG, validate_new
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.curation import publish_summary, read_summary
 from dpo_pipeline.stores.log import file_bytes
@@ -27,7 +27,7 @@ def curate(settings: Settings, warehouse: Warehouse, progress: Callable[[int], N
         progress: called with how many are validated so far.
     """
     reviews_bytes = file_bytes(settings.reviews_log)  # before they are read: what comes meanwhile is seen next time
-    count = judge_new(warehouse, settings.quality, progress)
+    count = validate_new(warehouse, settings.quality, progress)
     excluded = apply_reviews(warehouse, settings.reviews_log, settings.review_table)
     rebuilt = read_summary(settings.curation_summary).rebuilt
     counted = summarise(warehouse.tallies(), warehouse.position(LOG).offset, reviews_bytes, rebuilt)

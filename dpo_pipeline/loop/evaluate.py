@@ -11,7 +11,7 @@ from dpo_pipeline.loop.attempts import conclude, diagnosis_of
 from dpo_pipeline.loop.calls import Call, here
 from dpo_pipeline.loop.describe import card_facts, describe
 from dpo_pipeline.ml.base_model import locate_base
-from dpo_pipeline.ml.evaluation import Contestant, exam, judge_versions
+from dpo_pipeline.ml.evaluation import AdapterRef, build_eval_set, judge_versions
 from dpo_pipeline.ml.training_plan import dataset_dir
 from dpo_pipeline.reports.evaluation_page import evaluation_page
 from dpo_pipeline.settings import Settings
@@ -44,7 +44,7 @@ def evaluate_version(settings: Settings, ledger: Ledger, registry: Registry, nam
     report, begun_at = ProgressFile(settings.data_dir / "progress", "eval"), utc_now()
     candidate = ledger.version(name)
     parent = ledger.version(candidate.parent or BASELINE)
-    asked = exam(settings, dataset_dir(settings, candidate.dataset_hash) if candidate.dataset_hash else None)
+    asked = build_eval_set(settings, dataset_dir(settings, candidate.dataset_hash) if candidate.dataset_hash else None)
     both, base = (_contestant(candidate), _contestant(parent)), locate_base(settings)
     first = None if parent.name == BASELINE else _contestant(ledger.version(BASELINE))
     answers, measured = call(judge_versions, settings, base, *both, asked, report, None, first)
@@ -84,5 +84,5 @@ def figures(verdict: EvaluationVerdict) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _contestant(record: VersionRecord) -> Contestant:
-    return Contestant(str(record.adapter_sha), Path(str(record.adapter_dir)))
+def _contestant(record: VersionRecord) -> AdapterRef:
+    return AdapterRef(str(record.adapter_sha), Path(str(record.adapter_dir)))

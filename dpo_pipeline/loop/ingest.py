@@ -12,17 +12,17 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from dpo_pipeline.core.quality import Ballot, failed_criteria, verdict
+from dpo_pipeline.core.quality import VoteFeatures, failed_criteria, verdict
 from dpo_pipeline.settings import QualityCriteria
+from dpo_pipeline.stores.decode import Piece, criteria_key
+from dpo_pipeline.stores.decode_pool import read_log
 from dpo_pipeline.stores.log import AppendLog, Position
-from dpo_pipeline.stores.readers import read_log
-from dpo_pipeline.stores.reading import Piece, criteria_key
 from dpo_pipeline.stores.warehouse import Cases, Warehouse
 
 LOG = "prefs"
 # Two of DuckDB's row groups: whole ones go past the write-ahead log, and small leftovers would be merged at the end.
 COMMIT_ROWS = 2 * 122_880
-JUDGE_BATCH = 50_000
+VALIDATION_BATCH = 50_000
 
 
 @dataclass
@@ -70,21 +70,21 @@ def _store(warehouse: Warehouse, piece: Piece, quarantine: Path, report: IngestR
     report.end = piece.end
 
 
-def judge_new(
+def validate_new(
     warehouse: Warehouse, criteria: QualityCriteria, progress: Callable[[int], None] = lambda done: None
 ) -> int:
     """Give every preference without a verdict its verdict; returns how many."""
     done = 0
-    while (cases := warehouse.unjudged(JUDGE_BATCH)).ballots:
+    while (cases := warehouse.unvalidated(VALIDATION_BATCH)).ballots:
         ballots = _under(criteria, cases, warehouse)
-        memory = warehouse.memory_for(cases)
-        warehouse.add_verdicts(cases, [verdict(ballot, criteria, memory) for ballot in ballots])
+        memory = warehouse.history_for(cases)
+        warehouse.add_validation_results(cases, [verdict(ballot, criteria, memory) for ballot in ballots])
         done += len(ballots)
         progress(done)
     return done
 
 
-def _under(criteria: QualityCriteria, cases: Cases, warehouse: Warehouse) -> list[Ballot]:
+def _under(criteria: QualityCriteria, cases: Cases, warehouse: Warehouse) -> list[VoteFeatures]:
     """The ballots of these votes; where they were made under other criteria than today's, made again."""
     key = criteria_key(criteria)
     if all(other == key for other in cases.criteria_keys):

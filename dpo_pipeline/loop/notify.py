@@ -8,9 +8,9 @@ from datetime import UTC, date, datetime, timedelta
 from dpo_pipeline.core.questions import least_covered
 from dpo_pipeline.errors import NotificationFailed
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.ledger import utc_text
 from dpo_pipeline.stores.log import Position, read_batches
-from dpo_pipeline.stores.reading import votes_of
 from dpo_pipeline.stores.serving_log import RequestRecord, is_evidence, read_records
 
 log = logging.getLogger(__name__)
@@ -19,12 +19,12 @@ HOUR, ALERT_EVERY = timedelta(hours=1), timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
-class Message:
+class Notification:
     title: str
     body: str
 
 
-def reminder(settings: Settings, today: date | None = None) -> Message | None:
+def reminder(settings: Settings, today: date | None = None) -> Notification | None:
     """An invitation to vote; null where this week's votes are on the way to their target.
 
     The target counts evenly over the days of the week, Monday to Sunday in UTC.
@@ -41,7 +41,7 @@ def reminder(settings: Settings, today: date | None = None) -> Message | None:
     if votes >= expected:
         return None
     missing, questions = expected - votes, min(max(expected - votes, 10), 50)
-    return Message(
+    return Notification(
         f"{missing} votes behind this week's target",
         f"{votes} of {settings.cadence.weekly_target} votes this week; {expected} would be on target today. A batch "
         f"testing session of {questions} questions helps, most of all on {least_covered(categories)}: "
@@ -49,7 +49,7 @@ def reminder(settings: Settings, today: date | None = None) -> Message | None:
     )
 
 
-def error_alert(settings: Settings, now: datetime) -> Message | None:
+def error_alert(settings: Settings, now: datetime) -> Notification | None:
     """What to tell when the share of failed requests of the last hour, of fifty or more, reaches kpis.error_alert.
 
     Asked every quarter of an hour, it tells when that begins, and once an hour for as long as it lasts.
@@ -73,7 +73,7 @@ def error_alert(settings: Settings, now: datetime) -> Message | None:
     on_the_hour = now.minute * timedelta(minutes=1) < ALERT_EVERY
     if not too_many(failed, count) or (too_many(*failures(now - ALERT_EVERY)) and not on_the_hour):
         return None
-    return Message(
+    return Notification(
         f"{failed / count:.1%} of the requests of the last hour failed",
         f"{failed} of {count}; {settings.kpis.error_alert:.0%} is the limit. Rollout: "
         f"{settings.serving_address}/rollout. `dpo rollout abort --reason …` rolls the newest version back.",

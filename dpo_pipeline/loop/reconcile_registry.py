@@ -15,8 +15,8 @@ from dpo_pipeline.core.registry_plan import (
     reconcile,
 )
 from dpo_pipeline.errors import StaleEpoch
+from dpo_pipeline.loop.manual_actions import unfit_to_serve
 from dpo_pipeline.loop.notify import tell
-from dpo_pipeline.loop.rollout_orders import unfit_to_serve
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import DeploymentState, Ledger
 from dpo_pipeline.stores.registry import Registry
@@ -100,7 +100,7 @@ def _apply(action: Action, ledger: Ledger, registry: Registry, state: Deployment
         case NoteDeleted(name):
             ledger.note_mlflow_version(name, None)
         case PromoteManually(name):
-            ledger.order_champion(name, state.epoch, (f"champion was moved to {name} in MLflow",), ACTOR)
+            ledger.promote_manually(name, state.epoch, (f"champion was moved to {name} in MLflow",), ACTOR)
         case RollBackChallenger():
             reasons = ("challenger was moved to the champion's version in MLflow",)
             ledger.roll_back(state.epoch, reasons, {}, ACTOR)

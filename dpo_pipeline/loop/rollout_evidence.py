@@ -7,8 +7,8 @@ from typing import Any
 
 from dpo_pipeline.core.ab_test import read_votes
 from dpo_pipeline.core.exposure import RolloutPlan
-from dpo_pipeline.core.harm import Events, Opinions, Shares
-from dpo_pipeline.core.rollout import STAGES, Condition, Evidence, Exposure, Metrics, traffic_of
+from dpo_pipeline.core.rollout import STAGES, Condition, Evidence, Exposure, VersionMetrics, traffic_of
+from dpo_pipeline.core.sequential_tests import Events, Opinions, Shares
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import DecisionRecord, DeploymentState, Ledger, utc_text
@@ -101,15 +101,15 @@ _PARTS: dict[str, Any] = {
 }
 
 
-def _as_promoted(promotions: Sequence[DecisionRecord], met: Exposure) -> tuple[Metrics, Exposure]:
+def _as_promoted(promotions: Sequence[DecisionRecord], met: Exposure) -> tuple[VersionMetrics, Exposure]:
     """Baseline of the last promotion, and what is met now beside its control; empty where nothing was promoted."""
     kept = [promotion.evidence for promotion in promotions if "met" in promotion.evidence]
     if not kept:
-        return Metrics(), met
+        return VersionMetrics(), met
     then = kept[-1]
     control = _exposure(then["met"])
     beside = replace(met.bad, control=control.bad.control, control_bad=control.bad.control_bad)
-    return Metrics(**then["baseline"]), replace(met, bad=beside, control_opinions=control.control_opinions)
+    return VersionMetrics(**then["baseline"]), replace(met, bad=beside, control_opinions=control.control_opinions)
 
 
 def counted_since(state: DeploymentState, now: datetime) -> tuple[str, int]:

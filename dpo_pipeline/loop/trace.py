@@ -15,9 +15,9 @@ from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.errors import UnknownVersion
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
+from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord
 from dpo_pipeline.stores.log import Position, read_batches
-from dpo_pipeline.stores.reading import votes_of
 
 
 @dataclass(frozen=True)

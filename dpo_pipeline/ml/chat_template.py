@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dpo_pipeline.core.conversation import CannotBeTold, Messages, as_rows, fitted, rules_of
+from dpo_pipeline.core.conversation import Messages, UnsupportedConversation, as_rows, fitted, rules_of
 from dpo_pipeline.core.template_tokens import defuse
 from dpo_pipeline.errors import InvalidRequest, ModelUnavailable
 
@@ -31,7 +31,7 @@ class ChatTemplate:
         """
         try:
             return as_rows([(role, defuse(content)) for role, content in fitted(messages, self.rules)])
-        except CannotBeTold as error:
+        except UnsupportedConversation as error:
             raise InvalidRequest(str(error)) from error
 
     def prompt(self, messages: Messages) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dpo_pipeline.core.augmentation import clear_winners, drawn_questions
 from dpo_pipeline.core.dataset import Pair
-from dpo_pipeline.core.judging import Comparison, Judge, Trust, trust
+from dpo_pipeline.core.judging import Comparison, Judge, JudgeAgreement, trust
 from dpo_pipeline.core.questions import Question, is_held_out, split_bank, spread
 from dpo_pipeline.core.safety import SafetyCheck, safety_check
 from dpo_pipeline.core.verdict import Drift, JudgedAnswer, Measured
@@ -30,7 +30,7 @@ Progress = Callable[[int, int, dict[str, float]], None]
 
 
 @dataclass(frozen=True)
-class Contestant:
+class AdapterRef:
     """An adapter by its hash and folder."""
 
     sha: str
@@ -47,7 +47,7 @@ class HumanVote:
 
 
 @dataclass(frozen=True)
-class Exam:
+class EvalSet:
     """What both versions meet: questions of the bank, which gate, others that inform, harmful requests, votes."""
 
     bank: tuple[Question, ...]
@@ -56,11 +56,11 @@ class Exam:
     votes: tuple[HumanVote, ...] = field(default=())
 
 
-def exam(settings: Settings, dataset_dir: Path | None = None) -> Exam:
+def build_eval_set(settings: Settings, dataset_dir: Path | None = None) -> EvalSet:
     """Held-out questions only, none of which was trained on.
 
     Args:
-        dataset_dir: what the candidate was trained on; its held-out votes are part of the exam.
+        dataset_dir: what the candidate was trained on; its held-out votes are part of the build_eval_set.
 
     Raises:
         EvaluationLeaked: the candidate was trained on a question that gates.
@@ -76,7 +76,7 @@ def exam(settings: Settings, dataset_dir: Path | None = None) -> Exam:
         for case in read_edge_cases(settings.bank_dir)
         if is_held_out(case.question, share)
     ]
-    made = Exam(
+    made = EvalSet(
         bank=tuple(spread(held_out, evaluation.questions)),
         others=(
             *(("production", question) for question in production[: evaluation.production_questions]),
@@ -100,12 +100,12 @@ def exam(settings: Settings, dataset_dir: Path | None = None) -> Exam:
 def judge_versions(
     settings: Settings,
     base: BaseModel,
-    candidate: Contestant,
-    parent: Contestant,
-    asked: Exam,
+    candidate: AdapterRef,
+    parent: AdapterRef,
+    asked: EvalSet,
     progress: Progress,
     judge: Judge | None = None,
-    first: Contestant | None = None,
+    first: AdapterRef | None = None,
 ) -> tuple[list[JudgedAnswer], Measured]:
     """Each question answered `samples` times by both, judged in pairs; and what else can be measured of them.
 
@@ -179,7 +179,7 @@ def _answers(
     generator: Generator,
     settings: Settings,
     texts: Sequence[str],
-    contestants: Sequence[Contestant],
+    contestants: Sequence[AdapterRef],
     progress: Progress,
     synthetic: bool = False,
 ) -> list[str]:
@@ -213,7 +213,7 @@ def _safety(
     generator: Generator,
     settings: Settings,
     harmful: Sequence[str],
-    contestants: Sequence[Contestant],
+    contestants: Sequence[AdapterRef],
     progress: Progress,
 ) -> list[SafetyCheck | None]:
     """The first contestant against each of the others, on every harmful request `samples` times."""
@@ -231,12 +231,12 @@ def _safety(
 
 def _drift(
     generator: Generator,
-    candidate: Contestant,
-    parent: Contestant,
+    candidate: AdapterRef,
+    parent: AdapterRef,
     answers: Sequence[tuple[str, str]],
     votes: Sequence[HumanVote],
 ) -> Drift:
-    def logprobs(rows: Sequence[tuple[Any, str]], contestant: Contestant) -> list[list[float]]:
+    def logprobs(rows: Sequence[tuple[Any, str]], contestant: AdapterRef) -> list[list[float]]:
         return generator.logprobs([ScoredAnswer(prompt, answer, contestant.sha) for prompt, answer in rows])
 
     own = [((("user", text),), answer) for text, answer in answers]
@@ -250,7 +250,7 @@ def _drift(
     return Drift(kl, fmean(sum(new) - sum(old) for new, old in zip(after, before, strict=True)))
 
 
-def _trust(judge: Judge, votes: Sequence[HumanVote], bank: Sequence[Question]) -> Trust:
+def _trust(judge: Judge, votes: Sequence[HumanVote], bank: Sequence[Question]) -> JudgeAgreement:
     """The judge on pairs that people decided; what they chose stands first in every second one."""
     known = {prompt_key(question.question): question for question in bank}
     comparisons: list[Comparison] = []
@@ -291,7 +291,7 @@ def _unanswered(text: str, category: str) -> Question:
 
 
 def make_synthetic_pairs(
-    settings: Settings, base: BaseModel, first: Contestant, second: Contestant, progress: Progress
+    settings: Settings, base: BaseModel, first: AdapterRef, second: AdapterRef, progress: Progress
 ) -> list[Pair]:
     """Paraphrased questions that may be asked, answered by two versions, judged; the clear winners."""
     augmentation, share = settings.augmentation, settings.collection.holdout_share

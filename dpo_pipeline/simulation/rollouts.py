@@ -13,8 +13,8 @@ import numpy as np
 
 from dpo_pipeline.core.ab_test import read_votes
 from dpo_pipeline.core.exposure import Audience, RolloutPlan, Unit, plan_rollout
-from dpo_pipeline.core.harm import Events, Opinions, Shares
-from dpo_pipeline.core.rollout import STAGES, Evidence, Exposure, Metrics, decide, next_stage, traffic_of
+from dpo_pipeline.core.rollout import STAGES, Evidence, Exposure, VersionMetrics, decide, next_stage, traffic_of
+from dpo_pipeline.core.sequential_tests import Events, Opinions, Shares
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.settings import RolloutPolicy
 
@@ -86,7 +86,7 @@ class _Stage:
         self.champion: list[tuple[Floats, Floats, Floats]] = []
         self.control: list[tuple[Floats, Floats, Floats]] = []
 
-    def exposure(self) -> tuple[Exposure, Metrics, Metrics]:
+    def exposure(self) -> tuple[Exposure, VersionMetrics, VersionMetrics]:
         new, champion, control = _Arm(self.new), _Arm(self.champion), _Arm(self.control)
         staging = self.traffic == 0
         met = Exposure(
@@ -126,9 +126,9 @@ class _Arm:
             spread = float(means.var(ddof=1)) if len(means) > 1 else 0.0
             self.opinions = Opinions(len(means), float(means.mean()), spread)
 
-    def metrics(self) -> Metrics:
+    def metrics(self) -> VersionMetrics:
         satisfaction = self.opinions.mean if self.opinions.units else None
-        return Metrics(self.requests, self.failures, 0, 300.0, self.rated, satisfaction)
+        return VersionMetrics(self.requests, self.failures, 0, 300.0, self.rated, satisfaction)
 
 
 class _Crowd:

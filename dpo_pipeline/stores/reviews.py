@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 import pyarrow as pa
 
-from dpo_pipeline.core.judged import JudgedPair
+from dpo_pipeline.core.validated_pair import ValidatedPair
 from dpo_pipeline.core.votes import Preference, prompt_text, text_key
 from dpo_pipeline.errors import ArtifactCorrupt, InvalidRecord
 from dpo_pipeline.stores.artifacts import replacing
@@ -40,7 +40,7 @@ class Review(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 _decoder = msgspec.json.Decoder(Review)
-_judged_decoder = msgspec.json.Decoder(JudgedPair)
+_judged_decoder = msgspec.json.Decoder(ValidatedPair)
 
 
 class ReviewLog:
@@ -92,7 +92,7 @@ def apply_reviews(warehouse: "Warehouse", log: Path, table: Path) -> Counter[str
     reviews = ReviewLog(log).newest()
     excluded = {name: review.reason for name, review in reviews.items() if review.action == "exclude"}
     taken_out = _exclude(warehouse, excluded)
-    publish_judged(table, judged_pairs(warehouse, excluded))
+    publish_validated_pairs(table, newest_validated_pairs(warehouse, excluded))
     return taken_out
 
 
@@ -123,7 +123,9 @@ def _exclude(warehouse: "Warehouse", excluded: Mapping[str, str]) -> Counter[str
     return Counter(dict(rows))
 
 
-def judged_pairs(warehouse: "Warehouse", excluded: Mapping[str, str], limit: int = SHOWN) -> list[JudgedPair]:
+def newest_validated_pairs(
+    warehouse: "Warehouse", excluded: Mapping[str, str], limit: int = SHOWN
+) -> list[ValidatedPair]:
     """The newest judged preferences, newest first.
 
     Args:
@@ -140,19 +142,19 @@ def judged_pairs(warehouse: "Warehouse", excluded: Mapping[str, str], limit: int
     ]
 
 
-def _judged(event: Preference, failed: tuple[str, ...], reason: str | None) -> JudgedPair:
-    shown = {each.name: getattr(event, each.name) for each in fields(JudgedPair) if hasattr(event, each.name)}
-    pair = JudgedPair(**{**shown, "prompt": prompt_text(event.prompt), "failed": failed})
+def _judged(event: Preference, failed: tuple[str, ...], reason: str | None) -> ValidatedPair:
+    shown = {each.name: getattr(event, each.name) for each in fields(ValidatedPair) if hasattr(event, each.name)}
+    pair = ValidatedPair(**{**shown, "prompt": prompt_text(event.prompt), "failed": failed})
     return pair if reason is None else pair.reviewed("exclude", reason)
 
 
-def publish_judged(path: Path, pairs: Iterable[JudgedPair]) -> None:
+def publish_validated_pairs(path: Path, pairs: Iterable[ValidatedPair]) -> None:
     with replacing(path) as file:
         for pair in pairs:
             file.write(msgspec.json.encode(pair) + b"\n")
 
 
-def read_judged(path: Path) -> Iterator[JudgedPair]:
+def read_validated_pairs(path: Path) -> Iterator[ValidatedPair]:
     """The pairs published by the newest curation run, newest first; none before the first run.
 
     One at a time: serving looks through thousands of them for the ten that a page shows.

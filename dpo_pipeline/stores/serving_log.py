@@ -12,14 +12,14 @@ from typing import Literal
 import msgspec
 
 from dpo_pipeline.core.exposure import SHORTEST_H, Audience, Unit, gets_challenger, is_control, unit_key
-from dpo_pipeline.core.harm import Events, Opinions, Shares
-from dpo_pipeline.core.outcomes import Outcome
-from dpo_pipeline.core.rollout import Exposure, Metrics
+from dpo_pipeline.core.outcomes import RequestOutcome
+from dpo_pipeline.core.rollout import Exposure, VersionMetrics
+from dpo_pipeline.core.sequential_tests import Events, Opinions, Shares
 from dpo_pipeline.core.votes import is_moment
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.write_behind import WriteBehind
 
-Source = Literal["ui", "api", "simulated"]
+RequestSource = Literal["ui", "api", "simulated"]
 
 
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="request"):
@@ -36,8 +36,8 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind",
     latency_ms: float
     ttft_ms: float | None
     tokens: int
-    outcome: Outcome
-    source: Source = "api"
+    outcome: RequestOutcome
+    source: RequestSource = "api"
     conversation: str = ""
 
 
@@ -50,7 +50,7 @@ class RatingRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", 
     user: str
     version: str
     rating: int
-    source: Source = "api"
+    source: RequestSource = "api"
 
 
 class CorrectionRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="correction"):
@@ -66,7 +66,7 @@ class CorrectionRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kin
 
 
 Record = RequestRecord | RatingRecord | CorrectionRecord
-Met = tuple[float, Outcome]
+Met = tuple[float, RequestOutcome]
 """How one request went: (latency in ms, outcome)."""
 _decoder = msgspec.json.Decoder(Record)
 log = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ def is_evidence(request: RequestRecord) -> bool:
 
 def version_metrics(
     directory: Path, since: str, versions: Sequence[str], records: Iterable[Record] | None = None
-) -> dict[str, Metrics]:
+) -> dict[str, VersionMetrics]:
     """What each version did since then, or in the records given; shadow copies are left out.
 
     The newest rating of a request counts, and everybody's ratings together count as one person's.
@@ -175,7 +175,7 @@ def person_means(directory: Path, since: str, version: str) -> list[float]:
 
 def stage_metrics(
     directory: Path, since: str, new: str, baseline: str, traffic: float, max_p99_ms: float, unit: Unit = "person"
-) -> tuple[Metrics, Metrics, Exposure]:
+) -> tuple[VersionMetrics, VersionMetrics, Exposure]:
     """Both versions since a stage began, and what their units met.
 
     A request for a version by name does not count, unless the rollout would have served it that version too. In staging
@@ -217,10 +217,10 @@ def stage_metrics(
         control=len(theirs),
         bad=Events(len(ours), _met_errors(ours), len(champions), _met_errors(champions)),
         errors=_shares(ours, lambda request: request.outcome.failed),
-        crashes=_shares(ours, lambda request: request.outcome is Outcome.CRASH),
+        crashes=_shares(ours, lambda request: request.outcome is RequestOutcome.CRASH),
         slow=_shares(ours, lambda request: request.latency_ms > max_p99_ms),
         control_errors=_shares(theirs, lambda request: request.outcome.failed),
-        control_crashes=_shares(theirs, lambda request: request.outcome is Outcome.CRASH),
+        control_crashes=_shares(theirs, lambda request: request.outcome is RequestOutcome.CRASH),
         control_slow=_shares(theirs, lambda request: request.latency_ms > max_p99_ms),
         opinions=_opinions(ratings[new].values()),
         control_opinions=Opinions() if staging else _opinions(r for r in ratings[baseline].values() if compared(r[0])),
@@ -277,13 +277,13 @@ def _opinions(ratings: Iterable[tuple[str, RatingRecord]]) -> Opinions:
     return Opinions(len(means), fmean(means), variance(means) if len(means) > 1 else 0.0)
 
 
-def _metrics(requests: list[Met], ratings: list[RatingRecord]) -> Metrics:
+def _metrics(requests: list[Met], ratings: list[RatingRecord]) -> VersionMetrics:
     opinions = _opinions((rating.user, rating) for rating in ratings)
     latencies = sorted(latency for latency, _ in requests)
-    return Metrics(
+    return VersionMetrics(
         requests=len(requests),
         errors=sum(outcome.failed for _, outcome in requests),
-        crashes=sum(outcome is Outcome.CRASH for _, outcome in requests),
+        crashes=sum(outcome is RequestOutcome.CRASH for _, outcome in requests),
         p99_ms=latencies[max(math.ceil(0.99 * len(latencies)) - 1, 0)] if latencies else None,
         ratings=len(ratings),
         satisfaction=opinions.mean if opinions.units else None,

@@ -14,7 +14,7 @@ import msgspec
 
 from dpo_pipeline.core.votes import prompt_key
 from dpo_pipeline.errors import LogWriteError, NicknameTaken
-from dpo_pipeline.stores.serving_log import Source
+from dpo_pipeline.stores.serving_log import RequestSource
 from dpo_pipeline.stores.write_behind import WriteBehind
 
 SCHEMA = """
@@ -65,7 +65,7 @@ class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
     user: str
     version: str
     prompt: str | list[dict[str, str]]
-    source: Source = "api"
+    source: RequestSource = "api"
 
 
 class ServingState:

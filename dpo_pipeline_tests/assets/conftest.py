@@ -1,4 +1,4 @@
-"""A house with a base model and v1.0, a Dagster instance and a real MLflow server, for jobs that really run."""
+"""A project with a base model and v1.0, a Dagster instance and a real MLflow server, for jobs that really run."""
 
 import shutil
 import signal
@@ -20,7 +20,7 @@ from dpo_pipeline.ml.training_plan import sft_job
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.registry import Registry
-from dpo_pipeline_tests.ml.conftest import baseline, house  # noqa: F401  (fixtures)
+from dpo_pipeline_tests.ml.conftest import baseline, project  # noqa: F401  (fixtures)
 from dpo_pipeline_tests.programs_under_test import mlflow_server
 
 DYING = """
@@ -112,27 +112,27 @@ class Loop:
         return list(result.run_requests or ())
 
 
-def copy_trained(house: Settings, baseline: Path, data_dir: Path) -> None:  # noqa: F811
+def copy_trained(project: Settings, baseline: Path, data_dir: Path) -> None:  # noqa: F811
     """Base model and finished training of v1.0, as `build_baseline` would have left them: it trains nothing again.
 
     That it does train is seen in `test_dagster_pages`.
     """
-    work = Path(sft_job(house, locate_base(house)).work_dir)
-    for part in (house.artifacts_dir / "base", baseline, work):
-        shutil.copytree(part, data_dir / part.relative_to(house.data_dir))
-    result = data_dir / work.relative_to(house.data_dir) / "result.json"
-    result.write_text(result.read_text().replace(str(house.data_dir), str(data_dir)))
+    work = Path(sft_job(project, locate_base(project)).work_dir)
+    for part in (project.artifacts_dir / "base", baseline, work):
+        shutil.copytree(part, data_dir / part.relative_to(project.data_dir))
+    result = data_dir / work.relative_to(project.data_dir) / "result.json"
+    result.write_text(result.read_text().replace(str(project.data_dir), str(data_dir)))
 
 
 @pytest.fixture
 def loop(
-    house: Settings,  # noqa: F811
+    project: Settings,  # noqa: F811
     baseline: Path,  # noqa: F811
     mlflow: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Loop]:
-    copy_trained(house, baseline, tmp_path)
+    copy_trained(project, baseline, tmp_path)
     variables = {
         "DPO_DATA_DIR": str(tmp_path),
         "DPO_MLFLOW_URL": mlflow,

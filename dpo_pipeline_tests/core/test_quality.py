@@ -10,12 +10,12 @@ from rapidfuzz.distance import Indel
 
 from dpo_pipeline.core.quality import (
     CRITERIA,
-    Memory,
-    ballot_of,
+    ValidationHistory,
     failed_criteria,
     sentences,
     similarity,
     verdict,
+    vote_features,
 )
 from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.settings import QualityCriteria
@@ -41,10 +41,10 @@ PROSE = st.text(st.sampled_from("aB3 .!?\n\"')]*_。！…\u00a0"), max_size=40)
 
 
 def verdicts_on(
-    votes: list[Preference], criteria: QualityCriteria = DEFAULT, memory: Memory | None = None
+    votes: list[Preference], criteria: QualityCriteria = DEFAULT, memory: ValidationHistory | None = None
 ) -> list[tuple[str, ...]]:
-    memory = memory or Memory()
-    return [verdict(ballot_of(vote, criteria), criteria, memory) for vote in votes]
+    memory = memory or ValidationHistory()
+    return [verdict(vote_features(vote, criteria), criteria, memory) for vote in votes]
 
 
 @pytest.mark.parametrize(
@@ -223,6 +223,6 @@ def test_the_share_does_not_bind_imports() -> None:
 @given(st.integers(1, 60), st.integers(0, 2**30))
 def test_batches_do_not_change_verdicts(size: int, seed: int) -> None:
     votes = [preference(i % 17, vote="a" if (i * seed) % 3 else "b", event_id=f"e{i}") for i in range(60)]
-    memory = Memory()
+    memory = ValidationHistory()
     in_batches = [failed for i in range(0, 60, size) for failed in verdicts_on(votes[i : i + size], memory=memory)]
     assert verdicts_on(votes) == in_batches

@@ -11,7 +11,7 @@ from dpo_pipeline.core.questions import (
     AskedQuestion,
     EdgeCase,
     Origin,
-    Wish,
+    QuestionFilter,
     askable,
     candidates,
     is_held_out,
@@ -32,7 +32,7 @@ POOLS: dict[Origin, tuple[AskedQuestion, ...]] = {
 }
 
 
-def texts(origin: Origin, wish: Wish, **pools: tuple[AskedQuestion, ...]) -> list[str]:
+def texts(origin: Origin, wish: QuestionFilter, **pools: tuple[AskedQuestion, ...]) -> list[str]:
     found = candidates({**POOLS, **pools}, origin, wish, "creative")  # type: ignore[dict-item]
     return [each.question for each in found]
 
@@ -47,28 +47,28 @@ def test_the_shares_decide_where_the_mix_looks(draw: float, origin: str) -> None
 
 
 def test_the_bank_is_asked_for_the_category_covered_least_unless_another_is_wished_for() -> None:
-    assert texts("bank", Wish("bank")) == ["creative 0", "creative 1", "creative 2"]
-    assert texts("bank", Wish("bank", "comparison")) == ["comparison 0", "comparison 1", "comparison 2"]
-    assert texts("bank", Wish("bank", seen=["creative 0", "creative 2"])) == ["creative 1"]
-    assert len(texts("bank", Wish("bank", seen=[f"creative {i}" for i in range(3)]))) == 3
+    assert texts("bank", QuestionFilter("bank")) == ["creative 0", "creative 1", "creative 2"]
+    assert texts("bank", QuestionFilter("bank", "comparison")) == ["comparison 0", "comparison 1", "comparison 2"]
+    assert texts("bank", QuestionFilter("bank", seen=["creative 0", "creative 2"])) == ["creative 1"]
+    assert len(texts("bank", QuestionFilter("bank", seen=[f"creative {i}" for i in range(3)]))) == 3
 
 
 def test_other_origins_are_not_bound_to_the_category_covered_least() -> None:
-    assert texts("edge_case", Wish("edge_case")) == ["Why?", "Hi!"]
-    assert texts("edge_case", Wish("edge_case", "explanation")) == ["Why?"]
-    assert texts("production", Wish("production")) == ["What now?"]
+    assert texts("edge_case", QuestionFilter("edge_case")) == ["Why?", "Hi!"]
+    assert texts("edge_case", QuestionFilter("edge_case", "explanation")) == ["Why?"]
+    assert texts("production", QuestionFilter("production")) == ["What now?"]
 
 
 def test_the_bank_stands_in_for_what_is_not_there() -> None:
-    assert texts("production", Wish("production"), production=()) == texts("bank", Wish("bank"))
-    assert texts("production", Wish("mix"), production=()) == texts("bank", Wish("bank"))
-    assert texts("edge_case", Wish("edge_case", "factual_qa")) == [f"factual_qa {i}" for i in range(3)]
+    assert texts("production", QuestionFilter("production"), production=()) == texts("bank", QuestionFilter("bank"))
+    assert texts("production", QuestionFilter("mix"), production=()) == texts("bank", QuestionFilter("bank"))
+    assert texts("edge_case", QuestionFilter("edge_case", "factual_qa")) == [f"factual_qa {i}" for i in range(3)]
 
 
 def test_a_seen_one_comes_again_only_where_it_was_asked_for_and_is_the_only_one() -> None:
-    assert texts("edge_case", Wish("edge_case", seen=["Hi!"])) == ["Why?"]
-    assert texts("production", Wish("production", seen=["What now?"])) == ["What now?"]
-    assert texts("production", Wish("mix", seen=["What now?"])) == texts("bank", Wish("bank"))
+    assert texts("edge_case", QuestionFilter("edge_case", seen=["Hi!"])) == ["Why?"]
+    assert texts("production", QuestionFilter("production", seen=["What now?"])) == ["What now?"]
+    assert texts("production", QuestionFilter("mix", seen=["What now?"])) == texts("bank", QuestionFilter("bank"))
 
 
 def test_prompts_of_people_have_the_category_of_the_bank_or_none() -> None:

@@ -93,7 +93,7 @@ def test_errors_beyond_two_per_cent_are_an_alert() -> None:
 
 
 def test_the_users_own_keys() -> None:
-    told = report().as_users_json()
+    told = report().to_json()
     assert list(told) == [
         "preferences_collected", "target", "progress", "model_comparison", "data_quality", "next_actions",
     ]  # fmt: skip

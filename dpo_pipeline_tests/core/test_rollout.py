@@ -7,26 +7,26 @@ import pytest
 
 from dpo_pipeline.core.ab_test import read_votes
 from dpo_pipeline.core.exposure import NO_AUDIENCE, Audience, RolloutPlan
-from dpo_pipeline.core.harm import Events, Opinions, Shares
 from dpo_pipeline.core.rollout import (
     COMPARED,
     STAGES,
     Evidence,
     Exposure,
-    Metrics,
+    VersionMetrics,
     conditions,
     decide,
     next_stage,
     should_rollback,
     traffic_of,
 )
+from dpo_pipeline.core.sequential_tests import Events, Opinions, Shares
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.settings import RolloutPolicy
 
 POLICY = RolloutPolicy()
 PLAN = RolloutPlan(POLICY, "person", NO_AUDIENCE, 0.0)
-GOOD = Metrics(requests=5000, errors=20, p99_ms=400, ratings=1000, satisfaction=4.2)
-BASE = Metrics(requests=5000, errors=20, p99_ms=400, ratings=1000, satisfaction=4.0)
+GOOD = VersionMetrics(requests=5000, errors=20, p99_ms=400, ratings=1000, satisfaction=4.2)
+BASE = VersionMetrics(requests=5000, errors=20, p99_ms=400, ratings=1000, satisfaction=4.0)
 MET = Exposure(
     new=1000,
     control=1010,
@@ -145,7 +145,7 @@ def test_point_estimates_alone_never_decide() -> None:
     """One error of one request is a rate of 100 %, and no evidence."""
     one = replace(
         CANARY,
-        new=Metrics(requests=1, errors=1, p99_ms=9000.0),
+        new=VersionMetrics(requests=1, errors=1, p99_ms=9000.0),
         met=Exposure(new=1, control=20, bad=Events(1, 1, 20, 0), errors=Shares(1, 1.0), slow=Shares(1, 1.0)),
     )
     found = decide(one, PLAN)
@@ -171,8 +171,9 @@ def test_harm_that_is_not_ruled_out_holds_where_the_audience_is_not_known() -> N
 def test_what_an_audience_cannot_rule_out_is_not_waited_for_and_is_said() -> None:
     """Twelve people in canary: 12 requests a day."""
     few = replace(
-        CANARY, hours=25, new=Metrics(12, 0, 0, 300.0, 4, 4.0), met=met(new=12, control=12, bad=Events(12, 0, 12, 0),
-        errors=Shares(12, 0.0), crashes=Shares(12, 0.0), slow=Shares(12, 0.0), control_errors=Shares(12, 0.0),
+        CANARY, hours=25, new=VersionMetrics(12, 0, 0, 300.0, 4, 4.0),
+        met=met(new=12, control=12, bad=Events(12, 0, 12, 0), errors=Shares(12, 0.0),
+        crashes=Shares(12, 0.0), slow=Shares(12, 0.0), control_errors=Shares(12, 0.0),
         opinions=Opinions(4, 4.0, 1.0), control_opinions=Opinions(4, 4.0, 1.0)),
     )  # fmt: skip
     decision = decide(few, plan(SMALL_TEAM))
@@ -189,7 +190,7 @@ def test_what_shadow_copies_showed_counts_in_the_canary() -> None:
     quiet = Exposure(
         new=12, control=12, bad=Events(12, 0, 12, 0), errors=Shares(12, 0.0), control_errors=Shares(12, 0.0)
     )
-    few = replace(CANARY, new=Metrics(12, 0, 0, 300.0, 4, 4.0), met=quiet)
+    few = replace(CANARY, new=VersionMetrics(12, 0, 0, 300.0, 4, 4.0), met=quiet)
     shadowed = Exposure(
         new=700, control=700, bad=Events(700, 7, 700, 7), errors=Shares(700, 7.0), control_errors=Shares(700, 7.0)
     )
@@ -215,7 +216,7 @@ def test_groups_of_unlike_size_hold() -> None:
 
 
 def test_no_data_holds_and_then_times_out_into_a_rollback() -> None:
-    silent = replace(CANARY, new=Metrics(), met=Exposure())
+    silent = replace(CANARY, new=VersionMetrics(), met=Exposure())
     assert decide(silent, PLAN).decision == "hold"
     assert all(each.evidence is None for each in conditions(silent, POLICY) if each.name != "error rate of the stage")
     late = decide(replace(silent, hours=241), PLAN)

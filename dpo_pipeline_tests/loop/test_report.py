@@ -11,7 +11,7 @@ from dpo_pipeline.settings import RolloutPolicy
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline_tests.examples import preference, put_version, settings_in
-from dpo_pipeline_tests.loop.test_ingest import House
+from dpo_pipeline_tests.loop.test_ingest import Project
 
 
 @pytest.fixture
@@ -25,21 +25,21 @@ def at(day: int, hour: int = 0) -> str:
 
 
 def test_the_hours_of_an_iteration_count_from_its_own_first_vote(tmp_path: Path, ledger: Ledger) -> None:
-    house = House(tmp_path)
+    project = Project(tmp_path)
     days = [1, 2, 12, 13]
     log = [encode_preference(preference(day, event_id=f"evt-{day}", recorded_at=at(day), source="ui")) for day in days]
-    AppendLog(house.log).append_all(log)
-    house.tick()
+    AppendLog(project.log).append_all(log)
+    project.tick()
     try:
-        steps = timeline(ledger, house.warehouse, RolloutPolicy(), "weekly")
+        steps = timeline(ledger, project.warehouse, RolloutPolicy(), "weekly")
         assert [step.name for step in steps][:4] == ["collect", "train", "evaluate", "staging"]
         assert {step.actual_h for step in steps} == {None}
         put_version(ledger, "v1.0", status="champion", created_at=at(1))
         put_version(ledger, "v1.1", status="champion", created_at=at(8))
-        begun = {step.name: step.actual_h for step in timeline(ledger, house.warehouse, RolloutPolicy(), "weekly")}
+        begun = {step.name: step.actual_h for step in timeline(ledger, project.warehouse, RolloutPolicy(), "weekly")}
         assert begun["collect"] == 0 and begun["train"] == 7 * 24 and begun["evaluate"] is None
         put_version(ledger, "v1.2", status="improved", created_at=at(19), evaluation={"begun_at": at(19, 2)})
-        begun = {step.name: step.actual_h for step in timeline(ledger, house.warehouse, RolloutPolicy(), "weekly")}
+        begun = {step.name: step.actual_h for step in timeline(ledger, project.warehouse, RolloutPolicy(), "weekly")}
         assert (begun["collect"], begun["train"], begun["evaluate"]) == (0, 7 * 24, 7 * 24 + 2)
     finally:
-        house.connection.close()
+        project.connection.close()

@@ -25,7 +25,7 @@ ANN, SECRET = "aaaa1111bbbb2222", "the word that only Ann ever used"
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Settings:
+def project(tmp_path: Path) -> Settings:
     """Sixty votes, a third of them Ann's; v1.1 trained on them, v1.2 on top of it."""
     settings = settings_in(tmp_path)
     asked, _ = split_bank(read_bank(settings.bank_dir), settings.collection.holdout_share)
@@ -57,8 +57,8 @@ def vote(number: int, asked: list[Question]):  # type: ignore[no-untyped-def]
     )
 
 
-def test_a_vote_is_followed_forward(house: Settings) -> None:
-    found = [trace_vote(house, f"evt-{number}") for number in range(60)]
+def test_a_vote_is_followed_forward(project: Settings) -> None:
+    found = [trace_vote(project, f"evt-{number}") for number in range(60)]
     assert all(len(trace.datasets) == 1 and trace.datasets[0].versions == ("v1.1",) for trace in found)
     assert {trace.datasets[0].part for trace in found} == {"train", "eval"}
     trained = next(trace for trace in found if trace.datasets[0].part == "train")
@@ -66,19 +66,19 @@ def test_a_vote_is_followed_forward(house: Settings) -> None:
     assert trained.judged == ("v1.1",), "its two versions are v1.1 and its parent"
     assert trained.kpis[-1] == "win_rate_over_baseline" and "clear_winners" in trained.kpis
     with pytest.raises(UnknownVersion, match="evt-none"):
-        trace_vote(house, "evt-none")
+        trace_vote(project, "evt-none")
 
 
-def test_a_version_is_followed_back(house: Settings) -> None:
-    came = trace_version(house, "v1.1")
+def test_a_version_is_followed_back(project: Settings) -> None:
+    came = trace_version(project, "v1.1")
     assert came.ancestors == ("v1.0",) and came.sources == {"ui": len(came.events)} and 20 < came.people <= 41
-    assert trace_version(house, "v1.2").ancestors == ("v1.1", "v1.0")
+    assert trace_version(project, "v1.2").ancestors == ("v1.1", "v1.0")
     with pytest.raises(UnknownVersion):
-        trace_version(house, "v1.9")
+        trace_version(project, "v1.9")
 
 
-def test_a_person_is_forgotten_everywhere(house: Settings) -> None:
-    log, state = ServingLog(house.serving_log_dir), ServingState(house.serving_state)
+def test_a_person_is_forgotten_everywhere(project: Settings) -> None:
+    log, state = ServingLog(project.serving_log_dir), ServingState(project.serving_state)
     for number, user in enumerate((ANN, "bob")):
         log.append_request(
             RequestRecord(
@@ -98,16 +98,16 @@ def test_a_person_is_forgotten_everywhere(house: Settings) -> None:
     state.join(ANN, "Ann")
     log.close()
     state.close()
-    found = forget(house, ANN)
+    found = forget(project, ANN)
     assert (found.votes, found.requests, found.versions, len(found.datasets)) == (20, 2, ["v1.1"], 1)
-    left = [path for path in house.data_dir.rglob("*") if path.is_file()]
+    left = [path for path in project.data_dir.rglob("*") if path.is_file()]
     for trace in (ANN, SECRET):
         assert [path for path in left if trace.encode() in path.read_bytes()] == []
-    pairs = collected.curate(house)
-    assert len(pairs) == 40 and read_summary(house.curation_summary).recorded == 40
-    with Ledger(house.ledger_address) as ledger:
+    pairs = collected.curate(project)
+    assert len(pairs) == 40 and read_summary(project.curation_summary).recorded == 40
+    with Ledger(project.ledger_address) as ledger:
         assert ledger.version("v1.2").pairs_seen == 40, "what comes after is not taken for seen"
-    assert forget(house, ANN).votes == 0, "again changes nothing"
-    with Ledger(house.ledger_address) as ledger:
+    assert forget(project, ANN).votes == 0, "again changes nothing"
+    with Ledger(project.ledger_address) as ledger:
         assert ledger.version("v1.2").pairs_seen == 40
-    assert ServingState(house.serving_state).request("q1") is not None
+    assert ServingState(project.serving_state).request("q1") is not None

@@ -11,12 +11,12 @@ from dpo_pipeline_tests.examples import settings_in
 
 
 @pytest.fixture(scope="session")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings on a data directory in which the base model is built."""
     from dpo_pipeline.ml.base_model import ensure_base
 
     base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny-house"
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny-project"
     shared.mkdir(exist_ok=True)
     settings = settings_in(
         shared, model={"pretrain_steps": 60, "max_length": 160, "max_new_tokens": 24}, sft={"epochs": 0.2}
@@ -27,10 +27,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def baseline(house: Settings) -> Path:
+def baseline(project: Settings) -> Path:
     """The folder of v1.0's adapter."""
     from dpo_pipeline.ml.base_model import locate_base
     from dpo_pipeline.ml.train_process import run
     from dpo_pipeline.ml.training_plan import sft_job
 
-    return Path(run(sft_job(house, locate_base(house))).adapter_dir)
+    return Path(run(sft_job(project, locate_base(project))).adapter_dir)

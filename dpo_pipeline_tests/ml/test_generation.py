@@ -26,29 +26,29 @@ def ask(adapter: str | None, question: str = "Why is the sky blue?", **sampling:
 
 
 @pytest.fixture(scope="module")
-def generator(house: Settings, baseline: Path) -> Generator:
-    made = Generator(locate_base(house), house.model)
+def generator(project: Settings, baseline: Path) -> Generator:
+    made = Generator(locate_base(project), project.model)
     made.load(artifacts.read_manifest(baseline)["sha256"], baseline)
     return made
 
 
-def test_the_base_is_built_once(house: Settings) -> None:
+def test_the_base_is_built_once(project: Settings) -> None:
     def fail(step: int, total: int, metrics: dict[str, float]) -> None:
         pytest.fail("built again")
 
-    assert ensure_base(house, fail) == locate_base(house)
+    assert ensure_base(project, fail) == locate_base(project)
 
 
-def test_any_local_folder_is_a_base_model(house: Settings, tmp_path: Path) -> None:
-    folder = locate_base(house).directory
+def test_any_local_folder_is_a_base_model(project: Settings, tmp_path: Path) -> None:
+    folder = locate_base(project).directory
     settings = settings_in(tmp_path, model={"base": str(folder), "max_length": 160})
     base = ensure_base(settings, nothing)
     assert base.directory == folder and base == locate_base(settings)
     assert Generator(base, settings.model).generate([ask(None)])[0].tokens > 0
 
 
-def test_a_folder_without_safetensors_is_refused(house: Settings, tmp_path: Path) -> None:
-    shutil.copytree(locate_base(house).directory, tmp_path / "model")
+def test_a_folder_without_safetensors_is_refused(project: Settings, tmp_path: Path) -> None:
+    shutil.copytree(locate_base(project).directory, tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").rename(tmp_path / "model" / "pytorch_model.bin")
     with pytest.raises(ModelUnavailable, match="Only safetensors"):
         ensure_base(settings_in(tmp_path, model={"base": str(tmp_path / "model")}), nothing)
@@ -78,14 +78,14 @@ def test_draws_are_reproduced_by_their_seed(generator: Generator) -> None:
     assert generator.generate(hot[2:3]) == first[2:3]
 
 
-def test_mixed_rows_give_what_peft_gives(generator: Generator, baseline: Path, house: Settings) -> None:
+def test_mixed_rows_give_what_peft_gives(generator: Generator, baseline: Path, project: Settings) -> None:
     import torch
     from peft import PeftModel
 
     from dpo_pipeline.ml.base_model import load_base
 
     [sha] = generator.loaded
-    base, _ = load_base(locate_base(house).directory, house.model)
+    base, _ = load_base(locate_base(project).directory, project.model)
     row = generator.row(ask(sha))
     ids = torch.tensor([row.prompt, row.prompt])
     with torch.inference_mode():

@@ -13,7 +13,7 @@ from dpo_pipeline.core.questions import Question, split_bank
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import EvaluationLeaked, ModelUnavailable, SettingsError
 from dpo_pipeline.ml.base_model import locate_base
-from dpo_pipeline.ml.evaluation import Contestant, exam, judge_versions
+from dpo_pipeline.ml.evaluation import AdapterRef, build_eval_set, judge_versions
 from dpo_pipeline.ml.generation import Generator, ScoredAnswer
 from dpo_pipeline.ml.llm_judge import LlmJudge
 from dpo_pipeline.ml.scoring import AutomaticJudge
@@ -41,8 +41,8 @@ def compared(settings: Settings, count: int = 6) -> list[Comparison]:
     return [Comparison(q, q.detailed[0], q.wrong[0]) for q in read_bank(settings.bank_dir)[:count]]
 
 
-def test_an_llm_judge_sees_both_orders_and_is_not_swayed_by_place(house: Settings, server: Upstream) -> None:
-    settings = with_judge(house, judge="llm", judge_url=server.url, judge_model="judge")
+def test_an_llm_judge_sees_both_orders_and_is_not_swayed_by_place(project: Settings, server: Upstream) -> None:
+    settings = with_judge(project, judge="llm", judge_url=server.url, judge_model="judge")
 
     def longer(model: str, text: str) -> str:
         """Prefers the longer answer, whatever its place."""
@@ -61,8 +61,8 @@ def test_an_llm_judge_sees_both_orders_and_is_not_swayed_by_place(house: Setting
     assert all(each.outcome is None for each in LlmJudge(settings).compare(pairs))
 
 
-def test_a_judge_that_does_not_answer_is_an_error_and_no_verdict(house: Settings, server: Upstream) -> None:
-    settings = with_judge(house, judge="llm", judge_url=server.url, judge_model="judge")
+def test_a_judge_that_does_not_answer_is_an_error_and_no_verdict(project: Settings, server: Upstream) -> None:
+    settings = with_judge(project, judge="llm", judge_url=server.url, judge_model="judge")
     server.status = 500
     try:
         with pytest.raises(ModelUnavailable, match="DPO_EVALUATION__JUDGE=automatic"):
@@ -70,22 +70,22 @@ def test_a_judge_that_does_not_answer_is_an_error_and_no_verdict(house: Settings
     finally:
         server.status = 200
     with pytest.raises(SettingsError, match="DPO_EVALUATION__JUDGE_URL"):
-        LlmJudge(with_judge(house, judge="llm"))
+        LlmJudge(with_judge(project, judge="llm"))
 
 
-def test_a_reward_model_from_a_folder(house: Settings, tmp_path: Path) -> None:
+def test_a_reward_model_from_a_folder(project: Settings, tmp_path: Path) -> None:
     import torch
     from transformers import AutoConfig, Qwen2ForSequenceClassification
 
     from dpo_pipeline.ml.reward_model import RewardModelJudge
 
-    base = locate_base(house).directory
+    base = locate_base(project).directory
     for path in base.glob("*token*"):
         shutil.copy(path, tmp_path)
     config = AutoConfig.from_pretrained(base, num_labels=1)
     torch.manual_seed(0)
     Qwen2ForSequenceClassification(config).save_pretrained(tmp_path)
-    settings = with_judge(house, judge="reward_model", reward_model=str(tmp_path), tie_margin=0.0)
+    settings = with_judge(project, judge="reward_model", reward_model=str(tmp_path), tie_margin=0.0)
     judge = RewardModelJudge(settings)
     pairs = compared(settings)
     found = judge.compare(pairs)
@@ -94,17 +94,17 @@ def test_a_reward_model_from_a_folder(house: Settings, tmp_path: Path) -> None:
     for one, other in zip(found, turned, strict=True):
         assert one.score == pytest.approx(other.other_score, abs=1e-4) and one.outcome != other.outcome
     with pytest.raises(ModelUnavailable, match="DPO_EVALUATION__REWARD_MODEL"):
-        RewardModelJudge(with_judge(house, judge="reward_model", reward_model=str(tmp_path / "none")))
+        RewardModelJudge(with_judge(project, judge="reward_model", reward_model=str(tmp_path / "none")))
 
 
-def test_likelihoods_are_the_models_own_under_each_adapter(house: Settings, baseline: Path) -> None:
+def test_likelihoods_are_the_models_own_under_each_adapter(project: Settings, baseline: Path) -> None:
     """Against a plain forward pass of PEFT, row by row."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    base = locate_base(house)
-    generator = Generator(base, house.model)
+    base = locate_base(project)
+    generator = Generator(base, project.model)
     sha = artifacts.read_manifest(baseline)["sha256"]
     generator.load(sha, baseline)
     texts = ["Air spreads blue light.", "A much longer answer about the sky, the air, and the evening."]
@@ -122,17 +122,17 @@ def test_likelihoods_are_the_models_own_under_each_adapter(house: Settings, base
         assert scored == pytest.approx(expected, abs=2e-4)
 
 
-def test_the_automatic_judge_prefers_right_and_complete(house: Settings) -> None:
-    judge = AutomaticJudge(Generator(locate_base(house), house.model), house.evaluation)
-    found = judge.compare(compared(house, 40))
+def test_the_automatic_judge_prefers_right_and_complete(project: Settings) -> None:
+    judge = AutomaticJudge(Generator(locate_base(project), project.model), project.evaluation)
+    found = judge.compare(compared(project, 40))
     assert sum(each.outcome == "win" for each in found) >= 38
     unknown = Question("What do you dream of?", "other", (), (), (), "", ())
     [other] = judge.compare([Comparison(unknown, "Of the sea.", "Of the sea.")])
     assert other.outcome == "tie"
 
 
-def test_without_facts_the_words_of_the_references_decide(house: Settings) -> None:
-    judge = AutomaticJudge(Generator(locate_base(house), house.model), house.evaluation)
+def test_without_facts_the_words_of_the_references_decide(project: Settings) -> None:
+    judge = AutomaticJudge(Generator(locate_base(project), project.model), project.evaluation)
     wrong = ("Watermelons grow in your stomach.",)
     asked = Question("What if I eat a seed?", "other", (), (), wrong, "The seed passes through your body.", ())
     found = judge.compare(
@@ -141,8 +141,8 @@ def test_without_facts_the_words_of_the_references_decide(house: Settings) -> No
     assert found[0].outcome == "win"
 
 
-def test_an_exam_asks_nothing_that_was_trained_on(house: Settings) -> None:
-    asked, held_out = split_bank(read_bank(house.bank_dir), house.collection.holdout_share)
+def test_an_exam_asks_nothing_that_was_trained_on(project: Settings) -> None:
+    asked, held_out = split_bank(read_bank(project.bank_dir), project.collection.holdout_share)
 
     def dataset(questions: list[Question]) -> Path:
         pairs = [
@@ -152,22 +152,22 @@ def test_an_exam_asks_nothing_that_was_trained_on(house: Settings) -> None:
             )
             for number, question in enumerate(questions)
         ]  # fmt: skip
-        return write_dataset(house, split_pairs(pairs, frozenset(), 0.1, 8))
+        return write_dataset(project, split_pairs(pairs, frozenset(), 0.1, 8))
 
-    made = exam(house, dataset(asked[:60]))
+    made = build_eval_set(project, dataset(asked[:60]))
     assert made.bank and made.harmful and made.votes and {origin for origin, _ in made.others} == {"edge_case"}
     assert {question.question for question in made.bank} <= {question.question for question in held_out}
     with pytest.raises(EvaluationLeaked, match="dpo_dataset"):
-        exam(house, dataset([*asked[:60], *held_out[:8]]))
+        build_eval_set(project, dataset([*asked[:60], *held_out[:8]]))
 
 
-def test_what_is_measured_of_a_version_against_itself(house: Settings, baseline: Path) -> None:
+def test_what_is_measured_of_a_version_against_itself(project: Settings, baseline: Path) -> None:
     """The same weights twice: no drift, equal answers, nothing but ties."""
     manifest = artifacts.read_manifest(baseline)
-    own = Contestant(manifest["sha256"], baseline)
-    settings = with_judge(house, questions=10, samples=1, edge_cases=2)
+    own = AdapterRef(manifest["sha256"], baseline)
+    settings = with_judge(project, questions=10, samples=1, edge_cases=2)
     answers, measured = judge_versions(
-        settings, locate_base(settings), own, own, exam(settings), lambda step, total, metrics: None
+        settings, locate_base(settings), own, own, build_eval_set(settings), lambda step, total, metrics: None
     )
     assert {answer.outcome for answer in answers} == {"tie"} and len(answers) == 12
     assert measured.drift and abs(measured.drift.kl_per_token) < 1e-6 and measured.trust is None
@@ -209,12 +209,12 @@ def test_length_alone_against_pandalms_annotators() -> None:
 
 
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the labelled pairs are not here (../shared/data)")
-def test_the_automatic_judge_itself_against_people(house: Settings) -> None:
+def test_the_automatic_judge_itself_against_people(project: Settings) -> None:
     """Questions without facts or reference: only likelihood and sentiment speak, and they say next to nothing.
 
     Beside them the same true and false answers with the references known: there words decide.
     """
-    judge = AutomaticJudge(Generator(locate_base(house), house.model), house.evaluation)
+    judge = AutomaticJudge(Generator(locate_base(project), project.model), project.evaluation)
     names = ("pairs_hhh_alignment", "pairs_hh_harmless", "pairs_autoj", "pairs_llmfao_crowd")
     pairs = [(row["prompt"], row["chosen"], row["rejected"]) for name in names for row in rows(name)]
     labelled: dict[str, dict[str, str]] = {}

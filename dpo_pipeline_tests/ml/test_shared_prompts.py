@@ -36,14 +36,14 @@ def results(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[Any, dict[str,
     return output, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def test_packed_pairs_give_trls_numbers_and_gradients(house: Settings, baseline: Path) -> None:
+def test_packed_pairs_give_trls_numbers_and_gradients(project: Settings, baseline: Path) -> None:
     from peft import PeftModel
     from trl.trainer.utils import add_fused_lm_head
 
     from dpo_pipeline.ml.shared_prompts import share_prompts
     from dpo_pipeline.ml.trl_private import OUTPUTS
 
-    base, _ = load_base(locate_base(house).directory, house.model)
+    base, _ = load_base(locate_base(project).directory, project.model)
     model = PeftModel.from_pretrained(base, baseline, is_trainable=True).eval()
     add_fused_lm_head(model.get_base_model(), outputs=OUTPUTS)
     inputs = batch(base.config.vocab_size)

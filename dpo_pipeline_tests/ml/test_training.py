@@ -46,13 +46,13 @@ def pairs(settings: Settings, count: int = 48) -> list[Pair]:
 
 
 @pytest.fixture(scope="module")
-def dataset(house: Settings) -> Path:
-    return write_dataset(house, split_pairs(pairs(house), frozenset(), 0.15, 8))
+def dataset(project: Settings) -> Path:
+    return write_dataset(project, split_pairs(pairs(project), frozenset(), 0.15, 8))
 
 
-def job(house: Settings, start: Path, data: Path, **recipe: Any) -> ProcessJob:
+def job(project: Settings, start: Path, data: Path, **recipe: Any) -> ProcessJob:
     chosen = DpoRecipe(**{"learning_rate": 1e-3, "epochs": 2, "checkpoint_steps": 3, **recipe})
-    return dpo_job(house, locate_base(house), chosen, start, data, {"version": "v1.1"})
+    return dpo_job(project, locate_base(project), chosen, start, data, {"version": "v1.1"})
 
 
 def tensors(directory: Path) -> dict[str, Any]:
@@ -62,8 +62,8 @@ def tensors(directory: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def trained(house: Settings, baseline: Path, dataset: Path) -> Any:
-    return run(job(house, baseline, dataset))
+def trained(project: Settings, baseline: Path, dataset: Path) -> Any:
+    return run(job(project, baseline, dataset))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def trained(house: Settings, baseline: Path, dataset: Path) -> Any:
     ],
 )
 def test_without_trls_private_names_it_goes_trls_own_way_to_the_same_adapter(
-    house: Settings,
+    project: Settings,
     baseline: Path,
     dataset: Path,
     trained: Any,
@@ -94,7 +94,7 @@ def test_without_trls_private_names_it_goes_trls_own_way_to_the_same_adapter(
     for each in cached:
         each.cache_clear()
     try:
-        again = replace(job(house, baseline, dataset), work_dir=str(tmp_path), reference_cache=str(tmp_path))
+        again = replace(job(project, baseline, dataset), work_dir=str(tmp_path), reference_cache=str(tmp_path))
         found = tensors(Path(run(again).adapter_dir))
     finally:
         for each in cached:
@@ -105,14 +105,14 @@ def test_without_trls_private_names_it_goes_trls_own_way_to_the_same_adapter(
 
 
 def test_the_adapter_moved_and_carries_its_lineage(
-    house: Settings, baseline: Path, dataset: Path, trained: Any
+    project: Settings, baseline: Path, dataset: Path, trained: Any
 ) -> None:
     import torch
 
     before, after = tensors(baseline), tensors(Path(trained.adapter_dir))
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
-    manifest = check_adapter(Path(trained.adapter_dir), locate_base(house).sha, house.model)
+    manifest = check_adapter(Path(trained.adapter_dir), locate_base(project).sha, project.model)
     assert manifest["reference_sha"] == artifacts.read_manifest(baseline)["sha256"]
     assert manifest["dataset_hash"] == artifacts.read_manifest(dataset)["content_hash"]
     assert manifest["version"] == "v1.1" and manifest["pairs"] > 30
@@ -126,15 +126,15 @@ def test_training_learned_what_was_preferred(trained: Any) -> None:
 
 
 def test_the_reference_is_the_start_adapter_not_the_base_model(
-    house: Settings, baseline: Path, dataset: Path, trained: Any
+    project: Settings, baseline: Path, dataset: Path, trained: Any
 ) -> None:
     """The cached log-probabilities are those of v1.0: the base model's own differ."""
     import pyarrow.parquet as pq
 
-    cache = reference_cache(house, baseline, dataset)
+    cache = reference_cache(project, baseline, dataset)
     rows = [row for path in cache.glob("*.parquet") for row in pq.read_table(path).to_pylist()]
-    base_logps = _chosen_logps(house, dataset, None)
-    own_logps = _chosen_logps(house, dataset, baseline)
+    base_logps = _chosen_logps(project, dataset, None)
+    own_logps = _chosen_logps(project, dataset, baseline)
     cached = sorted(row["ref_chosen_logps"] for row in rows)
     held_and_train = sorted(own_logps)
     assert len(cached) == len(held_and_train)
@@ -143,31 +143,31 @@ def test_the_reference_is_the_start_adapter_not_the_base_model(
 
 
 def test_another_recipe_on_the_same_pairs_takes_the_reference_from_the_cache(
-    house: Settings, baseline: Path, dataset: Path, trained: Any
+    project: Settings, baseline: Path, dataset: Path, trained: Any
 ) -> None:
-    cache = reference_cache(house, baseline, dataset)
+    cache = reference_cache(project, baseline, dataset)
     before = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
     assert {path.name.split("-")[0] for path in before} == {"train", "eval"}
-    other = run(job(house, baseline, dataset, beta=0.5, epochs=1))
+    other = run(job(project, baseline, dataset, beta=0.5, epochs=1))
     assert other.curve[0]["loss"] == pytest.approx(0.693, abs=0.12)
     assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == before
 
 
 def test_the_same_job_again_is_not_trained_again(
-    house: Settings, baseline: Path, dataset: Path, trained: Any, caplog: pytest.LogCaptureFixture
+    project: Settings, baseline: Path, dataset: Path, trained: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):
-        assert run(job(house, baseline, dataset)) == trained
+        assert run(job(project, baseline, dataset)) == trained
     assert "finished already" in caplog.text
 
 
 def test_killed_and_started_again_it_resumes_and_ends_the_same(
-    house: Settings, baseline: Path, dataset: Path, trained: Any
+    project: Settings, baseline: Path, dataset: Path, trained: Any
 ) -> None:
     import torch
 
-    other = job(house, baseline, dataset, checkpoint_steps=2, epochs=3)
-    whole = job(house, baseline, dataset, checkpoint_steps=50, epochs=3)
+    other = job(project, baseline, dataset, checkpoint_steps=2, epochs=3)
+    whole = job(project, baseline, dataset, checkpoint_steps=50, epochs=3)
     path = other.write(Path(other.work_dir) / "job.json")
     process = subprocess.Popen([sys.executable, "-m", "dpo_pipeline.ml.train_process", str(path)])
     first = Path(other.work_dir) / "checkpoints"
@@ -188,31 +188,31 @@ def test_killed_and_started_again_it_resumes_and_ends_the_same(
     assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
 
 
-def test_a_diverging_training_stops_and_says_so(house: Settings, baseline: Path, dataset: Path) -> None:
-    wild = job(house, baseline, dataset, learning_rate=1e30, epochs=4)
+def test_a_diverging_training_stops_and_says_so(project: Settings, baseline: Path, dataset: Path) -> None:
+    wild = job(project, baseline, dataset, learning_rate=1e30, epochs=4)
     with pytest.raises(TrainingDiverged, match="learning_rate"):
         run(wild)
 
 
-def test_too_few_pairs_that_fit_is_an_error(house: Settings, baseline: Path) -> None:
+def test_too_few_pairs_that_fit_is_an_error(project: Settings, baseline: Path) -> None:
     long_ones = [
         Pair(
             event_id=f"e{i}", prompt="word " * 400 + str(i), chosen="yes", rejected="no", category="other", source="api"
         )
         for i in range(20)
     ]
-    data = write_dataset(house, split_pairs(long_ones, frozenset(), 0.2, 8))
+    data = write_dataset(project, split_pairs(long_ones, frozenset(), 0.2, 8))
     with pytest.raises(DatasetTooSmall, match="prompt_too_long"):
-        run(job(house, baseline, data))
+        run(job(project, baseline, data))
 
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "nan", "zero", "unchanged", "other base", "pickle"])
-def test_a_bad_adapter_is_refused(house: Settings, baseline: Path, trained: Any, tmp_path: Path, damage: str) -> None:
+def test_a_bad_adapter_is_refused(project: Settings, baseline: Path, trained: Any, tmp_path: Path, damage: str) -> None:
     from safetensors.torch import save_file
 
     bad = tmp_path / "adapter"
     shutil.copytree(trained.adapter_dir, bad)
-    facts = {"base_sha": locate_base(house).sha}
+    facts = {"base_sha": locate_base(project).sha}
     weights = bad / WEIGHTS
     loaded = tensors(bad)
     if damage == "flipped":
@@ -235,26 +235,26 @@ def test_a_bad_adapter_is_refused(house: Settings, baseline: Path, trained: Any,
     if damage not in ("flipped", "truncated"):
         artifacts.write_manifest(bad, facts)
     with pytest.raises((AdapterRefused, ArtifactCorrupt, TrainingDiverged)):
-        check_adapter(bad, locate_base(house).sha, house.model)
+        check_adapter(bad, locate_base(project).sha, project.model)
         check_weights(bad, baseline)
 
 
 def test_an_sft_round_goes_on_from_the_baseline_and_is_then_the_reference(
-    house: Settings, baseline: Path, dataset: Path
+    project: Settings, baseline: Path, dataset: Path
 ) -> None:
-    rows = [demonstration(question, question.detailed[0]) for question in read_bank(house.bank_dir)[:24]]
-    settings = house.model_copy(update={"sft": house.sft.model_copy(update={"epochs": 3})})
-    round_one = Path(run(sft_round_job(settings, locate_base(house), baseline, rows)).adapter_dir)
+    rows = [demonstration(question, question.detailed[0]) for question in read_bank(project.bank_dir)[:24]]
+    settings = project.model_copy(update={"sft": project.sft.model_copy(update={"epochs": 3})})
+    round_one = Path(run(sft_round_job(settings, locate_base(project), baseline, rows)).adapter_dir)
     assert artifacts.read_manifest(round_one)["demonstrations"] == 24
-    result = run(job(house, round_one, dataset, epochs=1, sft_rounds=1))
+    result = run(job(project, round_one, dataset, epochs=1, sft_rounds=1))
     manifest = artifacts.read_manifest(Path(result.adapter_dir))
     assert manifest["reference_sha"] == artifacts.read_manifest(round_one)["sha256"]
     assert result.curve[0]["loss"] == pytest.approx(0.693, abs=0.05)
 
 
-def test_the_profile_of_larger_models_trains_a_qwen2_from_a_folder(house: Settings, tmp_path: Path) -> None:
+def test_the_profile_of_larger_models_trains_a_qwen2_from_a_folder(project: Settings, tmp_path: Path) -> None:
     """The folder is our small Qwen2: profile, choice of precision and accumulation are those of the large one."""
-    folder = str(locate_base(house).directory)
+    folder = str(locate_base(project).directory)
     model = {"base": folder, "max_length": 160, "max_new_tokens": 24}
     settings = settings_in(tmp_path, profile="qwen2", model=model, sft={"epochs": 0.1})
     assert settings.model.dtype == "auto" and settings.recipe.gradient_accumulation == 4
@@ -271,11 +271,11 @@ def test_the_profile_of_larger_models_trains_a_qwen2_from_a_folder(house: Settin
     assert answer.tokens > 0
 
 
-def test_the_same_training_for_llamafactory(house: Settings, baseline: Path, dataset: Path) -> None:
+def test_the_same_training_for_llamafactory(project: Settings, baseline: Path, dataset: Path) -> None:
     import yaml
 
-    path = write_llamafactory_config(house, job(house, baseline, dataset))
-    assert path and write_llamafactory_config(house, job(house, baseline, dataset, loss_type=("robust",))) is None
+    path = write_llamafactory_config(project, job(project, baseline, dataset))
+    assert path and write_llamafactory_config(project, job(project, baseline, dataset, loss_type=("robust",))) is None
     config = yaml.safe_load(path.read_text())
     assert config["stage"] == "dpo" and config["pref_loss"] == "sigmoid" and config["dataset"] == "prefs"
     folder = Path(config["dataset_dir"])
@@ -285,13 +285,13 @@ def test_the_same_training_for_llamafactory(house: Settings, baseline: Path, dat
     assert rows[0]["conversations"][0]["from"] == "human" and rows[0]["chosen"]["from"] == "gpt"
 
 
-def reference_cache(house: Settings, baseline: Path, dataset: Path) -> Path:
+def reference_cache(project: Settings, baseline: Path, dataset: Path) -> Path:
     content = artifacts.read_manifest(dataset)["content_hash"]
     reference = artifacts.read_manifest(baseline)["sha256"]
-    return house.artifacts_dir / "reference_logps" / f"{content[:16]}-{reference[:16]}-{house.model.max_length}"
+    return project.artifacts_dir / "reference_logps" / f"{content[:16]}-{reference[:16]}-{project.model.max_length}"
 
 
-def _chosen_logps(house: Settings, dataset: Path, adapter: Path | None) -> list[float]:
+def _chosen_logps(project: Settings, dataset: Path, adapter: Path | None) -> list[float]:
     """Summed log-probability of every chosen answer, train and eval, computed without TRL."""
     import pyarrow.parquet as pq
     import torch
@@ -299,7 +299,7 @@ def _chosen_logps(house: Settings, dataset: Path, adapter: Path | None) -> list[
 
     from dpo_pipeline.ml.base_model import load_base
 
-    model, tokenizer = load_base(locate_base(house).directory, house.model)
+    model, tokenizer = load_base(locate_base(project).directory, project.model)
     if adapter:
         model = PeftModel.from_pretrained(model, adapter).eval()
     totals = []

@@ -1,4 +1,4 @@
-"""A house in which people have voted: votes, verdicts, a version at stage canary with its traffic."""
+"""A project in which people have voted: votes, verdicts, a version at stage canary with its traffic."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.exposure import gets_challenger
 from dpo_pipeline.core.votes import Vote, encode_preference
 from dpo_pipeline.core.winrate import Outcome
-from dpo_pipeline.loop.ingest import LOG, ingest, judge_new
+from dpo_pipeline.loop.ingest import LOG, ingest, validate_new
 from dpo_pipeline.loop.roll_out import decide_now
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import read_bank
@@ -68,7 +68,7 @@ def curate(settings: Settings) -> list[Pair]:
         prepare(connection)
         store = Warehouse(connection, settings.prefs_log)
         ingest(store, settings.quarantine_log, 1 << 20, settings.quality)
-        judge_new(store, settings.quality)
+        validate_new(store, settings.quality)
         apply_reviews(store, settings.reviews_log, settings.review_table)
         publish_summary(settings.curation_summary, summarise(store.tallies(), store.position(LOG).offset))
         return store.valid_pairs()

@@ -13,7 +13,7 @@ from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.browser import chromium
 from dpo_pipeline_tests.examples import put_version
-from dpo_pipeline_tests.ml.conftest import baseline, house  # noqa: F401  (fixtures)
+from dpo_pipeline_tests.ml.conftest import baseline, project  # noqa: F401  (fixtures)
 from dpo_pipeline_tests.upstream import Upstream, model_server
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ VARIABLES = {
     "DPO_MODEL__MAX_NEW_TOKENS": "24",
     "DPO_LIMITS__VOTES_PER_MINUTE": "10000",
 }
-"""What a server needs to find the trained house, and to let tests vote as fast as they can."""
+"""What a server needs to find the trained project, and to let tests vote as fast as they can."""
 
 
 def disturb(weights: Path) -> None:
@@ -56,15 +56,15 @@ def install(settings: Settings, adapter: Path, names: tuple[str, ...] = ("v1.0",
 
 
 @pytest.fixture(scope="module")
-def own_house(
-    house: Settings,  # noqa: F811
+def own_project(
+    project: Settings,  # noqa: F811
     baseline: Path,  # noqa: F811
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Settings:
     directory = tmp_path_factory.mktemp("serving")
     (directory / "artifacts").mkdir()
-    shutil.copytree(house.artifacts_dir / "base", directory / "artifacts" / "base")
-    settings = house.model_copy(update={"data_dir": directory})
+    shutil.copytree(project.artifacts_dir / "base", directory / "artifacts" / "base")
+    settings = project.model_copy(update={"data_dir": directory})
     install(settings, baseline, ("v1.0", "v1.1"))
     return settings
 

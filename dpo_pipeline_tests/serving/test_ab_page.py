@@ -424,8 +424,8 @@ def test_questions_come_from_where_the_person_wants_them(desk: Tab, server: Serv
     assert votes(settings)[-1].category in CATEGORIES
 
 
-def test_twenty_votes_with_a_model_of_our_own(browser: "Browser", own_house: Settings) -> None:
-    with serving(own_house.data_dir, **VARIABLES) as server, at_desk(browser, server) as opened:
+def test_twenty_votes_with_a_model_of_our_own(browser: "Browser", own_project: Settings) -> None:
+    with serving(own_project.data_dir, **VARIABLES) as server, at_desk(browser, server) as opened:
         choose(opened.page, "#ab-length", "20 questions")
         opened.page.click("#ab-start")
         for number in range(20):
@@ -435,4 +435,4 @@ def test_twenty_votes_with_a_model_of_our_own(browser: "Browser", own_house: Set
         opened.page.get_by_text("Batch testing session finished: 20 questions").wait_for()
         assert "Preferences collected today: 20 / 100 target" in text(opened, "#ab-progress")
         opened.assert_clean()
-    assert len(votes(own_house)) == 20
+    assert len(votes(own_project)) == 20

@@ -35,16 +35,16 @@ def generating_process(server: Server) -> psutil.Process:
 
 
 @pytest.fixture(scope="module")
-def server(own_house: Settings) -> Iterator[Server]:
-    with serving(own_house.data_dir, **VARIABLES) as running:
+def server(own_project: Settings) -> Iterator[Server]:
+    with serving(own_project.data_dir, **VARIABLES) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def narrow(own_house: Settings) -> Iterator[Server]:
+def narrow(own_project: Settings) -> Iterator[Server]:
     """One answer at a time, two may wait, and 4 s for each."""
     limits = {"DPO_LIMITS__BATCH": "1", "DPO_LIMITS__QUEUE": "2", "DPO_LIMITS__DEADLINE_S": "4"}
-    with serving(own_house.data_dir, **VARIABLES, **limits) as running:
+    with serving(own_project.data_dir, **VARIABLES, **limits) as running:
         yield running
 
 
@@ -145,11 +145,11 @@ def test_a_killed_generating_process_is_started_again(server: Server) -> None:
         time.sleep(0.2)
 
 
-def test_a_hung_version_is_an_error_after_its_deadline(narrow: Server, own_house: Settings) -> None:
+def test_a_hung_version_is_an_error_after_its_deadline(narrow: Server, own_project: Settings) -> None:
     signal_process(narrow, signal.SIGSTOP)
     answer = narrow.client.post(CHAT, json=body(user="hung"))
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
-    outcomes = eventually(lambda: logged_outcomes(own_house), lambda found: "timeout" in found)
+    outcomes = eventually(lambda: logged_outcomes(own_project), lambda found: "timeout" in found)
     assert "timeout" in outcomes
     deadline = time.monotonic() + 60
     while narrow.client.post(CHAT, json=body()).status_code != 200:
@@ -157,10 +157,10 @@ def test_a_hung_version_is_an_error_after_its_deadline(narrow: Server, own_house
         time.sleep(0.2)
 
 
-def test_a_version_is_taken_back_while_the_generating_process_hangs(own_house: Settings) -> None:
+def test_a_version_is_taken_back_while_the_generating_process_hangs(own_project: Settings) -> None:
     """The route must not wait for the engine: nobody is sent to the version any more within five seconds."""
-    with serving(own_house.data_dir, **VARIABLES, DPO_KEYS__ADMIN="a-secret-of-the-house") as running:
-        with Ledger(own_house.ledger_address) as ledger:
+    with serving(own_project.data_dir, **VARIABLES, DPO_KEYS__ADMIN="a-secret-of-the-project") as running:
+        with Ledger(own_project.ledger_address) as ledger:
             ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
             ledger.promote("canary", ledger.deployment().epoch, ("test",), {}, "test")
         rollout = eventually(lambda: running.client.get("/v1/rollout").json(), lambda found: found["traffic"] == 0.05)
@@ -168,7 +168,7 @@ def test_a_version_is_taken_back_while_the_generating_process_hangs(own_house: S
         signal_process(running, signal.SIGSTOP)
         try:
             given = time.monotonic()
-            headers = {"X-Admin-Key": "a-secret-of-the-house"}
+            headers = {"X-Admin-Key": "a-secret-of-the-project"}
             aborted = running.client.post("/v1/rollout/abort", json={"reason": "hangs"}, headers=headers)
             assert aborted.status_code == 200 and time.monotonic() - given < 5
             assert (aborted.json()["version"], aborted.json()["traffic"]) == (None, 0.0)
@@ -178,8 +178,8 @@ def test_a_version_is_taken_back_while_the_generating_process_hangs(own_house: S
         assert answer.status_code == 200
 
 
-def test_nothing_is_left_running_when_the_server_is_killed(own_house: Settings) -> None:
-    with serving(own_house.data_dir, **VARIABLES) as running:
+def test_nothing_is_left_running_when_the_server_is_killed(own_project: Settings) -> None:
+    with serving(own_project.data_dir, **VARIABLES) as running:
         child = generating_process(running)
         running.kill()
         child.wait(timeout=20)

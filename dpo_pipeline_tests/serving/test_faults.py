@@ -23,9 +23,9 @@ UNLIMITED = (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY)
 
 
 @pytest.fixture(scope="module")
-def server(own_house: Settings) -> Iterator[Server]:
+def server(own_project: Settings) -> Iterator[Server]:
     """With no MLflow and no Dagster anywhere near it."""
-    with serving(own_house.data_dir, **VARIABLES) as running:
+    with serving(own_project.data_dir, **VARIABLES) as running:
         yield running
 
 
@@ -40,11 +40,11 @@ def vote(server: Server, shown: dict[str, Any]) -> Any:
 
 
 def test_a_full_disk_is_told_nothing_is_acknowledged_and_the_next_vote_is_whole(
-    server: Server, own_house: Settings
+    server: Server, own_project: Settings
 ) -> None:
     """The server may write no file beyond so many bytes: the line breaks off in the middle, as on a full disk."""
     assert vote(server, compare(server)).status_code == 201
-    before = own_house.prefs_log.read_bytes()
+    before = own_project.prefs_log.read_bytes()
     shown = compare(server)
     process = psutil.Process(server.pid)
     process.rlimit(psutil.RLIMIT_FSIZE, (len(before) + 100, psutil.RLIM_INFINITY))
@@ -53,19 +53,19 @@ def test_a_full_disk_is_told_nothing_is_acknowledged_and_the_next_vote_is_whole(
     finally:
         process.rlimit(psutil.RLIMIT_FSIZE, UNLIMITED)
     assert refused.status_code == 507 and "send it again" in refused.json()["error"]["message"]
-    assert own_house.prefs_log.read_bytes() == before
+    assert own_project.prefs_log.read_bytes() == before
     assert vote(server, shown).status_code == 201
-    lines = own_house.prefs_log.read_bytes().split(b"\n")[:-1]
+    lines = own_project.prefs_log.read_bytes().split(b"\n")[:-1]
     assert [decode_preference(line).comparison_id for line in lines][-1] == shown["comparison_id"]
 
 
-def test_a_full_disk_is_told_to_whoever_rates(server: Server, own_house: Settings) -> None:
+def test_a_full_disk_is_told_to_whoever_rates(server: Server, own_project: Settings) -> None:
     chat = {"model": "v1.0", "messages": [{"role": "user", "content": "Why is the sky blue?"}]}
     request_id = server.client.post("/v1/chat/completions", json=chat).json()["id"]
     rating = {"request_id": request_id, "rating": 4}
     process = psutil.Process(server.pid)
-    eventually(lambda: list(own_house.serving_log_dir.glob("*.jsonl")), bool)
-    size = max(path.stat().st_size for path in own_house.serving_log_dir.glob("*.jsonl"))
+    eventually(lambda: list(own_project.serving_log_dir.glob("*.jsonl")), bool)
+    size = max(path.stat().st_size for path in own_project.serving_log_dir.glob("*.jsonl"))
     process.rlimit(psutil.RLIMIT_FSIZE, (size, psutil.RLIM_INFINITY))
     try:
         refused = server.client.post("/v1/feedback", json=rating)
@@ -75,9 +75,9 @@ def test_a_full_disk_is_told_to_whoever_rates(server: Server, own_house: Setting
     assert server.client.post("/v1/feedback", json=rating).status_code == 201
 
 
-def test_a_locked_warehouse_is_not_noticed(server: Server, own_house: Settings) -> None:
-    own_house.warehouse_path.parent.mkdir(parents=True, exist_ok=True)
-    with duckdb.connect(str(own_house.warehouse_path)) as connection:
+def test_a_locked_warehouse_is_not_noticed(server: Server, own_project: Settings) -> None:
+    own_project.warehouse_path.parent.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(str(own_project.warehouse_path)) as connection:
         connection.execute("create table if not exists held (i integer)")
         assert vote(server, compare(server)).status_code == 201
         for page in ("/", "/chat", "/leaderboard", "/review", "/rollout", "/contributors"):
@@ -105,13 +105,13 @@ def test_the_dashboard_asks_for_metrics_there_are(server: Server) -> None:
         assert f"# TYPE {re.sub('_(bucket|sum|count)$', '', name)} " in told, name
 
 
-def test_a_torn_tail_is_no_reason_not_to_start(server: Server, own_house: Settings) -> None:
+def test_a_torn_tail_is_no_reason_not_to_start(server: Server, own_project: Settings) -> None:
     """A comparison opened while the last line is torn, by a program that died: its vote is found again."""
-    with own_house.prefs_log.open("ab") as file:
+    with own_project.prefs_log.open("ab") as file:
         file.write(b'{"event_id": "torn')
     shown = compare(server)
     assert vote(server, shown).status_code == 201
-    for other in own_house.serving_log_dir.glob("state.db"):
+    for other in own_project.serving_log_dir.glob("state.db"):
         with sqlite3.connect(other) as state:  # the oldest comparison that is still open is the one at the torn line
             state.execute("delete from comparisons where id <> ?", (shown["comparison_id"],))
     server.kill()
@@ -121,9 +121,9 @@ def test_a_torn_tail_is_no_reason_not_to_start(server: Server, own_house: Settin
     assert server.client.post(path, json={"token": shown["token"], "vote": "right"}).status_code == 409
 
 
-def test_an_adapter_that_must_not_be_served_stops_nobody_else(server: Server, own_house: Settings) -> None:
+def test_an_adapter_that_must_not_be_served_stops_nobody_else(server: Server, own_project: Settings) -> None:
     """v1.1 is rolled out; one bit of it flips on disk; the server is started again."""
-    with Ledger(own_house.ledger_address) as ledger:
+    with Ledger(own_project.ledger_address) as ledger:
         ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
         weights = Path(str(ledger.version("v1.1").adapter_dir)) / "adapter_model.safetensors"
         whole = weights.read_bytes()
@@ -142,8 +142,8 @@ def test_an_adapter_that_must_not_be_served_stops_nobody_else(server: Server, ow
         ledger.roll_back(ledger.deployment().epoch, ("test",), {}, "test")
 
 
-def test_a_ledger_that_fails_is_followed_again(server: Server, own_house: Settings) -> None:
-    with sqlite3.connect(own_house.ledger_address.removeprefix("sqlite:///")) as ledger:
+def test_a_ledger_that_fails_is_followed_again(server: Server, own_project: Settings) -> None:
+    with sqlite3.connect(own_project.ledger_address.removeprefix("sqlite:///")) as ledger:
         ledger.execute("alter table deployment rename to away")
         ledger.commit()
         try:

@@ -19,14 +19,14 @@ BODY = {"model": "v1.1", "messages": [{"role": "user", "content": "Why is the sk
 
 
 @pytest.fixture(scope="module")
-def behind(own_house: Settings) -> Iterator[Server]:
+def behind(own_project: Settings) -> Iterator[Server]:
     """The server that generates, open to those who know its key."""
-    with serving(own_house.data_dir, **VARIABLES, DPO_KEYS__API="behind-the-scenes") as running:
+    with serving(own_project.data_dir, **VARIABLES, DPO_KEYS__API="behind-the-scenes") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def front(own_house: Settings, behind: Server) -> Iterator[Server]:
+def front(own_project: Settings, behind: Server) -> Iterator[Server]:
     """The server that forwards to it; v1.1 is called v1.0 over there."""
     variables = {
         "DPO_ENGINE__KIND": "forward",
@@ -35,7 +35,7 @@ def front(own_house: Settings, behind: Server) -> Iterator[Server]:
         "DPO_KEYS__ENGINE": "behind-the-scenes",
         "DPO_LIMITS__DEADLINE_S": "5",
     }
-    with serving(own_house.data_dir, **VARIABLES, **variables) as running:
+    with serving(own_project.data_dir, **VARIABLES, **variables) as running:
         yield running
 
 
@@ -94,8 +94,8 @@ def outcomes(settings: Settings) -> list[str]:
     return [record.outcome for record in records if isinstance(record, RequestRecord)]
 
 
-def test_half_an_answer_is_an_error_in_the_stream_and_never_shown_for_votes(own_house: Settings) -> None:
-    with model_server() as other, before(own_house, other.url) as front:
+def test_half_an_answer_is_an_error_in_the_stream_and_never_shown_for_votes(own_project: Settings) -> None:
+    with model_server() as other, before(own_project, other.url) as front:
         other.cut_off = True
         with front.client.stream("POST", CHAT, json=BODY | {"stream": True}) as streamed:
             assert streamed.status_code == 200
@@ -105,14 +105,14 @@ def test_half_an_answer_is_an_error_in_the_stream_and_never_shown_for_votes(own_
         )
         shown = front.client.post("/v1/comparisons", json={"prompt": "Why is the sky blue?"})
         assert (shown.status_code, shown.json()["error"]["code"]) == (502, "upstream_failed")
-        found = eventually(lambda: outcomes(own_house)[-1:], lambda found: found == ["engine_error"], seconds=10)
+        found = eventually(lambda: outcomes(own_project)[-1:], lambda found: found == ["engine_error"], seconds=10)
         assert found == ["engine_error"]
 
 
-def test_a_version_that_the_other_server_does_not_know_is_not_the_clients_fault(own_house: Settings) -> None:
-    with model_server() as other, before(own_house, other.url) as front:
+def test_a_version_that_the_other_server_does_not_know_is_not_the_clients_fault(own_project: Settings) -> None:
+    with model_server() as other, before(own_project, other.url) as front:
         other.status = 404
         answer = front.client.post(CHAT, json=BODY)
         assert answer.status_code == 502 and "engine.names" in answer.json()["error"]["message"]
-        found = eventually(lambda: outcomes(own_house)[-1:], lambda found: found == ["engine_error"], seconds=10)
+        found = eventually(lambda: outcomes(own_project)[-1:], lambda found: found == ["engine_error"], seconds=10)
         assert found == ["engine_error"]

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def server(own_house: Settings) -> Iterator[Server]:
+def server(own_project: Settings) -> Iterator[Server]:
     limits = {"DPO_LIMITS__ANSWERS_PER_MINUTE": "100000", "DPO_LIMITS__VOTES_PER_MINUTE": "100000"}
-    with serving(own_house.data_dir, **VARIABLES | limits) as running:
+    with serving(own_project.data_dir, **VARIABLES | limits) as running:
         yield running
 
 

@@ -13,7 +13,7 @@ import pytest
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.ledger import Ledger
-from dpo_pipeline.stores.reviews import ReviewLog, read_judged
+from dpo_pipeline.stores.reviews import ReviewLog, read_validated_pairs
 from dpo_pipeline.stores.serving_log import CorrectionRecord, RatingRecord, RequestRecord, read_records
 from dpo_pipeline_tests.browser import Tab, choose, tab
 from dpo_pipeline_tests.examples import put_version, settings_in
@@ -48,7 +48,7 @@ def answers(models: Upstream) -> None:
     models.say, models.word_s, models.status = lambda model, question: f"You asked: {question}", 0.0, 200
 
 
-def house(settings: Settings) -> Settings:
+def project(settings: Settings) -> Settings:
     """Two versions that the other server answers for, v1.0 in production."""
     with Ledger(settings.ledger_address) as ledger:
         for name in ("v1.0", "v1.1"):
@@ -60,7 +60,7 @@ def house(settings: Settings) -> Settings:
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """People have voted, and v1.1 is at stage canary."""
-    made = house(settings_in(tmp_path_factory.mktemp("collected")))
+    made = project(settings_in(tmp_path_factory.mktemp("collected")))
     collected.vote(made)
     collected.curate(made)
     collected.roll_out(made)
@@ -77,7 +77,7 @@ def server(settings: Settings, models: Upstream) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory, models: Upstream) -> Iterator[Server]:
     """A server on which nobody has voted, without an admin key."""
-    made = house(settings_in(tmp_path_factory.mktemp("empty")))
+    made = project(settings_in(tmp_path_factory.mktemp("empty")))
     with serving(made.data_dir, **variables(models)) as running:
         yield running
 
@@ -301,7 +301,7 @@ def test_the_leaderboard_shows_scores_wins_and_votes(browser: "Browser", server:
 
 
 def test_preferences_are_browsed_filtered_and_read(browser: "Browser", server: Server, settings: Settings) -> None:
-    pairs = list(read_judged(settings.review_table))
+    pairs = list(read_validated_pairs(settings.review_table))
     with at(browser, server, "review") as opened:
         page = opened.page
         assert f"{len(pairs)} of the newest {len(pairs)} validated preferences, page 1 of" in page.inner_text(
@@ -333,7 +333,7 @@ def test_preferences_are_browsed_filtered_and_read(browser: "Browser", server: S
 def test_a_preference_is_excluded_and_restored_with_a_reason_behind_the_key(
     browser: "Browser", server: Server, settings: Settings
 ) -> None:
-    log, chosen = ReviewLog(settings.reviews_log), next(read_judged(settings.review_table))
+    log, chosen = ReviewLog(settings.reviews_log), next(read_validated_pairs(settings.review_table))
     prefs = settings.prefs_log.read_bytes()
     with at(browser, server, "review") as opened:
         page = opened.page
@@ -366,14 +366,14 @@ def test_a_preference_is_excluded_and_restored_with_a_reason_behind_the_key(
         told(opened, "Restored. It is included in")
         assert log.newest()[chosen.event_id].action == "restore"
     collected.curate(settings)
-    assert next(read_judged(settings.review_table)) == chosen
+    assert next(read_validated_pairs(settings.review_table)) == chosen
     assert settings.prefs_log.read_bytes() == prefs, "the votes themselves are never touched"
 
 
 def test_without_an_admin_key_a_person_at_the_machine_may_exclude(
     browser: "Browser", models: Upstream, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    own = house(settings_in(tmp_path_factory.mktemp("keyless")))
+    own = project(settings_in(tmp_path_factory.mktemp("keyless")))
     collected.vote(own)
     collected.curate(own)
     with serving(own.data_dir, **variables(models)) as server:

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from dpo_pipeline.errors import QueueFull
-from dpo_pipeline.serving.services.comparing import Growing
-from dpo_pipeline.serving.services.comparisons import Shown
+from dpo_pipeline.serving.services.comparing import PartialView
+from dpo_pipeline.serving.services.comparisons import ComparisonView
 from dpo_pipeline.serving.services.prefetch import Prefetch, Preparing
 
-SHOWN = Shown("cmp-1", "token", "Why?", "other", "left", "right", "2026-01-01T00:00:00Z")
+SHOWN = ComparisonView("cmp-1", "token", "Why?", "other", "left", "right", "2026-01-01T00:00:00Z")
 
 
 class Source:
@@ -24,9 +24,9 @@ class Source:
         self.begun += 1
         return Preparing(self._events())
 
-    async def _events(self) -> AsyncIterator[Growing | Shown]:
+    async def _events(self) -> AsyncIterator[PartialView | ComparisonView]:
         try:
-            yield Growing("le", "ri")
+            yield PartialView("le", "ri")
             await self.go.wait()
             yield SHOWN
         except asyncio.CancelledError:
@@ -48,7 +48,7 @@ def test_one_that_is_under_way_goes_on_where_it_stands() -> None:
         taken = prefetch.take("visit", "plan")
         assert taken and source.begun == 1 and prefetch.take("visit", "plan") is None
         seen = taken.follow()
-        assert await anext(seen) == Growing("le", "ri")
+        assert await anext(seen) == PartialView("le", "ri")
         source.go.set()
         assert await anext(seen) == SHOWN
 
@@ -78,7 +78,7 @@ def test_what_nobody_comes_for_is_cancelled(how: str) -> None:
 
 
 def test_a_failure_in_the_background_is_nobodys_trouble() -> None:
-    async def refused() -> AsyncIterator[Growing | Shown]:
+    async def refused() -> AsyncIterator[PartialView | ComparisonView]:
         raise QueueFull("full")
         yield  # pragma: no cover
 

@@ -37,8 +37,8 @@ def product() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def server(own_house: Settings, product: str) -> Iterator[Server]:
-    with serving(own_house.data_dir, **VARIABLES, DPO_ACCESS__ORIGINS=json.dumps([product])) as running:
+def server(own_project: Settings, product: str) -> Iterator[Server]:
+    with serving(own_project.data_dir, **VARIABLES, DPO_ACCESS__ORIGINS=json.dumps([product])) as running:
         yield running
 
 
@@ -48,7 +48,7 @@ def lines(settings: Settings) -> list[dict[str, Any]]:
 
 
 @pytest.mark.browser
-def test_a_rating_and_a_vote_from_another_origin(server: Server, product: str, own_house: Settings) -> None:
+def test_a_rating_and_a_vote_from_another_origin(server: Server, product: str, own_project: Settings) -> None:
     with chromium() as browser, tab(browser, f"{product}/product.html?api={server.url}", "#question") as opened:
         page = opened.page
         page.fill("#question", "How many legs does a spider have?")
@@ -61,13 +61,13 @@ def test_a_rating_and_a_vote_from_another_origin(server: Server, product: str, o
         page.click("#right + button")
         page.wait_for_selector("text=Left was v1.")
         opened.errors.clear()  # the page has no icon, which is no error of ours
-    found = lines(own_house)
+    found = lines(own_project)
     assert any(line.get("rating") == 4 for line in found)
     vote = next(line for line in found if line.get("prompt") == "How many legs does a spider have?" and "vote" in line)
     assert vote["vote"] == ("b" if vote["left"] == "a" else "a") and vote["source"] == "api"
 
 
-def test_the_script(server: Server, own_house: Settings) -> None:
+def test_the_script(server: Server, own_project: Settings) -> None:
     command = [sys.executable, str(EXAMPLES / "product.py"), server.url]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr

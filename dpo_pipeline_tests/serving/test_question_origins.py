@@ -22,8 +22,8 @@ ASKED, STORED = "Can you write to bob@example.org for me?", "Can you write to [e
 
 
 @pytest.fixture(scope="module")
-def server(own_house: Settings) -> Iterator[Server]:
-    with serving(own_house.data_dir, **VARIABLES) as running:
+def server(own_project: Settings) -> Iterator[Server]:
+    with serving(own_project.data_dir, **VARIABLES) as running:
         yield running
 
 
@@ -40,10 +40,10 @@ def chat(server: Server, *contents: str) -> None:
     server.client.post("/v1/chat/completions", json=body).raise_for_status()
 
 
-def test_a_pair_decided_before_is_shown_again_with_its_sides_swapped(own_house: Settings, tmp_path: Path) -> None:
+def test_a_pair_decided_before_is_shown_again_with_its_sides_swapped(own_project: Settings, tmp_path: Path) -> None:
     """Once to the same person, who again chooses the left: one flip. Nobody asks for production's questions twice."""
     repeating = {"DPO_COLLECTION__REPEAT_SHARE": "0.999", "DPO_COLLECTION__REPEAT_AFTER_S": "0"}
-    with serving(own_house.data_dir, **VARIABLES | repeating) as server:
+    with serving(own_project.data_dir, **VARIABLES | repeating) as server:
 
         def shown(origin: str) -> dict[str, Any]:
             answer = server.client.get("/v1/comparisons/next", params={"annotator": "again", "origin": origin})
@@ -63,16 +63,16 @@ def test_a_pair_decided_before_is_shown_again_with_its_sides_swapped(own_house: 
         choose_left(second)
     with duckdb.connect(tmp_path / "loop.duckdb") as connection:
         prepare(connection)
-        warehouse = Warehouse(connection, own_house.prefs_log)
+        warehouse = Warehouse(connection, own_project.prefs_log)
         ingest(warehouse, tmp_path / "quarantine.jsonl", 1 << 20, QualityCriteria())
         [flip], several = warehouse.second_looks()
     assert sorted(flip) == ["a", "b"] and several == []
 
 
-def test_a_question_comes_from_where_it_is_asked_for(server: Server, own_house: Settings) -> None:
-    share = own_house.collection.holdout_share
-    bank = {question.question: question for question in read_bank(own_house.bank_dir)}
-    cases = {case.question: case.category for case in read_edge_cases(own_house.bank_dir)}
+def test_a_question_comes_from_where_it_is_asked_for(server: Server, own_project: Settings) -> None:
+    share = own_project.collection.holdout_share
+    bank = {question.question: question for question in read_bank(own_project.bank_dir)}
+    cases = {case.question: case.category for case in read_edge_cases(own_project.bank_dir)}
     assert draw(server, "production")[0] in bank, "nobody has asked anything: the bank stands in"
 
     known = next(question for question in bank.values() if not is_held_out(question.question, share))
@@ -98,11 +98,11 @@ def test_a_question_comes_from_where_it_is_asked_for(server: Server, own_house: 
     assert refused.status_code == 400 and "origin" in refused.json()["error"]["message"]
 
 
-def test_every_edge_case_leaves_the_tiny_model_room_for_an_answer(own_house: Settings) -> None:
+def test_every_edge_case_leaves_the_tiny_model_room_for_an_answer(own_project: Settings) -> None:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(locate_base(own_house).directory)
-    for case in read_edge_cases(own_house.bank_dir):
+    tokenizer = AutoTokenizer.from_pretrained(locate_base(own_project).directory)
+    for case in read_edge_cases(own_project.bank_dir):
         messages = [{"role": "user", "content": case.question}]
         text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         pieces = len(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from dpo_pipeline.core.judged import JudgedPair, Wanted
-from dpo_pipeline.serving.services.reviews import PAGE, Seen, find, page_of
+from dpo_pipeline.core.validated_pair import PairFilter, ValidatedPair
+from dpo_pipeline.serving.services.reviews import PAGE, ReviewedPair, find, page_of
 
-PAIR = JudgedPair("e0", "2026-01-01", "Why?", "factual_qa", "v1.1", "v1.0", "Because.", "So.", "a", "p", "ui", ())
+PAIR = ValidatedPair("e0", "2026-01-01", "Why?", "factual_qa", "v1.1", "v1.0", "Because.", "So.", "a", "p", "ui", ())
 # 25 pairs of which every fifth is creative.
 PAIRS = [
-    Seen(replace(PAIR, event_id=f"e{number}", category="creative" if number % 5 == 0 else "factual_qa"), True)
+    ReviewedPair(replace(PAIR, event_id=f"e{number}", category="creative" if number % 5 == 0 else "factual_qa"), True)
     for number in range(25)
 ]
 
@@ -19,18 +19,18 @@ PAIRS = [
     (0, 0, "e0", PAGE), (1, 1, "e10", PAGE), (2, 2, "e20", 5), (9, 2, "e20", 5), (-1, 0, "e0", PAGE),
 ])  # fmt: skip
 def test_a_page_beyond_the_first_or_last_is_the_nearest(asked: int, number: int, first: str, rows: int) -> None:
-    found = page_of(iter(PAIRS), Wanted(), asked)
+    found = page_of(iter(PAIRS), PairFilter(), asked)
     assert (found.number, found.rows[0].pair.event_id, len(found.rows)) == (number, first, rows)
     assert (found.fits, found.collected, found.pages, found.versions) == (25, 25, 3, ("v1.0", "v1.1"))
 
 
 def test_a_full_last_page_is_the_last_one() -> None:
-    found = page_of(PAIRS[: 2 * PAGE], Wanted(), 5)
+    found = page_of(PAIRS[: 2 * PAGE], PairFilter(), 5)
     assert (found.number, found.pages, len(found.rows)) == (1, 2, PAGE)
 
 
 def test_only_what_fits_is_listed_and_all_is_counted() -> None:
-    found = page_of(PAIRS, Wanted(category="creative"), 0)
+    found = page_of(PAIRS, PairFilter(category="creative"), 0)
     assert [seen.pair.event_id for seen in found.rows] == ["e0", "e5", "e10", "e15", "e20"]
     assert (found.fits, found.collected, found.pages) == (5, 25, 1)
     assert find(found.rows, "e5") == PAIRS[5]
@@ -38,7 +38,7 @@ def test_only_what_fits_is_listed_and_all_is_counted() -> None:
 
 
 def test_nothing_is_one_empty_page() -> None:
-    for pairs, wanted in (([], Wanted()), (PAIRS, Wanted(text="nowhere"))):
+    for pairs, wanted in (([], PairFilter()), (PAIRS, PairFilter(text="nowhere"))):
         found = page_of(pairs, wanted, 3)
         assert (found.rows, found.number, found.fits, found.pages) == ((), 0, 0, 1)
         assert found.collected == len(pairs)

@@ -25,7 +25,7 @@ PLANTED = ("ada.canary@mail.example.org", "4111 1111 1111 1111", "sk-canarycanar
 
 
 @pytest.fixture(scope="module")
-def guarded(own_house: Settings) -> Iterator[Server]:
+def guarded(own_project: Settings) -> Iterator[Server]:
     variables = VARIABLES | {
         "DPO_KEYS__API": "let-me-in-please",
         "DPO_KEYS__ADMIN": "root-of-all-evils",
@@ -34,7 +34,7 @@ def guarded(own_house: Settings) -> Iterator[Server]:
         "DPO_LIMITS__ANSWERS_PER_MINUTE": "40",
         "DPO_LIMITS__VOTES_PER_MINUTE": "12",
     }
-    with serving(own_house.data_dir, **variables) as running:
+    with serving(own_project.data_dir, **variables) as running:
         running.client.headers.update(KEY)
         yield running
 
@@ -128,8 +128,8 @@ def test_one_person_cannot_flood(guarded: Server) -> None:
     assert [answer.status_code for answer in in_one_minute(vote_fast)] == [201] * 12 + [429]
 
 
-def test_only_the_admin_orders_the_rollout(guarded: Server, own_house: Settings) -> None:
-    with Ledger(own_house.ledger_address) as ledger:
+def test_only_the_admin_orders_the_rollout(guarded: Server, own_project: Settings) -> None:
+    with Ledger(own_project.ledger_address) as ledger:
         ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
     order = {"reason": "looks wrong to me"}
     for headers in ({}, {"X-Admin-Key": "wrong"}, {"X-Admin-Key": "let-me-in-please"}):
@@ -152,7 +152,7 @@ def test_only_the_admin_orders_the_rollout(guarded: Server, own_house: Settings)
     assert guarded.client.post("/v1/rollout/pause", json={}, headers=ADMIN).status_code == 400
 
 
-def test_personal_data_is_nowhere_on_disk(guarded: Server, own_house: Settings) -> None:
+def test_personal_data_is_nowhere_on_disk(guarded: Server, own_project: Settings) -> None:
     text = "I am " + " and ".join(PLANTED)
     shown = compare(guarded, prompt=text, annotator=PLANTED[0]).json()
     assert vote(guarded, shown).status_code == 201
@@ -161,33 +161,33 @@ def test_personal_data_is_nowhere_on_disk(guarded: Server, own_house: Settings) 
     assert guarded.client.post("/v1/feedback", json=corrected).status_code == 201
     found = [
         (path, planted)
-        for path in own_house.data_dir.rglob("*")
+        for path in own_project.data_dir.rglob("*")
         if path.is_file() and "base" not in path.parts
         for planted in PLANTED
         if planted.encode() in path.read_bytes()
     ]
     assert found == []
-    assert "[e-mail]" in own_house.prefs_log.read_text() and "[card]" in own_house.prefs_log.read_text()
+    assert "[e-mail]" in own_project.prefs_log.read_text() and "[card]" in own_project.prefs_log.read_text()
 
 
-def test_logs_hold_no_prompts(guarded: Server, own_house: Settings) -> None:
+def test_logs_hold_no_prompts(guarded: Server, own_project: Settings) -> None:
     guarded.client.post(CHAT, json=chat(content="xylophone canary"))
     guarded.client.post(CHAT, json=chat(content="xylophone canary " * 200))
-    said = (own_house.data_dir / "serve.log").read_text()
-    requests = "".join(path.read_text() for path in own_house.serving_log_dir.glob("*.jsonl"))
+    said = (own_project.data_dir / "serve.log").read_text()
+    requests = "".join(path.read_text() for path in own_project.serving_log_dir.glob("*.jsonl"))
     assert "xylophone" not in said + requests
 
 
-def test_payloads_are_data(guarded: Server, own_house: Settings) -> None:
+def test_payloads_are_data(guarded: Server, own_project: Settings) -> None:
     payload = "'); drop table pairs; -- {prompt} {{7*7}} <|im_start|>system ${HOME} \u2028 <img src=x onerror=alert(1)>"
     shown = compare(guarded, prompt=payload, annotator="payload").json()
     assert shown["prompt"] == payload and vote(guarded, shown).status_code == 201
-    last = json.loads(own_house.prefs_log.read_text().split("\n")[-2])
+    last = json.loads(own_project.prefs_log.read_text().split("\n")[-2])
     assert last["prompt"] == payload
 
 
-def test_the_signing_key_is_its_owners_alone(guarded: Server, own_house: Settings) -> None:
-    key: Path = own_house.data_dir / "serving.key"
+def test_the_signing_key_is_its_owners_alone(guarded: Server, own_project: Settings) -> None:
+    key: Path = own_project.data_dir / "serving.key"
     assert key.stat().st_mode & 0o077 == 0
 
 

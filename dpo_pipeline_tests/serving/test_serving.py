@@ -1,4 +1,4 @@
-"""Serving as a real process: comparisons, votes, kills, the rollout. Uses the trained house of the ml tests."""
+"""Serving as a real process: comparisons, votes, kills, the rollout. Uses the trained project of the ml tests."""
 
 import json
 import os
@@ -27,8 +27,8 @@ QUESTION = "Why is the sky blue?"
 
 
 @pytest.fixture(scope="module")
-def server(own_house: Settings) -> Iterator[Server]:
-    with serving(own_house.data_dir, **VARIABLES) as running:
+def server(own_project: Settings) -> Iterator[Server]:
+    with serving(own_project.data_dir, **VARIABLES) as running:
         yield running
 
 
@@ -49,19 +49,19 @@ def vote(server: Server, shown: dict[str, Any], choice: str = "left", **fields: 
     return server.client.post(path, json={"token": shown["token"], "vote": choice, **fields})
 
 
-def test_a_vote_is_on_disk_when_it_is_acknowledged(server: Server, own_house: Settings) -> None:
+def test_a_vote_is_on_disk_when_it_is_acknowledged(server: Server, own_project: Settings) -> None:
     shown = compare(server, category="explanation", session_id="visit-1")
     assert set(shown) == {"comparison_id", "token", "prompt", "category", "answers", "expires_at", "more"}
     answer = vote(server, shown, "right")
     assert answer.status_code == 201
-    event = next(e for e in log_lines(own_house) if e.event_id == answer.json()["event_id"])
+    event = next(e for e in log_lines(own_project) if e.event_id == answer.json()["event_id"])
     assert event.chosen == shown["answers"]["right"] and event.rejected == shown["answers"]["left"]
     assert event.category == "explanation" and event.session_id == "visit-1" and event.source == "api"
     assert event.annotator != "ann" and len(event.annotator) == 16
     assert event.sampling.max_tokens == 24 and event.sampling.seed is not None
 
 
-def test_a_vote_on_a_conversation_is_acknowledged_too(server: Server, own_house: Settings) -> None:
+def test_a_vote_on_a_conversation_is_acknowledged_too(server: Server, own_project: Settings) -> None:
     conversation = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "hi"},
@@ -72,19 +72,19 @@ def test_a_vote_on_a_conversation_is_acknowledged_too(server: Server, own_house:
         shown = compare(server, prompt=conversation)
         first, again = vote(server, shown, choice), vote(server, shown, choice)
         assert (first.status_code, again.status_code) == (201, 200), first.text
-        event = next(e for e in log_lines(own_house) if e.event_id == first.json()["event_id"])
+        event = next(e for e in log_lines(own_project) if e.event_id == first.json()["event_id"])
         assert shown["prompt"] == conversation == msgspec.to_builtins(event.prompt)
 
 
-def test_two_versions_answer_as_in_production_and_one_twice_warmer(server: Server, own_house: Settings) -> None:
-    generation, collection = own_house.generation, own_house.collection
+def test_two_versions_answer_as_in_production_and_one_twice_warmer(server: Server, own_project: Settings) -> None:
+    generation, collection = own_project.generation, own_project.collection
     assert generation.temperature < collection.temperature
     for models, usual in ((["v1.0", "v1.1"], generation), (["v1.1", "v1.1"], collection)):
         recorded = vote(server, compare(server, models=models)).json()["event_id"]
-        event = next(each for each in log_lines(own_house) if each.event_id == recorded)
+        event = next(each for each in log_lines(own_project) if each.event_id == recorded)
         assert (event.sampling.temperature, event.sampling.top_p) == (usual.temperature, usual.top_p)
     asked = vote(server, compare(server, models=["v1.0", "v1.1"], temperature=1.5)).json()["event_id"]
-    assert next(each for each in log_lines(own_house) if each.event_id == asked).sampling.temperature == 1.5
+    assert next(each for each in log_lines(own_project) if each.event_id == asked).sampling.temperature == 1.5
 
 
 def test_sides_are_blind_and_shuffled(server: Server) -> None:
@@ -94,27 +94,27 @@ def test_sides_are_blind_and_shuffled(server: Server) -> None:
     assert left == {"v1.0", "v1.1"}
 
 
-def test_the_same_vote_again_is_the_same_event_and_another_is_refused(server: Server, own_house: Settings) -> None:
+def test_the_same_vote_again_is_the_same_event_and_another_is_refused(server: Server, own_project: Settings) -> None:
     shown = compare(server)
     first, again, other = vote(server, shown), vote(server, shown), vote(server, shown, "right")
     assert (first.status_code, again.status_code, other.status_code) == (201, 200, 409)
     assert first.json() == again.json()
     assert other.json()["error"]["code"] == "already_voted"
-    assert sum(e.comparison_id == shown["comparison_id"] for e in log_lines(own_house)) == 1
+    assert sum(e.comparison_id == shown["comparison_id"] for e in log_lines(own_project)) == 1
 
 
-def test_a_hundred_sends_at_once_are_one_vote(server: Server, own_house: Settings) -> None:
+def test_a_hundred_sends_at_once_are_one_vote(server: Server, own_project: Settings) -> None:
     shown = compare(server)
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda _: vote(server, shown), range(100)))
     assert sorted({answer.status_code for answer in answers}) == [200, 201]
     assert len({answer.json()["event_id"] for answer in answers}) == 1
-    assert sum(e.comparison_id == shown["comparison_id"] for e in log_lines(own_house)) == 1
+    assert sum(e.comparison_id == shown["comparison_id"] for e in log_lines(own_project)) == 1
 
 
-def test_tokens_are_bound_to_comparison_and_person(server: Server, own_house: Settings) -> None:
+def test_tokens_are_bound_to_comparison_and_person(server: Server, own_project: Settings) -> None:
     one, other = compare(server), compare(server, annotator="bob")
-    before = len(log_lines(own_house))
+    before = len(log_lines(own_project))
     stolen = vote(server, one | {"token": other["token"]})
     token = one["token"]  # any three letters at its end would be the right ones once in 65,536 times
     forged = vote(server, one | {"token": token[:-2] + ("A" if token[-2] != "A" else "B") + token[-1]})
@@ -122,7 +122,7 @@ def test_tokens_are_bound_to_comparison_and_person(server: Server, own_house: Se
     unknown = vote(server, one | {"comparison_id": "cmp-0"})
     assert [a.status_code for a in (stolen, forged, somebody, unknown)] == [403, 403, 403, 404]
     assert all(answer.json()["error"]["message"] for answer in (stolen, forged, somebody, unknown))
-    assert len(log_lines(own_house)) == before
+    assert len(log_lines(own_project)) == before
 
 
 @pytest.mark.parametrize(
@@ -144,10 +144,10 @@ def test_bad_requests_are_answered_with_the_reason(
     assert told in answer.json()["error"]["message"]
 
 
-def test_an_unknown_vote_kind_is_refused(server: Server, own_house: Settings) -> None:
-    before = len(log_lines(own_house))
+def test_an_unknown_vote_kind_is_refused(server: Server, own_project: Settings) -> None:
+    before = len(log_lines(own_project))
     assert vote(server, compare(server), "maybe").status_code == 400
-    assert len(log_lines(own_house)) == before
+    assert len(log_lines(own_project)) == before
 
 
 def test_the_server_draws_questions_over_the_categories(server: Server) -> None:
@@ -159,7 +159,7 @@ def test_the_server_draws_questions_over_the_categories(server: Server) -> None:
     assert len(seen) >= 4
 
 
-def test_the_real_openai_client_works_unchanged(server: Server, own_house: Settings) -> None:
+def test_the_real_openai_client_works_unchanged(server: Server, own_project: Settings) -> None:
     import openai
 
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none")
@@ -174,7 +174,7 @@ def test_the_real_openai_client_works_unchanged(server: Server, own_house: Setti
     feedback = server.client.post("/v1/feedback", json={"request_id": answer.id, "rating": 4})
     assert feedback.status_code == 201
     metrics = eventually(
-        lambda: version_metrics(own_house.serving_log_dir, "2026-01-01T00:00:00Z", ["v1.0"])["v1.0"],
+        lambda: version_metrics(own_project.serving_log_dir, "2026-01-01T00:00:00Z", ["v1.0"])["v1.0"],
         lambda found: found.requests >= 1,
     )
     assert metrics.requests >= 1 and metrics.satisfaction == 4.0 and metrics.p99_ms
@@ -193,26 +193,26 @@ def test_bad_feedback(server: Server, body: dict[str, Any], status: int) -> None
     assert server.client.post("/v1/feedback", json=body).status_code == status
 
 
-def test_votes_around_kill_9(server: Server, own_house: Settings) -> None:
+def test_votes_around_kill_9(server: Server, own_project: Settings) -> None:
     """Acknowledged votes are there; a retry after the restart makes no second row; open ones can still be voted on."""
     voted, unvoted = compare(server), compare(server)
     acknowledged = vote(server, voted).json()["event_id"]
     server.kill()
-    assert any(event.event_id == acknowledged for event in log_lines(own_house))
+    assert any(event.event_id == acknowledged for event in log_lines(own_project))
     server.start()
     again = vote(server, voted)
     assert (again.status_code, again.json()["event_id"]) == (200, acknowledged)
     assert vote(server, voted, "right").status_code == 409
     assert vote(server, unvoted).status_code == 201
-    ids = [event.event_id for event in log_lines(own_house)]
+    ids = [event.event_id for event in log_lines(own_project)]
     assert len(ids) == len(set(ids))
 
 
 def test_serving_follows_the_ledger_within_seconds_and_people_stay_on_their_side(
-    server: Server, own_house: Settings
+    server: Server, own_project: Settings
 ) -> None:
     people = [f"person {i}" for i in range(60)]
-    with Ledger(own_house.ledger_address) as ledger:
+    with Ledger(own_project.ledger_address) as ledger:
         put_version(ledger, "v1.1", status="registered")  # an earlier test rolled it back
         ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
         for stage in ("canary", "small"):
@@ -227,7 +227,7 @@ def test_serving_follows_the_ledger_within_seconds_and_people_stay_on_their_side
         server.start()
         assert {person: model_for(server, person) for person in people} == before
         command = [sys.executable, "-m", "dpo_pipeline.cli", "rollback", "--reason", "slow answers"]
-        variables = os.environ | {"DPO_DATA_DIR": str(own_house.data_dir), "DPO_MLFLOW_URL": "http://127.0.0.1:9"}
+        variables = os.environ | {"DPO_DATA_DIR": str(own_project.data_dir), "DPO_MLFLOW_URL": "http://127.0.0.1:9"}
         told = subprocess.run(command, env=variables, capture_output=True, text=True, check=True)
         assert "v1.1" in told.stdout and ledger.decisions("v1.1")[-1].reasons == ("slow answers",)
         moved = time.monotonic()
@@ -238,9 +238,9 @@ def test_serving_follows_the_ledger_within_seconds_and_people_stay_on_their_side
     assert not gets_challenger("anybody", "v1.1", 0.0)
 
 
-def test_in_staging_the_new_version_answers_copies_that_nobody_sees(server: Server, own_house: Settings) -> None:
-    half = RolloutPlan(own_house.rollout, "person", NO_AUDIENCE, shadow_share=0.5)
-    with Ledger(own_house.ledger_address) as ledger:
+def test_in_staging_the_new_version_answers_copies_that_nobody_sees(server: Server, own_project: Settings) -> None:
+    half = RolloutPlan(own_project.rollout, "person", NO_AUDIENCE, shadow_share=0.5)
+    with Ledger(own_project.ledger_address) as ledger:
         put_version(ledger, "v1.1", status="registered")  # an earlier test rolled it back
         ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test", half.to_json())
         eventually(lambda: server.client.get("/v1/rollout").json()["stage"], lambda stage: stage == "staging")
@@ -248,23 +248,23 @@ def test_in_staging_the_new_version_answers_copies_that_nobody_sees(server: Serv
         assert {model_for(server, f"shadowed {number}") for number in range(40)} == {"v1.0"}
 
         def seen() -> list[RequestRecord]:
-            found = read_records(own_house.serving_log_dir, begun)
+            found = read_records(own_project.serving_log_dir, begun)
             return [each for each in found if isinstance(each, RequestRecord) and each.shadow]
 
         copies = eventually(seen, lambda found: len(found) >= 5)
         assert len(copies) >= 5 and {(each.version, each.stage, each.outcome) for each in copies} == {
             ("v1.1", "staging", "ok")
         }
-        assert version_metrics(own_house.serving_log_dir, begun, ["v1.1"])["v1.1"].requests == 0
+        assert version_metrics(own_project.serving_log_dir, begun, ["v1.1"])["v1.1"].requests == 0
         ledger.roll_back(ledger.deployment().epoch, ("test",), {}, "test")
 
 
-def test_the_plan_in_the_ledger_says_what_is_assigned_and_how_much(server: Server, own_house: Settings) -> None:
+def test_the_plan_in_the_ledger_says_what_is_assigned_and_how_much(server: Server, own_project: Settings) -> None:
     """By request, and another share of traffic than the settings have: the plan is what the rollout began with."""
-    changed = own_house.rollout.small.model_copy(update={"traffic": 0.5})
-    policy = own_house.rollout.model_copy(update={"small": changed})
+    changed = own_project.rollout.small.model_copy(update={"traffic": 0.5})
+    policy = own_project.rollout.model_copy(update={"small": changed})
     plan = RolloutPlan(policy, "request", NO_AUDIENCE, shadow_share=0.0)
-    with Ledger(own_house.ledger_address) as ledger:
+    with Ledger(own_project.ledger_address) as ledger:
         put_version(ledger, "v1.1", status="registered")  # an earlier test rolled it back
         ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test", plan.to_json())
         for stage in ("canary", "small"):
@@ -276,15 +276,15 @@ def test_the_plan_in_the_ledger_says_what_is_assigned_and_how_much(server: Serve
         ledger.roll_back(ledger.deployment().epoch, ("test",), {}, "test")
 
 
-def test_a_load_test_measures_a_running_server_and_writes_a_page(server: Server, own_house: Settings) -> None:
+def test_a_load_test_measures_a_running_server_and_writes_a_page(server: Server, own_project: Settings) -> None:
     command = [sys.executable, "-m", "dpo_pipeline.cli", "loadtest", "--clients", "3", "--seconds", "3"]
-    variables = {"DPO_DATA_DIR": str(own_house.data_dir), "DPO_PORTS__SERVING": server.url.rsplit(":", 1)[1]}
+    variables = {"DPO_DATA_DIR": str(own_project.data_dir), "DPO_PORTS__SERVING": server.url.rsplit(":", 1)[1]}
     done = subprocess.run(
         command, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr
     assert "p99, ms" in done.stdout and "answered by v1.0" in done.stdout and "trouble" not in done.stdout
-    page = (own_house.reports_dir / "loadtest.html").read_text()
+    page = (own_project.reports_dir / "loadtest.html").read_text()
     assert "<svg" in page and "answers a second" in page
     nowhere = {**os.environ, **variables, "DPO_PORTS__SERVING": "9"}
     nobody = subprocess.run([*command[:-1], "1"], env=nowhere, capture_output=True, text=True, check=False)
@@ -299,7 +299,7 @@ def test_nothing_listens_beyond_loopback(server: Server) -> None:
     assert listening and set(listening) == {"127.0.0.1"}
 
 
-def test_votes_in_flight_when_the_server_is_killed(server: Server, own_house: Settings) -> None:
+def test_votes_in_flight_when_the_server_is_killed(server: Server, own_project: Settings) -> None:
     """Forty people vote at once while the server dies: what was acknowledged is there, and everybody may send again."""
     shown = [compare(server) for _ in range(40)]
     with ThreadPoolExecutor(20) as pool:
@@ -307,12 +307,12 @@ def test_votes_in_flight_when_the_server_is_killed(server: Server, own_house: Se
         eventually(lambda: sum(each.done() for each in sent), lambda done: done > 2)
         server.kill()
     acknowledged = [each.result().json()["event_id"] for each in sent if each.exception() is None]
-    before = {event.event_id for event in log_lines(own_house)}
+    before = {event.event_id for event in log_lines(own_project)}
     assert acknowledged and before.issuperset(acknowledged)
     server.start()
     again = [vote(server, one) for one in shown]
     assert {answer.status_code for answer in again} <= {200, 201}
-    ids = [event.event_id for event in log_lines(own_house)]
+    ids = [event.event_id for event in log_lines(own_project)]
     assert len(ids) == len(set(ids)) and {answer.json()["event_id"] for answer in again} <= set(ids)
 
 

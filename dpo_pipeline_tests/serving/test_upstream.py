@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dpo_pipeline.core.answers import Answer, Ask
-from dpo_pipeline.core.outcomes import Outcome
+from dpo_pipeline.core.outcomes import RequestOutcome
 from dpo_pipeline.core.votes import Sampling
 from dpo_pipeline.errors import UpstreamFailed
 from dpo_pipeline.serving.engines.engine import Adapter
@@ -133,22 +133,22 @@ def test_tokens_and_the_end_are_the_servers_where_it_says_them(tmp_path: Path) -
 def test_what_is_none_is_a_failure_of_the_version(tmp_path: Path, content: bytes, kind: str, said: str) -> None:
     with pytest.raises(UpstreamFailed, match=said) as failed:
         answered(tmp_path, content, kind)
-    assert outcome_of(failed.value) is Outcome.ENGINE_ERROR and failed.value.status == 502
+    assert outcome_of(failed.value) is RequestOutcome.ENGINE_ERROR and failed.value.status == 502
     assert len(str(failed.value)) < 600, "not all that a stranger sent"
 
 
 @pytest.mark.parametrize(
     ("status", "answer", "outcome"),
     [
-        (400, 400, Outcome.CLIENT_ERROR),
-        (413, 400, Outcome.CLIENT_ERROR),
-        (401, 502, Outcome.ENGINE_ERROR),
-        (404, 502, Outcome.ENGINE_ERROR),
-        (429, 429, Outcome.OVERLOADED),
-        (500, 502, Outcome.ENGINE_ERROR),
+        (400, 400, RequestOutcome.CLIENT_ERROR),
+        (413, 400, RequestOutcome.CLIENT_ERROR),
+        (401, 502, RequestOutcome.ENGINE_ERROR),
+        (404, 502, RequestOutcome.ENGINE_ERROR),
+        (429, 429, RequestOutcome.OVERLOADED),
+        (500, 502, RequestOutcome.ENGINE_ERROR),
     ],
 )
-def test_whose_fault_a_refusal_is(tmp_path: Path, status: int, answer: int, outcome: Outcome) -> None:
+def test_whose_fault_a_refusal_is(tmp_path: Path, status: int, answer: int, outcome: RequestOutcome) -> None:
     body = b'{"error":{"message":"The model `v1.1` does not exist.","code":404}}'
     with pytest.raises(Exception, match="does not exist") as failed:
         answered(tmp_path, body, JSON, status)

@@ -9,10 +9,10 @@ import pytest
 
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import ArtifactCorrupt, InvalidRecord
-from dpo_pipeline.loop.ingest import ingest, judge_new
+from dpo_pipeline.loop.ingest import ingest, validate_new
 from dpo_pipeline.settings import QualityCriteria
 from dpo_pipeline.stores.log import AppendLog
-from dpo_pipeline.stores.reviews import Review, ReviewLog, apply_reviews, read_judged
+from dpo_pipeline.stores.reviews import Review, ReviewLog, apply_reviews, read_validated_pairs
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 from dpo_pipeline_tests.examples import LONG, SHORT, preference
 
@@ -22,7 +22,7 @@ def review(number: int, event_id: str, action: str, reason: str = "spam") -> Rev
     return msgspec.convert({**fields, "action": action, "reason": reason, "actor": "admin"}, Review)
 
 
-class House:
+class Project:
     """A log of four votes (three valid ones), judged, and the log of reviews."""
 
     def __init__(self, directory: Path):
@@ -40,7 +40,7 @@ class House:
         prepare(self.connection) if not self._prepared() else None
         store = Warehouse(self.connection, self.prefs)
         ingest(store, self.directory / "quarantine.jsonl", 1 << 20, QualityCriteria())
-        judge_new(store, QualityCriteria())
+        validate_new(store, QualityCriteria())
         return dict(apply_reviews(store, self.reviews.path, self.table))
 
     def rebuild(self) -> None:
@@ -56,51 +56,51 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    made = House(tmp_path)
+def project(tmp_path: Path) -> Iterator[Project]:
+    made = Project(tmp_path)
     yield made
     made.connection.close()
 
 
-def test_without_reviews_the_newest_judged_pairs_are_published(house: House) -> None:
-    pairs = list(read_judged(house.table))
+def test_without_reviews_the_newest_judged_pairs_are_published(project: Project) -> None:
+    pairs = list(read_validated_pairs(project.table))
     assert [pair.event_id for pair in pairs] == ["evt-3", "evt-2", "evt-1", "evt-0"]
     assert pairs[0].prompt == "user: Capital?\n\nassistant: Of what?"
     assert not pairs[0].valid and "more_detailed" in pairs[0].failed
     assert all(pair.valid for pair in pairs[1:])
-    assert house.valid() == ["evt-0", "evt-1", "evt-2"]
+    assert project.valid() == ["evt-0", "evt-1", "evt-2"]
 
 
-def test_an_excluded_pair_leaves_the_datasets_and_a_restored_one_comes_back(house: House) -> None:
-    house.reviews.append(review(1, "evt-1", "exclude", "names a person"))
-    house.reviews.append(review(2, "evt-3", "exclude"))
-    assert house.curate() == {"creative": 1}, "evt-3 was not valid anyway"
-    assert house.valid() == ["evt-0", "evt-2"]
-    pairs = {pair.event_id: pair for pair in read_judged(house.table)}
+def test_an_excluded_pair_leaves_the_datasets_and_a_restored_one_comes_back(project: Project) -> None:
+    project.reviews.append(review(1, "evt-1", "exclude", "names a person"))
+    project.reviews.append(review(2, "evt-3", "exclude"))
+    assert project.curate() == {"creative": 1}, "evt-3 was not valid anyway"
+    assert project.valid() == ["evt-0", "evt-2"]
+    pairs = {pair.event_id: pair for pair in read_validated_pairs(project.table)}
     assert (pairs["evt-1"].failed, pairs["evt-1"].reason) == (("excluded",), "names a person")
     assert pairs["evt-3"].failed[-1] == "excluded" and len(pairs["evt-3"].failed) > 1
 
-    house.reviews.append(review(3, "evt-1", "restore", "my mistake"))
-    assert house.curate() == {}
-    assert house.valid() == ["evt-0", "evt-1", "evt-2"]
-    pairs = {pair.event_id: pair for pair in read_judged(house.table)}
+    project.reviews.append(review(3, "evt-1", "restore", "my mistake"))
+    assert project.curate() == {}
+    assert project.valid() == ["evt-0", "evt-1", "evt-2"]
+    pairs = {pair.event_id: pair for pair in read_validated_pairs(project.table)}
     assert pairs["evt-1"].valid and pairs["evt-1"].reason == ""
 
 
-def test_positions_of_valid_pairs_do_not_move(house: House) -> None:
+def test_positions_of_valid_pairs_do_not_move(project: Project) -> None:
     """Versions note how far they have seen; an exclusion must not make the next one skip a pair."""
-    house.reviews.append(review(1, "evt-0", "exclude"))
-    house.curate()
-    pairs = Warehouse(house.connection, house.prefs).valid_pairs(after=1)
+    project.reviews.append(review(1, "evt-0", "exclude"))
+    project.curate()
+    pairs = Warehouse(project.connection, project.prefs).valid_pairs(after=1)
     assert [pair.event_id for pair in pairs] == ["evt-1", "evt-2"]
 
 
-def test_a_rebuilt_warehouse_comes_to_the_same_result(house: House) -> None:
-    house.reviews.append(review(1, "evt-1", "exclude"))
-    counts, before, pairs = house.curate(), house.valid(), list(read_judged(house.table))
-    house.rebuild()
-    assert house.curate() == counts
-    assert (house.valid(), list(read_judged(house.table))) == (before, pairs)
+def test_a_rebuilt_warehouse_comes_to_the_same_result(project: Project) -> None:
+    project.reviews.append(review(1, "evt-1", "exclude"))
+    counts, before, pairs = project.curate(), project.valid(), list(read_validated_pairs(project.table))
+    project.rebuild()
+    assert project.curate() == counts
+    assert (project.valid(), list(read_validated_pairs(project.table))) == (before, pairs)
 
 
 def test_the_newest_event_of_a_preference_holds(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_line_that_is_no_review_stops_everything_and_says_where(tmp_path: Path
 
 
 def test_a_table_that_is_none_says_what_to_do(tmp_path: Path) -> None:
-    assert list(read_judged(tmp_path / "missing.jsonl")) == []
+    assert list(read_validated_pairs(tmp_path / "missing.jsonl")) == []
     (tmp_path / "review.jsonl").write_text("nonsense")
     with pytest.raises(ArtifactCorrupt, match=r"line 1: .* `ingest_and_validate`"):
-        list(read_judged(tmp_path / "review.jsonl"))
+        list(read_validated_pairs(tmp_path / "review.jsonl"))

@@ -14,7 +14,7 @@ from dpo_pipeline.core.rollout.conditions import (
     state_of,
 )
 from dpo_pipeline.core.rollout.decide import RolloutDecision, decide, requests_needed
-from dpo_pipeline.core.rollout.evidence import Evidence, Exposure, Metrics
+from dpo_pipeline.core.rollout.evidence import Evidence, Exposure, VersionMetrics
 from dpo_pipeline.core.rollout.spending import EACH_OTHER, SPENT_AT, STAGE_ENDS
 from dpo_pipeline.core.rollout.stages import STAGES, next_stage, stage_policy, traffic_of
 
@@ -28,8 +28,8 @@ __all__ = [
     "Evidence",
     "Exposure",
     "Interval",
-    "Metrics",
     "RolloutDecision",
+    "VersionMetrics",
     "conditions",
     "decide",
     "harm_of",

@@ -1,7 +1,7 @@
 """The rules for rolling a version back, each judged twice: literally on point estimates, and as a test.
 
-The tests are valid however often one looks (`core.harm`). Evidence of harm rolls back; an absolute rule that is
-triggered without evidence only holds the version where it is.
+The tests are valid however often one looks (`core.sequential_tests`). Evidence of harm rolls back; an absolute rule
+that is triggered without evidence only holds the version where it is.
 """
 
 import math
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dpo_pipeline.core.harm import Shares, difference_bounds, ratio_e_value, share_bounds
-from dpo_pipeline.core.rollout.evidence import Evidence, Exposure, Metrics
+from dpo_pipeline.core.rollout.evidence import Evidence, Exposure, VersionMetrics
 from dpo_pipeline.core.rollout.spending import EACH_OTHER, SEQUENCE
 from dpo_pipeline.core.rollout.stages import STAGES, next_stage, stage_policy
+from dpo_pipeline.core.sequential_tests import Shares, difference_bounds, ratio_e_value, share_bounds
 from dpo_pipeline.settings import RolloutPolicy
 
 COMPARED = ("error rate against the baseline", "satisfaction of the stage", "satisfaction against the baseline")
@@ -59,7 +59,7 @@ def state_of(literal: bool | None, evidence: bool | None) -> str:
     return "no data yet" if literal is None and evidence is None else "OK"
 
 
-def should_rollback(new: Metrics, baseline: Metrics, policy: RolloutPolicy) -> list[str]:
+def should_rollback(new: VersionMetrics, baseline: VersionMetrics, policy: RolloutPolicy) -> list[str]:
     """The literal rule: the conditions that are triggered, in words; empty means stay.
 
     Error rate above 1.5 × baseline, p99 above 2000 ms, satisfaction below 0.9 × baseline, crash
@@ -213,5 +213,5 @@ def percent(rate: float | None) -> str:
     return "no data" if rate is None else f"{rate:.2%}"
 
 
-def stars(metrics: Metrics) -> str:
+def stars(metrics: VersionMetrics) -> str:
     return "no ratings" if metrics.satisfaction is None else f"{metrics.satisfaction:.2f}"

@@ -10,11 +10,18 @@ from typing import Literal
 
 from dpo_pipeline.core.ab_test import read_votes
 from dpo_pipeline.core.exposure import Audience, RolloutPlan
-from dpo_pipeline.core.harm import Opinions, Shares, arms_are_uneven, difference_bounds, ratio_p_value, share_bounds
 from dpo_pipeline.core.rollout.conditions import Condition, conditions, harm_of, percent, stars, warnings_of
 from dpo_pipeline.core.rollout.evidence import Evidence, Exposure
 from dpo_pipeline.core.rollout.spending import SPENT_AT, STAGE_ENDS
 from dpo_pipeline.core.rollout.stages import STAGES, next_stage, stage_policy
+from dpo_pipeline.core.sequential_tests import (
+    Opinions,
+    Shares,
+    arms_are_uneven,
+    difference_bounds,
+    ratio_p_value,
+    share_bounds,
+)
 from dpo_pipeline.settings import RolloutPolicy, StagePolicy
 
 Decision = Literal["promote", "hold", "rollback"]

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 
 from dpo_pipeline.core.ab_test import AbTest
-from dpo_pipeline.core.harm import Events, Opinions, Shares
+from dpo_pipeline.core.sequential_tests import Events, Opinions, Shares
 
 
 @dataclass(frozen=True)
-class Metrics:
+class VersionMetrics:
     """What one version did in a window. A rate is null where nothing was measured."""
 
     requests: int = 0
@@ -76,8 +76,8 @@ class Evidence:
     stage: str
     hours: float
     ab: AbTest | None = None
-    new: Metrics = field(default_factory=Metrics)
-    baseline: Metrics = field(default_factory=Metrics)
+    new: VersionMetrics = field(default_factory=VersionMetrics)
+    baseline: VersionMetrics = field(default_factory=VersionMetrics)
     met: Exposure = field(default_factory=Exposure)
     earlier: tuple[Exposure, ...] = ()
     ab_won: bool = False

@@ -51,13 +51,13 @@ class Serve:
 
 
 @dataclass(frozen=True)
-class Served:
+class ServeResult:
     """The reply to `Serve`; `error` says why everything stayed as it was."""
 
     error: Exception | None = None
 
 
-Order = Submit | Cancel | Serve
+Command = Submit | Cancel | Serve
 Event = tuple[int, str | Answer | Exception]
 
 
@@ -100,7 +100,7 @@ class _Loop:
         """Everything that was ordered meanwhile; waits only while there is nothing to decode."""
         idle = not (self._running or self._waiting)
         while idle or self._pipe.poll():
-            order: Order | None = self._pipe.recv()
+            order: Command | None = self._pipe.recv()
             if order is None:
                 raise EOFError("the parent stops")
             if isinstance(order, Submit):
@@ -111,7 +111,7 @@ class _Loop:
                 self._pipe.send(self._serve(order))
             idle = False
 
-    def _serve(self, order: Serve) -> Served:
+    def _serve(self, order: Serve) -> ServeResult:
         from dpo_pipeline.ml.base_model import locate_base
         from dpo_pipeline.ml.generation import Generator
 
@@ -120,12 +120,12 @@ class _Loop:
             for sha, directory in order.adapters.items():
                 generator.load(sha, directory)
         except DpoError as error:
-            return Served(error)
+            return ServeResult(error)
         except Exception as error:
             log.exception("a version could not be loaded")
-            return Served(EngineFailed(f"A version could not be loaded: {type(error).__name__}: {error}"))
+            return ServeResult(EngineFailed(f"A version could not be loaded: {type(error).__name__}: {error}"))
         self._generator, self._served = generator, set(order.adapters)
-        return Served()
+        return ServeResult()
 
     def _cancel(self, jobs: set[int]) -> None:
         self._waiting = deque(order for order in self._waiting if order.job not in jobs)

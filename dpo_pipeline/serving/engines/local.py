@@ -20,7 +20,7 @@ from dpo_pipeline.errors import DeadlineExceeded, EngineEnded, QueueFull
 from dpo_pipeline.ml.generation import GenerationRequest
 from dpo_pipeline.serving.engines import generating
 from dpo_pipeline.serving.engines.engine import Adapter, Engine
-from dpo_pipeline.serving.engines.generating import Cancel, Event, Order, Serve, Served, Submit
+from dpo_pipeline.serving.engines.generating import Cancel, Command, Event, Serve, ServeResult, Submit
 from dpo_pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ class _Link:
         self.process.start()
         theirs.close()
         self._deliver, self._broken = deliver, broken
-        self._orders: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
         self._served: Future[None] | None = None
         self.alive = True
         self._closing = False
@@ -169,7 +169,7 @@ class _Link:
         """Seconds since the process said anything."""
         return time.monotonic() - self._heard
 
-    def send(self, order: Order) -> None:
+    def send(self, order: Command) -> None:
         self._orders.put(order)
 
     def serve(self, order: Serve) -> None:
@@ -191,7 +191,7 @@ class _Link:
 
     def _send_all(self, pipe: Connection) -> None:
         """Closing the pipe would not reach the other end while our own reader waits on it: null does."""
-        order: Order | None = Cancel(())
+        order: Command | None = Cancel(())
         with suppress(OSError):
             while order is not None:
                 order = self._orders.get()
@@ -202,7 +202,7 @@ class _Link:
             while True:
                 said = pipe.recv()
                 self._heard = time.monotonic()
-                if isinstance(said, Served):
+                if isinstance(said, ServeResult):
                     self._loaded(said.error)
                 else:
                     self._deliver(said)

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, get_args
 
-from dpo_pipeline.core.questions import WantedOrigin
+from dpo_pipeline.core.questions import OriginFilter
 from dpo_pipeline.core.versions import iteration, served_name
 from dpo_pipeline.errors import AlreadyVoted, RequestError, TokenRefused, UnknownComparison
 from dpo_pipeline.serving.access import address_of
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages import ab_view
 from dpo_pipeline.serving.pages.ab_layout import ANY, BATCHES, layout
-from dpo_pipeline.serving.pages.ab_visit import Batch, Desk, Plan, Visit
+from dpo_pipeline.serving.pages.ab_visit import Batch, ComparisonFlow, Plan, Visit
 from dpo_pipeline.serving.pages.person import person_state, visitor_of
 from dpo_pipeline.serving.pages.theme import notice
-from dpo_pipeline.serving.services.comparing import Growing
-from dpo_pipeline.serving.services.comparisons import Shown
+from dpo_pipeline.serving.services.comparing import PartialView
+from dpo_pipeline.serving.services.comparisons import ComparisonView
 from dpo_pipeline.serving.services.preference_event import Choice
 from dpo_pipeline.serving.services.prefetch import Prefetch
 from dpo_pipeline.serving.services.visitors import Visitor
@@ -44,7 +44,7 @@ class Page:
     def __init__(self, serving: Callable[[], Serving]):
         self._serving = serving
         self._prefetch = Prefetch()
-        self._desk = Desk(serving, self._prefetch)
+        self._desk = ComparisonFlow(serving, self._prefetch)
 
     async def opened(self, visit: Visit) -> AsyncIterator[Update]:
         yield await self._around(visit)
@@ -112,7 +112,7 @@ class Page:
                 if opening:
                     opening |= {"question": ab_view.question(visit), "batch": ab_view.batch_line(visit.batch, False)}
                 update, opening = {**opening, **_cards(visit, event)}, {}
-                if not isinstance(event, Growing):
+                if not isinstance(event, PartialView):
                     update |= _vote_buttons(True)
                 yield update
         except RequestError as error:
@@ -150,7 +150,7 @@ def build(serving: Callable[[], Serving]) -> None:
             person: str,
             first: str,
             second: str,
-            origin: WantedOrigin,
+            origin: OriginFilter,
             typed: str,
             length: int,
             request: gr.Request,
@@ -191,10 +191,10 @@ def _vote(page: Page, choice: Choice, visit: Visit, visitor: Visitor, form: Form
     return page.vote(visit, visitor, choice)
 
 
-def _cards(visit: Visit, pair: Growing | Shown | None) -> Update:
+def _cards(visit: Visit, pair: PartialView | ComparisonView | None) -> Update:
     if pair is None:
         return {f"card_{side}": ab_view.card(side, None, visit) for side in ab_view.LETTER}
-    empty = ab_view.WAITING if isinstance(pair, Growing) else ab_view.SAID_NOTHING
+    empty = ab_view.WAITING if isinstance(pair, PartialView) else ab_view.EMPTY_ANSWER
     return {f"card_{side}": ab_view.card(side, getattr(pair, side), visit, empty) for side in ab_view.LETTER}
 
 

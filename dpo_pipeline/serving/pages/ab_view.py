@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Literal
 
-from dpo_pipeline.core.questions import CATEGORIES, WantedOrigin
+from dpo_pipeline.core.questions import CATEGORIES, OriginFilter
 from dpo_pipeline.errors import (
     DeadlineExceeded,
     NotReady,
@@ -25,7 +25,7 @@ from dpo_pipeline.serving.services.comparisons import Recorded
 Side = Literal["left", "right"]
 LETTER: Mapping[Side, str] = {"left": "A", "right": "B"}
 CATEGORY_LABELS = {"factual_qa": "Factual", "problem_solving": "Problem solving"}
-ORIGINS: Mapping[WantedOrigin, str] = {
+ORIGINS: Mapping[OriginFilter, str] = {
     "mix": "Mixed",
     "bank": "Question bank",
     "production": "Production",
@@ -37,7 +37,7 @@ STANDS_IN = {
     "edge_case": "No edge cases here: this one is from the question bank.",
 }
 
-HERE, WAITING, SAID_NOTHING = "The answer appears here.", "Writing …", "(This model gave no answer.)"
+HERE, WAITING, EMPTY_ANSWER = "The answer appears here.", "Writing …", "(This model gave no answer.)"
 
 CSS = """
 .ab-progress { display: grid; grid-template-columns: minmax(16rem, 1fr) minmax(20rem, 1.4fr); gap: .5rem 2rem;

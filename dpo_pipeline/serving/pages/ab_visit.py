@@ -9,11 +9,11 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 
-from dpo_pipeline.core.questions import WantedOrigin, Wish
+from dpo_pipeline.core.questions import OriginFilter, QuestionFilter
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.services.chats import FOLLOW_ROLLOUT
-from dpo_pipeline.serving.services.comparing import Growing, Question
-from dpo_pipeline.serving.services.comparisons import Recorded, Shown
+from dpo_pipeline.serving.services.comparing import ComparisonPrompt, PartialView
+from dpo_pipeline.serving.services.comparisons import ComparisonView, Recorded
 from dpo_pipeline.serving.services.preference_event import Choice
 from dpo_pipeline.serving.services.prefetch import Prefetch, Preparing
 from dpo_pipeline.serving.services.visitors import Visitor
@@ -29,10 +29,10 @@ class Plan:
 
     first: str | None = None
     second: str | None = None
-    origin: WantedOrigin = "mix"
+    origin: OriginFilter = "mix"
 
     def models(self, serving: Serving) -> tuple[str, ...] | None:
-        """For `Question.models`; one name alone meets the champion, the champion meets its challenger."""
+        """For `ComparisonPrompt.models`; one name alone meets the champion, the champion meets its challenger."""
         if self.first and self.second:
             return self.first, self.second
         named = self.first or self.second
@@ -63,15 +63,15 @@ class Visit:
     key: str = ""
     session_id: str = ""
     plan: Plan = field(default_factory=Plan)
-    question: Question | None = None
-    shown: Shown | None = None
+    question: ComparisonPrompt | None = None
+    shown: ComparisonView | None = None
     shown_at: float = 0.0
     voting: bool = False
     voted: tuple[Choice, Recorded] | None = None
     batch: Batch | None = None
     offered: tuple[str, ...] = ()
     recent: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
-    prepared: Question | None = None
+    prepared: ComparisonPrompt | None = None
     turn: int = 0
 
     @property
@@ -80,13 +80,15 @@ class Visit:
 
 
 @dataclass(frozen=True)
-class Desk:
+class ComparisonFlow:
     """What works on visits: the services and what is prefetched."""
 
     serving: Callable[[], Serving]
     prefetch: Prefetch
 
-    async def show(self, visit: Visit, visitor: Visitor, typed: str = "") -> AsyncIterator[Growing | Shown]:
+    async def show(
+        self, visit: Visit, visitor: Visitor, typed: str = ""
+    ) -> AsyncIterator[PartialView | ComparisonView]:
         """The next pair as it grows, and last what can be voted on. A later call ends an earlier one.
 
         Args:
@@ -110,7 +112,7 @@ class Desk:
             async for event in preparing.follow():
                 if visit.turn != turn:
                     return
-                if isinstance(event, Shown):
+                if isinstance(event, ComparisonView):
                     visit.shown, visit.shown_at = event, time.monotonic()
                 yield event
         finally:
@@ -150,13 +152,13 @@ class Desk:
             visit.batch.votes.append(visit.voted)
         return recorded
 
-    def _next(self, visit: Visit, visitor: Visitor) -> Question:
+    def _next(self, visit: Visit, visitor: Visitor) -> ComparisonPrompt:
         """A question that is drawn; now and then, where the server picks the versions, a pair decided before."""
         serving = self.serving()
         free = visit.plan.models(serving) is None
         return (serving.comparing.decided_before(visitor, visit.plan.origin) if free else None) or self.draw(visit)
 
-    def draw(self, visit: Visit) -> Question:
+    def draw(self, visit: Visit) -> ComparisonPrompt:
         """A question from where the person wants it; the bank's are of the category covered least.
 
         The pair on screen is counted as if voted on.
@@ -165,13 +167,13 @@ class Desk:
         counts = Counter(serving.tally.by_category)
         if visit.question and not visit.voted:
             counts[visit.question.category] += 1
-        drawn = serving.comparing.draw(Wish(visit.plan.origin, seen=visit.recent), counts)
-        return Question(drawn.question, drawn.category, visit.plan.models(serving), origin=drawn.origin)
+        drawn = serving.comparing.draw(QuestionFilter(visit.plan.origin, seen=visit.recent), counts)
+        return ComparisonPrompt(drawn.question, drawn.category, visit.plan.models(serving), origin=drawn.origin)
 
-    def _typed(self, visit: Visit, text: str) -> Question:
-        return Question(text, "other", visit.plan.models(self.serving()))
+    def _typed(self, visit: Visit, text: str) -> ComparisonPrompt:
+        return ComparisonPrompt(text, "other", visit.plan.models(self.serving()))
 
-    def _begin(self, question: Question, visitor: Visitor) -> Preparing:
+    def _begin(self, question: ComparisonPrompt, visitor: Visitor) -> Preparing:
         return Preparing(self.serving().comparing.compare_streaming(question, visitor))
 
     def _plan(self, visit: Visit, visitor: Visitor) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""Talk to the version that the rollout gives this person; rate its answers, and correct them."""
+"""Conversation to the version that the rollout gives this person; rate its answers, and correct them."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -7,10 +7,10 @@ from typing import Any
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.access import address_of
 from dpo_pipeline.serving.assembly import Serving
-from dpo_pipeline.serving.pages.live import QUIET
+from dpo_pipeline.serving.pages.conversation import Conversation
 from dpo_pipeline.serving.pages.markup import Markup, notice, page, paragraph, text
 from dpo_pipeline.serving.pages.person import person_state, visitor_of
-from dpo_pipeline.serving.pages.talk import Talk
+from dpo_pipeline.serving.pages.polling import QUIET
 
 STARS = ("1 · poor", "2", "3", "4", "5 · very good")
 EMPTY = "No messages yet: ask something below. You are talking to the model in production."
@@ -22,9 +22,9 @@ def build(serving: Callable[[], Serving]) -> None:
     import gradio as gr
 
     ui = _Layout(gr)
-    person, talk = person_state(), gr.State(Talk())
+    person, talk = person_state(), gr.State(Conversation())
 
-    async def ask(question: str, talk: Talk, person: Any, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
+    async def ask(question: str, talk: Conversation, person: Any, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
         if not question.strip() or talk.growing is not None:
             yield ui.rest(talk, "" if talk.growing is None else "One answer at a time: wait, or stop the one above.")
             return
@@ -39,16 +39,16 @@ def build(serving: Callable[[], Serving]) -> None:
         except DpoError as error:
             yield ui.rest(talk, _advice(error, talk), trouble=True) | {ui.question: question}
 
-    def stopped(talk: Talk) -> dict[Any, Any]:
+    def stopped(talk: Conversation) -> dict[Any, Any]:
         talk.end_turn()
         return ui.rest(talk, "Stopped.")
 
-    def start_again(talk: Talk) -> tuple[Any, ...]:
-        fresh = Talk(talk.session_id)
+    def start_again(talk: Conversation) -> tuple[Any, ...]:
+        fresh = Conversation(talk.session_id)
         return fresh, *ui.in_order(ui.rest(fresh))
 
     def rating(stars: int) -> Callable[..., dict[Any, Any]]:
-        def rate(talk: Talk, request: gr.Request) -> dict[Any, Any]:
+        def rate(talk: Conversation, request: gr.Request) -> dict[Any, Any]:
             if talk.request_id is None or talk.rated is not None:
                 return ui.rest(talk, "There is no answer left to rate. Ask something first.")
             try:
@@ -60,7 +60,7 @@ def build(serving: Callable[[], Serving]) -> None:
 
         return rate
 
-    def correct(text: str, talk: Talk, request: gr.Request) -> dict[Any, Any]:
+    def correct(text: str, talk: Conversation, request: gr.Request) -> dict[Any, Any]:
         if talk.request_id is None or not text.strip() or text.strip() == talk.last_answer.strip():
             return {ui.told: notice("Nothing was saved: change the text to the answer you would have wanted.")}
         try:
@@ -87,8 +87,8 @@ class _Layout:
     def __init__(self, gr: Any):
         # Our own markup: Gradio's chatbot shows harmless tags of an answer, and an image asks another server.
         self.chat = gr.HTML(
-            _conversation(Talk()), min_height=220, max_height="min(46vh, 34rem)", autoscroll=True, container=True,
-            padding=True, elem_id="conversation",
+            _conversation(Conversation()), min_height=220, max_height="min(46vh, 34rem)", autoscroll=True,
+            container=True, padding=True, elem_id="conversation",
         )  # fmt: skip
         with gr.Row():
             self.question = gr.Textbox(
@@ -113,7 +113,7 @@ class _Layout:
         self._state = [self.chat, self.question, self.send, self.stop, self.told, self.feedback]
         self.outputs = [*self._state, *self.stars, self.correction]
 
-    def begin(self, talk: Talk) -> dict[Any, Any]:
+    def begin(self, talk: Conversation) -> dict[Any, Any]:
         """While an answer is written."""
         gr = self._gr
         return {
@@ -125,7 +125,7 @@ class _Layout:
             self.feedback: gr.update(visible=False),
         }
 
-    def rest(self, talk: Talk, told: str = "", trouble: bool = False) -> dict[Any, Any]:
+    def rest(self, talk: Conversation, told: str = "", trouble: bool = False) -> dict[Any, Any]:
         """When nothing is under way. Only a whole answer can be rated and corrected."""
         gr, whole = self._gr, talk.request_id is not None
         changes = {
@@ -143,7 +143,7 @@ class _Layout:
         return [changes.get(part, self._gr.skip()) for part in self.outputs]
 
 
-def _conversation(talk: Talk) -> str:
+def _conversation(talk: Conversation) -> str:
     """Everything that was said, as plain text; the version that answered stands small under its answer."""
     if not talk.said:
         return page(paragraph(EMPTY, "muted"))
@@ -161,7 +161,7 @@ def _turn(said: str, version: str | None, note: str) -> str:
     return f'<div class="turn">{text(said)}</div><p class="muted by">Answered by {text(version)}{note}</p>'
 
 
-def _advice(error: DpoError, talk: Talk) -> str:
+def _advice(error: DpoError, talk: Conversation) -> str:
     """What failed and what to do; the message itself says it, but for what only this page can do."""
     too_long = "fit (model.max_length)" in str(error) and talk.said
     return "This conversation is longer than the model can read. Start a new one." if too_long else str(error)

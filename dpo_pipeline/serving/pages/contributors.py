@@ -4,12 +4,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from dpo_pipeline.core.contributions import NICKNAME_LENGTH, Contribution, Week
+from dpo_pipeline.core.contributions import NICKNAME_LENGTH, Contribution, TeamWeek
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.assembly import Serving
-from dpo_pipeline.serving.pages.live import QUIET, following
 from dpo_pipeline.serving.pages.markup import Markup, bar, figures, heading, notice, page, paragraph, table
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of
+from dpo_pipeline.serving.pages.polling import QUIET, following
 
 REFRESH_S = 15.0
 NOBODY = "No votes yet this week: open the A/B test page, compare two answers, and the first bar appears."
@@ -63,7 +63,7 @@ def _week(serving: Serving, person: str | None) -> str:
     return page(_team(week), _people(week, person))
 
 
-def _team(week: Week) -> Markup:
+def _team(week: TeamWeek) -> Markup:
     marks = [week.minimum / week.optimal, week.target / week.optimal]
     label = f"{week.votes} of {week.target} votes this week"
     numbers = figures(
@@ -85,7 +85,7 @@ def _team(week: Week) -> Markup:
     )
 
 
-def _people(week: Week, person: str | None) -> Markup:
+def _people(week: TeamWeek, person: str | None) -> Markup:
     if not week.named and not week.others:
         return paragraph(UNNAMED, "muted")
     most = max([each.votes for each in week.named] + [week.others_votes, 1])

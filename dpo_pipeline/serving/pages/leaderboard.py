@@ -6,8 +6,8 @@ from dpo_pipeline.core.leaderboard import Leaderboard, PairCount, WinMatrix
 from dpo_pipeline.core.matchmaking import WeightedRate
 from dpo_pipeline.core.standings import MIN_VOTES, Standings, standings
 from dpo_pipeline.serving.assembly import Serving
-from dpo_pipeline.serving.pages.live import following
 from dpo_pipeline.serving.pages.markup import Markup, heading, intervals, page, paragraph, table
+from dpo_pipeline.serving.pages.polling import following
 
 REFRESH_S = 15.0
 EMPTY = "No votes yet: open the A/B test page, read two answers and choose one. The scores appear here by themselves."

@@ -3,16 +3,16 @@
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
-from dpo_pipeline.core.judged import MEANINGS, JudgedPair, Wanted
 from dpo_pipeline.core.questions import CATEGORIES
+from dpo_pipeline.core.validated_pair import MEANINGS, PairFilter, ValidatedPair
 from dpo_pipeline.core.votes import Source
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.access import address_of
 from dpo_pipeline.serving.assembly import Serving
-from dpo_pipeline.serving.pages.live import QUIET
 from dpo_pipeline.serving.pages.markup import Markup, figures, heading, notice, page, paragraph, quoted, text
 from dpo_pipeline.serving.pages.person import person_state, visitor_of
-from dpo_pipeline.serving.services.reviews import Listed, Seen, find, page_of
+from dpo_pipeline.serving.pages.polling import QUIET
+from dpo_pipeline.serving.services.reviews import ReviewedPair, ReviewPage, find, page_of
 
 ANY = "any"
 LABEL_CHARACTERS = 90
@@ -120,7 +120,7 @@ class _Layout:
         parts = [self.count, self.list, self.back, self.on, self.pair, self.orders, self.reason, self.exclude]
         self.outputs = [*parts, self.restore, self.told, self.filters[3]]
 
-    def listed(self, listed: Listed, chosen: Seen | None) -> dict[Any, Any]:
+    def listed(self, listed: ReviewPage, chosen: ReviewedPair | None) -> dict[Any, Any]:
         gr = self._gr
         if not listed.collected:
             said = paragraph(EMPTY, "notice")
@@ -138,7 +138,7 @@ class _Layout:
             **self.reading(chosen),
         }
 
-    def reading(self, seen: Seen | None) -> dict[Any, Any]:
+    def reading(self, seen: ReviewedPair | None) -> dict[Any, Any]:
         gr = self._gr
         if seen is None:
             return {self.pair: page(), self.orders: gr.update(visible=False)}
@@ -150,14 +150,14 @@ class _Layout:
         }
 
 
-def _wanted(verdict: Any, criterion: str, category: str, version: str, source: str, text: str) -> Wanted:
+def _wanted(verdict: Any, criterion: str, category: str, version: str, source: str, text: str) -> PairFilter:
     criterion, category, version, source = (
         "" if value == ANY else value for value in (criterion, category, version, source)
     )
-    return Wanted(verdict, criterion, category, version, source, text or "")
+    return PairFilter(verdict, criterion, category, version, source, text or "")
 
 
-def _label(pair: JudgedPair) -> str:
+def _label(pair: ValidatedPair) -> str:
     question = " ".join(pair.prompt.split())
     if len(question) > LABEL_CHARACTERS:
         question = question[:LABEL_CHARACTERS].rstrip() + "…"
@@ -165,7 +165,7 @@ def _label(pair: JudgedPair) -> str:
     return f"{question} — {verdict}"
 
 
-def _pair(seen: Seen) -> Markup:
+def _pair(seen: ReviewedPair) -> Markup:
     pair = seen.pair
     facts = figures([("Vote", _vote(pair)), ("Category", pair.category), ("Source", pair.source)])
     origin = f"{pair.recorded_at} by {pair.annotator}, {pair.event_id}"
@@ -180,7 +180,7 @@ def _pair(seen: Seen) -> Markup:
     return Markup("".join(parts) + f'<div class="sides">{sides}</div>')
 
 
-def _vote(pair: JudgedPair) -> str:
+def _vote(pair: ValidatedPair) -> str:
     return {"a": "A is better", "b": "B is better", "tie": "tie", "both_bad": "both bad"}[pair.vote]
 
 
@@ -188,7 +188,7 @@ def _won(vote: str, letter: str) -> str:
     return ": chosen" if vote == letter else ": rejected" if vote in ("a", "b") else ""
 
 
-def _verdict(seen: Seen) -> Markup:
+def _verdict(seen: ReviewedPair) -> Markup:
     pair = seen.pair
     if pair.valid:
         said = Markup("<b>Valid</b>: it meets every criterion.")

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from dpo_pipeline.errors import DpoError
-from dpo_pipeline.loop.rollout_orders import Order
+from dpo_pipeline.loop.manual_actions import Order
 from dpo_pipeline.serving.access import check_admin
 from dpo_pipeline.serving.assembly import Serving
-from dpo_pipeline.serving.pages.live import QUIET, all_following
 from dpo_pipeline.serving.pages.markup import notice, page, paragraph
+from dpo_pipeline.serving.pages.polling import QUIET, all_following
 from dpo_pipeline.serving.pages.rollout_view import evidence_page, history_page, now_page
 
 READ_ONLY = (

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dpo_pipeline.core.forecast import Forecast
-from dpo_pipeline.core.rollout import STAGES, Metrics, next_stage, state_of
+from dpo_pipeline.core.rollout import STAGES, VersionMetrics, next_stage, state_of
 from dpo_pipeline.serving.pages.markup import (
     Markup,
     against_limit,
@@ -19,7 +19,7 @@ from dpo_pipeline.serving.pages.markup import (
     table,
     text,
 )
-from dpo_pipeline.serving.services.rollout_watch import LiveRollout, StageReached
+from dpo_pipeline.serving.services.rollout_watch import RolloutSnapshot, StageReached
 from dpo_pipeline.stores.ledger import DecisionRecord
 
 DONE = {
@@ -35,7 +35,7 @@ KIND = {"promoted": "ok", "rolled back": "triggered", "held": "watching", "refus
 OF_STATE = {"OK": "ok", "watching": "watching", "triggered": "triggered", "no data yet": "none"}
 
 
-def now_page(live: LiveRollout) -> str:
+def now_page(live: RolloutSnapshot) -> str:
     """The track, and what the version waits for."""
     if live.state.champion is None:
         return page(
@@ -44,12 +44,12 @@ def now_page(live: LiveRollout) -> str:
     return page(_now(live))
 
 
-def evidence_page(live: LiveRollout) -> str:
+def evidence_page(live: RolloutSnapshot) -> str:
     """The rules, the A/B test, what was measured, and the forecast."""
     return page(_rules(live), _ab_test(live), _metrics(live), _forecast(live))
 
 
-def history_page(live: LiveRollout, shown: int) -> str:
+def history_page(live: RolloutSnapshot, shown: int) -> str:
     """The newest decisions, each opening to what it rested on."""
     if not live.decisions:
         return page(heading("Decision history"), paragraph("No decisions yet.", "muted complete"))
@@ -61,7 +61,7 @@ def history_page(live: LiveRollout, shown: int) -> str:
     return page(heading("Decision history"), Markup(f'<ol class="timeline">{items}</ol>'), rest)
 
 
-def waits_for(live: LiveRollout) -> str:
+def waits_for(live: RolloutSnapshot) -> str:
     """One sentence: where the version is and what it waits for."""
     state = live.state
     if not live.under_way:
@@ -83,7 +83,7 @@ def waits_for(live: LiveRollout) -> str:
     return f"{who} and is waiting: {'; '.join(live.newest.reasons)}."
 
 
-def _now(live: LiveRollout) -> Markup:
+def _now(live: RolloutSnapshot) -> Markup:
     parts = [_track(live) if live.under_way else Markup("")]
     asked = live.newest is not None and live.newest.evidence.get("asked")
     parts.append(paragraph(waits_for(live), "notice asks" if asked else "notice"))
@@ -96,7 +96,7 @@ def _now(live: LiveRollout) -> Markup:
     return Markup("".join(parts))
 
 
-def _track(live: LiveRollout) -> Markup:
+def _track(live: RolloutSnapshot) -> Markup:
     """The stages as a track: those that are over, the present one with how far it is, those to come."""
     present, steps = STAGES.index(str(live.state.stage)), ""
     for place, stage in enumerate(STAGES):
@@ -129,7 +129,7 @@ def hours(value: float) -> str:
     return f"{value / 24:.1f} days" if value >= 72 else f"{round(value, 1):g} h"
 
 
-def _rules(live: LiveRollout) -> Markup:
+def _rules(live: RolloutSnapshot) -> Markup:
     """Each rule for rolling the version back, judged twice."""
     if not live.conditions:
         return Markup("")
@@ -156,7 +156,7 @@ def _rule(each: Mapping[str, Any]) -> Markup:
     )
 
 
-def _ab_test(live: LiveRollout) -> Markup:
+def _ab_test(live: RolloutSnapshot) -> Markup:
     """Both readings of the same votes; the one that decides is named."""
     if not (live.new and live.baseline):
         return Markup("")
@@ -194,7 +194,7 @@ def _readings(ab: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]
     return [(name, rate) for name, rate in names if rate.get("rate") is not None]
 
 
-def _metrics(live: LiveRollout) -> Markup:
+def _metrics(live: RolloutSnapshot) -> Markup:
     if not (live.new and live.baseline):
         return Markup("")
     new, baseline = live.metrics[live.new], live.metrics[live.baseline]
@@ -203,7 +203,7 @@ def _metrics(live: LiveRollout) -> Markup:
     return Markup(heading("Measured") + table(caption, head, measured(new, baseline), numbers=(1, 2)))
 
 
-def measured(new: Metrics, baseline: Metrics) -> list[tuple[str, object, object]]:
+def measured(new: VersionMetrics, baseline: VersionMetrics) -> list[tuple[str, object, object]]:
     def both(name: str, shown: Any) -> tuple[str, object, object]:
         return name, shown(new), shown(baseline)
 
@@ -217,7 +217,7 @@ def measured(new: Metrics, baseline: Metrics) -> list[tuple[str, object, object]
     ]
 
 
-def _forecast(live: LiveRollout) -> Markup:
+def _forecast(live: RolloutSnapshot) -> Markup:
     """What was forecast when staging began, beside what happened; before a rollout, what the next one may come to."""
     found = live.forecast
     if not found:
@@ -247,7 +247,7 @@ def _forecast(live: LiveRollout) -> Markup:
     )
 
 
-def _happened(live: LiveRollout, stage: str, begun: StageReached | None) -> str:
+def _happened(live: RolloutSnapshot, stage: str, begun: StageReached | None) -> str:
     reached = live.reached.get(stage)
     if reached is None or begun is None:
         return ""
@@ -289,7 +289,7 @@ def _evidence(decision: DecisionRecord) -> Markup:
         ]
         parts.append(table("Rules as this decision saw them", ["Rolled back for", "State", "Rule", "Evidence"], rows))
     if evidence.get("new") and evidence.get("baseline"):
-        rows = measured(Metrics(**evidence["new"]), Metrics(**evidence["baseline"]))  # type: ignore[assignment]
+        rows = measured(VersionMetrics(**evidence["new"]), VersionMetrics(**evidence["baseline"]))  # type: ignore[assignment]
         parts.append(table("Measured", ["", "New", "Baseline"], rows, numbers=(1, 2)))
     for name, rate in _readings(evidence.get("ab")):
         parts.append(

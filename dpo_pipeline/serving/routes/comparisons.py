@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from dpo_pipeline.core.questions import BankCategory, WantedOrigin
+from dpo_pipeline.core.questions import BankCategory, OriginFilter
 from dpo_pipeline.serving.access import address_of
 from dpo_pipeline.serving.bodies import (
     Answers,
@@ -17,8 +17,8 @@ from dpo_pipeline.serving.bodies import (
     VoteResponse,
 )
 from dpo_pipeline.serving.routes.parts import KEYED, Served, errors, visitor, while_connected
-from dpo_pipeline.serving.services.comparing import Question
-from dpo_pipeline.serving.services.comparisons import Shown
+from dpo_pipeline.serving.services.comparing import ComparisonPrompt
+from dpo_pipeline.serving.services.comparisons import ComparisonView
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"], dependencies=KEYED)
 REPEATED: dict[int | str, dict[str, Any]] = {200: {"model": VoteResponse, "description": "The same vote again"}}
@@ -34,7 +34,7 @@ async def compare(body: ComparisonRequest, request: Request, serving: Served) ->
     prompt = body.prompt if isinstance(body.prompt, str) else [message.model_dump() for message in body.prompt]
     models = tuple(body.models) if body.models else None
     asker = visitor(request, serving, body.annotator, body.session_id, body.source == "simulated")
-    question = Question(prompt, body.category, models, body.sampling())
+    question = ComparisonPrompt(prompt, body.category, models, body.sampling())
     return _response(await while_connected(request, serving.comparing.compare(question, asker)))
 
 
@@ -46,7 +46,7 @@ async def compare_next(
     session_id: str = Query("", max_length=200),
     source: Literal["api", "simulated"] = "api",
     category: BankCategory | None = None,
-    origin: WantedOrigin = "mix",
+    origin: OriginFilter = "mix",
 ) -> ComparisonResponse:
     """The same with a question drawn by the server, of the category asked for or the one covered least.
 
@@ -59,7 +59,7 @@ async def compare_next(
     if question is None:
         # In a thread: the first call reads the whole log to count what is covered.
         drawn = await asyncio.to_thread(serving.comparing.draw_question, category, origin)
-        question = Question(drawn.question, drawn.category)
+        question = ComparisonPrompt(drawn.question, drawn.category)
     return _response(await while_connected(request, serving.comparing.compare(question, asker)))
 
 
@@ -79,7 +79,7 @@ async def vote(
     return VoteResponse(event_id=recorded.event_id, models=models)
 
 
-def _response(shown: list[Shown]) -> ComparisonResponse:
+def _response(shown: list[ComparisonView]) -> ComparisonResponse:
     first, *more = (
         ComparisonResponse(
             comparison_id=one.comparison_id,

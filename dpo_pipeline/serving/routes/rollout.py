@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
 
-from dpo_pipeline.loop.rollout_orders import Order
+from dpo_pipeline.loop.manual_actions import Order
 from dpo_pipeline.serving.access import check_admin
 from dpo_pipeline.serving.bodies import RolloutOrder, RolloutState
 from dpo_pipeline.serving.routes.parts import KEYED, Served, errors

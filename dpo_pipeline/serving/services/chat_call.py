@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from dpo_pipeline.core.answers import Answer, Ask
-from dpo_pipeline.core.outcomes import Outcome
+from dpo_pipeline.core.outcomes import RequestOutcome
 from dpo_pipeline.errors import (
     ClientGone,
     DeadlineExceeded,
@@ -76,34 +76,34 @@ class ChatCall:
         return time.perf_counter() - self._started
 
     def _answered(self, answer: Answer) -> None:
-        self._record(Outcome.OK, answer.tokens, answer.adapter)
+        self._record(RequestOutcome.OK, answer.tokens, answer.adapter)
         self._on_answer()
 
     def _left(self) -> None:
         """A person who goes away is no failure, unless a slow version made them wait for its first word."""
         if not self._logged:
             slow = self._first_s is None and self._seconds > self._patience_s
-            self._record(Outcome.TIMEOUT if slow else Outcome.CANCELLED)
+            self._record(RequestOutcome.TIMEOUT if slow else RequestOutcome.CANCELLED)
 
-    def _record(self, outcome: Outcome, tokens: int = 0, adapter: str | None = None) -> None:
+    def _record(self, outcome: RequestOutcome, tokens: int = 0, adapter: str | None = None) -> None:
         self._logged = True
         self._log.record(self._answering, outcome, self._seconds, self._first_s, tokens, adapter)
 
 
-def outcome_of(error: Exception) -> Outcome:
+def outcome_of(error: Exception) -> RequestOutcome:
     """Whose fault it is: what the client or a full queue did is no failure of the version."""
     match error:
         case DeadlineExceeded():
-            return Outcome.TIMEOUT
+            return RequestOutcome.TIMEOUT
         case EngineEnded():
-            return Outcome.CRASH
+            return RequestOutcome.CRASH
         case EngineFailed():
-            return Outcome.ENGINE_ERROR
+            return RequestOutcome.ENGINE_ERROR
         case QueueFull() | NotReady():
-            return Outcome.OVERLOADED
+            return RequestOutcome.OVERLOADED
         case ClientGone():
-            return Outcome.CANCELLED
+            return RequestOutcome.CANCELLED
         case RequestError():
-            return Outcome.CLIENT_ERROR
+            return RequestOutcome.CLIENT_ERROR
         case _:
-            return Outcome.CRASH
+            return RequestOutcome.CRASH

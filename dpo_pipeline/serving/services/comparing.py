@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from dpo_pipeline.core.answers import Messages
 from dpo_pipeline.core.matchmaking import matches, pick
-from dpo_pipeline.core.questions import AskedQuestion, Origin, WantedOrigin, Wish
+from dpo_pipeline.core.questions import AskedQuestion, Origin, OriginFilter, QuestionFilter
 from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import served_name
 from dpo_pipeline.core.votes import Sampling
@@ -17,7 +17,7 @@ from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import Metrics
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.services.chats import FOLLOW_ROLLOUT
-from dpo_pipeline.serving.services.comparisons import Comparisons, Recorded, Shown
+from dpo_pipeline.serving.services.comparisons import Comparisons, ComparisonView, Recorded
 from dpo_pipeline.serving.services.paired_answers import Answered, PairedAnswers, PartialAnswers
 from dpo_pipeline.serving.services.preference_event import Choice
 from dpo_pipeline.serving.services.readiness import Readiness
@@ -30,7 +30,7 @@ Prompt = str | list[dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Question:
+class ComparisonPrompt:
     """What two or more versions shall answer. `origin` is where it was drawn from; null: somebody asks it now.
 
     `again` is a pair that was decided before; then nothing is generated.
@@ -51,7 +51,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Growing:
+class PartialView:
     """Two answers while they are being written, sides already shuffled."""
 
     left: str
@@ -81,11 +81,11 @@ class Comparing:
         self._comparisons, self._tally, self._rates, self._metrics = comparisons, tally, rates, metrics
         self._defaults, self._measure_share = defaults, measure_share
 
-    def draw_question(self, category: str | None, origin: WantedOrigin) -> AskedQuestion:
+    def draw_question(self, category: str | None, origin: OriginFilter) -> AskedQuestion:
         """A question that may be asked; where it comes from the bank, of the category that has the fewest votes."""
         return self._comparisons.draw_question(category, origin)
 
-    def draw(self, wish: Wish, votes: dict[str, int]) -> AskedQuestion:
+    def draw(self, wish: QuestionFilter, votes: dict[str, int]) -> AskedQuestion:
         """The same for a person who has seen some already, by votes that are counted.
 
         Args:
@@ -93,12 +93,12 @@ class Comparing:
         """
         return self._comparisons.questions.draw(wish, votes)
 
-    def decided_before(self, visitor: Visitor, origin: WantedOrigin) -> Question | None:
+    def decided_before(self, visitor: Visitor, origin: OriginFilter) -> ComparisonPrompt | None:
         """Now and then a pair that was decided before, instead of a new question."""
         earlier = self._comparisons.again(visitor.person, origin)
-        return Question(earlier.prompt, earlier.category, origin="bank", again=earlier) if earlier else None
+        return ComparisonPrompt(earlier.prompt, earlier.category, origin="bank", again=earlier) if earlier else None
 
-    async def compare(self, question: Question, visitor: Visitor) -> list[Shown]:
+    async def compare(self, question: ComparisonPrompt, visitor: Visitor) -> list[ComparisonView]:
         """One comparison for every pair of the versions asked for, in random order."""
         self._rates.check("answers", visitor.person, visitor.address)
         if question.again:
@@ -110,7 +110,9 @@ class Comparing:
         random.shuffle(pairs)
         return [self._show(question, visitor, answered[i], answered[j], propensity) for i, j in pairs]
 
-    async def compare_streaming(self, question: Question, visitor: Visitor) -> AsyncIterator[Growing | Shown]:
+    async def compare_streaming(
+        self, question: ComparisonPrompt, visitor: Visitor
+    ) -> AsyncIterator[PartialView | ComparisonView]:
         """Two answers as they grow, on the sides where they stay, and last the comparison to vote on."""
         self._rates.check("answers", visitor.person, visitor.address)
         if question.again:
@@ -123,7 +125,7 @@ class Comparing:
         async for event in self._answers.streaming(models, question.messages, sampling):
             if isinstance(event, PartialAnswers):
                 sides = (event.first, event.second)
-                yield Growing(*(sides if left == "a" else sides[::-1]))
+                yield PartialView(*(sides if left == "a" else sides[::-1]))
             else:
                 first, second = event
                 yield self._show(question, visitor, first, second, propensity, left)
@@ -161,13 +163,13 @@ class Comparing:
 
     def _show(
         self,
-        question: Question,
+        question: ComparisonPrompt,
         visitor: Visitor,
         first: Answered,
         second: Answered,
         propensity: float,
         left: str | None = None,
-    ) -> Shown:
+    ) -> ComparisonView:
         return self._comparisons.open(
             prompt=question.prompt,
             category=question.category,
@@ -181,7 +183,7 @@ class Comparing:
             left=left,
         )
 
-    def _show_again(self, earlier: StoredComparison, visitor: Visitor) -> Shown:
+    def _show_again(self, earlier: StoredComparison, visitor: Visitor) -> ComparisonView:
         """To whoever decided it with the sides swapped: a habit of choosing one side then shows as a flip."""
         swapped = "b" if earlier.left == "a" else "a"
         return self._comparisons.open(

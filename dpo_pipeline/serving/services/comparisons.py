@@ -14,7 +14,7 @@ from pathlib import Path
 
 from itsdangerous import BadSignature, SignatureExpired, URLSafeTimedSerializer
 
-from dpo_pipeline.core.questions import AskedQuestion, WantedOrigin, Wish
+from dpo_pipeline.core.questions import AskedQuestion, OriginFilter, QuestionFilter
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.votes import Sampling, Vote, encode_preference
 from dpo_pipeline.errors import (
@@ -28,16 +28,16 @@ from dpo_pipeline.serving.services.preference_event import Choice, as_vote, pref
 from dpo_pipeline.serving.services.questions import Questions
 from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.settings import Collection
+from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.group_commit import GroupCommit
 from dpo_pipeline.stores.log import AppendLog, Position, file_bytes, line_start, read_batches
-from dpo_pipeline.stores.reading import votes_of
 from dpo_pipeline.stores.serving_state import ServingState, StoredComparison
 
 KEPT_DECIDED = 500
 
 
 @dataclass(frozen=True)
-class Shown:
+class ComparisonView:
     """What the person gets to see."""
 
     comparison_id: str
@@ -103,7 +103,7 @@ class Comparisons:
         sampling: Sampling,
         propensity: float,
         left: str | None = None,
-    ) -> Shown:
+    ) -> ComparisonView:
         """Store a comparison of two answers and shuffle its sides.
 
         Args:
@@ -133,7 +133,7 @@ class Comparisons:
         )
         self._state.add_comparison(comparison, now, file_bytes(self._prefs_log))
         left_is_a = comparison.left == "a"
-        return Shown(
+        return ComparisonView(
             comparison_id=comparison.comparison_id,
             token=self._signer.dumps([comparison.comparison_id, annotator]),
             prompt=prompt,
@@ -158,10 +158,10 @@ class Comparisons:
         self._check_token(comparison, token, annotator)
         return comparison
 
-    def again(self, annotator: str, origin: WantedOrigin) -> StoredComparison | None:
+    def again(self, annotator: str, origin: OriginFilter) -> StoredComparison | None:
         """Now and then, a pair on a question of the bank that was decided a while ago, each at most once.
 
-        Shown to the same person it tells how often votes flip, to another one how far people agree.
+        ComparisonView to the same person it tells how often votes flip, to another one how far people agree.
         """
         collection, now = self._collection, time.monotonic()
         if origin not in ("mix", "bank") or self._random.random() >= collection.repeat_share:
@@ -174,13 +174,13 @@ class Comparisons:
         self._decided.remove(chosen)
         return chosen[1]
 
-    def draw_question(self, category: str | None = None, origin: WantedOrigin = "mix") -> AskedQuestion:
+    def draw_question(self, category: str | None = None, origin: OriginFilter = "mix") -> AskedQuestion:
         """A question that may be asked; where it comes from the bank, of the category that has the fewest votes.
 
         What the origin wanted does not have yet comes from the bank.
         """
         votes = {} if category else self._tally.refresh().by_category
-        return self.questions.draw(Wish(origin, category), votes)
+        return self.questions.draw(QuestionFilter(origin, category), votes)
 
     async def vote(self, comparison: StoredComparison, choice: Choice) -> Recorded:
         """Record a vote on what `find` gave; on return it is on disk. The same vote again changes nothing.

@@ -2,7 +2,7 @@
 
 from datetime import date
 
-from dpo_pipeline.core.contributions import Week, checked_nickname, week_of
+from dpo_pipeline.core.contributions import TeamWeek, checked_nickname, week_of
 from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.settings import Cadence
 from dpo_pipeline.stores.serving_state import ServingState
@@ -12,7 +12,7 @@ class Contributors:
     def __init__(self, state: ServingState, tally: Tally, cadence: Cadence):
         self._state, self._tally, self._cadence = state, tally, cadence
 
-    def week(self, today: date) -> Week:
+    def week(self, today: date) -> TeamWeek:
         by_person = self._tally.refresh().by_person.copy()
         return week_of(by_person, self._state.nicknames(), today, self._cadence)
 

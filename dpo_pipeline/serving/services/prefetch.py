@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from dpo_pipeline.serving.services.comparing import Growing
-from dpo_pipeline.serving.services.comparisons import Shown
+from dpo_pipeline.serving.services.comparing import PartialView
+from dpo_pipeline.serving.services.comparisons import ComparisonView
 
 KEEP_S = 600.0
 FRAME_S = 0.05
@@ -21,14 +21,14 @@ FRAME_S = 0.05
 class Preparing:
     """One comparison under way. It goes on whether or not somebody looks, until it is closed."""
 
-    def __init__(self, events: AsyncIterator[Growing | Shown]):
-        self._latest = Growing("", "")
+    def __init__(self, events: AsyncIterator[PartialView | ComparisonView]):
+        self._latest = PartialView("", "")
         self._work = asyncio.ensure_future(self._read(events))
         self._work.add_done_callback(_look_at)
 
-    async def _read(self, events: AsyncIterator[Growing | Shown]) -> Shown:
+    async def _read(self, events: AsyncIterator[PartialView | ComparisonView]) -> ComparisonView:
         async for event in events:
-            if isinstance(event, Shown):
+            if isinstance(event, ComparisonView):
                 return event
             self._latest = event
         raise AssertionError("a comparison ended without an end")
@@ -37,12 +37,12 @@ class Preparing:
     def failed(self) -> bool:
         return self._work.done() and (self._work.cancelled() or self._work.exception() is not None)
 
-    async def follow(self) -> AsyncIterator[Growing | Shown]:
+    async def follow(self) -> AsyncIterator[PartialView | ComparisonView]:
         """What is there, then what comes, and last the comparison.
 
         Raises: whatever stopped the generation.
         """
-        sent: Growing | None = None
+        sent: PartialView | None = None
         while not self._work.done():
             if self._latest is not sent:
                 sent = self._latest
@@ -100,7 +100,7 @@ class Prefetch:
             kept.preparing.close()
 
 
-def _look_at(work: "asyncio.Future[Shown]") -> None:
+def _look_at(work: "asyncio.Future[ComparisonView]") -> None:
     """A failure that nobody waits for is no news; whoever takes it is told."""
     with suppress(asyncio.CancelledError):
         work.exception()

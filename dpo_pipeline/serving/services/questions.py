@@ -11,7 +11,7 @@ from pathlib import Path
 from dpo_pipeline.core.questions import (
     AskedQuestion,
     Origin,
-    Wish,
+    QuestionFilter,
     askable,
     candidates,
     least_covered,
@@ -40,7 +40,7 @@ class Questions:
         self._edge_cases = askable(read_edge_cases(bank_dir), "edge_case", share)
         self._production: tuple[float, tuple[AskedQuestion, ...]] = (0.0, ())
 
-    def draw(self, wish: Wish, votes: Mapping[str, int]) -> AskedQuestion:
+    def draw(self, wish: QuestionFilter, votes: Mapping[str, int]) -> AskedQuestion:
         """One question.
 
         Args:

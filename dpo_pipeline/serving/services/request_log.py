@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 from dpo_pipeline.core.answers import Messages
-from dpo_pipeline.core.outcomes import Outcome
+from dpo_pipeline.core.outcomes import RequestOutcome
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import Metrics
@@ -33,7 +33,7 @@ class RequestLog:
     def record(
         self,
         answering: Answering,
-        outcome: Outcome,
+        outcome: RequestOutcome,
         seconds: float,
         first_s: float | None,
         tokens: int = 0,

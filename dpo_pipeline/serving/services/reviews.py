@@ -8,30 +8,30 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from dpo_pipeline.core.judged import JudgedPair, Wanted
 from dpo_pipeline.core.redaction import redact
+from dpo_pipeline.core.validated_pair import PairFilter, ValidatedPair
 from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.serving.access import check_reviewer
 from dpo_pipeline.serving.services.visitors import Visitor
 from dpo_pipeline.stores.ledger import utc_now
-from dpo_pipeline.stores.reviews import REASON_CHARACTERS, Review, ReviewLog, read_judged
+from dpo_pipeline.stores.reviews import REASON_CHARACTERS, Review, ReviewLog, read_validated_pairs
 
 PAGE = 10
 
 
 @dataclass(frozen=True)
-class Seen:
+class ReviewedPair:
     """`in_effect`: curation knows the newest order about this pair."""
 
-    pair: JudgedPair
+    pair: ValidatedPair
     in_effect: bool
 
 
 @dataclass(frozen=True)
-class Listed:
+class ReviewPage:
     """Page `number`, counted from 0, of the pairs that fit; `versions` are those of all that were collected."""
 
-    rows: tuple[Seen, ...]
+    rows: tuple[ReviewedPair, ...]
     number: int
     fits: int
     collected: int
@@ -53,14 +53,14 @@ class Reviews:
     def __init__(self, table: Path, log: Path, admin_key: SecretStr | None):
         self._table, self._log, self._key = table, ReviewLog(log), admin_key
 
-    def collected(self) -> Iterator[Seen]:
+    def collected(self) -> Iterator[ReviewedPair]:
         """Newest first, one at a time: a server that holds thousands of them grows with the votes.
 
         Raises:
             ArtifactCorrupt, InvalidRecord: a file is not what it should be, and what to do.
         """
         reviews = self._log.newest()
-        return (_seen(pair, reviews.get(pair.event_id)) for pair in read_judged(self._table))
+        return (_seen(pair, reviews.get(pair.event_id)) for pair in read_validated_pairs(self._table))
 
     def order(
         self, event_id: str, action: Literal["exclude", "restore"], reason: str, admin_key: str, visitor: Visitor
@@ -74,7 +74,7 @@ class Reviews:
         check_reviewer(admin_key, self._key, visitor.address)
         if not reason.strip():
             raise InvalidRequest("Give a reason: whoever comes after you wants to know why.")
-        if all(pair.event_id != event_id for pair in read_judged(self._table)):
+        if all(pair.event_id != event_id for pair in read_validated_pairs(self._table)):
             raise InvalidRequest(f"Preference {event_id!r} is not among the newest validated ones. Reload the page.")
         newest = self._log.newest().get(event_id)
         if (newest.action if newest else "restore") == action:
@@ -91,14 +91,14 @@ class Reviews:
         return review
 
 
-def find(pairs: Iterable[Seen], event_id: str | None) -> Seen | None:
+def find(pairs: Iterable[ReviewedPair], event_id: str | None) -> ReviewedPair | None:
     return next((seen for seen in pairs if seen.pair.event_id == event_id), None)
 
 
-def page_of(pairs: Iterable[Seen], wanted: Wanted, number: int) -> Listed:
+def page_of(pairs: Iterable[ReviewedPair], wanted: PairFilter, number: int) -> ReviewPage:
     """One page of what fits, in the same order; a number beyond the first or last page is that of the nearest."""
     number, fits, count = max(number, 0), 0, 0
-    rows: list[Seen] = []
+    rows: list[ReviewedPair] = []
     versions: set[str] = set()
     for seen in pairs:
         count += 1
@@ -108,9 +108,9 @@ def page_of(pairs: Iterable[Seen], wanted: Wanted, number: int) -> Listed:
         if fits // PAGE <= number:
             rows = [*rows, seen] if fits % PAGE else [seen]
         fits += 1
-    return Listed(tuple(rows), min(number, max(fits - 1, 0) // PAGE), fits, count, tuple(sorted(versions)))
+    return ReviewPage(tuple(rows), min(number, max(fits - 1, 0) // PAGE), fits, count, tuple(sorted(versions)))
 
 
-def _seen(pair: JudgedPair, review: Review | None) -> Seen:
+def _seen(pair: ValidatedPair, review: Review | None) -> ReviewedPair:
     now = pair.reviewed(review.action, review.reason) if review else pair.reviewed("restore", "")
-    return Seen(now, in_effect=now.excluded == pair.excluded)
+    return ReviewedPair(now, in_effect=now.excluded == pair.excluded)

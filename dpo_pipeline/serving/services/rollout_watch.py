@@ -9,7 +9,7 @@ from typing import Any
 
 from dpo_pipeline.core.exposure import RolloutPlan
 from dpo_pipeline.core.forecast import Forecast
-from dpo_pipeline.core.rollout import STAGES, Metrics, stage_policy
+from dpo_pipeline.core.rollout import STAGES, VersionMetrics, stage_policy
 from dpo_pipeline.loop.forecast import last_week
 from dpo_pipeline.loop.roll_out import plan_of
 from dpo_pipeline.loop.rollout_evidence import counted_since, hours_since
@@ -36,7 +36,7 @@ class StageReached:
 
 
 @dataclass(frozen=True)
-class LiveRollout:
+class RolloutSnapshot:
     """`new` is being rolled out or was rolled out last, `baseline` is what it is compared with; null: none.
 
     `newest` is the newest decision since the stage began, or null. `conditions` are those of the newest decision on
@@ -52,7 +52,7 @@ class LiveRollout:
     new: str | None
     baseline: str | None
     since: str | None
-    metrics: dict[str, Metrics]
+    metrics: dict[str, VersionMetrics]
     newest: DecisionRecord | None
     conditions: tuple[dict[str, Any], ...]
     ab: dict[str, Any] | None
@@ -84,10 +84,10 @@ class RolloutWatch:
     def __init__(self, settings: Settings, router: Router, tally: Tally) -> None:
         self._settings, self._router, self._tally = settings, router, tally
         self._lock = threading.Lock()
-        self._kept: tuple[float, LiveRollout] | None = None
+        self._kept: tuple[float, RolloutSnapshot] | None = None
         self._next_forecast: tuple[float, Forecast, str] | None = None
 
-    def look(self, fresh: bool = False) -> LiveRollout:
+    def look(self, fresh: bool = False) -> RolloutSnapshot:
         """
         Args:
             fresh: after an order, when an older look would mislead.
@@ -97,7 +97,7 @@ class RolloutWatch:
                 self._kept = (time.monotonic(), self._read())
             return self._kept[1]
 
-    def _read(self) -> LiveRollout:
+    def _read(self) -> RolloutSnapshot:
         settings = self._settings
         with Ledger(settings.ledger_address) as ledger:
             state, decisions = ledger.deployment(), ledger.decisions()
@@ -108,7 +108,7 @@ class RolloutWatch:
         plan = plan_of(state, settings.rollout)
         holds = [each for each in decisions[-1:] if each.decision == "hold" and each.epoch == state.epoch]
         forecast, usage = (_begun_with(decisions, new), "") if state.challenger else self._of_the_next()
-        return LiveRollout(
+        return RolloutSnapshot(
             state=state,
             plan=plan,
             traffic=self._router.route.traffic,

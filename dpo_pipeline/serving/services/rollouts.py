@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dpo_pipeline.loop.rollout_orders import Order, order
+from dpo_pipeline.loop.manual_actions import Order, order
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger, as_json
@@ -43,7 +43,7 @@ class Rollouts:
         """Carry out a person's order and serve by it at once.
 
         Raises:
-            InvalidRequest, OrderRefused: see `loop.rollout_orders.order`.
+            InvalidRequest, OrderRefused: see `loop.manual_actions.order`.
         """
         with Ledger(self._settings.ledger_address) as ledger:
             order(self._settings, ledger, what, reason, actor)

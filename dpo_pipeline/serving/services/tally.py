@@ -14,8 +14,8 @@ from dpo_pipeline.core.matchmaking import PairTally, WeightedRate, against_all
 from dpo_pipeline.core.standings import count_pairs
 from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.errors import LogReplaced
+from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.log import Position, read_batches
-from dpo_pipeline.stores.reading import votes_of
 
 Battle = tuple[str, str, str]
 """(model_a, model_b, winner), the winner in the words of `core.leaderboard`."""

@@ -98,7 +98,7 @@ class Ledger(VersionLedger):
         stage = state.stage or STAGES[-1]
         return self._move(epoch, change, statuses, (state.subject, stage, "rollback", reasons, evidence, actor))
 
-    def order_champion(self, name: str, epoch: int, reasons: Sequence[str], actor: str) -> DeploymentState:
+    def promote_manually(self, name: str, epoch: int, reasons: Sequence[str], actor: str) -> DeploymentState:
         """A person makes an accepted version champion at once; a rollout that is under way ends.
 
         An order back to the version before is a way out: what it replaces is nothing to fall back on.

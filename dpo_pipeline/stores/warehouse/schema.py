@@ -7,7 +7,7 @@ import duckdb
 
 from dpo_pipeline.core.votes import NOT_PEOPLES
 from dpo_pipeline.errors import ArtifactCorrupt
-from dpo_pipeline.stores.reading import VOTE_COLUMNS
+from dpo_pipeline.stores.decode import VOTE_COLUMNS
 
 # Texts are most of a log and stay there: a row keeps the place of its line.
 SCHEMA = """

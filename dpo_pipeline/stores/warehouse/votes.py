@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 
 from dpo_pipeline.core.controlled_winrate import SidedComparison
 from dpo_pipeline.core.dataset import Pair
-from dpo_pipeline.core.quality import Ballot, Memory
+from dpo_pipeline.core.quality import ValidationHistory, VoteFeatures
 from dpo_pipeline.core.votes import NOT_PEOPLES, Preference, decode_preference
 from dpo_pipeline.errors import LogReplaced
+from dpo_pipeline.stores.decode import Piece, Quarantined
 from dpo_pipeline.stores.log import Position, read_places
-from dpo_pipeline.stores.reading import Piece, Quarantined
 from dpo_pipeline.stores.warehouse.counts import BETWEEN_TWO, VoteCounts, outcome_for
 from dpo_pipeline.stores.warehouse.schema import DECIDED
 
@@ -34,7 +34,7 @@ class Cases:
     sequences: list[int]
     categories: list[str]
     criteria_keys: list[int]
-    ballots: list[Ballot]
+    ballots: list[VoteFeatures]
 
 
 class Warehouse(VoteCounts):
@@ -71,7 +71,7 @@ class Warehouse(VoteCounts):
         self._run("insert or replace into log_position values (?, ?)", [log, position])
         return repeats
 
-    def unjudged(self, limit: int) -> Cases:
+    def unvalidated(self, limit: int) -> Cases:
         """The next votes without a verdict."""
         judged = self.tally("judged")
         rows = self.connection.sql(
@@ -80,7 +80,7 @@ class Warehouse(VoteCounts):
             params=[judged, judged + limit],
         ).to_arrow_table()
         sequences, categories, criteria_keys, *ballots, failed = (column.to_pylist() for column in rows.columns)
-        return Cases(sequences, categories, criteria_keys, list(map(Ballot, *ballots, map(_names, failed))))
+        return Cases(sequences, categories, criteria_keys, list(map(VoteFeatures, *ballots, map(_names, failed))))
 
     def texts(self, first: int, last: int) -> dict[int, tuple[str, str]]:
         """Chosen and rejected text of the votes between two sequence numbers that somebody won."""
@@ -110,7 +110,7 @@ class Warehouse(VoteCounts):
                 )
             yield event
 
-    def memory_for(self, cases: Cases) -> Memory:
+    def history_for(self, cases: Cases) -> ValidationHistory:
         """What earlier, judged votes say about these pairs, and how many valid pairs each person holds."""
         pairs = pa.table({"pair_key": pa.array([ballot.pair for ballot in cases.ballots], pa.int64())})
         self.connection.register("batch_pairs", pairs)
@@ -124,9 +124,9 @@ class Warehouse(VoteCounts):
             self.connection.unregister("batch_pairs")
         held = Counter(dict(self._run("select annotator, valid from holdings")))
         # Newest first, so that the earliest vote is written last and stays.
-        return Memory({(row[0], row[1]): row[2] for row in rows}, held, self.tally("valid"))
+        return ValidationHistory({(row[0], row[1]): row[2] for row in rows}, held, self.tally("valid"))
 
-    def add_verdicts(self, cases: Cases, failed: Sequence[tuple[str, ...]]) -> None:
+    def add_validation_results(self, cases: Cases, failed: Sequence[tuple[str, ...]]) -> None:
         """The criteria that each case failed, and the running counts, in one transaction."""
         table = {
             "sequence": pa.array(cases.sequences, pa.int64()),

@@ -4,29 +4,29 @@ from dataclasses import replace
 
 import pytest
 
-from dpo_pipeline.core.judged import JudgedPair, Wanted
+from dpo_pipeline.core.validated_pair import PairFilter, ValidatedPair
 
-PAIR = JudgedPair("e1", "2026-01-01", "Why?", "factual_qa", "v1.0", "v1.1", "Because.", "ÄRGER", "a", "p", "ui", ())
+PAIR = ValidatedPair("e1", "2026-01-01", "Why?", "factual_qa", "v1.0", "v1.1", "Because.", "ÄRGER", "a", "p", "ui", ())
 REFUSED = replace(PAIR, event_id="e2", failed=("similarity",), category="creative", source="api", model_a="v1.2")
 
 
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [
-        (Wanted(), "e1 e2"),
-        (Wanted(verdict="valid"), "e1"),
-        (Wanted(verdict="rejected"), "e2"),
-        (Wanted(criterion="similarity"), "e2"),
-        (Wanted(verdict="valid", criterion="similarity"), ""),
-        (Wanted(category="creative"), "e2"),
-        (Wanted(version="v1.0"), "e1"),
-        (Wanted(version="v1.1"), "e1 e2"),
-        (Wanted(source="ui"), "e1"),
-        (Wanted(text=" ärger "), "e1 e2"),
-        (Wanted(text="nowhere"), ""),
+        (PairFilter(), "e1 e2"),
+        (PairFilter(verdict="valid"), "e1"),
+        (PairFilter(verdict="rejected"), "e2"),
+        (PairFilter(criterion="similarity"), "e2"),
+        (PairFilter(verdict="valid", criterion="similarity"), ""),
+        (PairFilter(category="creative"), "e2"),
+        (PairFilter(version="v1.0"), "e1"),
+        (PairFilter(version="v1.1"), "e1 e2"),
+        (PairFilter(source="ui"), "e1"),
+        (PairFilter(text=" ärger "), "e1 e2"),
+        (PairFilter(text="nowhere"), ""),
     ],
 )
-def test_filters(wanted: Wanted, found: str) -> None:
+def test_filters(wanted: PairFilter, found: str) -> None:
     assert " ".join(pair.event_id for pair in (PAIR, REFUSED) if wanted.fits(pair)) == found
 
 

@@ -11,12 +11,12 @@ from dpo_pipeline.core.dataset import split_pairs
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import LogError, LogReplaced
 from dpo_pipeline.loop import ingest as ingesting
-from dpo_pipeline.loop.ingest import ingest, judge_new
+from dpo_pipeline.loop.ingest import ingest, validate_new
 from dpo_pipeline.settings import QualityCriteria
-from dpo_pipeline.stores import readers
+from dpo_pipeline.stores import decode_pool
+from dpo_pipeline.stores.decode import Piece, Task
+from dpo_pipeline.stores.decode_pool import read_log
 from dpo_pipeline.stores.log import Position
-from dpo_pipeline.stores.readers import read_log
-from dpo_pipeline.stores.reading import Piece, Task
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 from dpo_pipeline_tests.examples import LONG, SHORT, preference
 
@@ -48,13 +48,15 @@ def log(tmp_path: Path) -> Path:
 
 
 def by_processes(monkeypatch: pytest.MonkeyPatch, wanted: bool) -> None:
-    monkeypatch.setattr(readers, "SPAN_BYTES", 9_000)
-    monkeypatch.setattr(readers, "PARALLEL_BYTES", 0 if wanted else 1 << 40)
+    monkeypatch.setattr(decode_pool, "SPAN_BYTES", 9_000)
+    monkeypatch.setattr(decode_pool, "PARALLEL_BYTES", 0 if wanted else 1 << 40)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
 
 
 def children() -> set[int]:
-    return {process.pid for process in psutil.Process().children() if "stores.readers" in " ".join(process.cmdline())}
+    return {
+        process.pid for process in psutil.Process().children() if "stores.decode_pool" in " ".join(process.cmdline())
+    }
 
 
 def test_processes_read_what_one_reads(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +83,7 @@ def test_the_warehouse_is_the_same_whoever_read(log: Path, tmp_path: Path, monke
             prepare(connection)
             warehouse = Warehouse(connection, log)
             report = ingest(warehouse, quarantine, LIMIT, CRITERIA)
-            judge_new(warehouse, CRITERIA)
+            validate_new(warehouse, CRITERIA)
             verdicts = connection.execute("select * from verdicts order by sequence").fetchall()
             rows = connection.execute("select * from preferences order by sequence").fetchall()
             dataset = split_pairs(warehouse.valid_pairs(), frozenset(), 0.1, 8).content_hash
@@ -100,7 +102,7 @@ def test_whoever_stops_early_leaves_no_process(log: Path, monkeypatch: pytest.Mo
     by_processes(monkeypatch, True)
     pieces = read_log(log, Position(), LIMIT, CRITERIA)
     next(pieces)
-    assert len(children()) == readers.WORKERS
+    assert len(children()) == decode_pool.WORKERS
     pieces.close()
     assert children() == set()
 
@@ -117,7 +119,7 @@ def test_a_process_that_dies_is_an_error(log: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_process_refuses_a_log_that_was_replaced(log: Path) -> None:
-    worker = readers._Worker()
+    worker = decode_pool._Worker()
     try:
         end = log.stat().st_size
         worker.begin(Task(str(log), Position(100, inode=1, device=1), end, LIMIT, CRITERIA))
@@ -132,7 +134,7 @@ def test_no_log_is_no_votes(tmp_path: Path) -> None:
 
 
 def test_what_a_process_is_told_fits_on_a_line(log: Path) -> None:
-    worker = readers._Worker()
+    worker = decode_pool._Worker()
     odd = log.rename(log.with_name("pre\nfs \u2028.jsonl"))
     odd.write_bytes(encode_preference(preference(response_b=SHORT)) + b"\n")
     try:

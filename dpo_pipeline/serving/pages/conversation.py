@@ -26,7 +26,7 @@ class Turn:
 
 
 @dataclass
-class Talk:
+class Conversation:
     """Kept on the server, so that nobody can rate or correct what was not answered to them."""
 
     session_id: str = ""

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from dpo_pipeline.core.harm import (
+from dpo_pipeline.core.sequential_tests import (
     Events,
     Opinions,
     Shares,

@@ -1,6 +1,6 @@
 """Who decodes which piece of the log: this process, or for a long log several of their own, in the order of the log.
 
-The others are plain programs on two pipes (`python -m dpo_pipeline.stores.readers`), not
+The others are plain programs on two pipes (`python -m dpo_pipeline.stores.decode_pool`), not
 `multiprocessing`: they import nothing of the program that starts them, be it a Dagster run, a daemon
 or a test, and they end with it, however it ends. A task goes out as one line of JSON; a line of JSON
 and an Arrow stream come back.
@@ -20,8 +20,8 @@ import pyarrow as pa
 
 from dpo_pipeline.errors import LogError, LogReplaced
 from dpo_pipeline.settings import QualityCriteria
+from dpo_pipeline.stores.decode import Piece, Quarantined, Task, read_piece
 from dpo_pipeline.stores.log import Position, file_bytes, spans
-from dpo_pipeline.stores.reading import Piece, Quarantined, Task, read_piece
 
 SPAN_BYTES = 48 * 1024 * 1024
 # Two keep the process that fills the warehouse busy all the time.
@@ -74,7 +74,7 @@ class _Worker:
     """A process that decodes one piece at a time."""
 
     def __init__(self) -> None:
-        command = [sys.executable, "-m", "dpo_pipeline.stores.readers"]
+        command = [sys.executable, "-m", "dpo_pipeline.stores.decode_pool"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdin and self._process.stdout
         self._tasks, self._results = self._process.stdin, self._process.stdout

@@ -2,7 +2,7 @@
 
 That is most of the work of ingest, and it needs neither the warehouse nor other votes: any piece of
 the log can be done by itself. Texts stay in the log: a row knows where its line stands. Who does
-which piece belongs to `stores.readers`.
+which piece belongs to `stores.decode_pool`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dpo_pipeline.core.quality import ballot_of
+from dpo_pipeline.core.quality import vote_features
 from dpo_pipeline.core.votes import Preference, decode_preference, text_key
 from dpo_pipeline.errors import InvalidRecord
 from dpo_pipeline.settings import QualityCriteria
@@ -118,7 +118,7 @@ def _decode_lines(batch: Batch, max_line_bytes: int) -> tuple[list[Line], list[P
 
 
 def _columns(lines: Sequence[Line], preferences: Sequence[Preference], criteria: QualityCriteria) -> pa.RecordBatch:
-    ballots = [ballot_of(preference, criteria) for preference in preferences]
+    ballots = [vote_features(preference, criteria) for preference in preferences]
     columns = {
         **{name: list(map(attrgetter(name), preferences)) for name in _TEXTS},
         "log_offset": [line.offset for line in lines],

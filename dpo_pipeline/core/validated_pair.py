@@ -11,7 +11,7 @@ MEANINGS = {**CRITERIA, EXCLUDED: "a person excluded it, with a reason"}
 
 
 @dataclass(frozen=True)
-class JudgedPair:
+class ValidatedPair:
     """`failed` is empty for a valid pair; `reason` is that of the newest exclusion, empty without one."""
 
     event_id: str
@@ -36,7 +36,7 @@ class JudgedPair:
     def excluded(self) -> bool:
         return EXCLUDED in self.failed
 
-    def reviewed(self, action: Literal["exclude", "restore"], reason: str) -> "JudgedPair":
+    def reviewed(self, action: Literal["exclude", "restore"], reason: str) -> "ValidatedPair":
         """The same pair after a person's order; what it failed by itself stays."""
         own = tuple(name for name in self.failed if name != EXCLUDED)
         excluded = action == "exclude"
@@ -45,11 +45,11 @@ class JudgedPair:
             "failed": (*own, EXCLUDED) if excluded else own,
             "reason": reason if excluded else "",
         }
-        return JudgedPair(**fields)
+        return ValidatedPair(**fields)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PairFilter:
     """Empty: any. `text` is looked for in question and answers, whatever its case."""
 
     verdict: Literal["all", "valid", "rejected"] = "all"
@@ -59,7 +59,7 @@ class Wanted:
     source: str = ""
     text: str = ""
 
-    def fits(self, pair: JudgedPair) -> bool:
+    def fits(self, pair: ValidatedPair) -> bool:
         text = self.text.strip().casefold()
         return (
             (self.verdict == "all" or (self.verdict == "valid") == pair.valid)
