@@ -206,9 +206,7 @@ def tell(
     versions: dict[str, str],
     minutes: float,
 ) -> None:
-    show(
-        f"Memory of each program, {minutes:.0f} minutes of {crowd.votes} votes and {crowd.chats} chats", rows
-    )
+    show(f"Memory of each program, {minutes:.0f} minutes of {crowd.votes} votes and {crowd.chats} chats", rows)
     for title, found in (("failed runs", runs), ("failed ticks", ticks), ("error lines", errors)):
         for line in found[:10]:
             say(f"{title}: {line[:300]}")

@@ -312,15 +312,15 @@ def forget_person(
     """Remove a person from logs, databases and datasets, and list the versions trained on their votes."""
     from dpo_pipeline import programs
     from dpo_pipeline.loop.forget import forget
-    from dpo_pipeline.stores.pseudonyms import pseudonym_of, signing_key
+    from dpo_pipeline.stores.pseudonyms import pseudonyms_of, signing_key
 
     settings = load_settings()
     if running := [name for name, up in programs.answering(settings).items() if up and name != "MLflow"]:
         raise ServiceError(
             f"{' and '.join(running)} still run and would keep writing. Stop them (Ctrl-C in `make up`) first."
         )
-    who = person if pseudonym else pseudonym_of(person, signing_key(settings))
-    found = forget(settings, who)
+    whose = [person] if pseudonym else pseudonyms_of(person, signing_key(settings))
+    found, who = forget(settings, *whose), whose[0]
     console.print(
         f"{found.votes} votes, {found.requests} requests and ratings, {found.reviews} reviews, {found.quarantined} "
         f"quarantined lines and {len(found.datasets)} datasets of {who} are removed. The next curation run rebuilds "

@@ -18,13 +18,11 @@ from dpo_pipeline.assets.partitions import (
     when_inputs_change,
 )
 from dpo_pipeline.assets.training import trained_adapter
-from dpo_pipeline.core.standings import scored
 from dpo_pipeline.core.verdict import EvaluationVerdict
 from dpo_pipeline.loop.evaluate import evaluate_version, figures
-from dpo_pipeline.loop.report import battles
+from dpo_pipeline.loop.leaderboard import publish_leaderboard
 from dpo_pipeline.reports.evaluation_page import win_rates
 from dpo_pipeline.resources import LoopResource, Models, WarehouseResource
-from dpo_pipeline.stores.tables import publish_rows
 
 
 @dg.asset(
@@ -78,26 +76,20 @@ def eval_report(context: dg.AssetExecutionContext, loop: LoopResource, models: M
     deps=[validated_pairs],
     automation_condition=when_inputs_change("*/10 * * * *"),
     pool=WAREHOUSE_POOL,
-    code_version=code_version("core.leaderboard", "core.standings"),
+    code_version=code_version("core.leaderboard", "core.standings", "loop.leaderboard"),
     description="Bradley-Terry scores of all versions by people's votes, with intervals, and votes per pair.",
 )
 def leaderboard(loop: LoopResource, warehouse: WarehouseResource) -> dg.MaterializeResult:
     settings = loop.settings()
     with warehouse.open(settings) as store:
-        counts = battles(store, settings.rollout.votes_per_person)
-    found = scored(counts)
-    rows = [
-        {"version": s.name, "score": round(s.elo[0]), "low": round(s.elo[1]), "high": round(s.elo[2]), "votes": s.votes}
-        for s in (found.board.strengths.values() if found.board else ())
-    ]
-    publish_rows(settings.reports_dir / "leaderboard.parquet", rows)
+        published = publish_leaderboard(settings, store)
     return dg.MaterializeResult(
         metadata={
-            "scores": table(rows),
-            "pairs": table([asdict(pair) for pair in counts]),
-            "trouble": found.trouble or "none",
+            "scores": table(published.rows),
+            "pairs": table([asdict(pair) for pair in published.pairs]),
+            "trouble": published.standings.trouble or "none",
         },
-        data_version=data_version(counts),
+        data_version=data_version(published.pairs),
     )
 
 

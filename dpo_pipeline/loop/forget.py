@@ -7,7 +7,7 @@ afterwards. Interrupted, it can simply be run again.
 import fcntl
 import shutil
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,19 +38,19 @@ class Forgotten:
     versions: list[str] = field(default_factory=list)
 
 
-def forget(settings: Settings, person: str) -> Forgotten:
+def forget(settings: Settings, *people: str) -> Forgotten:
     """Remove everything of one person.
 
     Args:
-        person: the pseudonym, as it stands in the logs.
+        people: the person's pseudonyms, as they stand in the logs.
 
     Raises:
-        InvalidRequest: an empty name, which would be found in everything.
+        InvalidRequest: an empty one, which would be found in everything.
     """
-    if not person.strip():
+    if not people or not all(person.strip() for person in people):
         raise InvalidRequest("An empty name is nobody's. Name the person, or the pseudonym that stands in the log.")
     found = Forgotten()
-    events = {each.event_id for each in all_votes(settings) if each.annotator == person}
+    events = {each.event_id for each in all_votes(settings) if each.annotator in people}
     with Ledger(settings.ledger_address) as ledger:
         used = list(datasets_with(settings, events, ledger.versions()))
     found.versions = sorted({name for each in used if each.part == "train" for name in each.versions})
@@ -62,26 +62,32 @@ def forget(settings: Settings, person: str) -> Forgotten:
                 path.rmdir() if path.is_dir() else path.unlink()
         shutil.rmtree(directory)
     found.reviews = _without(settings.reviews_log, lambda line: _field(line, "event_id") in events)
-    mark = f'"{person}"'.encode()
-    found.quarantined = _without(settings.quarantine_log, lambda line: person.encode() in line)
+    marks = [person.encode() for person in people]
+
+    def names(line: bytes) -> bool:
+        return any(mark in line for mark in marks)
+
+    found.quarantined = _without(settings.quarantine_log, names)
     for path in sorted(settings.serving_log_dir.glob("????-??-??.jsonl")):
-        found.requests += _without(path, lambda line: mark in line and _field(line, "user") == person)
-    forget_person(settings.serving_state, person)
+        found.requests += _without(path, lambda line: names(line) and _field(line, "user") in people)
+    for person in people:
+        forget_person(settings.serving_state, person)
     # Made from corrections and chosen answers of everybody; the next SFT round makes them again.
     shutil.rmtree(settings.artifacts_dir / "demonstrations", ignore_errors=True)
     # Last: while a line stands in this log, running this again finds the rest.
-    found.votes = _without(settings.prefs_log, lambda line: mark in line and _field(line, "annotator") == person)
-    _take_back(settings, person)
+    found.votes = _without(settings.prefs_log, lambda line: names(line) and _field(line, "annotator") in people)
+    _take_back(settings, people)
     rebuild_warehouse(settings, utc_now())
     return found
 
 
-def _take_back(settings: Settings, person: str) -> None:
+def _take_back(settings: Settings, people: Sequence[str]) -> None:
     """The versions have then seen fewer of the pairs that are left: those after them would be skipped otherwise."""
     if not settings.warehouse_path.exists():
         return
     with closing(duckdb.connect(str(settings.warehouse_path), read_only=True)) as connection:
-        places = Warehouse(connection, settings.prefs_log).valid_places(person)
+        store = Warehouse(connection, settings.prefs_log)
+        places = sorted(place for person in people for place in store.valid_places(person))
     with Ledger(settings.ledger_address) as ledger:
         for record in ledger.versions():
             if gone := bisect_left(places, record.pairs_seen):

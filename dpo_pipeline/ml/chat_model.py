@@ -27,14 +27,15 @@ class ChatModel(PythonModel):
         loaded = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype))
         self.model = PeftModel.from_pretrained(loaded, context.artifacts["adapter"]).to(device).eval()
         # MLflow puts them on the path of whoever loads the model.
-        self.told, self.defuse = import_module("conversation"), import_module("template_tokens").defuse
+        self.told, self.marks = import_module("conversation"), import_module("template_tokens")
+        self.tokens = self.marks.control_tokens(self.tokenizer)
         self.rules = self.told.rules_of(self.tokenizer)
         self.longest = int(config["max_new_tokens"])
 
     # MLflow reads the hint of the messages as the model's signature.
     def predict(self, context: PythonModelContext, model_input: list[dict[str, str]]) -> list[str]:
         fitted = self.told.fitted(tuple((row["role"], row["content"]) for row in model_input), self.rules)
-        rows = self.told.as_rows([(role, self.defuse(content)) for role, content in fitted])
+        rows = self.told.as_rows([(role, self.marks.defuse(content, self.tokens)) for role, content in fitted])
         asked = self.tokenizer.apply_chat_template(
             rows, add_generation_prompt=True, return_tensors="pt", return_dict=True
         ).to(self.model.device)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dpo_pipeline.core.conversation import Messages, UnsupportedConversation, as_rows, fitted, rules_of
-from dpo_pipeline.core.template_tokens import defuse
+from dpo_pipeline.core.template_tokens import control_tokens, defuse
 from dpo_pipeline.errors import InvalidRequest, ModelUnavailable
 
 
@@ -21,7 +21,11 @@ class ChatTemplate:
                 f"The tokenizer of {tokenizer.name_or_path} has no chat template, so nothing says how its model reads "
                 "a conversation. Choose an instruction-tuned base model, or put chat_template.jinja beside it."
             )
-        self._tokenizer, self.rules = tokenizer, rules_of(tokenizer)
+        self._tokenizer, self.rules, self._tokens = tokenizer, rules_of(tokenizer), control_tokens(tokenizer)
+
+    def defuse(self, text: str) -> str:
+        """The same text to look at, in which this tokenizer finds no control token."""
+        return defuse(text, self._tokens)
 
     def fitted(self, messages: Messages) -> list[dict[str, str]]:
         """Messages as the template takes them, in which no text poses as another turn.
@@ -30,7 +34,7 @@ class ChatTemplate:
             InvalidRequest: they cannot be put so.
         """
         try:
-            return as_rows([(role, defuse(content)) for role, content in fitted(messages, self.rules)])
+            return as_rows([(role, self.defuse(content)) for role, content in fitted(messages, self.rules)])
         except UnsupportedConversation as error:
             raise InvalidRequest(str(error)) from error
 
@@ -57,7 +61,7 @@ class ChatTemplate:
         if messages and messages[-1][0] == "assistant":
             raise InvalidRequest("The prompt ends with the assistant.")
         prompt = self.prompt(messages)
-        rows = [*self.fitted(messages), {"role": "assistant", "content": defuse(answer)}]
+        rows = [*self.fitted(messages), {"role": "assistant", "content": self.defuse(answer)}]
         whole = str(self._tokenizer.apply_chat_template(rows, tokenize=False))
         if not whole.startswith(prompt):
             raise ModelUnavailable(

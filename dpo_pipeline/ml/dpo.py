@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core.conversation import as_rows
-from dpo_pipeline.core.template_tokens import defuse
 from dpo_pipeline.core.votes import prompt_messages
 from dpo_pipeline.errors import AdapterRefused, ArtifactError, DatasetTooSmall, InvalidRequest
 from dpo_pipeline.ml.adapters import check_adapter, check_weights
@@ -223,8 +222,12 @@ def _usable(dataset: Any, tokenizer: Any, max_length: int) -> tuple[Any, Counter
         if read[1][:max_length] == read[2][:max_length]:
             reasons["identical_after_truncation"] += 1
             return None
-        answers = {side: as_rows([("assistant", defuse(row[side][0]["content"]))]) for side in ("chosen", "rejected")}
-        return {"event_id": row["event_id"], "prompt": template.fitted(asked), **answers}
+        return {
+            "event_id": row["event_id"],
+            "prompt": template.fitted(asked),
+            "chosen": as_rows([("assistant", template.defuse(chosen))]),
+            "rejected": as_rows([("assistant", template.defuse(rejected))]),
+        }
 
     kept = [found for row in dataset if (found := usable(row))]
     return Dataset.from_list(kept), reasons

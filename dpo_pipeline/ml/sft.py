@@ -7,7 +7,6 @@ from typing import Any
 
 from dpo_pipeline.core.conversation import as_rows
 from dpo_pipeline.core.questions import Question
-from dpo_pipeline.core.template_tokens import defuse
 from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.ml.adapters import check_adapter, check_weights
 from dpo_pipeline.ml.base_model import BaseModel, load_base
@@ -124,5 +123,7 @@ def _usable(rows: Sequence[dict[str, Any]], template: ChatTemplate) -> list[dict
             template.trained(asked, answer)
         except InvalidRequest:
             continue
-        usable.append({"prompt": template.fitted(asked), "completion": as_rows([("assistant", defuse(answer))])})
+        usable.append(
+            {"prompt": template.fitted(asked), "completion": as_rows([("assistant", template.defuse(answer))])}
+        )
     return usable

@@ -132,12 +132,13 @@ async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _answer_http(request: Request, error: Exception) -> JSONResponse:
-    """Unknown paths and methods, in the same form as everything else."""
+    """Unknown paths and methods, and bodies that cannot be read, in the same form as everything else."""
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, RequestError):  # our own refusal, met while the body was read
         return await _answer_error(request, error.__cause__)
     message = f"{request.method} {request.url.path}: {error.detail}. /docs lists what can be asked."
-    return _error(error.status_code, message, "invalid_request_error", "not_found", error.headers)
+    code = "not_found" if error.status_code in (404, 405) else "invalid_request"
+    return _error(error.status_code, message, "invalid_request_error", code, error.headers)
 
 
 def _error(status: int, message: str, kind: str, code: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

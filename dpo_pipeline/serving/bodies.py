@@ -16,6 +16,13 @@ SEEDS = 2**31
 class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, given: Any) -> Any:
+        if isinstance(given, dict) and None in given.values():
+            return {name: value for name, value in given.items() if value is not None}
+        return given
+
     @model_validator(mode="after")
     def _texts_can_be_written(self) -> Self:
         for name, value in self.__dict__.items():
@@ -198,7 +205,7 @@ class FeedbackRequest(Body):
     """Exactly one of rating, thumb and correction."""
 
     request_id: str = Field(max_length=200, description="`id` of the chat completion")
-    rating: int | None = Field(None, ge=1, le=5)
+    rating: int | None = Field(None, ge=1, le=5, strict=True)
     thumb: Literal["up", "down"] | None = None
     correction: str | None = Field(None, min_length=1, max_length=LONGEST_TEXT, description="what it should have said")
 

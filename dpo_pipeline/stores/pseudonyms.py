@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import secrets
+import unicodedata
 
 from dpo_pipeline.errors import ArtifactCorrupt
 from dpo_pipeline.settings import Settings
@@ -31,5 +32,19 @@ def signing_key(settings: Settings) -> bytes:
 
 
 def pseudonym_of(person: str, key: bytes) -> str:
-    """HMAC of a name or address: the same person is recognised, never named."""
-    return hmac.new(key, person.encode(), hashlib.sha256).hexdigest()[:16]
+    """HMAC of a name or address: the same person is recognised, never named.
+
+    However the name was typed: in composed or decomposed letters, wide or narrow, with spaces around it.
+    """
+    return _hashed(unicodedata.normalize("NFKC", person).strip(), key)
+
+
+def pseudonyms_of(person: str, key: bytes) -> list[str]:
+    """The pseudonym of a name, and those that earlier versions of this program, which took names as they came, may have
+    made of it."""
+    forms = [person, person.strip(), *(unicodedata.normalize(form, person.strip()) for form in ("NFC", "NFD"))]
+    return list(dict.fromkeys([pseudonym_of(person, key), *(_hashed(form, key) for form in forms)]))
+
+
+def _hashed(name: str, key: bytes) -> str:
+    return hmac.new(key, name.encode(), hashlib.sha256).hexdigest()[:16]

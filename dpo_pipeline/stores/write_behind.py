@@ -12,7 +12,11 @@ log = logging.getLogger(__name__)
 
 
 class WriteBehind(Generic[T]):
-    """`put` costs next to nothing; what was put is written within about 50 ms, or by `close`."""
+    """`put` costs next to nothing; what was put is written within about 50 ms, or by `close`.
+
+    Args:
+        write: all of them or, raising, none.
+    """
 
     def __init__(self, write: Callable[[list[T]], None], name: str):
         self._write, self._name = write, name
@@ -41,7 +45,20 @@ class WriteBehind(Generic[T]):
                     records.append(record)
             try:
                 self._write(records)
-            except Exception:
-                log.exception("%d records of %s could not be written and are lost", len(records), self._name)
+            except Exception as error:
+                self._write_singly(records, error)
             if last:
                 return
+
+    def _write_singly(self, records: list[T], error: Exception) -> None:
+        """One record that cannot be written must not cost those that came at the same moment."""
+        lost = len(records)
+        if lost > 1:
+            for record in records:
+                try:
+                    self._write([record])
+                    lost -= 1
+                except Exception as its_own:
+                    error = its_own
+        if lost:
+            log.error("%d records of %s could not be written and are lost", lost, self._name, exc_info=error)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dpo_pipeline.serving.bodies import LONGEST_TEXT, ChatRequest, ComparisonRequest
+from dpo_pipeline.serving.bodies import LONGEST_TEXT, ChatRequest, ComparisonRequest, FeedbackRequest
 
 HALF = "a\ud83d"
 REFUSED = r"half a surrogate pair|as a unicode string|at most 32000"
@@ -50,3 +50,18 @@ def test_what_openai_takes_is_taken() -> None:
 def test_what_means_nothing_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         chat(**fields)
+
+
+def test_null_is_absent_everywhere() -> None:
+    found = chat(user=None, temperature=None, stream=None, n=None, max_tokens=None)
+    assert found.user == "" and found.model == "chat" and ChatRequest(**chat().model_dump() | {"model": None})
+    assert ComparisonRequest(prompt="hi", category=None, models=None, annotator=None).category == "other"
+    with pytest.raises(ValidationError, match="Field required"):
+        ComparisonRequest(prompt=None)
+
+
+def test_true_is_no_rating() -> None:
+    assert FeedbackRequest(request_id="r", rating=4).rating == 4
+    for wrong in (True, "5", 4.0, 0, 6):
+        with pytest.raises(ValidationError):
+            FeedbackRequest(request_id="r", rating=wrong)

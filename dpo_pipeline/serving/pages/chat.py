@@ -1,4 +1,4 @@
-"""Conversation to the version that the rollout gives this person; rate its answers, and correct them."""
+"""Talk to the version that the rollout gives this person; rate its answers, and correct them."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing

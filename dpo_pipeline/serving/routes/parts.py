@@ -31,7 +31,7 @@ KEYED = [Depends(HTTPBearer(auto_error=False, description="The value of DPO_KEYS
 def visitor(request: Request, serving: Serving, name: str, session_id: str = "", simulated: bool = False) -> Visitor:
     """Whoever calls: by the name given, else by address. `X-Session-Id` names the visit."""
     session = session_id or dict(request.scope["headers"]).get(b"x-session-id", b"")[:200].decode("latin-1")
-    person = serving.visitors.pseudonym(name or address_of(request))
+    person = serving.visitors.pseudonym(name.strip() or address_of(request))
     return Visitor(person, redact(session), "simulated" if simulated else "api", address_of(request))
 
 

@@ -1,0 +1,54 @@
+"""The week against its targets, and the trajectory of the versions: counted, written, and alerts sent."""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from dpo_pipeline.core.report import Trajectory, WeeklyReport, trajectory, weekly_report
+from dpo_pipeline.loop.cadence import next_training
+from dpo_pipeline.loop.notify import tell
+from dpo_pipeline.loop.report import timeline, version_figures, weeks
+from dpo_pipeline.reports.monitoring_page import monitoring_page, version_rows
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.artifacts import write_text
+from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline.stores.tables import publish_rows
+from dpo_pipeline.stores.warehouse import Warehouse
+
+
+@dataclass(frozen=True)
+class WrittenReport:
+    """The report, its page, and the same as JSON."""
+
+    report: WeeklyReport
+    page: Path
+    json: str
+
+
+def write_weekly_report(settings: Settings, ledger: Ledger, store: Warehouse, now: datetime) -> WrittenReport:
+    """Of the seven days up to now; a KPI that needs somebody at once is sent as an alert."""
+    due = next_training(settings, ledger, now)
+    frequency = getattr(settings.cadence, due.phase).frequency
+    figures = version_figures(settings, ledger, store, now)
+    report = weekly_report(
+        weeks(settings, store, now), figures, ledger.deployment().champion, due.unused, due.threshold,
+        timeline(ledger, store, settings.rollout, frequency), settings.cadence, settings.kpis,
+    )  # fmt: skip
+    page, text = settings.reports_dir / "weekly.html", json.dumps(report.to_json(), indent=2)
+    write_text(page, monitoring_page(report, trajectory(figures), now))
+    write_text(page.with_suffix(".json"), text)
+    publish_rows(page.with_name("kpis.parquet"), [asdict(kpi) for kpi in report.kpis])
+    for kpi in report.alerts:
+        tell(settings, f"Alert: {kpi.name}", f"{kpi.value:.3g}, the target is {kpi.target}. See {page}.")
+    return WrittenReport(report, page, text)
+
+
+def publish_trajectory(
+    settings: Settings, ledger: Ledger, store: Warehouse, now: datetime
+) -> tuple[Trajectory, list[dict[str, object]]]:
+    """The trajectory, and its rows as they are published."""
+    found = trajectory(version_figures(settings, ledger, store, now))
+    rows = version_rows(found)
+    publish_rows(settings.reports_dir / "trajectory.parquet", rows)
+    return found, rows
