@@ -68,9 +68,14 @@ def verify(directory: Path) -> dict[str, Any]:
 
     Raises:
         ArtifactMissing: no such directory or no manifest.
-        ArtifactCorrupt: a file is missing, was added, or differs.
+        ArtifactCorrupt: a file is missing, was added, or differs, or the list of files was changed after it was sealed.
     """
     manifest = read_manifest(directory)
+    if content_sha(manifest.get("files", {})) != manifest.get("sha256"):
+        raise ArtifactCorrupt(
+            f"{directory / MANIFEST}: its sha256 was made of other files than it lists; somebody changed it. Delete "
+            "the directory and materialize it again; do not serve it."
+        )
     found = hash_files(directory)
     # Manifests from before cards were rewritten list PEFT's.
     required = {name: digest for name, digest in manifest.get("files", {}).items() if name != CARD}

@@ -123,7 +123,7 @@ class ServingState:
                 self._db.execute("begin")
                 self._db.executemany("insert into requests values (?, ?, ?)", rows)
                 self._db.execute("commit")
-            except sqlite3.OperationalError:
+            except sqlite3.Error:
                 # The disk is full, say: the newest can be rated as long as this program lives.
                 if self._db.in_transaction:
                     self._db.execute("rollback")

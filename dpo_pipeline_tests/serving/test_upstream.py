@@ -5,7 +5,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import pytest
 from dpo_pipeline.core.answers import Answer, Ask
 from dpo_pipeline.core.outcomes import RequestOutcome
 from dpo_pipeline.core.votes import Sampling
-from dpo_pipeline.errors import UpstreamFailed
+from dpo_pipeline.errors import DeadlineExceeded, UpstreamFailed
 from dpo_pipeline.serving.engines.engine import Adapter
 from dpo_pipeline.serving.engines.forward import ForwardEngine
+from dpo_pipeline.serving.engines.upstream import MOST_BYTES
 from dpo_pipeline.serving.services.chat_call import outcome_of
-from dpo_pipeline.settings import EngineSettings
+from dpo_pipeline.settings import EngineSettings, Limits
 from dpo_pipeline_tests.examples import settings_in
 
 ASK = Ask("v1.1", (("user", "At what temperature does water boil?"),), Sampling(0.7, 0.9, 24, 1))
@@ -55,9 +56,10 @@ def sending(content: bytes, kind: str, status: int, pieces: int = 1) -> Iterator
             while b"}" not in read[-1:]:
                 read += connection.recv(65536)
             connection.sendall(head)
-            for number in range(pieces):
-                size = -(-len(content) // pieces)
-                connection.sendall(content[number * size : (number + 1) * size])
+            with suppress(ConnectionError):  # whoever has read enough hangs up
+                for number in range(pieces):
+                    size = -(-len(content) // pieces)
+                    connection.sendall(content[number * size : (number + 1) * size])
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -128,6 +130,9 @@ def test_tokens_and_the_end_are_the_servers_where_it_says_them(tmp_path: Path) -
         (raw('{"choices": [{"delta": {"content": ["a", "list"]}}]}') + DONE, EVENTS, "no chunk of an answer"),
         (raw('{"choices": 3}') + DONE, EVENTS, "no chunk of an answer"),
         (chunk("Half") + raw('{"error": {"message": "out of memory"}}'), EVENTS, "out of memory"),
+        (b"data: " + b"x" * (MOST_BYTES + 1), EVENTS, "sent more than 4,000,000 bytes"),
+        (chunk("word ") * (MOST_BYTES // 60), EVENTS, "sent more than 4,000,000 bytes"),
+        (b"x" * (MOST_BYTES + 1), HTML, "sent more than 4,000,000 bytes"),
     ],
 )
 def test_what_is_none_is_a_failure_of_the_version(tmp_path: Path, content: bytes, kind: str, said: str) -> None:
@@ -153,3 +158,45 @@ def test_whose_fault_a_refusal_is(tmp_path: Path, status: int, answer: int, outc
     with pytest.raises(Exception, match="does not exist") as failed:
         answered(tmp_path, body, JSON, status)
     assert failed.value.status == answer and outcome_of(failed.value) is outcome  # type: ignore[attr-defined]
+
+
+def test_a_stream_that_stalls_is_a_timeout_and_frees_its_place(tmp_path: Path) -> None:
+    """Read by somebody who is slow too: the deadline ends the answer, and not whoever reads it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    begun = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n" + chunk("Water boils ")
+    stop = threading.Event()
+
+    def stall() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(begun)
+            stop.wait(10)
+
+    async def read() -> tuple[list[str], Exception | None, tuple[int, int]]:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        changed = {"engine": EngineSettings(kind="forward", url=url), "limits": Limits(deadline_s=0.4)}
+        engine = ForwardEngine(settings_in(tmp_path).model_copy(update=changed))
+        engine.serve({"v1.1": Adapter("a" * 64, tmp_path)})
+        pieces: list[str] = []
+        try:
+            async for event in engine.stream(ASK):
+                assert isinstance(event, str)
+                pieces.append(event)
+                await asyncio.sleep(0.6)  # beyond the deadline, while the answer is suspended
+        except Exception as error:
+            return pieces, error, engine.load
+        finally:
+            await engine.close()
+        return pieces, None, engine.load
+
+    thread = threading.Thread(target=stall)
+    thread.start()
+    try:
+        pieces, error, load = asyncio.run(read())
+    finally:
+        stop.set()
+        thread.join()
+        listener.close()
+    assert pieces == ["Water boils "] and isinstance(error, DeadlineExceeded) and load == (0, 0)
+    assert outcome_of(error) is RequestOutcome.TIMEOUT

@@ -1,5 +1,6 @@
 """Directories are there whole or not at all, and a flipped bit is found before anything is loaded."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,16 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         artifacts.publish(tmp_path / "a", fail)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_were_swapped_together_with_the_manifests_list_are_found(tmp_path: Path) -> None:
+    """The ledger names the hash in the manifest: it must be that of the files which are loaded."""
+    manifest = publish(tmp_path / "a")
+    (tmp_path / "a" / "model.bin").write_text("somebody else's weights")
+    files = artifacts.hash_files(tmp_path / "a")
+    (tmp_path / "a" / artifacts.MANIFEST).write_text(json.dumps({**manifest, "files": files}))
+    with pytest.raises(ArtifactCorrupt, match="its sha256 was made of other files"):
+        artifacts.verify(tmp_path / "a")
 
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "missing", "added"])

@@ -54,15 +54,22 @@ class ForwardEngine(Engine):
         self._enter()
         pieces: list[str] = []
         end: End | None = None
+        until = asyncio.get_running_loop().time() + self._limits.deadline_s
+        request = self._client.build_request("POST", "chat/completions", json=self._body(ask))
+        response: httpx.Response | None = None
         try:
-            async with asyncio.timeout(self._limits.deadline_s):
-                async with self._client.stream("POST", "chat/completions", json=self._body(ask)) as response:
-                    async for event in read_answer(response):
-                        if isinstance(event, End):
-                            end = event
-                        else:
-                            pieces.append(event)
-                            yield event
+            # A timeout for each wait: one around a `yield` would end whoever reads the pieces.
+            async with asyncio.timeout_at(until):
+                response = await self._client.send(request, stream=True)
+            events = read_answer(response)
+            while end is None:
+                async with asyncio.timeout_at(until):
+                    event = await anext(events)
+                if isinstance(event, End):
+                    end = event
+                else:
+                    pieces.append(event)
+                    yield event
         except TimeoutError as error:
             raise DeadlineExceeded(
                 f"{self._engine.url} gave no answer within {self._limits.deadline_s:g} s."
@@ -74,7 +81,8 @@ class ForwardEngine(Engine):
             ) from error
         finally:
             self._running -= 1
-        assert end, "`read_answer` ends with an end, or raises"
+            if response is not None:
+                await response.aclose()
         yield Answer(
             text="".join(pieces).strip(),
             prompt_tokens=end.prompt_tokens or 0,

@@ -16,6 +16,8 @@ from httpx_sse import EventSource
 from dpo_pipeline.errors import InvalidRequest, QueueFull, UpstreamFailed
 
 DONE = "[DONE]"
+MOST_BYTES = 4_000_000
+"""Of one answer, with the JSON around each piece: far more than any model says, far less than memory."""
 SHOWN = 300
 """Characters of what another server said that are repeated in an error."""
 _HIGH = range(0xD800, 0xDC00)
@@ -61,6 +63,8 @@ async def read_answer(response: httpx.Response) -> AsyncIterator[str | End]:
         QueueFull: it has no room.
         UpstreamFailed: it failed, or sent what is no whole answer.
     """
+    if isinstance(response.stream, httpx.AsyncByteStream):
+        response.stream = _Capped(response.stream)
     if response.status_code != 200:
         raise _refusal(response.status_code, (await response.aread()).decode(errors="replace"))
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -90,6 +94,24 @@ async def read_answer(response: httpx.Response) -> AsyncIterator[str | End]:
     if rest := reader.rest():
         yield rest
     yield reader.end()
+
+
+class _Capped(httpx.AsyncByteStream):
+    """A body that ends with an error where it would be endless."""
+
+    def __init__(self, stream: httpx.AsyncByteStream):
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        seen = 0
+        async for chunk in self._stream:
+            seen += len(chunk)
+            if seen > MOST_BYTES:
+                raise UpstreamFailed(f"The other server sent more than {MOST_BYTES:,} bytes for one answer.")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 class _Reader:
