@@ -11,7 +11,7 @@ do, not that they are equal: it is left out, or taken for a tie with `both_bad="
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -79,8 +79,11 @@ class WinMatrix:
     votes: tuple[tuple[int, ...], ...]
 
 
-def count_battles(battles: Iterable[Battle]) -> list[PairCount]:
+def count_battles(battles: Iterable[Battle] | Mapping[Battle, int]) -> list[PairCount]:
     """Sum (model_a, model_b, winner) per pair, whichever way round they met; sorted by name.
+
+    Args:
+        battles: one by one, or how often each was.
 
     Raises:
         ValueError: a winner other than model_a, model_b, tie or both_bad, or a model against itself.

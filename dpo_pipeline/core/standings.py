@@ -4,7 +4,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dpo_pipeline.core.leaderboard import Battle, Leaderboard, PairCount, WinMatrix, bradley_terry, win_matrix
+from dpo_pipeline.core.leaderboard import (
+    Battle,
+    Leaderboard,
+    PairCount,
+    WinMatrix,
+    bradley_terry,
+    count_battles,
+    win_matrix,
+)
 from dpo_pipeline.errors import DisconnectedModels
 
 MIN_VOTES = 10
@@ -34,8 +42,13 @@ def standings(battles: Mapping[Battle, int]) -> Standings:
     Args:
         battles: how often each (model_a, model_b, winner) was voted; two samples of one version are left out.
     """
-    itself = sum(count for (first, second, _), count in battles.items() if first == second)
-    return scored(count_pairs(battles), itself)
+    between = between_two(battles)
+    return scored(count_battles(between), sum(battles.values()) - sum(between.values()))
+
+
+def between_two(battles: Mapping[Battle, int]) -> dict[Battle, int]:
+    """Those of two versions: what people said of two samples of one tells nothing about its strength."""
+    return {battle: count for battle, count in battles.items() if battle[0] != battle[1]}
 
 
 def scored(pairs: Sequence[PairCount], against_itself: int = 0) -> Standings:
@@ -49,23 +62,6 @@ def scored(pairs: Sequence[PairCount], against_itself: int = 0) -> Standings:
     board, trouble = _scores(pairs, decided)
     matrix = win_matrix(pairs, tuple(board.strengths) if board else None) if pairs else None
     return Standings(pairs, matrix, board, trouble, few, against_itself)
-
-
-def count_pairs(battles: Mapping[Battle, int]) -> tuple[PairCount, ...]:
-    """Counts per pair of versions, whichever way round they met; sorted by name."""
-    counts: dict[tuple[str, str], Counter[str]] = {}
-    for (first, second, winner), count in battles.items():
-        if first == second:
-            continue
-        turned = second < first
-        names = (second, first) if turned else (first, second)
-        if turned and winner in ("model_a", "model_b"):
-            winner = "model_b" if winner == "model_a" else "model_a"
-        counts.setdefault(names, Counter())[winner] += count
-    return tuple(
-        PairCount(*names, won["model_a"], won["model_b"], won["tie"], won["both_bad"])
-        for names, won in sorted(counts.items())
-    )
 
 
 def _scores(pairs: tuple[PairCount, ...], decided: Counter[str]) -> tuple[Leaderboard | None, str]:

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from dpo_pipeline.core.leaderboard import PairCount
-from dpo_pipeline.core.standings import count_pairs, standings
+from dpo_pipeline.core.leaderboard import PairCount, count_battles
+from dpo_pipeline.core.standings import between_two, standings
 
 
 def test_pairs_are_counted_whichever_way_round_they_met() -> None:
@@ -15,7 +15,7 @@ def test_pairs_are_counted_whichever_way_round_they_met() -> None:
         ("v1.1", "v1.0", "both_bad"): 5,
         ("v1.0", "v1.0", "model_a"): 9,
     }
-    assert count_pairs(battles) == (PairCount("v1.0", "v1.1", wins_a=1, wins_b=7, ties=2, both_bad=5),)
+    assert count_battles(between_two(battles)) == [PairCount("v1.0", "v1.1", wins_a=1, wins_b=7, ties=2, both_bad=5)]
     found = standings(battles)
     assert (found.votes, found.against_itself) == (15, 9)
     assert found.board is not None and list(found.board.strengths) == ["v1.1", "v1.0"]

@@ -10,8 +10,9 @@ from collections import Counter
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from dpo_pipeline.core.leaderboard import count_battles
 from dpo_pipeline.core.matchmaking import PairTally, WeightedRate, against_all
-from dpo_pipeline.core.standings import count_pairs
+from dpo_pipeline.core.standings import between_two
 from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.errors import LogReplaced
 from dpo_pipeline.stores.decode import votes_of
@@ -61,7 +62,7 @@ class Tally:
             frozenset((each.model_a, each.model_b)): PairTally(
                 each.wins_a + each.wins_b + each.ties, each.wins_a + each.ties / 2
             )
-            for each in count_pairs(self.battles.copy())
+            for each in count_battles(between_two(self.battles.copy()))
         }
 
     def reweighted(self) -> dict[str, WeightedRate]:
