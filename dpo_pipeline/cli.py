@@ -38,9 +38,8 @@ def command(name: str, of: typer.Typer = app) -> Callable[[Callable[..., Any]], 
             try:
                 function(*args, **kwargs)
             except DpoError as error:
-                Console(stderr=True, highlight=False).print(
-                    f"[red]{type(error).__name__}[/red]: {error}", soft_wrap=True
-                )
+                message = Text.assemble((type(error).__name__, "red"), f": {error}")
+                Console(stderr=True, highlight=False, markup=False).print(message, soft_wrap=True)
                 raise typer.Exit(1) from error
 
         return run
@@ -157,12 +156,11 @@ def import_pairs(
     for path in files:
         report = import_file(path, settings.prefs_log, settings.collection.max_line_bytes)
         forms = ", ".join(report.forms)
-        # As texts: a file's name and what it holds are no markup.
         counts = (report.imported, report.already_there, report.refused.total())
-        table.add_row(Text(path.name), *map(str, counts), Text(forms))
+        table.add_row(path.name, *map(str, counts), forms)
         for reason, count in report.refused.items():
             rows = ", ".join(map(str, report.examples[reason]))
-            reasons.add_row(Text(f"{path.name}: {reason}"), str(count), rows)
+            reasons.add_row(f"{path.name}: {reason}", str(count), rows)
     console.print(table)
     if reasons.row_count:
         console.print(reasons)
@@ -232,7 +230,7 @@ def _order(what: "Order", reason: str) -> None:
         "resume": f"resumed at {after.stage}",
         "abort": f"rolled back; {after.champion} answers everybody within seconds",
     }
-    console.print(f"{before.subject} is {done[what]}.", markup=False)
+    console.print(f"{before.subject} is {done[what]}.")
 
 
 @command("forecast")

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from dpo_pipeline.loop.trace import VersionTrace, VoteTrace
     from dpo_pipeline.stores.ledger import DecisionRecord
 
-console = Console(highlight=False)
+# Names of files, versions and people, and what they wrote, are text: what is bold or dim is said beside them.
+console = Console(highlight=False, markup=False)
 STARTING_EVERY_S, RUNNING_EVERY_S = 1.0, 10.0
 
 
@@ -53,7 +54,7 @@ def print_forecast(usage: str, found: "Forecast") -> None:
     console.print(votes)
     console.print(found.would_be_seen)
     for advice in found.advice:
-        console.print(f"- {advice}", markup=False)
+        console.print(f"- {advice}")
 
 
 def print_vote_trace(went: "VoteTrace") -> None:
@@ -98,7 +99,7 @@ def watch_programs(settings: Settings, stopping: threading.Event) -> None:
             if live:
                 live.update(Text(line, overflow="ellipsis", no_wrap=True), refresh=True)
             elif line != shown and (ready or time.monotonic() - shown_at > RUNNING_EVERY_S):
-                console.print(line, soft_wrap=True, markup=False)
+                console.print(line, soft_wrap=True)
                 shown, shown_at = line, time.monotonic()
             stopping.wait(RUNNING_EVERY_S if ready else STARTING_EVERY_S)
     console.print("stopping …")
@@ -121,15 +122,15 @@ def print_log_tails(settings: Settings) -> None:
     """What each program said last, after one of them was given up."""
     for path in sorted(settings.logs_dir.glob("*.log")):
         if text := tail(path):
-            console.print(f"--- {path}", markup=False)
-            console.print(text, markup=False)
+            console.print(f"--- {path}")
+            console.print(text)
 
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int, dict[str, float]], None]]:
     """A bar with steps and time left, as long as the block lasts; the value is called with (step, total, metrics)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[metrics]}"), console=console) as bars:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[metrics]}", markup=False), console=console) as bars:
         task = bars.add_task(title, total=None, metrics="")
 
         def report(step: int, total: int, metrics: dict[str, float]) -> None:
@@ -148,7 +149,7 @@ def print_addresses(settings: Settings) -> None:
         ("data", settings.data_dir, "DPO_DATA_DIR moves it; logs/ has what the programs print"),
     ):
         # No table: a narrow terminal would cut the addresses.
-        console.print(f"{name:<8} {where}  [dim]{what}[/dim]", soft_wrap=True)
+        console.print(Text.assemble(f"{name:<8} {where}  ", (what, "dim")), soft_wrap=True)
 
 
 def print_rollout(found: dict[str, Any]) -> None:
@@ -160,7 +161,7 @@ def print_rollout(found: dict[str, Any]) -> None:
     paused = ", paused" if rollout["paused"] else ""
     console.print(f"{rollout['version']} at {rollout['stage']}, {rollout['traffic']:.0%} of the traffic{paused}")
     for reason in rollout["reasons"]:
-        console.print(f"- {rollout['decision']}: {reason}", markup=False)
+        console.print(f"- {rollout['decision']}: {reason}")
 
 
 def print_status(settings: Settings, found: dict[str, Any]) -> None:
@@ -171,10 +172,12 @@ def print_status(settings: Settings, found: dict[str, Any]) -> None:
     preferences = found["preferences"]
     frequency = getattr(settings.cadence, preferences["phase"]).frequency
     console.print(
-        f"[bold]{preferences['unused']} of {preferences['threshold']}[/bold] unused valid preferences "
-        f"(phase {preferences['phase']}, {frequency}); "
-        f"{preferences['recorded']} recorded, {preferences['valid']} valid, "
-        f"{preferences['rejected']} rejected, {preferences['quarantined']} quarantined"
+        Text.assemble(
+            (f"{preferences['unused']} of {preferences['threshold']}", "bold"),
+            f" unused valid preferences (phase {preferences['phase']}, {frequency}); "
+            f"{preferences['recorded']} recorded, {preferences['valid']} valid, "
+            f"{preferences['rejected']} rejected, {preferences['quarantined']} quarantined",
+        )
     )
     failed = read_summary(settings.curation_summary).failed
     if failed:
@@ -225,6 +228,5 @@ def print_demo(settings: Settings, result: Any) -> None:
     facts.add_row("serving", f"{settings.serving_address}")
     console.print(facts)
     outcome = "serves all of the traffic" if version.status == "champion" else f"is {version.status}"
-    console.print(
-        f"\n[bold]{version.name} {outcome}[/bold] after {result.votes} votes and {result.seconds / 60:.1f} minutes."
-    )
+    took = f" after {result.votes} votes and {result.seconds / 60:.1f} minutes."
+    console.print(Text.assemble("\n", (f"{version.name} {outcome}", "bold"), took))

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +11,7 @@ import dagster as dg
 
 from dpo_pipeline.reports.plots import Draw, png_markdown
 
+_MARKUP = re.compile(r"[\\|\[\]<>`]")
 VERSIONS = dg.DynamicPartitionsDefinition(name="versions")
 OWNERS = ["team:llmops"]
 # DuckDB admits one writer and nobody beside it: whatever opens the warehouse waits here for its turn.
@@ -78,5 +80,5 @@ def table(rows: list[dict[str, object]]) -> dg.MetadataValue:
 
 
 def _cell(value: object) -> str:
-    """Texts may hold what would end a cell or a row."""
-    return "" if value is None else " ".join(str(value).split()).replace("|", "\\|")
+    """A text is no markup: it neither ends a cell or a row, nor becomes a link, a picture or HTML."""
+    return "" if value is None else _MARKUP.sub(r"\\\g<0>", " ".join(str(value).split()))
