@@ -1,6 +1,7 @@
 """Rows of a file that somebody brings: JSON lines, a JSON array or an object around one, CSV, TSV, Parquet.
 
-Each may be gzipped. The encoding is decided once a file: by its byte-order mark, else UTF-8.
+Each may be gzipped. The encoding is decided once a file: by its byte-order mark, else UTF-8. A folder that Hugging
+Face's `Dataset.save_to_disk` wrote is read too.
 """
 
 import codecs
@@ -16,6 +17,8 @@ from typing import Any
 from dpo_pipeline.errors import InvalidRecord, UnreadableImport
 
 WRAPPERS = ("data", "rows", "train")
+SAVED = ("state.json", "dataset_dict.json")
+"""What a folder of Hugging Face's `datasets` has: one dataset, or several by the name of their split."""
 GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
 MOST_BYTES = 8 << 30
 """Of a file once it is unpacked: a small one may unpack to more than a disk holds."""
@@ -32,6 +35,9 @@ def read_rows(path: Path) -> Iterator[tuple[int, Any]]:
     Raises:
         UnreadableImport: no such file, or nothing that can be read as rows.
     """
+    if any((path / name).is_file() for name in SAVED):
+        yield from enumerate(_saved_dataset(path), start=1)
+        return
     raw = _bytes(path)
     names = {suffix.lower() for suffix in path.suffixes}
     if raw.startswith(PARQUET):
@@ -53,7 +59,9 @@ def read_rows(path: Path) -> Iterator[tuple[int, Any]]:
 
 def _bytes(path: Path) -> bytes:
     if path.exists() and not path.is_file():
-        raise UnreadableImport(f"{path} is no regular file. Name a file of preference pairs.")
+        raise UnreadableImport(
+            f"{path} is no regular file, and no folder that Dataset.save_to_disk wrote. Name a file of pairs."
+        )
     try:
         raw = path.read_bytes()
         if not raw.startswith(GZIP):
@@ -66,6 +74,18 @@ def _bytes(path: Path) -> bytes:
     if len(unpacked) > MOST_BYTES:
         raise UnreadableImport(f"{path} unpacks to more than {MOST_BYTES >> 30} GiB. Split it.")
     return unpacked
+
+
+def _saved_dataset(path: Path) -> Iterator[Any]:
+    """The rows of all splits, one after the other."""
+    from datasets import Dataset, load_from_disk  # not at the top: it takes seconds
+
+    try:
+        loaded = load_from_disk(str(path))
+        for split in [loaded] if isinstance(loaded, Dataset) else loaded.values():
+            yield from split
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UnreadableImport(f"{path} is not as Dataset.save_to_disk leaves it: {error}. Save it again.") from error
 
 
 def _decoded(path: Path, raw: bytes, encoding: str) -> str:

@@ -139,3 +139,18 @@ def test_a_list_in_a_table_is_a_text(tmp_path: Path) -> None:
     assert (
         import_file(file, log, LIMIT).imported == 1 and decode_preference(log.read_bytes().strip()).chosen == "[2, 3]"
     )
+
+
+@pytest.mark.parametrize("splits", [False, True])
+def test_a_folder_that_hugging_face_saved(tmp_path: Path, splits: bool) -> None:
+    from datasets import Dataset, DatasetDict
+
+    rows = [json.loads(line) for line in LINES.splitlines()]
+    saved = Dataset.from_list(rows)
+    folder, log = tmp_path / "saved [old]", tmp_path / "prefs.jsonl"
+    (DatasetDict(train=saved, test=saved) if splits else saved).save_to_disk(str(folder))
+    report = import_file(folder, log, LIMIT)
+    assert report.imported == len(rows) and report.already_there == (len(rows) if splits else 0)
+    (next(folder.rglob("*.arrow"))).write_bytes(b"cut off")
+    with pytest.raises(UnreadableImport, match="Save it again"):
+        import_file(folder, log, LIMIT)
