@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -214,6 +215,12 @@ def answering(settings: Settings) -> dict[str, bool]:
     return {name: _answers(address) for name, address in addresses.items()}
 
 
+@cache
+def client() -> httpx.Client:
+    """One for all looks: each new one reads the certificates of the system, 25 ms of a core. It keeps no connection."""
+    return httpx.Client(timeout=2, limits=httpx.Limits(max_keepalive_connections=0))
+
+
 def code_location_error(settings: Settings) -> str | None:
     """Why Dagster cannot load the definitions; null while it can, loads them, or does not answer yet.
 
@@ -234,6 +241,6 @@ def code_location_error(settings: Settings) -> str | None:
 
 def _answers(address: str) -> bool:
     try:
-        return httpx.get(address, timeout=2).status_code == 200
+        return client().get(address).status_code == 200
     except httpx.HTTPError:
         return False

@@ -111,7 +111,7 @@ def system_status(settings: Settings) -> tuple[bool, str]:
 
     missing = [name for name, up in programs.answering(settings).items() if not up]
     try:
-        ready = httpx.get(f"{settings.serving_address}/readyz", timeout=2)
+        ready = programs.client().get(f"{settings.serving_address}/readyz")
         sentence = str(loop_status(settings)["now"]) if ready.is_success else str(ready.json()["error"]["message"])
     except (httpx.HTTPError, ValueError):
         return False, f"starting: {', '.join(missing or ['serving'])}"

@@ -182,7 +182,9 @@ def test_settings_are_taken_or_refused_by_their_variable(name: str, value: str) 
         os.environ[variable] = value
         load_settings()
     except SettingsError as refused:
-        assert variable in str(refused) or "profile" in name, str(refused)
+        # A rule about two settings of a section names the section.
+        section = variable.rsplit("__", 1)[0]
+        assert variable in str(refused) or f"({section})" in str(refused) or "profile" in name, str(refused)
     finally:
         os.environ.clear()
         os.environ.update(before)

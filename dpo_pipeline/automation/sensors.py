@@ -38,7 +38,7 @@ from dpo_pipeline.stores.log import file_bytes
 
 # Dagster takes a sensor's interval where the sensor is defined.
 EVERY_S = load_settings().dagster.sensor_interval_s
-# For what happens seldom, or what serving looks at too: a look costs some 0.1 s of a core, all day long.
+# For all but votes and stages: a look costs some 0.1 s of a core all day long, and nothing else is due within a minute.
 SELDOM_S = 4 * EVERY_S
 ON = dg.DefaultSensorStatus.RUNNING
 Asked = dg.SensorResult | dg.SkipReason
@@ -60,7 +60,7 @@ WRITING_TO_MLFLOW = _work(follow_registry.name, register_version.name, build_bas
 
 @dg.sensor(
     job=build_baseline,
-    minimum_interval_seconds=EVERY_S,
+    minimum_interval_seconds=SELDOM_S,
     default_status=ON,
     description="No version yet: build the baseline.",
 )
@@ -96,7 +96,7 @@ def new_votes(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
 
 @dg.sensor(
     job=train_version,
-    minimum_interval_seconds=EVERY_S,
+    minimum_interval_seconds=SELDOM_S,
     default_status=ON,
     description="Enough unused valid preferences: train the next version. One run per crossing.",
 )
@@ -115,7 +115,7 @@ def threshold_crossed(context: dg.SensorEvaluationContext, loop: LoopResource) -
 
 @dg.sensor(
     job=train_version,
-    minimum_interval_seconds=EVERY_S,
+    minimum_interval_seconds=SELDOM_S,
     default_status=ON,
     description="Not improved: train again with one hyperparameter changed, until the version is given up.",
 )

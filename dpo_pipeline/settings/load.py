@@ -34,8 +34,8 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def _found(parts: Sequence[str], value: object) -> str:
-    """What was found; of a secret, nothing: errors end in logs."""
-    return "" if parts[0] in SECRET else f" (found {value!r})"
+    """What was found; of a secret, nothing: errors end in logs. A whole section is no finding: the message names it."""
+    return "" if parts[0] in SECRET or isinstance(value, dict) else f" (found {value!r})"
 
 
 def _variable(parts: Sequence[str]) -> str:
