@@ -4,7 +4,7 @@ Ours is `ml.dpo.train_dpo` with the recipe of the settings, from loading the bas
 checked adapter, reference log-probabilities computed again each time. The rival is TRL's
 `DPOTrainer` with its own defaults (bf16 autocast, gradient checkpointing, a reference pass in every
 step) but for what makes the two comparable: pairs, start adapter, loss, batch size, epochs, learning
-rate and its warm-up, max_length. On a processor without bf16 units its default dtype alone makes it many
+rate and its warm-up, max_length, and that each step is logged, so that the losses are of the same steps. On a processor without bf16 units its default dtype alone makes it many
 times slower, which is no merit of ours: so it runs a second time in our dtype, and that is the goal's rival.
 All load, train, evaluate and save. Goal: 2 × the pairs a second, the same losses within noise.
 """
@@ -28,7 +28,7 @@ from dpo_pipeline.settings import DpoRecipe, Settings
 
 GOAL, LOSS_NOISE = 2.0, 0.1
 OUR_DTYPE, FAR_SLOWER = "TRL in our dtype", 8
-LAST_SHARE = 3  # the last third of the logged losses is averaged: single steps are noise
+LAST_SHARE = 3  # the losses of the last third of the steps are averaged: single steps are noise
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ def ours(task: Task, work: Path) -> Outcome:
     )
     result = train_dpo(job, work / "adapter", lambda step, total, metrics: None)
     seconds = time.perf_counter() - begin
-    losses = [row["loss"] for row in result.curve]
-    return Outcome(seconds, result.facts["pairs"] * task.recipe.epochs, _last(losses), result.metrics["loss"])
+    last = _last(result.curve)
+    return Outcome(seconds, result.facts["pairs"] * task.recipe.epochs, last, result.metrics["loss"])
 
 
 def stock_trl(task: Task, work: Path, **changed: Any) -> Outcome:
@@ -102,6 +102,7 @@ def stock_trl(task: Task, work: Path, **changed: Any) -> Outcome:
             max_length=task.settings.model.max_length,
             use_cpu=not compute_of(task.settings.model).on_gpu,  # without it TRL refuses to start there
             report_to="none",
+            logging_steps=1,
             **changed,
         ),
         train_dataset=data["train"],
@@ -112,17 +113,20 @@ def stock_trl(task: Task, work: Path, **changed: Any) -> Outcome:
     eval_loss = trainer.evaluate()["eval_loss"]
     trainer.save_model(str(work / "adapter"))
     seconds = time.perf_counter() - begin
-    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    return Outcome(seconds, len(data["train"]) * task.recipe.epochs, _last(losses), eval_loss)
+    last = _last([row for row in trainer.state.log_history if "loss" in row])
+    return Outcome(seconds, len(data["train"]) * task.recipe.epochs, last, eval_loss)
 
 
 def trl_in_our_dtype(task: Task, work: Path) -> Outcome:
     return stock_trl(task, work, bf16=compute_of(task.settings.model).autocast_bf16)
 
 
-def _last(losses: list[float]) -> float:
-    """Mean over the last third; not a number where nothing was logged (the warm-up)."""
-    return statistics.mean(losses[-max(1, len(losses) // LAST_SHARE) :]) if losses else math.nan
+def _last(curve: list[dict[str, float]]) -> float:
+    """Mean loss over the last third of the steps; not a number where nothing was logged (the warm-up)."""
+    if not curve:
+        return math.nan
+    begin = curve[-1]["step"] * (1 - 1 / LAST_SHARE)
+    return statistics.mean(row["loss"] for row in curve if row["step"] > begin)
 
 
 def _run(side: Callable[[Task, Path], Outcome], task: Task) -> Outcome:
