@@ -4,8 +4,9 @@ Ours is `ml.dpo.train_dpo` with the recipe of the settings, from loading the bas
 checked adapter, reference log-probabilities computed again each time. The rival is TRL's
 `DPOTrainer` with its own defaults (bf16 autocast, gradient checkpointing, a reference pass in every
 step) but for what makes the two comparable: pairs, start adapter, loss, batch size, epochs, learning
-rate and its warm-up, max_length, and that each step is logged, so that the losses are of the same steps. On a processor without bf16 units its default dtype alone makes it many
-times slower, which is no merit of ours: so it runs a second time in our dtype, and that is the goal's rival.
+rate and its warm-up, max_length, and that each step is logged, so that the losses are of the same steps.
+On a processor without bf16 units its default dtype alone makes it many times slower, which is no merit
+of ours: so it runs a second time in our dtype, and that is the goal's rival.
 All load, train, evaluate and save. Goal: 2 × the pairs a second, the same losses within noise.
 """
 

@@ -142,7 +142,7 @@ def test_what_another_server_sends_is_an_answer_or_a_failure(raw: bytes, kind: s
             yield raw
 
         response = httpx.Response(status, headers={"content-type": kind}, content=stream())
-        return [event async for event in read_answer(response)]
+        return [event async for event in read_answer(response, 100_000)]
 
     try:
         *pieces, end = asyncio.run(read())

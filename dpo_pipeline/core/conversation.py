@@ -49,9 +49,12 @@ def rules_of(tokenizer: Any) -> TemplateRules:
         return all(content in text for _, content in messages)
 
     system, user, assistant = (("system", f"{TRIED} S"), ("user", f"{TRIED} U"), ("assistant", f"{TRIED} A"))
+    other = ("system", f"{TRIED} T")
     return TemplateRules(
-        system=takes(system, user),
-        later_system=takes(user, assistant, system, user),
+        # With the turns that follow too: some templates show a system message only beside the last turn.
+        system=takes(system, user) and takes(system, user, assistant) and takes(system, user, assistant, user),
+        # And two of them: some templates keep the last one only.
+        later_system=takes(user, assistant, system, user) and takes(system, other, user, assistant, user),
         repeats=takes(user, ("user", f"{TRIED} V")),
         begins=takes(assistant, user),
         ends=takes(user, assistant),

@@ -115,7 +115,7 @@ def days(serving_log_dir: Path) -> list[DayOfVersion]:
     found = []
     for path in sorted(serving_log_dir.glob("????-??-??.jsonl")):
         records = list(read_day(path))
-        names = sorted({record.version for record in records})
+        names = sorted({each.version for each in records if not isinstance(each, RequestRecord) or is_evidence(each)})
         for name, metrics in version_metrics(serving_log_dir, f"{path.stem}T00:00:00Z", names, records).items():
             found.append(
                 DayOfVersion(

@@ -4,7 +4,10 @@ It stands alone: beside transformers, PEFT and torch it imports the two files of
 registered version answers in a process that knows nothing of this project. It answers as serving does at temperature 0.
 """
 
-from importlib import import_module
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from typing import Any
+from uuid import uuid4
 
 import mlflow
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
@@ -26,8 +29,7 @@ class ChatModel(PythonModel):
         self.tokenizer = AutoTokenizer.from_pretrained(base)
         loaded = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype))
         self.model = PeftModel.from_pretrained(loaded, context.artifacts["adapter"]).to(device).eval()
-        # MLflow puts them on the path of whoever loads the model.
-        self.told, self.marks = import_module("conversation"), import_module("template_tokens")
+        self.told, self.marks = (_module(context.artifacts[name]) for name in ("conversation", "template_tokens"))
         self.tokens = self.marks.control_tokens(self.tokenizer)
         self.rules = self.told.rules_of(self.tokenizer)
         self.longest = int(config["max_new_tokens"])
@@ -35,13 +37,23 @@ class ChatModel(PythonModel):
     # MLflow reads the hint of the messages as the model's signature.
     def predict(self, context: PythonModelContext, model_input: list[dict[str, str]]) -> list[str]:
         fitted = self.told.fitted(tuple((row["role"], row["content"]) for row in model_input), self.rules)
-        rows = self.told.as_rows([(role, self.marks.defuse(content, self.tokens)) for role, content in fitted])
+        rows = self.told.as_rows([(role, self.marks.defuse(content, self.tokens, role)) for role, content in fitted])
         asked = self.tokenizer.apply_chat_template(
             rows, add_generation_prompt=True, return_tensors="pt", return_dict=True
         ).to(self.model.device)
         answer = self.model.generate(**asked, max_new_tokens=self.longest, do_sample=False)
         text = self.tokenizer.decode(answer[0, asked["input_ids"].shape[1] :], skip_special_tokens=True)
         return [text.strip()]
+
+
+def _module(path: str) -> Any:
+    """A file of this model, by a name of its own: whoever loads the model may have a module of the file's name."""
+    name = f"chat_model_{uuid4().hex}"
+    spec = spec_from_file_location(name, path)
+    assert spec and spec.loader
+    sys.modules[name] = module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 mlflow.models.set_model(ChatModel())

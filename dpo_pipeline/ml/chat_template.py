@@ -23,9 +23,9 @@ class ChatTemplate:
             )
         self._tokenizer, self.rules, self._tokens = tokenizer, rules_of(tokenizer), control_tokens(tokenizer)
 
-    def defuse(self, text: str) -> str:
+    def defuse(self, text: str, role: str = "user") -> str:
         """The same text to look at, in which this tokenizer finds no control token."""
-        return defuse(text, self._tokens)
+        return defuse(text, self._tokens, role)
 
     def fitted(self, messages: Messages) -> list[dict[str, str]]:
         """Messages as the template takes them, in which no text poses as another turn.
@@ -34,7 +34,7 @@ class ChatTemplate:
             InvalidRequest: they cannot be put so.
         """
         try:
-            return as_rows([(role, self.defuse(content)) for role, content in fitted(messages, self.rules)])
+            return as_rows([(role, self.defuse(content, role)) for role, content in fitted(messages, self.rules)])
         except UnsupportedConversation as error:
             raise InvalidRequest(str(error)) from error
 
@@ -61,7 +61,7 @@ class ChatTemplate:
         if messages and messages[-1][0] == "assistant":
             raise InvalidRequest("The prompt ends with the assistant.")
         prompt = self.prompt(messages)
-        rows = [*self.fitted(messages), {"role": "assistant", "content": self.defuse(answer)}]
+        rows = [*self.fitted(messages), {"role": "assistant", "content": self.defuse(answer, "assistant")}]
         whole = str(self._tokenizer.apply_chat_template(rows, tokenize=False))
         if not whole.startswith(prompt):
             raise ModelUnavailable(

@@ -5,6 +5,8 @@ model: TRL copies the adapter that a `PeftModel` comes with. Its log-probabiliti
 and cached by dataset and reference.
 """
 
+import hashlib
+import json
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -86,7 +88,6 @@ def _trainer(job: DpoJob, reference_sha: str, dataset_hash: str, progress: Progr
 
     model, tokenizer = load_base(job.base.directory, job.model)
     tokenizer.padding_side = "right"
-    cache = job.reference_cache / f"{dataset_hash[:16]}-{reference_sha[:16]}-{job.model.max_length}"
     train, left_out = _usable(_read(job.dataset_dir / "train.parquet"), tokenizer, job.model.max_length)
     held, _ = _usable(_read(job.dataset_dir / "eval.parquet"), tokenizer, job.model.max_length)
     if len(train) < job.recipe.batch_size or not len(held):
@@ -95,6 +96,9 @@ def _trainer(job: DpoJob, reference_sha: str, dataset_hash: str, progress: Progr
             f"({dict(left_out)} left out); one batch of {job.recipe.batch_size} and one were required. "
             "Collect more pairs, raise model.max_length, or lower recipe.batch_size."
         )
+    # Of the rows as they are trained on, which the template and what it cannot take have shaped.
+    rows = hashlib.sha256(json.dumps([train.to_list(), held.to_list()]).encode()).hexdigest()
+    cache = job.reference_cache / f"{dataset_hash[:16]}-{reference_sha[:16]}-{job.model.max_length}-{rows[:16]}"
     policy = PeftModel.from_pretrained(model, job.start_dir, is_trainable=True)
     policy.create_or_update_model_card = lambda output_dir: None  # see `create_model_card`
     trainer = _cached_reference_trainer(cache)(
@@ -225,8 +229,8 @@ def _usable(dataset: Any, tokenizer: Any, max_length: int) -> tuple[Any, Counter
         return {
             "event_id": row["event_id"],
             "prompt": template.fitted(asked),
-            "chosen": as_rows([("assistant", template.defuse(chosen))]),
-            "rejected": as_rows([("assistant", template.defuse(rejected))]),
+            "chosen": as_rows([("assistant", template.defuse(chosen, "assistant"))]),
+            "rejected": as_rows([("assistant", template.defuse(rejected, "assistant"))]),
         }
 
     kept = [found for row in dataset if (found := usable(row))]

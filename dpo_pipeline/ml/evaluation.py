@@ -17,7 +17,7 @@ from dpo_pipeline.core.verdict import Drift, JudgedAnswer, Measured
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.core.votes import Message, prompt_key
 from dpo_pipeline.core.winrate import Outcome
-from dpo_pipeline.errors import EvaluationLeaked
+from dpo_pipeline.errors import EvaluationLeaked, InvalidRequest
 from dpo_pipeline.ml.base_model import BaseModel
 from dpo_pipeline.ml.generation import GenerationRequest, Generator, ScoredAnswer
 from dpo_pipeline.settings import Settings
@@ -115,6 +115,7 @@ def judge_versions(
     generator = Generator(base, settings.model)
     for contestant in filter(None, (candidate, parent, first)):
         generator.load(contestant.sha, contestant.directory)
+    votes = _told(generator, asked.votes)
     places = [("bank", question) for question in asked.bank for _ in range(settings.evaluation.samples)]
     places += asked.others
     texts = [question.question for _, question in places]
@@ -130,9 +131,21 @@ def judge_versions(
         judge_elsewhere=deciding.elsewhere,
         safety=safety[0],
         safety_since=safety[1] if first else None,
-        drift=_drift(generator, candidate, parent, bank_texts, asked.votes),
-        trust=_trust(deciding, asked.votes, read_bank(settings.bank_dir)) if asked.votes else None,
+        drift=_drift(generator, candidate, parent, bank_texts, votes),
+        trust=_trust(deciding, votes, read_bank(settings.bank_dir)) if votes else None,
     )
+
+
+def _told(generator: Generator, votes: Sequence[HumanVote]) -> tuple[HumanVote, ...]:
+    """Those on conversations that the model can be told: training leaves the others out too."""
+    told = []
+    for vote in votes:
+        try:
+            generator.template.trained(vote.prompt, vote.chosen)
+        except InvalidRequest:
+            continue
+        told.append(vote)
+    return tuple(told)
 
 
 def make_judge(settings: Settings, generator: Generator) -> Judge:

@@ -38,9 +38,12 @@ def write_mlflow_model(directory: Path, adapter_dir: Path, base: BaseModel, mode
     mlflow.pyfunc.save_model(
         str(directory),
         python_model=str(Path(__file__).with_name("chat_model.py")),
-        artifacts={"adapter": str(adapter_dir)} | ({"base": str(base.directory)} if embedded else {}),
+        artifacts={
+            "adapter": str(adapter_dir),
+            **{path.stem: str(path) for path in STANDING_ALONE},
+            **({"base": str(base.directory)} if embedded else {}),
+        },
         model_config=config,
-        code_paths=[str(path) for path in STANDING_ALONE],
         # Given, because MLflow would run the model to find out.
         pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in NEEDS],
     )

@@ -146,7 +146,8 @@ class Generator:
     def _scored_ids(self, row: ScoredAnswer) -> tuple[list[int], int]:
         """Tokens of prompt and answer, cut to `max_length`, and where the answer begins; at least one is of it."""
         prompt = self.prompt_ids(row.messages)
-        answer = self.tokenizer.backend_tokenizer.encode(self.template.defuse(row.answer), add_special_tokens=False).ids
+        said = self.template.defuse(row.answer, "assistant")
+        answer = self.tokenizer.backend_tokenizer.encode(said, add_special_tokens=False).ids
         longest = self.settings.max_length
         prompt = prompt[-(longest - 1) :]
         return (prompt + answer + [self.tokenizer.eos_token_id])[:longest], len(prompt)

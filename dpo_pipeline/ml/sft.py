@@ -124,6 +124,9 @@ def _usable(rows: Sequence[dict[str, Any]], template: ChatTemplate) -> list[dict
         except InvalidRequest:
             continue
         usable.append(
-            {"prompt": template.fitted(asked), "completion": as_rows([("assistant", template.defuse(answer))])}
+            {
+                "prompt": template.fitted(asked),
+                "completion": as_rows([("assistant", template.defuse(answer, "assistant"))]),
+            }
         )
     return usable

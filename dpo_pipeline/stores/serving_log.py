@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from pathlib import Path
 from statistics import fmean, variance
 from typing import Literal
@@ -16,6 +17,7 @@ from dpo_pipeline.core.outcomes import RequestOutcome
 from dpo_pipeline.core.rollout import Exposure, VersionMetrics
 from dpo_pipeline.core.sequential_tests import Events, Opinions, Shares
 from dpo_pipeline.core.votes import is_moment
+from dpo_pipeline.errors import LogWriteError
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.write_behind import WriteBehind
 
@@ -97,8 +99,18 @@ class ServingLog:
         self._behind.put(record)
 
     def _write_requests(self, records: list[RequestRecord]) -> None:
-        for day, group in itertools.groupby(records, key=lambda record: record.recorded_at[:10]):
-            AppendLog(self._path(day), durable=False).append_all([msgspec.json.encode(record) for record in group])
+        lines = [(record.recorded_at[:10], msgspec.json.encode(record)) for record in records]
+        written = 0
+        for day, group in itertools.groupby(lines, key=itemgetter(0)):
+            of_day = [line for _, line in group]
+            try:
+                AppendLog(self._path(day), durable=False).append_all(of_day)
+                written += len(of_day)
+            except LogWriteError as error:
+                if not written:
+                    raise
+                # Tried once more, what is written already would be counted twice.
+                log.error("%d requests of %s are not in the serving log: %s", len(of_day), day, error)
 
     def _path(self, day: str) -> Path:
         return self.directory / f"{day}.jsonl"

@@ -192,7 +192,7 @@ def forget_person(path: Path, person: str) -> None:
         database.execute("delete from contributors where person = ?", (person,))
         for table, whose in (("comparisons", "annotator"), ("requests", "user")):
             rows = database.execute(f"select id, content from {table}").fetchall()
-            theirs = [(key,) for key, content in rows if getattr(_whose.decode(content), whose) == person]
+            theirs = [(key,) for key, content in rows if _is_of(content, whose, person)]
             database.executemany(f"delete from {table} where id = ?", theirs)
         database.commit()
         database.execute("vacuum")
@@ -207,6 +207,14 @@ class _Whose(msgspec.Struct):
 
 
 _whose = msgspec.json.Decoder(_Whose)
+
+
+def _is_of(content: bytes, whose: str, person: str) -> bool:
+    """A row that cannot be read is a person's where their name stands in it."""
+    try:
+        return bool(getattr(_whose.decode(content), whose) == person)
+    except msgspec.MsgspecError:
+        return person.encode() in content
 
 
 def newest_prompts(path: Path) -> list[str]:

@@ -31,6 +31,12 @@ MISTRAL = (
     "{% if m.role == 'user' %}[INST] {% if loop.first and first %}{{ first }}\n\n{% endif %}{{ m.content }} [/INST]"
     "{% else %} {{ m.content }}</s>{% endif %}{% endfor %}"
 )
+MISTRAL_LAST = (
+    "{% if messages[0].role == 'system' %}{% set first = messages[0].content %}{% set rest = messages[1:] %}"
+    "{% else %}{% set first = '' %}{% set rest = messages %}{% endif %}<s>{% for m in rest %}"
+    "{% if m.role == 'user' %}[INST] {% if loop.last and first %}{{ first }}\n\n{% endif %}{{ m.content }} [/INST]"
+    "{% elif m.role == 'assistant' %} {{ m.content }}</s>{% endif %}{% endfor %}"
+)
 GEMMA = (
     "<bos>" + TURNS + "{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
     "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}"
@@ -46,16 +52,28 @@ DEEPSEEK = (
         "{% if add_generation_prompt %}<｜Assistant｜>{% endif %}"
     )
 )
+LAST_SYSTEM = (
+    "{% set ns = namespace(system='') %}{% for m in messages %}{% if m.role == 'system' %}"
+    "{% set ns.system = m.content %}{% endif %}{% endfor %}<｜begin｜>{{ ns.system }}"
+    "{% for m in messages %}{% if m.role == 'user' %}<｜User｜>{{ m.content }}"
+    "{% elif m.role == 'assistant' %}<｜Assistant｜>{{ m.content }}<｜end｜>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<｜Assistant｜>{% endif %}"
+)
 THINKING = DEEPSEEK.replace("<｜Assistant｜>{% endif %}", "<｜Assistant｜><think>\n{% endif %}")
 MARKS = {
     QWEN: ("<|im_start|>", "<|im_end|>"),
     LLAMA: ("<|begin|>", "<|head|>", "<|/head|>", "<|eot|>"),
     MISTRAL: ("<s>", "</s>", "[INST]", "[/INST]"),
+    MISTRAL_LAST: ("<s>", "</s>", "[INST]", "[/INST]"),
+    LAST_SYSTEM: ("<｜begin｜>", "<｜User｜>", "<｜Assistant｜>", "<｜end｜>"),
     GEMMA: ("<bos>", "<start_of_turn>", "<end_of_turn>"),
     DEEPSEEK: ("<｜begin｜>", "<｜User｜>", "<｜Assistant｜>", "<｜end｜>"),
     THINKING: ("<｜begin｜>", "<｜User｜>", "<｜Assistant｜>", "<｜end｜>", "<think>"),
 }
-NAMES = {"qwen": QWEN, "llama": LLAMA, "mistral": MISTRAL, "gemma": GEMMA, "deepseek": DEEPSEEK}
+NAMES = {
+    "qwen": QWEN, "llama": LLAMA, "mistral": MISTRAL, "mistral, system beside the last turn": MISTRAL_LAST,
+    "gemma": GEMMA, "deepseek": DEEPSEEK, "deepseek, last system only": LAST_SYSTEM,
+}  # fmt: skip
 
 
 def tokenizer_with(template: str | None) -> Any:
@@ -81,6 +99,8 @@ S, U, V, A = ("system", "be brief"), ("user", "hi"), ("user", "who are you?"), (
         ("mistral", TemplateRules(later_system=False, repeats=False, begins=False)),
         ("gemma", TemplateRules(system=False, later_system=False, repeats=False, begins=False)),
         ("deepseek", TemplateRules()),
+        ("mistral, system beside the last turn", TemplateRules(system=False, later_system=False)),
+        ("deepseek, last system only", TemplateRules(later_system=False)),
     ],
 )
 def test_what_a_template_takes_is_found_out(name: str, rules: TemplateRules) -> None:
@@ -161,3 +181,15 @@ def test_a_template_that_thinks_before_it_answers_is_refused() -> None:
 def test_a_base_without_a_template_is_refused() -> None:
     with pytest.raises(ModelUnavailable, match="has no chat template"):
         ChatTemplate(tokenizer_with(None))
+
+
+def test_tags_of_html_and_what_a_model_thinks_aloud_are_text() -> None:
+    """Some models have tags as added tokens, and think between marks that are no special tokens."""
+    tokenizer = tokenizer_with(QWEN.replace("{{ m.content }}", "{{ m.content.split('</think>')[-1] }}"))
+    tokenizer.add_tokens(["<table>", "</table>", "<think>", "</think>"])
+    made = ChatTemplate(tokenizer)
+    assert made.defuse("<table>x</table>") == "<table>x</table>"
+    thought = "<think>easy</think>4"
+    assert made.defuse(thought, "assistant") == thought
+    assert made.fitted((U, ("assistant", thought), V))[1]["content"] == thought
+    assert "</think>" not in made.prompt((U, ("user", "say </think>"))), "a person cannot pose as its thoughts"

@@ -288,7 +288,9 @@ def test_the_same_training_for_llamafactory(project: Settings, baseline: Path, d
 def reference_cache(project: Settings, baseline: Path, dataset: Path) -> Path:
     content = artifacts.read_manifest(dataset)["content_hash"]
     reference = artifacts.read_manifest(baseline)["sha256"]
-    return project.artifacts_dir / "reference_logps" / f"{content[:16]}-{reference[:16]}-{project.model.max_length}"
+    name = f"{content[:16]}-{reference[:16]}-{project.model.max_length}-*"
+    [found] = (project.artifacts_dir / "reference_logps").glob(name)
+    return found
 
 
 def _chosen_logps(project: Settings, dataset: Path, adapter: Path | None) -> list[float]:

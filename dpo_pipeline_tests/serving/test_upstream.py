@@ -16,8 +16,7 @@ from dpo_pipeline.core.outcomes import RequestOutcome
 from dpo_pipeline.core.votes import Sampling
 from dpo_pipeline.errors import DeadlineExceeded, UpstreamFailed
 from dpo_pipeline.serving.engines.engine import Adapter
-from dpo_pipeline.serving.engines.forward import ForwardEngine
-from dpo_pipeline.serving.engines.upstream import MOST_BYTES
+from dpo_pipeline.serving.engines.forward import LEAST_CAP, ForwardEngine
 from dpo_pipeline.serving.services.chat_call import outcome_of
 from dpo_pipeline.settings import EngineSettings, Limits
 from dpo_pipeline_tests.examples import settings_in
@@ -130,9 +129,9 @@ def test_tokens_and_the_end_are_the_servers_where_it_says_them(tmp_path: Path) -
         (raw('{"choices": [{"delta": {"content": ["a", "list"]}}]}') + DONE, EVENTS, "no chunk of an answer"),
         (raw('{"choices": 3}') + DONE, EVENTS, "no chunk of an answer"),
         (chunk("Half") + raw('{"error": {"message": "out of memory"}}'), EVENTS, "out of memory"),
-        (b"data: " + b"x" * (MOST_BYTES + 1), EVENTS, "sent more than 4,000,000 bytes"),
-        (chunk("word ") * (MOST_BYTES // 60), EVENTS, "sent more than 4,000,000 bytes"),
-        (b"x" * (MOST_BYTES + 1), HTML, "sent more than 4,000,000 bytes"),
+        (b"data: " + b"x" * (LEAST_CAP + 1), EVENTS, "sent more than 4,000,000 bytes"),
+        (chunk("word ") * (LEAST_CAP // 60), EVENTS, "sent more than 4,000,000 bytes"),
+        (b"x" * (LEAST_CAP + 1), HTML, "sent more than 4,000,000 bytes"),
     ],
 )
 def test_what_is_none_is_a_failure_of_the_version(tmp_path: Path, content: bytes, kind: str, said: str) -> None:

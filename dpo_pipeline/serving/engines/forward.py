@@ -6,6 +6,7 @@ which versions there are, who gets which, and keeps deadline and limits.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import httpx
@@ -16,6 +17,9 @@ from dpo_pipeline.serving.engines.engine import Adapter, Engine
 from dpo_pipeline.serving.engines.upstream import End, read_answer
 from dpo_pipeline.settings import Settings
 
+BYTES_A_TOKEN, LEAST_CAP = 2_000, 4_000_000
+"""An answer of another server may have so many for each token that is asked for, with the JSON around them."""
+
 
 class ForwardEngine(Engine):
     """Forwards over HTTP; as many requests at once as wait and batch together may hold."""
@@ -25,6 +29,7 @@ class ForwardEngine(Engine):
         self._limits, self._engine = settings.limits, settings.engine
         self._room = settings.limits.queue + settings.limits.batch
         self._running = 0
+        self._most_bytes = max(LEAST_CAP, BYTES_A_TOKEN * settings.model.max_new_tokens)
         key = settings.keys.engine
         headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
         self._client = httpx.AsyncClient(
@@ -61,15 +66,15 @@ class ForwardEngine(Engine):
             # A timeout for each wait: one around a `yield` would end whoever reads the pieces.
             async with asyncio.timeout_at(until):
                 response = await self._client.send(request, stream=True)
-            events = read_answer(response)
-            while end is None:
-                async with asyncio.timeout_at(until):
-                    event = await anext(events)
-                if isinstance(event, End):
-                    end = event
-                else:
-                    pieces.append(event)
-                    yield event
+            async with aclosing(read_answer(response, self._most_bytes)) as events:
+                while end is None:
+                    async with asyncio.timeout_at(until):
+                        event = await anext(events)
+                    if isinstance(event, End):
+                        end = event
+                    else:
+                        pieces.append(event)
+                        yield event
         except TimeoutError as error:
             raise DeadlineExceeded(
                 f"{self._engine.url} gave no answer within {self._limits.deadline_s:g} s."

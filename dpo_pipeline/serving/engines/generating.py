@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpo_pipeline.core.answers import Answer
-from dpo_pipeline.errors import DpoError, EngineEnded, EngineFailed, InvalidRequest, NotReady
+from dpo_pipeline.errors import DpoError, EngineEnded, EngineFailed, NotReady
 from dpo_pipeline.ml.generation import GenerationRequest
 from dpo_pipeline.settings import Settings
 
@@ -168,9 +168,8 @@ class _Loop:
             except Exception as error:
                 # Nothing was generated yet: whatever it is, it says nothing about the version.
                 log.exception("a request could not be made ready")
-                refused.append(
-                    (order.job, InvalidRequest(f"The request could not be made ready for this model: {error}"))
-                )
+                told = f"The request could not be made ready ({type(error).__name__}: {error}); the log has the trace."
+                refused.append((order.job, NotReady(told)))
         return ready, refused
 
     def _advance(self, running: list[_Running], forward: Callable[[], object], events: list[Event]) -> None:

@@ -4,8 +4,10 @@ Server-sent events are `httpx-sse`'s, and split at line feeds and carriage retur
 server says why it ended, or says `[DONE]`. One that was not streamed is taken where it is a whole completion.
 """
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +18,8 @@ from httpx_sse import EventSource
 from dpo_pipeline.errors import InvalidRequest, QueueFull, UpstreamFailed
 
 DONE = "[DONE]"
-MOST_BYTES = 4_000_000
-"""Of one answer, with the JSON around each piece: far more than any model says, far less than memory."""
+DRAIN_S = 1.0
+"""For what stands behind the end of an answer: read to the end, the connection can be used again."""
 SHOWN = 300
 """Characters of what another server said that are repeated in an error."""
 _HIGH = range(0xD800, 0xDC00)
@@ -55,8 +57,11 @@ class End:
     tokens: int | None
 
 
-async def read_answer(response: httpx.Response) -> AsyncIterator[str | End]:
+async def read_answer(response: httpx.Response, most_bytes: int) -> AsyncGenerator[str | End]:
     """Pieces of text as they come, and last the end.
+
+    Args:
+        most_bytes: of one answer, with the JSON around each piece.
 
     Raises:
         InvalidRequest: the other server says that the request is at fault.
@@ -64,7 +69,7 @@ async def read_answer(response: httpx.Response) -> AsyncIterator[str | End]:
         UpstreamFailed: it failed, or sent what is no whole answer.
     """
     if isinstance(response.stream, httpx.AsyncByteStream):
-        response.stream = _Capped(response.stream)
+        response.stream = _Capped(response.stream, most_bytes)
     if response.status_code != 200:
         raise _refusal(response.status_code, (await response.aread()).decode(errors="replace"))
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -83,12 +88,14 @@ async def read_answer(response: httpx.Response) -> AsyncIterator[str | End]:
             f"The other server answered with {kind}, where server-sent events were required: {_cut(said)}"
         )
     response.headers["content-type"] = "text/event-stream"
-    async for event in EventSource(response).aiter_sse():
-        if event.data.strip() == DONE:
-            reader.done = True
-            break
-        if event.data.strip() and (piece := reader.text(_decoded(event.data))):
-            yield piece
+    async with aclosing(EventSource(response).aiter_sse()) as events:
+        async for event in events:
+            if event.data.strip() == DONE:
+                reader.done = True
+                await _drain(events)
+                break
+            if event.data.strip() and (piece := reader.text(_decoded(event.data))):
+                yield piece
     if not reader.whole:
         raise UpstreamFailed("The other server broke off: its stream ended without finish_reason and without [DONE].")
     if rest := reader.rest():
@@ -96,18 +103,25 @@ async def read_answer(response: httpx.Response) -> AsyncIterator[str | End]:
     yield reader.end()
 
 
+async def _drain(events: AsyncIterator[object]) -> None:
+    with suppress(TimeoutError, httpx.HTTPError, UpstreamFailed):
+        async with asyncio.timeout(DRAIN_S):
+            async for _ in events:
+                pass
+
+
 class _Capped(httpx.AsyncByteStream):
     """A body that ends with an error where it would be endless."""
 
-    def __init__(self, stream: httpx.AsyncByteStream):
-        self._stream = stream
+    def __init__(self, stream: httpx.AsyncByteStream, most_bytes: int):
+        self._stream, self._most_bytes = stream, most_bytes
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         seen = 0
         async for chunk in self._stream:
             seen += len(chunk)
-            if seen > MOST_BYTES:
-                raise UpstreamFailed(f"The other server sent more than {MOST_BYTES:,} bytes for one answer.")
+            if seen > self._most_bytes:
+                raise UpstreamFailed(f"The other server sent more than {self._most_bytes:,} bytes for one answer.")
             yield chunk
 
     async def aclose(self) -> None:

@@ -51,7 +51,7 @@ class Chats:
             model: `chat` follows the rollout, anything else names a version.
 
         Raises:
-            TooManyRequests, NotReady: it is not answered.
+            TooManyRequests, NotReady, UnknownModel: it is not answered.
         """
         self._rates.check("answers", visitor.person, visitor.address)
         # In OpenAI's form. A rollout by request assigns by it, so it is drawn before the version is known.
@@ -59,6 +59,8 @@ class Chats:
         conversation = conversation_key(visitor.person, visitor.session_id, messages[0][1] if messages else "")
         version = self._version_for(model, visitor.person, conversation, request_id)
         ask = Ask(version, messages, self._defaults.chat(sampling))
+        # What nobody serves gets no line and no counter of its own: names are the client's to invent.
+        self._engine.check_served([ask])
         answering = Answering(request_id, version, visitor, conversation, shadow=False)
 
         def answered() -> None:
