@@ -4,7 +4,7 @@ Ours is `ml.dpo.train_dpo` with the recipe of the settings, from loading the bas
 checked adapter, reference log-probabilities computed again each time. The rival is TRL's
 `DPOTrainer` with its own defaults (bf16 autocast, gradient checkpointing, a reference pass in every
 step) but for what makes the two comparable: pairs, start adapter, loss, batch size, epochs, learning
-rate and its warm-up, max_length, and that each step is logged, so that the losses are of the same steps.
+rate and its warm-up, max_length; seed and logging of each step, so that the losses are of the same batches.
 On a processor without bf16 units its default dtype alone makes it many times slower, which is no merit
 of ours: so it runs a second time in our dtype, and that is the goal's rival.
 All load, train, evaluate and save. Goal: 2 × the pairs a second, the same losses within noise.
@@ -104,6 +104,7 @@ def stock_trl(task: Task, work: Path, **changed: Any) -> Outcome:
             use_cpu=not compute_of(task.settings.model).on_gpu,  # without it TRL refuses to start there
             report_to="none",
             logging_steps=1,
+            seed=task.recipe.seed,
             **changed,
         ),
         train_dataset=data["train"],

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 CLOSED_FOR = timedelta(minutes=5)
 """A tab may lose its connection for a moment and come back."""
-QUEUE_EVERY_S = 0.02
-"""A click waits half of it on average, which nobody notices."""
+QUEUE_EVERY_S = 0.05
+"""As Gradio has it on Windows. A click waits half of it on average, which nobody notices."""
 # Title in the navigation, path, module with `build`. The first one is the start page.
 PAGES = (
     ("A/B test", "", "ab_test"),
