@@ -19,7 +19,7 @@ warnings.filterwarnings("ignore", "Function `observable_source_asset` is current
 )
 def vote_log(loop: LoopResource) -> dg.DataVersion:
     settings = loop.settings()
-    return _of_votes(file_bytes(settings.prefs_log), file_bytes(settings.reviews_log))
+    return data_version(file_bytes(settings.prefs_log), file_bytes(settings.reviews_log))
 
 
 def votes_seen(votes: int, reviews: int) -> dg.AssetObservation:
@@ -30,13 +30,9 @@ def votes_seen(votes: int, reviews: int) -> dg.AssetObservation:
     """
     return dg.AssetObservation(
         vote_log.key,
-        tags={"dagster/data_version": _of_votes(votes, reviews).value},
+        tags={"dagster/data_version": data_version(votes, reviews).value},
         metadata={"bytes": votes, "bytes_of_reviews": reviews},
     )
-
-
-def _of_votes(votes: int, reviews: int) -> dg.DataVersion:
-    return data_version(votes, reviews)
 
 
 @dg.observable_source_asset(

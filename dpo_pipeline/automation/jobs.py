@@ -15,7 +15,7 @@ from dpo_pipeline.assets.partitions import VERSIONS
 from dpo_pipeline.assets.training import base_model, dpo_dataset, sft_adapter, trained_adapter
 from dpo_pipeline.automation.old_runs import delete_old_runs
 from dpo_pipeline.loop.attempts import conclude
-from dpo_pipeline.loop.notify import error_alert, notify, reminder
+from dpo_pipeline.loop.notify import Notification, error_alert, notify, reminder
 from dpo_pipeline.loop.reconcile_registry import reconcile_registry
 from dpo_pipeline.resources import LoopResource
 
@@ -67,22 +67,20 @@ make_synthetic = dg.define_asset_job(
 
 @dg.op(description="Invite people to vote where this week's collection is behind its target.")
 def remind(context: dg.OpExecutionContext, loop: LoopResource) -> str:
-    settings = loop.settings()
-    told = reminder(settings)
-    if told:
-        notify(settings, told.title, told.body)
-    context.log.info(told.body if told else "the collection is on target")
-    return told.body if told else ""
+    return _send(context, loop, reminder(loop.settings()), "the collection is on target")
 
 
 @dg.op(description="Tell people at once when too many requests of the last hour failed.")
 def watch_errors(context: dg.OpExecutionContext, loop: LoopResource) -> str:
-    settings = loop.settings()
-    told = error_alert(settings, datetime.now(UTC))
-    if told:
-        notify(settings, told.title, told.body)
-    context.log.info(told.body if told else "error rate below the alert threshold")
-    return told.body if told else ""
+    return _send(context, loop, error_alert(loop.settings(), datetime.now(UTC)), "error rate below the alert threshold")
+
+
+def _send(context: dg.OpExecutionContext, loop: LoopResource, message: Notification | None, otherwise: str) -> str:
+    """Send what there is to tell, if anything; returns its text."""
+    if message:
+        notify(loop.settings(), message.title, message.body)
+    context.log.info(message.body if message else otherwise)
+    return message.body if message else ""
 
 
 @dg.op(description="Delete the records of old runs that only checked, ingested or sent messages.")

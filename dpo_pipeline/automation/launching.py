@@ -6,8 +6,8 @@ when `AGAIN_S` have passed since, or its interval, if that is shorter. A run key
 last, so that Dagster starts each once.
 """
 
+import math
 import time
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import dagster as dg
@@ -69,7 +69,8 @@ def launch(
         if run.status in UNFINISHED:
             return dg.SkipReason(f"run {run.run_id[:8]} is at it")
         if cause.once or wait_s > 0:
-            again = "it is not asked for again" if cause.once else f"the next is due in {wait_s:.0f} s"
+            never = cause.once or math.isinf(wait_s)
+            again = "it is not asked for again" if never else f"the next is due in {wait_s:.0f} s"
             return dg.SkipReason(f"run {run.run_id[:8]} ended with {run.status.value}; {again}")
         # Its id, not a number counted up: whoever executes a run again copies its tags.
         last = run.run_id[:8]
@@ -102,10 +103,6 @@ def seconds_to_wait(newest: dg.RunRecord, now: float, every_s: float) -> float:
 def unfinished(instance: dg.DagsterInstance, work: Work) -> dg.DagsterRun | None:
     """A queued or running run that is of this work."""
     for run in instance.get_runs(dg.RunsFilter(statuses=list(UNFINISHED))):
-        if run.job_name in work.jobs or _overlap(run.asset_selection, work.assets):
+        if run.job_name in work.jobs or work.assets.intersection(run.asset_selection or ()):
             return run
     return None
-
-
-def _overlap(selected: Collection[dg.AssetKey] | None, assets: frozenset[dg.AssetKey]) -> bool:
-    return bool(assets & frozenset(selected or ()))

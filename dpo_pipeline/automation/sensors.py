@@ -48,6 +48,7 @@ def _work(*jobs: str, assets: tuple[dg.AssetsDefinition, ...] = ()) -> Work:
     return Work(frozenset(jobs), frozenset(each.key for each in assets))
 
 
+BUILDING = _work(build_baseline.name)
 INGESTING = _work(ingest_and_validate.name)
 TRAINING = _work(
     train_version.name, give_up_version.name, assets=(dpo_dataset, trained_adapter, eval_report, model_version)
@@ -68,7 +69,7 @@ def baseline_missing(context: dg.SensorEvaluationContext, loop: LoopResource) ->
     with loop.ledger() as ledger:
         if any(record.mlflow_version or record.status in RECORDED for record in ledger.versions()):
             return dg.SkipReason("v1.0 is built")
-    return launch(context.instance, Cause("no-baseline", partition=BASELINE), _work(build_baseline.name))
+    return launch(context.instance, Cause("no-baseline", partition=BASELINE), BUILDING)
 
 
 @dg.sensor(

@@ -88,8 +88,9 @@ def _trainer(job: DpoJob, reference_sha: str, dataset_hash: str, progress: Progr
 
     model, tokenizer = load_base(job.base.directory, job.model)
     tokenizer.padding_side = "right"
-    train, left_out = _usable(_read(job.dataset_dir / "train.parquet"), tokenizer, job.model.max_length)
-    held, _ = _usable(_read(job.dataset_dir / "eval.parquet"), tokenizer, job.model.max_length)
+    template = ChatTemplate(tokenizer)
+    train, left_out = _usable(_read(job.dataset_dir / "train.parquet"), template, tokenizer, job.model.max_length)
+    held, _ = _usable(_read(job.dataset_dir / "eval.parquet"), template, tokenizer, job.model.max_length)
     if len(train) < job.recipe.batch_size or not len(held):
         raise DatasetTooSmall(
             f"{len(train)} training and {len(held)} evaluation pairs are usable within {job.model.max_length} tokens "
@@ -115,7 +116,7 @@ def _trainer(job: DpoJob, reference_sha: str, dataset_hash: str, progress: Progr
             f"TRL kept {len(trainer.train_dataset)} of {len(train)} training pairs after the filter for "
             f"{job.model.max_length} tokens; all of them were required. Raise model.max_length."
         )
-    _check_context(trainer, tokenizer, train)
+    _check_context(trainer, template, tokenizer, train)
     _check_reference(policy)
     # Its log-probabilities are in the dataset now; without it no checkpoint carries a second adapter.
     policy.delete_adapter("ref")
@@ -202,14 +203,14 @@ def _read(path: Path) -> Any:
     return Dataset.from_list(pq.read_table(path).to_pylist())
 
 
-def _usable(dataset: Any, tokenizer: Any, max_length: int) -> tuple[Any, Counter[str]]:
+def _usable(dataset: Any, template: ChatTemplate, tokenizer: Any, max_length: int) -> tuple[Any, Counter[str]]:
     """Rows as the template takes them, that fit and still differ once cut to `max_length` tokens; why others do not.
 
     TRL would drop or keep them in silence, or stop at the first that cannot be rendered.
     """
     from datasets import Dataset
 
-    template, reasons = ChatTemplate(tokenizer), Counter[str]()
+    reasons: Counter[str] = Counter()
 
     def usable(row: Mapping[str, Any]) -> dict[str, Any] | None:
         asked = as_messages(row["prompt"])
@@ -237,9 +238,8 @@ def _usable(dataset: Any, tokenizer: Any, max_length: int) -> tuple[Any, Counter
     return Dataset.from_list(kept), reasons
 
 
-def _check_context(trainer: Any, tokenizer: Any, rows: Any) -> None:
+def _check_context(trainer: Any, template: ChatTemplate, tokenizer: Any, rows: Any) -> None:
     """What is trained on begins with what serving lets the model read, token by token."""
-    template = ChatTemplate(tokenizer)
     for row, trained in zip(rows, trainer.train_dataset, strict=True):
         served = tokenizer(template.prompt(as_messages(row["prompt"])), add_special_tokens=False)["input_ids"]
         if list(trained["prompt_ids"]) != served:

@@ -60,7 +60,7 @@ def build_eval_set(settings: Settings, dataset_dir: Path | None = None) -> EvalS
     """Held-out questions only, none of which was trained on.
 
     Args:
-        dataset_dir: what the candidate was trained on; its held-out votes are part of the build_eval_set.
+        dataset_dir: what the candidate was trained on; its held-out votes are part of the set.
 
     Raises:
         EvaluationLeaked: the candidate was trained on a question that gates.

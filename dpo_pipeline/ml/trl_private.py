@@ -62,7 +62,7 @@ def keeps_references() -> bool:
     if _parameters(getattr(DPOTrainer, "_precompute_ref_logps", None)) == REFERENCE:
         return True
     _without(
-        "the reference is computed anew, and prompts of pairs are read twice", "its trainer computes them elsewhere"
+        "the reference is computed again, and prompts of pairs are read twice", "its trainer computes them elsewhere"
     )
     return False
 

@@ -70,7 +70,7 @@ def trained(project: Settings, baseline: Path, dataset: Path) -> Any:
     ("names", "told", "kept"),
     [
         ("KERNEL", "its scoring kernel takes other parameters; prompts of pairs are read twice", True),
-        ("REFERENCE", "the reference is computed anew, and prompts of pairs are read twice", False),
+        ("REFERENCE", "the reference is computed again, and prompts of pairs are read twice", False),
     ],
 )
 def test_without_trls_private_names_it_goes_trls_own_way_to_the_same_adapter(
