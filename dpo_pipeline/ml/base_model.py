@@ -5,12 +5,15 @@ import json
 import logging
 import shutil
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.errors import ArtifactCorrupt, ArtifactMissing, ModelUnavailable
 from dpo_pipeline.ml import embedded
+from dpo_pipeline.ml.chat_template import ChatTemplate
 from dpo_pipeline.ml.compute import compute_of
 from dpo_pipeline.settings import ModelSettings, Settings
 from dpo_pipeline.stores import artifacts
@@ -19,6 +22,12 @@ from dpo_pipeline.stores.bank import read_bank, read_harmful
 LOG_EVERY = 50
 log = logging.getLogger(__name__)
 _WEIGHTS = ("*.safetensors", "config.json", "tokenizer.json")
+_IDENTITY = (
+    *_WEIGHTS,
+    *("*.safetensors.index.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("added_tokens.json", "chat_template.json", "chat_template.jinja", "vocab.json", "merges.txt", "*.model"),
+)
+"""All that decides what a model is asked and what it answers: with another chat template it is another base."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +42,13 @@ def ensure_base(settings: Settings, progress: embedded.Progress) -> BaseModel:
     """The base model: the one that lies in the package, or built or fetched where it is not here yet.
 
     Raises:
-        ModelUnavailable: it is neither a folder nor in the local Hugging Face cache, and cannot be fetched.
+        ModelUnavailable: it is neither a folder nor in the local Hugging Face cache and cannot be fetched, or nothing
+            says how it reads a conversation.
     """
     if settings.model.base != "embedded":
-        return _local_base(settings)
+        base = _local_base(settings)
+        ChatTemplate(load_tokenizer(base.directory)).trained((("user", "Hello"),), "Hello")
+        return base
     learned, steps = curriculum(settings), settings.model.pretrain_steps
     identity = learned.identity(steps)
 
@@ -98,16 +110,42 @@ def locate_base(settings: Settings) -> BaseModel:
 
 
 def load_base(directory: Path, model: ModelSettings) -> tuple[Any, Any]:
-    """(model in eval mode, tokenizer that pads on the left), on the device the settings name."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    """(model in eval mode, tokenizer that pads on the left), on the device the settings name.
 
-    tokenizer = AutoTokenizer.from_pretrained(directory, padding_side="left")
+    Raises:
+        ModelUnavailable: this is no model that transformers can load, or only with code that it brings along.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    compute = compute_of(model)
+    with _loading(directory):
+        loaded = AutoModelForCausalLM.from_pretrained(
+            directory, dtype=getattr(torch, compute.dtype), trust_remote_code=False
+        )
+    return loaded.to(compute.device).eval(), load_tokenizer(directory)
+
+
+def load_tokenizer(directory: Path) -> Any:
+    """The tokenizer, padding on the left; raises as `load_base`."""
+    from transformers import AutoTokenizer
+
+    with _loading(directory):
+        tokenizer = AutoTokenizer.from_pretrained(directory, padding_side="left", trust_remote_code=False)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    compute = compute_of(model)
-    loaded = AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, compute.dtype))
-    return loaded.to(compute.device).eval(), tokenizer
+    return tokenizer
+
+
+@contextmanager
+def _loading(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(
+            f"The base model in {directory} cannot be loaded: {error} Code that a model brings along (auto_map, "
+            "trust_remote_code) is never run; choose a model of a type that transformers knows."
+        ) from error
 
 
 def curriculum(settings: Settings) -> embedded.Curriculum:
@@ -136,19 +174,39 @@ def _copy_shipped(directory: Path) -> dict[str, Any]:
 def _local_base(settings: Settings) -> BaseModel:
     given = Path(settings.model.base).expanduser()
     directory = given if given.is_dir() else _fetch(settings.model.base)
-    files = sorted(path for pattern in _WEIGHTS for path in directory.glob(pattern))
-    if not any(path.suffix == ".safetensors" for path in files):
+    if not any(directory.glob("*.safetensors")):
         raise ModelUnavailable(
             f"{directory} holds no .safetensors weights. Only safetensors are loaded; convert the model first."
         )
-    known = settings.artifacts_dir / "base" / "known.json"
-    stamp = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
-    cached = json.loads(known.read_text()) if known.exists() else {}
-    key = hashlib.sha256(json.dumps(stamp).encode()).hexdigest()
-    if key not in cached:
-        cached[key] = artifacts.content_sha({path.name: artifacts.file_sha256(path) for path in files})
-        artifacts.write_text(known, json.dumps(cached, indent=2))
-    return BaseModel(directory, cached[key])
+    return BaseModel(directory, _identity(directory, settings.artifacts_dir / "base" / "known.json"))
+
+
+def _identity(directory: Path, known: Path) -> str:
+    """sha256 over names and content of the files; `known` remembers it, so that gigabytes are read once.
+
+    Before templates and generation settings counted, `known` held a sha256 of weights, config and tokenizer under
+    their stamp. What adapters are bound to stays: the files of today keep that identity, and changed ones get another.
+    """
+    identities: dict[str, str] = json.loads(known.read_text()) if known.exists() else {}
+    files = _files(directory, _IDENTITY)
+    stamp = _stamp(files)
+    if stamp not in identities:
+        content = artifacts.content_sha({path.name: artifacts.file_sha256(path) for path in files})
+        earlier = identities.pop(_stamp(_files(directory, _WEIGHTS)), None)
+        identities[stamp] = identities[content] = identities.get(content) or earlier or content
+        artifacts.write_text(known, json.dumps(identities, indent=2))
+    return identities[stamp]
+
+
+def _files(directory: Path, patterns: Sequence[str]) -> list[Path]:
+    return sorted({path for pattern in patterns for path in directory.glob(pattern)})
+
+
+def _stamp(files: Sequence[Path]) -> str:
+    """Changes when a file is added, removed, moved or written."""
+    stats = [(path, path.stat()) for path in files]
+    rows = [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def _fetch(model_id: str) -> Path:

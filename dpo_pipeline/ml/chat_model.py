@@ -26,8 +26,8 @@ class ChatModel(PythonModel):
         device = "cuda" if torch.cuda.is_available() else "cpu"
         usual = "bfloat16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"
         dtype = usual if config["dtype"] == "auto" else config["dtype"]
-        self.tokenizer = AutoTokenizer.from_pretrained(base)
-        loaded = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype))
+        self.tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+        loaded = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype), trust_remote_code=False)
         self.model = PeftModel.from_pretrained(loaded, context.artifacts["adapter"]).to(device).eval()
         self.told, self.marks = (_module(context.artifacts[name]) for name in ("conversation", "template_tokens"))
         self.tokens = self.marks.control_tokens(self.tokenizer)

@@ -33,9 +33,11 @@ class RewardModelJudge:
                 f"{directory} holds no safetensors weights; a folder of a reward model was required. Set "
                 "DPO_EVALUATION__REWARD_MODEL to one, or DPO_EVALUATION__JUDGE=automatic."
             )
-        self._tokenizer = AutoTokenizer.from_pretrained(directory)
+        self._tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
         compute = compute_of(settings.model)
-        model = AutoModelForSequenceClassification.from_pretrained(directory, dtype=getattr(torch, compute.dtype))
+        model = AutoModelForSequenceClassification.from_pretrained(
+            directory, dtype=getattr(torch, compute.dtype), trust_remote_code=False
+        )
         if model.config.num_labels != 1:
             raise ModelUnavailable(
                 f"{directory} has {model.config.num_labels} outputs; a reward model has one. Name another folder."

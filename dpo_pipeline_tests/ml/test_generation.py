@@ -1,5 +1,6 @@
 """Base models by any name, and answers of several versions in one batch."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -52,6 +53,61 @@ def test_a_folder_without_safetensors_is_refused(project: Settings, tmp_path: Pa
     (tmp_path / "model" / "model.safetensors").rename(tmp_path / "model" / "pytorch_model.bin")
     with pytest.raises(ModelUnavailable, match="Only safetensors"):
         ensure_base(settings_in(tmp_path, model={"base": str(tmp_path / "model")}), nothing)
+
+
+def local_base(project: Settings, tmp_path: Path) -> Settings:
+    """Settings on a base of one's own: a copy of the embedded one, in `tmp_path / "model"`."""
+    shutil.copytree(locate_base(project).directory, tmp_path / "model")
+    return settings_in(tmp_path / "data", model={"base": str(tmp_path / "model")})
+
+
+def test_a_base_without_a_chat_template_is_refused_when_it_is_built(project: Settings, tmp_path: Path) -> None:
+    settings = local_base(project, tmp_path)
+    (tmp_path / "model" / "chat_template.jinja").unlink()
+    with pytest.raises(ModelUnavailable, match="has no chat template"):
+        ensure_base(settings, nothing)
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "generation_config.json", "tokenizer_config.json"])
+def test_with_another_template_or_generation_config_it_is_another_base(
+    project: Settings, tmp_path: Path, name: str
+) -> None:
+    settings = local_base(project, tmp_path)
+    before = ensure_base(settings, nothing).sha
+    file = tmp_path / "model" / name
+    text = file.read_text()
+    file.write_text(text + "\n")
+    assert ensure_base(settings, nothing).sha != before
+    file.write_text(text)
+    assert ensure_base(settings, nothing).sha == before
+
+
+def test_a_base_known_before_templates_counted_keeps_its_identity_until_it_changes(
+    project: Settings, tmp_path: Path
+) -> None:
+    settings, model = local_base(project, tmp_path), tmp_path / "model"
+    counted = [model / name for name in ("config.json", "model.safetensors", "tokenizer.json")]
+    stamp = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in counted]
+    known = settings.artifacts_dir / "base" / "known.json"
+    known.parent.mkdir(parents=True)
+    known.write_text(json.dumps({hashlib.sha256(json.dumps(stamp).encode()).hexdigest(): "what adapters are bound to"}))
+    assert ensure_base(settings, nothing).sha == "what adapters are bound to"
+    template = model / "chat_template.jinja"
+    template.touch()
+    assert locate_base(settings).sha == "what adapters are bound to"
+    template.write_text(template.read_text() + "\n")
+    assert locate_base(settings).sha != "what adapters are bound to"
+
+
+def test_code_that_a_base_brings_along_is_never_run(project: Settings, tmp_path: Path) -> None:
+    settings, model = local_base(project, tmp_path), tmp_path / "model"
+    config = json.loads((model / "config.json").read_text())
+    config |= {"auto_map": {"AutoModelForCausalLM": "own.Model", "AutoConfig": "own.Config"}, "model_type": "own"}
+    (model / "config.json").write_text(json.dumps(config))
+    (model / "own.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w').close()")
+    with pytest.raises(ModelUnavailable, match="trust_remote_code"):
+        Generator(ensure_base(settings, nothing), settings.model)
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_a_network_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
