@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import dagster as dg
 
@@ -15,6 +16,12 @@ from dpo_pipeline.resources import LoopResource, WarehouseResource
 WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8))
 
 
+class ReportConfig(dg.Config):
+    """Which week is reported. By hand it is the week so far; the schedule reports on Mondays the week that ended."""
+
+    week: Literal["so far", "ended"] = "so far"
+
+
 @dg.asset(
     group_name="monitoring",
     owners=OWNERS,
@@ -25,10 +32,10 @@ WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8))
     freshness_policy=WEEKLY,
     description="The week against its targets: KPIs with trends, the iteration's timeline, alerts, next actions.",
 )
-def monitoring_report(loop: LoopResource, warehouse: WarehouseResource) -> dg.MaterializeResult:
+def monitoring_report(config: ReportConfig, loop: LoopResource, warehouse: WarehouseResource) -> dg.MaterializeResult:
     settings = loop.settings()
     with loop.ledger() as ledger, warehouse.open(settings) as store:
-        written = write_weekly_report(settings, ledger, store, datetime.now(UTC))
+        written = write_weekly_report(settings, ledger, store, datetime.now(UTC), config.week == "ended")
     report = written.report
     return dg.MaterializeResult(
         metadata={

@@ -67,7 +67,7 @@ make_synthetic = dg.define_asset_job(
 
 @dg.op(description="Invite people to vote where this week's collection is behind its target.")
 def remind(context: dg.OpExecutionContext, loop: LoopResource) -> str:
-    return _send(context, loop, reminder(loop.settings()), "the collection is on target")
+    return _send(context, loop, reminder(loop.settings(), datetime.now(UTC)), "the collection is on target")
 
 
 @dg.op(description="Tell people at once when too many requests of the last hour failed.")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+from dpo_pipeline.core.calendar import week_start
 from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.settings import Cadence
 
@@ -94,11 +95,6 @@ def week_of(
         target=cadence.weekly_target,
         optimal=cadence.weekly_optimal,
     )
-
-
-def week_start(day: date) -> date:
-    """The Monday of its week."""
-    return day - timedelta(days=day.weekday())
 
 
 def streak(days: set[date], today: date) -> int:

@@ -3,8 +3,9 @@
 import logging
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 
+from dpo_pipeline.core.calendar import day_of, weeks_so_far
 from dpo_pipeline.core.questions import least_covered
 from dpo_pipeline.errors import NotificationFailed
 from dpo_pipeline.settings import Settings
@@ -24,20 +25,21 @@ class Notification:
     body: str
 
 
-def reminder(settings: Settings, today: date | None = None) -> Notification | None:
+def reminder(settings: Settings, now: datetime) -> Notification | None:
     """An invitation to vote; null where this week's votes are on the way to their target.
 
-    The target counts evenly over the days of the week, Monday to Sunday in UTC.
+    The target counts evenly over the days of the week, Monday to Sunday.
     """
-    day = today or datetime.now(UTC).date()
-    monday = day - timedelta(days=day.weekday())
+    [week] = weeks_so_far(now, settings.zone, 1)
+    begun = utc_text(week.begins)
     votes, categories = 0, Counter[str]()
     for batch in read_batches(settings.prefs_log, Position(), settings.collection.max_line_bytes):
         for event in votes_of(batch):
-            if event.from_people and event.recorded_at[:10] >= monday.isoformat():
+            if event.from_people and event.recorded_at >= begun:
                 votes += 1
                 categories[event.category] += 1
-    expected = round(settings.cadence.weekly_target * (day.weekday() + 1) / 7)
+    weekday = day_of(now, settings.zone).weekday()
+    expected = round(settings.cadence.weekly_target * (weekday + 1) / 7)
     if votes >= expected:
         return None
     missing, questions = expected - votes, min(max(expected - votes, 10), 50)

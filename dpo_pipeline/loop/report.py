@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
+from dpo_pipeline.core.calendar import Span
 from dpo_pipeline.core.controlled_winrate import controlled_win_rate
 from dpo_pipeline.core.leaderboard import PairCount
 from dpo_pipeline.core.quality import CRITERIA
@@ -28,7 +29,6 @@ from dpo_pipeline.stores.serving_log import (
 )
 from dpo_pipeline.stores.warehouse import Warehouse
 
-WEEK = timedelta(days=7)
 NEW_VISIT = timedelta(minutes=30)
 """Requests of one person that name no session and lie further apart belong to two visits."""
 TRAINING_H, EVALUATION_H = 2.0, 1.0
@@ -49,14 +49,10 @@ class DayOfVersion:
     satisfaction: float | None
 
 
-def weeks(settings: Settings, warehouse: Warehouse, now: datetime, count: int = 2) -> list[Week]:
-    """The seven days up to now, and those before, newest first."""
-    found = []
-    records = list(_records(settings.serving_log_dir, now - count * WEEK))
-    for number in range(count):
-        until = now - number * WEEK
-        found.append(_week(warehouse, records, utc_text(until - WEEK), utc_text(until)))
-    return found
+def weeks(settings: Settings, warehouse: Warehouse, spans: Sequence[Span]) -> list[Week]:
+    """What was counted in each of these weeks, newest first."""
+    records = list(_records(settings.serving_log_dir, spans[-1].begins))
+    return [_week(warehouse, records, utc_text(span.begins), utc_text(span.ends)) for span in spans]
 
 
 def version_figures(settings: Settings, ledger: Ledger, warehouse: Warehouse, now: datetime) -> list[VersionFigures]:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from dpo_pipeline.core.calendar import ended_weeks, weeks_so_far
 from dpo_pipeline.core.report import Trajectory, WeeklyReport, trajectory, weekly_report
 from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.notify import tell
@@ -26,17 +27,20 @@ class WrittenReport:
     json: str
 
 
-def write_weekly_report(settings: Settings, ledger: Ledger, store: Warehouse, now: datetime) -> WrittenReport:
-    """Of the seven days up to now; a KPI that needs somebody at once is sent as an alert."""
+def write_weekly_report(
+    settings: Settings, ledger: Ledger, store: Warehouse, now: datetime, ended: bool = False
+) -> WrittenReport:
+    """Of the week so far, or of the one that `ended` last; a KPI that needs somebody at once is sent as an alert."""
+    spans = (ended_weeks if ended else weeks_so_far)(now, settings.zone, 2)
     due = next_training(settings, ledger, now)
     frequency = getattr(settings.cadence, due.phase).frequency
     figures = version_figures(settings, ledger, store, now)
     report = weekly_report(
-        weeks(settings, store, now), figures, ledger.deployment().champion, due.unused, due.threshold,
+        weeks(settings, store, spans), figures, ledger.deployment().champion, due.unused, due.threshold,
         timeline(ledger, store, settings.rollout, frequency), settings.cadence, settings.kpis,
     )  # fmt: skip
     page, text = settings.reports_dir / "weekly.html", json.dumps(report.to_json(), indent=2)
-    write_text(page, monitoring_page(report, trajectory(figures), now))
+    write_text(page, monitoring_page(report, trajectory(figures), spans[0], settings.zone))
     write_text(page.with_suffix(".json"), text)
     publish_rows(page.with_name("kpis.parquet"), [asdict(kpi) for kpi in report.kpis])
     for kpi in report.alerts:

@@ -1,15 +1,17 @@
 """The weekly report and the way of the versions on one page."""
 
-from datetime import datetime
+from zoneinfo import ZoneInfo
 
+from dpo_pipeline.core.calendar import Span
 from dpo_pipeline.core.report import Kpi, Trajectory, WeeklyReport
 from dpo_pipeline.reports import plots
 from dpo_pipeline.reports.page import Page
 
 
-def monitoring_page(report: WeeklyReport, way: Trajectory, now: datetime) -> str:
+def monitoring_page(report: WeeklyReport, way: Trajectory, week: Span, zone: ZoneInfo) -> str:
     """Self-contained HTML."""
-    page = Page("The week in the loop", f"seven days up to {now:%d %B %Y, %H:%M} UTC")
+    first, last = (f"{moment.astimezone(zone):%d %B %Y, %H:%M}" for moment in (week.begins, week.ends))
+    page = Page("The week in the loop", f"{first} to {last} ({zone.key})")
     for kpi in report.alerts:
         page.paragraph(f"Alert: {kpi.name} is {_number(kpi)}, the target is {kpi.target}", "verdict bad")
     page.heading("What to do next")

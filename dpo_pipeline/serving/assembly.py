@@ -62,7 +62,7 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine) -> Serving:
     """Nothing is started: the router begins to follow the ledger when it is told to."""
     collection, key = settings.collection, signing_key(settings)
     log, state = ServingLog(settings.serving_log_dir), ServingState(settings.serving_state)
-    tally = Tally(settings.prefs_log, collection.max_line_bytes, settings.rollout.votes_per_person)
+    tally = Tally(settings.prefs_log, collection.max_line_bytes, settings.rollout.votes_per_person, settings.zone)
     router, rates = Router(settings, engine), RateLimits(settings.limits)
     readiness = Readiness(settings.data_dir / "progress", engine, router)
     defaults = Defaults(settings.generation, collection, settings.model.max_new_tokens)
@@ -89,7 +89,7 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine) -> Serving:
         reviews=Reviews(settings.review_table, settings.reviews_log, settings.keys.admin),
         rollouts=Rollouts(settings, router),
         rollout_watch=RolloutWatch(settings, router, tally),
-        contributors=Contributors(state, tally, settings.cadence),
+        contributors=Contributors(state, tally, settings.cadence, settings.zone),
         log=log,
         state=state,
     )  # fmt: skip

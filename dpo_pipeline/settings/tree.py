@@ -1,6 +1,7 @@
 """The whole tree: every section, and where its values come from, strongest first."""
 
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -39,6 +40,7 @@ class Settings(Layout, BaseSettings):
     ledger_url: str | None = Field(None, description="SQLAlchemy URL of the ledger; null: SQLite in data_dir")
     mlflow_url: str | None = Field(None, description="MLflow tracking server; null: the one that `dpo up` starts")
     registered_model: str = Field("chat", description="name of the model in the MLflow registry")
+    time_zone: str = Field("UTC", description="where the team's days and weeks begin: a name such as Europe/Berlin")
     model: ModelSettings = ModelSettings()
     generation: Generation = Generation()
     sft: SftRecipe = SftRecipe()
@@ -65,6 +67,17 @@ class Settings(Layout, BaseSettings):
             raise ValueError("MLflow's registry takes no name that is empty or holds a slash, colon or quotation mark")
         return name
 
+    @field_validator("time_zone")
+    @classmethod
+    def _a_zone_that_is_known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                "no time zone of this name is known; one such as UTC or Europe/Berlin is needed"
+            ) from error
+        return name
+
     @field_validator("data_dir", "bank_dir", mode="after")
     @classmethod
     def _absolute(cls, path: Path) -> Path:
@@ -85,6 +98,10 @@ class Settings(Layout, BaseSettings):
             ProfileSource(settings_cls, init_settings()),
             file_secret_settings,
         )
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.time_zone)
 
     @property
     def ledger_address(self) -> str:

@@ -1,7 +1,7 @@
 """The weekly report on a real warehouse, serving log and ledger; reminders to a real webhook."""
 
 import json
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +96,14 @@ def test_the_first_week_has_no_data_and_says_so(loop: Loop) -> None:
 def test_people_are_invited_while_the_collection_is_behind(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = loop.settings
     people_were_here(settings)
-    sunday = date.fromisocalendar(*datetime.now(UTC).date().isocalendar()[:2], 7)
+    now = datetime.now(UTC)
+    sunday = now + timedelta(days=6 - now.weekday())
     told = reminder(settings, sunday)
     assert told and told.title == "240 votes behind this week's target" and "50 questions" in told.body
     assert (
-        reminder(settings.model_copy(update={"cadence": settings.cadence.model_copy(update={"weekly_target": 50})}))
+        reminder(
+            settings.model_copy(update={"cadence": settings.cadence.model_copy(update={"weekly_target": 50})}), now
+        )
         is None
     )
     with webhook() as (address, received):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpo_pipeline.core.contributions import checked_nickname, streak, week_of, week_start
+from dpo_pipeline.core.contributions import checked_nickname, streak, week_of
 from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.settings import Cadence
 
@@ -63,12 +63,6 @@ def test_nobody_has_voted() -> None:
 )
 def test_a_day_that_is_not_over_breaks_no_streak(ago: list[int], length: int) -> None:
     assert streak({THURSDAY - timedelta(days=days) for days in ago}, THURSDAY) == length
-
-
-@given(st.dates(min_value=date(2000, 1, 1)))
-def test_a_week_begins_on_the_monday_before(day: date) -> None:
-    first = week_start(day)
-    assert first.weekday() == 0 and timedelta(0) <= day - first <= timedelta(days=6)
 
 
 @given(st.dictionaries(st.tuples(st.sampled_from("abcdef"), st.dates(MONDAY, THURSDAY)), st.integers(1, 50)))

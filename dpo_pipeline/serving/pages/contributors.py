@@ -59,7 +59,7 @@ def build(serving: Callable[[], Serving]) -> None:
 
 
 def _week(serving: Serving, person: str | None) -> str:
-    week = serving.contributors.week(datetime.now(UTC).date())
+    week = serving.contributors.week(datetime.now(UTC))
     return page(_team(week), _people(week, person))
 
 

@@ -1,7 +1,9 @@
 """Who votes how much this week, by the names that people gave themselves."""
 
-from datetime import date
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
+from dpo_pipeline.core.calendar import day_of
 from dpo_pipeline.core.contributions import TeamWeek, checked_nickname, week_of
 from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.settings import Cadence
@@ -9,12 +11,12 @@ from dpo_pipeline.stores.serving_state import ServingState
 
 
 class Contributors:
-    def __init__(self, state: ServingState, tally: Tally, cadence: Cadence):
-        self._state, self._tally, self._cadence = state, tally, cadence
+    def __init__(self, state: ServingState, tally: Tally, cadence: Cadence, zone: ZoneInfo):
+        self._state, self._tally, self._cadence, self._zone = state, tally, cadence, zone
 
-    def week(self, today: date) -> TeamWeek:
+    def week(self, now: datetime) -> TeamWeek:
         by_person = self._tally.refresh().by_person.copy()
-        return week_of(by_person, self._state.nicknames(), today, self._cadence)
+        return week_of(by_person, self._state.nicknames(), day_of(now, self._zone), self._cadence)
 
     def join(self, person: str, nickname: str) -> str:
         """Give a person a name, or another one; returns it as it is shown.

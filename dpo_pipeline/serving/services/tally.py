@@ -9,7 +9,9 @@ import threading
 from collections import Counter
 from datetime import UTC, date, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
+from dpo_pipeline.core.calendar import day_of
 from dpo_pipeline.core.leaderboard import count_battles
 from dpo_pipeline.core.matchmaking import PairTally, WeightedRate, against_all
 from dpo_pipeline.core.standings import between_two
@@ -27,8 +29,10 @@ _WINNER = {"a": "model_a", "b": "model_b", "tie": "tie", "both_bad": "both_bad"}
 class Tally:
     """Counts of the whole log. `refresh` reads what is new; safe from many threads."""
 
-    def __init__(self, log: Path, max_line_bytes: int, votes_per_person: int):
-        """`votes_per_person`: of one person so many votes on the same two versions count in `battles`."""
+    def __init__(self, log: Path, max_line_bytes: int, votes_per_person: int, zone: ZoneInfo):
+        """`votes_per_person`: of one person so many votes on the same two versions count in `battles`; days are those
+        of `zone`."""
+        self._zone = zone
         self._log, self._max_line_bytes, self._most = log, max_line_bytes, votes_per_person
         self._lock = threading.Lock()
         self._begin()
@@ -71,7 +75,7 @@ class Tally:
 
     @property
     def today(self) -> int:
-        return self.by_day[datetime.now(UTC).date()]
+        return self.by_day[day_of(datetime.now(UTC), self._zone)]
 
     def _read(self) -> None:
         for batch in read_batches(self._log, self._position, self._max_line_bytes):
@@ -82,7 +86,7 @@ class Tally:
     def _count(self, event: Preference) -> None:
         if not event.from_people:
             return
-        day = datetime.fromisoformat(event.recorded_at).date()
+        day = day_of(datetime.fromisoformat(event.recorded_at), self._zone)
         self.by_day[day] += 1
         self.by_category[event.category] += 1
         self.by_person[event.annotator, day] += 1
