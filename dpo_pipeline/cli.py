@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dpo_pipeline import terminal
-from dpo_pipeline.errors import DpoError, ServiceError
+from dpo_pipeline.errors import DpoError, ServiceError, UnreadableImport
 from dpo_pipeline.settings import Settings, load_settings, setting_names
 
 if TYPE_CHECKING:
@@ -153,17 +153,28 @@ def import_pairs(
     settings = load_settings()
     table = Table("file", "imported", "already there", "refused", "format", box=None)
     reasons = Table("refused because", "rows", "first rows", box=None)
+    failed: list[str] = []
     for path in files:
-        report = import_file(path, settings.prefs_log, settings.collection.max_line_bytes)
-        forms = ", ".join(report.forms)
+        try:
+            report = import_file(path, settings.prefs_log, settings.collection.max_line_bytes)
+        except UnreadableImport as error:  # what the other files hold is told all the same
+            failed.append(str(error))
+            continue
         counts = (report.imported, report.already_there, report.refused.total())
-        table.add_row(path.name, *map(str, counts), forms)
+        table.add_row(path.name, *map(str, counts), ", ".join(report.forms))
         for reason, count in report.refused.items():
             rows = ", ".join(map(str, report.examples[reason]))
             reasons.add_row(f"{path.name}: {reason}", str(count), rows)
-    console.print(table)
-    if reasons.row_count:
-        console.print(reasons)
+        if report.holds_no_pair:
+            failed.append(
+                f"{path}: no row is in a known form. Required: prompt or question, chosen, rejected; or one of the "
+                'forms in the README, "Votes from elsewhere".'
+            )
+    for shown in (table, reasons):
+        if shown.row_count:
+            console.print(shown)
+    if failed:
+        raise UnreadableImport("\n".join(failed))
     console.print("The sensor `new_votes` validates them next; or launch the job `ingest_and_validate`.")
 
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import msgspec
+
 from dpo_pipeline.core.questions import CATEGORIES
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.votes import Message, Preference, Vote, can_be_written, outcome, prompt_text
@@ -23,8 +25,20 @@ _ROLES = {
     "bot": "assistant", "system": "system", "developer": "system",
 }  # fmt: skip
 _QUESTIONS = ("prompt", "question", "input")
-_CONTEXT = {"history", "context", "system_prompt"}
-"""Keys that say more than the question; the forms that have a place for them are read before."""
+_CONTEXT = (
+    *_QUESTIONS, "instruction", "system", "system_prompt", "system_message", "history", "context", "passage",
+    "messages", "conversations", "tools", "functions",
+)  # fmt: skip
+"""Keys under which other tools keep what a model was told before it answered."""
+_READ = {
+    "minimal": {*_QUESTIONS, "system"}, "conversational": {*_QUESTIONS, "system"}, "openai": {"input"},
+    "chat template": {"messages", "system"}, "sharegpt": {"conversations", "system"},
+    "alpaca": {"instruction", "input", "system", "history"}, "preference log": {"prompt"},
+    "hh_rlhf": set(), "arena": set(),
+}  # fmt: skip
+"""Those that each form has a place for; `_is_told` sees whether another one says anything new."""
+_CALLS = ("tool_calls", "function_call")
+_SCORES = ("score", "rating")
 _WINNERS: dict[str, Literal["first", "second", "tie", "both_bad"]] = {
     "model_a": "first", "a": "first", "model_b": "second", "b": "second", "tie": "tie",
     "tie (bothbad)": "both_bad", "both_bad": "both_bad",
@@ -34,13 +48,17 @@ Prompt = str | list[Message]
 
 @dataclass(frozen=True)
 class ImportedPair:
-    """A pair and the name of the form it was in. `undecided`: nobody won, and `chosen` is the first answer only."""
+    """A pair and the name of the form it was in.
+
+    `scores` are of chosen and rejected. `undecided`: nobody won, and `chosen` is the first answer only.
+    """
 
     form: str
     prompt: Prompt
     chosen: str
     rejected: str
     category: str = "other"
+    scores: tuple[float, float] | None = None
     undecided: Literal["tie", "both_bad"] | None = None
 
 
@@ -54,10 +72,55 @@ def read_pair(row: Any) -> ImportedPair:
         raise InvalidRecord(f"a row is an object; {type(row).__name__} was found")
     present = {str(key): value for key, value in row.items() if value is not None}
     pair = _read(present)
-    if not prompt_text(pair.prompt).strip():
-        raise InvalidRecord("the prompt is empty")
+    _check_prompt(pair.prompt)
+    if not pair.chosen.strip() and not pair.rejected.strip():
+        raise InvalidRecord("both answers are empty")
+    unread = [name for name in _CONTEXT if present.get(name) and name not in _READ[pair.form]]
+    if dropped := [name for name in unread if not _is_told(present[name], pair)]:
+        raise InvalidRecord(f"{' and '.join(dropped)} cannot be told to the model beside what the form {pair.form} has")
+    pair = replace(pair, scores=_scores(present))
     category = present.get("category")
     return replace(pair, category=category) if category in CATEGORIES else pair
+
+
+def _check_prompt(prompt: Prompt) -> None:
+    """What serving would not take for a question is none here either."""
+    if not prompt_text(prompt).strip():
+        raise InvalidRecord("the prompt is empty")
+    if isinstance(prompt, str):
+        return
+    if prompt[-1].role == "assistant":
+        raise InvalidRecord("the prompt ends with the assistant")
+    if not any(each.role == "user" and each.content.strip() for each in prompt):
+        raise InvalidRecord("the prompt holds no turn of the user")
+    if not prompt[-1].content.strip():
+        raise InvalidRecord("the last message of the prompt is empty")
+
+
+def _is_told(value: Any, pair: ImportedPair) -> bool:
+    """Whether all that stands under a key of context is part of what was read: a question told twice is no loss."""
+    told = [each.content for each in pair.prompt] if not isinstance(pair.prompt, str) else [pair.prompt]
+    told += [pair.chosen, pair.rejected]
+    if isinstance(value, str):
+        return any(value.strip() in text for text in told)
+    try:
+        return all(any(each.content.strip() in text for text in told) for each in _messages(value))
+    except InvalidRecord:
+        return False
+
+
+def _scores(row: Mapping[str, Any]) -> tuple[float, float] | None:
+    """What the source's own judges gave the chosen and the rejected answer, in its own unit."""
+    found = {name.replace("-", "_"): value for name, value in row.items() if _is_number(value)}
+    for kind in _SCORES:
+        for first, second in ((f"{kind}_chosen", f"{kind}_rejected"), (f"chosen_{kind}", f"rejected_{kind}")):
+            if first in found and second in found:
+                return float(found[first]), float(found[second])
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def as_preference(pair: ImportedPair, source_name: str, recorded_at: str) -> Preference:
@@ -91,6 +154,7 @@ def as_preference(pair: ImportedPair, source_name: str, recorded_at: str) -> Pre
         left="a",
         annotator=f"import-{source_name}",
         source="import",
+        scores=msgspec.UNSET if pair.scores is None else pair.scores if a_is_chosen else pair.scores[::-1],
     )
 
 
@@ -120,11 +184,10 @@ def _read(row: dict[str, Any]) -> ImportedPair:
     if "instruction" in row:
         return _texts("alpaca", _alpaca_prompt(row), row)
     if _is_conversation(row["chosen"]) and _is_conversation(row["rejected"]):
-        return _conversational(row)
+        alone = len(row["chosen"]) == len(row["rejected"]) == 1
+        return _conversational({**row, "prompt": row["messages"]} if alone and "messages" in row else row)
     if "messages" in row:
         return _texts("chat template", _system(row) + _messages(row["messages"]), row)
-    if dropped := sorted(_CONTEXT & row.keys()):
-        raise InvalidRecord(f"{' and '.join(dropped)} of this form cannot be told from the question")
     asked = _asked(row)
     if asked is None:
         return _transcripts(_text(row["chosen"], "chosen"), _text(row["rejected"], "rejected"))
@@ -247,6 +310,9 @@ def _openai(row: Mapping[str, Any]) -> ImportedPair:
 def _arena(row: Mapping[str, Any]) -> ImportedPair:
     """Two whole conversations that differ in the last answer, and who won."""
     first, second = _messages(row["conversation_a"]), _messages(row["conversation_b"])
+    if isinstance(turn := row.get("turn"), int) and turn > 0:
+        # MT-bench has both turns in every row, and the vote is on one of them.
+        first, second = first[: 2 * turn], second[: 2 * turn]
     history = _shared_history(first, second)
     if first[-1].role != "assistant" or second[-1].role != "assistant":
         raise InvalidRecord("both conversations must end with an answer of the assistant")
@@ -280,6 +346,8 @@ def _is_conversation(value: Any) -> bool:
 def _messages(value: Any) -> list[Message]:
     if not isinstance(value, list) or not value:
         raise InvalidRecord("a conversation is a list of at least one message")
+    if any(_field(item, *_CALLS) for item in value):
+        raise InvalidRecord("a message calls tools, of which a model here cannot be told")
     return [
         Message(_role(item), _text(_field(item, "content", "value"), "content"))  # type: ignore[arg-type]
         for item in value

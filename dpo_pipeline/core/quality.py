@@ -38,10 +38,22 @@ CRITERIA: dict[str, str] = {
 # none; those of other scripts always do. One pattern a terminator: these run on every text of every
 # vote, and a pattern that begins with one certain character is looked for several times faster.
 _FULL_STOP, _EXCLAMATION, _QUESTION = (re.compile(re.escape(mark) + r"(?=[\s\"')\]*_])") for mark in ".!?")
-# Of all other scripts, Unicode's own property and Tibetan's marks; and where Thai, which has none, leaves a space.
-_OTHER_END = regex.compile(r"[\p{Sentence_Terminal}…།༎--[.!?]]+", regex.V1)
-_AFTER_LAST = regex.compile(r"(?r)(?:[\s\"')\]*_…།༎]|\p{Sentence_Terminal})+\Z")
-_THAI_SPACE = re.compile(r"(?<=[\u0e00-\u0e7f])\s+(?=[\u0e00-\u0e7f])")
+# Of all other scripts, Unicode's own property without Burmese's comma, and what it leaves out: marks of Tibetan,
+# Hebrew, Sinhala and Greek, and the doubled colon of Ethiopic.
+_OTHER_MARKS = r"[[\p{Sentence_Terminal}…།༎׃෴\u037e]--[.!?၊]]"
+_OTHER_END = regex.compile(rf"(?:{_OTHER_MARKS}(?:\s*[།༎])*|፡፡)+", regex.V1)
+_CLOSING = "”’»›“‘」』）】"
+# Behind a Latin terminator, a closing mark of another kind; or the next sentence at once, as in Chinese and Japanese.
+_CLOSED_END = regex.compile(rf"[.!?](?=[{_CLOSING}\p{{Han}}\p{{Hiragana}}\p{{Katakana}}])")
+# Typed with the keys that are there: Greek's question mark and Armenian's full stop.
+_GREEK_QUESTION, _ARMENIAN_STOP = (
+    regex.compile(rf"(?<=\p{{{each}}}){mark}(?=\s)") for each, mark in (("Greek", ";"), ("Armenian", ":"))
+)
+_AFTER_LAST = regex.compile(rf"(?r)(?:[\s\"')\]*_…།༎׃෴፡;:{_CLOSING}]|\p{{Sentence_Terminal}})+\Z")
+# Thai and Lao have no terminator and leave a space; one beside a sign of repetition means nothing.
+_THAI = r"[\u0e00-\u0e45\u0e47-\u0ec5\u0ec7-\u0eff]"
+_THAI_SPACE = re.compile(rf"(?<={_THAI})\s+(?={_THAI})")
+_UNSPACED = re.compile(r"[\u0e00-\u0eff]")
 _TRAILING = " \t\r\n\"')]*_.!?"
 # A model's name, then the look back for who says it: names are rare in texts, "I am" is not. `_HINTS`
 # are what every name holds, by first letter for the same reason as above.
@@ -91,8 +103,18 @@ def sentences(text: str) -> int:
     if "?" in body:
         ends += len(_QUESTION.findall(body))
     if not body.isascii():
-        ends += len(_OTHER_END.findall(body)) + len(_THAI_SPACE.findall(body))
+        ends += len(_OTHER_END.findall(body)) + len(_CLOSED_END.findall(body)) + len(_THAI_SPACE.findall(body))
+        if ";" in body or ":" in body:
+            ends += len(_GREEK_QUESTION.findall(body)) + len(_ARMENIAN_STOP.findall(body))
     return ends + 1
+
+
+def more_detailed(chosen: str, rejected: str) -> bool:
+    """Whether the chosen answer has more sentences; of Thai and Lao written without any space, more characters."""
+    of_chosen, of_rejected = sentences(chosen), sentences(rejected)
+    if of_chosen == of_rejected == 1 and _UNSPACED.search(chosen) and _UNSPACED.search(rejected):
+        return len(chosen) > len(rejected)
+    return of_chosen > of_rejected
 
 
 def similarity(chosen: str, rejected: str, cutoff: float = 0.0) -> float:
@@ -122,7 +144,7 @@ def failed_criteria(chosen: str, rejected: str, criteria: QualityCriteria) -> li
         failed.append("similarity")
     if criteria.min_characters is not None and min(len(chosen), len(rejected)) <= criteria.min_characters:
         failed.append("too_short")
-    if criteria.more_detailed and sentences(chosen) <= sentences(rejected):
+    if criteria.more_detailed and not more_detailed(chosen, rejected):
         failed.append("more_detailed")
     if criteria.no_template_tokens and (has_template_token(chosen) or has_template_token(rejected)):
         failed.append("template_tokens")

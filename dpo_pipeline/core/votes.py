@@ -62,6 +62,8 @@ class Preference(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     source: Source
     sampling: Sampling = Sampling()
     propensity: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    scores: tuple[float, float] | msgspec.UnsetType = msgspec.UNSET
+    """Of the answers a and b, as the source of an imported pair had them, in its own unit."""
 
     @property
     def from_people(self) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dpo_pipeline.core.pair_formats import as_preference, read_pair
 from dpo_pipeline.core.votes import encode_preference
-from dpo_pipeline.errors import InvalidRecord, UnreadableImport
+from dpo_pipeline.errors import InvalidRecord
 from dpo_pipeline.stores.import_files import read_rows
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.log import AppendLog, Position, read_batches
@@ -24,24 +24,29 @@ class ImportReport:
     refused: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[int]] = field(default_factory=dict)
 
+    @property
+    def holds_no_pair(self) -> bool:
+        return bool(self.refused) and not self.forms
+
 
 def import_file(path: Path, log: Path, max_line_bytes: int) -> ImportReport:
     """Append every pair of the file that is not in the log yet.
 
     Raises:
-        UnreadableImport: no such file, or no row of it is in a known form; nothing was written.
+        UnreadableImport: no such file, or none that holds rows; nothing was written.
         LogWriteError: the disk refused it; what was written before stays, and running again goes on.
     """
     report = ImportReport()
     seen = _imported_ids(log, max_line_bytes)
     writer, waiting = AppendLog(log), []
-    rows = list(read_rows(path))
-    for number, row in rows:
+    # A name may hold bytes that are no text in this system's encoding.
+    source_name = path.stem.encode(errors="replace").decode()
+    for number, row in list(read_rows(path)):
         try:
             if isinstance(row, InvalidRecord):
                 raise row
             pair = read_pair(row)
-            event = as_preference(pair, path.stem, utc_now())
+            event = as_preference(pair, source_name, utc_now())
             line = encode_preference(event)
             if len(line) > max_line_bytes:
                 raise InvalidRecord(f"longer than {max_line_bytes} bytes as a line of the log")
@@ -57,12 +62,6 @@ def import_file(path: Path, log: Path, max_line_bytes: int) -> ImportReport:
         seen.add(event.event_id)
         waiting.append(line)
         report.imported += 1
-    if rows and not report.forms:
-        reason, [number, *_] = next(iter(report.examples.items()))
-        raise UnreadableImport(
-            f"{path}: none of {len(rows)} rows is in a known form (row {number}: {reason}). Required: prompt or "
-            'question, chosen, rejected; or one of the forms in the README, "Votes from elsewhere".'
-        )
     for start in range(0, len(waiting), BATCH):
         writer.append_all(waiting[start : start + BATCH])
     return report

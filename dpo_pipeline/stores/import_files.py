@@ -1,7 +1,7 @@
 """Rows of a file that somebody brings: JSON lines, a JSON array or an object around one, CSV, TSV, Parquet.
 
-Each may be gzipped. The encoding is decided once a file: by its byte-order mark, else UTF-8. A folder that Hugging
-Face's `Dataset.save_to_disk` wrote is read too.
+Each may be gzipped. The encoding is decided once a file: by its byte-order mark or the zero bytes of UTF-16 and UTF-32,
+else UTF-8. A folder is read too: one that Hugging Face's `Dataset.save_to_disk` wrote, or a repository of data files.
 """
 
 import codecs
@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +20,15 @@ from dpo_pipeline.errors import InvalidRecord, UnreadableImport
 WRAPPERS = ("data", "rows", "train")
 SAVED = ("state.json", "dataset_dict.json")
 """What a folder of Hugging Face's `datasets` has: one dataset, or several by the name of their split."""
+KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+"""Data files of a dataset's repository, by the end of their name; each may end in .gz behind it."""
 GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
 MOST_BYTES = 8 << 30
-"""Of a file once it is unpacked: a small one may unpack to more than a disk holds."""
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
+"""Of a file, unpacked: it is held in memory, and a small one may unpack to more than a disk holds."""
+MOST_DIGITS = 1000
+STRUCTURED = {"history", "output", "conversations", "messages", "tools", "conversation_a", "conversation_b"}
+"""Columns of a table whose cells hold lists."""
+_PART = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{},]', re.DOTALL)
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, Any]]:
@@ -38,14 +40,18 @@ def read_rows(path: Path) -> Iterator[tuple[int, Any]]:
     if any((path / name).is_file() for name in SAVED):
         yield from enumerate(_saved_dataset(path), start=1)
         return
+    if path.is_dir() and (files := sorted(each for each in path.rglob("*") if _kind(each) in KINDS)):
+        # Rows are numbered on from file to file.
+        yield from enumerate((row for each in files for _, row in read_rows(each)), start=1)
+        return
     raw = _bytes(path)
-    names = {suffix.lower() for suffix in path.suffixes}
     if raw.startswith(PARQUET):
         yield from enumerate(_parquet(path, raw), start=1)
         return
-    encoding = next((name for mark, name in _MARKS if raw.startswith(mark)), "utf-8")
-    if names & {".csv", ".tsv"}:
-        yield from enumerate(_table(path, _decoded(path, raw, encoding), "\t" if ".tsv" in names else ","), start=1)
+    encoding = "utf-8-sig" if raw.startswith(codecs.BOM_UTF8) else json.detect_encoding(raw[:4])
+    if _kind(path) in (".csv", ".tsv"):
+        delimiter = "\t" if _kind(path) == ".tsv" else ","
+        yield from enumerate(_table(path, _decoded(path, raw, encoding), delimiter), start=1)
         return
     if encoding != "utf-8":
         raw = _decoded(path, raw, encoding).encode()
@@ -57,22 +63,27 @@ def read_rows(path: Path) -> Iterator[tuple[int, Any]]:
     yield from enumerate(wrapped, start=1) if wrapped is not None else _lines(raw)
 
 
+def _kind(path: Path) -> str:
+    """What the name says it is, without the ending of gzip."""
+    return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
+
+
 def _bytes(path: Path) -> bytes:
     if path.exists() and not path.is_file():
-        raise UnreadableImport(
-            f"{path} is no regular file, and no folder that Dataset.save_to_disk wrote. Name a file of pairs."
-        )
+        raise UnreadableImport(f"{path} is no regular file, and no folder with data files in it. Name a file of pairs.")
     try:
-        raw = path.read_bytes()
-        if not raw.startswith(GZIP):
-            return raw
-        with gzip.open(io.BytesIO(raw)) as packed:
-            unpacked = packed.read(MOST_BYTES + 1)
+        with path.open("rb") as file:
+            raw = file.read(MOST_BYTES + 1)
+        if not raw.startswith(GZIP) or len(raw) > MOST_BYTES:
+            unpacked = raw
+        else:
+            with gzip.open(io.BytesIO(raw)) as packed:
+                unpacked = packed.read(MOST_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         told = getattr(error, "strerror", None) or str(error)
         raise UnreadableImport(f"{path} cannot be read: {told}. Name a file of preference pairs.") from error
     if len(unpacked) > MOST_BYTES:
-        raise UnreadableImport(f"{path} unpacks to more than {MOST_BYTES >> 30} GiB. Split it.")
+        raise UnreadableImport(f"{path} holds more than {MOST_BYTES >> 30} GiB. Split it.")
     return unpacked
 
 
@@ -100,16 +111,48 @@ def _decoded(path: Path, raw: bytes, encoding: str) -> str:
 
 def _whole(path: Path, raw: bytes) -> list[Any]:
     try:
-        rows: list[Any] = json.loads(raw)
-    except (ValueError, RecursionError) as error:
+        rows: list[Any] = _json(raw)
+    except ValueError as error:
         raise UnreadableImport(f"{path} is not JSON: {error}. Fix the file; nothing was written.") from error
+    except RecursionError:
+        return [_json_row(part) for part in _parts(raw.decode())]
     return rows
+
+
+def _parts(text: str) -> Iterator[str]:
+    """The texts of an array's rows, for one that holds a row which cannot be read at once with the others."""
+    depth, begin = 0, text.index("[") + 1
+    for found in _PART.finditer(text):
+        mark = found.group()
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(mark, 0)
+        if (mark == "," and depth == 1) or (depth == 0 and text[begin : found.start()].strip()):
+            yield text[begin : found.start()]
+            begin = found.end()
+
+
+def _json(raw: bytes | str) -> Any:
+    return json.loads(raw, parse_int=_number)
+
+
+def _number(digits: str) -> float:
+    """No number of a pair has so many digits; Python refuses to read one, and the row with it."""
+    return int(digits) if len(digits) <= MOST_DIGITS else float(digits)
+
+
+def _json_row(raw: bytes | str) -> Any:
+    """A row, or why it is none."""
+    try:
+        return _json(raw)
+    except RecursionError:
+        return InvalidRecord("nested too deeply")
+    except ValueError:
+        return InvalidRecord("not JSON in UTF-8")
 
 
 def _wrapped(raw: bytes) -> list[Any] | None:
     """The rows of one object: those it wraps, or itself; null where it is not one object but lines of them."""
     try:
-        found = json.loads(raw)
+        found = _json(raw)
     except (ValueError, RecursionError):
         return None
     if "chosen" in found:
@@ -123,12 +166,7 @@ def _lines(raw: bytes) -> Iterator[tuple[int, Any]]:
     """Split on newlines only: texts may hold other characters that Python takes for ends of lines."""
     for number, line in enumerate(raw.split(b"\n"), start=1):
         if line.strip():
-            try:
-                yield number, json.loads(line)
-            except RecursionError:
-                yield number, InvalidRecord("nested too deeply")
-            except ValueError:
-                yield number, InvalidRecord("not JSON in UTF-8")
+            yield number, _json_row(line)
 
 
 def _table(path: Path, text: str, delimiter: str) -> list[dict[str, Any]]:
@@ -138,15 +176,17 @@ def _table(path: Path, text: str, delimiter: str) -> list[dict[str, Any]]:
         found = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error as error:
         raise UnreadableImport(f"{path} is no table: {error}. Fix the file; nothing was written.") from error
-    return [{name: _cell(value) for name, value in row.items() if name is not None} for row in found]
+    return [{name: _cell(name, value) for name, value in row.items() if name is not None} for row in found]
 
 
-def _cell(value: str | None) -> Any:
+def _cell(name: str, value: str | None) -> Any:
     if value and value.lstrip()[:1] in ("[", "{"):
         try:
-            found = json.loads(value)
+            found = _json(value)
         except (ValueError, RecursionError):
             return value
+        if name in STRUCTURED and isinstance(found, list):
+            return found
         items = found if isinstance(found, list) else [found]
         if items and all(isinstance(each, dict) and {"role", "from", "messages"} & each.keys() for each in items):
             return found

@@ -160,6 +160,18 @@ SYSTEM = {"role": "system", "content": "Be brief."}
         ),
         ("preference log", {"prompt": QUESTION, "response_a": WORSE, "response_b": BETTER, "vote": "b"}, QUESTION),
         ("sharegpt", {"conversations": [{"from": "Human", "value": QUESTION}], "chosen": GOOD, "rejected": BAD}, None),
+        ("conversational", {"messages": [SYSTEM, USER], "chosen": [GOOD], "rejected": [BAD]}, "system"),
+        ("alpaca", {"instruction": QUESTION, "prompt": QUESTION, "chosen": BETTER, "rejected": WORSE}, QUESTION),
+        (
+            "arena",
+            {
+                "conversation_a": [USER, BAD, OTHER, BAD],
+                "conversation_b": [USER, GOOD, OTHER, GOOD],
+                "winner": "model_b",
+                "turn": 1,
+            },
+            [("user", QUESTION)],
+        ),
     ],
 )
 def test_the_forms_of_other_tools(form: str, row: dict[str, Any], prompt: Any) -> None:
@@ -188,7 +200,7 @@ def test_the_forms_of_other_tools(form: str, row: dict[str, Any], prompt: Any) -
             {"prompt": "another", "chosen": [USER, GOOD], "rejected": [USER, BAD]},
             "is not what chosen and rejected begin",
         ),
-        ({"prompt": QUESTION, "history": [["x", "y"]], "chosen": BETTER, "rejected": WORSE}, "cannot be told from"),
+        ({"prompt": QUESTION, "history": [["x", "y"]], "chosen": BETTER, "rejected": WORSE}, "history cannot be told"),
         ({"prompt": QUESTION, "input": "more", "chosen": BETTER, "rejected": WORSE}, "more than one of"),
         ({"prompt": " ", "chosen": BETTER, "rejected": WORSE}, "the prompt is empty"),
         ({"prompt": QUESTION, "completion": BETTER, "label": True}, "a labelled answer is no pair"),
@@ -197,6 +209,35 @@ def test_the_forms_of_other_tools(form: str, row: dict[str, Any], prompt: Any) -
             "needs a role",
         ),
         ({"prompt": QUESTION, "chosen": USER, "rejected": BAD}, "chosen must be an answer"),
+        *(
+            ({name: value, **row}, f"{name} cannot be told")
+            for name, value in {
+                "system_prompt": "secret words",
+                "context": "secret words",
+                "tools": [{"type": "function"}],
+                "history": [["secret words", "y"]],
+                "passage": "secret words",
+            }.items()
+            for row in (
+                {"question": QUESTION, "chosen": BETTER, "rejected": WORSE},
+                {"chosen": [USER, GOOD], "rejected": [USER, BAD]},
+                {"conversations": [USER], "chosen": GOOD, "rejected": BAD},
+                {"messages": [USER], "chosen": GOOD, "rejected": BAD},
+                {"input": {"messages": [USER]}, "preferred_output": [GOOD], "non_preferred_output": [BAD]},
+                {"conversation_a": [USER, BAD], "conversation_b": [USER, GOOD], "winner": "a"},
+                {"prompt": QUESTION, "response_a": WORSE, "response_b": BETTER, "vote": "b"},
+            )
+        ),
+        ({"prompt": QUESTION, "messages": [OTHER], "chosen": BETTER, "rejected": WORSE}, "prompt cannot be told"),
+        ({"instruction": QUESTION, "system_message": "x", "chosen": "a", "rejected": "b"}, "system_message cannot"),
+        (
+            {"chosen": "Human: a\n\nAssistant: b", "rejected": "Human: a\n\nAssistant: c", "system": "secret words"},
+            "system cannot be told",
+        ),
+        ({"prompt": [{**USER, "tool_calls": [{}]}], "chosen": GOOD, "rejected": BAD}, "calls tools"),
+        ({"prompt": [USER, GOOD], "chosen": GOOD, "rejected": BAD}, "ends with the assistant"),
+        ({"prompt": [SYSTEM], "chosen": GOOD, "rejected": BAD}, "no turn of the user"),
+        ({"prompt": QUESTION, "chosen": " ", "rejected": ""}, "both answers are empty"),
     ],
 )
 def test_what_cannot_be_kept_whole_is_refused_without_quoting_it(row: dict[str, Any], told: str) -> None:
@@ -214,3 +255,28 @@ def test_ties_of_an_arena_are_recorded_as_ties() -> None:
 def test_personal_data_is_not_brought_in() -> None:
     pair = read_pair({"prompt": "Is ann@mail.example.org mine?", "chosen": BETTER, "rejected": WORSE})
     assert as_preference(pair, "file", "2026-01-01T00:00:00Z").prompt == "Is [e-mail] mine?"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"score_chosen": 8.5, "score_rejected": 4}, (8.5, 4.0)),
+        ({"chosen-rating": 5, "rejected-rating": 2.0}, (5.0, 2.0)),
+        ({"score_chosen": 8.5, "score_rejected": None}, None),
+        ({"score_chosen": 10**400, "score_rejected": 1}, None),
+    ],
+)
+def test_scores_are_kept_with_the_answers_they_belong_to(
+    given: dict[str, Any], kept: tuple[float, float] | None
+) -> None:
+    for number in range(8):  # whichever side the better answer gets
+        row = {"prompt": f"{QUESTION} {number}", "chosen": BETTER, "rejected": WORSE, **given}
+        line = encode_preference(as_preference(read_pair(row), "file", "2026-01-01T00:00:00Z"))
+        event = decode_preference(line)
+        if kept is None:
+            assert b"scores" not in line
+        else:
+            assert isinstance(event.scores, tuple)
+            assert dict(zip((event.response_a, event.response_b), event.scores, strict=True)) == {
+                BETTER: kept[0], WORSE: kept[1],
+            }  # fmt: skip

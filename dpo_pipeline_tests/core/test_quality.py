@@ -12,6 +12,7 @@ from dpo_pipeline.core.quality import (
     CRITERIA,
     ValidationHistory,
     failed_criteria,
+    more_detailed,
     sentences,
     similarity,
     verdict,
@@ -84,10 +85,34 @@ def verdicts_on(
         ("น้ำเดือดที่ร้อยองศา บนภูเขาต่ำกว่า เพราะความดัน", 3),  # Thai has no terminator: a space ends a sentence
         ("Maji huchemka. Milimani chini.", 2),
         ("水沸腾。山上更低。", 2),
+        ("你好!我很好.谢谢", 3),
+        ("“Stop.” Then he left.", 2),
+        ("Il a dit «Stop.» Puis il est parti.", 2),
+        ("„Halt.“ Dann ging er.", 2),
+        ("Πού είναι; Εδώ είναι.", 2),
+        ("Πού είναι\u037e Εδώ είναι.", 2),
+        ("Ջուրը եռում է: Լեռներում՝ ավելի շուտ:", 2),
+        ("ውሃ ይፈላል፡፡ በተራራ ላይ ይቀንሳል፡፡", 2),
+        ("בראשית ברא׃ והארץ היתה׃", 2),
+        ("ජලය නටයි෴ කඳුවල අඩුයි෴", 2),
+        ("ນ້ຳເດືອດ ຢູ່ພູຕ່ຳກວ່າ", 2),
+        ("เด็ก ๆ เล่นน้ำ", 1),
+        ("ཆུ་ཁོལ།  །རི་ལ་ཉུང་།  །", 2),
+        ("ရေ၊ မီး၊ လေ ရှိသည်။", 1),
+        ("Two things: one; two.", 1),
+        ("Zwei Dinge für später: eins; zwei.", 1),
     ],
 )
 def test_sentences(text: str, count: int) -> None:
     assert sentences(text) == count
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected"),
+    [("น้ำเดือดที่ร้อยองศาเพราะความดันอากาศ", "น้ำเดือด"), ("ນ້ຳເດືອດທີ່ຮ້ອຍອົງສາ", "ນ້ຳເດືອດ"), ("One. Two.", "One.")],
+)
+def test_more_detailed_refuses_no_language_whole(chosen: str, rejected: str) -> None:
+    assert more_detailed(chosen, rejected) and not more_detailed(rejected, chosen) and not more_detailed(chosen, chosen)
 
 
 @given(st.text(max_size=300))

@@ -58,6 +58,11 @@ def parquet() -> bytes:
         ("pairs.json", json.dumps({"rows": [{"row_idx": 0, "row": row} for row in ROWS]}).encode()),
         ("pairs.json", json.dumps({"rows": ROWS}, indent=1).encode("utf-16")),
         ("pairs.jsonl", LINES.encode("utf-16")),
+        ("pairs.jsonl", LINES.encode("utf-16-le")),
+        ("pairs.json", json.dumps(ROWS).encode("utf-16-be")),
+        ("pairs.jsonl", LINES.encode("utf-32")),
+        ("pairs.csv.jsonl", LINES.encode()),
+        ("pairs.json.CSV", TABLE.encode("utf-16-le")),
         ("pairs.csv", TABLE.encode()),
         ("pairs.tsv", TABLE.replace(",", "\t").encode("utf-8-sig")),
         ("pairs.parquet", parquet()),
@@ -71,6 +76,46 @@ def test_the_same_rows_in_every_kind_of_file(tmp_path: Path, name: str, content:
     report = import_file(file, log, LIMIT)
     assert (report.imported, report.refused) == (3, {})
     assert [decode_preference(line).prompt for line in log.read_bytes().splitlines()] == [row["prompt"] for row in ROWS]
+
+
+def test_a_row_of_an_array_that_cannot_be_read_costs_no_other(tmp_path: Path) -> None:
+    file, deep = tmp_path / "pairs.json", '{"prompt": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    rows = [json.dumps({**ROWS[0], "prompt": 'Which of "]", "[" and "\\"," is first?'}), deep, *map(json.dumps, ROWS)]
+    file.write_text(f"[{', '.join(rows)}]")
+    report = import_file(file, tmp_path / "prefs.jsonl", LIMIT)
+    assert report.imported == 4 and report.examples == {"nested too deeply": [2]}
+
+
+@pytest.mark.parametrize("wrap", ["[{}]", "{}"])
+def test_a_number_of_any_length_costs_no_row(tmp_path: Path, wrap: str) -> None:
+    file = tmp_path / "pairs.json"
+    file.write_text(wrap.format(json.dumps(ROWS[0])[:-1] + ', "score_chosen": ' + "9" * 10_000 + "}"))
+    assert import_file(file, tmp_path / "prefs.jsonl", LIMIT).imported == 1
+
+
+def test_cells_of_a_table_hold_lists_where_the_column_does(tmp_path: Path) -> None:
+    file, log = tmp_path / "pairs.tsv", tmp_path / "prefs.jsonl"
+    file.write_text('instruction\thistory\toutput\nGo on.\t[["Hi", "Ho"]]\t["Better. Yes.", "Worse"]\n')
+    assert import_file(file, log, LIMIT).imported == 1
+    event = decode_preference(log.read_bytes().strip())
+    assert [each.content for each in event.prompt] == ["Hi", "Ho", "Go on."] and event.chosen == "Better. Yes."
+
+
+def test_a_datasets_repository(tmp_path: Path) -> None:
+    folder, log = tmp_path / "dataset", tmp_path / "prefs.jsonl"
+    (folder / "data").mkdir(parents=True)
+    (folder / "README.md").write_text("# A dataset")
+    (folder / "data" / "train-00000-of-00002.parquet").write_bytes(parquet())
+    (folder / "data" / "train-00001-of-00002.jsonl.gz").write_bytes(gzip.compress(b'not json\n{"prompt": "x"}\n'))
+    report = import_file(folder, log, LIMIT)
+    assert report.imported == 3 and report.examples == {"not JSON in UTF-8": [4], "no chosen and no rejected": [5]}
+
+
+def test_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
+    file, log = tmp_path / os.fsdecode(b"pairs\xff.jsonl"), tmp_path / "prefs.jsonl"
+    file.write_text(LINES)
+    assert import_file(file, log, LIMIT).imported == 3
+    assert decode_preference(log.read_bytes().splitlines()[0]).session_id == "import-pairs?"
 
 
 def test_a_row_nested_too_deeply_costs_no_other(tmp_path: Path) -> None:
@@ -113,8 +158,8 @@ def test_files_that_others_write(tmp_path: Path, name: str, imported: int, refus
     "name", ["17_tool_roles.jsonl", "19_last_is_user.jsonl", "36_multi_turn_assistant_differs.jsonl"]
 )
 def test_rows_that_cannot_be_kept_whole_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UnreadableImport, match="row 1: "):
-        import_file(CASES / name, tmp_path / "prefs.jsonl", LIMIT)
+    report = import_file(CASES / name, tmp_path / "prefs.jsonl", LIMIT)
+    assert report.holds_no_pair and report.imported == 0 and not (tmp_path / "prefs.jsonl").exists()
 
 
 @pytest.mark.parametrize(
