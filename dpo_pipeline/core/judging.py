@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 from rapidfuzz import fuzz
 
 from dpo_pipeline.core.questions import Question
+from dpo_pipeline.core.template_tokens import defuse
 from dpo_pipeline.core.winrate import Outcome, WinRate, win_rate
 
 SpokenVerdict = Literal["first", "second", "tie"]
@@ -91,7 +92,7 @@ def judge_messages(question: str, first: str, second: str) -> list[dict[str, str
     )
     parts = (("QUESTION", question), ("ANSWER A", first), ("ANSWER B", second))
     user = "\n\n".join(
-        f"{FENCE} {name} {FENCE}\n{_fenced(text)}\n{FENCE} END OF {name} {FENCE}" for name, text in parts
+        f"{FENCE} {name} {FENCE}\n{_fenced(defuse(text))}\n{FENCE} END OF {name} {FENCE}" for name, text in parts
     )
     return [{"role": "system", "content": system}, {"role": "user", "content": user}]
 

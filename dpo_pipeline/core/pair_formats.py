@@ -14,16 +14,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from dpo_pipeline.core.admission import ROLES, can_be_written, cannot_be_asked
 from dpo_pipeline.core.questions import CATEGORIES
 from dpo_pipeline.core.redaction import redact
-from dpo_pipeline.core.votes import Message, Preference, Vote, can_be_written, outcome, prompt_text
+from dpo_pipeline.core.votes import Message, Preference, Vote, outcome, prompt_text
 from dpo_pipeline.errors import InvalidRecord
 
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
-_ROLES = {
-    "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant",
-    "bot": "assistant", "system": "system", "developer": "system",
-}  # fmt: skip
 _QUESTIONS = ("prompt", "question", "input")
 _CONTEXT = (
     *_QUESTIONS, "instruction", "system", "system_prompt", "system_message", "history", "context", "passage",
@@ -72,7 +69,10 @@ def read_pair(row: Any) -> ImportedPair:
         raise InvalidRecord(f"a row is an object; {type(row).__name__} was found")
     present = {str(key): value for key, value in row.items() if value is not None}
     pair = _read(present)
-    _check_prompt(pair.prompt)
+    asked = pair.prompt
+    turns = [("user", asked)] if isinstance(asked, str) else [(each.role, each.content) for each in asked]
+    if refused := cannot_be_asked(turns):
+        raise InvalidRecord(refused)
     if not pair.chosen.strip() and not pair.rejected.strip():
         raise InvalidRecord("both answers are empty")
     unread = [name for name in _CONTEXT if present.get(name) and name not in _READ[pair.form]]
@@ -81,20 +81,6 @@ def read_pair(row: Any) -> ImportedPair:
     pair = replace(pair, scores=_scores(present))
     category = present.get("category")
     return replace(pair, category=category) if category in CATEGORIES else pair
-
-
-def _check_prompt(prompt: Prompt) -> None:
-    """What serving would not take for a question is none here either."""
-    if not prompt_text(prompt).strip():
-        raise InvalidRecord("the prompt is empty")
-    if isinstance(prompt, str):
-        return
-    if prompt[-1].role == "assistant":
-        raise InvalidRecord("the prompt ends with the assistant")
-    if not any(each.role == "user" and each.content.strip() for each in prompt):
-        raise InvalidRecord("the prompt holds no turn of the user")
-    if not prompt[-1].content.strip():
-        raise InvalidRecord("the last message of the prompt is empty")
 
 
 def _is_told(value: Any, pair: ImportedPair) -> bool:
@@ -356,9 +342,9 @@ def _messages(value: Any) -> list[Message]:
 
 def _role(item: Any) -> str:
     found = _field(item, "role", "from")
-    role = _ROLES.get(found.casefold()) if isinstance(found, str) else None
+    role = ROLES.get(found.casefold()) if isinstance(found, str) else None
     if role is None:
-        raise InvalidRecord(f"a message needs a role out of {', '.join(_ROLES)}; another one was found")
+        raise InvalidRecord(f"a message needs a role out of {', '.join(ROLES)}; another one was found")
     return role
 
 

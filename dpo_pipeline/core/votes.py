@@ -100,17 +100,6 @@ def decode_preference(line: bytes) -> Preference:
     return preference
 
 
-def can_be_written(text: str) -> bool:
-    """False for half a surrogate pair, which JSON may hold and which no file and no tokenizer takes."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def is_moment(text: str) -> bool:
     """Whether it is a moment as every record has it, RFC 3339 in UTC: such texts compare like their moments."""
     if text[4:5] + text[7:8] + text[10:11] != "--T" or not text.endswith(("Z", "+00:00")):

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from dpo_pipeline.core.admission import check_reason
 from dpo_pipeline.core.lifecycle import ACCEPTED
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.rollout import conditions, harm_of, next_stage
 from dpo_pipeline.core.safety import SafetyCheck
-from dpo_pipeline.errors import ArtifactError, InvalidRequest, NoRollout, OrderRefused, StaleEpoch
+from dpo_pipeline.errors import ArtifactError, NoRollout, OrderRefused, StaleEpoch
 from dpo_pipeline.loop.notify import tell
 from dpo_pipeline.loop.roll_out import plan_of
 from dpo_pipeline.loop.rollout_evidence import as_recorded, gather
@@ -31,13 +32,11 @@ def order(
         reason: shown in the decision history; personal data in it is redacted.
 
     Raises:
-        InvalidRequest: no reason is given.
+        InvalidRequest: no fitting reason is given.
         OrderRefused: there is nothing to order about, the version must not go further, or somebody else moved the
             rollout first.
     """
-    reasons = (redact(reason.strip()),)
-    if not reasons[0]:
-        raise InvalidRequest("Give a reason: it is shown in the decision history.")
+    reasons = (redact(check_reason(reason)),)
     before = ledger.deployment()
     try:
         if what == "promote":

@@ -29,15 +29,15 @@ class ChatModel(PythonModel):
         self.tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
         loaded = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, dtype), trust_remote_code=False)
         self.model = PeftModel.from_pretrained(loaded, context.artifacts["adapter"]).to(device).eval()
-        self.told, self.marks = (_module(context.artifacts[name]) for name in ("conversation", "template_tokens"))
-        self.tokens = self.marks.control_tokens(self.tokenizer)
+        self.told, marks = (_module(context.artifacts[name]) for name in ("conversation", "template_tokens"))
+        self.defuse = marks.Defuser(self.tokenizer)
         self.rules = self.told.rules_of(self.tokenizer)
         self.longest = int(config["max_new_tokens"])
 
     # MLflow reads the hint of the messages as the model's signature.
     def predict(self, context: PythonModelContext, model_input: list[dict[str, str]]) -> list[str]:
         fitted = self.told.fitted(tuple((row["role"], row["content"]) for row in model_input), self.rules)
-        rows = self.told.as_rows([(role, self.marks.defuse(content, self.tokens, role)) for role, content in fitted])
+        rows = self.told.as_rows([(role, self.defuse(content, role)) for role, content in fitted])
         asked = self.tokenizer.apply_chat_template(
             rows, add_generation_prompt=True, return_tensors="pt", return_dict=True
         ).to(self.model.device)

@@ -1,11 +1,11 @@
 """A base model's chat template: the one way from messages to the text that the model reads."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dpo_pipeline.core.conversation import Messages, UnsupportedConversation, as_rows, fitted, rules_of
-from dpo_pipeline.core.template_tokens import control_tokens, defuse
-from dpo_pipeline.errors import InvalidRequest, ModelUnavailable
+from dpo_pipeline.core.template_tokens import Defuser
+from dpo_pipeline.errors import AdapterRefused, InvalidRequest, ModelUnavailable
 
 
 class ChatTemplate:
@@ -21,11 +21,8 @@ class ChatTemplate:
                 f"The tokenizer of {tokenizer.name_or_path} has no chat template, so nothing says how its model reads "
                 "a conversation. Choose an instruction-tuned base model, or put chat_template.jinja beside it."
             )
-        self._tokenizer, self.rules, self._tokens = tokenizer, rules_of(tokenizer), control_tokens(tokenizer)
-
-    def defuse(self, text: str, role: str = "user") -> str:
-        """The same text to look at, in which this tokenizer finds no control token."""
-        return defuse(text, self._tokens, role)
+        self._tokenizer, self.rules = tokenizer, rules_of(tokenizer)
+        self.defuse = Defuser(tokenizer)
 
     def fitted(self, messages: Messages) -> list[dict[str, str]]:
         """Messages as the template takes them, in which no text poses as another turn.
@@ -50,6 +47,11 @@ class ChatTemplate:
         except Exception as error:  # Jinja's errors, and whatever a template raises by itself
             raise InvalidRequest(f"The chat template of this model cannot take the conversation: {error}") from error
 
+    def prompt_ids(self, messages: Messages) -> list[int]:
+        """The tokens of `prompt`, and raises as it."""
+        ids: list[int] = self._tokenizer.backend_tokenizer.encode(self.prompt(messages), add_special_tokens=False).ids
+        return ids
+
     def trained(self, messages: Messages, answer: str) -> tuple[str, str]:
         """What the model is trained on: what it reads before it answers, and the same with the answer.
 
@@ -70,6 +72,23 @@ class ChatTemplate:
                 "that begin an answer with a thinking block are like that. Use a base model or a template without one."
             )
         return prompt, whole
+
+    def check_context(self, trained: Iterable[tuple[Messages, Sequence[int]]]) -> None:
+        """See that a trainer puts before each answer what serving lets the model read, token by token.
+
+        Args:
+            trained: conversations, each with the tokens that the trainer made of it.
+
+        Raises:
+            AdapterRefused: naming the first that differs.
+        """
+        for place, (messages, tokens) in enumerate(trained, start=1):
+            served = self.prompt_ids(messages)
+            if list(tokens) != served:
+                raise AdapterRefused(
+                    f"Row {place} would be trained behind {len(tokens)} tokens of context, and is served behind "
+                    f"{len(served)} others. Nothing was trained; use the pinned version of trl."
+                )
 
 
 def as_messages(rows: Iterable[Mapping[str, str]]) -> Messages:

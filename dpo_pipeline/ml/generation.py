@@ -18,6 +18,9 @@ from dpo_pipeline.settings import ModelSettings
 if TYPE_CHECKING:  # both load torch, and definitions that only name a Generator must not
     from dpo_pipeline.ml.decoding import Row
 
+HALF_A_CHARACTER = "\ufffd"
+"""What tokens that end in the middle of a character are decoded to."""
+
 
 @dataclass(frozen=True)
 class GenerationRequest:
@@ -154,7 +157,10 @@ class Generator:
 
     def answer(self, row: "Row") -> Answer:
         """What a row has said so far."""
-        text = self.tokenizer.decode(row.tokens, skip_special_tokens=True).strip()
+        text = self.tokenizer.decode(row.tokens, skip_special_tokens=True)
+        if not row.stopped:
+            text = text.rstrip(HALF_A_CHARACTER)  # where `max_tokens` cut one of several tokens
+        text = text.strip()
         return Answer(text, len(row.prompt), len(row.tokens), row.stopped, row.adapter)
 
     def text_stream(self, row: "Row") -> "TextStream":
@@ -166,9 +172,7 @@ class Generator:
         Raises:
             InvalidRequest: the template cannot take it.
         """
-        text = self.template.prompt(messages)
-        ids: list[int] = self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        return self.template.prompt_ids(messages)
 
 
 class TextStream:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from dpo_pipeline.core.dataset import Pair
+from dpo_pipeline.core.template_tokens import defuse
 from dpo_pipeline.core.votes import prompt_messages
 from dpo_pipeline.ml.compute import compute_of
 from dpo_pipeline.settings import DpoRecipe, ModelSettings
@@ -98,6 +99,6 @@ def _row(pair: Pair) -> dict[str, Any]:
     messages = prompt_messages(pair.prompt)
     return {
         "conversations": [{"from": _FROM[message["role"]], "value": message["content"]} for message in messages],
-        "chosen": {"from": "gpt", "value": pair.chosen},
-        "rejected": {"from": "gpt", "value": pair.rejected},
+        "chosen": {"from": "gpt", "value": defuse(pair.chosen, role="assistant")},
+        "rejected": {"from": "gpt", "value": defuse(pair.rejected, role="assistant")},
     }

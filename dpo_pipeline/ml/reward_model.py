@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dpo_pipeline.core.judging import Comparison, Judgement, by_scores
-from dpo_pipeline.core.votes import prompt_messages
+from dpo_pipeline.core.template_tokens import Defuser
 from dpo_pipeline.errors import ModelUnavailable
 from dpo_pipeline.ml.compute import compute_of
 from dpo_pipeline.settings import Settings
@@ -34,6 +34,7 @@ class RewardModelJudge:
                 "DPO_EVALUATION__REWARD_MODEL to one, or DPO_EVALUATION__JUDGE=automatic."
             )
         self._tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+        self._defuse = Defuser(self._tokenizer)
         compute = compute_of(settings.model)
         model = AutoModelForSequenceClassification.from_pretrained(
             directory, dtype=getattr(torch, compute.dtype), trust_remote_code=False
@@ -76,7 +77,10 @@ class RewardModelJudge:
         return rewards
 
     def _rendered(self, question: str, answer: str) -> str:
-        messages = [*prompt_messages(question), {"role": "assistant", "content": answer}]
+        messages = [
+            {"role": "user", "content": self._defuse(question)},
+            {"role": "assistant", "content": self._defuse(answer, "assistant")},
+        ]
         if self._tokenizer.chat_template:
             return str(self._tokenizer.apply_chat_template(messages, tokenize=False))
         return "\n\n".join(message["content"] for message in messages)

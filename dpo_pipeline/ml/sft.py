@@ -1,6 +1,6 @@
 """v1.0: a LoRA adapter tuned on demonstrations, rather terse ones, for people to improve on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,8 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
         model = PeftModel.from_pretrained(model, job.start_dir, is_trainable=True)
     tokenizer.padding_side = "right"
     compute = compute_of(job.model)
-    usable = _usable(rows, ChatTemplate(tokenizer))
+    template = ChatTemplate(tokenizer)
+    usable = _usable(rows, template, job.model.max_length)
     trainer = SFTTrainer(
         model=model,
         args=SFTConfig(
@@ -100,6 +101,9 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
         callbacks=[progress_callback(progress)],
     )
     quieten(trainer)
+    template.check_context(
+        (as_messages(row["prompt"]), _untrained(made)) for row, made in zip(usable, trainer.train_dataset, strict=True)
+    )
     result = trainer.train()
     trainer.model.save_pretrained(adapter_dir)
     update = check_weights(adapter_dir, job.start_dir)
@@ -114,14 +118,21 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
     }
 
 
-def _usable(rows: Sequence[dict[str, Any]], template: ChatTemplate) -> list[dict[str, Any]]:
-    """Rows as the template takes them; those that it cannot take are left out."""
+def _untrained(made: Mapping[str, Any]) -> list[int]:
+    """The tokens of a row of the trainer that stand before its answer."""
+    return [token for token, label in zip(made["input_ids"], made["labels"], strict=True) if label == -100]
+
+
+def _usable(rows: Sequence[dict[str, Any]], template: ChatTemplate, longest: int) -> list[dict[str, Any]]:
+    """Rows as the template takes them; those that it cannot take, or that leave no room for an answer, are left out."""
     usable = []
     for row in rows:
         asked, answer = as_messages(row["prompt"]), row["completion"][0]["content"]
         try:
             template.trained(asked, answer)
         except InvalidRequest:
+            continue
+        if len(template.prompt_ids(asked)) >= longest:
             continue
         usable.append(
             {

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 RETRY_AFTER_S = "1"
 FORGET_EVERY_S = 300
+SHOWN_PROBLEMS = 20
 
 
 def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
@@ -127,7 +128,10 @@ async def _refuse(error: RequestError, scope: Scope, receive: Receive, send: Sen
 
 async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    problems = "; ".join(f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in error.errors())
+    found = error.errors()
+    problems = "; ".join(f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in found[:SHOWN_PROBLEMS])
+    if len(found) > SHOWN_PROBLEMS:
+        problems += f"; and {len(found) - SHOWN_PROBLEMS} more"
     return _error(400, f"The request is not valid: {problems}", "invalid_request_error", "invalid_request")
 
 

@@ -2,15 +2,23 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from dpo_pipeline.core.votes import Category, Sampling, can_be_written
+from dpo_pipeline.core.admission import LONGEST_REASON, LONGEST_TEXT, MOST_MESSAGES, ROLES, can_be_written
+from dpo_pipeline.core.votes import Category, Sampling
 from dpo_pipeline.serving.services.preference_event import Choice
 
-LONGEST_TEXT = 32_000
+MOST_FIELDS = 100
 SMALLEST_TOP_P = 1e-6
 SEEDS = 2**31
-"""Seeds that the engine tells apart; a larger one stands for what is left of it."""
+"""Seeds that the engine tells apart; another one of 64 bits stands for what is left of it."""
+UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "n": (1,), "best_of": (1,), "tools": ([],), "tool_choice": ("none", "auto"), "functions": ([],),
+    "function_call": ("none", "auto"), "response_format": ({"type": "text"},), "modalities": (["text"],),
+    "stop": ([], ""), "logprobs": (False,), "top_logprobs": (0,), "logit_bias": ({},),
+    "frequency_penalty": (0,), "presence_penalty": (0,), "repetition_penalty": (1,), "top_k": (0, -1), "min_p": (0,),
+}  # fmt: skip
+"""What other servers do for a request and we do not, with the values that ask for nothing."""
 
 
 class Body(BaseModel):
@@ -19,6 +27,8 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, given: Any) -> Any:
+        if isinstance(given, dict) and len(given) > MOST_FIELDS:
+            raise ValueError(f"{len(given)} fields were found; at most {MOST_FIELDS} fit")
         if isinstance(given, dict) and None in given.values():
             return {name: value for name, value in given.items() if value is not None}
         return given
@@ -56,12 +66,18 @@ class TextPart(Body):
     text: str = Field(max_length=LONGEST_TEXT)
 
 
+def _role(given: Any) -> Any:
+    return ROLES.get(given.casefold(), given) if isinstance(given, str) else given
+
+
 class OpenAIMessage(Body):
     """A message as OpenAI's clients send it: content may come in parts, and carries fields we do not use."""
 
     model_config = ConfigDict(extra="ignore")
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Annotated[Literal["system", "user", "assistant"], BeforeValidator(_role)] = Field(
+        description="other names of these are taken too: developer, human, model"
+    )
     content: Annotated[str, Field(max_length=LONGEST_TEXT)] | Annotated[list[TextPart], Field(max_length=100)]
 
     @model_validator(mode="after")
@@ -74,14 +90,14 @@ class OpenAIMessage(Body):
     def as_pair(self) -> tuple[str, str]:
         """(role, content) in the words of chat templates."""
         text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return ("system" if self.role == "developer" else self.role), text
+        return self.role, text
 
 
 class SamplingFields(Body):
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1, description="0: the smallest share there is, as OpenAI takes it")
     max_tokens: int | None = Field(None, ge=1, description="at most model.max_new_tokens are generated")
-    seed: int | None = Field(None, ge=-1, lt=2**64, description="-1: drawn, as if none were given")
+    seed: int | None = Field(None, ge=-(2**63), lt=2**64, description="-1: drawn, as if none were given")
 
     def sampling(self) -> Sampling:
         return self._sampling(self.max_tokens)
@@ -97,7 +113,7 @@ class ComparisonRequest(SamplingFields):
 
     prompt: (
         Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT)]
-        | Annotated[list[ChatMessage], Field(min_length=1, max_length=100)]
+        | Annotated[list[OpenAIMessage], Field(min_length=1, max_length=MOST_MESSAGES)]
     )
     category: Category = "other"
     models: list[Annotated[str, Field(max_length=100)]] | None = Field(None, min_length=2, max_length=6)
@@ -144,18 +160,32 @@ class StreamOptions(BaseModel):
 
 
 class ChatRequest(SamplingFields):
-    """OpenAI's request; what we do not use of it is ignored."""
+    """OpenAI's request. What would change the answer and is not done here is refused; the rest is ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
     model: str = Field("chat", max_length=100, description="`chat` follows the rollout; `v1.1` is explicit")
-    messages: list[OpenAIMessage] = Field(min_length=1, max_length=100)
+    messages: list[OpenAIMessage] = Field(min_length=1, max_length=MOST_MESSAGES)
     user: str = Field("", max_length=200, description="keeps a person on one side of the rollout")
     max_completion_tokens: int | None = Field(None, ge=1, description="newer name of max_tokens")
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    n: Literal[1] | None = 1
     source: Literal["api", "simulated"] = Field("api", description="`simulated`: not a person; marked wherever kept")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_what_is_done(cls, given: Any) -> Any:
+        asked = given if isinstance(given, dict) else {}
+        wanted = [
+            name for name in UNSUPPORTED.keys() & asked.keys()
+            if asked[name] is not None and asked[name] not in UNSUPPORTED[name]
+        ]  # fmt: skip
+        if wanted:
+            raise ValueError(
+                f"{', '.join(sorted(wanted))} cannot be asked for here; leave it out. What can: "
+                + ", ".join(cls.model_fields)
+            )
+        return given
 
     def sampling(self) -> Sampling:
         return self._sampling(self.max_completion_tokens or self.max_tokens)
@@ -215,7 +245,7 @@ class FeedbackResponse(Body):
 
 
 class RolloutOrder(Body):
-    reason: str = Field(min_length=3, max_length=500, description="why; it is kept in the history")
+    reason: str = Field(min_length=3, max_length=LONGEST_REASON, description="why; it is kept in the history")
 
 
 class RolloutState(BaseModel):

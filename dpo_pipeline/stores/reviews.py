@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 import pyarrow as pa
 
+from dpo_pipeline.core.admission import LONGEST_REASON
 from dpo_pipeline.core.validated_pair import ValidatedPair
 from dpo_pipeline.core.votes import Preference, prompt_text, text_key
 from dpo_pipeline.errors import ArtifactCorrupt, InvalidRecord
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from dpo_pipeline.stores.warehouse import Warehouse
 
 SHOWN = 5_000
-REASON_CHARACTERS = 500
 MAX_LINE_BYTES = 65_536
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -35,7 +35,7 @@ class Review(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     recorded_at: Text
     event_id: Text
     action: Literal["exclude", "restore"]
-    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=REASON_CHARACTERS)]
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_REASON)]
     actor: Text
 
 

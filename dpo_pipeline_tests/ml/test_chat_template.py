@@ -4,9 +4,11 @@ the model; and no text of people becomes a control token."""
 from typing import Any
 
 import pytest
+from tokenizers import AddedToken, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from dpo_pipeline.core.conversation import TemplateRules
+from dpo_pipeline.core.template_tokens import Defuser
 from dpo_pipeline.errors import InvalidRequest, ModelUnavailable
 from dpo_pipeline.ml.chat_template import ChatTemplate
 from dpo_pipeline.ml.embedded import SHIPPED
@@ -161,6 +163,17 @@ def test_no_text_of_people_becomes_a_control_token(name: str) -> None:
     for one, other in zip(plain, odd, strict=True):
         assert count(one) == count(other), "as many marks as turns, whatever is typed"
     assert tokenizer.decode(tokenizer(made.defuse(typed))["input_ids"]).count("\u2060") == len(ids)
+
+
+@pytest.mark.parametrize("normalizer", [normalizers.NFKC(), normalizers.BertNormalizer(lowercase=False)])
+@pytest.mark.parametrize("normalized", [True, False])
+@pytest.mark.parametrize("typed", ["say <|bos|>", "say ＜|bos|＞", "say <|bo\u200bs|>", "say <\u2060|bos|>"])
+def test_whatever_a_tokenizer_makes_of_letters(normalizer: Any, normalized: bool, typed: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(SHIPPED)
+    tokenizer.backend_tokenizer.normalizer = normalizer
+    tokenizer.add_tokens([AddedToken("<|bos|>", special=True, normalized=normalized)])
+    read = tokenizer(Defuser(tokenizer)(typed), add_special_tokens=False)["input_ids"]
+    assert tokenizer.convert_tokens_to_ids("<|bos|>") not in read
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -181,6 +181,16 @@ def test_streamed_pieces_make_the_answer(generator: Generator) -> None:
     assert "".join(pieces) == generator.answer(row).text and len(pieces) > 5
 
 
+@pytest.mark.parametrize("said", ["Water 😀", "水は", "naïve", "👩‍👩‍👧 family"])
+def test_an_answer_that_is_cut_ends_on_a_whole_character(generator: Generator, said: str) -> None:
+    tokens = generator.tokenizer(said, add_special_tokens=False)["input_ids"]
+    for length in range(len(tokens) + 1):
+        row = generator.row(ask(None, max_tokens=max(length, 1)))
+        row.tokens = tokens[:length]
+        told = generator.answer(row).text
+        assert said.startswith(told) and generator.text_stream(row).piece() == told
+
+
 def test_fifty_adapter_swaps_leave_no_memory_behind(generator: Generator, baseline: Path) -> None:
     import gc
 

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from dpo_pipeline.core.answers import Answer, Ask
+from dpo_pipeline.core.template_tokens import defuse
 from dpo_pipeline.errors import DeadlineExceeded, QueueFull, UpstreamFailed
 from dpo_pipeline.serving.engines.engine import Adapter, Engine
 from dpo_pipeline.serving.engines.upstream import End, read_answer
@@ -56,12 +57,13 @@ class ForwardEngine(Engine):
 
     async def stream(self, ask: Ask) -> AsyncIterator[str | Answer]:
         self.check_served([ask])
-        self._enter()
         pieces: list[str] = []
         end: End | None = None
-        until = asyncio.get_running_loop().time() + self._limits.deadline_s
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._limits.deadline_s
         request = self._client.build_request("POST", "chat/completions", json=self._body(ask))
         response: httpx.Response | None = None
+        self._enter()
         try:
             # A timeout for each wait: one around a `yield` would end whoever reads the pieces.
             async with asyncio.timeout_at(until):
@@ -74,7 +76,9 @@ class ForwardEngine(Engine):
                         end = event
                     else:
                         pieces.append(event)
+                        shown = clock()
                         yield event
+                        until += clock() - shown  # a slow reader is no slow server
         except TimeoutError as error:
             raise DeadlineExceeded(
                 f"{self._engine.url} gave no answer within {self._limits.deadline_s:g} s."
@@ -120,7 +124,7 @@ class ForwardEngine(Engine):
         }
         return {
             "model": self._engine.names.get(ask.model_id, ask.model_id),
-            "messages": [{"role": role, "content": content} for role, content in ask.messages],
+            "messages": [{"role": role, "content": defuse(content, role=role)} for role, content in ask.messages],
             "stream": True,
             "stream_options": {"include_usage": True},
             **{name: value for name, value in wanted.items() if value is not None},

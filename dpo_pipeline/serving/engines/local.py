@@ -76,9 +76,11 @@ class LocalEngine(Engine):
             while True:
                 async with asyncio.timeout_at(until):
                     event = await _next(job)
+                shown = job.loop.time()
                 yield event
                 if isinstance(event, Answer):
                     return
+                until += job.loop.time() - shown  # a slow reader is no slow model
         except TimeoutError as error:
             raise self._late() from error
         finally:

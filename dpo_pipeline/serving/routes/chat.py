@@ -1,5 +1,6 @@
 """OpenAI's chat completions and model list, so that its clients work unchanged."""
 
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
@@ -49,6 +50,7 @@ class ShortWay(APIRoute):
         return handle
 
 
+log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1", tags=["chat"], dependencies=KEYED)
 STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 
@@ -108,9 +110,16 @@ async def _server_sent(
         if wants_usage:
             yield _chunk(common | {"usage": _usage(event)}, [])
     except RequestError as error:
-        told = {"error": {"message": str(error), "type": "server_error", "code": error.code}}
-        yield b"data: " + msgspec.json.encode(told) + b"\n\n"
+        yield _error(str(error), error.code)
+    except Exception as error:
+        log.exception("a stream ended in an unforeseen way")
+        yield _error(f"{type(error).__name__}. The server's log says more; report it if it comes again.", "unforeseen")
     yield b"data: [DONE]\n\n"
+
+
+def _error(message: str, code: str) -> bytes:
+    told = {"error": {"message": message, "type": "server_error", "code": code}}
+    return b"data: " + msgspec.json.encode(told) + b"\n\n"
 
 
 def _common(call: ChatCall, kind: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
+from dpo_pipeline.core.conversation import as_rows
 from dpo_pipeline.core.questions import BankCategory, OriginFilter
 from dpo_pipeline.serving.access import address_of
 from dpo_pipeline.serving.bodies import (
@@ -31,7 +32,8 @@ async def compare(body: ComparisonRequest, request: Request, serving: Served) ->
     With n versions in `models` every pair is a comparison of its own: the first is the answer, the
     others are in `more`. A vote reveals its pair's names: show all of them before any is voted on.
     """
-    prompt = body.prompt if isinstance(body.prompt, str) else [message.model_dump() for message in body.prompt]
+    told = body.prompt
+    prompt = told if isinstance(told, str) else as_rows([message.as_pair for message in told])
     models = tuple(body.models) if body.models else None
     asker = visitor(request, serving, body.annotator, body.session_id, body.source == "simulated")
     question = ComparisonPrompt(prompt, body.category, models, body.sampling())

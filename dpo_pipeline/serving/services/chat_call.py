@@ -63,7 +63,9 @@ class ChatCall:
                     self._answered(event)
                 elif self._first_s is None:
                     self._first_s = self._seconds
+                shown = time.perf_counter()
                 yield event
+                self._started += time.perf_counter() - shown  # how long somebody reads says nothing of the version
         except (asyncio.CancelledError, GeneratorExit):
             self._left()
             raise

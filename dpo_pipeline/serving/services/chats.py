@@ -6,6 +6,7 @@ import uuid
 from contextlib import suppress
 from dataclasses import replace
 
+from dpo_pipeline.core.admission import check_messages
 from dpo_pipeline.core.answers import Ask, Messages
 from dpo_pipeline.core.exposure import conversation_key
 from dpo_pipeline.core.rollout import STAGES
@@ -51,8 +52,9 @@ class Chats:
             model: `chat` follows the rollout, anything else names a version.
 
         Raises:
-            TooManyRequests, NotReady, UnknownModel: it is not answered.
+            InvalidRequest, TooManyRequests, NotReady, UnknownModel: it is not answered.
         """
+        check_messages(messages)
         self._rates.check("answers", visitor.person, visitor.address)
         # In OpenAI's form. A rollout by request assigns by it, so it is drawn before the version is known.
         request_id = _new_request_id()

@@ -6,12 +6,14 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from dpo_pipeline.core.admission import cannot_be_asked, check_messages
 from dpo_pipeline.core.answers import Messages
 from dpo_pipeline.core.matchmaking import matches, pick
 from dpo_pipeline.core.questions import AskedQuestion, Origin, OriginFilter, QuestionFilter
 from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import served_name
 from dpo_pipeline.core.votes import Sampling
+from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import Metrics
@@ -99,7 +101,12 @@ class Comparing:
         return ComparisonPrompt(earlier.prompt, earlier.category, origin="bank", again=earlier) if earlier else None
 
     async def compare(self, question: ComparisonPrompt, visitor: Visitor) -> list[ComparisonView]:
-        """One comparison for every pair of the versions asked for, in random order."""
+        """One comparison for every pair of the versions asked for, in random order.
+
+        Raises:
+            InvalidRequest: the answers to this could not be compared.
+        """
+        _check_question(question)
         self._rates.check("answers", visitor.person, visitor.address)
         if question.again:
             return [self._show_again(question.again, visitor)]
@@ -113,7 +120,10 @@ class Comparing:
     async def compare_streaming(
         self, question: ComparisonPrompt, visitor: Visitor
     ) -> AsyncIterator[PartialView | ComparisonView]:
-        """Two answers as they grow, on the sides where they stay, and last the comparison to vote on."""
+        """Two answers as they grow, on the sides where they stay, and last the comparison to vote on; raises as
+        `compare`.
+        """
+        _check_question(question)
         self._rates.check("answers", visitor.person, visitor.address)
         if question.again:
             yield self._show_again(question.again, visitor)
@@ -198,3 +208,9 @@ class Comparing:
             propensity=earlier.propensity,
             left=swapped if earlier.annotator == visitor.person else None,
         )
+
+
+def _check_question(question: ComparisonPrompt) -> None:
+    check_messages(question.messages)
+    if refused := cannot_be_asked(question.messages):
+        raise InvalidRequest(f"{refused.capitalize()}; ask something that two versions can answer.")

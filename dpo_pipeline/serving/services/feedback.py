@@ -2,6 +2,7 @@
 
 import uuid
 
+from dpo_pipeline.core.admission import check_text
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.errors import InvalidRequest, UnknownRequest
 from dpo_pipeline.serving.access import RateLimits
@@ -32,6 +33,10 @@ class Feedback:
         given = [value for value in (rating, thumb, correction) if value is not None]
         if len(given) != 1:
             raise InvalidRequest(f"Send exactly one of rating, thumb or correction; {len(given)} were found.")
+        if correction is not None:
+            if not correction.strip():
+                raise InvalidRequest("The correction is blank. Write what the answer should have been.")
+            check_text("The correction", correction)
         known = self._state.request(request_id)
         if known is None:
             raise UnknownRequest(f"There is no request {request_id!r} to give feedback on.")

@@ -8,13 +8,14 @@ from typing import Literal
 
 from pydantic import SecretStr
 
+from dpo_pipeline.core.admission import LONGEST_REASON, check_reason
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.validated_pair import PairFilter, ValidatedPair
 from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.serving.access import check_reviewer
 from dpo_pipeline.serving.services.visitors import Visitor
 from dpo_pipeline.stores.ledger import utc_now
-from dpo_pipeline.stores.reviews import REASON_CHARACTERS, Review, ReviewLog, read_validated_pairs
+from dpo_pipeline.stores.reviews import Review, ReviewLog, read_validated_pairs
 
 PAGE = 10
 
@@ -69,11 +70,10 @@ class Reviews:
 
         Raises:
             AdminOnly: it needs the admin key.
-            InvalidRequest: without a reason, of an unknown preference, or of one that is in that state already.
+            InvalidRequest: without a fitting reason, of an unknown preference, or of one that is in that state already.
         """
         check_reviewer(admin_key, self._key, visitor.address)
-        if not reason.strip():
-            raise InvalidRequest("Give a reason: whoever comes after you wants to know why.")
+        reason = check_reason(reason)
         if all(pair.event_id != event_id for pair in read_validated_pairs(self._table)):
             raise InvalidRequest(f"Preference {event_id!r} is not among the newest validated ones. Reload the page.")
         newest = self._log.newest().get(event_id)
@@ -84,7 +84,7 @@ class Reviews:
             recorded_at=utc_now(),
             event_id=event_id,
             action=action,
-            reason=redact(reason.strip())[:REASON_CHARACTERS],
+            reason=redact(reason)[:LONGEST_REASON],
             actor=visitor.person if self._key is None else "admin",
         )
         self._log.append(review)
