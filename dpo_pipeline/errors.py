@@ -26,7 +26,9 @@ DpoError
 │   ├── ForbiddenTransition   a status that cannot follow the one that a version has
 │   ├── RebuildDiffers        a part of a registered version, built again, is not what is recorded
 │   └── NoRollout             a decision about a rollout that is not under way
-├── RegistryUnavailable       MLflow does not answer
+├── RegistryError             MLflow
+│   ├── RegistryUnavailable   does not answer: asked again later
+│   └── RegistryRefused       refuses for good: asking again does not help
 ├── NotificationFailed        a reminder or alert could not be sent
 ├── ServiceError              a program of ours could not start or did not answer
 │   ├── PortTaken
@@ -166,7 +168,15 @@ class RebuildDiffers(LedgerError):
     pass
 
 
-class RegistryUnavailable(DpoError):
+class RegistryError(DpoError):
+    pass
+
+
+class RegistryUnavailable(RegistryError):
+    pass
+
+
+class RegistryRefused(RegistryError):
     pass
 
 

@@ -8,7 +8,7 @@ from dpo_pipeline.assets.training import sft_adapter
 from dpo_pipeline.core.forecast import Forecast
 from dpo_pipeline.core.rollout import Condition
 from dpo_pipeline.core.winrate import Outcome
-from dpo_pipeline.errors import RegistryUnavailable
+from dpo_pipeline.errors import RegistryError
 from dpo_pipeline.loop.describe import card_facts, describe, write_card
 from dpo_pipeline.loop.reconcile_registry import reconcile_registry
 from dpo_pipeline.loop.register import register_version
@@ -66,9 +66,9 @@ def rollout_decision(
     with loop.ledger() as ledger:
         outcome = decide_now(settings, ledger, head_to_head, name, actor=f"dagster run {context.run.run_id[:8]}")
         forecast = {"forecast": _forecast(ledger, name)} if outcome.begins else {}
-        mirrored = _mirrored(settings, ledger, loop.registry())
+        unmirrored = _unmirrored(settings, ledger, loop.registry())
         state = ledger.deployment()
-        if mirrored:
+        if unmirrored is None:
             record, facts = ledger.version(name), card_facts(settings, ledger, name)
             describe(loop.registry(), record, facts)
             if outcome.decision != "hold":
@@ -85,19 +85,19 @@ def rollout_decision(
             "rules_and_evidence": table([_condition(each) for each in outcome.conditions]),
             "champion": state.champion or "none",
             **forecast,
-            "mlflow": "up to date" if mirrored else "did not answer; brought up to date by the next decision",
+            "mlflow": f"brought up to date by the next decision: {unmirrored}" if unmirrored else "up to date",
         },
         data_version=data_version(name, state.epoch, outcome.decision),
     )
 
 
-def _mirrored(settings: Settings, ledger: Ledger, registry: Registry) -> bool:
-    """Bring MLflow up to the ledger; false where it is out, which keeps no version from being rolled back."""
+def _unmirrored(settings: Settings, ledger: Ledger, registry: Registry) -> RegistryError | None:
+    """Bring MLflow up to the ledger; or why it could not be, which keeps no version from being rolled back."""
     try:
         reconcile_registry(settings, ledger, registry)
-    except RegistryUnavailable:
-        return False
-    return True
+    except RegistryError as error:
+        return error
+    return None
 
 
 def _forecast(ledger: Ledger, name: str) -> dg.MetadataValue:

@@ -27,7 +27,7 @@ from dpo_pipeline.automation.jobs import (
 from dpo_pipeline.automation.launching import Cause, Work, launch
 from dpo_pipeline.core.lifecycle import RECORDED, UNFINISHED, Status
 from dpo_pipeline.core.versions import BASELINE, next_version
-from dpo_pipeline.errors import RegistryUnavailable
+from dpo_pipeline.errors import RegistryError
 from dpo_pipeline.loop.attempts import next_attempt, spent_attempts
 from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.reconcile_registry import registry_differences
@@ -190,7 +190,7 @@ def registry_changed(context: dg.SensorEvaluationContext, loop: LoopResource) ->
     with loop.ledger() as ledger:
         try:
             plan = registry_differences(ledger, loop.registry())
-        except RegistryUnavailable as error:
+        except RegistryError as error:
             return dg.SkipReason(f"MLflow cannot be read: {error}")
         epoch = ledger.deployment().epoch
     if not plan:

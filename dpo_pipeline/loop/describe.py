@@ -53,7 +53,7 @@ def describe(registry: Registry, record: VersionRecord, facts: CardFacts) -> Non
     """Bring tags and description of a registered version up to date; nothing where it is not registered.
 
     Raises:
-        RegistryUnavailable: MLflow does not answer.
+        RegistryError: MLflow does not answer or refuses.
     """
     if record.mlflow_version:
         registry.describe(record.mlflow_version, version_card.tags(facts), version_card.description(facts))
@@ -63,7 +63,7 @@ def write_card(registry: Registry, record: VersionRecord, facts: CardFacts) -> N
     """The model card, in the adapter's folder and beside the adapter that MLflow keeps.
 
     Raises:
-        RegistryUnavailable: MLflow does not answer.
+        RegistryError: MLflow does not answer or refuses.
     """
     card = version_card.model_card(facts)
     write_text(Path(str(record.adapter_dir)) / CARD, card)

@@ -39,7 +39,7 @@ def evaluate_version(settings: Settings, ledger: Ledger, registry: Registry, nam
     Raises:
         EvaluationLeaked: the version was trained on a question that gates.
         ForbiddenTransition: the version was given up.
-        RegistryUnavailable: MLflow does not answer; the verdict is recorded.
+        RegistryError: MLflow does not answer or refuses; the verdict is recorded.
     """
     report, begun_at = ProgressFile(settings.data_dir / "progress", "eval"), utc_now()
     candidate = ledger.version(name)

@@ -30,7 +30,7 @@ def registry_differences(ledger: Ledger, registry: Registry) -> list[Action]:
     """What would be done now; nothing is.
 
     Raises:
-        RegistryUnavailable: MLflow does not answer.
+        RegistryError: MLflow does not answer or refuses.
     """
     return _look(ledger, registry)[1]
 
@@ -45,7 +45,7 @@ def reconcile_registry(settings: Settings, ledger: Ledger, registry: Registry, w
         What people were told, in sentences; our own updates are not among them.
 
     Raises:
-        RegistryUnavailable: MLflow does not answer.
+        RegistryError: MLflow does not answer or refuses.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     try:

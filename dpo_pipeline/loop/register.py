@@ -25,7 +25,7 @@ def register_version(
 
     Raises:
         AdapterRefused: the version has no adapter, or was not found better than its parent.
-        RegistryUnavailable: MLflow does not answer.
+        RegistryError: MLflow does not answer or refuses.
     """
     record = ledger.version(name)
     if not record.adapter_sha or not record.mlflow_run:

@@ -57,7 +57,7 @@ def train_baseline(
 
     Raises:
         RebuildDiffers: v1.0 serves or served, and would come out different now; it stays as it is.
-        RegistryUnavailable: MLflow does not answer; nothing was trained.
+        RegistryError: MLflow does not answer or refuses; nothing was trained.
     """
     base = locate_base(settings)
     known = next((record for record in ledger.versions() if record.name == BASELINE), None)
@@ -93,7 +93,7 @@ def train(
         TrainingDiverged, AdapterRefused, DatasetTooSmall: no adapter; the ledger says what the version is now.
         ForbiddenTransition: the version is past training, and not registered.
         RebuildDiffers: it is registered, and would come out different now; it stays as it is.
-        RegistryUnavailable: MLflow does not answer; nothing was trained.
+        RegistryError: MLflow does not answer or refuses; nothing was trained.
     """
     base, record = locate_base(settings), ledger.version(name)
     if not record.dataset_hash:

@@ -2,7 +2,7 @@
 
 import logging
 
-from dpo_pipeline.errors import RegistryUnavailable
+from dpo_pipeline.errors import RegistryError, RegistryRefused
 from dpo_pipeline.loop.reconcile_registry import reconcile_registry
 from dpo_pipeline.serving.ledger_follower import LedgerFollower
 from dpo_pipeline.settings import Settings
@@ -17,12 +17,18 @@ log = logging.getLogger(__name__)
 def registry_follower(settings: Settings) -> LedgerFollower:
     """Looks every three seconds. Dagster's sensor looks too; what a person did is carried out once."""
     registry = Registry(settings.mlflow_address, settings.registered_model)
+    refused: list[str] = []
 
     def look(ledger: Ledger) -> float:
         try:
             if done := reconcile_registry(settings, ledger, registry, wait_s=0):
                 log.info("%s", "; ".join(done))
-        except RegistryUnavailable:
+        except RegistryRefused as error:
+            if refused != [str(error)]:  # said once, not every quarter of a minute
+                refused[:] = [str(error)]
+                log.warning("%s", error)
+            return WITHOUT_MLFLOW_S
+        except RegistryError:
             return WITHOUT_MLFLOW_S  # serving goes on without it
         except Exception:
             log.exception("the registry was not read; tried again in %g s", EVERY_S)

@@ -1,10 +1,11 @@
 """MLflow: runs, model versions, aliases. A projection of the ledger that people browse.
 
 Creating a version is looked up by adapter hash first, so that doing it twice makes one. When MLflow
-does not answer, callers get `RegistryUnavailable` and the loop goes on where it can.
+does not answer, or refuses, callers get a `RegistryError` and the loop goes on where it can.
 """
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,11 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core.registry_plan import RegistrySnapshot
-from dpo_pipeline.errors import RegistryUnavailable
+from dpo_pipeline.errors import RegistryError, RegistryRefused, RegistryUnavailable
 from dpo_pipeline.stores.training_runs import OpenRun, TrainingRun, open_run, shown_live
 
 HEALTH_TIMEOUT_S, REST_TIMEOUT_S = 10, 5
 MODEL_LOGGED = "model_logged"
+MOST_BYTES = 32 << 20
+"""Of one answer. A thousand versions with their tags have less than two."""
+PASSING = (404, 408, 409, 425, 429)
+"""Refusals of now, not of what was asked."""
+
+
+class _RestError(Exception):
+    """An answer of MLflow that is none of what was asked."""
+
+    def __init__(self, status: int, code: str | None, message: str):
+        super().__init__(f"{status} {message}")
+        self.status, self.code = status, code
 
 
 class Registry:
@@ -44,7 +57,7 @@ class Registry:
         An error out of the block, whichever, makes it a FAILED run with that error.
 
         Raises:
-            RegistryUnavailable: MLflow does not answer, before the block or at its end.
+            RegistryError: MLflow does not answer or refuses, before the block or at its end.
         """
         import requests
         from mlflow.exceptions import MlflowException
@@ -55,17 +68,17 @@ class Registry:
             with shown_live(opened, progress_dir, task):
                 yield opened
         except BaseException as error:
-            with suppress(RegistryUnavailable), self._client():
+            with suppress(RegistryError), self._client():
                 opened.fail(f"{type(error).__name__}: {error}")
             if isinstance(error, MlflowException | requests.RequestException):
-                raise _unavailable(self.url, error) from error
+                raise _failure(self.url, error) from error
             raise
 
     def log_evaluation(self, run_id: str, page: Path, verdict: Mapping[str, Any], figures: Mapping[str, float]) -> None:
         """Put the evaluation beside its training: figures as metrics, the page and the whole verdict as artifacts.
 
         Raises:
-            RegistryUnavailable: MLflow does not answer.
+            RegistryError: MLflow does not answer, or refuses.
         """
         with self._client() as client:
             for name, value in figures.items():
@@ -87,7 +100,7 @@ class Registry:
             write_model: writes the MLflow model into a folder that is not there yet.
 
         Raises:
-            RegistryUnavailable: MLflow does not answer.
+            RegistryError: MLflow does not answer, or refuses.
         """
         from mlflow.exceptions import MlflowException
 
@@ -120,7 +133,7 @@ class Registry:
         """Bring description and tags of a version up to date.
 
         Raises:
-            RegistryUnavailable: MLflow does not answer.
+            RegistryError: MLflow does not answer, or refuses.
         """
         with self._client() as client:
             self._describe(client, version, tags, description)
@@ -129,7 +142,7 @@ class Registry:
         """The model card beside the adapter that MLflow keeps.
 
         Raises:
-            RegistryUnavailable: MLflow does not answer.
+            RegistryError: MLflow does not answer, or refuses.
         """
         with self._client() as client:
             client.log_text(run_id, card, "adapter/README.md")
@@ -143,21 +156,18 @@ class Registry:
         """Aliases and tags as of now, over REST: serving and sensors look every few seconds and never import mlflow.
 
         Raises:
-            RegistryUnavailable: MLflow does not answer.
+            RegistryError: MLflow does not answer, or refuses.
         """
         with self._answering() as session:
-            query = {"name": self.model}
-            found = session.get(f"{self._rest}/registered-models/get", params=query, timeout=REST_TIMEOUT_S)
-            if found.status_code == 404 and found.json().get("error_code") == "RESOURCE_DOES_NOT_EXIST":
+            found = self._read(session, "registered-models/get", {"name": self.model})
+            if found is None:
                 return RegistrySnapshot()
-            found.raise_for_status()  # 404 without that is a proxy whose MLflow is away
-            model = found.json()["registered_model"]
             query = {"filter": f"name='{self.model}'", "max_results": "1000"}
-            listed = session.get(f"{self._rest}/model-versions/search", params=query, timeout=REST_TIMEOUT_S)
-            listed.raise_for_status()
+            listed = self._read(session, "model-versions/search", query) or {}
+            model = found["registered_model"]
             tags = {
                 str(each["version"]): {tag["key"]: tag["value"] for tag in each.get("tags", [])}
-                for each in listed.json().get("model_versions", [])
+                for each in listed.get("model_versions", [])
             }
             aliases = {each["alias"]: str(each["version"]) for each in model.get("aliases", [])}
             return RegistrySnapshot(
@@ -170,7 +180,7 @@ class Registry:
         """Set an alias, or delete it.
 
         Raises:
-            RegistryUnavailable: MLflow does not answer.
+            RegistryError: MLflow does not answer, or refuses.
         """
         body = {"name": self.model, "alias": alias}
         with self._answering() as session:
@@ -183,15 +193,37 @@ class Registry:
     def tag(self, number: str, name: str, value: str) -> None:
         """
         Raises:
-            RegistryUnavailable: MLflow does not answer.
+            RegistryError: MLflow does not answer, or refuses.
         """
         body = {"name": self.model, "version": number, "key": name, "value": value}
         with self._answering() as session:
             url = f"{self._rest}/model-versions/set-tag"
             session.post(url, json=body, timeout=REST_TIMEOUT_S).raise_for_status()
 
+    def _read(self, session: Any, path: str, query: Mapping[str, str]) -> dict[str, Any] | None:
+        """What is asked for, or null where MLflow has no such thing."""
+        with session.get(f"{self._rest}/{path}", params=query, timeout=REST_TIMEOUT_S, stream=True) as response:
+            body = b""
+            for chunk in response.iter_content(1 << 16):
+                body += chunk
+                if len(body) > MOST_BYTES:
+                    raise ValueError(f"an answer of more than {MOST_BYTES >> 20} MiB")
+            if response.ok:
+                found: dict[str, Any] = json.loads(body)
+                return found
+            told = json.loads(body) if body.startswith(b"{") else {}
+            if response.status_code == 404 and told.get("error_code") == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            # 404 without that is a proxy whose MLflow is away.
+            raise _RestError(response.status_code, told.get("error_code"), told.get("message") or response.reason)
+
     def _experiment(self, client: Any) -> str:
         found = client.get_experiment_by_name(self.experiment)
+        if found and found.lifecycle_stage != "active":
+            raise RegistryRefused(
+                f"The experiment {self.experiment!r} was deleted in MLflow, and MLflow keeps the name. Restore it: "
+                f"`MLFLOW_TRACKING_URI={self.url} mlflow experiments restore -x {found.experiment_id}`."
+            )
         return str(found.experiment_id if found else client.create_experiment(self.experiment))
 
     @contextmanager
@@ -199,11 +231,13 @@ class Registry:
         """The one connection that is kept: opening one for every look costs more than the look."""
         import requests  # not at the top: runs that never look should not load it
 
-        self._session = self._session or requests.Session()
+        if self._session is None:
+            self._session = requests.Session()
+            self._session.auth = _account()
         try:
             yield self._session
-        except (requests.RequestException, KeyError, ValueError) as error:
-            raise _unavailable(self.url, error) from error
+        except (requests.RequestException, _RestError, KeyError, TypeError, AttributeError, ValueError) as error:
+            raise _failure(self.url, error) from error
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
@@ -213,14 +247,63 @@ class Registry:
 
         try:
             # MLflow's client tries again for minutes before it says that nobody is there.
-            requests.get(f"{self.url}/health", timeout=HEALTH_TIMEOUT_S).raise_for_status()
+            requests.get(f"{self.url}/health", timeout=HEALTH_TIMEOUT_S, auth=_account()).raise_for_status()
             yield MlflowClient(self.url)
         except (requests.RequestException, MlflowException) as error:
-            raise _unavailable(self.url, error) from error
+            raise _failure(self.url, error) from error
 
 
-def _unavailable(url: str, error: Exception) -> RegistryUnavailable:
+def _account() -> Callable[[Any], Any] | None:
+    """The account that MLflow's own client takes from the same variables."""
+    name, password = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    if name and password:
+        from requests.auth import HTTPBasicAuth
+
+        return HTTPBasicAuth(name, password)
+    if not token:
+        return None
+
+    def authorize(request: Any) -> Any:
+        request.headers["Authorization"] = f"Bearer {token}"
+        return request
+
+    return authorize
+
+
+def _failure(url: str, error: Exception) -> RegistryError:
+    """An outage passes by itself; a refusal needs somebody, and says for what."""
+    status, code = _answered(error)
+    if status in (401, 403):
+        return RegistryRefused(
+            f"MLflow at {url} does not let us do this: {error}. Set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, of an account that may write there."
+        )
+    if code == "RESOURCE_DOES_NOT_EXIST":
+        return RegistryRefused(
+            f"MLflow at {url} has it no more: {error}. Restore what was deleted there; a registered model or version "
+            "is registered again by the job `register_version`."
+        )
+    if status is not None and 400 <= status < 500 and status not in PASSING and code:
+        return RegistryRefused(
+            f"MLflow at {url} refused: {error}. Asking again does not help; change what it names (DPO_REGISTERED_MODEL "
+            "is the model's name)."
+        )
     return RegistryUnavailable(
-        f"MLflow at {url} refused or did not answer: {error}. Start it (`make up`) or set DPO_MLFLOW_URL; the ledger "
-        "holds the truth, and the next run brings MLflow up to date."
+        f"MLflow at {url} did not answer: {error}. Start it (`make up`) or set DPO_MLFLOW_URL; the ledger holds the "
+        "truth, and the next run brings MLflow up to date."
     )
+
+
+def _answered(error: Exception) -> tuple[int | None, str | None]:
+    """(HTTP status, MLflow's own code), as far as it answered at all; a proxy in front of it has no code."""
+    if isinstance(error, _RestError):
+        return error.status, error.code
+    response = getattr(error, "response", None)
+    if response is not None:
+        try:
+            return response.status_code, response.json().get("error_code")
+        except (ValueError, AttributeError):
+            return response.status_code, None
+    code = getattr(error, "error_code", None)
+    return (error.get_http_status_code(), code) if code else (None, None)  # type: ignore[attr-defined]

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from dpo_pipeline.core.safety import SafetyCheck
-from dpo_pipeline.errors import RegistryUnavailable
+from dpo_pipeline.errors import RegistryRefused, RegistryUnavailable
 from dpo_pipeline.loop.reconcile_registry import REFUSED_TAG, reconcile_registry
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.registry import Registry
+from dpo_pipeline.stores.training_runs import TrainingRun
 from dpo_pipeline_tests.assets.conftest import Loop
 from dpo_pipeline_tests.assets.test_jobs import begin_canary, copy_baseline
 from dpo_pipeline_tests.examples import put_version
@@ -239,3 +240,16 @@ def test_killed_between_artifact_version_and_alias_and_run_again(loop: Loop, dep
 def test_without_mlflow_there_are_no_orders(loop: Loop) -> None:
     with Ledger(loop.settings.ledger_address) as ledger, pytest.raises(RegistryUnavailable, match="DPO_MLFLOW_URL"):
         reconcile_registry(loop.settings, ledger, Registry("http://127.0.0.1:9", "chat"))
+
+
+def test_a_deleted_experiment_is_told_with_its_cure(loop: Loop, mlflow: str, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    client, name = MlflowClient(mlflow), f"deleted-{tmp_path.name}"
+    client.delete_experiment(client.create_experiment(name))
+    registry, described = Registry(mlflow, "chat", experiment=name), TrainingRun("v1.1", {}, {"version": "v1.1"})
+    with (
+        pytest.raises(RegistryRefused, match=r"mlflow experiments restore -x \d+"),
+        registry.training_run(described, tmp_path, "dpo"),
+    ):
+        pytest.fail("nothing may be trained that cannot be recorded")
