@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from dpo_pipeline import terminal
 from dpo_pipeline.errors import DpoError, ServiceError, UnreadableImport
 from dpo_pipeline.settings import Settings, load_settings, setting_names
+from dpo_pipeline.settings.shown import without_passwords
 
 if TYPE_CHECKING:
     from dpo_pipeline.loop.manual_actions import Order
@@ -35,11 +35,13 @@ def command(name: str, of: typer.Typer = app) -> Callable[[Callable[..., Any]], 
         @of.command(name)
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> None:
+            # What people said is for the user of this account alone; the programs started here inherit it.
+            os.umask(0o077)
             try:
                 function(*args, **kwargs)
             except DpoError as error:
-                message = Text.assemble((type(error).__name__, "red"), f": {error}")
-                Console(stderr=True, highlight=False, markup=False).print(message, soft_wrap=True)
+                message = Text.assemble((type(error).__name__, "red"), f": {terminal.printable(str(error))}")
+                terminal.PlainConsole(stderr=True).print(message, soft_wrap=True)
                 raise typer.Exit(1) from error
 
         return run
@@ -52,13 +54,13 @@ def show_settings(as_json: Annotated[bool, typer.Option("--json", help="as JSON"
     """Every setting, its value, its variable and what it does."""
     settings = load_settings()
     if as_json:
-        console.print_json(settings.model_dump_json())
+        console.print_json(without_passwords(settings.model_dump_json()))
         return
     table = Table("variable", "value", "what it does", title=f"profile {settings.profile}", box=None)
     for name in setting_names():
         value, description = _setting(settings, name)
         if not hasattr(value, "model_fields"):
-            table.add_row(f"DPO_{name.upper()}", str(value), description)
+            table.add_row(f"DPO_{name.upper()}", without_passwords(str(value)), description)
     console.print(table)
 
 
@@ -82,16 +84,20 @@ def serve() -> None:
 
     import uvicorn
 
+    from dpo_pipeline.program_logs import log_to_terminal
     from dpo_pipeline.serving.app import create_app
+    from dpo_pipeline.stores.folder_lock import take_lock
 
     settings = load_settings()
     faulthandler.enable()  # should native code ever crash, the log says where
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    log_to_terminal()
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    lock = take_lock(settings.data_dir / "serving.lock", "server", "take two opposite votes on one comparison")
     host, port = settings.ports.host, settings.ports.serving
     # uvicorn would pick uvloop where another package brought it along. It gains nothing here (bench_gateway), and
     # crashes on record end the whole process (MagicStack/uvloop#706).
     uvicorn.run(create_app(settings), host=host, port=port, loop="asyncio", log_level="warning")
+    os.close(lock)
 
 
 @command("up")

@@ -16,6 +16,21 @@ _LEAKED = re.compile(
 )
 
 
+class OneLine(logging.Formatter):
+    """A message is one line, whatever stands in it: no text of people looks like a line of ours."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
+        record.message = record.message.translate({10: "\\n", 13: "\\r", 27: "\\e"})
+        return super().formatMessage(record)
+
+
+def log_to_terminal() -> None:
+    """Messages of this program to stderr, which `dpo up` writes to a file."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLine("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
 class ProgramLogs:
     """A printer for honcho that writes each program's lines to `<name>.log`, without colours and cursor movements."""
 

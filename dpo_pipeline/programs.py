@@ -3,7 +3,6 @@
 `Procfile` says which they are; `honcho` runs them, and stops all when one ends that `restart` gave up.
 """
 
-import fcntl
 import os
 import shutil
 import socket
@@ -21,6 +20,7 @@ import yaml
 from dpo_pipeline.errors import DiskFull, PortTaken, ServiceError
 from dpo_pipeline.program_logs import ProgramLogs
 from dpo_pipeline.settings import PROJECT_DIR, Settings
+from dpo_pipeline.stores.folder_lock import take_lock
 from dpo_pipeline.stores.ledger import Ledger
 
 # Told at every start or run, and nothing that whoever reads it could do about: Dagster's own code calls a function
@@ -128,15 +128,7 @@ def become_daemon(settings: Settings) -> None:
     Raises:
         ServiceError: another daemon works on this data folder.
     """
-    settings.dagster_home.mkdir(parents=True, exist_ok=True)
-    lock = os.open(settings.dagster_home / "daemon.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise ServiceError(
-            f"Another Dagster daemon works on {settings.dagster_home}; two would launch everything twice. Stop that "
-            "one, or set DPO_DATA_DIR to another folder."
-        ) from error
+    lock = take_lock(settings.dagster_home / "daemon.lock", "Dagster daemon", "launch everything twice")
     os.set_inheritable(lock, True)
     variables = environment(settings)
     os.environ.update(variables)

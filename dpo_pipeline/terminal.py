@@ -1,5 +1,6 @@
 """What commands print: tables of values that others computed."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,8 +23,25 @@ if TYPE_CHECKING:
     from dpo_pipeline.loop.trace import VersionTrace, VoteTrace
     from dpo_pipeline.stores.ledger import DecisionRecord
 
-# Names of files, versions and people, and what they wrote, are text: what is bold or dim is said beside them.
-console = Console(highlight=False, markup=False)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    """Without the characters that move a cursor or rename a window."""
+    return _CONTROL.sub("\ufffd", text)
+
+
+class PlainConsole(Console):
+    """Names of files, versions and people, and what they wrote, are text: what is bold or dim is said beside them."""
+
+    def __init__(self, **options: Any):
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+
+console = PlainConsole()
 STARTING_EVERY_S, RUNNING_EVERY_S = 1.0, 10.0
 
 

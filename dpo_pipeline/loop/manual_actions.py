@@ -4,7 +4,6 @@ One step at a time, with a reason and the person who gave it; never past a faile
 """
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal
 
 from dpo_pipeline.core.admission import check_reason
@@ -14,10 +13,10 @@ from dpo_pipeline.core.rollout import conditions, harm_of, next_stage
 from dpo_pipeline.core.safety import SafetyCheck
 from dpo_pipeline.errors import ArtifactError, NoRollout, OrderRefused, StaleEpoch
 from dpo_pipeline.loop.notify import tell
+from dpo_pipeline.loop.recorded_adapter import adapter_of
 from dpo_pipeline.loop.roll_out import plan_of
 from dpo_pipeline.loop.rollout_evidence import as_recorded, gather
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import DeploymentState, Ledger, VersionRecord
 
 Order = Literal["promote", "pause", "resume", "abort"]
@@ -82,7 +81,7 @@ def unfit_to_serve(record: VersionRecord, serving: VersionRecord | None) -> str:
         if safety and SafetyCheck(**safety).fewer:
             return f"{record.name} {SafetyCheck(**safety)}"
     try:
-        artifacts.verify(Path(str(record.adapter_dir)))
+        adapter_of(record)
     except ArtifactError as error:
         return f"its adapter is not whole: {error}"
     return ""

@@ -1,7 +1,6 @@
 """Accept an improved version: into MLflow's registry with tags and a card, and into the ledger as registered."""
 
 from functools import partial
-from pathlib import Path
 
 from dpo_pipeline.core import version_card
 from dpo_pipeline.core.lifecycle import RECORDED, Status
@@ -9,6 +8,7 @@ from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.errors import AdapterRefused
 from dpo_pipeline.loop.describe import card_facts, write_card
 from dpo_pipeline.loop.reconcile_registry import reconcile_registry
+from dpo_pipeline.loop.recorded_adapter import adapter_of
 from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.ml.export import write_mlflow_model
 from dpo_pipeline.settings import Settings
@@ -37,7 +37,7 @@ def register_version(
         )
     facts = card_facts(settings, ledger, name)
     tags = version_card.tags(facts) | {"dagster_run_id": dagster_run}
-    base, adapter = locate_base(settings), Path(str(record.adapter_dir))
+    base, adapter = locate_base(settings), adapter_of(record)
     write_model = partial(write_mlflow_model, adapter_dir=adapter, base=base, model=settings.model)
     number = registry.register(
         record.mlflow_run, record.adapter_sha, tags, version_card.description(facts), write_model

@@ -15,6 +15,7 @@ from dpo_pipeline.errors import AdapterRefused, ArtifactMissing, DatasetTooSmall
 from dpo_pipeline.loop.attempts import attempt_of, conclude
 from dpo_pipeline.loop.calls import Call, here
 from dpo_pipeline.loop.demonstrations import demonstration_rows
+from dpo_pipeline.loop.recorded_adapter import adapter_of
 from dpo_pipeline.ml.base_model import BaseModel, locate_base
 from dpo_pipeline.ml.train_process import ProcessJob, ProcessResult, run
 from dpo_pipeline.ml.training_plan import (
@@ -105,7 +106,7 @@ def train(
     attempt = due.number if attempt is None else attempt
     parent = record.parent if rebuilt and record.parent else ledger.deployment().champion or BASELINE
     start = start_version(ledger.versions(), recipe, parent)
-    data, start_dir = dataset_dir(settings, record.dataset_hash), Path(str(start.adapter_dir))
+    data, start_dir = dataset_dir(settings, record.dataset_hash), adapter_of(start)
     if not rebuilt:
         ledger.start_training(name, attempt, parent, base.sha, recipe.model_dump(mode="json"))
     try:

@@ -35,7 +35,23 @@ def check_adapter(directory: Path, base_sha: str, model: ModelSettings) -> dict[
             f"Adapter {manifest['sha256'][:12]} is {config.get('peft_type')} of rank {config.get('r')} on "
             f"{sorted(targets)}; LORA of rank 256 at most on {sorted(allowed)} was required."
         )
+    _check_ranks(directory, config["r"])
     return manifest
+
+
+def _check_ranks(directory: Path, rank: int) -> None:
+    """By the header of the file alone."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(directory / WEIGHTS, framework="numpy") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  (no mapping)
+    except SafetensorError as error:
+        raise ArtifactCorrupt(f"{directory / WEIGHTS} cannot be read: {error}. Train again.") from error
+    for name, shape in shapes.items():
+        side = 0 if "lora_A" in name else 1
+        if len(shape) != 2 or shape[side] != rank:
+            raise AdapterRefused(f"{directory}: {name} is {shape}; rank {rank} was required by {CONFIG}. Train again.")
 
 
 def check_weights(directory: Path, start: Path | None) -> dict[str, float]:

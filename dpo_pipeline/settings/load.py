@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from dpo_pipeline.errors import SettingsError
+from dpo_pipeline.settings.shown import shown
 from dpo_pipeline.settings.sources import ENV_PREFIX
 from dpo_pipeline.settings.tree import Settings
 
@@ -35,7 +36,7 @@ def load_settings(**overrides: Any) -> Settings:
 
 def _found(parts: Sequence[str], value: object) -> str:
     """What was found; of a secret, nothing: errors end in logs. A whole section is no finding: the message names it."""
-    return "" if parts[0] in SECRET or isinstance(value, dict) else f" (found {value!r})"
+    return "" if parts[0] in SECRET or isinstance(value, dict) else f" (found {shown(value)})"
 
 
 def _variable(parts: Sequence[str]) -> str:
@@ -44,9 +45,14 @@ def _variable(parts: Sequence[str]) -> str:
 
 
 def _refuse_unknown_variables() -> None:
-    """A misspelt variable would be ignored in silence otherwise."""
+    """A misspelt variable would be ignored in silence otherwise, and a blank key would leave a door open."""
     known = {name.upper() for name in setting_names()}
-    for variable in os.environ:
+    for variable, value in os.environ.items():
+        if variable.upper().startswith(f"{ENV_PREFIX}KEYS__") and not value.strip():
+            raise SettingsError(
+                f"{variable} is set and blank, so nothing would be locked. Give it a key of at least 16 characters, or "
+                "unset it to have none."
+            )
         if variable.startswith(ENV_PREFIX) and variable.removeprefix(ENV_PREFIX).upper() not in known:
             raise SettingsError(f"{variable} names no setting. `dpo settings` lists all of them with their variables.")
 

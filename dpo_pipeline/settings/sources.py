@@ -9,9 +9,11 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
 from dpo_pipeline.errors import SettingsError
+from dpo_pipeline.settings.shown import shown
 
 PROFILES_DIR = Path(__file__).resolve().parents[1] / "profiles"
 ENV_PREFIX = "DPO_"
+LARGEST_PROFILE = 1 << 20
 
 
 class VariableSource(EnvSettingsSource):
@@ -29,7 +31,7 @@ class VariableSource(EnvSettingsSource):
             if is_list and not value.lstrip().startswith(("[", "{")):
                 return [part.strip() for part in value.split(",") if part.strip()]
             raise SettingsError(
-                f"{self._variable(field_name, value)} is not JSON ({error}); found {value!r}. Set it to "
+                f"{self._variable(field_name, value)} is not JSON ({error}); found {shown(value)}. Set it to "
                 + ("a JSON list, or to values with commas between them." if is_list else "a JSON mapping.")
             ) from error
         return [decoded] if is_list and not isinstance(decoded, list) else decoded
@@ -76,10 +78,23 @@ def profile_path(profile: str) -> Path:
     )
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """Without aliases: a few lines of them unfold to gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias (*name) stands in it; write the value out where it is meant")
+        return super().compose_node(parent, index)
+
+
 def _read_profile(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        with path.open("rb") as file:
+            text = file.read(LARGEST_PROFILE + 1)
+        if len(text) > LARGEST_PROFILE:
+            raise SettingsError(f"Profile {path} has more than {LARGEST_PROFILE} bytes. Name a file of settings.")
+        content = yaml.load(text, _PlainLoader)  # noqa: S506  (a SafeLoader)
+    except (OSError, RecursionError, yaml.YAMLError) as error:
         raise SettingsError(f"Profile {path} cannot be read: {error}. Fix the file or choose another.") from error
     if not isinstance(content, dict):
         raise SettingsError(f"Profile {path} holds {type(content).__name__}; a mapping of settings was required.")

@@ -31,7 +31,13 @@ def content_sha(files: Mapping[str, str]) -> str:
 
 
 def hash_files(directory: Path) -> dict[str, str]:
-    """sha256 by relative name of every file but the manifest, and the card, which is rewritten as more is known."""
+    """sha256 by relative name of every file but the manifest, and the card, which is rewritten as more is known.
+
+    Raises:
+        ArtifactCorrupt: a link, behind which other content can be put at any time.
+    """
+    if link := next((path for path in directory.rglob("*") if path.is_symlink()), None):
+        raise ArtifactCorrupt(f"{link} is a link; only files are served. Delete {directory} and materialize it again.")
     return {
         str(path.relative_to(directory)): file_sha256(path)
         for path in sorted(directory.rglob("*"))

@@ -34,16 +34,22 @@ def signing_key(settings: Settings) -> bytes:
 def pseudonym_of(person: str, key: bytes) -> str:
     """HMAC of a name or address: the same person is recognised, never named.
 
-    However the name was typed: in composed or decomposed letters, wide or narrow, with spaces around it.
+    However the name was typed: in composed or decomposed letters, wide or narrow, with more or fewer spaces, and with
+    characters that nobody sees.
     """
-    return _hashed(unicodedata.normalize("NFKC", person).strip(), key)
+    return _hashed(_normal(person), key)
 
 
 def pseudonyms_of(person: str, key: bytes) -> list[str]:
     """The pseudonym of a name, and those that earlier versions of this program, which took names as they came, may have
     made of it."""
-    forms = [person, person.strip(), *(unicodedata.normalize(form, person.strip()) for form in ("NFC", "NFD"))]
+    forms = [person, person.strip(), *(unicodedata.normalize(form, person.strip()) for form in ("NFC", "NFD", "NFKC"))]
     return list(dict.fromkeys([pseudonym_of(person, key), *(_hashed(form, key) for form in forms)]))
+
+
+def _normal(name: str) -> str:
+    composed = unicodedata.normalize("NFKC", name)
+    return " ".join("".join(each for each in composed if unicodedata.category(each) != "Cf").split())
 
 
 def _hashed(name: str, key: bytes) -> str:

@@ -30,6 +30,8 @@ create index if not exists requests_created on requests (created);
 NEWEST_PROMPTS, SHORTEST_PROMPT, LONGEST_PROMPT = 500, 3, 500
 REQUESTS_LOOKED_AT = 2000
 KEPT_FRESH = 10_000
+LOCKED_S = 0.2
+"""How long another program may hold the database: everybody waits meanwhile, so the call is refused then."""
 NEWEST_REQUESTS = "select content from requests order by created desc, rowid desc limit ?"
 
 
@@ -74,7 +76,7 @@ class ServingState:
     def __init__(self, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock, self._path = threading.Lock(), path
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=LOCKED_S)
         self._db.execute("pragma journal_mode=wal")
         self._db.execute("pragma synchronous=normal")
         self._db.executescript(SCHEMA)

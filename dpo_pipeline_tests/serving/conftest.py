@@ -1,6 +1,7 @@
 """A data directory in which two versions are served; each test module gets its own copy."""
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +68,13 @@ def own_project(
     settings = project.model_copy(update={"data_dir": directory})
     install(settings, baseline, ("v1.0", "v1.1"))
     return settings
+
+
+def beside(settings: Settings) -> Settings:
+    """A copy of a served folder, for a second server: there is one on each."""
+    folder = Path(tempfile.mkdtemp(prefix="beside", dir=settings.data_dir.parent)) / "data"
+    shutil.copytree(settings.data_dir, folder)
+    return settings.model_copy(update={"data_dir": folder})
 
 
 @pytest.fixture(scope="module")

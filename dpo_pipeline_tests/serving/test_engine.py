@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,7 @@ import pytest
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
-from dpo_pipeline_tests.serving.conftest import VARIABLES
+from dpo_pipeline_tests.serving.conftest import VARIABLES, beside
 
 pytestmark = pytest.mark.slow
 QUESTION = "Why is the sky blue?"
@@ -41,10 +43,15 @@ def server(own_project: Settings) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def narrow(own_project: Settings) -> Iterator[Server]:
+def narrow_project(own_project: Settings) -> Settings:
+    return beside(own_project)
+
+
+@pytest.fixture(scope="module")
+def narrow(narrow_project: Settings) -> Iterator[Server]:
     """One answer at a time, two may wait, and 4 s for each."""
     limits = {"DPO_LIMITS__BATCH": "1", "DPO_LIMITS__QUEUE": "2", "DPO_LIMITS__DEADLINE_S": "4"}
-    with serving(own_project.data_dir, **VARIABLES, **limits) as running:
+    with serving(narrow_project.data_dir, **VARIABLES, **limits) as running:
         yield running
 
 
@@ -145,11 +152,11 @@ def test_a_killed_generating_process_is_started_again(server: Server) -> None:
         time.sleep(0.2)
 
 
-def test_a_hung_version_is_an_error_after_its_deadline(narrow: Server, own_project: Settings) -> None:
+def test_a_hung_version_is_an_error_after_its_deadline(narrow: Server, narrow_project: Settings) -> None:
     signal_process(narrow, signal.SIGSTOP)
     answer = narrow.client.post(CHAT, json=body(user="hung"))
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
-    outcomes = eventually(lambda: logged_outcomes(own_project), lambda found: "timeout" in found)
+    outcomes = eventually(lambda: logged_outcomes(narrow_project), lambda found: "timeout" in found)
     assert "timeout" in outcomes
     deadline = time.monotonic() + 60
     while narrow.client.post(CHAT, json=body()).status_code != 200:
@@ -159,8 +166,9 @@ def test_a_hung_version_is_an_error_after_its_deadline(narrow: Server, own_proje
 
 def test_a_version_is_taken_back_while_the_generating_process_hangs(own_project: Settings) -> None:
     """The route must not wait for the engine: nobody is sent to the version any more within five seconds."""
-    with serving(own_project.data_dir, **VARIABLES, DPO_KEYS__ADMIN="a-secret-of-the-project") as running:
-        with Ledger(own_project.ledger_address) as ledger:
+    settings = beside(own_project)
+    with serving(settings.data_dir, **VARIABLES, DPO_KEYS__ADMIN="a-secret-of-the-project") as running:
+        with Ledger(settings.ledger_address) as ledger:
             ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
             ledger.promote("canary", ledger.deployment().epoch, ("test",), {}, "test")
         rollout = eventually(lambda: running.client.get("/v1/rollout").json(), lambda found: found["traffic"] == 0.05)
@@ -179,7 +187,7 @@ def test_a_version_is_taken_back_while_the_generating_process_hangs(own_project:
 
 
 def test_nothing_is_left_running_when_the_server_is_killed(own_project: Settings) -> None:
-    with serving(own_project.data_dir, **VARIABLES) as running:
+    with serving(beside(own_project).data_dir, **VARIABLES) as running:
         child = generating_process(running)
         running.kill()
         child.wait(timeout=20)
@@ -197,3 +205,12 @@ def signal_process(server: Server, which: int) -> None:
 def metric(server: Server, name: str) -> float:
     lines = server.client.get("/metrics").text.splitlines()
     return float(next(line for line in lines if line.startswith(name + " ")).split()[-1])
+
+
+def test_a_second_server_on_the_same_folder_is_refused(server: Server, own_project: Settings) -> None:
+    """It would take the opposite of a vote that the first one acknowledged."""
+    command = [sys.executable, "-m", "dpo_pipeline.cli", "serve"]
+    variables = {**os.environ, **VARIABLES, "DPO_DATA_DIR": str(own_project.data_dir)}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and "two would take two opposite votes" in done.stderr
+    assert server.client.get("/healthz").status_code == 200

@@ -10,7 +10,7 @@ import pytest
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.serving_log import RequestRecord, read_records
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
-from dpo_pipeline_tests.serving.conftest import VARIABLES
+from dpo_pipeline_tests.serving.conftest import VARIABLES, beside
 from dpo_pipeline_tests.upstream import model_server
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,7 @@ def front(own_project: Settings, behind: Server) -> Iterator[Server]:
         "DPO_KEYS__ENGINE": "behind-the-scenes",
         "DPO_LIMITS__DEADLINE_S": "5",
     }
-    with serving(own_project.data_dir, **VARIABLES, **variables) as running:
+    with serving(beside(own_project).data_dir, **VARIABLES, **variables) as running:
         yield running
 
 
@@ -95,7 +95,8 @@ def outcomes(settings: Settings) -> list[str]:
 
 
 def test_half_an_answer_is_an_error_in_the_stream_and_never_shown_for_votes(own_project: Settings) -> None:
-    with model_server() as other, before(own_project, other.url) as front:
+    settings = beside(own_project)
+    with model_server() as other, before(settings, other.url) as front:
         other.cut_off = True
         with front.client.stream("POST", CHAT, json=BODY | {"stream": True}) as streamed:
             assert streamed.status_code == 200
@@ -105,14 +106,15 @@ def test_half_an_answer_is_an_error_in_the_stream_and_never_shown_for_votes(own_
         )
         shown = front.client.post("/v1/comparisons", json={"prompt": "Why is the sky blue?"})
         assert (shown.status_code, shown.json()["error"]["code"]) == (502, "upstream_failed")
-        found = eventually(lambda: outcomes(own_project)[-1:], lambda found: found == ["engine_error"], seconds=10)
+        found = eventually(lambda: outcomes(settings)[-1:], lambda found: found == ["engine_error"], seconds=10)
         assert found == ["engine_error"]
 
 
 def test_a_version_that_the_other_server_does_not_know_is_not_the_clients_fault(own_project: Settings) -> None:
-    with model_server() as other, before(own_project, other.url) as front:
+    settings = beside(own_project)
+    with model_server() as other, before(settings, other.url) as front:
         other.status = 404
         answer = front.client.post(CHAT, json=BODY)
         assert answer.status_code == 502 and "engine.names" in answer.json()["error"]["message"]
-        found = eventually(lambda: outcomes(own_project)[-1:], lambda found: found == ["engine_error"], seconds=10)
+        found = eventually(lambda: outcomes(settings)[-1:], lambda found: found == ["engine_error"], seconds=10)
         assert found == ["engine_error"]

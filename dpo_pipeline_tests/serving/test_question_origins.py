@@ -15,7 +15,7 @@ from dpo_pipeline.settings import QualityCriteria, Settings
 from dpo_pipeline.stores.bank import read_bank, read_edge_cases
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 from dpo_pipeline_tests.programs_under_test import Server, serving
-from dpo_pipeline_tests.serving.conftest import VARIABLES
+from dpo_pipeline_tests.serving.conftest import VARIABLES, beside
 
 pytestmark = pytest.mark.slow
 ASKED, STORED = "Can you write to bob@example.org for me?", "Can you write to [e-mail] for me?"
@@ -43,7 +43,8 @@ def chat(server: Server, *contents: str) -> None:
 def test_a_pair_decided_before_is_shown_again_with_its_sides_swapped(own_project: Settings, tmp_path: Path) -> None:
     """Once to the same person, who again chooses the left: one flip. Nobody asks for production's questions twice."""
     repeating = {"DPO_COLLECTION__REPEAT_SHARE": "0.999", "DPO_COLLECTION__REPEAT_AFTER_S": "0"}
-    with serving(own_project.data_dir, **VARIABLES | repeating) as server:
+    settings = beside(own_project)
+    with serving(settings.data_dir, **VARIABLES | repeating) as server:
 
         def shown(origin: str) -> dict[str, Any]:
             answer = server.client.get("/v1/comparisons/next", params={"annotator": "again", "origin": origin})
@@ -63,7 +64,7 @@ def test_a_pair_decided_before_is_shown_again_with_its_sides_swapped(own_project
         choose_left(second)
     with duckdb.connect(tmp_path / "loop.duckdb") as connection:
         prepare(connection)
-        warehouse = Warehouse(connection, own_project.prefs_log)
+        warehouse = Warehouse(connection, settings.prefs_log)
         ingest(warehouse, tmp_path / "quarantine.jsonl", 1 << 20, QualityCriteria())
         [flip], several = warehouse.second_looks()
     assert sorted(flip) == ["a", "b"] and several == []

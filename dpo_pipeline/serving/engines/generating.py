@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from dpo_pipeline.core.answers import Answer
 from dpo_pipeline.errors import DpoError, EngineEnded, EngineFailed, NotReady
 from dpo_pipeline.ml.generation import GenerationRequest
+from dpo_pipeline.program_logs import log_to_terminal
 from dpo_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class _Running:
 def main(pipe: Connection, settings: Settings) -> None:
     """Read orders, decode, send events, until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    log_to_terminal()
     try:
         _Loop(pipe, settings).run()
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -15,6 +15,7 @@ import httpx
 import msgspec
 from httpx_sse import EventSource
 
+from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.errors import InvalidRequest, QueueFull, UpstreamFailed
 
 DONE = "[DONE]"
@@ -173,6 +174,8 @@ def _decoded(text: str) -> _Chunk:
 
 
 def _cut(text: str) -> str:
+    """Its beginning, without what nobody else shall read: servers repeat keys in their errors."""
+    text = redact(text[: 2 * SHOWN])
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
