@@ -59,6 +59,7 @@ setup(
         "SQLAlchemy>=2.1,<3",
         # serving, command line, simulated people
         "fastapi",
+        "fastapi-offline",
         "gradio>=6.7,<7",
         "honcho",
         "httpx",
@@ -71,5 +72,8 @@ setup(
         "uvicorn",
     ],
     extras_require={"dev": DEVELOPMENT},
-    entry_points={"console_scripts": ["dpo = dpo_pipeline.cli:app"]},
+    entry_points={
+        "console_scripts": ["dpo = dpo_pipeline.cli:app"],
+        "mlflow.app": ["dpo = dpo_pipeline.gated_mlflow:app"],
+    },
 )

@@ -107,14 +107,14 @@ def wait_until_answering(
 
 
 @contextmanager
-def mlflow_server(directory: Path) -> Iterator[str]:
+def mlflow_server(directory: Path, *options: str) -> Iterator[str]:
     """A real MLflow server on SQLite; yields its address."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     directory.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{directory / 'mlflow.db'}"]
-    command += ["--artifacts-destination", str(directory / "artifacts")]
+    command += ["--artifacts-destination", str(directory / "artifacts"), *options]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with (directory / "mlflow.log").open("wb") as out:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)

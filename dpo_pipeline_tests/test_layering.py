@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "loop": {"core", "stores", "ml", "reports", "simulation", "loop"},
     "reports": {"core", "reports"},
     "assets": {"core", "stores", "ml", "loop", "reports", "assets", "resources"},
-    "serving": {"core", "stores", "ml", "loop", "serving", "program_logs"},
+    "serving": {"core", "stores", "ml", "loop", "serving", "gate", "program_logs"},
     "simulation": {"core", "stores", "simulation"},
 }
 ALWAYS = {"settings", "errors", "__init__"}

@@ -1,28 +1,24 @@
-"""Who may call: body size, origin, API key, and how often. Nothing here knows what a call does."""
+"""Who may call: body size, API key, and how often. Nothing here knows what a call does; pages are `gate`'s."""
 
 import hmac
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dpo_pipeline.errors import AdminOnly, BodyTooLarge, ForeignOrigin, KeyRequired, RequestError, TooManyRequests
+from dpo_pipeline.errors import AdminOnly, BodyTooLarge, KeyRequired, RequestError, TooManyRequests
 from dpo_pipeline.settings import Limits, Settings
 
-LOOKED_AT = (b"origin", b"host", b"authorization", b"content-length")
-OWN_NAMES = ("localhost", socket.gethostname().lower())
-SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+LOOKED_AT = (b"authorization", b"content-length")
 Answer = Callable[[RequestError, Scope, Receive, Send], Awaitable[None]]
 
 
-class Gate:
-    """ASGI middleware: refuses a call before any of its body is looked at."""
+class Door:
+    """ASGI middleware: refuses a call without the key, or with too large a body, before any of it is looked at."""
 
     def __init__(self, app: ASGIApp, settings: Settings, answer: Answer):
         self._app, self._settings, self._answer = app, settings, answer
@@ -33,31 +29,14 @@ class Gate:
             return
         try:
             headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in LOOKED_AT}
-            origins, limits = self._settings.access.origins, self._settings.limits
-            check_origin(scope["method"], headers.get(b"origin"), headers.get(b"host"), origins)
             if scope["path"].startswith("/v1/") and scope["method"] != "OPTIONS":
                 check_key(headers.get(b"authorization"), self._settings.keys.api)
-            limit, length = limits.body_bytes, headers.get(b"content-length", "")
+            limit, length = self._settings.limits.body_bytes, headers.get(b"content-length", "")
             if length.isdigit() and int(length) > limit:
                 raise BodyTooLarge(_too_large(limit))
             await self._app(scope, _bounded(receive, limit), send)
         except RequestError as error:
             await self._answer(error, scope, receive, send)
-
-
-def check_origin(method: str, origin: str | None, host: str | None, allowed: tuple[str, ...]) -> None:
-    """A page of another origin must not vote in its visitor's name. Programs send no Origin.
-
-    Raises:
-        ForeignOrigin
-    """
-    if method in SAFE_METHODS or origin is None or origin in allowed:
-        return
-    if urlsplit(origin).netloc != host or not _is_ours(urlsplit(origin).hostname):
-        raise ForeignOrigin(
-            f"A page of {origin} called {host}. Only pages of this host and of access.origins may; "
-            "add it there (DPO_ACCESS__ORIGINS) if it is yours."
-        )
 
 
 def check_key(authorization: str | None, key: SecretStr | None) -> None:
@@ -141,15 +120,6 @@ class RateLimits:
 def _same(given: str | None, key: SecretStr) -> bool:
     token = (given or "").removeprefix("Bearer ").strip()
     return hmac.compare_digest(token.encode(), key.get_secret_value().encode())
-
-
-def _is_ours(name: str | None) -> bool:
-    """An address, or this machine's own name: another site's name may be made to point here (DNS rebinding)."""
-    try:
-        ip_address(name or "")
-    except ValueError:
-        return name in OWN_NAMES
-    return True
 
 
 @lru_cache(maxsize=4096)

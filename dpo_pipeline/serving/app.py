@@ -17,13 +17,15 @@ from starlette.types import Receive, Scope, Send
 
 from dpo_pipeline import __version__
 from dpo_pipeline.errors import DpoError, LogWriteError, RequestError, VoteNotRecorded
-from dpo_pipeline.serving.access import Gate
+from dpo_pipeline.gate import WebGate
+from dpo_pipeline.serving.access import Door
 from dpo_pipeline.serving.assembly import Serving, assemble, make_engine
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import CallMetrics, Metrics
-from dpo_pipeline.serving.pages.site import forget_closed_tabs, mount_pages
+from dpo_pipeline.serving.pages.site import POLICY, forget_closed_tabs, mount_pages
 from dpo_pipeline.serving.registry_follower import registry_follower
 from dpo_pipeline.serving.routes import chat, comparisons, feedback, health, rollout
+from dpo_pipeline.serving.routes.docs import add_docs
 from dpo_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -63,7 +65,14 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
 
     # What is measured here goes to Prometheus; looking for OpenTelemetry would cost every call.
     off: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
-    app = FastAPI(title="DPO pipeline: serving", version=__version__, lifespan=lifespan, telemetry=off)
+    app = FastAPI(
+        title="DPO pipeline: serving",
+        version=__version__,
+        lifespan=lifespan,
+        telemetry=off,
+        docs_url=None,  # see `add_docs`
+        redoc_url=None,
+    )
     app.add_exception_handler(DpoError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
@@ -71,8 +80,10 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     chat.add_completions(app.router)
     for part in (chat, comparisons, feedback, rollout, health):
         app.include_router(part.router)
+    add_docs(app)
     pages = mount_pages(app, settings, lambda: app.state.serving)
-    app.add_middleware(Gate, settings=settings, answer=_refuse)
+    app.add_middleware(Door, settings=settings, answer=_refuse)
+    app.add_middleware(WebGate, access=settings.access, answer=_refuse, policy=POLICY)
     if settings.access.origins:
         app.add_middleware(
             CORSMiddleware,

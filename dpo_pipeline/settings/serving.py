@@ -72,6 +72,11 @@ class Access(Section):
         description="origins whose pages may call from a browser, such as https://app.example: other sites, and the "
         "name under which a proxy shows this one",
     )
+    hosts: tuple[str, ...] = Field(
+        (),
+        description="names under which programs are called, beside localhost, addresses, this machine's own name and "
+        "those of access.origins; a call by another name is refused",
+    )
     consent: str = Field(
         "Your questions, votes and corrections are kept to improve the model, and other people may be asked to compare "
         "answers to your questions. E-mail addresses, card numbers and keys are removed before anything is stored, and "

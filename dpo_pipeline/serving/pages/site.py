@@ -21,6 +21,11 @@ CLOSED_FOR = timedelta(minutes=5)
 """A tab may lose its connection for a moment and come back."""
 QUEUE_EVERY_S = 0.05
 """As Gradio has it on Windows. A click waits half of it on average, which nobody notices."""
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; form-action 'self'"
+)
+"""Nothing from elsewhere is loaded, sent or shown. Gradio writes its scripts and styles into the page."""
 # Title in the navigation, path, module with `build`. The first one is the start page.
 PAGES = (
     ("A/B test", "", "ab_test"),

@@ -25,7 +25,7 @@ async def _serving(request: Request) -> Serving:
 
 Served = Annotated[Serving, Depends(_serving)]
 KEYED = [Depends(HTTPBearer(auto_error=False, description="The value of DPO_KEYS__API, where one is set."))]
-"""For `/docs` and clients made from it; `access.Gate` has looked at the key before any route is found."""
+"""For `/docs` and clients made from it; `access.Door` has looked at the key before any route is found."""
 
 
 def visitor(request: Request, serving: Serving, name: str, session_id: str = "", simulated: bool = False) -> Visitor:
