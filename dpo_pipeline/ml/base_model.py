@@ -1,13 +1,14 @@
-"""Where the base model is and how it is loaded: embedded, a local folder, or a Hugging Face id."""
+"""Where the base model is and how it is loaded: embedded, a local folder, a GGUF file, or a Hugging Face id."""
 
 import hashlib
 import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from dpo_pipeline.errors import ArtifactCorrupt, ArtifactMissing, ModelUnavailab
 from dpo_pipeline.ml import embedded
 from dpo_pipeline.ml.chat_template import ChatTemplate
 from dpo_pipeline.ml.compute import compute_of
+from dpo_pipeline.ml.prepared_base import prepare, template_text
 from dpo_pipeline.settings import ModelSettings, Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.bank import read_bank, read_harmful
@@ -46,7 +48,10 @@ def ensure_base(settings: Settings, progress: embedded.Progress) -> BaseModel:
             says how it reads a conversation.
     """
     if settings.model.base != "embedded":
-        base = _local_base(settings)
+        place, making = _place(settings)
+        if making is not None:
+            artifacts.publish(place, making)
+        base = _identified(settings, place)
         ChatTemplate(load_tokenizer(base.directory)).trained((("user", "Hello"),), "Hello")
         return base
     learned, steps = curriculum(settings), settings.model.pretrain_steps
@@ -100,7 +105,10 @@ def locate_base(settings: Settings) -> BaseModel:
         ArtifactMissing: asset `base_model` was not materialized yet.
     """
     if settings.model.base != "embedded":
-        return _local_base(settings)
+        place, making = _place(settings)
+        if making is not None and not (place / artifacts.MANIFEST).is_file():
+            raise ArtifactMissing(f"The base model is not made ready yet ({place}). Materialize `base_model`.")
+        return _identified(settings, place)
     directory = _embedded_dir(settings, curriculum(settings).identity(settings.model.pretrain_steps))
     try:
         manifest = artifacts.verify(directory)
@@ -171,29 +179,53 @@ def _copy_shipped(directory: Path) -> dict[str, Any]:
     return {name: value for name, value in manifest.items() if name not in ("files", "sha256")}
 
 
-def _local_base(settings: Settings) -> BaseModel:
-    given = Path(settings.model.base).expanduser()
-    directory = given if given.is_dir() else _fetch(settings.model.base)
-    if not any(directory.glob("*.safetensors")):
+def _place(settings: Settings) -> tuple[Path, Callable[[Path], dict[str, Any]] | None]:
+    """Where the base model lies, and what fills that folder where it must be made ready first; null: it is as it is."""
+    given, template = Path(settings.model.base).expanduser(), settings.model.chat_template
+    if not given.exists() and (own := settings.models_dir / given).exists():
+        given = own
+    source = given if given.is_dir() or given.suffix == ".gguf" else _fetch(settings.model.base)
+    if source.suffix == ".gguf":
+        if not source.is_file():
+            raise ModelUnavailable(f"{source} is not there. Set DPO_MODEL__BASE to a GGUF file, a folder or an id.")
+        files = [source]
+    elif not any(source.glob("*.safetensors")):
         raise ModelUnavailable(
-            f"{directory} holds no .safetensors weights. Only safetensors are loaded; convert the model first."
+            f"{source} holds no .safetensors weights. Only safetensors and GGUF files are loaded; convert the model "
+            "first."
         )
-    return BaseModel(directory, _identity(directory, settings.artifacts_dir / "base" / "known.json"))
+    else:
+        files = _files(source, _IDENTITY)
+    if source.suffix != ".gguf" and template is None:
+        return source, None
+    text = None if template is None else template_text(template)
+    made_of = json.dumps([_content(files, _known(settings)), text])
+    place = settings.artifacts_dir / "base" / f"{source.stem}-{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
+    return place, partial(prepare, source, files, text)
 
 
-def _identity(directory: Path, known: Path) -> str:
+def _identified(settings: Settings, directory: Path) -> BaseModel:
+    earlier = _stamp(_files(directory, _WEIGHTS))
+    return BaseModel(directory, _content(_files(directory, _IDENTITY), _known(settings), earlier))
+
+
+def _known(settings: Settings) -> Path:
+    return settings.artifacts_dir / "base" / "known.json"
+
+
+def _content(files: Sequence[Path], known: Path, earlier: str = "") -> str:
     """sha256 over names and content of the files; `known` remembers it, so that gigabytes are read once.
 
     Before templates and generation settings counted, `known` held a sha256 of weights, config and tokenizer under
-    their stamp. What adapters are bound to stays: the files of today keep that identity, and changed ones get another.
+    their stamp, `earlier`. What adapters are bound to stays: the files of today keep that identity, and changed ones
+    get another.
     """
     identities: dict[str, str] = json.loads(known.read_text()) if known.exists() else {}
-    files = _files(directory, _IDENTITY)
     stamp = _stamp(files)
     if stamp not in identities:
         content = artifacts.content_sha({path.name: artifacts.file_sha256(path) for path in files})
-        earlier = identities.pop(_stamp(_files(directory, _WEIGHTS)), None)
-        identities[stamp] = identities[content] = identities.get(content) or earlier or content
+        before = identities.pop(earlier, None)
+        identities[stamp] = identities[content] = identities.get(content) or before or content
         artifacts.write_text(known, json.dumps(identities, indent=2))
     return identities[stamp]
 

@@ -1,11 +1,14 @@
 """A base model's chat template: the one way from messages to the text that the model reads."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from dpo_pipeline.core.conversation import Messages, UnsupportedConversation, as_rows, fitted, rules_of
 from dpo_pipeline.core.template_tokens import Defuser
 from dpo_pipeline.errors import AdapterRefused, InvalidRequest, ModelUnavailable
+
+ANSWER = "a word that stands in no template"
 
 
 class ChatTemplate:
@@ -51,6 +54,18 @@ class ChatTemplate:
         """The tokens of `prompt`, and raises as it."""
         ids: list[int] = self._tokenizer.backend_tokenizer.encode(self.prompt(messages), add_special_tokens=False).ids
         return ids
+
+    @cached_property
+    def turn_end(self) -> int | None:
+        """The token with which the template ends a turn of the assistant: there a model that was trained on it stops.
+
+        Null where it ends with plain text.
+        """
+        prompt, whole = self.trained((("user", "Hello"),), ANSWER)
+        ids = self._tokenizer.backend_tokenizer.encode(
+            whole[len(prompt) :].partition(ANSWER)[2], add_special_tokens=False
+        ).ids
+        return ids[0] if ids and self._tokenizer.convert_ids_to_tokens(ids[0]) in self.defuse.tokens else None
 
     def trained(self, messages: Messages, answer: str) -> tuple[str, str]:
         """What the model is trained on: what it reads before it answers, and the same with the answer.

@@ -55,7 +55,7 @@ class Generator:
         self._model, self.tokenizer = load_base(base.directory, model)
         self.template = ChatTemplate(self.tokenizer)
         _check_attention(self._model.config, model.max_length)
-        self._stop_ids = _stop_ids(self._model, self.tokenizer)
+        self._stop_ids = _stop_ids(self._model, self.tokenizer, self.template.turn_end)
         self._adapters = MixedLora(self._model, model.lora_targets)
         self.batch = Batch(self._model, self._adapters.select, self._stop_ids, self.tokenizer.pad_token_id)
 
@@ -125,6 +125,8 @@ class Generator:
         """
         import torch
 
+        from dpo_pipeline.ml.lm_head import token_logprobs
+
         found: list[list[float]] = []
         device = self._model.device
         for start in range(0, len(rows), batch):
@@ -139,11 +141,14 @@ class Generator:
             self._adapters.select([row.adapter for row in some])
             try:
                 with torch.inference_mode():
-                    logits = self._model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
-                    picked = logits.log_softmax(-1).gather(-1, ids[:, 1:, None]).squeeze(-1)
+                    spans = [
+                        (i * longest + begin - 1, len(tokens) - begin) for i, (tokens, begin) in enumerate(encoded)
+                    ]
+                    source = torch.tensor([at + n for at, length in spans for n in range(length)], device=device)
+                    picked = token_logprobs(self._model, ids, mask, source, ids.flatten()[source + 1])
             finally:
                 self.batch.settle()
-            found += [picked[i, begin - 1 : len(tokens) - 1].tolist() for i, (tokens, begin) in enumerate(encoded)]
+            found += [part.tolist() for part in picked.split([length for _, length in spans])]
         return found
 
     def _scored_ids(self, row: ScoredAnswer) -> tuple[list[int], int]:
@@ -153,7 +158,8 @@ class Generator:
         answer = self.tokenizer.backend_tokenizer.encode(said, add_special_tokens=False).ids
         longest = self.settings.max_length
         prompt = prompt[-(longest - 1) :]
-        return (prompt + answer + [self.tokenizer.eos_token_id])[:longest], len(prompt)
+        end = self.tokenizer.eos_token_id if self.template.turn_end is None else self.template.turn_end
+        return (prompt + answer + [end])[:longest], len(prompt)
 
     def answer(self, row: "Row") -> Answer:
         """What a row has said so far."""
@@ -211,9 +217,9 @@ def _check_attention(config: Any, max_length: int) -> None:
         )
 
 
-def _stop_ids(model: Any, tokenizer: Any) -> list[int]:
+def _stop_ids(model: Any, tokenizer: Any, turn_end: int | None) -> list[int]:
     configured = model.generation_config.eos_token_id
     ids = configured if isinstance(configured, list) else [configured] if configured is not None else []
     if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ids:
         ids = [tokenizer.eos_token_id, *ids]
-    return list(ids)
+    return list(ids) if turn_end is None or turn_end in ids else [*ids, turn_end]

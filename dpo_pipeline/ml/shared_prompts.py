@@ -16,16 +16,8 @@ from typing import Any
 
 import torch
 
+from dpo_pipeline.ml.lm_head import has_plain_head
 from dpo_pipeline.ml.trl_private import OUTPUTS, ScoringKernel, scoring_kernel
-
-_OTHER_HEADS = (
-    "final_logit_softcapping",
-    "logit_scale",
-    "output_multiplier",
-    "lm_head_multiplier",
-    "logits_scaling",
-    "sliding_window",
-)
 
 
 @dataclass(frozen=True)
@@ -51,15 +43,16 @@ def share_prompts(model: Any) -> None:
     if kernel is None or getattr(model, "shares_prompts", False):
         return
     config = model.config.get_text_config()
-    plain = all(getattr(config, name, None) is None for name in _OTHER_HEADS)
     sees_masks = config._attn_implementation in ("sdpa", "eager")
-    if not plain or not sees_masks or getattr(config, "output_router_logits", False):
+    if not has_plain_head(model) or not sees_masks or getattr(config, "output_router_logits", False):
         return
+    window = getattr(config, "sliding_window", None)
     fused = model.forward
 
     def forward(self: Any, *args: Any, fused_lm_head: bool = False, **kwargs: Any) -> Any:
         packed = None
-        if fused_lm_head and not args:
+        # Both answers go on from the prompt's end, so a pair that fits into a window one by one does so packed.
+        if fused_lm_head and not args and (not window or kwargs["input_ids"].shape[1] <= window):
             packed = pack(kwargs["input_ids"], kwargs["attention_mask"], kwargs["labels"])
         if packed is None:
             return fused(*args, **({"fused_lm_head": True} if fused_lm_head else {}), **kwargs)

@@ -52,6 +52,11 @@ class Layout:
         return self.data_dir / "warehouse" / "review.jsonl"
 
     @property
+    def models_dir(self) -> Path:
+        """Base models that a person put here; `model.base` may name them without their folder."""
+        return self.data_dir / "models"
+
+    @property
     def reports_dir(self) -> Path:
         """Pages for people: evaluations, the weekly report, load tests."""
         return self.data_dir / "reports"

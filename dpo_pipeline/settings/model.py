@@ -8,7 +8,14 @@ from dpo_pipeline.settings.section import Section
 
 
 class ModelSettings(Section):
-    base: str = Field("embedded", description="'embedded' (built here), a Hugging Face id, or a local model folder")
+    base: str = Field(
+        "embedded", description="'embedded' (built here), a Hugging Face id, a local model folder, or a GGUF file"
+    )
+    chat_template: str | None = Field(
+        None,
+        description="chatml, gemma, or a Jinja file, for a base model without a template or in place of its own; null: "
+        "its own",
+    )
     max_length: int = Field(1024, ge=16, description="tokens of prompt and answer together, in training and serving")
     max_new_tokens: int = Field(256, ge=1, description="longest answer, in tokens")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
