@@ -54,7 +54,7 @@ def show_settings(as_json: Annotated[bool, typer.Option("--json", help="as JSON"
     """Every setting, its value, its variable and what it does."""
     settings = load_settings()
     if as_json:
-        console.print_json(without_passwords(settings.model_dump_json()))
+        console.print_json(data=without_passwords(settings.model_dump(mode="json")))
         return
     table = Table("variable", "value", "what it does", title=f"profile {settings.profile}", box=None)
     for name in setting_names():

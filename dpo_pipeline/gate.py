@@ -15,7 +15,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dpo_pipeline.errors import ForeignOrigin
-from dpo_pipeline.settings import Access
+from dpo_pipeline.settings import Access, Settings
 
 OWN_NAMES = ("localhost", socket.gethostname().lower())
 LOADING = ("GET", "HEAD")
@@ -50,21 +50,24 @@ class Caller:
         return cls(scope.get("method", "WEBSOCKET"), *(said.get(name, "") for name in LOOKED_AT))
 
 
-def check_caller(caller: Caller, access: Access) -> None:
+def check_caller(caller: Caller, access: Access, own: str = "") -> None:
     """
+    Args:
+        own: the name or address that this program listens on.
+
     Raises:
         ForeignOrigin: it comes from a page of another site that `access` does not name, or under another's name.
     """
     name = _hostname(caller.host)
-    if caller.host and not (_is_ours(name) or name in _names(access)):
+    if caller.host and not (_is_ours(name) or name == own.lower() or name in _names(access)):
         # Another site's name can be made to point here (DNS rebinding): its pages would then be of the same origin.
         raise ForeignOrigin(
-            f"This machine was called {caller.host}, which is none of its names. Add the name to access.hosts "
+            f"This machine was called {name}, which is none of its names. Add the name to access.hosts "
             "(DPO_ACCESS__HOSTS) if it is."
         )
     if caller.origin in access.origins:
         return
-    if caller.origin and urlsplit(caller.origin).netloc != caller.host:
+    if caller.origin and caller.origin.partition("://")[2] != caller.host:
         raise ForeignOrigin(_foreign(caller.origin, caller.host))
     follows_link = caller.method in LOADING and caller.mode == "navigate" and caller.dest == "document"
     if caller.site in ("cross-site", "same-site") and not follows_link:
@@ -79,8 +82,9 @@ class WebGate:
         policy: a `Content-Security-Policy` for answers that have none.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, answer: Answer | None = None, policy: str = ""):
-        self._app, self._access, self._answer = app, access, answer or _as_text
+    def __init__(self, app: ASGIApp, settings: Settings, answer: Answer | None = None, policy: str = ""):
+        self._app, self._answer = app, answer or _as_text
+        self._access, self._own = settings.access, settings.ports.host
         self._headers = HEADERS | ({"Content-Security-Policy": policy} if policy else {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,7 +93,7 @@ class WebGate:
             return
         told = with_headers(send, self._headers) if scope["type"] == "http" else send
         try:
-            check_caller(Caller.of(scope), self._access)
+            check_caller(Caller.of(scope), self._access, self._own)
             await self._app(scope, receive, told)
         except ForeignOrigin as error:
             if scope["type"] == "websocket":
@@ -128,13 +132,13 @@ def _foreign(caller: str, host: str) -> str:
 
 def _names(access: Access) -> set[str]:
     """Beside its own: those it is given, and those of the origins under which proxies show it."""
-    return {name.lower() for name in access.hosts} | {_hostname(urlsplit(origin).netloc) for origin in access.origins}
+    return set(access.hosts) | {_hostname(urlsplit(origin).netloc) for origin in access.origins}
 
 
 def _hostname(host: str) -> str:
     """Without the port and the brackets of an IPv6 address."""
     try:
-        return urlsplit(f"//{host}").hostname or ""
+        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:
         return "?"
 
@@ -144,5 +148,5 @@ def _is_ours(name: str) -> bool:
     try:
         ip_address(name)
     except ValueError:
-        return name in OWN_NAMES
+        return name in OWN_NAMES or name.endswith(".localhost")
     return True

@@ -39,7 +39,7 @@ def main() -> None:
     plain = getattr(webserver, CREATE)
 
     def gated(*args: Any, **kwargs: Any) -> ASGIApp:
-        return WebGate(NoQueryByLink(plain(*args, **kwargs)), load_settings().access)
+        return WebGate(NoQueryByLink(plain(*args, **kwargs)), load_settings())
 
     setattr(webserver, CREATE, gated)
     webserver.cli(auto_envvar_prefix="DAGSTER_WEBSERVER")

@@ -8,4 +8,4 @@ from mlflow.server.fastapi_app import app as plain  # noqa: TID253  (this is MLf
 from dpo_pipeline.gate import WebGate
 from dpo_pipeline.settings import load_settings
 
-app = WebGate(plain, load_settings().access)
+app = WebGate(plain, load_settings())

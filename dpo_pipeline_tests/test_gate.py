@@ -19,7 +19,7 @@ HOST = "127.0.0.1:8000"
 PICTURE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
 LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
 MUTATION = 'mutation{logTelemetry(action:"a",clientTime:"1",clientId:"c",metadata:"{}"){__typename}}'
-ACCESS = Access(origins=("https://app.example",), hosts=("Serving",))
+ACCESS = Access(origins=("https://app.example",), hosts=("Serving:8000", "https://Mlflow.lan"))
 
 
 @pytest.mark.parametrize(
@@ -32,11 +32,15 @@ ACCESS = Access(origins=("https://app.example",), hosts=("Serving",))
         Caller("GET", HOST, site="cross-site", mode="navigate", dest="document"),  # a link on another page
         Caller("POST", HOST, "https://app.example", "cross-site", "cors", "empty"),
         Caller("GET", "app.example", site="same-origin"),  # behind a proxy
-        *(Caller("GET", host) for host in ("localhost:8000", "[::1]:8000", "serving:8000", "SERVING", "", "10.0.0.7")),
+        *(
+            Caller("GET", host)
+            for host in ("localhost:8000", "[::1]:8000", "serving:8000", "SERVING", "", "10.0.0.7", "mlflow.lan:5000")
+        ),
+        *(Caller("GET", host) for host in ("localhost.", "chat.localhost:8000", "box.lan:3000")),
     ],
 )
 def test_who_is_let_through(caller: Caller) -> None:
-    check_caller(caller, ACCESS)
+    check_caller(caller, ACCESS, "Box.lan")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +55,8 @@ def test_who_is_let_through(caller: Caller) -> None:
         Caller("GET", HOST, site="cross-site", mode="navigate", dest="iframe"),
         Caller("POST", HOST, site="cross-site", mode="navigate", dest="document"),  # a form
         Caller("WEBSOCKET", HOST, "https://evil.example"),
+        Caller("POST", HOST, "http://["),
+        Caller("POST", HOST, "127.0.0.1:8000"),
         *(
             Caller("GET", host)
             for host in ("evil.example", "evil.example:8000", "localhost.evil.example", "[::1", "a b")
@@ -59,7 +65,7 @@ def test_who_is_let_through(caller: Caller) -> None:
 )
 def test_who_is_not(caller: Caller) -> None:
     with pytest.raises(ForeignOrigin):
-        check_caller(caller, ACCESS)
+        check_caller(caller, ACCESS, "Box.lan")
 
 
 @pytest.fixture(scope="module")

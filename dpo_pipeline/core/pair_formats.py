@@ -34,6 +34,8 @@ _READ = {
     "hh_rlhf": set(), "arena": set(),
 }  # fmt: skip
 """Those that each form has a place for; `_is_told` sees whether another one says anything new."""
+_NOTHING = ("", "[]", "{}", "None", "null")
+"""How an absent value is written where everything is a text."""
 _CALLS = ("tool_calls", "function_call")
 _SCORES = ("score", "rating")
 _WINNERS: dict[str, Literal["first", "second", "tie", "both_bad"]] = {
@@ -75,7 +77,7 @@ def read_pair(row: Any) -> ImportedPair:
         raise InvalidRecord(refused)
     if not pair.chosen.strip() and not pair.rejected.strip():
         raise InvalidRecord("both answers are empty")
-    unread = [name for name in _CONTEXT if present.get(name) and name not in _READ[pair.form]]
+    unread = [name for name in _CONTEXT if name in present and name not in _READ[pair.form]]
     if dropped := [name for name in unread if not _is_told(present[name], pair)]:
         raise InvalidRecord(f"{' and '.join(dropped)} cannot be told to the model beside what the form {pair.form} has")
     pair = replace(pair, scores=_scores(present))
@@ -85,10 +87,13 @@ def read_pair(row: Any) -> ImportedPair:
 
 def _is_told(value: Any, pair: ImportedPair) -> bool:
     """Whether all that stands under a key of context is part of what was read: a question told twice is no loss."""
-    told = [each.content for each in pair.prompt] if not isinstance(pair.prompt, str) else [pair.prompt]
-    told += [pair.chosen, pair.rejected]
+    if not value or (isinstance(value, str) and value.strip() in _NOTHING):
+        return True
+    asked = [each.content for each in pair.prompt] if not isinstance(pair.prompt, str) else [pair.prompt]
+    told = [*asked, pair.chosen, pair.rejected]
     if isinstance(value, str):
-        return any(value.strip() in text for text in told)
+        # A part of it; or all of it with a template around it, as other trainers want it.
+        return any(value.strip() in text for text in told) or all(text.strip() in value for text in asked)
     try:
         return all(any(each.content.strip() in text for text in told) for each in _messages(value))
     except InvalidRecord:
@@ -170,7 +175,7 @@ def _read(row: dict[str, Any]) -> ImportedPair:
     if "instruction" in row:
         return _texts("alpaca", _alpaca_prompt(row), row)
     if _is_conversation(row["chosen"]) and _is_conversation(row["rejected"]):
-        alone = len(row["chosen"]) == len(row["rejected"]) == 1
+        alone = len(row["chosen"]) == len(row["rejected"]) == 1 and _asked(row) is None
         return _conversational({**row, "prompt": row["messages"]} if alone and "messages" in row else row)
     if "messages" in row:
         return _texts("chat template", _system(row) + _messages(row["messages"]), row)
@@ -188,7 +193,7 @@ def _read(row: dict[str, Any]) -> ImportedPair:
 def _asked(row: Mapping[str, Any]) -> Any:
     """The question, whatever its key; null where there is none."""
     given = [row[name] for name in _QUESTIONS if row.get(name)]
-    if len(given) > 1:
+    if any(each != given[0] for each in given[1:]):
         raise InvalidRecord(f"more than one of {', '.join(_QUESTIONS)} is given")
     return given[0] if given else next((row[name] for name in _QUESTIONS if name in row), None)
 
@@ -289,6 +294,8 @@ def _openai(row: Mapping[str, Any]) -> ImportedPair:
     given = row.get("input")
     if not isinstance(given, Mapping) or "messages" not in given:
         raise InvalidRecord("input must hold messages")
+    if given.get("tools"):
+        raise InvalidRecord("tools cannot be told to the model")
     chosen, rejected = row["preferred_output"], row["non_preferred_output"]
     return _texts("openai", _messages(given["messages"]), {"chosen": chosen, "rejected": rejected})
 

@@ -14,9 +14,9 @@ _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]++[@＠][\w-]++(?:\.[\w-]++)++")
 # Each of these begins with one certain character, for which Python looks first: what stands before is asked then.
 _KEYS = (
     r"sk-[A-Za-z0-9_-]{16,}+", r"gh[pousr]_\w{20,}+", r"github_pat_\w{20,}+", r"AKIA[0-9A-Z]{16}", r"AIza[\w-]{35}",
-    r"xox[a-z]-[\w-]{10,}+", r"hf_\w{20,}+", *(rf"{kind}_(?:live|test)_\w{{10,}}+" for kind in ("sk", "pk", "rk")),
-    r"glpat-[\w-]{20,}+", r"whsec_\w{16,}+", r"npm_\w{30,}+", r"pypi-[\w-]{16,}+", r"ya29\.[\w-]{20,}+",
-    r"eyJ[\w-]{10,}+\.[\w-]{10,}+\.[\w-]{10,}+",
+    r"xox[a-z]-[\w-]{10,}+", r"hf_[A-Za-z0-9]{30,}+", r"glpat-[\w-]{20,}+", r"whsec_[A-Za-z0-9+/=]{24,}+",
+    *(rf"{kind}_(?:live|test)_\w{{10,}}+" for kind in ("sk", "pk", "rk")), r"npm_[A-Za-z0-9]{36}",
+    r"pypi-AgE[\w-]{16,}+", r"ya29\.[\w-]{20,}+", r"eyJ[\w-]{10,}+\.[\w-]{10,}+\.[\w-]{10,}+",
 )  # fmt: skip
 _PRIVATE_KEY = (
     # With its headers (`Proc-Type: …`), with line ends as \n, and without an end.

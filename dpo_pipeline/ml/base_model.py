@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -205,29 +205,41 @@ def _place(settings: Settings) -> tuple[Path, Callable[[Path], dict[str, Any]] |
 
 
 def _identified(settings: Settings, directory: Path) -> BaseModel:
-    earlier = _stamp(_files(directory, _WEIGHTS))
-    return BaseModel(directory, _content(_files(directory, _IDENTITY), _known(settings), earlier))
+    return BaseModel(directory, _content(_files(directory, _IDENTITY), _known(settings), settings))
 
 
 def _known(settings: Settings) -> Path:
     return settings.artifacts_dir / "base" / "known.json"
 
 
-def _content(files: Sequence[Path], known: Path, earlier: str = "") -> str:
+def _content(files: Sequence[Path], known: Path, settings: Settings | None = None) -> str:
     """sha256 over names and content of the files; `known` remembers it, so that gigabytes are read once.
 
-    Before templates and generation settings counted, `known` held a sha256 of weights, config and tokenizer under
-    their stamp, `earlier`. What adapters are bound to stays: the files of today keep that identity, and changed ones
-    get another.
+    Args:
+        settings: of a data folder whose adapters may be bound to the files by an earlier rule.
     """
     identities: dict[str, str] = json.loads(known.read_text()) if known.exists() else {}
     stamp = _stamp(files)
     if stamp not in identities:
-        content = artifacts.content_sha({path.name: artifacts.file_sha256(path) for path in files})
-        before = identities.pop(earlier, None)
-        identities[stamp] = identities[content] = identities.get(content) or before or content
+        hashes = {path.name: artifacts.file_sha256(path) for path in files}
+        content = artifacts.content_sha(hashes)
+        earlier = _earlier_identity(files, hashes, settings) if settings else None
+        # Once: what is changed after that is another base.
+        taken = earlier is None or earlier in identities.values()
+        identities[stamp] = identities[content] = identities.get(content) or (content if taken else str(earlier))
         artifacts.write_text(known, json.dumps(identities, indent=2))
     return identities[stamp]
+
+
+def _earlier_identity(files: Sequence[Path], hashes: Mapping[str, str], settings: Settings) -> str | None:
+    """The identity from before templates and generation settings counted, where versions of this folder have it."""
+    from dpo_pipeline.stores.ledger import Ledger  # not at the top: trainings that only load a base need no database
+
+    counted = artifacts.content_sha(
+        {path.name: hashes[path.name] for path in files if any(path.match(pattern) for pattern in _WEIGHTS)}
+    )
+    with Ledger(settings.ledger_address) as ledger:
+        return counted if any(record.base_sha == counted for record in ledger.versions()) else None
 
 
 def _files(directory: Path, patterns: Sequence[str]) -> list[Path]:

@@ -83,13 +83,13 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     add_docs(app)
     pages = mount_pages(app, settings, lambda: app.state.serving)
     app.add_middleware(Door, settings=settings, answer=_refuse)
-    app.add_middleware(WebGate, access=settings.access, answer=_refuse, policy=POLICY)
+    app.add_middleware(WebGate, settings=settings, answer=_refuse, policy=POLICY)
     if settings.access.origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.access.origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-Session-Id"],
+            allow_headers=["*"],  # OpenAI's client for browsers sends a dozen of its own
         )
     app.add_middleware(CallMetrics, metrics=metrics)
     return app

@@ -1,6 +1,7 @@
 """Where programs listen, what they allow, and who may call."""
 
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -67,6 +68,12 @@ class Keys(Section):
 
 
 class Access(Section):
+    @field_validator("hosts")
+    @classmethod
+    def _names_alone(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        """As browsers' Host has them, or whole addresses: what counts is the name."""
+        return tuple(str(urlsplit(each if "://" in each else f"//{each}").hostname or each).lower() for each in hosts)
+
     origins: tuple[str, ...] = Field(
         (),
         description="origins whose pages may call from a browser, such as https://app.example: other sites, and the "

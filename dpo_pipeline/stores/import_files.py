@@ -40,9 +40,8 @@ def read_rows(path: Path) -> Iterator[tuple[int, Any]]:
     if any((path / name).is_file() for name in SAVED):
         yield from enumerate(_saved_dataset(path), start=1)
         return
-    if path.is_dir() and (files := sorted(each for each in path.rglob("*") if _kind(each) in KINDS)):
-        # Rows are numbered on from file to file.
-        yield from enumerate((row for each in files for _, row in read_rows(each)), start=1)
+    if path.is_dir() and (files := _data_files(path)):
+        yield from enumerate((row for each in files for row in _rows_or_why_not(each)), start=1)
         return
     raw = _bytes(path)
     if raw.startswith(PARQUET):
@@ -61,6 +60,20 @@ def read_rows(path: Path) -> Iterator[tuple[int, Any]]:
         return
     wrapped = _wrapped(raw) if begin == b"{" else None
     yield from enumerate(wrapped, start=1) if wrapped is not None else _lines(raw)
+
+
+def _data_files(folder: Path) -> list[Path]:
+    """Of a dataset's repository; what begins with a dot is the repository's own."""
+    found = (each for each in sorted(folder.rglob("*")) if _kind(each) in KINDS and each.is_file())
+    return [each for each in found if not any(part.startswith(".") for part in each.relative_to(folder).parts)]
+
+
+def _rows_or_why_not(path: Path) -> Iterator[Any]:
+    """One file of several: that it cannot be read costs no other."""
+    try:
+        yield from (row for _, row in read_rows(path))
+    except UnreadableImport:
+        yield InvalidRecord("a file of the folder that holds no rows")
 
 
 def _kind(path: Path) -> str:

@@ -6,8 +6,8 @@ token. Whether a comparison was voted on is not kept here but in the preference 
 
 import sqlite3
 import threading
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -32,6 +32,7 @@ REQUESTS_LOOKED_AT = 2000
 KEPT_FRESH = 10_000
 LOCKED_S = 0.2
 """How long another program may hold the database: everybody waits meanwhile, so the call is refused then."""
+PATIENT_S = 30.0
 NEWEST_REQUESTS = "select content from requests order by created desc, rowid desc limit ?"
 
 
@@ -82,10 +83,13 @@ class ServingState:
         self._db.executescript(SCHEMA)
         # Requests that are not in the database yet can be rated all the same.
         self._fresh: dict[str, StoredRequest] = {}
+        # In a thread of its own, where nobody waits: it has the time that another program may take.
+        self._patient = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=PATIENT_S)
         self._behind = WriteBehind(self._insert_requests, "requests")
 
     def close(self) -> None:
         self._behind.close()
+        self._patient.close()
         self._db.close()
 
     def add_comparison(self, comparison: StoredComparison, created: float, log_offset: int) -> None:
@@ -95,12 +99,17 @@ class ServingState:
             LogWriteError: the disk refused it.
         """
         row = (comparison.comparison_id, created, log_offset, msgspec.json.encode(comparison))
+        with self._writing("The comparison"):
+            self._db.execute("insert into comparisons values (?, ?, ?, ?)", row)
+
+    @contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
         try:
             with self._lock:
-                self._db.execute("insert into comparisons values (?, ?, ?, ?)", row)
+                yield
         except sqlite3.OperationalError as error:
             raise LogWriteError(
-                f"{self._path}: {error}. The comparison was not kept; free some space and ask for it again."
+                f"{self._path}: {error}. {what} was not kept; try again, and free some space where the disk is full."
             ) from error
 
     def comparison(self, comparison_id: str) -> StoredComparison | None:
@@ -120,18 +129,17 @@ class ServingState:
 
     def _insert_requests(self, requests: list[tuple[StoredRequest, float]]) -> None:
         rows = [(request.request_id, created, msgspec.json.encode(request)) for request, created in requests]
-        with self._lock:
-            try:
-                self._db.execute("begin")
-                self._db.executemany("insert into requests values (?, ?, ?)", rows)
-                self._db.execute("commit")
-            except sqlite3.Error:
-                # The disk is full, say: the newest can be rated as long as this program lives.
-                if self._db.in_transaction:
-                    self._db.execute("rollback")
-                for request_id in list(self._fresh)[:-KEPT_FRESH]:
-                    del self._fresh[request_id]
-                raise
+        try:
+            self._patient.execute("begin")
+            self._patient.executemany("insert into requests values (?, ?, ?)", rows)
+            self._patient.execute("commit")
+        except sqlite3.Error:
+            # The disk is full, say: the newest can be rated as long as this program lives.
+            if self._patient.in_transaction:
+                self._patient.execute("rollback")
+            for request_id in list(self._fresh)[:-KEPT_FRESH]:
+                del self._fresh[request_id]
+            raise
         for request, _ in requests:
             self._fresh.pop(request.request_id, None)
 
@@ -153,9 +161,10 @@ class ServingState:
 
         Raises:
             NicknameTaken: somebody else goes by it, in whatever case.
+            LogWriteError: the disk refused it, or another program works on the database.
         """
         try:
-            with self._lock:
+            with self._writing("The nickname"):
                 self._db.execute(
                     "insert into contributors values (?, ?, ?) "
                     "on conflict (person) do update set nickname = excluded.nickname, spelling = excluded.spelling",
@@ -165,8 +174,8 @@ class ServingState:
             raise NicknameTaken(f"Somebody else goes by {nickname!r}. Choose another nickname.") from error
 
     def leave(self, person: str) -> None:
-        """Nothing of the nickname stays."""
-        with self._lock:
+        """Nothing of the nickname stays; raises LogWriteError as `join`."""
+        with self._writing("The nickname"):
             self._db.execute("delete from contributors where person = ?", (person,))
 
     def nicknames(self) -> dict[str, str]:

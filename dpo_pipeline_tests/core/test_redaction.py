@@ -36,10 +36,10 @@ from dpo_pipeline.core.redaction import redact
         ("ann＠mail.example.org", "[e-mail]"),
         *(
             (f"card {'4111' + gap + '1111' + gap + '1111' + gap + '1111'}!", "card [card]!")
-            for gap in ("", " ", "  ", "\n", "\t", "/", "_", "-", "–", "\u200b", "\u2009", "\u00a0", ". ")
+            for gap in ("", " ", "  ", "-", "–", "\u200b", "\u2009", "\u00a0", ". ")
         ),
         ("visa4111111111111111", "visa[card]"),
-        ("4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1", "[card]"),
+        ("４１１１ １１１１ １１１１ １１１１ and ٤١١١١١١١١١١١١١١١", "[card] and [card]"),
         ("first 4111 1111 1111 1111, then 5500 0000 0000 0004", "first [card], then [card]"),
         ("pay BE68539007547034 now", "pay [iban] now"),
         ("ES91 2100 0418 4502 0005 1332 and then", "[iban] and then"),
@@ -48,9 +48,9 @@ from dpo_pipeline.core.redaction import redact
         ("MT84 MALT 0110 0001 2345 MTLC AST0 01S is it", "[iban] is it"),
         ("CZ6508000000192000145399 and SE4550000000058398257466", "[iban] and [iban]"),
         ("GB82\u00a0WEST\u00a01234\u00a05698\u00a07654\u00a032", "[iban]"),
-        ("whsec_0123456789abcdefghij", "[key]"),
+        ("whsec_0123456789abcdefghijABCD", "[key]"),
         ("npm_0123456789abcdefghijABCDEFGHIJ012345", "[key]"),
-        ("pypi-AgEIcHlwaS5vcmcCJGNk", "[key]"),
+        ("pypi-AgEIcHlwaS5vcmcCJGNkNTk5", "[key]"),
         ("ya29.a0AfH6SMBx0123456789abcdef", "[key]"),
         ("-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQOYBF\n-----END PGP PRIVATE KEY BLOCK-----!", "[key]!"),
         (
@@ -77,6 +77,12 @@ def test_found(text: str, kept: str) -> None:
         "π is 3.14159265358979",
         "in 2019, 2020, 2021 and 2022",
         "1700000000000 ms",
+        "year sales\n2019 4210\n2020 4431\n2021 4512\n2022 4733\n2023 4954",
+        "202-555-0143\n202-555-0178\n202-555-0199\n202-555-0121",
+        "2024-01-02/2024-03-04",
+        "128 256 512 1024 2048 4096 8192 16384",
+        "pypi-publish-github-action npm_config_registry_url_for_the_build whsec_signature_verification_of_it",
+        "hf_hub_download_with_retries",
         "tel. +49 30 901820 or +1 202 456 1111",
         "de12 we saw it, in de89 too",
         "7b1e3ad2-94f5-4a5c-8f30-0d7f2b6c1a11",

@@ -107,8 +107,17 @@ def test_a_datasets_repository(tmp_path: Path) -> None:
     (folder / "README.md").write_text("# A dataset")
     (folder / "data" / "train-00000-of-00002.parquet").write_bytes(parquet())
     (folder / "data" / "train-00001-of-00002.jsonl.gz").write_bytes(gzip.compress(b'not json\n{"prompt": "x"}\n'))
+    (folder / "tokenizer_config.json").write_text("[broken")
+    (folder / "x.json").mkdir()
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "old.jsonl").write_text(LINES)
     report = import_file(folder, log, LIMIT)
-    assert report.imported == 3 and report.examples == {"not JSON in UTF-8": [4], "no chosen and no rejected": [5]}
+    broken = "a file of the folder that holds no rows"
+    assert report.imported == 3 and report.examples == {
+        "not JSON in UTF-8": [4],
+        "no chosen and no rejected": [5],
+        broken: [6],
+    }
 
 
 def test_a_file_whose_name_is_no_text(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Base models by any name, and answers of several versions in one batch."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +11,8 @@ from dpo_pipeline.ml.base_model import ensure_base, locate_base
 from dpo_pipeline.ml.generation import GenerationRequest, Generator
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
-from dpo_pipeline_tests.examples import settings_in
+from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline_tests.examples import put_version, settings_in
 
 pytestmark = pytest.mark.slow
 
@@ -82,21 +82,22 @@ def test_with_another_template_or_generation_config_it_is_another_base(
     assert ensure_base(settings, nothing).sha == before
 
 
-def test_a_base_known_before_templates_counted_keeps_its_identity_until_it_changes(
-    project: Settings, tmp_path: Path
-) -> None:
+def test_what_adapters_are_bound_to_stays_until_the_base_changes(project: Settings, tmp_path: Path) -> None:
+    """They were bound to weights, config and tokenizer alone before templates and generation settings counted."""
     settings, model = local_base(project, tmp_path), tmp_path / "model"
-    counted = [model / name for name in ("config.json", "model.safetensors", "tokenizer.json")]
-    stamp = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in counted]
-    known = settings.artifacts_dir / "base" / "known.json"
-    known.parent.mkdir(parents=True)
-    known.write_text(json.dumps({hashlib.sha256(json.dumps(stamp).encode()).hexdigest(): "what adapters are bound to"}))
-    assert ensure_base(settings, nothing).sha == "what adapters are bound to"
+    counted = ("config.json", "model.safetensors", "tokenizer.json")
+    bound = artifacts.content_sha({name: artifacts.file_sha256(model / name) for name in counted})
+    with Ledger(settings.ledger_address) as ledger:
+        put_version(ledger, "v1.0", status="champion", base_sha=bound)
+    assert ensure_base(settings, nothing).sha == bound
     template = model / "chat_template.jinja"
     template.touch()
-    assert locate_base(settings).sha == "what adapters are bound to"
-    template.write_text(template.read_text() + "\n")
-    assert locate_base(settings).sha != "what adapters are bound to"
+    assert locate_base(settings).sha == bound
+    text = template.read_text()
+    template.write_text(text + "\n")
+    assert locate_base(settings).sha != bound
+    template.write_text(text)
+    assert locate_base(settings).sha == bound
 
 
 def test_code_that_a_base_brings_along_is_never_run(project: Settings, tmp_path: Path) -> None:
