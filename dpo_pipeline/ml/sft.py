@@ -59,6 +59,8 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
     from peft import LoraConfig, PeftModel
     from trl import SFTConfig, SFTTrainer
 
+    from dpo_pipeline.ml.shared_prompts import share_prompts
+
     model, tokenizer = load_base(job.base.directory, job.model)
     if job.start_dir:
         check_adapter(job.start_dir, job.base.sha, job.model)
@@ -101,6 +103,7 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
         callbacks=[progress_callback(progress)],
     )
     quieten(trainer)
+    share_prompts(trainer.model.get_base_model())
     template.check_context(
         (as_messages(row["prompt"]), _untrained(made)) for row, made in zip(usable, trainer.train_dataset, strict=True)
     )

@@ -1,4 +1,4 @@
-"""A pair's two answers in one row, so that their prompt is read once.
+"""A pair's two answers in one row, so that their prompt is read once; and no score of what is no answer.
 
 TRL reads prompt + chosen and prompt + rejected as two padded rows and scores every position. Here a
 pair is one row
@@ -16,8 +16,10 @@ from typing import Any
 
 import torch
 
-from dpo_pipeline.ml.lm_head import has_plain_head
+from dpo_pipeline.ml.lm_head import by_attention, has_plain_head, score_by_attention
 from dpo_pipeline.ml.trl_private import OUTPUTS, ScoringKernel, scoring_kernel
+
+PLAIN_INPUTS = {"input_ids", "attention_mask", "labels", "num_items_in_batch", "use_cache"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,13 @@ def share_prompts(model: Any) -> None:
         if fused_lm_head and not args and (not window or kwargs["input_ids"].shape[1] <= window):
             packed = pack(kwargs["input_ids"], kwargs["attention_mask"], kwargs["labels"])
         if packed is None:
+            if (
+                fused_lm_head
+                and not args
+                and kwargs.keys() <= PLAIN_INPUTS
+                and by_attention(self.get_output_embeddings())
+            ):
+                return _answers_only(kernel, self, **kwargs)
             return fused(*args, **({"fused_lm_head": True} if fused_lm_head else {}), **kwargs)
         hidden = self.base_model(
             input_ids=packed.ids, attention_mask=packed.mask, position_ids=packed.positions, use_cache=False
@@ -120,7 +129,34 @@ def _scored(kernel: ScoringKernel, head: Any, hidden: torch.Tensor, packed: Pack
     rows, width = labels.shape[0], labels.shape[1] - 1
     results = {
         name: result.new_zeros(rows * width).index_copy(0, packed.place, result).view(rows, width)
-        for name, result in zip(OUTPUTS, kernel.score(hidden, head.weight, head.bias, packed.labels), strict=True)
+        for name, result in zip(OUTPUTS, _score(kernel, head, hidden, packed.labels), strict=True)
     }
     loss = -results["log_probs"].sum() / len(packed.place)
     return kernel.output(loss=loss, label_mask=labels[:, 1:] != -100, **results)
+
+
+def _answers_only(
+    kernel: ScoringKernel,
+    model: Any,
+    input_ids: torch.Tensor,
+    labels: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    use_cache: bool = False,
+) -> Any:
+    """Rows that cannot be packed: TRL would go through the vocabulary at prompts and padding too."""
+    read = model.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+    answered = labels[:, 1:] != -100
+    scores = _score(kernel, model.get_output_embeddings(), read[:, :-1][answered], labels[:, 1:][answered])
+    results = {
+        name: result.new_zeros(answered.shape).masked_scatter(answered, result)
+        for name, result in zip(OUTPUTS, scores, strict=True)
+    }
+    loss = -results["log_probs"].sum() / (answered.sum() if num_items_in_batch is None else num_items_in_batch)
+    return kernel.output(loss=loss, label_mask=answered, **results)
+
+
+def _score(kernel: ScoringKernel, head: Any, hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    if by_attention(head):
+        return score_by_attention(hidden, head.weight, labels)
+    return kernel.score(hidden, head.weight, head.bias, labels)

@@ -57,6 +57,62 @@ def test_packed_pairs_give_trls_numbers_and_gradients(project: Settings, baselin
         assert torch.allclose(gradient, their_gradients[name], atol=2e-3, rtol=1e-3), name
 
 
+def large(vocabulary: int = 40_000) -> Any:
+    """A Gemma of a few layers with random weights: a large vocabulary, and a window that each pair fits into."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    torch.manual_seed(0)
+    config = Gemma3TextConfig(
+        vocab_size=vocabulary, hidden_size=48, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=24, sliding_window=64,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    )  # fmt: skip
+    adapter = LoraConfig(r=4, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False)
+    return get_peft_model(Gemma3ForCausalLM(config), adapter).eval()
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_large_vocabulary_gone_through_by_attention_gives_the_same(packed: bool) -> None:
+    from trl.trainer.utils import add_fused_lm_head
+
+    from dpo_pipeline.ml.lm_head import by_attention
+    from dpo_pipeline.ml.shared_prompts import share_prompts
+    from dpo_pipeline.ml.trl_private import OUTPUTS
+
+    model = large()
+    assert by_attention(model.get_base_model().get_output_embeddings())
+    add_fused_lm_head(model.get_base_model(), outputs=OUTPUTS)
+    inputs = batch(40_000)
+    if not packed:
+        inputs["input_ids"][4, 0] += 1
+    expected, their_gradients = results(model, inputs)
+    share_prompts(model.get_base_model())
+    found, our_gradients = results(model, inputs)
+    answered = inputs["labels"][:, 1:] != -100
+    for name in ("log_probs", "entropy", "mean_logits"):
+        ours, theirs = getattr(found, name).float(), getattr(expected, name).float()
+        assert torch.allclose(ours[answered], theirs[answered], atol=2e-4), name
+    assert not (found.is_top1 & ~expected.is_top1).any(), "the most likely one, where it is said"
+    assert torch.allclose(found.loss, expected.loss, atol=1e-4)
+    assert our_gradients.keys() == their_gradients.keys() and our_gradients
+    for name, gradient in our_gradients.items():
+        assert torch.allclose(gradient, their_gradients[name], atol=2e-3, rtol=1e-3), name
+
+
+def test_log_probabilities_of_answers_are_those_of_the_whole_vocabulary() -> None:
+    from dpo_pipeline.ml.lm_head import token_logprobs
+
+    model, inputs = large().get_base_model(), batch(40_000)
+    ids, mask, labels = inputs["input_ids"], inputs["attention_mask"], inputs["labels"]
+    answered = torch.nn.functional.pad(labels[:, 1:] != -100, (0, 1)).flatten()
+    source = answered.nonzero().flatten()
+    with torch.inference_mode():
+        found = token_logprobs(model, ids, mask, source, ids.flatten()[source + 1])
+        scores = model(input_ids=ids, attention_mask=mask).logits.log_softmax(-1).flatten(0, 1)[source]
+    assert torch.allclose(found, scores.gather(-1, ids.flatten()[source + 1][:, None]).squeeze(-1), atol=1e-4)
+
+
 def test_the_rejected_answer_does_not_see_the_chosen_one() -> None:
     from dpo_pipeline.ml.shared_prompts import pack
 
