@@ -1,6 +1,7 @@
 """Before the programs start: what must be free, and what is told where it is not."""
 
 import fcntl
+import logging
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dpo_pipeline.errors import PortTaken
+from dpo_pipeline.program_logs import OneLine
 from dpo_pipeline.programs import environment, preflight, prepare
 from dpo_pipeline.settings import PROJECT_DIR, Settings
 from dpo_pipeline.stores.ledger import Ledger
@@ -117,6 +119,33 @@ def test_an_error_of_ours_is_one_line_and_status_1(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "UnreadableImport" in done.stderr and "No such file" in done.stderr
+
+
+PAIR = '{"prompt": "Why?", "chosen": "Because. It is.", "rejected": "No idea at all"}'
+
+
+def test_what_commands_write_is_for_their_own_account(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text(PAIR)
+    variables = {**os.environ, "DPO_DATA_DIR": str(tmp_path / "data")}
+    command = [sys.executable, "-m", "dpo_pipeline.cli", "import", str(tmp_path / "pairs.jsonl")]
+    subprocess.run(command, env=variables, capture_output=True, check=True)
+    [log] = (tmp_path / "data").rglob("prefs.jsonl")
+    assert [oct(path.stat().st_mode & 0o777) for path in (log, log.parent)] == ["0o600", "0o700"]
+
+
+def test_a_name_cannot_move_the_cursor(tmp_path: Path) -> None:
+    name = tmp_path / "\x1b[2Jpairs :smile: [bold].jsonl"
+    name.write_text(PAIR)
+    variables = {**os.environ, "DPO_DATA_DIR": str(tmp_path / "data"), "FORCE_COLOR": "1"}
+    command = [sys.executable, "-m", "dpo_pipeline.cli", "import", str(name), str(tmp_path / "\x1b]0;title.jsonl")]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "\x1b[2J" not in done.stdout and "\x1b]0;" not in done.stderr
+    assert ":smile: [bold]" in done.stdout
+
+
+def test_a_message_of_a_log_is_one_line() -> None:
+    record = logging.LogRecord("x", logging.INFO, "", 0, "%s", ("asked\nINFO forged: promoted\x1b[2J",), None)
+    assert OneLine("%(levelname)s %(message)s").format(record) == "INFO asked\\nINFO forged: promoted\\e[2J"
 
 
 def test_an_old_python_is_refused_with_the_cure(tmp_path: Path) -> None:

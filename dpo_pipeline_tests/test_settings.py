@@ -6,6 +6,7 @@ import pytest
 
 from dpo_pipeline.errors import ArtifactCorrupt, SettingsError
 from dpo_pipeline.settings import DpoRecipe, Settings, load_settings, setting_names
+from dpo_pipeline.settings.shown import without_passwords
 from dpo_pipeline.stores.pseudonyms import signing_key
 
 
@@ -145,3 +146,50 @@ def test_settings_are_frozen() -> None:
 
 def test_every_setting_has_a_variable() -> None:
     assert {"profile", "data_dir", "recipe__beta", "rollout__canary__max_error_rate"} <= set(setting_names())
+
+
+@pytest.mark.parametrize("name", ["DPO_KEYS__API", "DPO_KEYS__ADMIN", "DPO_KEYS__ENGINE"])
+@pytest.mark.parametrize("value", ["", "  "])
+def test_a_blank_key_in_a_variable_locks_nothing_and_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"{name} is set and blank, so nothing would be locked"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("a: &a [x]\nb: [*a, *a]\n", "an alias"),
+        ("a: " + "[" * 5000, "cannot be read"),
+        ("x" * 2_000_000, "more than 1048576 bytes"),
+        ("!!python/object/apply:os.system ['true']", "cannot be read"),
+    ],
+)
+def test_a_profile_that_would_unfold_or_run_is_refused(tmp_path: Path, content: str, told: str) -> None:
+    (tmp_path / "own.yaml").write_text(content)
+    with pytest.raises(SettingsError, match=told) as refused:
+        load_settings(profile=str(tmp_path / "own.yaml"))
+    assert len(str(refused.value)) < 2000
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("postgresql://ann:p@ss/word@db:5432/loop", "postgresql://ann:***@db:5432/loop"),
+        (
+            {"mlflow_url": "http://u:pw@host", "model": "chat@prod"},
+            {"mlflow_url": "http://u:***@host", "model": "chat@prod"},
+        ),
+        ("http://localhost:5000", "http://localhost:5000"),
+    ],
+)
+def test_passwords_of_addresses_are_not_shown(value: object, shown: object) -> None:
+    assert without_passwords(value) == shown
+
+
+def test_a_time_zone_that_nobody_knows_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DPO_TIME_ZONE", "Europe/Berln")
+    with pytest.raises(SettingsError, match=r"DPO_TIME_ZONE.*one such as UTC or Europe/Berlin"):
+        load_settings()

@@ -65,7 +65,7 @@ def check_messages(messages: Messages) -> None:
 
 def cannot_be_asked(messages: Sequence[tuple[str, str]]) -> str | None:
     """Why two answers to this cannot be compared, without quoting it; null where they can."""
-    if not any(content.strip() for _, content in messages):
+    if not messages or not any(content.strip() for _, content in messages):
         return "the prompt is empty"
     if messages[-1][0] == "assistant":
         return "the prompt ends with the assistant"

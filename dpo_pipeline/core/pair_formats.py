@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from dpo_pipeline.core.admission import ROLES, can_be_written, cannot_be_asked
+from dpo_pipeline.core.admission import cannot_be_asked
+from dpo_pipeline.core.message_formats import Prompt, alpaca_prompt, field_of, messages_of, role_of, system_of, text_of
 from dpo_pipeline.core.questions import CATEGORIES
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.votes import Message, Preference, Vote, outcome, prompt_text
@@ -36,13 +37,11 @@ _READ = {
 """Those that each form has a place for; `_is_told` sees whether another one says anything new."""
 _NOTHING = ("", "[]", "{}", "None", "null")
 """How an absent value is written where everything is a text."""
-_CALLS = ("tool_calls", "function_call")
 _SCORES = ("score", "rating")
 _WINNERS: dict[str, Literal["first", "second", "tie", "both_bad"]] = {
     "model_a": "first", "a": "first", "model_b": "second", "b": "second", "tie": "tie",
     "tie (bothbad)": "both_bad", "both_bad": "both_bad",
 }  # fmt: skip
-Prompt = str | list[Message]
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def _is_told(value: Any, pair: ImportedPair) -> bool:
         # A part of it; or all of it with a template around it, as other trainers want it.
         return any(value.strip() in text for text in told) or all(text.strip() in value for text in asked)
     try:
-        return all(any(each.content.strip() in text for text in told) for each in _messages(value))
+        return all(any(each.content.strip() in text for text in told) for each in messages_of(value))
     except InvalidRecord:
         return False
 
@@ -171,21 +170,21 @@ def _read(row: dict[str, Any]) -> ImportedPair:
         labelled = "label" in row and "completion" in row
         raise InvalidRecord(f"no {' and no '.join(missing)}" + ("; a labelled answer is no pair" if labelled else ""))
     if "conversations" in row:
-        return _texts("sharegpt", _system(row) + _messages(row["conversations"]), row)
+        return _texts("sharegpt", system_of(row) + messages_of(row["conversations"]), row)
     if "instruction" in row:
-        return _texts("alpaca", _alpaca_prompt(row), row)
+        return _texts("alpaca", alpaca_prompt(row), row)
     if _is_conversation(row["chosen"]) and _is_conversation(row["rejected"]):
         alone = len(row["chosen"]) == len(row["rejected"]) == 1 and _asked(row) is None
         return _conversational({**row, "prompt": row["messages"]} if alone and "messages" in row else row)
     if "messages" in row:
-        return _texts("chat template", _system(row) + _messages(row["messages"]), row)
+        return _texts("chat template", system_of(row) + messages_of(row["messages"]), row)
     asked = _asked(row)
     if asked is None:
-        return _transcripts(_text(row["chosen"], "chosen"), _text(row["rejected"], "rejected"))
+        return _transcripts(text_of(row["chosen"], "chosen"), text_of(row["rejected"], "rejected"))
     if isinstance(asked, list):
-        return _texts("conversational", _system(row) + _messages(asked), row)
-    prompt = _split_transcript(_text(asked, "prompt"))
-    if system := _system(row):
+        return _texts("conversational", system_of(row) + messages_of(asked), row)
+    prompt = _split_transcript(text_of(asked, "prompt"))
+    if system := system_of(row):
         prompt = [*system, *([Message("user", prompt)] if isinstance(prompt, str) else prompt)]
     return _texts("minimal", prompt, row)
 
@@ -206,37 +205,17 @@ def _texts(form: str, prompt: Prompt, row: Mapping[str, Any]) -> ImportedPair:
 def _answer(value: Any, name: str) -> str:
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if isinstance(value, Mapping) and _field(value, "role", "from") is not None and _role(value) != "assistant":
+    if isinstance(value, Mapping) and field_of(value, "role", "from") is not None and role_of(value) != "assistant":
         raise InvalidRecord(f"{name} must be an answer; it is a message of another role")
-    return _text(value, name)
-
-
-def _system(row: Mapping[str, Any]) -> list[Message]:
-    text = _text(row.get("system") or "", "system")
-    return [Message("system", text)] if text else []
-
-
-def _alpaca_prompt(row: Mapping[str, Any]) -> Prompt:
-    """Instruction and input; a list of messages where the row has a system text or earlier turns."""
-    parts = [_text(row["instruction"], "instruction"), _text(row.get("input") or "", "input")]
-    prompt = "\n".join(part for part in parts if part)
-    system, history = _system(row), row.get("history") or []
-    if not system and not history:
-        return prompt
-    messages = system
-    for turn in history if isinstance(history, list) else [history]:
-        if not isinstance(turn, list) or len(turn) != 2:
-            raise InvalidRecord("history is a list of [question, answer]")
-        messages += [Message("user", _text(turn[0], "history")), Message("assistant", _text(turn[1], "history"))]
-    return [*messages, Message("user", prompt)]
+    return text_of(value, name)
 
 
 def _conversational(row: Mapping[str, Any]) -> ImportedPair:
     """Chosen and rejected are lists of messages: the answers alone after a prompt, or whole conversations."""
-    chosen, rejected = _messages(row["chosen"]), _messages(row["rejected"])
+    chosen, rejected = messages_of(row["chosen"]), messages_of(row["rejected"])
     asked = _asked(row)
     if asked is not None and len(chosen) == len(rejected) == 1:
-        history = _messages(asked) if isinstance(asked, list) else [Message("user", _text(asked, "prompt"))]
+        history = messages_of(asked) if isinstance(asked, list) else [Message("user", text_of(asked, "prompt"))]
     else:
         history = _shared_history(chosen, rejected)
         if asked is not None and not _ends_with(history, asked):
@@ -244,7 +223,7 @@ def _conversational(row: Mapping[str, Any]) -> ImportedPair:
     if chosen[-1].role != "assistant" or rejected[-1].role != "assistant":
         raise InvalidRecord("chosen and rejected must end with an answer of the assistant")
     told = [each.content for each in history if each.role == "system"]
-    prompt: Prompt = [*(each for each in _system(row) if each.content not in told), *history]
+    prompt: Prompt = [*(each for each in system_of(row) if each.content not in told), *history]
     if len(prompt) == 1 and isinstance(asked, str):
         prompt = asked
     return ImportedPair("conversational", prompt, chosen[-1].content, rejected[-1].content)
@@ -260,9 +239,9 @@ def _shared_history(chosen: Sequence[Message], rejected: Sequence[Message]) -> l
 def _ends_with(history: Sequence[Message], asked: Any) -> bool:
     """Whether the prompt named beside two conversations is what they begin with, or the last question of it."""
     if isinstance(asked, list):
-        told = _messages(asked)
+        told = messages_of(asked)
         return list(history[-len(told) :]) == told
-    return _text(asked, "prompt").strip() in (history[-1].content.strip(), prompt_text(history).strip())
+    return text_of(asked, "prompt").strip() in (history[-1].content.strip(), prompt_text(history).strip())
 
 
 def _transcripts(chosen: str, rejected: str) -> ImportedPair:
@@ -297,12 +276,12 @@ def _openai(row: Mapping[str, Any]) -> ImportedPair:
     if given.get("tools"):
         raise InvalidRecord("tools cannot be told to the model")
     chosen, rejected = row["preferred_output"], row["non_preferred_output"]
-    return _texts("openai", _messages(given["messages"]), {"chosen": chosen, "rejected": rejected})
+    return _texts("openai", messages_of(given["messages"]), {"chosen": chosen, "rejected": rejected})
 
 
 def _arena(row: Mapping[str, Any]) -> ImportedPair:
     """Two whole conversations that differ in the last answer, and who won."""
-    first, second = _messages(row["conversation_a"]), _messages(row["conversation_b"])
+    first, second = messages_of(row["conversation_a"]), messages_of(row["conversation_b"])
     if isinstance(turn := row.get("turn"), int) and turn > 0:
         # MT-bench has both turns in every row, and the vote is on one of them.
         first, second = first[: 2 * turn], second[: 2 * turn]
@@ -321,8 +300,8 @@ def _arena(row: Mapping[str, Any]) -> ImportedPair:
 def _own(row: Mapping[str, Any]) -> ImportedPair:
     """A line of a preference log like ours."""
     asked = row.get("prompt", "")
-    prompt: Prompt = _messages(asked) if isinstance(asked, list) else _text(asked, "prompt")
-    first, second = _text(row["response_a"], "response_a"), _text(row["response_b"], "response_b")
+    prompt: Prompt = messages_of(asked) if isinstance(asked, list) else text_of(asked, "prompt")
+    first, second = text_of(row["response_a"], "response_a"), text_of(row["response_b"], "response_b")
     vote = _WINNERS.get(str(row["vote"]))
     if vote is None:
         raise InvalidRecord("vote must be a, b, tie or both_bad")
@@ -334,45 +313,3 @@ def _own(row: Mapping[str, Any]) -> ImportedPair:
 
 def _is_conversation(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(each, Mapping) for each in value)
-
-
-def _messages(value: Any) -> list[Message]:
-    if not isinstance(value, list) or not value:
-        raise InvalidRecord("a conversation is a list of at least one message")
-    if any(_field(item, *_CALLS) for item in value):
-        raise InvalidRecord("a message calls tools, of which a model here cannot be told")
-    return [
-        Message(_role(item), _text(_field(item, "content", "value"), "content"))  # type: ignore[arg-type]
-        for item in value
-    ]
-
-
-def _role(item: Any) -> str:
-    found = _field(item, "role", "from")
-    role = ROLES.get(found.casefold()) if isinstance(found, str) else None
-    if role is None:
-        raise InvalidRecord(f"a message needs a role out of {', '.join(ROLES)}; another one was found")
-    return role
-
-
-def _text(value: Any, name: str) -> str:
-    """A text, that of a message, or the text parts of one."""
-    if isinstance(value, Mapping):
-        value = _field(value, "content", "value")
-    if isinstance(value, list) and value and all(isinstance(part, Mapping) for part in value):
-        if any(part.get("type") != "text" for part in value):
-            raise InvalidRecord(f"{name} has parts that are no text")
-        value = "\n".join(str(part.get("text") or "") for part in value)
-    if not isinstance(value, str):
-        raise InvalidRecord(f"{name} must be a text; {type(value).__name__} was found")
-    if not can_be_written(value):
-        raise InvalidRecord(f"{name} holds half a surrogate pair, which is no text")
-    return value
-
-
-def _field(item: Any, *names: str) -> Any:
-    if isinstance(item, Mapping):
-        for name in names:
-            if item.get(name) is not None:
-                return item[name]
-    return None

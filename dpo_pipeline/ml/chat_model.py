@@ -33,6 +33,9 @@ class ChatModel(PythonModel):
         self.defuse = marks.Defuser(self.tokenizer)
         self.rules = self.told.rules_of(self.tokenizer)
         self.longest = int(config["max_new_tokens"])
+        configured = self.model.generation_config.eos_token_id
+        ends = configured if isinstance(configured, list) else [configured]
+        self.stops = [each for each in {*ends, self.tokenizer.eos_token_id, config["turn_end"]} if each is not None]
 
     # MLflow reads the hint of the messages as the model's signature.
     def predict(self, context: PythonModelContext, model_input: list[dict[str, str]]) -> list[str]:
@@ -41,7 +44,7 @@ class ChatModel(PythonModel):
         asked = self.tokenizer.apply_chat_template(
             rows, add_generation_prompt=True, return_tensors="pt", return_dict=True
         ).to(self.model.device)
-        answer = self.model.generate(**asked, max_new_tokens=self.longest, do_sample=False)
+        answer = self.model.generate(**asked, max_new_tokens=self.longest, do_sample=False, eos_token_id=self.stops)
         text = self.tokenizer.decode(answer[0, asked["input_ids"].shape[1] :], skip_special_tokens=True)
         return [text.strip()]
 

@@ -14,6 +14,7 @@ BF16_UNITS = ("avx512_bf16", "amx_bf16", "avx10_2", "bf16", "arm_bf16", "sve_bf1
 """As `torch.cpu.get_capabilities` names them, on x86 and on Arm."""
 WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
 """Values of ONEDNN_MAX_CPU_ISA that keep torch's kernels from a unit that is there."""
+KEPT_PARAMETERS = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -77,3 +78,12 @@ def compute_of(model: ModelSettings) -> Compute:
     chosen = choose_compute(model, gpu, gpu_has_bf16, torch.cpu.get_capabilities(), limit)
     log.info("%s", chosen)
     return chosen
+
+
+def recomputes(model: Any, compute: Compute) -> bool:
+    """Whether a training forgets what layers computed and computes it again on the way back.
+
+    It costs a third more in the layers. What would be kept grows with pairs, tokens and layers: hundreds of megabytes a
+    pair of a model of real size, and next to nothing of the embedded one.
+    """
+    return compute.on_gpu or sum(each.numel() for each in model.parameters()) > KEPT_PARAMETERS

@@ -20,7 +20,7 @@ from dpo_pipeline.errors import AdapterRefused, ArtifactError, DatasetTooSmall, 
 from dpo_pipeline.ml.adapters import check_adapter, check_weights
 from dpo_pipeline.ml.base_model import BaseModel, load_base
 from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
-from dpo_pipeline.ml.compute import compute_of
+from dpo_pipeline.ml.compute import compute_of, recomputes
 from dpo_pipeline.ml.embedded import Progress
 from dpo_pipeline.ml.reporting import LOGGED_SHARE, progress_callback, quieten
 from dpo_pipeline.settings import DpoRecipe, ModelSettings
@@ -104,7 +104,7 @@ def _trainer(job: DpoJob, reference_sha: str, dataset_hash: str, progress: Progr
     policy.create_or_update_model_card = lambda output_dir: None  # see `create_model_card`
     trainer = _cached_reference_trainer(cache)(
         model=policy,
-        args=_arguments(job, len(train)),
+        args=_arguments(job, len(train), model),
         train_dataset=train,
         eval_dataset=held,
         processing_class=tokenizer,
@@ -125,7 +125,7 @@ def _trainer(job: DpoJob, reference_sha: str, dataset_hash: str, progress: Progr
     return trainer, left_out
 
 
-def _arguments(job: DpoJob, pairs: int) -> Any:
+def _arguments(job: DpoJob, pairs: int, model: Any) -> Any:
     from trl import DPOConfig
 
     recipe, compute = job.recipe, compute_of(job.model)
@@ -146,7 +146,7 @@ def _arguments(job: DpoJob, pairs: int) -> Any:
         precompute_ref_batch_size=4 * recipe.batch_size,
         seed=recipe.seed,
         bf16=compute.autocast_bf16,
-        gradient_checkpointing=compute.on_gpu,
+        gradient_checkpointing=recomputes(model, compute),
         use_cpu=not compute.on_gpu,
         dataloader_pin_memory=compute.on_gpu,
         logging_steps=LOGGED_SHARE,

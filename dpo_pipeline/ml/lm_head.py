@@ -86,7 +86,7 @@ class _ByAttention(torch.autograd.Function):
         log_sum = log_sum.flatten()
         log_probs = (wide * said).sum(-1) - log_sum
         entropy = log_sum - (wide * expected).sum(-1)
-        mean = wide @ rows.mean(0, dtype=torch.float32)
+        mean = wide @ rows.mean(0).float()
         surely = log_probs > -math.log(2)
         ctx.save_for_backward(said - expected)
         ctx.dtype = hidden.dtype

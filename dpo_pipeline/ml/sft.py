@@ -11,7 +11,7 @@ from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.ml.adapters import check_adapter, check_weights
 from dpo_pipeline.ml.base_model import BaseModel, load_base
 from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
-from dpo_pipeline.ml.compute import compute_of
+from dpo_pipeline.ml.compute import compute_of, recomputes
 from dpo_pipeline.ml.embedded import Progress, first_sentence
 from dpo_pipeline.ml.reporting import LOGGED_SHARE, progress_callback, quieten
 from dpo_pipeline.settings import ModelSettings, SftRecipe
@@ -84,7 +84,7 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
             report_to="none",
             seed=job.recipe.seed,
             bf16=compute.autocast_bf16,
-            gradient_checkpointing=compute.on_gpu,
+            gradient_checkpointing=recomputes(model, compute),
             use_cpu=not compute.on_gpu,
             dataloader_pin_memory=compute.on_gpu,
             disable_tqdm=True,

@@ -2,13 +2,18 @@
 
 import hashlib
 import json
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core.dataset import Split
+from dpo_pipeline.core.demonstration_formats import read_demonstration
 from dpo_pipeline.core.questions import split_bank
 from dpo_pipeline.core.versions import BASELINE
+from dpo_pipeline.core.votes import prompt_key
+from dpo_pipeline.errors import DatasetTooSmall, InvalidRecord
 from dpo_pipeline.ml import llamafactory
 from dpo_pipeline.ml.base_model import BaseModel
 from dpo_pipeline.ml.dpo import training_rows
@@ -16,8 +21,11 @@ from dpo_pipeline.ml.sft import demonstrations
 from dpo_pipeline.ml.train_process import ProcessJob
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores import artifacts
-from dpo_pipeline.stores.bank import read_bank
+from dpo_pipeline.stores.bank import held_out_prompts, read_bank
+from dpo_pipeline.stores.import_files import read_rows
 from dpo_pipeline.stores.ledger import VersionRecord
+
+log = logging.getLogger(__name__)
 
 
 def dataset_dir(settings: Settings, content_hash: str) -> Path:
@@ -55,13 +63,17 @@ def start_version(versions: Sequence[VersionRecord], recipe: DpoRecipe, champion
 
 def sft_job(settings: Settings, base: BaseModel, recipe: dict[str, Any] | None = None) -> ProcessJob:
     """The first version's training, by the recipe of the settings or the one given."""
+    if settings.sft.demonstrations:
+        digest, path = _write_rows(settings, people_demonstrations(settings))
+        facts = {"version": BASELINE, "parent": None, "dataset_hash": digest, "demonstrations_of": "files"}
+        return _job(settings, "sft", base, recipe or _sft_recipe(settings), facts, rows_file=str(path))
     asked, _ = split_bank(read_bank(settings.bank_dir), settings.collection.holdout_share)
     rows = json.dumps(demonstrations(asked), sort_keys=True)
     return _job(
         settings,
         "sft",
         base,
-        recipe or settings.sft.model_dump(),
+        recipe or _sft_recipe(settings),
         {"version": BASELINE, "parent": None, "dataset_hash": hashlib.sha256(rows.encode()).hexdigest()},
         bank_dir=str(settings.bank_dir),
         holdout_share=settings.collection.holdout_share,
@@ -70,13 +82,55 @@ def sft_job(settings: Settings, base: BaseModel, recipe: dict[str, Any] | None =
 
 def sft_round_job(settings: Settings, base: BaseModel, start_dir: Path, rows: Sequence[dict[str, Any]]) -> ProcessJob:
     """Another SFT round on people's demonstrations, from an adapter; its result is where DPO starts then."""
+    digest, path = _write_rows(settings, rows)
+    recipe = _sft_recipe(settings)
+    facts = {"dataset_hash": digest, "demonstrations_of": "people"}
+    return _job(settings, "sft", base, recipe, facts, start_dir=str(start_dir), rows_file=str(path))
+
+
+def people_demonstrations(settings: Settings) -> list[dict[str, Any]]:
+    """Rows for SFT of the files that the settings name; none asks what versions are judged on.
+
+    Raises:
+        UnreadableImport: a file cannot be read.
+        DatasetTooSmall: less than a batch can be used; says why the others cannot.
+    """
+    held_out, refused = held_out_prompts(settings), Counter[str]()
+    rows: list[dict[str, Any]] = []
+    for file in settings.sft.demonstrations:
+        for _, row in read_rows(file.expanduser()):
+            try:
+                if isinstance(row, InvalidRecord):
+                    raise row
+                asked, answer = read_demonstration(row)
+                if prompt_key(asked) in held_out:
+                    raise InvalidRecord("versions are judged on this question")
+            except InvalidRecord as error:
+                refused[str(error)] += 1
+                continue
+            prompt = [{"role": each.role, "content": each.content} for each in asked]
+            rows.append({"prompt": prompt, "completion": [{"role": "assistant", "content": answer}]})
+    if refused:
+        log.warning("%d demonstrations were left out: %s", refused.total(), dict(refused))
+    if len(rows) < settings.sft.batch_size:
+        raise DatasetTooSmall(
+            f"{len(rows)} demonstrations of {', '.join(map(str, settings.sft.demonstrations))} can be used "
+            f"({dict(refused)} left out); a batch of {settings.sft.batch_size} is required."
+        )
+    return rows
+
+
+def _sft_recipe(settings: Settings) -> dict[str, Any]:
+    """What decides how demonstrations train; which they are stands beside it."""
+    return settings.sft.model_dump(mode="json", exclude={"demonstrations"})
+
+
+def _write_rows(settings: Settings, rows: Sequence[dict[str, Any]]) -> tuple[str, Path]:
     lines = "\n".join(json.dumps(row, ensure_ascii=False, sort_keys=True) for row in rows)
     digest = hashlib.sha256(lines.encode()).hexdigest()
     path = settings.artifacts_dir / "demonstrations" / f"{digest[:16]}.jsonl"
     artifacts.write_text(path, lines + "\n")
-    recipe = settings.sft.model_dump()
-    facts = {"dataset_hash": digest, "demonstrations_of": "people"}
-    return _job(settings, "sft", base, recipe, facts, start_dir=str(start_dir), rows_file=str(path))
+    return digest, path
 
 
 def dpo_job(

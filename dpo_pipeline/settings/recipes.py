@@ -1,5 +1,6 @@
 """How versions are trained: the hyperparameters of SFT and of DPO."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -8,6 +9,9 @@ from dpo_pipeline.settings.section import Section
 
 
 class SftRecipe(Section):
+    demonstrations: tuple[Path, ...] = Field(
+        (), description="files of demonstrations, in the forms of the README, that v1.0 is tuned on; none: the bank's"
+    )
     epochs: float = Field(3, gt=0, description="passes over the demonstrations that v1.0 is tuned on")
     learning_rate: float = Field(2e-4, gt=0)
     batch_size: int = Field(16, ge=1)

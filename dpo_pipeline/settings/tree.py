@@ -72,7 +72,7 @@ class Settings(Layout, BaseSettings):
     def _a_zone_that_is_known(cls, name: str) -> str:
         try:
             ZoneInfo(name)
-        except (OSError, ValueError) as error:
+        except (KeyError, OSError, ValueError) as error:
             raise ValueError(
                 "no time zone of this name is known; one such as UTC or Europe/Berlin is needed"
             ) from error

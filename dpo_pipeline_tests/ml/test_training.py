@@ -206,7 +206,7 @@ def test_too_few_pairs_that_fit_is_an_error(project: Settings, baseline: Path) -
         run(job(project, baseline, data))
 
 
-@pytest.mark.parametrize("damage", ["flipped", "truncated", "nan", "zero", "unchanged", "other base", "pickle"])
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "nan", "zero", "unchanged", "other base", "pickle", "rank"])
 def test_a_bad_adapter_is_refused(project: Settings, baseline: Path, trained: Any, tmp_path: Path, damage: str) -> None:
     from safetensors.torch import save_file
 
@@ -228,6 +228,9 @@ def test_a_bad_adapter_is_refused(project: Settings, baseline: Path, trained: An
         save_file({name: tensor * 0 for name, tensor in loaded.items()}, weights)
     elif damage == "unchanged":
         shutil.copy(baseline / WEIGHTS, weights)
+    elif damage == "rank":
+        name = next(name for name in loaded if "lora_A" in name)
+        save_file({**loaded, name: loaded[name][:4].contiguous()}, weights)
     elif damage == "other base":
         facts = {"base_sha": "0" * 64}
     else:

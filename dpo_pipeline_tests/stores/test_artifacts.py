@@ -79,3 +79,12 @@ def test_a_link_moves_in_one_step(tmp_path: Path) -> None:
         publish(tmp_path / name)
         artifacts.point(tmp_path / "links" / "current", tmp_path / name)
         assert (tmp_path / "links" / "current").resolve() == tmp_path / name
+
+
+def test_a_link_among_the_files_is_refused(tmp_path: Path) -> None:
+    """Other weights could be put behind it after they were verified."""
+    artifacts.publish(tmp_path / "adapter", lambda folder: {"kind": "test"} if (folder / "a").write_text("x") else {})
+    (tmp_path / "adapter" / "a").rename(tmp_path / "elsewhere")
+    (tmp_path / "adapter" / "a").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ArtifactCorrupt, match="is a link"):
+        artifacts.verify(tmp_path / "adapter")

@@ -10,7 +10,10 @@ KEY = b"k" * 64
 NAME = "Zoë Müller"
 
 
-@pytest.mark.parametrize("typed", [unicodedata.normalize("NFD", NAME), f"  {NAME}\n", "Ｚoë Müller"])
+TYPED = [unicodedata.normalize("NFD", NAME), f"  {NAME}\n", "Ｚoë Müller", "Zoë  Müller", "Zoë\u200b Mü\u00adller"]
+
+
+@pytest.mark.parametrize("typed", TYPED)
 def test_a_name_typed_otherwise_is_the_same_person(typed: str) -> None:
     assert pseudonym_of(typed, KEY) == pseudonym_of(NAME, KEY) != pseudonym_of("Zoe Muller", KEY)
 

@@ -1,0 +1,55 @@
+"""Demonstrations as other tools write them → a prompt and its answer. Which file they come from is not known here.
+
+Forms: `messages` (OpenAI's fine-tuning, axolotl); `conversations` (sharegpt); `instruction`, `input`, `output` (alpaca,
+with `system` and `history`); `prompt` and `completion` (TRL, texts or messages), `prompt` and `response`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dpo_pipeline.core.admission import cannot_be_asked
+from dpo_pipeline.core.message_formats import Prompt, alpaca_prompt, messages_of, system_of, text_of
+from dpo_pipeline.core.votes import Message
+from dpo_pipeline.errors import InvalidRecord
+
+_ANSWERS = ("completion", "response", "answer")
+
+
+def read_demonstration(row: Any) -> tuple[list[Message], str]:
+    """The messages that are answered, and the answer: of a conversation, its last one.
+
+    Raises:
+        InvalidRecord: in no known form, or without an answer; the reason quotes no text.
+    """
+    if not isinstance(row, Mapping):
+        raise InvalidRecord(f"a row is an object; {type(row).__name__} was found")
+    present = {str(key): value for key, value in row.items() if value is not None}
+    prompt, answer = _read(present)
+    messages = [Message("user", prompt)] if isinstance(prompt, str) else prompt
+    if refused := cannot_be_asked([(each.role, each.content) for each in messages]):
+        raise InvalidRecord(refused)
+    if not answer.strip():
+        raise InvalidRecord("the answer is empty")
+    return messages, answer
+
+
+def _read(row: Mapping[str, Any]) -> tuple[Prompt, str]:
+    if row.get("tools"):
+        raise InvalidRecord("tools cannot be told to the model")
+    for name in ("messages", "conversations"):
+        if name in row:
+            *asked, last = [*system_of(row), *messages_of(row[name])]
+            if last.role != "assistant":
+                raise InvalidRecord("the conversation does not end with an answer of the assistant")
+            return asked, last.content
+    if "instruction" in row and "output" in row:
+        return alpaca_prompt(row), text_of(row["output"], "output")
+    answer = next((name for name in _ANSWERS if name in row), None)
+    if "prompt" not in row or answer is None:
+        raise InvalidRecord("no messages, no conversations, and no prompt with an answer")
+    given = row[answer]
+    if isinstance(given, list) and len(given) == 1:
+        given = given[0]
+    told = row["prompt"]
+    question = messages_of(told) if isinstance(told, list) else [Message("user", text_of(told, "prompt"))]
+    return [*system_of(row), *question], text_of(given, answer)

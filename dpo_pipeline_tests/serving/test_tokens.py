@@ -1,0 +1,66 @@
+"""The token of a comparison: who it is for is told to nobody, and a clock that is put back takes no vote away."""
+
+import base64
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from itsdangerous import URLSafeTimedSerializer
+
+from dpo_pipeline.core.votes import Sampling
+from dpo_pipeline.errors import TokenRefused
+from dpo_pipeline.serving.services.comparisons import Comparisons, ComparisonView
+from dpo_pipeline.serving.services.questions import Questions
+from dpo_pipeline.serving.services.tally import Tally
+from dpo_pipeline.stores.serving_state import ServingState
+from dpo_pipeline_tests.examples import settings_in
+
+KEY, PSEUDONYM = b"k" * 64, "0123456789abcdef"
+
+
+@pytest.fixture
+def comparisons(tmp_path: Path) -> Any:
+    settings = settings_in(tmp_path)
+    state = ServingState(tmp_path / "state.db")
+    tally = Tally(settings.prefs_log, 1 << 20, 20, settings.zone)
+    questions = Questions(settings.collection, settings.bank_dir, state)
+    yield Comparisons(settings.collection, settings.prefs_log, questions, state, tally, KEY)
+    state.close()
+
+
+def shown(comparisons: Comparisons) -> ComparisonView:
+    return comparisons.open(
+        prompt="Why?", category="other", models=("v1.0", "v1.1"), answers=("Because.", "No idea."),
+        annotator=PSEUDONYM, session_id="visit", source="api", sampling=Sampling(), propensity=1.0,
+    )  # fmt: skip
+
+
+def test_it_tells_nobody_whose_it_is(comparisons: Comparisons) -> None:
+    parts = shown(comparisons).token.split(".")
+    told = b"".join(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in parts)
+    assert PSEUDONYM.encode() not in told
+
+
+@pytest.mark.parametrize("back_s", [3.0, 3600.0])
+def test_a_clock_that_is_put_back_takes_no_vote_away(
+    comparisons: Comparisons, monkeypatch: pytest.MonkeyPatch, back_s: float
+) -> None:
+    open_one, now = shown(comparisons), time.time()
+    monkeypatch.setattr(time, "time", lambda: now - back_s)
+    assert comparisons.find(open_one.comparison_id, open_one.token).annotator == PSEUDONYM
+
+
+def test_it_ends(comparisons: Comparisons, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_one, now = shown(comparisons), time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 25 * 3600)
+    with pytest.raises(TokenRefused, match="expired"):
+        comparisons.find(open_one.comparison_id, open_one.token)
+
+
+def test_one_that_was_issued_before_still_counts(comparisons: Comparisons) -> None:
+    open_one = shown(comparisons)
+    earlier = URLSafeTimedSerializer(KEY, salt="comparison").dumps([open_one.comparison_id, PSEUDONYM])
+    assert comparisons.find(open_one.comparison_id, str(earlier)).annotator == PSEUDONYM
+    with pytest.raises(TokenRefused, match="another person"):
+        comparisons.find(open_one.comparison_id, str(earlier), "somebody else")
