@@ -54,6 +54,18 @@ def _check_ranks(directory: Path, rank: int) -> None:
             raise AdapterRefused(f"{directory}: {name} is {shape}; rank {rank} was required by {CONFIG}. Train again.")
 
 
+def save_adapter(model: Any, directory: Path) -> None:
+    """As PEFT saves it, but for the order of the layers' names: it keeps them in a set, whose order each process draws.
+
+    Equal weights are then equal files, in whichever process they were made.
+    """
+    model.save_pretrained(directory, selected_adapters=["default"])
+    path = directory / CONFIG
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["target_modules"] = sorted(config["target_modules"])
+    artifacts.write_text(path, json.dumps(config, indent=2, sort_keys=True))
+
+
 def check_weights(directory: Path, start: Path | None) -> dict[str, float]:
     """Look at every tensor: finite, not all zero, and moved away from where training started.
 

@@ -17,7 +17,7 @@ from typing import Any
 from dpo_pipeline.core.conversation import as_rows
 from dpo_pipeline.core.votes import prompt_messages
 from dpo_pipeline.errors import AdapterRefused, ArtifactError, DatasetTooSmall, InvalidRequest
-from dpo_pipeline.ml.adapters import check_adapter, check_weights
+from dpo_pipeline.ml.adapters import check_adapter, check_weights, save_adapter
 from dpo_pipeline.ml.base_model import BaseModel, load_base
 from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
 from dpo_pipeline.ml.compute import compute_of, recomputes
@@ -66,7 +66,7 @@ def train_dpo(job: DpoJob, adapter_dir: Path, progress: Progress) -> DpoResult:
         name.removeprefix("eval_"): float(value) for name, value in trainer.evaluate().items() if name != "epoch"
     }
     curve = [row for row in trainer.state.log_history if "loss" in row]
-    trainer.model.save_pretrained(adapter_dir, selected_adapters=["default"])
+    save_adapter(trainer.model, adapter_dir)
     update = check_weights(adapter_dir, job.start_dir)
     facts = {
         "kind": "adapter",

@@ -79,7 +79,6 @@ def write_config(
         "dpo_label_smoothing": recipe.label_smoothing,
         "dataset": "prefs",
         "dataset_dir": dataset,
-        "template": "qwen",
         "cutoff_len": model.max_length,
         "output_dir": output,
         "per_device_train_batch_size": recipe.batch_size,

@@ -8,7 +8,7 @@ from typing import Any
 from dpo_pipeline.core.conversation import as_rows
 from dpo_pipeline.core.questions import Question
 from dpo_pipeline.errors import InvalidRequest
-from dpo_pipeline.ml.adapters import check_adapter, check_weights
+from dpo_pipeline.ml.adapters import check_adapter, check_weights, save_adapter
 from dpo_pipeline.ml.base_model import BaseModel, load_base
 from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
 from dpo_pipeline.ml.compute import compute_of, recomputes
@@ -108,7 +108,7 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
         (as_messages(row["prompt"]), _untrained(made)) for row, made in zip(usable, trainer.train_dataset, strict=True)
     )
     result = trainer.train()
-    trainer.model.save_pretrained(adapter_dir)
+    save_adapter(trainer.model, adapter_dir)
     update = check_weights(adapter_dir, job.start_dir)
     return {
         "kind": "adapter",

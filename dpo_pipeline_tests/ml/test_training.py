@@ -1,6 +1,7 @@
 """DPO for real on a tiny model: weights move, the reference is right, kills are survived, bad adapters refused."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -186,6 +187,29 @@ def test_killed_and_started_again_it_resumes_and_ends_the_same(
     uninterrupted = run(whole)
     one, two = tensors(Path(resumed.adapter_dir)), tensors(Path(uninterrupted.adapter_dir))
     assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
+
+
+def test_an_adapter_is_the_same_file_in_every_process(tmp_path: Path) -> None:
+    """PEFT keeps the layers' names in a set, whose order hangs on the seed of the process's hashes."""
+    code = """
+import sys
+from pathlib import Path
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import Qwen2Config, Qwen2ForCausalLM
+from dpo_pipeline.ml.adapters import save_adapter
+torch.manual_seed(0)
+shape = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)
+names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+model = get_peft_model(Qwen2ForCausalLM(Qwen2Config(vocab_size=32, **shape)), LoraConfig(r=2, target_modules=names))
+save_adapter(model, Path(sys.argv[1]))
+"""
+    found = set()
+    for seed in ("1", "2", "3"):
+        variables = {**os.environ, "PYTHONHASHSEED": seed}
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / seed)], env=variables, check=True)
+        found.add(tuple((tmp_path / seed / name).read_bytes() for name in ("adapter_config.json", WEIGHTS)))
+    assert len(found) == 1
 
 
 def test_a_diverging_training_stops_and_says_so(project: Settings, baseline: Path, dataset: Path) -> None:
