@@ -3,6 +3,7 @@
 `Procfile` says which they are; `honcho` runs them, and stops all when one ends that `restart` gave up.
 """
 
+import json
 import os
 import shutil
 import socket
@@ -68,6 +69,7 @@ def environment(settings: Settings) -> dict[str, str]:
     bin_dir = Path(sys.executable).parent
     return {
         **os.environ,
+        **_absolute_paths(settings),
         "PATH": f"{bin_dir}{os.pathsep}{os.environ.get('PATH', '')}",
         "DPO_DATA_DIR": str(settings.data_dir),
         "DPO_PROFILE": settings.profile,
@@ -102,6 +104,16 @@ def environment(settings: Settings) -> dict[str, str]:
         "LOOP_DAGSTER_PORT": str(settings.ports.dagster),
         "LOOP_WORKSPACE": os.environ.get("LOOP_WORKSPACE", str(PROJECT_DIR / "workspace.yaml")),
     }
+
+
+def _absolute_paths(settings: Settings) -> dict[str, str]:
+    """What was set relative to the folder that `dpo` was called in; the programs are started in another."""
+    base, template = settings.model.base, settings.model.chat_template
+    found = {"DPO_MODEL__BASE": base if Path(base).exists() else "", "DPO_MODEL__CHAT_TEMPLATE": template or ""}
+    paths = {name: str(Path(path).absolute()) for name, path in found.items() if path and Path(path).exists()}
+    if files := settings.sft.demonstrations:
+        paths["DPO_SFT__DEMONSTRATIONS"] = json.dumps([str(path.expanduser().absolute()) for path in files])
+    return {name: value for name, value in paths.items() if name in os.environ}
 
 
 def prepare(settings: Settings) -> None:

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpo_pipeline.core.admission import cannot_be_asked
-from dpo_pipeline.core.message_formats import Prompt, alpaca_prompt, messages_of, system_of, text_of
+from dpo_pipeline.core.message_formats import Prompt, alpaca_prompt, answer_of, messages_of, system_of, text_of
 from dpo_pipeline.core.votes import Message
 from dpo_pipeline.errors import InvalidRecord
 
+_UNTOLD = ("tools", "functions", "history", "context", "passage", "system_prompt", "system_message")
 _ANSWERS = ("completion", "response", "answer")
 
 
@@ -34,22 +35,20 @@ def read_demonstration(row: Any) -> tuple[list[Message], str]:
 
 
 def _read(row: Mapping[str, Any]) -> tuple[Prompt, str]:
-    if row.get("tools"):
-        raise InvalidRecord("tools cannot be told to the model")
+    is_alpaca = "instruction" in row and "output" in row
+    if untold := [name for name in _UNTOLD if row.get(name) and not (is_alpaca and name == "history")]:
+        raise InvalidRecord(f"{' and '.join(untold)} cannot be told to the model")
     for name in ("messages", "conversations"):
         if name in row:
             *asked, last = [*system_of(row), *messages_of(row[name])]
             if last.role != "assistant":
                 raise InvalidRecord("the conversation does not end with an answer of the assistant")
             return asked, last.content
-    if "instruction" in row and "output" in row:
+    if is_alpaca:
         return alpaca_prompt(row), text_of(row["output"], "output")
     answer = next((name for name in _ANSWERS if name in row), None)
     if "prompt" not in row or answer is None:
         raise InvalidRecord("no messages, no conversations, and no prompt with an answer")
-    given = row[answer]
-    if isinstance(given, list) and len(given) == 1:
-        given = given[0]
     told = row["prompt"]
     question = messages_of(told) if isinstance(told, list) else [Message("user", text_of(told, "prompt"))]
-    return [*system_of(row), *question], text_of(given, answer)
+    return [*system_of(row), *question], answer_of(row[answer], answer)

@@ -74,3 +74,12 @@ def field_of(item: Any, *names: str) -> Any:
             if item.get(name) is not None:
                 return item[name]
     return None
+
+
+def answer_of(value: Any, name: str) -> str:
+    """The text of an answer: a text, or a message of the assistant, or a list of one."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, Mapping) and field_of(value, "role", "from") is not None and role_of(value) != "assistant":
+        raise InvalidRecord(f"{name} must be an answer; it is a message of another role")
+    return text_of(value, name)

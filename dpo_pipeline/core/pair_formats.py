@@ -15,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from dpo_pipeline.core.admission import cannot_be_asked
-from dpo_pipeline.core.message_formats import Prompt, alpaca_prompt, field_of, messages_of, role_of, system_of, text_of
+from dpo_pipeline.core.message_formats import Prompt, alpaca_prompt, answer_of, messages_of, system_of, text_of
 from dpo_pipeline.core.questions import CATEGORIES
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.votes import Message, Preference, Vote, outcome, prompt_text
@@ -199,15 +199,7 @@ def _asked(row: Mapping[str, Any]) -> Any:
 
 def _texts(form: str, prompt: Prompt, row: Mapping[str, Any]) -> ImportedPair:
     """Chosen and rejected are texts, or one message each, or a list of one."""
-    return ImportedPair(form, prompt, _answer(row["chosen"], "chosen"), _answer(row["rejected"], "rejected"))
-
-
-def _answer(value: Any, name: str) -> str:
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if isinstance(value, Mapping) and field_of(value, "role", "from") is not None and role_of(value) != "assistant":
-        raise InvalidRecord(f"{name} must be an answer; it is a message of another role")
-    return text_of(value, name)
+    return ImportedPair(form, prompt, answer_of(row["chosen"], "chosen"), answer_of(row["rejected"], "rejected"))
 
 
 def _conversational(row: Mapping[str, Any]) -> ImportedPair:

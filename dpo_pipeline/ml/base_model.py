@@ -184,8 +184,9 @@ def _place(settings: Settings) -> tuple[Path, Callable[[Path], dict[str, Any]] |
     given, template = Path(settings.model.base).expanduser(), settings.model.chat_template
     if not given.exists() and (own := settings.models_dir / given).exists():
         given = own
-    source = given if given.is_dir() or given.suffix == ".gguf" else _fetch(settings.model.base)
-    if source.suffix == ".gguf":
+    is_gguf = given.suffix.lower() == ".gguf"
+    source = given if given.is_dir() or is_gguf else _fetch(settings.model.base)
+    if is_gguf and not source.is_dir():
         if not source.is_file():
             raise ModelUnavailable(f"{source} is not there. Set DPO_MODEL__BASE to a GGUF file, a folder or an id.")
         files = [source]
@@ -196,7 +197,7 @@ def _place(settings: Settings) -> tuple[Path, Callable[[Path], dict[str, Any]] |
         )
     else:
         files = _files(source, _IDENTITY)
-    if source.suffix != ".gguf" and template is None:
+    if source.is_dir() and template is None:
         return source, None
     text = None if template is None else template_text(template)
     made_of = json.dumps([_content(files, _known(settings)), text])
@@ -223,6 +224,7 @@ def _content(files: Sequence[Path], known: Path, settings: Settings | None = Non
     if stamp not in identities:
         hashes = {path.name: artifacts.file_sha256(path) for path in files}
         content = artifacts.content_sha(hashes)
+        identities.pop(_stamp(_of_weights(files)), None)  # as an earlier program remembered it
         earlier = _earlier_identity(files, hashes, settings) if settings else None
         # Once: what is changed after that is another base.
         taken = earlier is None or earlier in identities.values()
@@ -235,11 +237,13 @@ def _earlier_identity(files: Sequence[Path], hashes: Mapping[str, str], settings
     """The identity from before templates and generation settings counted, where versions of this folder have it."""
     from dpo_pipeline.stores.ledger import Ledger  # not at the top: trainings that only load a base need no database
 
-    counted = artifacts.content_sha(
-        {path.name: hashes[path.name] for path in files if any(path.match(pattern) for pattern in _WEIGHTS)}
-    )
+    counted = artifacts.content_sha({path.name: hashes[path.name] for path in _of_weights(files)})
     with Ledger(settings.ledger_address) as ledger:
         return counted if any(record.base_sha == counted for record in ledger.versions()) else None
+
+
+def _of_weights(files: Sequence[Path]) -> list[Path]:
+    return [path for path in files if any(path.match(pattern) for pattern in _WEIGHTS)]
 
 
 def _files(directory: Path, patterns: Sequence[str]) -> list[Path]:

@@ -9,7 +9,6 @@ from dpo_pipeline.core import conversation, template_tokens
 from dpo_pipeline.ml.base_model import BaseModel, load_tokenizer
 from dpo_pipeline.ml.chat_template import ChatTemplate
 from dpo_pipeline.settings import ModelSettings
-from dpo_pipeline.stores.artifacts import MANIFEST
 
 STANDING_ALONE = tuple(Path(str(module.__file__)) for module in (conversation, template_tokens))
 """Files that the model takes along: what a conversation becomes is decided once, here and there."""
@@ -32,10 +31,10 @@ def write_mlflow_model(directory: Path, adapter_dir: Path, base: BaseModel, mode
         import mlflow.pyfunc
 
     embedded = model.base == "embedded"
-    made_ready = (base.directory / MANIFEST).is_file()
+    fetched = "snapshots" in base.directory.parts
     config: dict[str, Any] = {
-        # One that was made ready here is known by its folder alone.
-        "base": None if embedded else str(base.directory) if made_ready else model.base,
+        # One that was not fetched is known by its folder alone.
+        "base": None if embedded else model.base if fetched else str(base.directory.absolute()),
         "turn_end": ChatTemplate(load_tokenizer(base.directory)).turn_end,
         "dtype": model.dtype,
         "max_new_tokens": model.max_new_tokens,

@@ -48,6 +48,7 @@ class Generator:
 
     def __init__(self, base: BaseModel, model: ModelSettings):
         from dpo_pipeline.ml.decoding import Batch
+        from dpo_pipeline.ml.lm_head import has_plain_head
         from dpo_pipeline.ml.mixed_lora import MixedLora
 
         self.base = base
@@ -56,6 +57,7 @@ class Generator:
         self.template = ChatTemplate(self.tokenizer)
         _check_attention(self._model.config, model.max_length)
         self._stop_ids = _stop_ids(self._model, self.tokenizer, self.template.turn_end)
+        self._plain_head = has_plain_head(self._model)
         self._adapters = MixedLora(self._model, model.lora_targets)
         self.batch = Batch(self._model, self._adapters.select, self._stop_ids, self.tokenizer.pad_token_id)
 
@@ -145,7 +147,7 @@ class Generator:
                         (i * longest + begin - 1, len(tokens) - begin) for i, (tokens, begin) in enumerate(encoded)
                     ]
                     source = torch.tensor([at + n for at, length in spans for n in range(length)], device=device)
-                    picked = token_logprobs(self._model, ids, mask, source, ids.flatten()[source + 1])
+                    picked = token_logprobs(self._model, ids, mask, source, ids.flatten()[source + 1], self._plain_head)
             finally:
                 self.batch.settle()
             found += [part.tolist() for part in picked.split([length for _, length in spans])]

@@ -22,17 +22,26 @@ LARGE = 32_768
 """Vocabularies beyond this are gone through by attention; smaller ones are cheap."""
 ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"
 """Of `torch.ops.aten`."""
-_OTHER_HEADS = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
 
 
 def has_plain_head(model: Any) -> bool:
-    """Whether scores are hidden states times a matrix, and nothing is done to them behind that."""
-    config = model.config.get_text_config()
-    return all(getattr(config, name, None) is None for name in _OTHER_HEADS)
+    """Whether scores are hidden states times a matrix, with nothing done to them behind that; tried on a few tokens."""
+    head, training = model.get_output_embeddings(), model.training
+    if head is None:
+        return False
+    ids = torch.arange(4, device=head.weight.device)[None] % len(head.weight)
+    try:
+        with torch.no_grad():
+            model.eval()
+            scores = model(input_ids=ids, use_cache=False).logits
+            ours = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
+    finally:
+        model.train(training)
+    return scores.shape == ours.shape and bool(torch.allclose(scores.float(), ours.float(), atol=1e-2, rtol=1e-2))
 
 
 def token_logprobs(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, source: torch.Tensor, labels: torch.Tensor
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, source: torch.Tensor, labels: torch.Tensor, plain: bool
 ) -> torch.Tensor:
     """Log-probability [n] of each label behind the place that predicts it, in float32.
 
@@ -40,8 +49,9 @@ def token_logprobs(
         ids, mask: [rows, tokens], padded on the right.
         source: [n] flat places in `ids`.
         labels: [n] the tokens that follow them.
+        plain: see `has_plain_head`.
     """
-    if not has_plain_head(model):
+    if not plain:
         scores = model(input_ids=ids, attention_mask=mask).logits.flatten(0, 1)[source]
         return scores.float().log_softmax(-1).gather(-1, labels[:, None]).squeeze(-1)
     read = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
@@ -72,6 +82,9 @@ def score_by_attention(hidden: torch.Tensor, weight: torch.Tensor, labels: torch
         weight: [vocabulary, width], frozen.
         labels: [n].
     """
+    if not len(labels):  # the kernel divides by their number
+        none = hidden.sum(-1).float()
+        return none, none.detach(), none.detach(), none > 0
     log_probs, entropy, mean, surely = _ByAttention.apply(hidden, weight, labels)
     return log_probs, entropy, mean, surely
 

@@ -53,7 +53,7 @@ def prepare(source: Path, files: Sequence[Path], template: str | None, directory
         files: of the folder, those that belong to the model.
         template: the text of the chat template that it shall have; null: it keeps its own.
     """
-    if source.suffix == ".gguf":
+    if source.is_file():
         _unpack(source, directory)
     else:
         for file in files:
@@ -79,8 +79,10 @@ def _unpack(file: Path, directory: Path) -> None:
             f"{file} cannot be converted: {error} Convert it to safetensors, and name the folder."
         ) from error
     told = {name: value for name, value in packed.config.to_dict().items() if name != "quantization_config"}
-    plain = AutoModelForCausalLM.from_config(type(packed.config).from_dict(told), dtype=torch.bfloat16)
-    plain.load_state_dict(packed.state_dict())
+    with torch.device("meta"):  # the weights are there already
+        plain = AutoModelForCausalLM.from_config(type(packed.config).from_dict(told), dtype=torch.bfloat16)
+    plain.load_state_dict(packed.state_dict(), assign=True)
+    plain.tie_weights()
     plain.generation_config = packed.generation_config
     plain.save_pretrained(directory)
     tokenizer.save_pretrained(directory)

@@ -19,6 +19,7 @@ import torch
 from dpo_pipeline.ml.lm_head import by_attention, has_plain_head, score_by_attention
 from dpo_pipeline.ml.trl_private import OUTPUTS, ScoringKernel, scoring_kernel
 
+_STATES = ("layers_block_type", "block_types", "mamba_d_conv", "conv_kernel", "conv_L_cache", "linear_conv_kernel_dim")
 PLAIN_INPUTS = {"input_ids", "attention_mask", "labels", "num_items_in_batch", "use_cache"}
 
 
@@ -45,8 +46,7 @@ def share_prompts(model: Any) -> None:
     if kernel is None or getattr(model, "shares_prompts", False):
         return
     config = model.config.get_text_config()
-    sees_masks = config._attn_implementation in ("sdpa", "eager")
-    if not has_plain_head(model) or not sees_masks or getattr(config, "output_router_logits", False):
+    if not has_plain_head(model) or not _sees_masks_alone(config) or getattr(config, "output_router_logits", False):
         return
     window = getattr(config, "sliding_window", None)
     fused = model.forward
@@ -73,6 +73,16 @@ def share_prompts(model: Any) -> None:
 
     model.forward = types.MethodType(forward, model)
     model.shares_prompts = True
+
+
+def _sees_masks_alone(config: Any) -> bool:
+    """Whether nothing but attention, and it by the mask that it is given, carries one token's meaning to another.
+
+    Convolutions and states would carry the chosen answer into the rejected one.
+    """
+    attends = set(getattr(config, "layer_types", None) or ()) <= {"full_attention", "sliding_attention"}
+    carries = any(getattr(config, name, None) for name in _STATES)
+    return config._attn_implementation == "sdpa" and attends and not carries
 
 
 def pack(ids: torch.Tensor, attention: torch.Tensor, labels: torch.Tensor) -> Packed | None:

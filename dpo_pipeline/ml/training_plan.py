@@ -10,7 +10,7 @@ from typing import Any
 
 from dpo_pipeline.core.dataset import Split
 from dpo_pipeline.core.demonstration_formats import read_demonstration
-from dpo_pipeline.core.questions import split_bank
+from dpo_pipeline.core.questions import is_held_out, split_bank
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.core.votes import prompt_key
 from dpo_pipeline.errors import DatasetTooSmall, InvalidRecord
@@ -21,7 +21,7 @@ from dpo_pipeline.ml.sft import demonstrations
 from dpo_pipeline.ml.train_process import ProcessJob
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores import artifacts
-from dpo_pipeline.stores.bank import held_out_prompts, read_bank
+from dpo_pipeline.stores.bank import held_out_prompts, read_bank, read_edge_cases
 from dpo_pipeline.stores.import_files import read_rows
 from dpo_pipeline.stores.ledger import VersionRecord
 
@@ -95,7 +95,9 @@ def people_demonstrations(settings: Settings) -> list[dict[str, Any]]:
         UnreadableImport: a file cannot be read.
         DatasetTooSmall: less than a batch can be used; says why the others cannot.
     """
-    held_out, refused = held_out_prompts(settings), Counter[str]()
+    share, refused = settings.collection.holdout_share, Counter[str]()
+    cases = (each.question for each in read_edge_cases(settings.bank_dir) if is_held_out(each.question, share))
+    held_out = held_out_prompts(settings) | frozenset(map(prompt_key, cases))
     rows: list[dict[str, Any]] = []
     for file in settings.sft.demonstrations:
         for _, row in read_rows(file.expanduser()):
@@ -171,6 +173,8 @@ def _job(
 ) -> ProcessJob:
     """The work directory is named by the hash of all inputs: the same job again finds what it left there."""
     model = settings.model.model_dump(mode="json")
+    if model["chat_template"] is None:
+        del model["chat_template"]  # as before there was such a setting: a finished training is found again
     key = hashlib.sha256(
         json.dumps([kind, base.sha, recipe, model, facts, inputs], sort_keys=True, default=str).encode()
     ).hexdigest()

@@ -32,7 +32,7 @@ REQUESTS_LOOKED_AT = 2000
 KEPT_FRESH = 10_000
 LOCKED_S = 0.2
 """How long another program may hold the database: everybody waits meanwhile, so the call is refused then."""
-PATIENT_S = 30.0
+PATIENT_S = 8.0
 NEWEST_REQUESTS = "select content from requests order by created desc, rowid desc limit ?"
 
 
@@ -85,6 +85,7 @@ class ServingState:
         self._fresh: dict[str, StoredRequest] = {}
         # In a thread of its own, where nobody waits: it has the time that another program may take.
         self._patient = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=PATIENT_S)
+        self._patient.execute("pragma synchronous=normal")
         self._behind = WriteBehind(self._insert_requests, "requests")
 
     def close(self) -> None:

@@ -42,6 +42,8 @@ def test_forms(row: dict[str, Any]) -> None:
         ({"prompt": "secret words", "completion": " "}, "the answer is empty"),
         ({"prompt": "secret words"}, "no prompt with an answer"),
         ({"messages": [USER, ANSWER], "tools": [{}]}, "tools cannot be told"),
+        ({"prompt": "Why?", "response": "x", "context": "secret words"}, "context cannot be told"),
+        ({"prompt": "Why?", "completion": [USER]}, "must be an answer"),
         ({"messages": [{"role": "tool", "content": "secret words"}, ANSWER]}, "needs a role"),
     ],
 )

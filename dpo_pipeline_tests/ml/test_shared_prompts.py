@@ -108,7 +108,7 @@ def test_log_probabilities_of_answers_are_those_of_the_whole_vocabulary() -> Non
     answered = torch.nn.functional.pad(labels[:, 1:] != -100, (0, 1)).flatten()
     source = answered.nonzero().flatten()
     with torch.inference_mode():
-        found = token_logprobs(model, ids, mask, source, ids.flatten()[source + 1])
+        found = token_logprobs(model, ids, mask, source, ids.flatten()[source + 1], plain=True)
         scores = model(input_ids=ids, attention_mask=mask).logits.log_softmax(-1).flatten(0, 1)[source]
     assert torch.allclose(found, scores.gather(-1, ids.flatten()[source + 1][:, None]).squeeze(-1), atol=1e-4)
 
