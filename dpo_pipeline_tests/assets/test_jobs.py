@@ -158,8 +158,7 @@ def test_registered_improved_rolled_out_stage_by_stage_and_mirrored(loop: Loop) 
     registry = Registry(settings.mlflow_address, settings.registered_model)
     with Ledger(settings.ledger_address) as ledger:
         base = ledger.version("v1.0")
-        fields = {name: getattr(base, name) for name in ("adapter_sha", "adapter_dir", "base_sha", "mlflow_run")}
-        put_version(ledger, "v1.1", **{**fields, "adapter_sha": "f" * 64}, status="improved", parent="v1.0")
+        copy_baseline(ledger, "v1.1", status="improved")
         assert loop.run_assets("v1.1")
         number = ledger.version("v1.1").mlflow_version
         assert number and registry.look().aliases == {"champion": base_number(ledger), "challenger": number}
@@ -223,14 +222,14 @@ def test_a_rollback_survives_its_own_process_and_mlflow(loop: Loop, tmp_path: Pa
         settings = load_settings()
         registry = Registry(url, settings.registered_model)
         with Ledger(settings.ledger_address) as ledger:
-            begin_canary(loop, ledger, "v1.1", "e" * 64)
+            begin_canary(loop, ledger, "v1.1")
             fail_requests(settings, "v1.1", people=60)
             loop.run_killed("decide_rollout", "v1.1", "dpo_pipeline.stores.ledger", "Ledger", "roll_back")
             assert (ledger.deployment().champion, ledger.deployment().challenger) == ("v1.0", None)
             assert ledger.version("v1.1").status == "rolled_back" and "challenger" in registry.look().aliases
             assert loop.run("decide_rollout", "v1.1").success
             assert registry.look().aliases == {"champion": base_number(ledger)}
-            begin_canary(loop, ledger, "v1.2", "f" * 64)
+            begin_canary(loop, ledger, "v1.2")
             fail_requests(settings, "v1.2", people=60)
             for each in psutil.process_iter(["cmdline"]):
                 if f"{tmp_path}/own-mlflow" in " ".join(each.info["cmdline"] or ()):
@@ -245,11 +244,9 @@ def test_a_rollback_survives_its_own_process_and_mlflow(loop: Loop, tmp_path: Pa
             assert ledger.decisions("v1.2")[-1].reasons[0] == "evidence of harm"
 
 
-def begin_canary(loop: Loop, ledger: Ledger, name: str, sha: str) -> None:
-    """A version with v1.0's adapter under another hash, registered and rolled out to 5 %."""
-    base = ledger.version("v1.0")
-    fields = {field: getattr(base, field) for field in ("adapter_dir", "base_sha", "mlflow_run")}
-    put_version(ledger, name, **fields, adapter_sha=sha, status="improved", parent="v1.0")
+def begin_canary(loop: Loop, ledger: Ledger, name: str) -> None:
+    """A version with v1.0's weights, registered and rolled out to 5 %."""
+    copy_baseline(ledger, name, status="improved")
     assert loop.run_assets(name)
     ledger.promote("canary", ledger.deployment().epoch, ("test",), {}, "test")
 
@@ -259,7 +256,7 @@ def copy_baseline(ledger: Ledger, name: str, **fields: Any) -> None:
     base = ledger.version("v1.0")
     folder = Path(str(base.adapter_dir)).with_name(f"copy-{name}")
     shutil.copytree(str(base.adapter_dir), folder)
-    (folder / "notes.txt").write_text("another hash")
+    (folder / "notes.txt").write_text(f"another hash, that of {name}")
     sha = artifacts.write_manifest(folder, {"base_sha": base.base_sha, "version": name})["sha256"]
     kept = {"base_sha": base.base_sha, "mlflow_run": base.mlflow_run, "parent": "v1.0"}
     put_version(ledger, name, **kept, adapter_sha=str(sha), adapter_dir=str(folder), **fields)

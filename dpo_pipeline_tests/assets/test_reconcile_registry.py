@@ -68,7 +68,7 @@ def test_moving_champion_is_an_order_and_carried_out_once(loop: Loop, deployed: 
 
 def test_challenger_moved_onto_the_champions_version_is_taken_back(loop: Loop, deployed: Any) -> None:
     ledger, registry, (client, model) = deployed
-    begin_canary(loop, ledger, "v1.2", "e" * 64)
+    begin_canary(loop, ledger, "v1.2")
     assert reconcile_registry(loop.settings, ledger, registry) == []
     client.delete_registered_model_alias(model, "challenger")
     assert "challenger pointed to nothing" in reconcile_registry(loop.settings, ledger, registry)[0], "an accident"
