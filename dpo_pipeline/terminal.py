@@ -20,6 +20,7 @@ from dpo_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from dpo_pipeline.core.forecast import Forecast
+    from dpo_pipeline.loop.import_pairs import ImportReport
     from dpo_pipeline.loop.trace import VersionTrace, VoteTrace
     from dpo_pipeline.stores.ledger import DecisionRecord
 
@@ -168,6 +169,20 @@ def print_addresses(settings: Settings) -> None:
     ):
         # No table: a narrow terminal would cut the addresses.
         console.print(Text.assemble(f"{name:<8} {where}  ", (what, "dim")), soft_wrap=True)
+
+
+def print_imports(reports: "Mapping[str, ImportReport]") -> None:
+    """What each file held, and why rows were refused; by the names of the files."""
+    table = Table("file", "imported", "already there", "refused", "format", box=None)
+    reasons = Table("refused because", "rows", "first rows", box=None)
+    for name, report in reports.items():
+        counts = (report.imported, report.already_there, report.refused.total())
+        table.add_row(name, *map(str, counts), ", ".join(report.forms))
+        for reason, count in report.refused.items():
+            reasons.add_row(f"{name}: {reason}", str(count), ", ".join(map(str, report.examples[reason])))
+    for shown in (table, reasons):
+        if shown.row_count:
+            console.print(shown)
 
 
 def print_rollout(found: dict[str, Any]) -> None:

@@ -205,7 +205,7 @@ model = get_peft_model(Qwen2ForCausalLM(Qwen2Config(vocab_size=32, **shape)), Lo
 save_adapter(model, Path(sys.argv[1]))
 """
     found = set()
-    for seed in ("1", "2", "3"):
+    for seed in ("1", "2"):
         variables = {**os.environ, "PYTHONHASHSEED": seed}
         subprocess.run([sys.executable, "-c", code, str(tmp_path / seed)], env=variables, check=True)
         found.add(tuple((tmp_path / seed / name).read_bytes() for name in ("adapter_config.json", WEIGHTS)))
