@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpo_pipeline.core.answers import Answer, Messages
+from dpo_pipeline.core.answers import Answer
 from dpo_pipeline.errors import AdapterRefused, InvalidRequest, ModelUnavailable
 from dpo_pipeline.ml.adapters import check_adapter
 from dpo_pipeline.ml.base_model import BaseModel, load_base
@@ -99,7 +99,7 @@ class Generator:
 
         if request.adapter and request.adapter not in self.loaded:
             raise InvalidRequest(f"Adapter {request.adapter[:12]} is not loaded.")
-        prompt = self.prompt_ids(request.messages)
+        prompt = self.template.prompt_ids(request.messages)
         if len(prompt) + 1 > self.settings.max_length:
             raise InvalidRequest(
                 f"The prompt has {len(prompt)} tokens; at most {self.settings.max_length - 1} fit (model.max_length). "
@@ -155,7 +155,7 @@ class Generator:
 
     def _scored_ids(self, row: ScoredAnswer) -> tuple[list[int], int]:
         """Tokens of prompt and answer, cut to `max_length`, and where the answer begins; at least one is of it."""
-        prompt = self.prompt_ids(row.messages)
+        prompt = self.template.prompt_ids(row.messages)
         said = self.template.defuse(row.answer, "assistant")
         answer = self.tokenizer.backend_tokenizer.encode(said, add_special_tokens=False).ids
         longest = self.settings.max_length
@@ -173,14 +173,6 @@ class Generator:
 
     def text_stream(self, row: "Row") -> "TextStream":
         return TextStream(self.tokenizer.backend_tokenizer, row)
-
-    def prompt_ids(self, messages: Messages) -> list[int]:
-        """What the model reads of a conversation before it answers.
-
-        Raises:
-            InvalidRequest: the template cannot take it.
-        """
-        return self.template.prompt_ids(messages)
 
 
 class TextStream:

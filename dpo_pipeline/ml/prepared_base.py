@@ -12,7 +12,6 @@ from typing import Any
 
 from dpo_pipeline.errors import ModelUnavailable
 
-TEMPLATES = ("chatml", "gemma")
 TURNS = {
     "chatml": (
         "{{ bos_token or '' }}{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"

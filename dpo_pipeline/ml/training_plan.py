@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dpo_pipeline.core.conversation import as_rows
 from dpo_pipeline.core.dataset import Split
 from dpo_pipeline.core.demonstration_formats import read_demonstration
 from dpo_pipeline.core.questions import is_held_out, split_bank
@@ -110,8 +111,8 @@ def people_demonstrations(settings: Settings) -> list[dict[str, Any]]:
             except InvalidRecord as error:
                 refused[str(error)] += 1
                 continue
-            prompt = [{"role": each.role, "content": each.content} for each in asked]
-            rows.append({"prompt": prompt, "completion": [{"role": "assistant", "content": answer}]})
+            prompt = as_rows([(each.role, each.content) for each in asked])
+            rows.append({"prompt": prompt, "completion": as_rows([("assistant", answer)])})
     if refused:
         log.warning("%d demonstrations were left out: %s", refused.total(), dict(refused))
     if len(rows) < settings.sft.batch_size:

@@ -24,7 +24,7 @@ from dpo_pipeline.ml.train_process import ProcessJob, run
 from dpo_pipeline.ml.training_plan import dpo_job, sft_job, sft_round_job, write_dataset, write_llamafactory_config
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores import artifacts
-from dpo_pipeline.stores.bank import read_bank
+from dpo_pipeline.stores.bank import held_out_texts, read_bank
 from dpo_pipeline_tests.examples import settings_in
 
 pytestmark = pytest.mark.slow
@@ -187,6 +187,22 @@ def test_killed_and_started_again_it_resumes_and_ends_the_same(
     uninterrupted = run(whole)
     one, two = tensors(Path(resumed.adapter_dir)), tensors(Path(uninterrupted.adapter_dir))
     assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
+
+
+def test_v1_is_tuned_on_the_files_that_are_named(project: Settings, tmp_path: Path) -> None:
+    held_out = held_out_texts(project)[0]
+    rows = [{"prompt": f"Why {number}?", "completion": "Because."} for number in range(40)]
+    odd = [{"prompt": held_out, "completion": "Known."}, {"prompt": "Why?"}]
+    file = tmp_path / "own.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *odd]))
+    sft = project.sft.model_copy(update={"demonstrations": (file,)})
+    own = sft_job(project.model_copy(update={"sft": sft}), locate_base(project))
+    asked = [json.loads(line)["prompt"][0]["content"] for line in Path(own.rows_file).read_text().splitlines()]
+    assert asked == [row["prompt"] for row in rows], "none that versions are judged on"
+    assert own.work_dir != sft_job(project, locate_base(project)).work_dir
+    file.write_text(json.dumps(rows[0]))
+    with pytest.raises(DatasetTooSmall, match="1 demonstrations of"):
+        sft_job(project.model_copy(update={"sft": sft}), locate_base(project))
 
 
 def test_an_adapter_is_the_same_file_in_every_process(tmp_path: Path) -> None:
