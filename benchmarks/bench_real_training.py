@@ -23,6 +23,7 @@ from typing import Any
 
 from inputs import settings_for
 from reporting import Goal, report, say, show
+from stock_trl import stock_trainer
 
 from dpo_pipeline.core.dataset import Pair, split_pairs
 from dpo_pipeline.ml import train_process
@@ -75,38 +76,15 @@ def ours(task: Task, work: Path) -> Outcome:
 
 def stock_trl(task: Task, work: Path, **changed: Any) -> Outcome:
     """TRL as it comes, but for what is named in `changed`."""
-    from datasets import Dataset
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import DPOConfig, DPOTrainer
-
     begin = time.perf_counter()
-    base, recipe = ensure_base(task.settings, lambda step, total, metrics: None), task.settings.recipe
-    data = {
-        name: Dataset.from_parquet(str(task.dataset / f"{name}.parquet"), cache_dir=str(work / "data"))
-        for name in ("train", "eval")
-    }
-    trainer = DPOTrainer(
-        model=PeftModel.from_pretrained(
-            AutoModelForCausalLM.from_pretrained(base.directory), task.start, is_trainable=True
-        ),
-        args=DPOConfig(
-            output_dir=str(work), loss_type=list(recipe.loss_type), beta=recipe.beta,
-            per_device_train_batch_size=recipe.batch_size, num_train_epochs=recipe.epochs,
-            learning_rate=recipe.learning_rate, warmup_steps=recipe.warmup_share,
-            max_length=task.settings.model.max_length, use_cpu=True, report_to="none", logging_steps=1,
-            save_strategy="no", seed=recipe.seed, **changed,
-        ),
-        train_dataset=data["train"],
-        eval_dataset=data["eval"],
-        processing_class=AutoTokenizer.from_pretrained(base.directory),
-    )  # fmt: skip
+    base = ensure_base(task.settings, lambda step, total, metrics: None)
+    trainer = stock_trainer(task.settings, base, task.start, task.dataset, work, save_strategy="no", **changed)
     trainer.train()
     found = trainer.evaluate()
     trainer.save_model(str(work / "adapter"))
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     seconds = time.perf_counter() - begin
-    return Outcome(seconds, len(data["train"]), losses, found["eval_loss"], found["eval_rewards/margins"])
+    return Outcome(seconds, len(trainer.train_dataset), losses, found["eval_loss"], found["eval_rewards/margins"])
 
 
 def in_our_dtype(task: Task, work: Path) -> Outcome:

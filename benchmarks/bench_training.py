@@ -22,6 +22,7 @@ from typing import Any
 
 from inputs import bank_dataset, baseline, settings_for
 from reporting import Goal, report, say, show
+from stock_trl import stock_trainer
 
 from dpo_pipeline.ml.base_model import BaseModel
 from dpo_pipeline.ml.compute import compute_of
@@ -78,45 +79,15 @@ def ours(task: Task, work: Path) -> Outcome:
 
 def stock_trl(task: Task, work: Path, **changed: Any) -> Outcome:
     """TRL as it comes, but for what is named in `changed`."""
-    from datasets import Dataset
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import DPOConfig, DPOTrainer
-
     begin = time.perf_counter()
-    data = {
-        name: Dataset.from_parquet(str(task.dataset / f"{name}.parquet"), cache_dir=str(work / "data"))
-        for name in ("train", "eval")
-    }
-    model = AutoModelForCausalLM.from_pretrained(task.base.directory)
-    trainer = DPOTrainer(
-        model=PeftModel.from_pretrained(model, task.start, is_trainable=True),
-        args=DPOConfig(
-            output_dir=str(work),
-            loss_type=list(task.recipe.loss_type),
-            loss_weights=list(task.recipe.loss_weights) if task.recipe.loss_weights else None,
-            beta=task.recipe.beta,
-            per_device_train_batch_size=task.recipe.batch_size,
-            num_train_epochs=task.recipe.epochs,
-            learning_rate=task.recipe.learning_rate,
-            warmup_steps=task.recipe.warmup_share,
-            max_length=task.settings.model.max_length,
-            use_cpu=not compute_of(task.settings.model).on_gpu,  # without it TRL refuses to start there
-            report_to="none",
-            logging_steps=1,
-            seed=task.recipe.seed,
-            **changed,
-        ),
-        train_dataset=data["train"],
-        eval_dataset=data["eval"],
-        processing_class=AutoTokenizer.from_pretrained(task.base.directory),
-    )
+    settings = task.settings.model_copy(update={"recipe": task.recipe})
+    trainer = stock_trainer(settings, task.base, task.start, task.dataset, work, **changed)
     trainer.train()
     eval_loss = trainer.evaluate()["eval_loss"]
     trainer.save_model(str(work / "adapter"))
     seconds = time.perf_counter() - begin
     last = _last([row for row in trainer.state.log_history if "loss" in row])
-    return Outcome(seconds, len(data["train"]) * task.recipe.epochs, last, eval_loss)
+    return Outcome(seconds, len(trainer.train_dataset) * task.recipe.epochs, last, eval_loss)
 
 
 def trl_in_our_dtype(task: Task, work: Path) -> Outcome:
