@@ -384,10 +384,14 @@ def test_the_whole_page_works_without_a_mouse(browser: "Browser", server: Server
 def test_the_api_keeps_its_paths_and_the_gate_covers_the_pages(server: Server) -> None:
     assert all(server.client.get(path).status_code == 200 for path in ("/", "/docs", "/metrics", "/healthz", "/readyz"))
     assert server.client.delete("/v1/models").status_code == 405
-    for path in ("/v1/nothing", "/gradio_api/upload", "/gradio_api/proxy=http://127.0.0.1/", "/gradio_api/file=/etc"):
-        refused = server.client.post(path) if path.endswith("upload") else server.client.get(path)
+    closed = ("upload", "run/handle", "proxy=http://127.0.0.1/", "file=/etc")
+    for path in ("/v1/nothing", *(f"/gradio_api/{name}" for name in closed)):
+        refused = server.client.post(path) if path.endswith(("upload", "handle")) else server.client.get(path)
         assert refused.status_code == 404 and refused.json()["error"]["code"] == "not_found", path
     body = {"data": [], "fn_index": 0, "session_hash": "abc"}
+    queued = next(each["id"] for each in server.client.get("/config").json()["dependencies"] if each["queue"])
+    past_the_queue = server.client.post("/gradio_api/run/predict", json=body | {"fn_index": queued})
+    assert past_the_queue.status_code == 404 and "join the queue" in past_the_queue.text
     foreign = server.client.post("/gradio_api/queue/join", json=body, headers={"Origin": "https://evil.example"})
     assert foreign.status_code == 403 and foreign.json()["error"]["code"] == "foreign_origin"
     assert httpx.get(f"{server.url}/").text.count("gradio.app") <= 1  # a meta tag of Gradio's, never asked for

@@ -10,7 +10,7 @@ from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.conversation import Conversation
 from dpo_pipeline.serving.pages.markup import Markup, notice, page, paragraph, text
 from dpo_pipeline.serving.pages.person import person_state, visitor_of
-from dpo_pipeline.serving.pages.polling import QUIET
+from dpo_pipeline.serving.pages.polling import QUIET, STREAMED
 
 STARS = ("1 · poor", "2", "3", "4", "5 · very good")
 EMPTY = "No messages yet: ask something below. You are talking to the model in production."
@@ -72,7 +72,7 @@ def build(serving: Callable[[], Serving]) -> None:
     # A question sent while an answer is written waits for its end: by Gradio's default that Enter would be lost.
     asked = gr.on(
         [ui.question.submit, ui.send.click], ask, [ui.question, talk, person], ui.outputs,
-        trigger_mode="always_last", **QUIET,
+        trigger_mode="always_last", **STREAMED,
     )  # fmt: skip
     ui.stop.click(stopped, talk, ui.outputs, cancels=[asked], **QUIET)
     ui.start_again.click(start_again, talk, [talk, *ui.outputs], cancels=[asked], **QUIET)

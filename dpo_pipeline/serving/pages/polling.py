@@ -6,8 +6,15 @@ from typing import Any
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.pages.markup import notice
 
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
-"""For events that people did not start, or that answer at once: no spinner, no entry in an API list."""
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+"""For events that people did not start, or that answer at once: no spinner, no entry in an API list, and no queue.
+
+Gradio's queue tells its answers over one stream, which it closes when nobody waits any more; an event that comes in
+that very moment gets "Connection errored out". What answers at once has no need of it.
+"""
+
+STREAMED = QUIET | {"queue": True, "concurrency_limit": None}
+"""The same for events that answer in parts."""
 
 
 def following(shown: Any, look: Callable[[Any], str], every_s: float, given: Any = None) -> None:

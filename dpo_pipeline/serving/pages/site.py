@@ -44,10 +44,14 @@ SHUT = (
         f"/gradio_api/{name}"
         for name in (
             *("api/", "call/", "custom_component", "deep_link", "dev/", "file", "info", "openapi.json"),
-            *("process_recording", "profiling", "proxy=", "run", "stream", "token", "undo-vibe", "upload", "vibe"),
+            *("process_recording", "profiling", "proxy=", "run/", "stream", "token", "undo-vibe", "upload", "vibe"),
         )
     ),
 )
+
+
+UNQUEUED = "/gradio_api/run/predict"
+"""Where Gradio asks for what answers at once; it answers for events without queue only (`api_open`)."""
 
 
 def mount_pages(app: FastAPI, settings: Settings, serving: Callable[[], Serving]) -> "Blocks":
@@ -72,7 +76,7 @@ def mount_pages(app: FastAPI, settings: Settings, serving: Callable[[], Serving]
             gr.HTML(theme.heading(title))
             import_module(f"{__package__}.{name}").build(serving)
             gr.HTML(theme.consent(settings.access.consent))
-    site.queue(default_concurrency_limit=None)
+    site.queue(default_concurrency_limit=None, api_open=False)
     # Gradio looks a thousand times a second whether somebody clicked, which takes 5 % of a core all day long.
     site._queue.sleep_when_free = QUEUE_EVERY_S
     with warnings.catch_warnings():
@@ -118,6 +122,10 @@ class _Pages(Mount):
     """Leaves the paths of the API alone, so that they are refused in the API's own words."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        if scope["type"] != "http" or scope["path"].startswith(API + SHUT):
+        if scope["type"] != "http" or _is_shut(scope["path"]):
             return Match.NONE, {}
         return super().matches(scope)
+
+
+def _is_shut(path: str) -> bool:
+    return path.startswith(API + SHUT) and path != UNQUEUED
