@@ -5,6 +5,7 @@ The use cases are those that the assets call, in the same order; prints the seco
 
 import json
 import time
+from contextlib import nullcontext
 
 import duckdb
 
@@ -51,7 +52,7 @@ def plain_turn() -> dict[str, float]:
         clock.lap("eval_report")
         register_version(settings, ledger, registry, VERSION)
         clock.lap("model_version")
-        decide_now(settings, ledger, warehouse.head_to_head, VERSION, actor="plain script")
+        decide_now(settings, ledger, lambda: nullcontext(warehouse), VERSION, actor="plain script")
         reconcile_registry(settings, ledger, registry)
         describe(registry, ledger.version(VERSION), card_facts(settings, ledger, VERSION))
         clock.lap("rollout_decision")

@@ -15,7 +15,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from functools import partial
@@ -136,7 +136,7 @@ class Team:
                 self._decide(warehouse, name)
 
     def _decide(self, warehouse: Warehouse, name: str) -> None:
-        decision = decide_now(self.settings, self.ledger, warehouse.head_to_head, name, "study", self.now)
+        decision = decide_now(self.settings, self.ledger, lambda: nullcontext(warehouse), name, "study", self.now)
         if decision.decision == "hold":
             return
         reconcile_registry(self.settings, self.ledger, self.registry)

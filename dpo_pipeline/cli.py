@@ -5,48 +5,26 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from dpo_pipeline import terminal
-from dpo_pipeline.errors import DpoError, ServiceError, UnreadableImport
+from dpo_pipeline.access_commands import note
+from dpo_pipeline.commands import app, command
+from dpo_pipeline.errors import ServiceError, UnreadableImport
 from dpo_pipeline.settings import Settings, load_settings, setting_names
 from dpo_pipeline.settings.shown import without_passwords
 
 if TYPE_CHECKING:
     from dpo_pipeline.loop.manual_actions import Order
 
-app = typer.Typer(help="An online feedback loop for chat models.", no_args_is_help=True, pretty_exceptions_enable=False)
 console = terminal.console
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
-
-
-def command(name: str, of: typer.Typer = app) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A command whose own errors end with one clear message and status 1."""
-
-    def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        @of.command(name)
-        @wraps(function)
-        def run(*args: Any, **kwargs: Any) -> None:
-            # What people said is for the user of this account alone; the programs started here inherit it.
-            os.umask(0o077)
-            try:
-                function(*args, **kwargs)
-            except DpoError as error:
-                message = Text.assemble((type(error).__name__, "red"), f": {terminal.printable(str(error))}")
-                terminal.PlainConsole(stderr=True).print(message, soft_wrap=True)
-                raise typer.Exit(1) from error
-
-        return run
-
-    return register
 
 
 @command("settings")
@@ -124,9 +102,13 @@ def people(pace: Annotated[float, typer.Option(help="actions per second, all peo
     """Let simulated people use a running system over HTTP, until Ctrl-C."""
     from dpo_pipeline.simulation.crowd import Crowd
     from dpo_pipeline.stores.bank import read_bank
+    from dpo_pipeline.stores.key_ring import local_key
+    from dpo_pipeline.stores.pseudonyms import signing_key
 
     settings = load_settings()
-    crowd = Crowd(settings.serving_address, read_bank(settings.bank_dir), pace=pace)
+    crowd = Crowd(
+        settings.serving_address, read_bank(settings.bank_dir), pace=pace, key=local_key(signing_key(settings))
+    )
     crowd.start()
     try:
         crowd.wait()
@@ -242,6 +224,7 @@ def _order(what: "Order", reason: str) -> None:
     settings = load_settings()
     with Ledger(settings.ledger_address) as ledger:
         before = ledger.deployment()
+        note(settings.audit_log, f"rollout: {what}", reason)
         after = order(settings, ledger, what, reason, actor=f"{getpass.getuser()}, dpo rollout {what}")
     done = {
         "promote": f"promoted from {before.stage} to {after.stage}",

@@ -38,7 +38,7 @@ DpoError
     ├── KeyRequired           401
     ├── TokenRefused          403
     ├── ForeignOrigin         403
-    ├── AdminOnly             403
+    ├── RoleRequired          403
     ├── UnknownComparison     404
     ├── UnknownRequest        404
     ├── UnknownModel          404
@@ -217,9 +217,9 @@ class ForeignOrigin(RequestError):
     code = "foreign_origin"
 
 
-class AdminOnly(RequestError):
+class RoleRequired(RequestError):
     status = 403
-    code = "admin_only"
+    code = "role_required"
 
 
 class BodyTooLarge(RequestError):

@@ -1,12 +1,16 @@
 """Values that many tests need: a preference, a pair, settings on an empty data directory."""
 
 import json
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from dpo_pipeline.core.votes import Preference, Vote, outcome
+from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.settings import PROJECT_DIR, Settings, load_settings
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord
 from dpo_pipeline.stores.ledger.tables import VERSIONS
@@ -53,3 +57,23 @@ def put_version(ledger: Ledger, name: str, **values: Any) -> VersionRecord:
 
 def settings_in(directory: Path, **overrides: Any) -> Settings:
     return load_settings(data_dir=directory, **overrides)
+
+
+Voted = Sequence[tuple[str, Outcome]]
+
+
+@dataclass
+class GivenVotes:
+    """What people said of two versions, as a test has it, where a warehouse would be opened."""
+
+    votes: Voted | Mapping[tuple[str, str], Voted] = ()
+    crowd: Voted = ()
+
+    def __call__(self) -> "AbstractContextManager[GivenVotes]":
+        return nullcontext(self)
+
+    def head_to_head(self, new: str, baseline: str, count_unproven: bool = False) -> Voted:
+        return self.votes.get((new, baseline), ()) if isinstance(self.votes, Mapping) else self.votes
+
+    def unproven(self, new: str, baseline: str, since: str) -> Voted:
+        return self.crowd

@@ -85,7 +85,6 @@ def dagster(project: Settings, mlflow: str, tmp_path_factory: pytest.TempPathFac
         "DPO_MLFLOW_URL": mlflow,
         "DPO_REGISTERED_MODEL": "chat-pages",
         "DPO_PORTS__DAGSTER": str(port),
-        "DPO_MODEL__PRETRAIN_STEPS": "60",
         "DPO_MODEL__MAX_NEW_TOKENS": "24",
         "DPO_SFT__EPOCHS": "0.2",
         "DPO_EVALUATION__QUESTIONS": "10",

@@ -27,7 +27,7 @@ from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.serving_log import read_records
 from dpo_pipeline.stores.serving_state import ServingState
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
-from dpo_pipeline_tests.examples import preference, settings_in
+from dpo_pipeline_tests.examples import GivenVotes, preference, settings_in
 
 FOLDERS = Path(__file__).with_name("data_folders")
 
@@ -66,7 +66,7 @@ def test_versions_deployment_and_decisions_are_as_they_were(settings: Settings) 
 
 def test_its_rollout_is_decided_and_its_versions_go_on(settings: Settings) -> None:
     with Ledger(settings.ledger_address) as ledger:
-        outcome = decide_now(settings, ledger, lambda new, baseline: [], "v1.2", "test", datetime.now(UTC))
+        outcome = decide_now(settings, ledger, GivenVotes(), "v1.2", "test", datetime.now(UTC))
         assert outcome.decision in ("hold", "promote", "rollback") and outcome.reasons
         ledger.start_training("v1.3", 3, "v1.1", "b" * 64, settings.recipe.model_dump(mode="json"))
         assert ledger.version("v1.3").status == "training"

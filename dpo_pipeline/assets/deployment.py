@@ -1,5 +1,7 @@
 """From an improved adapter to a registered version, and from there, stage by stage, into the traffic."""
 
+from functools import partial
+
 import dagster as dg
 
 from dpo_pipeline.assets.evaluation import eval_report
@@ -7,7 +9,6 @@ from dpo_pipeline.assets.partitions import OWNERS, VERSIONS, code_version, data_
 from dpo_pipeline.assets.training import sft_adapter
 from dpo_pipeline.core.forecast import Forecast
 from dpo_pipeline.core.rollout import Condition
-from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import RegistryError
 from dpo_pipeline.loop.describe import card_facts, describe, write_card
 from dpo_pipeline.loop.reconcile_registry import reconcile_registry
@@ -58,13 +59,9 @@ def rollout_decision(
     context: dg.AssetExecutionContext, loop: LoopResource, warehouse: WarehouseResource
 ) -> dg.MaterializeResult:
     settings, name = loop.settings(), context.partition_key
-
-    def head_to_head(new: str, baseline: str) -> list[tuple[str, Outcome]]:
-        with warehouse.open(settings) as store:
-            return store.head_to_head(new, baseline)
-
+    votes = partial(warehouse.open, settings)
     with loop.ledger() as ledger:
-        outcome = decide_now(settings, ledger, head_to_head, name, actor=f"dagster run {context.run.run_id[:8]}")
+        outcome = decide_now(settings, ledger, votes, name, actor=f"dagster run {context.run.run_id[:8]}")
         forecast = {"forecast": _forecast(ledger, name)} if outcome.begins else {}
         unmirrored = _unmirrored(settings, ledger, loop.registry())
         state = ledger.deployment()

@@ -32,6 +32,7 @@ CRITERIA: dict[str, str] = {
     "contradiction": "the same person voted the other way on the same pair before",
     "repeat": "the same person cast the same vote on the same pair before",
     "annotator_share": "this person already holds the largest share of valid pairs one person may",
+    "anonymous_share": "people whom nobody vouches for already hold the largest share of valid pairs they may together",
 }
 
 # A terminator ends a sentence before white space or a closing mark, so "3.5" and "example.com" end
@@ -69,7 +70,7 @@ class VoteFeatures(msgspec.Struct, frozen=True, gc=False):
     """One vote, as far as a verdict needs it once its texts were looked at.
 
     `pair` is the `pair_key`, and `first_won` whether the answer that sorts first won: both null where
-    nobody won. `failed` are the criteria that the vote fails by itself.
+    nobody won. `failed` are the criteria that the vote fails by itself. `anonymous`: nobody vouches for the annotator.
     """
 
     annotator: str
@@ -77,6 +78,7 @@ class VoteFeatures(msgspec.Struct, frozen=True, gc=False):
     pair: int | None
     first_won: bool | None
     failed: tuple[str, ...]
+    anonymous: bool = False
 
 
 @dataclass
@@ -84,12 +86,13 @@ class ValidationHistory:
     """What earlier votes a verdict may depend on; the caller loads it, `verdict` keeps it up to date.
 
     `winners` maps (annotator, pair key) to `first_won` of this person's first vote on the pair; `held`
-    counts the valid pairs of each annotator.
+    counts the valid pairs of each annotator, `anonymous` those of all whom nobody vouches for.
     """
 
     winners: dict[tuple[str, int], bool] = field(default_factory=dict)
     held: Counter[str] = field(default_factory=Counter)
     total: int = 0
+    anonymous: int = 0
 
 
 def sentences(text: str) -> int:
@@ -157,9 +160,9 @@ def vote_features(preference: Preference, criteria: QualityCriteria) -> VoteFeat
     """What one vote is worth by itself; needs no other vote."""
     p = preference
     if p.chosen is None or p.rejected is None:
-        return VoteFeatures(p.annotator, p.source, None, None, ("no_winner",))
+        return VoteFeatures(p.annotator, p.source, None, None, ("no_winner",), p.is_anonymous)
     failed = failed_criteria(p.chosen, p.rejected, criteria)
-    return VoteFeatures(p.annotator, p.source, pair_key(p), p.chosen <= p.rejected, tuple(failed))
+    return VoteFeatures(p.annotator, p.source, pair_key(p), p.chosen <= p.rejected, tuple(failed), p.is_anonymous)
 
 
 def verdict(ballot: VoteFeatures, criteria: QualityCriteria, memory: ValidationHistory) -> tuple[str, ...]:
@@ -179,10 +182,19 @@ def verdict(ballot: VoteFeatures, criteria: QualityCriteria, memory: ValidationH
     if share is not None and ballot.source != "import":
         most = max(criteria.annotator_floor, share * (memory.total + 1))
         failed += ("annotator_share",) if memory.held[ballot.annotator] >= most else ()
+    together = criteria.max_anonymous_share
+    if together is not None and ballot.anonymous and memory.anonymous + 1 > together * (memory.total + 1):
+        failed += ("anonymous_share",)
     if not failed:
         memory.held[ballot.annotator] += 1
         memory.total += 1
+        memory.anonymous += ballot.anonymous
     return failed
+
+
+def names_a_model(text: str) -> bool:
+    """Whether whoever speaks says which model it is."""
+    return any(initial in text and hint.search(text) for initial, hint in _HINTS.items()) and _introduces_a_model(text)
 
 
 def _names_itself(chosen: str, rejected: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from dpo_pipeline.core.identity import Identity, is_proven
 from dpo_pipeline.core.template_tokens import defuse
 from dpo_pipeline.errors import InvalidRecord
 
@@ -67,11 +68,24 @@ class Preference(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     propensity: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     scores: tuple[float, float] | msgspec.UnsetType = msgspec.UNSET
     """Of the answers a and b, as the source of an imported pair had them, in its own unit."""
+    identity: Identity | msgspec.UnsetType = msgspec.UNSET
+    """Who vouches for the annotator; absent in votes from before that was recorded."""
+    steered: bool = False
+    """The annotator named the versions, a seed or how the answers are drawn, and so may know whose answer is whose."""
 
     @property
     def from_people(self) -> bool:
         """Somebody voted here: not brought in from elsewhere, not made by the loop itself."""
         return self.source not in NOT_PEOPLES
+
+    @property
+    def is_proven(self) -> bool:
+        """It counts as evidence, as far as that hangs on whose it is; so does one from before that was recorded."""
+        return self.identity is msgspec.UNSET or is_proven(self.identity)
+
+    @property
+    def is_anonymous(self) -> bool:
+        return self.identity == "anonymous"
 
 
 _decoder = msgspec.json.Decoder(Preference)

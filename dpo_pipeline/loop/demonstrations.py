@@ -1,12 +1,19 @@
 """What people showed or liked, as demonstrations: corrected answers, and the answers that won their comparisons."""
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from dpo_pipeline.core.corrections import Correction, usable_corrections
 from dpo_pipeline.core.votes import Message, prompt_key
+from dpo_pipeline.settings import QualityCriteria, Settings
+from dpo_pipeline.stores.bank import held_out_prompts
 from dpo_pipeline.stores.serving_log import CorrectionRecord, read_records
+
+log = logging.getLogger(__name__)
 
 
 def corrections(serving_log_dir: Path) -> list[CorrectionRecord]:
@@ -20,22 +27,41 @@ def corrections(serving_log_dir: Path) -> list[CorrectionRecord]:
     return [record for record in records if isinstance(record, CorrectionRecord)]
 
 
-def usable_corrections(serving_log_dir: Path, held_out_prompts: frozenset[str]) -> list[CorrectionRecord]:
-    """Those that may be trained on: of no question that versions are judged on."""
-    return [each for each in corrections(serving_log_dir) if prompt_key(_asked(each)) not in held_out_prompts]
+def usable(settings: Settings) -> list[CorrectionRecord]:
+    """Those that may be trained on."""
+    return chosen(corrections(settings.serving_log_dir), held_out_prompts(settings), settings.quality)
+
+
+def chosen(
+    records: Sequence[CorrectionRecord], held_out: frozenset[str], criteria: QualityCriteria
+) -> list[CorrectionRecord]:
+    """Of these, those that may be trained on; what is left out is counted in the program's log."""
+    given = [
+        Correction(
+            each.event_id,
+            each.user,
+            each.request_id,
+            prompt_key(_asked(each)),
+            each.correction,
+            each.identity == "anonymous",
+        )
+        for each in records
+    ]
+    found = usable_corrections(given, held_out, criteria)
+    if found.left_out:
+        log.info("%d corrections are used; left out are %s", len(found.event_ids), found.left_out)
+    by_id = {each.event_id: each for each in records}
+    return [by_id[event_id] for event_id in found.event_ids]
 
 
 def _asked(record: CorrectionRecord) -> str | list[Message]:
     return record.prompt if isinstance(record.prompt, str) else msgspec.convert(record.prompt, list[Message])
 
 
-def demonstration_rows(
-    serving_log_dir: Path, dataset_dir: Path, held_out_prompts: frozenset[str]
-) -> list[dict[str, Any]]:
+def demonstration_rows(settings: Settings, dataset_dir: Path) -> list[dict[str, Any]]:
     """Rows for SFT in TRL's form: people's corrections, and of each prompt of the dataset the answer chosen last.
 
-    Args:
-        held_out_prompts: `prompt_key`s of the questions that versions are judged on; no row asks one of them.
+    No row asks a question that versions are judged on.
     """
     import pyarrow.parquet as pq
 
@@ -44,7 +70,7 @@ def demonstration_rows(
             "prompt": [{"role": "user", "content": record.prompt}] if isinstance(record.prompt, str) else record.prompt,
             "completion": [{"role": "assistant", "content": record.correction}],
         }
-        for record in usable_corrections(serving_log_dir, held_out_prompts)
+        for record in usable(settings)
     ]
     liked = {str(row["prompt"]): row for row in pq.read_table(dataset_dir / "train.parquet").to_pylist()}
     return rows + [{"prompt": row["prompt"], "completion": row["chosen"]} for row in liked.values()]

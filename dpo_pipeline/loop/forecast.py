@@ -71,7 +71,7 @@ def _count(a_day: float) -> str:
 def last_week(settings: Settings, now: datetime | None = None) -> Usage:
     """From the serving log and the preference log; simulated votes count like the people they stand for."""
     moment = now or datetime.now(UTC)
-    found = audience_of(settings.serving_log_dir, moment - WEEK, moment)
+    found = audience_of(settings.serving_log_dir, moment - WEEK, moment, settings.rollout.count_unproven)
     days = found.hours / 24
     return Usage(
         people=found.people,

@@ -173,9 +173,9 @@ def battles(warehouse: Warehouse, votes_per_person: int) -> list[PairCount]:
 def _over_baseline(settings: Settings, warehouse: Warehouse, name: str) -> WinRate | None:
     if name == BASELINE:
         return None
-    votes = warehouse.head_to_head(name, BASELINE)
-    people = [person for person, _ in votes]
     policy = settings.rollout
+    votes = warehouse.head_to_head(name, BASELINE, policy.count_unproven)
+    people = [person for person, _ in votes]
     return win_rate([outcome for _, outcome in votes], policy.ab_alpha, people, policy.votes_per_person)
 
 

@@ -12,7 +12,7 @@ from dpo_pipeline.core.exposure import NO_AUDIENCE, RolloutPlan, plan_rollout
 from dpo_pipeline.core.rollout import RolloutDecision, decide, next_stage
 from dpo_pipeline.loop.forecast import last_week
 from dpo_pipeline.loop.notify import tell
-from dpo_pipeline.loop.rollout_evidence import HeadToHead, as_recorded, gather
+from dpo_pipeline.loop.rollout_evidence import OpenVotes, as_recorded, gather
 from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores.ledger import DeploymentState, Ledger
 
@@ -20,7 +20,7 @@ from dpo_pipeline.stores.ledger import DeploymentState, Ledger
 def decide_now(
     settings: Settings,
     ledger: Ledger,
-    head_to_head: HeadToHead,
+    votes: OpenVotes,
     name: str,
     actor: str,
     now: datetime | None = None,
@@ -30,7 +30,7 @@ def decide_now(
     People are told of a rollback, and once a stage where the version waits for what a person decides.
 
     Args:
-        head_to_head: asked in staging only: nobody may have to wait for the warehouse before a version in the traffic
+        votes: opened in staging only: nobody may have to wait for the warehouse before a version in the traffic
             is rolled back.
         now: the moment to decide for; null: by the clock.
 
@@ -47,7 +47,7 @@ def decide_now(
     if state.stage is None:
         return RolloutDecision("hold", (f"{name} is champion; no version is being rolled out",))
     plan = plan_of(state, settings.rollout)
-    evidence = gather(settings, ledger, state, plan, moment, head_to_head)
+    evidence = gather(settings, ledger, state, plan, moment, votes)
     # A person asked for a pause, so waiting long is no reason to roll the version back; harm still is.
     unlimited = {"stage_limit": math.inf, "staging_limit_h": math.inf} if state.paused else {}
     decision = decide(evidence, replace(plan, policy=plan.policy.model_copy(update=unlimited)))

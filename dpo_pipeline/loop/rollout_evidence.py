@@ -1,12 +1,14 @@
 """What is known of the version that is being rolled out: the serving log and the votes, as evidence to decide on."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from dpo_pipeline.core.ab_test import read_votes
 from dpo_pipeline.core.exposure import RolloutPlan
+from dpo_pipeline.core.identity import BURST_WITHIN_H, burst
 from dpo_pipeline.core.rollout import STAGES, Condition, Evidence, Exposure, VersionMetrics, traffic_of
 from dpo_pipeline.core.sequential_tests import Events, Opinions, Shares
 from dpo_pipeline.core.winrate import Outcome
@@ -15,8 +17,17 @@ from dpo_pipeline.stores.ledger import DecisionRecord, DeploymentState, Ledger, 
 from dpo_pipeline.stores.serving_log import stage_metrics
 
 WATCHED_FOR = timedelta(days=1)
-HeadToHead = Callable[[str, str], Sequence[tuple[str, Outcome]]]
-"""(new, baseline) → votes between the two, as (annotator, outcome for new)."""
+
+
+class PeoplesVotes(Protocol):
+    """As `stores.warehouse.counts.VoteCounts` has them: (annotator, outcome for `new`), in log order."""
+
+    def head_to_head(self, new: str, baseline: str, count_unproven: bool = False) -> Sequence[tuple[str, Outcome]]: ...
+
+    def unproven(self, new: str, baseline: str, since: str) -> Sequence[tuple[str, Outcome]]: ...
+
+
+OpenVotes = Callable[[], AbstractContextManager[PeoplesVotes]]
 
 
 def gather(
@@ -25,14 +36,14 @@ def gather(
     state: DeploymentState,
     plan: RolloutPlan,
     now: datetime,
-    head_to_head: HeadToHead | None = None,
+    votes: OpenVotes | None = None,
 ) -> Evidence:
     """What is known now of the version in its rollout, against a concurrent control.
 
     At full traffic there is no control left: baseline and control are those the last promotion was decided on.
 
     Args:
-        head_to_head: where the votes of staging are; null: they are not asked for.
+        votes: where those of staging are; null: they are not asked for.
     """
     assert state.stage and state.stage_since
     new, baseline = state.subject, state.baseline
@@ -47,6 +58,7 @@ def gather(
         traffic_of(state.stage, policy),
         policy.max_p99_ms,
         plan.unit,
+        policy.count_unproven,
     )
     earlier: tuple[Exposure, ...] = ()
     promotions = _promotions(ledger, new)
@@ -55,10 +67,17 @@ def gather(
     else:
         theirs, met = _as_promoted(promotions, met)
     staging = state.stage == STAGES[0]
+    ab, crowd = None, ""
+    if staging and votes:
+        with votes() as store:
+            ab = read_votes(store.head_to_head(new, baseline, policy.count_unproven), policy, plan.audience)
+            lately = utc_text(now - timedelta(hours=BURST_WITHIN_H))
+            crowd = burst(store.unproven(new, baseline, lately))
     return Evidence(
         stage=state.stage,
         hours=hours_since(state.stage_since, now),
-        ab=read_votes(head_to_head(new, baseline), policy, plan.audience) if staging and head_to_head else None,
+        ab=ab,
+        burst=crowd,
         new=ours,
         baseline=theirs,
         met=met,

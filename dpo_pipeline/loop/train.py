@@ -28,7 +28,6 @@ from dpo_pipeline.ml.training_plan import (
 )
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores import artifacts
-from dpo_pipeline.stores.bank import held_out_prompts
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord, require_same
 from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.training_runs import TrainingRun
@@ -152,7 +151,7 @@ def _run(job: ProcessJob, call: Call) -> ProcessResult:
 
 def _after_sft_round(settings: Settings, base: BaseModel, start_dir: Path, data: Path, call: Call) -> Path:
     """The start adapter, tuned on what people corrected or preferred."""
-    rows = demonstration_rows(settings.serving_log_dir, data, held_out_prompts(settings))
+    rows = demonstration_rows(settings, data)
     log.info("an SFT round on %d demonstrations first", len(rows))
     return Path(_run(sft_round_job(settings, base, start_dir, rows), call).adapter_dir)
 

@@ -1,78 +1,80 @@
-"""Who may call: body size, API key, and how often. Nothing here knows what a call does; pages are `gate`'s."""
+"""What a call must bring: a body that fits, a key where one is asked for; and how often it may come.
 
-import hmac
+Whose key it is, `accounts` knows; under which name the server is called and by whose pages, `gate`.
+"""
+
 import time
-from collections.abc import Awaitable, Callable
-from functools import lru_cache
-from ipaddress import ip_address
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
 
-from pydantic import SecretStr
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dpo_pipeline.errors import AdminOnly, BodyTooLarge, KeyRequired, RequestError, TooManyRequests
+from dpo_pipeline.errors import BodyTooLarge, KeyRequired, RequestError, TooManyRequests
+from dpo_pipeline.serving.accounts import Accounts, check_role, is_loopback
 from dpo_pipeline.settings import Limits, Settings
 
-LOOKED_AT = (b"authorization", b"content-length")
+LOOKED_AT = frozenset((b"authorization", b"x-admin-key", b"cookie", b"content-length", b"sec-fetch-mode"))
+HEALTH = ("/healthz", "/readyz", "/startupz")
+"""Of the program, not of a person: nobody asks whose call it is."""
+OPEN_PATHS = ("/sign-in", "/sign-out", "/session")
+"""Asked for before somebody is known."""
 Answer = Callable[[RequestError, Scope, Receive, Send], Awaitable[None]]
 
 
 class Door:
-    """ASGI middleware: refuses a call without the key, or with too large a body, before any of it is looked at."""
+    """ASGI middleware: finds whose call it is, and refuses it before any of its body is looked at.
 
-    def __init__(self, app: ASGIApp, settings: Settings, answer: Answer):
-        self._app, self._settings, self._answer = app, settings, answer
+    Without a key where one is asked for, with one that allows less, or with too large a body.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, accounts: Accounts, answer: Answer):
+        self._app, self._settings, self._accounts, self._answer = app, settings, accounts, answer
+        self._looked_at = LOOKED_AT | {settings.access.login_header.lower().encode()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         try:
-            headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in LOOKED_AT}
-            if scope["path"].startswith("/v1/") and scope["method"] != "OPTIONS":
-                check_key(headers.get(b"authorization"), self._settings.keys.api)
+            headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in self._looked_at}
+            if scope["method"] != "OPTIONS":
+                await self._admit(scope, headers)
             limit, length = self._settings.limits.body_bytes, headers.get(b"content-length", "")
             if length.isdigit() and int(length) > limit:
                 raise BodyTooLarge(_too_large(limit))
             await self._app(scope, _bounded(receive, limit), send)
+        except KeyRequired as error:
+            if headers.get(b"sec-fetch-mode") == "navigate":
+                await RedirectResponse("/sign-in", 303)(scope, receive, send)
+                return
+            await self._answer(error, scope, receive, send)
         except RequestError as error:
             await self._answer(error, scope, receive, send)
 
+    async def _admit(self, scope: Scope, headers: Mapping[bytes, str]) -> None:
+        """Note whose call it is.
 
-def check_key(authorization: str | None, key: SecretStr | None) -> None:
-    """
-    Raises:
-        KeyRequired: a key is set and the call does not carry it.
-    """
-    if key is not None and not _same(authorization, key):
-        raise KeyRequired("This server wants a key. Send `Authorization: Bearer …` with the value of DPO_KEYS__API.")
-
-
-def check_admin(given: str | None, key: SecretStr | None) -> None:
-    """
-    Raises:
-        AdminOnly: no admin key is set, or the call does not carry it.
-    """
-    if key is None:
-        raise AdminOnly("No admin key is set, so nobody may do this here. Start the server with DPO_KEYS__ADMIN.")
-    if not _same(given, key):
-        raise AdminOnly(
-            "The admin key is wrong or missing. Give the value of DPO_KEYS__ADMIN; a program sends it as `X-Admin-Key`."
-        )
-
-
-def check_reviewer(given: str | None, key: SecretStr | None, address: str) -> None:
-    """Without an admin key a person at the machine may do it.
-
-    Raises:
-        AdminOnly: the key is wrong, or none is set and the call came from elsewhere.
-    """
-    if key is None and not _is_loopback(address):
-        raise AdminOnly(
-            "No admin key is set, so only a person at this machine may. Start the server with DPO_KEYS__ADMIN."
-        )
-    if key is not None:
-        check_admin(given, key)
+        Raises:
+            KeyRequired: of nobody that is known, where somebody has to be.
+            RoleRequired: of somebody who may only look.
+        """
+        path, in_api = scope["path"], scope["path"].startswith("/v1/")
+        if path in HEALTH:
+            return
+        address = scope["client"][0] if scope.get("client") else ""
+        account = await self._accounts.identify(headers, address, in_api)
+        scope.setdefault("state", {})["account"] = account
+        if account is None:
+            if in_api and self._settings.keys.api is not None:
+                raise KeyRequired(
+                    "This server wants a key. Send `Authorization: Bearer …` with the value of DPO_KEYS__API, or with "
+                    "a key that `dpo keys add` made."
+                )
+            if self._settings.access.sign_in == "required" and path not in OPEN_PATHS:
+                raise KeyRequired("This server wants to know who calls. Sign in at /sign-in, or send your key.")
+        elif in_api and scope["method"] not in ("GET", "HEAD"):
+            check_role(account, "rater")
 
 
 def address_of(request: Any) -> str:
@@ -103,7 +105,7 @@ class RateLimits:
         amount = self._amounts[kind]
         if not self._hit((kind, person), amount):
             raise TooManyRequests(f"More than {amount} {kind} in a minute from one person. Wait a little.")
-        if not _is_loopback(address) and not self._hit(("address", address), self._address_amount):
+        if not is_loopback(address) and not self._hit(("address", address), self._address_amount):
             raise TooManyRequests(f"More than {self._address_amount} calls in a minute from {address}. Wait a little.")
 
     def _hit(self, key: tuple[str, str], amount: int) -> bool:
@@ -115,19 +117,6 @@ class RateLimits:
             return False
         self._now[key] = self._now.get(key, 0) + 1
         return True
-
-
-def _same(given: str | None, key: SecretStr) -> bool:
-    token = (given or "").removeprefix("Bearer ").strip()
-    return hmac.compare_digest(token.encode(), key.get_secret_value().encode())
-
-
-@lru_cache(maxsize=4096)
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 def _too_large(limit: int) -> str:

@@ -19,12 +19,13 @@ from dpo_pipeline import __version__
 from dpo_pipeline.errors import DpoError, LogWriteError, RequestError, VoteNotRecorded
 from dpo_pipeline.gate import WebGate
 from dpo_pipeline.serving.access import Door
+from dpo_pipeline.serving.accounts import Accounts
 from dpo_pipeline.serving.assembly import Serving, assemble, make_engine
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import CallMetrics, Metrics
 from dpo_pipeline.serving.pages.site import POLICY, forget_closed_tabs, mount_pages
 from dpo_pipeline.serving.registry_follower import registry_follower
-from dpo_pipeline.serving.routes import chat, comparisons, feedback, health, rollout
+from dpo_pipeline.serving.routes import chat, comparisons, feedback, health, rollout, sign_in
 from dpo_pipeline.serving.routes.docs import add_docs
 from dpo_pipeline.settings import Settings
 
@@ -43,11 +44,11 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     Args:
         engine: where answers come from; null: as the settings say.
     """
-    metrics = Metrics()
+    metrics, accounts = Metrics(), Accounts(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        serving = assemble(settings, metrics, engine or make_engine(settings))
+        serving = assemble(settings, metrics, engine or make_engine(settings), accounts)
         app.state.serving = serving
         serving.router.start()
         orders = registry_follower(settings)
@@ -78,11 +79,11 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_unforeseen)
     chat.add_completions(app.router)
-    for part in (chat, comparisons, feedback, rollout, health):
+    for part in (chat, comparisons, feedback, rollout, health, sign_in):
         app.include_router(part.router)
     add_docs(app)
     pages = mount_pages(app, settings, lambda: app.state.serving)
-    app.add_middleware(Door, settings=settings, answer=_refuse)
+    app.add_middleware(Door, settings=settings, accounts=accounts, answer=_refuse)
     app.add_middleware(WebGate, settings=settings, answer=_refuse, policy=POLICY)
     if settings.access.origins:
         app.add_middleware(

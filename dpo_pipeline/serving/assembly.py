@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from dpo_pipeline.serving.access import RateLimits
+from dpo_pipeline.serving.accounts import Accounts
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.engines.forward import ForwardEngine
 from dpo_pipeline.serving.engines.local import LocalEngine
@@ -34,6 +35,7 @@ class Serving:
     """What routes and pages are given: a service for each thing that people can do, and what all look at."""
 
     settings: Settings
+    accounts: Accounts
     engine: Engine
     router: Router
     metrics: Metrics
@@ -58,7 +60,7 @@ class Serving:
         self.state.close()
 
 
-def assemble(settings: Settings, metrics: Metrics, engine: Engine) -> Serving:
+def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Accounts) -> Serving:
     """Nothing is started: the router begins to follow the ledger when it is told to."""
     collection, key = settings.collection, signing_key(settings)
     log, state = ServingLog(settings.serving_log_dir), ServingState(settings.serving_state)
@@ -67,13 +69,15 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine) -> Serving:
     readiness = Readiness(settings.data_dir / "progress", engine, router)
     defaults = Defaults(settings.generation, collection, settings.model.max_new_tokens)
     questions = Questions(collection, settings.bank_dir, state)
+    visitors = Visitors(settings, accounts, state, key)
     return Serving(
         settings=settings,
+        accounts=accounts,
         engine=engine,
         router=router,
         metrics=metrics,
         tally=tally,
-        visitors=Visitors(key),
+        visitors=visitors,
         readiness=readiness,
         chats=Chats(
             engine, router, readiness, RequestLog(log, state, metrics, engine, router), rates, defaults,
@@ -83,11 +87,11 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine) -> Serving:
             engine, router, readiness,
             PairedAnswers(engine, collection.samples, settings.limits.queue, settings.quality),
             Comparisons(collection, settings.prefs_log, questions, state, tally, key),
-            tally, rates, metrics, defaults, collection.measure_share,
+            tally, visitors, rates, metrics, defaults, collection.measure_share,
         ),
-        feedback=Feedback(state, log, rates, metrics),
-        reviews=Reviews(settings.review_table, settings.reviews_log, settings.keys.admin),
-        rollouts=Rollouts(settings, router),
+        feedback=Feedback(state, log, visitors, rates, metrics),
+        reviews=Reviews(settings.review_table, settings.reviews_log, accounts),
+        rollouts=Rollouts(settings, router, accounts),
         rollout_watch=RolloutWatch(settings, router, tally),
         contributors=Contributors(state, tally, settings.cadence, settings.zone),
         log=log,

@@ -17,7 +17,7 @@ from dpo_pipeline.settings.quality import QualityCriteria
 from dpo_pipeline.settings.recipes import DpoRecipe, SftRecipe
 from dpo_pipeline.settings.rollout import RolloutPolicy, StagePolicy
 from dpo_pipeline.settings.section import Section
-from dpo_pipeline.settings.serving import Access, EngineSettings, Keys, Limits, Ports
+from dpo_pipeline.settings.serving import Access, EngineSettings, Keys, Limits, Ports, Role
 from dpo_pipeline.settings.sources import ENV_PREFIX, PROFILES_DIR, profile_path
 from dpo_pipeline.settings.tree import Settings
 
@@ -44,6 +44,7 @@ __all__ = [
     "Phase",
     "Ports",
     "QualityCriteria",
+    "Role",
     "RolloutPolicy",
     "Section",
     "Settings",

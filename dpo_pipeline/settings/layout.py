@@ -24,6 +24,16 @@ class Layout:
         return self.data_dir / "llmops" / "dpo" / "reviews.jsonl"
 
     @property
+    def keys_log(self) -> Path:
+        """Whose keys are valid, as events; hashes only."""
+        return self.data_dir / "access" / "keys.jsonl"
+
+    @property
+    def audit_log(self) -> Path:
+        """Who did what that needs a key."""
+        return self.data_dir / "access" / "audit.jsonl"
+
+    @property
     def synthetic_pairs(self) -> Path:
         """Pairs that no person voted on."""
         return self.data_dir / "llmops" / "dpo" / "synthetic.jsonl"

@@ -22,4 +22,11 @@ class QualityCriteria(Section):
     max_annotator_share: float | None = Field(
         0.3, gt=0, le=1, description="largest share of the valid pairs that one person may hold"
     )
+    max_anonymous_share: float | None = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="largest share of the valid pairs that people whom nobody vouches for (no key, no login) may hold "
+        "together",
+    )
     annotator_floor: int = Field(25, ge=0, description="pairs a person may always contribute, whatever the share")

@@ -38,6 +38,9 @@ class RolloutPolicy(Section):
     min_ratings: int = Field(10, ge=0, description="ratings of the new version in a stage before they count")
     min_ab_votes: int = Field(50, ge=1, description="decided A/B votes before staging can end")
     ab_alpha: float = Field(0.05, gt=0, lt=0.5, description="error rate of the A/B test, however often it is looked at")
+    count_unproven: bool = Field(
+        False, description="whether votes, ratings and requests of people whom nobody vouches for decide too"
+    )
     votes_per_person: int = Field(20, ge=1, description="A/B votes of one person that count, as one mean")
     harm_alpha: float = Field(0.05, gt=0, lt=0.5, description="chance that a harmless version is ever rolled back")
     no_harm_alpha: float = Field(0.05, gt=0, lt=0.5, description="error rate of the bounds that promotion needs")

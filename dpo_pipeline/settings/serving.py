@@ -8,6 +8,8 @@ from pydantic import Field, SecretStr, field_validator
 from dpo_pipeline.settings.section import Section
 
 SHORTEST_KEY = 16
+Role = Literal["viewer", "rater", "reviewer", "operator", "service"]
+"""What a key allows; `core.identity.ROLES` says what."""
 
 
 class Ports(Section):
@@ -25,6 +27,12 @@ class Limits(Section):
     body_bytes: int = Field(1_048_576, ge=1024, description="largest request body; a larger one is answered 413")
     answers_per_minute: int = Field(240, ge=1, description="generation requests a minute of one person")
     votes_per_minute: int = Field(120, ge=1, description="votes and ratings a minute of one person")
+    new_people_per_day: int = Field(
+        25,
+        ge=1,
+        description="people without a key whom one address may bring to compare, vote or rate a day; at this machine "
+        "those beyond count as anonymous, elsewhere they are answered 429",
+    )
     address_per_minute: int = Field(
         1200, ge=1, description="calls a minute of one address; loopback, where proxies and tests sit, is exempt"
     )
@@ -39,12 +47,17 @@ class EngineSettings(Section):
 
 
 class Keys(Section):
-    """Secrets, best from the environment; unset: the API is open (on loopback) and admin routes are shut."""
+    """Secrets, best from the environment; unset: the API is open (on loopback).
 
-    api: SecretStr | None = Field(None, description="required as `Authorization: Bearer …` on every /v1 route")
-    admin: SecretStr | None = Field(
-        None, description="required to pause, resume or abort a rollout, and where set to exclude pairs"
+    Those of people are kept by `dpo keys`.
+    """
+
+    api: SecretStr | None = Field(
+        None,
+        description="of your own programs: then every /v1 route wants it or a key of `dpo keys` as `Authorization: "
+        "Bearer …`; whoever sends it vouches for the people it names",
     )
+    admin: SecretStr | None = Field(None, description="one operator's key for all, where nobody keeps keys by name")
     engine: SecretStr | None = Field(None, description="sent to the server that engine.url names")
     judge: SecretStr | None = Field(None, description="sent to the server that evaluation.judge_url names")
 
@@ -84,6 +97,18 @@ class Access(Section):
         description="names under which programs are called, beside localhost, addresses, this machine's own name and "
         "those of access.origins; a call by another name is refused",
     )
+    sign_in: Literal["optional", "required"] = Field(
+        "optional", description="whether people without a key may use pages and API"
+    )
+    settle_h: float = Field(
+        24, ge=0, description="hours after which somebody at this machine without a key counts as evidence"
+    )
+    login_header: str = Field(
+        "",
+        description="header in which a proxy before this server names whoever is logged in, such as X-Forwarded-User; "
+        "it is believed, so nobody else may reach the port",
+    )
+    login_roles: dict[str, Role] = Field({}, description="roles of people whom the proxy names; others are raters")
     consent: str = Field(
         "Your questions, votes and corrections are kept to improve the model, and other people may be asked to compare "
         "answers to your questions. E-mail addresses, card numbers and keys are removed before anything is stored, and "

@@ -17,12 +17,22 @@ VOTERS, CHATTERS = 600, 2000
 class Crowd:
     """People in a thread of their own.
 
-    `pace` is actions a second of all together and may be changed at any time; 0 is a break.
-    `votes`, `chats`, `ratings` and `troubles` count what they did and what they met.
+    `key` vouches for them; without one their votes are those of strangers. `pace` is actions a second of all together
+    and may be changed at any time; 0 is a break. `votes`, `chats`, `ratings` and `troubles` count what they did and
+    what they met.
     """
 
-    def __init__(self, url: str, bank: Sequence[Question], pace: float = 4.0, seed: int = 0, chat_share: float = 0.5):
+    def __init__(
+        self,
+        url: str,
+        bank: Sequence[Question],
+        pace: float = 4.0,
+        seed: int = 0,
+        chat_share: float = 0.5,
+        key: str = "",
+    ):
         self.url = url
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.pace = pace
         self.chat_share = chat_share
         self.votes = self.chats = self.ratings = 0
@@ -50,7 +60,7 @@ class Crowd:
 
     async def _live(self) -> None:
         doing: set[asyncio.Task[None]] = set()
-        async with httpx.AsyncClient(base_url=self.url, timeout=90) as client:
+        async with httpx.AsyncClient(base_url=self.url, headers=self._headers, timeout=90) as client:
             while not self._stop.is_set():
                 if self.pace <= 0 or len(doing) >= 16:
                     await asyncio.sleep(0.1)

@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from dpo_pipeline.core.exposure import SHORTEST_H, Audience, Unit, gets_challenger, is_control, unit_key
+from dpo_pipeline.core.identity import Identity, is_proven
 from dpo_pipeline.core.outcomes import RequestOutcome
 from dpo_pipeline.core.rollout import Exposure, VersionMetrics
 from dpo_pipeline.core.sequential_tests import Events, Opinions, Shares
@@ -41,6 +42,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind",
     outcome: RequestOutcome
     source: RequestSource = "api"
     conversation: str = ""
+    identity: Identity | msgspec.UnsetType = msgspec.UNSET
 
 
 class RatingRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="rating"):
@@ -53,6 +55,7 @@ class RatingRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", 
     version: str
     rating: int
     source: RequestSource = "api"
+    identity: Identity | msgspec.UnsetType = msgspec.UNSET
 
 
 class CorrectionRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="correction"):
@@ -65,6 +68,7 @@ class CorrectionRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kin
     version: str
     prompt: str | list[dict[str, str]]
     correction: str
+    identity: Identity | msgspec.UnsetType = msgspec.UNSET
 
 
 Record = RequestRecord | RatingRecord | CorrectionRecord
@@ -153,6 +157,11 @@ def _decoded(line: bytes, path: Path, number: int) -> Record | None:
     return record
 
 
+def somebody_vouches(record: Record) -> bool:
+    """For whoever asked or said this; in records from before identities were, for everybody."""
+    return record.identity is msgspec.UNSET or is_proven(record.identity)
+
+
 def is_evidence(request: RequestRecord) -> bool:
     """It says something about the version, and a person met it."""
     return request.outcome.counts and not request.shadow
@@ -177,21 +186,34 @@ def version_metrics(
 
 
 def person_means(directory: Path, since: str, version: str) -> list[float]:
-    """The mean rating of everybody who rated a version since then, 1 to 5; the newest rating of a request counts."""
+    """The mean rating of everybody who rated a version since then and for whom somebody vouches, 1 to 5.
+
+    The newest rating of a request counts.
+    """
     newest: dict[str, RatingRecord] = {}
     for record in read_records(directory, since):
-        if isinstance(record, RatingRecord) and record.version == version:
+        if isinstance(record, RatingRecord) and record.version == version and somebody_vouches(record):
             newest[record.request_id] = record
     return _unit_means((rating.user, rating) for rating in newest.values())
 
 
 def stage_metrics(
-    directory: Path, since: str, new: str, baseline: str, traffic: float, max_p99_ms: float, unit: Unit = "person"
+    directory: Path,
+    since: str,
+    new: str,
+    baseline: str,
+    traffic: float,
+    max_p99_ms: float,
+    unit: Unit = "person",
+    count_unproven: bool = False,
 ) -> tuple[VersionMetrics, VersionMetrics, Exposure]:
     """Both versions since a stage began, and what their units met.
 
     A request for a version by name does not count, unless the rollout would have served it that version too. In staging
     nobody is served the new version: shadow copies stand for it beside all that the champion answers, by request.
+
+    Args:
+        count_unproven: what people met for whom nobody vouches counts too.
     """
     staging = traffic == 0
     requests: dict[str, dict[str, list[RequestRecord]]] = {new: {}, baseline: {}}
@@ -200,6 +222,8 @@ def stage_metrics(
     given: list[RatingRecord] = []
     for record in read_records(directory, since):
         if record.version not in requests or isinstance(record, CorrectionRecord):
+            continue
+        if not (count_unproven or somebody_vouches(record)):
             continue
         if isinstance(record, RequestRecord):
             if record.shadow != (staging and record.version == new) or not record.outcome.counts:
@@ -247,13 +271,15 @@ def stage_metrics(
     return whole[new], whole[baseline], met
 
 
-def audience_of(directory: Path, since: datetime, now: datetime) -> Audience:
-    """Who used the model since then, or since the first record; shadow copies are nobody's."""
+def audience_of(directory: Path, since: datetime, now: datetime, count_unproven: bool = False) -> Audience:
+    """Whose use of the model since then counts, or since the first record; shadow copies are nobody's."""
     people, conversations = set(), set()
     requests = ratings = 0
     first = ""
     for record in read_records(directory, since.astimezone(UTC).isoformat()):
         first = first or record.recorded_at
+        if not (count_unproven or somebody_vouches(record)):
+            continue
         if isinstance(record, RequestRecord) and is_evidence(record):
             requests += 1
             people.add(record.user)

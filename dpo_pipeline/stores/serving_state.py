@@ -9,9 +9,11 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
+from dpo_pipeline.core.identity import Identity
 from dpo_pipeline.core.votes import prompt_key
 from dpo_pipeline.errors import LogWriteError, NicknameTaken
 from dpo_pipeline.stores.serving_log import RequestSource
@@ -21,9 +23,12 @@ SCHEMA = """
 create table if not exists comparisons (id text primary key, created real, log_offset integer, content blob);
 create table if not exists requests (id text primary key, created real, content blob);
 create table if not exists contributors (person text primary key, nickname text, spelling text unique);
+create table if not exists people (person text primary key, first_met real, address text, crowded integer);
 create index if not exists comparisons_created on comparisons (created);
 create index if not exists requests_created on requests (created);
+create index if not exists people_met on people (address, first_met);
 """
+DAY_S = 86_400
 
 
 # What is asked again: the newest prompts of people, neither a slip of the keyboard nor an essay.
@@ -56,6 +61,15 @@ class StoredComparison(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None
     seed: int | None
     propensity: float
+    identity: Identity | msgspec.UnsetType = msgspec.UNSET
+    steered: bool = False
+
+
+class Met(NamedTuple):
+    """When somebody without a key was first met, and whether as one of too many from an address that day."""
+
+    first_met: float
+    crowded: bool
 
 
 class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +83,7 @@ class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     prompt: str | list[dict[str, str]]
     source: RequestSource = "api"
+    identity: Identity | msgspec.UnsetType = msgspec.UNSET
 
 
 class ServingState:
@@ -157,6 +172,30 @@ class ServingState:
             rows = self._db.execute(NEWEST_REQUESTS, (REQUESTS_LOOKED_AT,)).fetchall()
         return _prompts(rows)
 
+    def meet(self, person: str, address: str, now: float, most: int, welcome: bool) -> Met | None:
+        """When this person was first met, which is now for somebody new; null: one too many of this address today.
+
+        Args:
+            address: a pseudonym of it.
+            most: new people of one address in a day.
+            welcome: one too many is kept all the same, as crowded.
+
+        Raises:
+            LogWriteError: the disk refused it, or another program works on the database.
+        """
+        with self._writing("Who asked"):
+            row = self._db.execute("select first_met, crowded from people where person = ?", (person,)).fetchone()
+            if row:
+                return Met(row[0], bool(row[1]))
+            (today,) = self._db.execute(
+                "select count(*) from people where address = ? and first_met > ?", (address, now - DAY_S)
+            ).fetchone()
+            crowded = today >= most
+            if crowded and not welcome:
+                return None
+            self._db.execute("insert into people values (?, ?, ?, ?)", (person, now, address, crowded))
+            return Met(now, crowded)
+
     def join(self, person: str, nickname: str) -> None:
         """Show this person's votes under the nickname from now on.
 
@@ -201,7 +240,9 @@ def forget_person(path: Path, person: str) -> None:
         return
     with closing(sqlite3.connect(path, timeout=30)) as database:
         database.execute("pragma secure_delete = on")
-        database.execute("delete from contributors where person = ?", (person,))
+        for table in ("contributors", "people"):
+            if database.execute("select 1 from sqlite_master where name = ?", (table,)).fetchone():
+                database.execute(f"delete from {table} where person = ?", (person,))
         for table, whose in (("comparisons", "annotator"), ("requests", "user")):
             rows = database.execute(f"select id, content from {table}").fetchall()
             theirs = [(key,) for key, content in rows if _is_of(content, whose, person)]

@@ -137,7 +137,6 @@ def loop(
         "DPO_DATA_DIR": str(tmp_path),
         "DPO_MLFLOW_URL": mlflow,
         "DPO_REGISTERED_MODEL": f"chat-{tmp_path.name}",
-        "DPO_MODEL__PRETRAIN_STEPS": "60",
         "DPO_MODEL__MAX_NEW_TOKENS": "24",
         "DPO_MODEL__MAX_LENGTH": "160",
         "DPO_SFT__EPOCHS": "0.2",

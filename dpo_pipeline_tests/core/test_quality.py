@@ -240,6 +240,19 @@ def test_one_person_with_a_hundred_votes_holds_no_more_than_the_share() -> None:
     assert verdicts[100:] == [()] * 100
 
 
+def test_those_whom_nobody_vouches_for_hold_a_small_share_together() -> None:
+    """200 invented names of one vote each, among the votes of a team: no tenth of the dataset is theirs."""
+    team = [preference(i, annotator=f"person-{i % 8}", identity="named") for i in range(100)]
+    crowd = [preference(100 + i, annotator=f"invented-{i}", identity="anonymous") for i in range(200)]
+    found = verdicts_on(team + crowd)
+    taken = sum(not failed for failed in found[100:])
+    assert found[:100] == [()] * 100 and set(found[100:]) == {(), ("anonymous_share",)}
+    assert taken == 5, "5 of 105"
+    assert verdicts_on(crowd, QualityCriteria(max_anonymous_share=None)) == [()] * 200
+    assert verdicts_on(crowd[:1]) == [("anonymous_share",)], "alone they are no dataset"
+    assert verdicts_on([preference(1, identity="new")]) == [()], "somebody new at the machine is trained on"
+
+
 def test_the_share_does_not_bind_imports() -> None:
     votes = [preference(i, annotator="import-file", source="import") for i in range(100)]
     assert verdicts_on(votes) == [()] * 100

@@ -248,6 +248,17 @@ def test_shadow_copies_that_fail_roll_a_version_back_before_anybody_meets_it() -
     assert found.decision == "rollback" and "crash rate" in found.reasons[1]
 
 
+def test_a_crowd_whom_nobody_vouches_for_holds_the_version_whatever_the_others_say() -> None:
+    won, lost = ["win"] * 60 + ["loss"] * 15, ["win"] * 15 + ["loss"] * 60
+    for outcomes in (won, lost):
+        votes = voted([(f"p{i}", outcome) for i, outcome in enumerate(outcomes)])  # type: ignore[misc]
+        held = decide(replace(votes, burst="9 of 9 strangers"), PLAN)
+        assert (held.decision, held.reasons[0], held.asks) == ("hold", "9 of 9 strangers", True)
+        assert decide(votes, PLAN).decision != "hold"
+    over = replace(voted([("p", "win")], hours=400), burst="9 of 9 strangers")
+    assert decide(over, PLAN).decision == "rollback", "no crowd keeps a version in staging for ever"
+
+
 def test_what_one_person_alone_wins_is_held() -> None:
     votes: list[tuple[str, Outcome]] = [("loud", "win")] * 40
     votes += [(f"p{i}", "win" if i % 2 else "loss") for i in range(7)] * 5

@@ -1,16 +1,19 @@
 """What an SFT round is tuned on: corrections and the answers people chose last, of no question that is held out."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dpo_pipeline.core.corrections import Correction, usable_corrections
 from dpo_pipeline.core.votes import prompt_key
-from dpo_pipeline.loop.demonstrations import demonstration_rows, usable_corrections
+from dpo_pipeline.loop.demonstrations import demonstration_rows, usable
+from dpo_pipeline.settings import QualityCriteria, Settings
+from dpo_pipeline.stores.bank import held_out_prompts, read_bank
 from dpo_pipeline.stores.serving_log import CorrectionRecord, ServingLog
-
-HELD_OUT = "Why is the sky blue?"
+from dpo_pipeline_tests.examples import settings_in
 
 
 def said(text: str, role: str = "assistant") -> list[dict[str, str]]:
@@ -18,11 +21,16 @@ def said(text: str, role: str = "assistant") -> list[dict[str, str]]:
 
 
 @pytest.fixture
-def serving_log(tmp_path: Path) -> Path:
+def settings(tmp_path: Path) -> Settings:
     """Three corrections: of a question, of a held-out one, and of a conversation that ends with the held-out one."""
-    log = ServingLog(tmp_path / "serving")
-    conversation = [*said("Hello.", "user"), *said("Hello!"), *said(HELD_OUT, "user")]
-    for number, prompt in enumerate(["How do I boil an egg?", HELD_OUT, conversation]):
+    settings = settings_in(tmp_path)
+    held_out = next(
+        each.question for each in read_bank(settings.bank_dir)
+        if prompt_key(each.question) in held_out_prompts(settings)
+    )  # fmt: skip
+    log = ServingLog(settings.serving_log_dir)
+    conversation = [*said("Hello.", "user"), *said("Hello!"), *said(held_out, "user")]
+    for number, prompt in enumerate(["How do I boil an egg?", held_out, conversation]):
         log.append(
             CorrectionRecord(
                 event_id=f"c{number}", recorded_at="2026-01-05T10:00:00.000Z", request_id=f"q{number}", user="ann",
@@ -30,18 +38,54 @@ def serving_log(tmp_path: Path) -> Path:
             )
         )  # fmt: skip
     log.close()
-    return tmp_path / "serving"
+    return settings
 
 
-def test_corrections_and_the_newest_chosen_answers_but_nothing_held_out(serving_log: Path, tmp_path: Path) -> None:
+def test_corrections_and_the_newest_chosen_answers_but_nothing_held_out(settings: Settings, tmp_path: Path) -> None:
     pairs = [("What is tea?", "Old."), ("What is tea?", "Newer."), ("What is ice?", "Frozen water.")]
     rows = [{"prompt": said(question, "user"), "chosen": said(answer)} for question, answer in pairs]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
-    found = demonstration_rows(serving_log, tmp_path, frozenset({prompt_key(HELD_OUT)}))
+    found = demonstration_rows(settings, tmp_path)
     assert [(row["prompt"][-1]["content"], row["completion"][0]["content"]) for row in found] == [
         ("How do I boil an egg?", "Right answer 0."), ("What is tea?", "Newer."), ("What is ice?", "Frozen water."),
     ]  # fmt: skip
 
 
 def test_without_a_log_there_are_none(tmp_path: Path) -> None:
-    assert usable_corrections(tmp_path / "none", frozenset()) == []
+    assert usable(settings_in(tmp_path)) == []
+
+
+def correction(
+    number: int, person: str = "ann", request: str = "", text: str = "Right answer.", **fields: Any
+) -> Correction:
+    return Correction(f"c{number}", person, request or f"q{number}", f"k{number}", text, **fields)
+
+
+def test_two_hundred_corrections_of_one_person_are_one_of_each_request() -> None:
+    flood = [correction(number, "flood", request="q") for number in range(200)]
+    found = usable_corrections(flood, frozenset(), QualityCriteria())
+    assert found.event_ids == ("c199",) and found.left_out == {"corrected again": 199}
+    many = [correction(number, "flood") for number in range(200)]
+    found = usable_corrections(many, frozenset(), QualityCriteria())
+    assert len(found.event_ids) == 25 and found.left_out == {"annotator_share": 175}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (" ", "empty"),
+        ("No.", "too_short"),
+        ("Fine.<|im_end|><|im_start|>system", "template_tokens"),
+        ("I am ChatGPT, and the sky is blue.", "self_naming"),
+    ],
+)
+def test_a_correction_meets_the_criteria_of_votes(text: str, reason: str) -> None:
+    found = usable_corrections([correction(1, text=text)], frozenset(), QualityCriteria())
+    assert found.event_ids == () and found.left_out == {reason: 1}
+
+
+def test_strangers_correct_a_small_share_only() -> None:
+    team = [correction(number, f"person-{number % 8}") for number in range(100)]
+    crowd = [correction(100 + number, f"invented-{number}", anonymous=True) for number in range(200)]
+    found = usable_corrections(team + crowd, frozenset(), QualityCriteria())
+    assert len(found.event_ids) == 105 and found.left_out == {"anonymous_share": 195}

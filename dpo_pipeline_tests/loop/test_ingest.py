@@ -206,6 +206,28 @@ def test_a_warehouse_of_an_earlier_version_is_refused_with_the_cure(tmp_path: Pa
             prepare(connection)
 
 
+def test_only_what_somebody_vouches_for_is_evidence(project: Project) -> None:
+    events = [
+        preference(1, vote="a", model_a="v1.1", annotator="ada", identity="named"),
+        preference(2, vote="b", model_a="v1.1", annotator="at the machine", identity="local"),
+        preference(3, vote="a", model_a="v1.1", annotator="invented", identity="anonymous"),
+        preference(4, vote="a", model_a="v1.1", annotator="met today", identity="new"),
+        preference(5, vote="a", model_a="v1.1", annotator="ada", identity="named", steered=True),
+        preference(6, vote="a", model_a="v1.1", annotator="from before"),
+    ]
+    AppendLog(project.log).append_all([encode_preference(event) for event in events])
+    project.tick()
+    assert project.warehouse.head_to_head("v1.1", "v1.0") == [
+        ("ada", "win"), ("at the machine", "loss"), ("from before", "win")
+    ]  # fmt: skip
+    everybody = [person for person, _ in project.warehouse.head_to_head("v1.1", "v1.0", count_unproven=True)]
+    assert everybody == ["ada", "at the machine", "invented", "met today", "from before"]
+    assert project.warehouse.unproven("v1.1", "v1.0", "2020-01-01T00:00:00Z") == [
+        ("invented", "win"), ("met today", "win")
+    ]  # fmt: skip
+    assert project.warehouse.unproven("v1.1", "v1.0", "2199-01-01T00:00:00Z") == []
+
+
 def test_head_to_head_names_the_winner_whichever_side_it_was(project: Project) -> None:
     events = [
         preference(1, vote="a", model_a="v1.1"),

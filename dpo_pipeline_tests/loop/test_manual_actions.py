@@ -17,15 +17,12 @@ from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.serving_log import RequestRecord, ServingLog
-from dpo_pipeline_tests.examples import put_version
+from dpo_pipeline_tests.examples import GivenVotes, put_version
 from dpo_pipeline_tests.webhook import webhook
 
 WON: list[tuple[str, Outcome]] = [(f"p{n % 8}", "loss" if n % 5 == 0 else "win") for n in range(120)]
+VOTES = GivenVotes(WON)
 LATER = timedelta(days=3)
-
-
-def won(new: str, baseline: str) -> list[tuple[str, Outcome]]:
-    return WON
 
 
 @pytest.fixture
@@ -67,7 +64,7 @@ def served(settings: Settings, outcome: str) -> None:
 def test_a_person_takes_a_version_to_full_traffic_step_by_step(settings: Settings, ledger: Ledger) -> None:
     with pytest.raises(OrderRefused, match=r"No version is being rolled out; v1\.0 is champion"):
         order(settings, ledger, "promote", "go", "ada")
-    decide_now(settings, ledger, won, "v1.1", "test")
+    decide_now(settings, ledger, VOTES, "v1.1", "test")
     for stage in STAGES[1:]:
         assert order(settings, ledger, "promote", f"to {stage}, says a@home.example", "ada").stage == stage
     newest = ledger.decisions()[-1]
@@ -78,14 +75,14 @@ def test_a_person_takes_a_version_to_full_traffic_step_by_step(settings: Setting
 
 
 def test_a_promotion_by_hand_is_no_won_ab_test(settings: Settings, ledger: Ledger) -> None:
-    decide_now(settings, ledger, won, "v1.1", "test")
+    decide_now(settings, ledger, VOTES, "v1.1", "test")
     order(settings, ledger, "promote", "go", "ada")
     plan = plan_rollout(settings.rollout, Audience())
     assert not gather(settings, ledger, ledger.deployment(), plan, datetime.now(UTC)).ab_won
 
 
 def test_a_version_is_not_promoted_past_a_failed_check(settings: Settings, ledger: Ledger) -> None:
-    decide_now(settings, ledger, won, "v1.1", "test")
+    decide_now(settings, ledger, VOTES, "v1.1", "test")
     with pytest.raises(InvalidRequest, match="Give a reason"):
         order(settings, ledger, "promote", " ", "ada")
     (settings.artifacts_dir / "v1.1" / "notes.txt").write_text("changed")
@@ -100,21 +97,21 @@ def test_a_version_is_not_promoted_past_a_failed_check(settings: Settings, ledge
 
 
 def test_a_version_is_not_promoted_past_evidence_of_harm(settings: Settings, ledger: Ledger) -> None:
-    decide_now(settings, ledger, won, "v1.1", "test")
+    decide_now(settings, ledger, VOTES, "v1.1", "test")
     order(settings, ledger, "promote", "go", "ada")
     served(settings, "crash")
     with pytest.raises(OrderRefused, match=r"evidence of harm \(.*crash rate.*The next check rolls it back"):
         order(settings, ledger, "promote", "go on", "ada")
-    assert decide_now(settings, ledger, won, "v1.1", "test").decision == "rollback"
+    assert decide_now(settings, ledger, VOTES, "v1.1", "test").decision == "rollback"
 
 
 def test_paused_it_stays_and_resumed_it_goes_on(settings: Settings, ledger: Ledger) -> None:
-    decide_now(settings, ledger, won, "v1.1", "test")
+    decide_now(settings, ledger, VOTES, "v1.1", "test")
     order(settings, ledger, "pause", "Sunday", "ada")
-    held = decide_now(settings, ledger, won, "v1.1", "test", datetime.now(UTC) + LATER)
+    held = decide_now(settings, ledger, VOTES, "v1.1", "test", datetime.now(UTC) + LATER)
     assert (held.decision, held.reasons[0]) == ("hold", "paused by a person; it would be promoted now")
     order(settings, ledger, "resume", "Monday", "ada")
-    assert decide_now(settings, ledger, won, "v1.1", "test", datetime.now(UTC) + LATER).decision == "promote"
+    assert decide_now(settings, ledger, VOTES, "v1.1", "test", datetime.now(UTC) + LATER).decision == "promote"
 
 
 def test_what_cannot_be_ruled_out_is_asked_once(tmp_path: Path) -> None:
@@ -128,11 +125,11 @@ def test_what_cannot_be_ruled_out_is_asked_once(tmp_path: Path) -> None:
             for name in ("v1.0", "v1.1"):
                 put_version(ledger, name, status="registered", adapter_sha=name[-1] * 64, adapter_dir="there")
             ledger.install_champion("v1.0", "test")
-            decide_now(asking, ledger, won, "v1.1", "test")
+            decide_now(asking, ledger, VOTES, "v1.1", "test")
             ledger.promote("canary", ledger.deployment().epoch, ("won",), {}, "test")
             served(asking, "ok")
             for hours in (40, 41, 42):
-                held = decide_now(asking, ledger, won, "v1.1", "test", datetime.now(UTC) + timedelta(hours=hours))
+                held = decide_now(asking, ledger, VOTES, "v1.1", "test", datetime.now(UTC) + timedelta(hours=hours))
                 assert held.decision == "hold" and held.asks
             assert ledger.decisions()[-1].evidence["asked"]
     [asked] = received
@@ -142,7 +139,7 @@ def test_what_cannot_be_ruled_out_is_asked_once(tmp_path: Path) -> None:
 
 
 def test_the_forecast_stands_beside_the_begin_of_staging(settings: Settings, ledger: Ledger) -> None:
-    decide_now(settings, ledger, won, "v1.1", "test")
+    decide_now(settings, ledger, VOTES, "v1.1", "test")
     begun = ledger.decisions()[-1]
     assert [stage["stage"] for stage in begun.evidence["forecast"]["stages"]] == list(STAGES[:-1])
     assert set(begun.evidence["forecast"]["votes_needed"]) == {"55%", "60%", "65%", "75%"}
@@ -162,7 +159,7 @@ def test_the_same_orders_from_the_command_line(
         return CliRunner().invoke(app, ["rollout", *words]).output
 
     assert "No version is being rolled out; champion v1.0." in dpo("show")
-    decide_now(settings, ledger, won, "v1.1", "test")
+    decide_now(settings, ledger, VOTES, "v1.1", "test")
     assert "v1.1 is promoted from staging to canary." in dpo("promote", "--reason", "read its answers")
     assert "v1.1 is paused at canary" in dpo("pause", "--reason", "Sunday")
     assert "v1.1 at canary, 5% of the traffic, paused" in dpo("show")

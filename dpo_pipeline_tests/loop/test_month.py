@@ -34,7 +34,7 @@ from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.serving_log import RatingRecord, Record, RequestRecord
 from dpo_pipeline_tests.assets.conftest import mlflow  # noqa: F401  (fixture)
-from dpo_pipeline_tests.examples import put_version, settings_in
+from dpo_pipeline_tests.examples import GivenVotes, put_version, settings_in
 
 MODEL = "chat-month"
 BEGIN = datetime(2026, 1, 5, tzinfo=UTC)
@@ -120,7 +120,7 @@ class Month:
                     reconcile_registry(self.settings, self.ledger, self.registry)
             if not self.dagster:
                 continue
-            decide_now(self.settings, self.ledger, self._head_to_head, str(name), "simulated", self.now)
+            decide_now(self.settings, self.ledger, GivenVotes(self.votes), str(name), "simulated", self.now)
             state = self.ledger.deployment()
             self.traffic.append(traffic_of(state.stage, RolloutPolicy()) if state.challenger and state.stage else 0.0)
 
@@ -134,9 +134,6 @@ class Month:
     def _is(self, name: str, status: str) -> bool:
         state, names = self.ledger.deployment(), {each.name for each in self.ledger.versions()}
         return name in names and (self.status(name) == status or (state.challenger, state.stage) == (name, status))
-
-    def _head_to_head(self, new: str, baseline: str) -> list[tuple[str, Outcome]]:
-        return self.votes.get((new, baseline), [])
 
     def _people(self) -> None:
         state = self.ledger.deployment()

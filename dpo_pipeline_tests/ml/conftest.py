@@ -1,4 +1,4 @@
-"""A tiny base model, trained for a moment, and v1.0 on it: built once a test run, shared by all workers."""
+"""The base model that is shipped, and v1.0 on it, trained for a moment: laid out once a test run for all workers."""
 
 import os
 from pathlib import Path
@@ -12,15 +12,13 @@ from dpo_pipeline_tests.examples import settings_in
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings on a data directory in which the base model is built."""
+    """Settings on a data directory in which the base model lies."""
     from dpo_pipeline.ml.base_model import ensure_base
 
     base = tmp_path_factory.getbasetemp()
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny-project"
     shared.mkdir(exist_ok=True)
-    settings = settings_in(
-        shared, model={"pretrain_steps": 60, "max_length": 160, "max_new_tokens": 24}, sft={"epochs": 0.2}
-    )
+    settings = settings_in(shared, model={"max_length": 160, "max_new_tokens": 24}, sft={"epochs": 0.2})
     with FileLock(shared / "lock"):
         ensure_base(settings, lambda step, total, metrics: None)
     return settings

@@ -10,7 +10,6 @@ from dpo_pipeline.core.curation import summarise
 from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.exposure import gets_challenger
 from dpo_pipeline.core.votes import Vote, encode_preference
-from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.loop.ingest import LOG, ingest, validate_new
 from dpo_pipeline.loop.roll_out import decide_now
 from dpo_pipeline.settings import Settings
@@ -22,7 +21,7 @@ from dpo_pipeline.stores.reviews import apply_reviews
 from dpo_pipeline.stores.serving_log import RatingRecord, RequestRecord, ServingLog
 from dpo_pipeline.stores.serving_state import ServingState
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
-from dpo_pipeline_tests.examples import preference
+from dpo_pipeline_tests.examples import GivenVotes, preference
 
 VOTES = 180
 PAIRS = (("v1.0", "v1.1"), ("v1.1", "v1.2"), ("v1.0", "v1.2"))
@@ -76,16 +75,12 @@ def curate(settings: Settings) -> list[Pair]:
 
 def roll_out(settings: Settings, name: str = "v1.1") -> None:
     """The version at stage canary, with requests and ratings of both sides since then, held by a real decision."""
-    votes: list[tuple[str, Outcome]] = [(f"person-{n % 7}", "win" if n % 4 else "loss") for n in range(120)]
-
-    def head_to_head(new: str, baseline: str) -> list[tuple[str, Outcome]]:
-        return votes
-
+    votes = GivenVotes([(f"person-{n % 7}", "win" if n % 4 else "loss") for n in range(120)])
     log, dice = ServingLog(settings.serving_log_dir), random.Random(3)
     with Ledger(settings.ledger_address) as ledger:
-        decide_now(settings, ledger, head_to_head, name, "loop")
+        decide_now(settings, ledger, votes, name, "loop")
         later = datetime.now(UTC) + timedelta(days=2)  # shadow copies are waited for no longer than a canary lasts
-        decide_now(settings, ledger, head_to_head, name, "loop", later)
+        decide_now(settings, ledger, votes, name, "loop", later)
         state = ledger.deployment()
         assert state.stage == "canary"
         for version, requests in ((name, 12), (str(state.champion), 220)):
@@ -96,7 +91,7 @@ def roll_out(settings: Settings, name: str = "v1.1") -> None:
                 log.append(_request(version, request_id, number, dice))
                 if number % 3 == 0:
                     log.append(_rating(version, request_id, dice.choice([4, 4, 5] if version == name else [3, 4, 4])))
-        decide_now(settings, ledger, head_to_head, name, "loop")
+        decide_now(settings, ledger, votes, name, "loop")
 
 
 def _served(request_id: str, challenger: str) -> bool:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 VARIABLES = {
-    "DPO_MODEL__PRETRAIN_STEPS": "60",
     "DPO_MODEL__MAX_NEW_TOKENS": "24",
     "DPO_LIMITS__VOTES_PER_MINUTE": "10000",
 }

@@ -134,7 +134,7 @@ def test_only_the_admin_orders_the_rollout(guarded: Server, own_project: Setting
     order = {"reason": "looks wrong to me"}
     for headers in ({}, {"X-Admin-Key": "wrong"}, {"X-Admin-Key": "let-me-in-please"}):
         answer = guarded.client.post("/v1/rollout/abort", json=order, headers=headers)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "admin_only")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "role_required")
     paused = guarded.client.post("/v1/rollout/pause", json=order, headers=ADMIN)
     assert paused.status_code == 200 and paused.json()["paused"] is True
     assert guarded.client.post("/v1/rollout/resume", json=order, headers=ADMIN).json()["paused"] is False
@@ -142,7 +142,7 @@ def test_only_the_admin_orders_the_rollout(guarded: Server, own_project: Setting
     assert (promoted["stage"], promoted["traffic"]) == ("canary", 0.05), "one stage, and serving follows at once"
     aborted = guarded.client.post("/v1/rollout/abort", json=order, headers=ADMIN).json()
     assert aborted["version"] is None and aborted["history"][-1]["reasons"] == ["looks wrong to me"]
-    assert aborted["history"][-1]["actor"] == "admin, HTTP API"
+    assert aborted["history"][-1]["actor"] == "admin"
     page = guarded.client.get("/v1/rollout", params={"limit": 1}).json()
     assert page["history"] == aborted["history"][-1:] and page["earlier"] == page["history"][0]["id"]
     before = guarded.client.get("/v1/rollout", params={"limit": 1, "before": page["earlier"]}).json()

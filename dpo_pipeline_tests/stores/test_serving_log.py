@@ -61,6 +61,22 @@ def test_whoever_names_a_version_is_not_among_its_people(tmp_path: Path) -> None
     assert (new.requests, new.ratings, people.new, baseline.requests) == (1, 0, 1, 1)
 
 
+def test_what_nobody_vouches_for_is_no_evidence(tmp_path: Path) -> None:
+    """Strangers who fail, and who rate badly, beside one person with a key and one from before keys were."""
+    log = ServingLog(tmp_path)
+    served = [f"user {n}" for n in range(1000) if gets_challenger(f"user {n}", "v1.1", 0.2)]
+    for number, (person, identity) in enumerate(zip(served, ["named", "anonymous", "new", None], strict=False)):
+        known = {"identity": identity} if identity else {}
+        outcome = "ok" if identity in ("named", None) else "error"
+        log.append_request(request(number, user=person, outcome=outcome, **known))
+        log.append(msgspec.structs.replace(rating(person, 5 if identity != "anonymous" else 1, f"r-{number}"), **known))
+    log.close()
+    new, _, met = stage_metrics(tmp_path, DAY, "v1.1", "v1.0", 0.2, 2000.0)
+    assert (new.requests, new.errors, new.satisfaction, met.opinions.units) == (2, 0, 5, 2)
+    everybody, _, _ = stage_metrics(tmp_path, DAY, "v1.1", "v1.0", 0.2, 2000.0, count_unproven=True)
+    assert (everybody.requests, everybody.errors, everybody.ratings) == (4, 2, 4)
+
+
 def test_a_line_that_is_no_record_is_told_and_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = ServingLog(tmp_path)
     log.append_request(request(1))

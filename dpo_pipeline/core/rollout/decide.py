@@ -99,6 +99,8 @@ def _decide_staging(evidence: Evidence, plan: RolloutPlan, found: tuple[Conditio
     votes, limit = ab.deciding, policy.staging_limit_h * policy.duration_scale
     enough = votes.count >= policy.min_ab_votes
     won = evidence.ab_won or (enough and votes.low > 0.5 and ab.without.low > 0.5)
+    if evidence.burst and evidence.hours <= limit:
+        return RolloutDecision("hold", (evidence.burst, f"A/B test: {ab}"), found, asks=True)
     if not won and enough and votes.high < 0.5:
         return RolloutDecision("rollback", (f"A/B test lost: {ab}",), found)
     if not won and evidence.hours > limit:

@@ -70,7 +70,8 @@ class Evidence:
     """All that a decision looks at. `hours` is the time in the stage, already unscaled.
 
     `met` is of this stage, `earlier` of the stages of this rollout that are over. `ab_won`: this version won its A/B
-    test. `day` is which day of full traffic this is: evidence is counted from zero every day there.
+    test. `day` is which day of full traffic this is: evidence is counted from zero every day there. `burst` says what
+    is wrong with the votes of people whom nobody vouches for, where something is.
     """
 
     stage: str
@@ -82,6 +83,7 @@ class Evidence:
     earlier: tuple[Exposure, ...] = ()
     ab_won: bool = False
     day: int = 1
+    burst: str = ""
 
     @property
     def so_far(self) -> Exposure:

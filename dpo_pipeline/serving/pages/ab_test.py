@@ -10,7 +10,6 @@ from typing import Any, get_args
 from dpo_pipeline.core.questions import OriginFilter
 from dpo_pipeline.core.versions import iteration, served_name
 from dpo_pipeline.errors import AlreadyVoted, RequestError, TokenRefused, UnknownComparison
-from dpo_pipeline.serving.access import address_of
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages import ab_view
 from dpo_pipeline.serving.pages.ab_layout import ANY, BATCHES, layout
@@ -158,7 +157,7 @@ def build(serving: Callable[[], Serving]) -> None:
             visit.key = request.session_hash or ""
             visit.session_id = visit.session_id or f"visit-{uuid.uuid4().hex[:12]}"
             visit.plan = Plan(_version(first), _version(second), origin)
-            visitor = visitor_of(serving(), person, visit.session, address_of(request))
+            visitor = visitor_of(serving(), person, visit.session, request)
             async for update in run(visit, visitor, Form(typed, length)):
                 yield {parts[name]: value for name, value in update.items()}
 

@@ -28,7 +28,7 @@ def build(serving: Callable[[], Serving]) -> None:
         if not question.strip() or talk.growing is not None:
             yield ui.rest(talk, "" if talk.growing is None else "One answer at a time: wait, or stop the one above.")
             return
-        visitor = visitor_of(serving(), person, talk.named(), address_of(request))
+        visitor = visitor_of(serving(), person, talk.named(), request)
         try:
             async with aclosing(talk.ask(serving().chats, question[:LONGEST], visitor)) as steps:
                 await anext(steps)

@@ -34,24 +34,24 @@ def build(serving: Callable[[], Serving]) -> None:
             leaving = gr.Button("Leave: remove my nickname", min_width=120)
     told = gr.HTML(page(), elem_id="told")
 
-    def look(person: Any) -> str:
-        return _week(serving(), pseudonym_of(serving(), person))
+    def look(person: Any, request: gr.Request) -> str:
+        return _week(serving(), pseudonym_of(serving(), person, request))
 
-    def join(person: Any, name: str) -> tuple[str, str]:
-        pseudonym = pseudonym_of(serving(), person)
+    def join(person: Any, name: str, request: gr.Request) -> tuple[str, str]:
+        pseudonym = pseudonym_of(serving(), person, request)
         if pseudonym is None:
-            return look(person), notice("This browser has no id yet. Reload the page and try again.", True)
+            return look(person, request), notice("This browser has no id yet. Reload the page and try again.", True)
         try:
             name = serving().contributors.join(pseudonym, name)
         except DpoError as error:
-            return look(person), notice(str(error), True)
-        return look(person), notice(f"You are now {name}.")
+            return look(person, request), notice(str(error), True)
+        return look(person, request), notice(f"You are now {name}.")
 
-    def leave(person: Any) -> tuple[str, str, str]:
-        pseudonym = pseudonym_of(serving(), person)
+    def leave(person: Any, request: gr.Request) -> tuple[str, str, str]:
+        pseudonym = pseudonym_of(serving(), person, request)
         if pseudonym:
             serving().contributors.leave(pseudonym)
-        return look(person), "", notice("Your nickname was removed; your votes now count under “others”.")
+        return look(person, request), "", notice("Your nickname was removed; your votes now count under “others”.")
 
     following(shown, look, REFRESH_S, person)
     gr.on([joining.click, nickname.submit], join, [person, nickname], [shown, told], **QUIET)

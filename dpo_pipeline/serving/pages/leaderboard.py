@@ -23,7 +23,7 @@ def build(serving: Callable[[], Serving]) -> None:
 
     shown = gr.HTML(page(paragraph("Counting the votes…", "muted")), elem_id="leaderboard")
 
-    def look(_: object) -> str:
+    def look(_: object, request: object) -> str:
         tally = serving().tally.refresh()
         return _page(standings(tally.battles.copy()), tally.reweighted())
 

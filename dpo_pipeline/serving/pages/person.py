@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from dpo_pipeline.serving.accounts import account_of
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.services.visitors import Visitor
 
@@ -24,11 +25,21 @@ def person_state() -> Any:
     return state
 
 
-def visitor_of(serving: Serving, person: Any, session_id: str, address: str) -> Visitor:
-    """Whoever uses a page; without an id, by the visit."""
-    return Visitor(pseudonym_of(serving, person) or serving.visitors.pseudonym(session_id), session_id, "ui", address)
+def visitor_of(serving: Serving, person: Any, session_id: str, request: Any) -> Visitor:
+    """Whoever uses a page: by their key, else by the browser's id; without one, by the visit.
+
+    Raises:
+        RoleRequired: somebody with a key that only allows looking.
+    """
+    return serving.visitors.visitor(request, _id(person) or session_id, session_id, "ui", unguessable=True)
 
 
-def pseudonym_of(serving: Serving, person: Any) -> str | None:
+def pseudonym_of(serving: Serving, person: Any, request: Any) -> str | None:
     """Null while the browser has not said who it is."""
-    return serving.visitors.pseudonym(person[:LONGEST]) if isinstance(person, str) and person else None
+    account = account_of(request)
+    name = account.name if account else _id(person)
+    return serving.visitors.pseudonym(name) if name else None
+
+
+def _id(person: Any) -> str:
+    return person[:LONGEST] if isinstance(person, str) else ""

@@ -17,18 +17,18 @@ STREAMED = QUIET | {"queue": True, "concurrency_limit": None}
 """The same for events that answer in parts."""
 
 
-def following(shown: Any, look: Callable[[Any], str], every_s: float, given: Any = None) -> None:
+def following(shown: Any, look: Callable[[Any, Any], str], every_s: float, given: Any = None) -> None:
     """Fill `shown` when the page opens, again every so often, and when `given` changes.
 
     Args:
         shown: a gr.HTML.
-        look: what to show, from the value of `given`.
+        look: what to show, from the value of `given` and the request.
     """
-    all_following([shown], lambda value: [look(value)], every_s, given)
+    all_following([shown], lambda value, request: [look(value, request)], every_s, given)
 
 
 def all_following(
-    parts: Sequence[Any], look: Callable[[Any], Sequence[str]], every_s: float, given: Any = None
+    parts: Sequence[Any], look: Callable[[Any, Any], Sequence[str]], every_s: float, given: Any = None
 ) -> None:
     """The same for several parts that one look fills: each is written only where it has changed.
 
@@ -41,9 +41,9 @@ def all_following(
     assert blocks is not None, "called inside the page's gr.Blocks context"
     seen = gr.State([""] * len(parts))
 
-    def follow(seen: Sequence[str], *values: Any) -> list[Any]:
+    def follow(request: gr.Request, seen: Sequence[str], *values: Any) -> list[Any]:
         try:
-            now = look(values[0] if values else None)
+            now = look(values[0] if values else None, request)
         except DpoError as error:
             now = [notice(f"This cannot be shown: {error}", trouble=True)] * len(parts)
         # Writing the same again would take scroll position and selection from whoever reads.

@@ -10,7 +10,6 @@ from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.access import address_of
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.markup import Markup, figures, heading, notice, page, paragraph, quoted, text
-from dpo_pipeline.serving.pages.person import person_state, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET
 from dpo_pipeline.serving.services.reviews import ReviewedPair, ReviewPage, find, page_of
 
@@ -31,7 +30,7 @@ def build(serving: Callable[[], Serving]) -> None:
     """The page, in the gr.Blocks context that is open."""
     import gradio as gr
 
-    ui, person, number = _Layout(gr), person_state(), gr.State(0)
+    ui, number = _Layout(gr), gr.State(0)
 
     def show(turn: int, chosen: str | None, *filters: Any) -> dict[Any, Any]:
         try:
@@ -57,11 +56,11 @@ def build(serving: Callable[[], Serving]) -> None:
 
     def ordering(action: Literal["exclude", "restore"]) -> Callable[..., dict[Any, Any]]:
         def order(
-            request: gr.Request, chosen: str | None, reason: str, key: str, person: Any, number: int, *rest: Any
+            request: gr.Request, chosen: str | None, reason: str, key: str, number: int, *rest: Any
         ) -> dict[Any, Any]:
             try:
-                visitor = visitor_of(serving(), person, "review", address_of(request))
-                serving().reviews.order(chosen or "", action, reason, key, visitor)
+                account = serving().accounts.at_page(request, key)
+                serving().reviews.order(chosen or "", action, reason, account, address_of(request))
             except DpoError as error:
                 return {ui.told: notice(str(error), trouble=True)}
             done = "Excluded. It is left out of" if action == "exclude" else "Restored. It is included in"
@@ -78,7 +77,7 @@ def build(serving: Callable[[], Serving]) -> None:
     ui.on.click(later, [number, *ui.filters], outputs, **QUIET)
     ui.list.input(read, ui.list, outputs, **QUIET)
     for action, button in (("exclude", ui.exclude), ("restore", ui.restore)):
-        given = [ui.list, ui.reason, ui.key, person, number, *ui.filters]
+        given = [ui.list, ui.reason, ui.key, number, *ui.filters]
         button.click(ordering(action), given, outputs, **QUIET)  # type: ignore[arg-type]
 
 
@@ -112,7 +111,9 @@ class _Layout:
                 self.pair = gr.HTML(page(), elem_id="review-pair")
                 with gr.Group(visible=False) as self.orders:
                     self.reason = gr.Textbox(label="Reason", max_length=500, elem_id="reason")
-                    self.key = gr.Textbox(label="Admin key, if one is set", type="password", elem_id="admin-key")
+                    self.key = gr.Textbox(
+                        label="Your key, where you are not signed in", type="password", elem_id="admin-key"
+                    )
                     with gr.Row():
                         self.exclude = gr.Button("Exclude from training", min_width=120)
                         self.restore = gr.Button("Restore", min_width=120)

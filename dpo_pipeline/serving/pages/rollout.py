@@ -3,17 +3,19 @@
 from collections.abc import Callable
 from typing import Any
 
+from dpo_pipeline.core.identity import may
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.loop.manual_actions import Order
-from dpo_pipeline.serving.access import check_admin
+from dpo_pipeline.serving.access import address_of
+from dpo_pipeline.serving.accounts import account_of
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.markup import notice, page, paragraph
 from dpo_pipeline.serving.pages.polling import QUIET, all_following
 from dpo_pipeline.serving.pages.rollout_view import evidence_page, history_page, now_page
 
 READ_ONLY = (
-    "No admin key is set; this page is read-only. Use “dpo rollout promote|pause|resume|abort --reason …” locally, "
-    "or start the server with DPO_KEYS__ADMIN to get buttons here."
+    "Nobody has an operator's key yet; this page is read-only. Use “dpo rollout promote|pause|resume|abort --reason …” "
+    "locally, or “dpo keys add NAME --role operator” to get buttons here."
 )
 REFRESH_S = 5.0
 DECISIONS = 30
@@ -37,7 +39,7 @@ def build(serving: Callable[[], Serving]) -> None:
     more = gr.Button("Show older decisions", size="sm", elem_id="older")
     more.click(lambda count: count + DECISIONS, older, older, **QUIET)
 
-    def look(count: int) -> list[str]:
+    def look(count: int, request: object) -> list[str]:
         live = serving().rollout_watch.look()
         return [now_page(live), evidence_page(live), history_page(live, count)]
 
@@ -54,7 +56,7 @@ def _orders(serving: Callable[[], Serving], shown: Any) -> None:
     with gr.Accordion("Promote, pause, resume or abort", open=True, visible=False) as given:
         with gr.Row():
             reason = gr.Textbox(label="Reason", max_length=500, scale=3, min_width=220, elem_id="reason")
-            key = gr.Textbox(label="Admin key", type="password", scale=1, min_width=160, elem_id="admin-key")
+            key = gr.Textbox(label="Operator's key", type="password", scale=1, min_width=160, elem_id="key")
         with gr.Row():
             buttons: dict[Order, Any] = {
                 "promote": gr.Button("Promote", min_width=110),
@@ -68,10 +70,11 @@ def _orders(serving: Callable[[], Serving], shown: Any) -> None:
             keep = gr.Button("No, keep it", min_width=90)
         told = gr.HTML(page(), elem_id="told")
 
-    def ordering(order: Order) -> Callable[[str, str], tuple[Any, str, Any, Any]]:
-        def give(reason: str, key: str) -> tuple[Any, str, Any, Any]:
+    def ordering(order: Order) -> Callable[..., tuple[Any, str, Any, Any]]:
+        def give(reason: str, key: str, request: gr.Request) -> tuple[Any, str, Any, Any]:
             try:
-                _order(serving(), order, reason, key)
+                account = serving().accounts.at_page(request, key)
+                serving().rollouts.order(order, reason, account, address_of(request))
                 now = now_page(serving().rollout_watch.look(fresh=True))
             except DpoError as error:
                 return gr.skip(), notice(str(error), trouble=True), gr.skip(), gr.Row(visible=False)
@@ -82,15 +85,13 @@ def _orders(serving: Callable[[], Serving], shown: Any) -> None:
     for order, button in buttons.items():
         button.click(ordering(order), [reason, key], [shown, told, reason, asked], **QUIET)
 
-    def open_page() -> tuple[str, Any]:
-        keyed = serving().settings.keys.admin is not None
-        return page(*([] if keyed else [paragraph(READ_ONLY, "muted")])), gr.Accordion(visible=keyed)
+    def open_page(request: gr.Request) -> tuple[str, Any, Any]:
+        orders = serving().accounts.has_operators
+        account = account_of(request)
+        signed_in = account is not None and may(account.role, "operator")
+        told = page(*([] if orders else [paragraph(READ_ONLY, "muted")]))
+        return told, gr.Accordion(visible=orders), gr.Textbox(visible=not signed_in)
 
-    blocks.load(open_page, None, [read_only, given], **QUIET)
+    blocks.load(open_page, None, [read_only, given, key], **QUIET)
     abort.click(lambda: gr.Row(visible=True), None, asked, **QUIET)
     keep.click(lambda: gr.Row(visible=False), None, asked, **QUIET)
-
-
-def _order(serving: Serving, order: Order, reason: str, key: str) -> None:
-    check_admin(key, serving.settings.keys.admin)
-    serving.rollouts.order(order, reason, actor="admin, rollout page")

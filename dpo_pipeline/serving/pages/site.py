@@ -93,7 +93,7 @@ def mount_pages(app: FastAPI, settings: Settings, serving: Callable[[], Serving]
             enable_monitoring=False,
             theme=theme.theme(),
             css=theme.CSS + ab_view.CSS,
-            head=f"<style>{theme.FRAME}</style><script>{theme.STARTUP}{ab_layout.KEYS}</script>",
+            head=f"<style>{theme.FRAME}</style><script>{theme.STARTUP}{theme.WHO}{ab_layout.KEYS}</script>",
         )
     mounted = app.router.routes[-1]
     assert isinstance(mounted, Mount)

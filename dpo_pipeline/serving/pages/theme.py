@@ -43,7 +43,32 @@ STARTUP = """
   if (document.body) look(null); else document.addEventListener("DOMContentLoaded", () => look(null));
 })();
 """
+# Who is signed in stands beside the title; where nobody holds a key there is nothing to sign in with.
+WHO = """
+(() => {
+  const show = async () => {
+    const place = document.getElementById("who");
+    if (!place) { setTimeout(show, 200); return; }
+    const found = await fetch("/session").then(answer => answer.json()).catch(() => null);
+    if (!found || !(found.name || found.offered)) return;
+    if (!found.name) {
+      const link = document.createElement("a");
+      link.href = "/sign-in"; link.textContent = "Sign in";
+      place.replaceChildren("Without a key you count as anonymous. ", link);
+      return;
+    }
+    const leave = document.createElement("button");
+    leave.textContent = "Sign out";
+    leave.onclick = () => fetch("/sign-out", {method: "POST"}).then(() => location.reload());
+    place.replaceChildren(`Signed in as ${found.name}, ${found.role}. `, leave);
+  };
+  show();
+})();
+"""
 CSS = """
+#who { margin: .25rem 0 0; font-size: .875rem; color: var(--body-text-color-subdued); }
+#who a, #who button { font: inherit; font-weight: 600; padding: 0; border: 0; background: none; cursor: pointer;
+  color: var(--link-text-color); text-decoration: underline; }
 .gradio-container .html-container { padding: 0; }
 /* Gradio fades whatever it updates; here people read it meanwhile. */
 .gradio-container .pending, .gradio-container .generating { opacity: 1 !important; animation: none; border: none; }
@@ -100,7 +125,8 @@ def notice(text: str, error: bool = False) -> str:
 def heading(title: str) -> str:
     """Breadcrumb and title of a page."""
     place = f"{PRODUCT} → {LOOP} → <h1>{AREA}</h1>".replace("&", "&amp;")
-    return f'<nav class="crumbs" aria-label="Breadcrumb">{place}</nav><h2 class="page-title">{inert(title)}</h2>'
+    crumbs = f'<nav class="crumbs" aria-label="Breadcrumb">{place}</nav>'
+    return f'{crumbs}<h2 class="page-title">{inert(title)}</h2><p id="who"></p>'
 
 
 def consent(text: str) -> str:

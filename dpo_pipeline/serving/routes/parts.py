@@ -9,7 +9,6 @@ from fastapi.security import HTTPBearer
 
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.errors import ClientGone
-from dpo_pipeline.serving.access import address_of
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.bodies import ErrorResponse
 from dpo_pipeline.serving.services.visitors import Visitor
@@ -29,10 +28,9 @@ KEYED = [Depends(HTTPBearer(auto_error=False, description="The value of DPO_KEYS
 
 
 def visitor(request: Request, serving: Serving, name: str, session_id: str = "", simulated: bool = False) -> Visitor:
-    """Whoever calls: by the name given, else by address. `X-Session-Id` names the visit."""
+    """Whoever calls: see `Visitors.visitor`. `X-Session-Id` names the visit."""
     session = session_id or dict(request.scope["headers"]).get(b"x-session-id", b"")[:200].decode("latin-1")
-    person = serving.visitors.pseudonym(name.strip() or address_of(request))
-    return Visitor(person, redact(session), "simulated" if simulated else "api", address_of(request))
+    return serving.visitors.visitor(request, name, redact(session), "simulated" if simulated else "api")
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

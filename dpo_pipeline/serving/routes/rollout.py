@@ -2,10 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Query, Request
 
 from dpo_pipeline.loop.manual_actions import Order
-from dpo_pipeline.serving.access import check_admin
+from dpo_pipeline.serving.access import address_of
+from dpo_pipeline.serving.accounts import account_of
 from dpo_pipeline.serving.bodies import RolloutOrder, RolloutState
 from dpo_pipeline.serving.routes.parts import KEYED, Served, errors
 from dpo_pipeline.serving.services.rollouts import HISTORY_PAGE
@@ -27,15 +28,10 @@ def rollout(
 
 
 @router.post("/{order}", responses=errors(401, 403, 409, 413))
-def give_order(
-    order: Order,
-    body: RolloutOrder,
-    serving: Served,
-    x_admin_key: Annotated[str | None, Header()] = None,
-) -> RolloutState:
+def give_order(order: Order, body: RolloutOrder, request: Request, serving: Served) -> RolloutState:
     """Promote the challenger to its next stage, hold it where it is, let it go on, or roll it back.
 
-    Needs the admin key. A version that fails a safety check, or of which there is evidence of harm, is not promoted.
+    Needs an operator's key, or the admin key as `X-Admin-Key`. A version that fails a safety check, or of which there
+    is evidence of harm, is not promoted.
     """
-    check_admin(x_admin_key, serving.settings.keys.admin)
-    return RolloutState(**serving.rollouts.order(order, body.reason, actor="admin, HTTP API"))
+    return RolloutState(**serving.rollouts.order(order, body.reason, account_of(request), address_of(request)))

@@ -2,7 +2,7 @@
 
 import itertools
 import random
-import uuid
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -25,7 +25,7 @@ from dpo_pipeline.serving.services.preference_event import Choice
 from dpo_pipeline.serving.services.readiness import Readiness
 from dpo_pipeline.serving.services.sampling import Defaults
 from dpo_pipeline.serving.services.tally import Tally
-from dpo_pipeline.serving.services.visitors import Visitor
+from dpo_pipeline.serving.services.visitors import Visitor, Visitors
 from dpo_pipeline.stores.serving_state import StoredComparison
 
 Prompt = str | list[dict[str, str]]
@@ -44,6 +44,11 @@ class ComparisonPrompt:
     sampling: Sampling = field(default_factory=Sampling)
     origin: Origin | None = None
     again: StoredComparison | None = None
+
+    @property
+    def is_steered(self) -> bool:
+        """Whoever asks named the versions or how answers are drawn: they may know whose answer is whose."""
+        return self.models is not None or self.sampling != Sampling()
 
     @property
     def messages(self) -> Messages:
@@ -74,6 +79,7 @@ class Comparing:
         answers: PairedAnswers,
         comparisons: Comparisons,
         tally: Tally,
+        visitors: Visitors,
         rates: RateLimits,
         metrics: Metrics,
         defaults: Defaults,
@@ -81,6 +87,7 @@ class Comparing:
     ):
         self._engine, self._router, self._readiness, self._answers = engine, router, readiness, answers
         self._comparisons, self._tally, self._rates, self._metrics = comparisons, tally, rates, metrics
+        self._visitors = visitors
         self._defaults, self._measure_share = defaults, measure_share
 
     def draw_question(self, category: str | None, origin: OriginFilter) -> AskedQuestion:
@@ -109,13 +116,14 @@ class Comparing:
         _check_question(question)
         self._rates.check("answers", visitor.person, visitor.address)
         if question.again:
-            return [self._show_again(question.again, visitor)]
+            return [self._show_again(question.again, self._visitors.settled(visitor, time.time()))]
         models, propensity = self._models(question.models)
+        steered, visitor = question.is_steered, self._visitors.settled(visitor, time.time())
         question = replace(question, sampling=self._defaults.comparison(question.sampling, models))
         answered = await self._answers.answer(models, question.messages, question.sampling)
         pairs = list(itertools.combinations(range(len(models)), 2))
         random.shuffle(pairs)
-        return [self._show(question, visitor, answered[i], answered[j], propensity) for i, j in pairs]
+        return [self._show(question, visitor, answered[i], answered[j], propensity, steered) for i, j in pairs]
 
     async def compare_streaming(
         self, question: ComparisonPrompt, visitor: Visitor
@@ -126,10 +134,11 @@ class Comparing:
         _check_question(question)
         self._rates.check("answers", visitor.person, visitor.address)
         if question.again:
-            yield self._show_again(question.again, visitor)
+            yield self._show_again(question.again, self._visitors.settled(visitor, time.time()))
             return
         asked, propensity = self._models(question.models)
         models = asked[0], asked[1]
+        steered, visitor = question.is_steered, self._visitors.settled(visitor, time.time())
         sampling = self._defaults.comparison(question.sampling, models)
         question, left = replace(question, sampling=sampling), random.choice("ab")
         async for event in self._answers.streaming(models, question.messages, sampling):
@@ -138,7 +147,7 @@ class Comparing:
                 yield PartialView(*(sides if left == "a" else sides[::-1]))
             else:
                 first, second = event
-                yield self._show(question, visitor, first, second, propensity, left)
+                yield self._show(question, visitor, first, second, propensity, steered, left)
 
     async def vote(
         self, comparison_id: str, token: str, choice: Choice, visitor: Visitor | None, address: str
@@ -178,6 +187,7 @@ class Comparing:
         first: Answered,
         second: Answered,
         propensity: float,
+        steered: bool,
         left: str | None = None,
     ) -> ComparisonView:
         return self._comparisons.open(
@@ -185,11 +195,10 @@ class Comparing:
             category=question.category,
             models=(first[0].model_id, second[0].model_id),
             answers=(first[1].text, second[1].text),
-            annotator=visitor.person,
-            session_id=visitor.session_id or f"visit-{uuid.uuid4().hex[:12]}",
-            source=visitor.source,
+            visitor=visitor,
             sampling=question.sampling,
             propensity=propensity,
+            steered=steered,
             left=left,
         )
 
@@ -201,11 +210,10 @@ class Comparing:
             category=earlier.category,
             models=(earlier.model_a, earlier.model_b),
             answers=(earlier.response_a, earlier.response_b),
-            annotator=visitor.person,
-            session_id=visitor.session_id or f"visit-{uuid.uuid4().hex[:12]}",
-            source=visitor.source,
+            visitor=visitor,
             sampling=Sampling(earlier.temperature, earlier.top_p, earlier.max_tokens, earlier.seed),
             propensity=earlier.propensity,
+            steered=earlier.steered,
             left=swapped if earlier.annotator == visitor.person else None,
         )
 

@@ -27,6 +27,7 @@ from dpo_pipeline.errors import (
 from dpo_pipeline.serving.services.preference_event import Choice, as_vote, preference
 from dpo_pipeline.serving.services.questions import Questions
 from dpo_pipeline.serving.services.tally import Tally
+from dpo_pipeline.serving.services.visitors import Visitor
 from dpo_pipeline.settings import Collection
 from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.group_commit import GroupCommit
@@ -97,25 +98,24 @@ class Comparisons:
         category: str,
         models: tuple[str, str],
         answers: tuple[str, str],
-        annotator: str,
-        session_id: str,
-        source: str,
+        visitor: Visitor,
         sampling: Sampling,
         propensity: float,
+        steered: bool,
         left: str | None = None,
     ) -> ComparisonView:
         """Store a comparison of two answers and shuffle its sides.
 
         Args:
             models, answers: of a and b, in the same order.
-            annotator: a pseudonym.
+            steered: the visitor named the versions or how the answers are drawn.
             left: which of a and b is already shown on the left; null: drawn now.
         """
         now = time.time()
         comparison = StoredComparison(
             comparison_id=f"cmp-{uuid.uuid4().hex}",
             event_id=f"evt-{uuid.uuid4().hex}",
-            session_id=session_id,
+            session_id=visitor.session_id or f"visit-{uuid.uuid4().hex[:12]}",
             prompt=_redacted(prompt),
             category=category,
             model_a=models[0],
@@ -123,13 +123,15 @@ class Comparisons:
             response_a=redact(answers[0]),
             response_b=redact(answers[1]),
             left=left or self._random.choice("ab"),
-            annotator=annotator,
-            source=source,
+            annotator=visitor.person,
+            source=visitor.source,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=sampling.max_tokens,
             seed=sampling.seed,
             propensity=propensity,
+            identity=visitor.identity,
+            steered=steered,
         )
         self._state.add_comparison(comparison, now, file_bytes(self._prefs_log))
         left_is_a = comparison.left == "a"

@@ -1,20 +1,26 @@
 """What people say of an answer: a rating, a thumb, or what it should have been."""
 
+import time
 import uuid
+from typing import Any
+
+import msgspec
 
 from dpo_pipeline.core.admission import check_text
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.errors import InvalidRequest, UnknownRequest
 from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.metrics import Metrics
+from dpo_pipeline.serving.services.visitors import Visitor, Visitors
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.serving_log import CorrectionRecord, RatingRecord, ServingLog
 from dpo_pipeline.stores.serving_state import ServingState
 
 
 class Feedback:
-    def __init__(self, state: ServingState, log: ServingLog, rates: RateLimits, metrics: Metrics):
-        self._state, self._log, self._rates, self._metrics = state, log, rates, metrics
+    def __init__(self, state: ServingState, log: ServingLog, visitors: Visitors, rates: RateLimits, metrics: Metrics):
+        self._state, self._log, self._visitors = state, log, visitors
+        self._rates, self._metrics = rates, metrics
 
     def give(
         self,
@@ -41,13 +47,19 @@ class Feedback:
         if known is None:
             raise UnknownRequest(f"There is no request {request_id!r} to give feedback on.")
         self._rates.check("votes", known.user, address)
+        identity = known.identity
+        if identity is not msgspec.UNSET:
+            asker = Visitor(known.user, "", known.source, address, identity)
+            identity = self._visitors.settled(asker, time.time()).identity
         event_id = f"evt-{uuid.uuid4().hex}"
-        common = {"event_id": event_id, "recorded_at": utc_now(), "request_id": known.request_id}
+        common: dict[str, Any] = {"event_id": event_id, "recorded_at": utc_now(), "request_id": known.request_id}
         common |= {"user": known.user, "version": known.version}
         if correction is not None:
-            self._log.append(CorrectionRecord(**common, prompt=known.prompt, correction=redact(correction)))
+            self._log.append(
+                CorrectionRecord(**common, prompt=known.prompt, correction=redact(correction), identity=identity)
+            )
         else:
             stars = rating or (5 if thumb == "up" else 1)
-            self._log.append(RatingRecord(**common, rating=stars, source=known.source))
+            self._log.append(RatingRecord(**common, rating=stars, source=known.source, identity=identity))
             self._metrics.ratings.labels(known.version).observe(stars)
         return event_id

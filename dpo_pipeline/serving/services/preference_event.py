@@ -54,5 +54,8 @@ def preference(shown: StoredComparison, vote: Vote) -> Preference:
             "seed": shown.seed,
         },
         "propensity": shown.propensity,
+        "steered": shown.steered,
     }
+    if shown.identity is not msgspec.UNSET:
+        line["identity"] = shown.identity
     return msgspec.convert(line, Preference)

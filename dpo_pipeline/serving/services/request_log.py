@@ -61,6 +61,7 @@ class RequestLog:
                 outcome=outcome,
                 source=visitor.source,
                 conversation=answering.conversation,
+                identity=visitor.identity,
             )
         )
         if answering.shadow:
@@ -82,6 +83,7 @@ class RequestLog:
             version=answering.version,
             prompt=_redacted(messages),
             source=visitor.source,
+            identity=visitor.identity,
         )
         self._state.add_request(stored, time.time())
 

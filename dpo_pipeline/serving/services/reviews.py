@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import SecretStr
-
 from dpo_pipeline.core.admission import LONGEST_REASON, check_reason
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.validated_pair import PairFilter, ValidatedPair
 from dpo_pipeline.errors import InvalidRequest
-from dpo_pipeline.serving.access import check_reviewer
-from dpo_pipeline.serving.services.visitors import Visitor
+from dpo_pipeline.serving.accounts import Accounts
+from dpo_pipeline.stores.key_ring import Account
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.reviews import Review, ReviewLog, read_validated_pairs
 
@@ -48,11 +46,10 @@ class Reviews:
     Args:
         table: what curation published.
         log: people's orders.
-        admin_key: null: a person at the machine may order.
     """
 
-    def __init__(self, table: Path, log: Path, admin_key: SecretStr | None):
-        self._table, self._log, self._key = table, ReviewLog(log), admin_key
+    def __init__(self, table: Path, log: Path, accounts: Accounts):
+        self._table, self._log, self._accounts = table, ReviewLog(log), accounts
 
     def collected(self) -> Iterator[ReviewedPair]:
         """Newest first, one at a time: a server that holds thousands of them grows with the votes.
@@ -64,15 +61,21 @@ class Reviews:
         return (_seen(pair, reviews.get(pair.event_id)) for pair in read_validated_pairs(self._table))
 
     def order(
-        self, event_id: str, action: Literal["exclude", "restore"], reason: str, admin_key: str, visitor: Visitor
+        self,
+        event_id: str,
+        action: Literal["exclude", "restore"],
+        reason: str,
+        account: Account | None,
+        address: str,
     ) -> Review:
         """Take a preference out of what is trained on from now on, or put it back; an event, never an edit.
 
         Raises:
-            AdminOnly: it needs the admin key.
+            RoleRequired: it needs a reviewer.
             InvalidRequest: without a fitting reason, of an unknown preference, or of one that is in that state already.
         """
-        check_reviewer(admin_key, self._key, visitor.address)
+        detail = f"{event_id}: {reason}"
+        reviewer = self._accounts.allowed(account, "reviewer", f"preference: {action}", address, detail)
         reason = check_reason(reason)
         if all(pair.event_id != event_id for pair in read_validated_pairs(self._table)):
             raise InvalidRequest(f"Preference {event_id!r} is not among the newest validated ones. Reload the page.")
@@ -85,7 +88,7 @@ class Reviews:
             event_id=event_id,
             action=action,
             reason=redact(reason)[:LONGEST_REASON],
-            actor=visitor.person if self._key is None else "admin",
+            actor=reviewer.name,
         )
         self._log.append(review)
         return review

@@ -3,8 +3,10 @@
 from typing import Any
 
 from dpo_pipeline.loop.manual_actions import Order, order
+from dpo_pipeline.serving.accounts import Accounts
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.key_ring import Account
 from dpo_pipeline.stores.ledger import Ledger, as_json
 
 HISTORY_PAGE = 100
@@ -12,8 +14,8 @@ HISTORY_PAGE = 100
 
 
 class Rollouts:
-    def __init__(self, settings: Settings, router: Router):
-        self._settings, self._router = settings, router
+    def __init__(self, settings: Settings, router: Router, accounts: Accounts):
+        self._settings, self._router, self._accounts = settings, router, accounts
 
     def state(self, before: int | None = None, limit: int = HISTORY_PAGE) -> dict[str, Any]:
         """What serving follows now, and a page of the ledger's history, newest last.
@@ -39,12 +41,14 @@ class Rollouts:
             "earlier": shown[0].id if len(found) > limit else None,
         }
 
-    def order(self, what: Order, reason: str, actor: str) -> dict[str, Any]:
-        """Carry out a person's order and serve by it at once.
+    def order(self, what: Order, reason: str, account: Account | None, address: str) -> dict[str, Any]:
+        """Carry out an operator's order and serve by it at once.
 
         Raises:
+            RoleRequired: somebody else's.
             InvalidRequest, OrderRefused: see `loop.manual_actions.order`.
         """
+        actor = self._accounts.allowed(account, "operator", f"rollout: {what}", address, reason).name
         with Ledger(self._settings.ledger_address) as ledger:
             order(self._settings, ledger, what, reason, actor)
             self._router.reroute(ledger)

@@ -8,8 +8,9 @@ from dpo_pipeline.stores.warehouse.schema import PEOPLES, Connection
 
 BETWEEN_TWO = (
     "from preferences where (model_a, model_b) in ((?, ?), (?, ?)) and vote <> 'both_bad' "
-    f"and {PEOPLES} order by sequence"
+    f"and {PEOPLES} and not steered and (proven or ?) order by sequence"
 )
+"""What counts as evidence between two versions; `between` gives its parameters."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,21 @@ class VotesOfWeek:
 class VoteCounts(Connection):
     """Each query costs what its rows cost."""
 
-    def head_to_head(self, new: str, baseline: str) -> list[tuple[str, Outcome]]:
-        """(annotator, outcome for `new`) of what people said of two versions, in log order; both_bad is left out."""
-        rows = self._run(f"select annotator, vote, model_a {BETWEEN_TWO}", [new, baseline, baseline, new])
+    def head_to_head(self, new: str, baseline: str, count_unproven: bool = False) -> list[tuple[str, Outcome]]:
+        """(annotator, outcome for `new`) of what people said of two versions, in log order, as far as it is evidence.
+
+        Left out are both_bad, votes of people who named the versions, and of those whom nobody vouches for.
+        """
+        rows = self._run(f"select annotator, vote, model_a {BETWEEN_TWO}", between(new, baseline, count_unproven))
+        return [(annotator, outcome_for(vote, new == model_a)) for annotator, vote, model_a in rows]
+
+    def unproven(self, new: str, baseline: str, since: str) -> list[tuple[str, Outcome]]:
+        """The same of those whom nobody vouches for, recorded at or after `since` (RFC 3339, UTC)."""
+        rows = self._run(
+            "select annotator, vote, model_a from preferences where (model_a, model_b) in ((?, ?), (?, ?)) "
+            f"and vote <> 'both_bad' and {PEOPLES} and not proven and recorded_at >= ? order by sequence",
+            [new, baseline, baseline, new, since],
+        )
         return [(annotator, outcome_for(vote, new == model_a)) for annotator, vote, model_a in rows]
 
     def second_looks(self) -> tuple[list[tuple[Vote, Vote]], list[list[str]]]:
@@ -91,6 +104,10 @@ class VoteCounts(Connection):
             [since],
         )
         return None if rows[0][0] is None else str(rows[0][0])
+
+
+def between(new: str, baseline: str, count_unproven: bool = False) -> list[str | bool]:
+    return [new, baseline, baseline, new, count_unproven]
 
 
 def outcome_for(vote: Vote, is_a: bool) -> Outcome:

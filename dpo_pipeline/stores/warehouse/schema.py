@@ -15,7 +15,7 @@ create table if not exists preferences (
     sequence bigint, log_offset bigint, line_bytes bigint, event_key bigint, event_id varchar, recorded_at varchar,
     comparison_id varchar, session_id varchar, category varchar, model_a varchar, model_b varchar, vote varchar,
     left_side varchar, annotator varchar, source varchar, propensity double, pair_key bigint, first_won boolean,
-    failed_alone varchar, criteria_key bigint
+    failed_alone varchar, criteria_key bigint, anonymous boolean, proven boolean, steered boolean
 );
 create table if not exists verdicts (sequence bigint, valid boolean, failed varchar[]);
 create table if not exists quarantine (log_offset bigint, length bigint, reason varchar, head varchar);
@@ -24,6 +24,12 @@ create table if not exists holdings (annotator varchar primary key, valid bigint
 create table if not exists log_position (log varchar primary key, position varchar);
 create table if not exists exclusions (sequence bigint, reason varchar);
 """
+# Columns that came later, and what they are for votes from before: a warehouse of then goes on.
+ADDED = (
+    "alter table preferences add column if not exists anonymous boolean default false",
+    "alter table preferences add column if not exists proven boolean default true",
+    "alter table preferences add column if not exists steered boolean default false",
+)
 PEOPLES = f"source not in {NOT_PEOPLES}"
 DECIDED = (
     "select sequence, annotator, pair_key, case when first_won then 'a' else 'b' end as vote from preferences "
@@ -44,6 +50,8 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
         ArtifactCorrupt: an earlier version of this program made the file, with other columns.
     """
     connection.execute(SCHEMA)
+    for column in ADDED:
+        connection.execute(column)
     found = connection.execute("select column_name from duckdb_columns() where table_name = 'preferences'").fetchall()
     if {name for (name,) in found} != {"sequence", *VOTE_COLUMNS.names}:
         raise ArtifactCorrupt(

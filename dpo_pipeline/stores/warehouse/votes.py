@@ -20,7 +20,7 @@ from dpo_pipeline.core.votes import NOT_PEOPLES, Preference, decode_preference
 from dpo_pipeline.errors import LogReplaced
 from dpo_pipeline.stores.decode import Piece, Quarantined
 from dpo_pipeline.stores.log import Position, read_places
-from dpo_pipeline.stores.warehouse.counts import BETWEEN_TWO, VoteCounts, outcome_for
+from dpo_pipeline.stores.warehouse.counts import BETWEEN_TWO, VoteCounts, between, outcome_for
 from dpo_pipeline.stores.warehouse.schema import DECIDED
 
 Place = tuple[str, int, int]
@@ -75,12 +75,13 @@ class Warehouse(VoteCounts):
         """The next votes without a verdict."""
         judged = self.tally("judged")
         rows = self.connection.sql(
-            "select sequence, category, criteria_key, annotator, source, pair_key, first_won, failed_alone "
+            "select sequence, category, criteria_key, annotator, source, pair_key, first_won, failed_alone, anonymous "
             "from preferences where sequence >= ? and sequence < ? order by sequence",
             params=[judged, judged + limit],
         ).to_arrow_table()
-        sequences, categories, criteria_keys, *ballots, failed = (column.to_pylist() for column in rows.columns)
-        return Cases(sequences, categories, criteria_keys, list(map(VoteFeatures, *ballots, map(_names, failed))))
+        sequences, categories, criteria_keys, *ballots, failed, anonymous = (each.to_pylist() for each in rows.columns)
+        features = list(map(VoteFeatures, *ballots, map(_names, failed), anonymous))
+        return Cases(sequences, categories, criteria_keys, features)
 
     def texts(self, first: int, last: int) -> dict[int, tuple[str, str]]:
         """Chosen and rejected text of the votes between two sequence numbers that somebody won."""
@@ -124,7 +125,8 @@ class Warehouse(VoteCounts):
             self.connection.unregister("batch_pairs")
         held = Counter(dict(self._run("select annotator, valid from holdings")))
         # Newest first, so that the earliest vote is written last and stays.
-        return ValidationHistory({(row[0], row[1]): row[2] for row in rows}, held, self.tally("valid"))
+        winners = {(row[0], row[1]): row[2] for row in rows}
+        return ValidationHistory(winners, held, self.tally("valid"), self.tally("valid_anonymous"))
 
     def add_validation_results(self, cases: Cases, failed: Sequence[tuple[str, ...]]) -> None:
         """The criteria that each case failed, and the running counts, in one transaction."""
@@ -136,6 +138,7 @@ class Warehouse(VoteCounts):
         valid = [index for index, names in enumerate(failed) if not names]
         counts = Counter(f"failed:{name}" for names in failed for name in names)
         counts.update(f"valid_category:{cases.categories[index]}" for index in valid)
+        counts["valid_anonymous"] = sum(cases.ballots[index].anonymous for index in valid)
         counts.update({"judged": len(failed), "valid": len(valid), "rejected": len(failed) - len(valid)})
         with self.transaction():
             self._insert("verdicts", pa.table(table))
@@ -169,7 +172,7 @@ class Warehouse(VoteCounts):
 
     def sided_comparisons(self, new: str, baseline: str) -> list[SidedComparison]:
         """The same votes with the side and the lengths in characters of what people saw, which the log knows."""
-        rows = self._run(f"select event_id, log_offset, line_bytes {BETWEEN_TWO}", [new, baseline, baseline, new])
+        rows = self._run(f"select event_id, log_offset, line_bytes {BETWEEN_TWO}", between(new, baseline))
         return [_sided(event, new) for event in self.events(rows)]
 
     def _note_second_looks(self, start: int) -> None:

@@ -1,0 +1,232 @@
+"""Who calls: by a key, by a session of the pages, by the login of a proxy; or nobody that is known.
+
+Found once a call, at the door, and kept beside the request: routes and pages ask `account_of`.
+"""
+
+import asyncio
+import hmac
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
+from http.cookies import CookieError, SimpleCookie
+from ipaddress import ip_address
+from typing import Any
+
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+from pydantic import SecretStr
+
+from dpo_pipeline.core.identity import ROLES, may
+from dpo_pipeline.errors import KeyRequired, LogWriteError, RoleRequired
+from dpo_pipeline.settings import Role, Settings
+from dpo_pipeline.stores.audit import AuditLog
+from dpo_pipeline.stores.key_ring import PREFIX, Account, KeyRing, local_key
+from dpo_pipeline.stores.pseudonyms import signing_key
+
+log = logging.getLogger(__name__)
+COOKIE = "dpo_session"
+SESSION_S = 30 * 24 * 3600
+WRONG_KEY_S = 1.0
+"""How long whoever sends a wrong key waits for the answer."""
+AUDITED_A_MINUTE = 20
+"""Of one address: whoever guesses must not fill the disk."""
+FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
+"""A proxy says by these that somebody else stands behind it."""
+API_KEY = Account("DPO_KEYS__API", "service")
+ADMIN_KEY = Account("admin", "operator")
+AT_MACHINE = Account("a person at the machine", "reviewer")
+LOCAL_PROGRAM = Account("a program of this data folder", "service")
+
+
+class Accounts:
+    def __init__(self, settings: Settings):
+        self._settings, self._ring = settings, KeyRing(settings.keys_log)
+        self.audit = AuditLog(settings.audit_log)
+        self._refused: Counter[tuple[str, int]] = Counter()
+
+    @property
+    def in_use(self) -> bool:
+        """Somebody holds a key, or a proxy logs people in: then nobody is known by standing at the machine."""
+        return bool(self._ring.accounts()) or bool(self._settings.access.login_header)
+
+    async def identify(self, headers: Mapping[bytes, str], address: str, in_api: bool) -> Account | None:
+        """Whose call this is; null: of nobody that is known.
+
+        Args:
+            headers: by lower-case name.
+            in_api: a call of the API; before pages, a proxy may have put a token of its own there.
+
+        Raises:
+            KeyRequired, RoleRequired: it carries a key that opens nothing.
+        """
+        if given := headers.get(b"x-admin-key"):
+            account = self.by_key(given)
+            if account is None:
+                await self._refuse("an admin key", address)
+                raise RoleRequired("The admin key is wrong. Send the value of DPO_KEYS__ADMIN, or an operator's key.")
+            return account
+        given = headers.get(b"authorization", "")
+        if given and not given.lower().startswith("basic "):
+            token = given.removeprefix("Bearer ").strip()
+            account = self.by_key(token)
+            if account is not None:
+                return account
+            # OpenAI's clients send something even where nothing is asked for.
+            if (in_api and self._settings.keys.api is not None) or token.startswith(f"{PREFIX}-"):
+                await self._refuse("a key", address)
+                raise KeyRequired(
+                    "The key is wrong or was revoked. Send a key of `dpo keys list`, or the value of DPO_KEYS__API, as "
+                    "`Authorization: Bearer …`."
+                )
+        header = self._settings.access.login_header.lower().encode()
+        if header and (name := headers.get(header, "").strip()):
+            return Account(name, self._settings.access.login_roles.get(name, "rater"))
+        return self._by_session(headers.get(b"cookie", ""))
+
+    @property
+    def has_operators(self) -> bool:
+        """Somebody may give orders about rollouts with a key."""
+        known = [each.role for each in self._ring.accounts()] + list(self._settings.access.login_roles.values())
+        return self._settings.keys.admin is not None or any(may(role, "operator") for role in known)
+
+    def at_page(self, request: Any, key: str | None) -> Account | None:
+        """Whose order this is: of whoever is signed in, or whose key was typed beside it.
+
+        While nobody holds a key at all, a person at the machine may do what a reviewer does.
+
+        Raises:
+            RoleRequired: the key opens nothing.
+        """
+        if key and key.strip():
+            account = self.by_key(key.strip())
+            if account is None:
+                self._note_wrong_key("a key on a page", request.client.host if request.client else "unknown")
+                time.sleep(WRONG_KEY_S)  # in a thread of its own
+                raise RoleRequired("The key is wrong or was revoked. Type yours again, or sign in at /sign-in.")
+            return account
+        account = account_of(request)
+        if account is None and self._settings.keys.admin is None and not self.in_use and is_at_machine(request):
+            return AT_MACHINE
+        return account
+
+    def by_key(self, key: str) -> Account | None:
+        """Of whichever kind; null: it opens nothing."""
+        keys = self._settings.keys
+        if _same(key, keys.admin):
+            return ADMIN_KEY
+        if _same(key, keys.api):
+            return API_KEY
+        if _same(key, self._local_key):
+            return LOCAL_PROGRAM
+        return self._ring.find(key)
+
+    async def sign_in(self, key: str, address: str) -> tuple[Account, str]:
+        """Whose key it is, and what a browser keeps instead of it.
+
+        Raises:
+            KeyRequired: it opens nothing, or belongs to a program.
+        """
+        account = self._ring.find(key.strip())
+        if account is None or account.role == "service":
+            await self._refuse("a key on the sign-in page", address)
+            raise KeyRequired("This key opens nothing here. Ask whoever runs this server for one: `dpo keys add NAME`.")
+        await asyncio.to_thread(self.audit.record, account.name, "signed in", address, "allowed")
+        return account, self._signer.dumps(account.key_id)
+
+    def allowed(self, account: Account | None, needed: Role, what: str, address: str, detail: str = "") -> Account:
+        """Who does something that needs a role; noted before it is done, also where it is refused.
+
+        Raises:
+            RoleRequired: nobody that is known, or somebody who may not.
+            LogWriteError: it cannot be noted, so it must not be done.
+        """
+        who = account.name if account else "unknown"
+        try:
+            allowed = check_role(account, needed)
+        except RoleRequired:
+            self.audit.record(who, what, address, "refused", detail)
+            raise
+        self.audit.record(who, what, address, "allowed", detail)
+        return allowed
+
+    def _by_session(self, cookies: str) -> Account | None:
+        if COOKIE not in cookies:
+            return None
+        try:
+            held = SimpleCookie(cookies)[COOKIE].value
+            key_id = self._signer.loads(held, max_age=SESSION_S)
+        except (CookieError, KeyError, BadSignature):
+            return None
+        return self._ring.by_id(key_id)
+
+    @cached_property
+    def _signer(self) -> URLSafeTimedSerializer:
+        return URLSafeTimedSerializer(signing_key(self._settings), salt="session")
+
+    @cached_property
+    def _local_key(self) -> SecretStr:
+        return SecretStr(local_key(signing_key(self._settings)))
+
+    async def _refuse(self, what: str, address: str) -> None:
+        """Note it, and let whoever tries keys wait."""
+        await asyncio.to_thread(self._note_wrong_key, what, address)
+        await asyncio.sleep(WRONG_KEY_S)
+
+    def _note_wrong_key(self, what: str, address: str) -> None:
+        minute = int(time.monotonic() // 60)
+        self._refused = Counter({each: count for each, count in self._refused.items() if each[1] == minute})
+        self._refused[address, minute] += 1
+        if self._refused[address, minute] <= AUDITED_A_MINUTE:
+            try:
+                self.audit.record("unknown", f"sent {what} that is wrong", address, "refused")
+            except LogWriteError:
+                log.exception("a wrong key from %s is not in the audit log", address)
+
+
+def account_of(request: Any) -> Account | None:
+    """Of a request of FastAPI or of the pages, as the door found it."""
+    account: Account | None = _scope(request)["state"].get("account")
+    return account
+
+
+def check_role(account: Account | None, needed: Role) -> Account:
+    """
+    Raises:
+        RoleRequired: nobody that is known calls, or somebody who may not.
+    """
+    if account is None:
+        raise RoleRequired(
+            f"This needs the key of a {needed}, who {ROLES[needed]}. Sign in at /sign-in, or send one as "
+            f"`Authorization: Bearer …`; `dpo keys add NAME --role {needed}` makes one."
+        )
+    if not may(account.role, needed):
+        raise RoleRequired(
+            f"{account.name} is a {account.role}, who {ROLES[account.role]}; a {needed} is needed, who {ROLES[needed]}."
+        )
+    return account
+
+
+def is_at_machine(request: Any) -> bool:
+    """The call came over loopback, and no proxy says that somebody else stands behind it."""
+    named = {name for name, _ in _scope(request)["headers"]}
+    return is_loopback(request.client.host if request.client else "") and not named.intersection(FORWARDED)
+
+
+def _scope(request: Any) -> Any:
+    """Gradio's requests hold FastAPI's."""
+    return getattr(request, "request", request).scope
+
+
+@lru_cache(maxsize=4096)
+def is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def _same(given: str, key: SecretStr | None) -> bool:
+    return key is not None and hmac.compare_digest(
+        given.encode("utf-8", "surrogatepass"), key.get_secret_value().encode()
+    )

@@ -1,0 +1,264 @@
+"""Who votes, rates and orders: by keys, by sessions, at the machine, or nobody that is known. Against a real server."""
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from dpo_pipeline.core.votes import Preference, decode_preference
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.audit import AuditLog
+from dpo_pipeline.stores.key_ring import KeyRing, local_key
+from dpo_pipeline.stores.pseudonyms import pseudonym_of, signing_key
+from dpo_pipeline.stores.serving_log import RatingRecord, RequestRecord, read_records
+from dpo_pipeline_tests.browser import tab
+from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
+from dpo_pipeline_tests.serving.conftest import VARIABLES, beside
+from dpo_pipeline_tests.serving.test_ab_page import DONE, ready
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.slow
+QUESTION = "Why is the sky blue?"
+ELSEWHERE = {"X-Forwarded-For": "198.51.100.7"}
+
+
+@pytest.fixture(scope="module")
+def open_to_all(own_project: Settings) -> Iterator[tuple[Server, Settings]]:
+    """Nobody holds a key yet."""
+    settings = beside(own_project)
+    with serving(settings.data_dir, **VARIABLES, DPO_LIMITS__NEW_PEOPLE_PER_DAY="6") as running:
+        yield running, settings
+
+
+@pytest.fixture(scope="module")
+def team(own_project: Settings) -> Iterator[tuple[Server, Settings, dict[str, str]]]:
+    """A team whose members hold keys."""
+    settings = beside(own_project)
+    ring = KeyRing(settings.keys_log)
+    keys = {
+        "Ada": ring.add("Ada", "rater"),
+        "Bob": ring.add("Bob", "rater"),
+        "Vera": ring.add("Vera", "viewer"),
+        "Rita": ring.add("Rita", "reviewer"),
+        "Olga": ring.add("Olga", "operator"),
+        "shop": ring.add("the shop", "service"),
+    }
+    with serving(settings.data_dir, **VARIABLES) as running:
+        yield running, settings, keys
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def voted(server: Server, headers: dict[str, str] | None = None, **fields: Any) -> httpx.Response:
+    shown = server.client.post("/v1/comparisons", json={"prompt": QUESTION, **fields}, headers=headers)
+    if shown.status_code != 201:
+        return shown
+    body = {"token": shown.json()["token"], "vote": "left"}
+    return server.client.post(f"/v1/comparisons/{shown.json()['comparison_id']}/vote", json=body, headers=headers)
+
+
+def newest(settings: Settings) -> Preference:
+    return decode_preference(settings.prefs_log.read_bytes().splitlines()[-1])
+
+
+def person(settings: Settings, name: str) -> str:
+    return pseudonym_of(name, signing_key(settings))
+
+
+def test_at_the_machine_a_name_counts_once_it_is_known_for_a_day(open_to_all: tuple[Server, Settings]) -> None:
+    server, settings = open_to_all
+    assert voted(server, annotator="ann").status_code == 201
+    vote = newest(settings)
+    assert (vote.annotator, vote.identity, vote.is_proven) == (person(settings, "ann"), "new", False)
+    program = bearer(local_key(signing_key(settings)))
+    assert voted(server, program, annotator="ann").status_code == 201
+    assert (newest(settings).annotator, newest(settings).identity) == (vote.annotator, "named")
+
+
+def test_from_elsewhere_a_name_is_a_claim(open_to_all: tuple[Server, Settings]) -> None:
+    server, settings = open_to_all
+    assert voted(server, ELSEWHERE, annotator="ann").status_code == 201
+    vote = newest(settings)
+    assert vote.identity == "anonymous" and vote.annotator != person(settings, "ann")
+    other = {"X-Forwarded-For": "198.51.100.8"}
+    assert voted(server, other, annotator="ann").status_code == 201
+    assert newest(settings).annotator != vote.annotator, "not the same of another address either"
+
+
+def test_one_address_brings_so_many_people_a_day(open_to_all: tuple[Server, Settings]) -> None:
+    server, settings = open_to_all
+    crowd = {"X-Forwarded-For": "198.51.100.9"}
+    answers = [voted(server, crowd, annotator=f"name {number}") for number in range(8)]
+    assert [each.status_code for each in answers] == [201] * 6 + [429] * 2
+    assert "6 people without a key came from 198.51.100.9" in answers[-1].json()["error"]["message"]
+    assert voted(server, crowd, annotator="name 0").status_code == 201, "whoever was met goes on"
+    for number in range(8):
+        assert voted(server, annotator=f"local {number}").status_code == 201
+    assert newest(settings).identity == "anonymous", "one too many at the machine is no better known than a stranger"
+
+
+def test_who_names_versions_or_seeds_is_marked(open_to_all: tuple[Server, Settings]) -> None:
+    server, settings = open_to_all
+    for fields, steered in (
+        ({}, False), ({"models": ["v1.0", "v1.1"]}, True), ({"temperature": 0}, True), ({"seed": 3}, True),
+    ):  # fmt: skip
+        assert voted(server, annotator="ann", **fields).status_code == 201
+        assert newest(settings).steered == steered, fields
+
+
+def test_a_key_says_who_somebody_is(team: tuple[Server, Settings, dict[str, str]]) -> None:
+    server, settings, keys = team
+    assert voted(server, bearer(keys["Ada"]), annotator="Bob").status_code == 201
+    vote = newest(settings)
+    assert (vote.annotator, vote.identity) == (person(settings, "Ada"), "named"), "nobody speaks as somebody else"
+    assert voted(server, annotator="Ada").status_code == 201
+    assert newest(settings).identity == "anonymous" and newest(settings).annotator != vote.annotator
+    assert voted(server, bearer(keys["shop"]), annotator="customer 7").status_code == 201
+    assert (newest(settings).annotator, newest(settings).identity) == (person(settings, "customer 7"), "named")
+
+
+def test_a_comparison_is_for_whoever_asked(team: tuple[Server, Settings, dict[str, str]]) -> None:
+    server, _, keys = team
+    shown = server.client.post("/v1/comparisons", json={"prompt": QUESTION}, headers=bearer(keys["Ada"])).json()
+    path, body = f"/v1/comparisons/{shown['comparison_id']}/vote", {"token": shown["token"], "vote": "left"}
+    stolen = server.client.post(path, json=body, headers=bearer(keys["Bob"]))
+    assert (stolen.status_code, stolen.json()["error"]["code"]) == (403, "token_refused")
+    assert server.client.post(path, json=body, headers=bearer(keys["Ada"])).status_code == 201
+
+
+def test_requests_and_ratings_carry_it_too(team: tuple[Server, Settings, dict[str, str]]) -> None:
+    server, settings, keys = team
+    body = {"model": "chat", "user": "Ada", "messages": [{"role": "user", "content": QUESTION}]}
+    for headers in (bearer(keys["Ada"]), None):
+        answered = server.client.post("/v1/chat/completions", json=body, headers=headers).json()
+        rated = {"request_id": answered["id"], "thumb": "down"}
+        assert server.client.post("/v1/feedback", json=rated, headers=headers).status_code == 201
+
+    def identities() -> set[tuple[str, Any]]:
+        found = read_records(settings.serving_log_dir, "2026-01-01T00:00:00Z")
+        return {
+            (type(each).__name__, each.identity) for each in found if isinstance(each, RequestRecord | RatingRecord)
+        }
+
+    kinds = ("RequestRecord", "RatingRecord")
+    wanted = {(kind, identity) for kind in kinds for identity in ("named", "anonymous")}
+    assert eventually(identities, lambda found: found == wanted) == wanted
+
+
+def test_roles_and_what_is_noted_of_them(team: tuple[Server, Settings, dict[str, str]]) -> None:
+    server, settings, keys = team
+    assert server.client.get("/v1/models", headers=bearer(keys["Vera"])).status_code == 200
+    looks = voted(server, bearer(keys["Vera"]))
+    assert (looks.status_code, looks.json()["error"]["code"]) == (403, "role_required")
+    assert "Vera is a viewer" in looks.json()["error"]["message"] and "a rater is needed" in looks.text
+    for who, status in (("Ada", 403), ("Rita", 403), ("shop", 403), ("Olga", 409)):
+        order = server.client.post("/v1/rollout/abort", json={"reason": "I wish"}, headers=bearer(keys[who]))
+        assert order.status_code == status, who
+    assert server.client.post("/v1/rollout/abort", json={"reason": "I wish"}).status_code == 403
+    entries = [(e.who, e.outcome) for e in AuditLog(settings.audit_log).entries() if e.what == "rollout: abort"]
+    assert entries == [
+        ("Ada", "refused"), ("Rita", "refused"), ("the shop", "refused"), ("Olga", "allowed"), ("unknown", "refused")
+    ]  # fmt: skip
+
+
+def test_a_wrong_key_waits_is_noted_and_delays_nobody_else(team: tuple[Server, Settings, dict[str, str]]) -> None:
+    server, settings, keys = team
+    begun = time.monotonic()
+    refused = server.client.get("/v1/models", headers=bearer(keys["Ada"][:-4] + "aaaa"))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert time.monotonic() - begun >= 1
+    assert server.client.get("/v1/models", headers=bearer("whatever OpenAI's client sends")).status_code == 200
+    last = list(AuditLog(settings.audit_log).entries())[-1]
+    assert (last.what, last.address, last.outcome) == ("sent a key that is wrong", "127.0.0.1", "refused")
+
+
+def test_a_key_that_was_taken_back_opens_nothing(team: tuple[Server, Settings, dict[str, str]]) -> None:
+    server, settings, _ = team
+    ring = KeyRing(settings.keys_log)
+    gone = ring.add("Gus", "rater")
+    with httpx.Client(base_url=server.url) as browser:
+        assert browser.post("/sign-in", data={"key": gone}).status_code == 303
+        assert browser.get("/session").json()["name"] == "Gus"
+        ring.revoke("Gus")
+        assert browser.get("/session").json()["name"] is None
+    assert server.client.get("/v1/models", headers=bearer(gone)).status_code == 401
+
+
+def test_a_person_signs_in_votes_and_signs_out(
+    browser: "Browser", team: tuple[Server, Settings, dict[str, str]]
+) -> None:
+    server, settings, keys = team
+    with tab(browser, f"{server.url}/", wait="#who a") as opened:
+        page = opened.page
+        page.click("#who a")
+        page.fill("#key", "dpo-no-such-key")
+        page.get_by_role("button", name="Sign in").click()
+        page.get_by_role("alert").wait_for()
+        assert "This key opens nothing here" in page.get_by_role("alert").inner_text()
+        opened.errors.clear()  # Chromium notes the 401
+        page.fill("#key", keys["Ada"])
+        page.get_by_role("button", name="Sign in").click()
+        page.locator("#who", has_text="Signed in as Ada, rater.").wait_for()
+        [cookie] = page.context.cookies()
+        assert cookie["httpOnly"] and cookie["sameSite"] == "Lax" and keys["Ada"] not in cookie["value"]
+        opened.assert_readable()
+        page.get_by_role("button", name="Generate").click()
+        ready(opened)
+        page.click("#ab-left")
+        page.wait_for_selector(DONE)
+        vote = newest(settings)
+        assert (vote.annotator, vote.identity, vote.steered) == (person(settings, "Ada"), "named", False)
+        page.get_by_role("button", name="Sign out").click()
+        page.locator("#who", has_text="Without a key you count as anonymous.").wait_for()
+        opened.assert_clean()
+
+
+def test_whoever_is_signed_in_gives_orders_without_a_key(
+    browser: "Browser", team: tuple[Server, Settings, dict[str, str]]
+) -> None:
+    server, _, keys = team
+    with tab(browser, f"{server.url}/sign-in", wait="#key") as opened:
+        page = opened.page
+        page.fill("#key", keys["Olga"])
+        page.get_by_role("button", name="Sign in").click()
+        page.locator("#who", has_text="Signed in as Olga").wait_for()
+        page.goto(f"{server.url}/rollout")
+        page.fill("#reason textarea, #reason input", "let me look")
+        page.locator("#key").wait_for(state="hidden")
+        page.get_by_role("button", name="Pause", exact=True).click()
+        page.locator("#told .notice").wait_for()
+        assert "rolled out" in page.inner_text("#told"), "it was Olga's to give: there was only nothing to pause"
+        opened.assert_clean()
+
+
+def test_where_signing_in_is_required_nobody_looks_in(own_project: Settings, models: Any) -> None:
+    settings = beside(own_project)
+    key = KeyRing(settings.keys_log).add("Ada", "rater")
+    with serving(settings.data_dir, **VARIABLES, DPO_ACCESS__SIGN_IN="required") as server:
+        sent = server.client.get("/", headers={"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"})
+        assert (sent.status_code, sent.headers["location"]) == (303, "/sign-in")
+        for path in ("/v1/models", "/metrics", "/docs", "/gradio_api/queue/data", "/config"):
+            assert server.client.get(path).status_code == 401, path
+        assert server.client.get("/sign-in").status_code == 200 and server.client.get("/healthz").status_code == 200
+        assert server.client.get("/v1/models", headers=bearer(key)).status_code == 200
+        assert server.client.post("/sign-in", data={"key": key}).status_code == 303
+        assert server.client.get("/").status_code == 200
+
+
+def test_a_proxys_login_is_a_name(own_project: Settings) -> None:
+    settings = beside(own_project)
+    roles = '{"olga@example.org": "operator"}'
+    login = {"DPO_ACCESS__LOGIN_HEADER": "X-Forwarded-User", "DPO_ACCESS__LOGIN_ROLES": roles}
+    with serving(settings.data_dir, **VARIABLES, **login) as server:
+        assert voted(server, {"X-Forwarded-User": "ada@example.org"}).status_code == 201
+        assert (newest(settings).annotator, newest(settings).identity) == (person(settings, "ada@example.org"), "named")
+        assert voted(server, annotator="ada@example.org").status_code == 201
+        assert newest(settings).identity == "anonymous"
+        session = server.client.get("/session", headers={"X-Forwarded-User": "olga@example.org"}).json()
+        assert (session["name"], session["role"]) == ("olga@example.org", "operator")
