@@ -320,7 +320,7 @@ def forget_person(
             f"{' and '.join(running)} still run and would keep writing. Stop them (Ctrl-C in `make up`) first."
         )
     whose = [person] if pseudonym else pseudonyms_of(person, signing_key(settings))
-    found, who = forget(settings, *whose), whose[0]
+    found, who = forget(settings, *whose, name="" if pseudonym else person), whose[0]
     console.print(
         f"{found.votes} votes, {found.requests} requests and ratings, {found.reviews} reviews, {found.quarantined} "
         f"quarantined lines and {len(found.datasets)} datasets of {who} are removed. The next curation run rebuilds "
@@ -330,6 +330,12 @@ def forget_person(
         console.print(
             f"Trained on these votes, and unchanged by this: {', '.join(found.versions)}. Retire them by rolling out a "
             "version trained from now on."
+        )
+    if found.left:
+        for trace in found.left:
+            console.print(f"{trace.path} still holds {trace.what!r}", soft_wrap=True)
+        raise ServiceError(
+            f"{len(found.left)} files still hold something of {who}: look at them, and delete what is not needed."
         )
 
 

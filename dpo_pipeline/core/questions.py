@@ -60,11 +60,12 @@ class EdgeCase:
 
 @dataclass(frozen=True)
 class AskedQuestion:
-    """A question that may be drawn for a comparison, and where it comes from."""
+    """A question that may be drawn for a comparison, where it comes from, and which person asked it in production."""
 
     question: str
     category: str
     origin: Origin
+    asked_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -165,13 +166,17 @@ def askable(
 
 
 def production_questions(
-    prompts: Iterable[str], bank: Iterable[Question], holdout_share: float
+    prompts: Mapping[str, str], bank: Iterable[Question], holdout_share: float
 ) -> tuple[AskedQuestion, ...]:
-    """Prompts of chat requests as questions: of the bank's category where it has the text, else `other`."""
+    """Prompts of chat requests as questions: of the bank's category where it has the text, else `other`.
+
+    Args:
+        prompts: and who asked each.
+    """
     categories = {prompt_key(question.question): question.category for question in bank}
     return tuple(
-        AskedQuestion(prompt, categories.get(prompt_key(prompt), "other"), "production")
-        for prompt in prompts
+        AskedQuestion(prompt, categories.get(prompt_key(prompt), "other"), "production", person)
+        for prompt, person in prompts.items()
         if not is_held_out(prompt, holdout_share)
     )
 

@@ -72,6 +72,8 @@ class Preference(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who vouches for the annotator; absent in votes from before that was recorded."""
     steered: bool = False
     """The annotator named the versions, a seed or how the answers are drawn, and so may know whose answer is whose."""
+    asked_by: str | msgspec.UnsetType = msgspec.UNSET
+    """The pseudonym of whoever wrote the question; absent where it is nobody's, as those of the bank."""
 
     @property
     def from_people(self) -> bool:

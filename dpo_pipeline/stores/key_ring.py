@@ -15,6 +15,7 @@ import msgspec
 from dpo_pipeline.core.identity import checked_name
 from dpo_pipeline.errors import ArtifactCorrupt, InvalidRequest
 from dpo_pipeline.settings import Role
+from dpo_pipeline.stores.artifacts import replacing
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.log import AppendLog
 
@@ -77,6 +78,16 @@ class KeyRing:
                 self._append(KeyEvent(recorded_at=utc_now(), action="revoke", key_id=account.key_id))
                 return account
         raise InvalidRequest(f"Nobody holds a key by the name or id {name!r}. `dpo keys list` shows who does.")
+
+    def forget(self, name: str) -> None:
+        """Take every key of this name back, and the name out of the file."""
+        if not self._path.exists():
+            return
+        events = [(line, msgspec.json.decode(line, type=KeyEvent)) for line in self._path.read_bytes().splitlines()]
+        theirs = {event.key_id for _, event in events if event.name.casefold() == name.casefold()}
+        if theirs:
+            with replacing(self._path) as file:
+                file.writelines(line + b"\n" for line, event in events if event.key_id not in theirs)
 
     def accounts(self) -> list[Account]:
         """Of all keys that are valid, oldest first."""

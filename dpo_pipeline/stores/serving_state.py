@@ -6,7 +6,7 @@ token. Whether a comparison was voted on is not kept here but in the preference 
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -63,6 +63,7 @@ class StoredComparison(msgspec.Struct, frozen=True, kw_only=True):
     propensity: float
     identity: Identity | msgspec.UnsetType = msgspec.UNSET
     steered: bool = False
+    asked_by: str = ""
 
 
 class Met(NamedTuple):
@@ -166,7 +167,7 @@ class ServingState:
             row = self._db.execute("select content from requests where id = ?", (request_id,)).fetchone()
         return msgspec.json.decode(row[0], type=StoredRequest) if row else None
 
-    def newest_prompts(self) -> list[str]:
+    def newest_prompts(self) -> dict[str, str]:
         """As the function of that name, of this database."""
         with self._lock:
             rows = self._db.execute(NEWEST_REQUESTS, (REQUESTS_LOOKED_AT,)).fetchall()
@@ -230,6 +231,31 @@ class ServingState:
             self._db.execute("delete from requests where created < ?", (moment,))
 
 
+def prompts_of(path: Path, people: Collection[str]) -> list[str]:
+    """What these people asked, as far as it is kept: the texts of their own turns.
+
+    Args:
+        people: pseudonyms.
+    """
+    if not path.exists():
+        return []
+    texts: list[str] = []
+    with closing(sqlite3.connect(path, timeout=30)) as database:
+        for (content,) in database.execute("select content from requests"):
+            try:
+                request = msgspec.json.decode(content, type=StoredRequest)
+            except msgspec.MsgspecError:
+                continue  # `forget_person` removes it by the name that stands in it
+            if request.user in people:
+                texts += own_turns(request.prompt)
+    return texts
+
+
+def own_turns(prompt: str | list[dict[str, str]]) -> list[str]:
+    """What a person wrote of a prompt."""
+    return [prompt] if isinstance(prompt, str) else [turn["content"] for turn in prompt if turn["role"] == "user"]
+
+
 def forget_person(path: Path, person: str) -> None:
     """Remove a person's comparisons, requests and nickname, and what SQLite keeps of deleted rows.
 
@@ -243,9 +269,9 @@ def forget_person(path: Path, person: str) -> None:
         for table in ("contributors", "people"):
             if database.execute("select 1 from sqlite_master where name = ?", (table,)).fetchone():
                 database.execute(f"delete from {table} where person = ?", (person,))
-        for table, whose in (("comparisons", "annotator"), ("requests", "user")):
+        for table in ("comparisons", "requests"):
             rows = database.execute(f"select id, content from {table}").fetchall()
-            theirs = [(key,) for key, content in rows if _is_of(content, whose, person)]
+            theirs = [(key,) for key, content in rows if _is_of(content, person)]
             database.executemany(f"delete from {table} where id = ?", theirs)
         database.commit()
         database.execute("vacuum")
@@ -256,41 +282,43 @@ class _Whose(msgspec.Struct):
     """A row of any age: nothing else of it has to be as it is now."""
 
     annotator: str = ""
+    asked_by: str = ""
     user: str = ""
 
 
 _whose = msgspec.json.Decoder(_Whose)
 
 
-def _is_of(content: bytes, whose: str, person: str) -> bool:
+def _is_of(content: bytes, person: str) -> bool:
     """A row that cannot be read is a person's where their name stands in it."""
     try:
-        return bool(getattr(_whose.decode(content), whose) == person)
+        row = _whose.decode(content)
+        return person in (row.annotator, row.asked_by, row.user)
     except msgspec.MsgspecError:
         return person.encode() in content
 
 
-def newest_prompts(path: Path) -> list[str]:
-    """Distinct single questions of people's newest requests, newest first; none before the first.
+def newest_prompts(path: Path) -> dict[str, str]:
+    """Distinct single questions of people's newest requests, newest first, and who asked each; none before the first.
 
     Of 3 to 500 characters, at most 500, from the newest 2000 requests; case and white space make no difference.
     Read without disturbing the server that writes them.
     """
     if not path.exists():
-        return []
+        return {}
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as database:
         return _prompts(database.execute(NEWEST_REQUESTS, (REQUESTS_LOOKED_AT,)).fetchall())
 
 
-def _prompts(rows: Iterable[tuple[bytes]]) -> list[str]:
-    prompts: dict[str, str] = {}
+def _prompts(rows: Iterable[tuple[bytes]]) -> dict[str, str]:
+    prompts: dict[str, tuple[str, str]] = {}
     for (content,) in rows:
         request = msgspec.json.decode(content, type=StoredRequest)
         if request.source == "simulated" or not isinstance(request.prompt, str):
             continue
         text = request.prompt.strip()
         if SHORTEST_PROMPT <= len(text) <= LONGEST_PROMPT:
-            prompts.setdefault(prompt_key(text), text)
+            prompts.setdefault(prompt_key(text), (text, request.user))
         if len(prompts) == NEWEST_PROMPTS:
             break
-    return list(prompts.values())
+    return dict(prompts.values())

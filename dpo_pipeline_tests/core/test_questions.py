@@ -73,21 +73,23 @@ def test_a_seen_one_comes_again_only_where_it_was_asked_for_and_is_the_only_one(
 
 def test_prompts_of_people_have_the_category_of_the_bank_or_none() -> None:
     known = next(question for question in BANK if not is_held_out(question.question, 0.25))
-    found = production_questions([f"  {known.question.upper()}", "What shall I cook tonight?"], BANK, 0.25)
+    found = production_questions(
+        {f"  {known.question.upper()}": "ann", "What shall I cook tonight?": "bob"}, BANK, 0.25
+    )
     assert [each.category for each in found] == [known.category, "other"]
-    assert {each.origin for each in found} == {"production"}
+    assert {each.origin for each in found} == {"production"} and [each.asked_by for each in found] == ["ann", "bob"]
 
 
 @given(st.lists(st.text(min_size=1)), st.floats(0.01, 0.99))
 def test_what_is_held_out_is_never_drawn(prompts: list[str], share: float) -> None:
-    asked = production_questions(prompts, (), share) + askable(
+    asked = production_questions(dict.fromkeys(prompts, "ann"), (), share) + askable(
         [EdgeCase(prompt, "creative", "for the test") for prompt in prompts], "edge_case", share
     )
     assert not any(is_held_out(each.question, share) for each in asked)
 
 
 def test_held_out_questions_of_the_bank_do_not_come_back_by_way_of_production() -> None:
-    asked = production_questions([question.question for question in BANK], BANK, 0.25)
+    asked = production_questions({question.question: "ann" for question in BANK}, BANK, 0.25)
     assert {each.question for each in asked} == {each.question for each in askable(BANK, "bank", 0.25)}
     assert 0 < len(asked) < len(BANK)
 

@@ -1,14 +1,18 @@
 """A vote is followed to what it touched, a version back to its votes, and a person is forgotten everywhere."""
 
+import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dpo_pipeline.core.dataset import split_pairs
 from dpo_pipeline.core.questions import Question, split_bank
-from dpo_pipeline.core.votes import encode_preference
+from dpo_pipeline.core.votes import decode_preference, encode_preference
 from dpo_pipeline.errors import UnknownVersion
 from dpo_pipeline.loop.forget import forget
+from dpo_pipeline.loop.personal_traces import traces
 from dpo_pipeline.loop.trace import trace_version, trace_vote
 from dpo_pipeline.ml.training_plan import write_dataset
 from dpo_pipeline.settings import Settings
@@ -100,6 +104,7 @@ def test_a_person_is_forgotten_everywhere(project: Settings) -> None:
     state.close()
     found = forget(project, ANN)
     assert (found.votes, found.requests, found.versions, len(found.datasets)) == (20, 2, ["v1.1"], 1)
+    assert found.left == []
     left = [path for path in project.data_dir.rglob("*") if path.is_file()]
     for trace in (ANN, SECRET):
         assert [path for path in left if trace.encode() in path.read_bytes()] == []
@@ -111,3 +116,47 @@ def test_a_person_is_forgotten_everywhere(project: Settings) -> None:
     with Ledger(project.ledger_address) as ledger:
         assert ledger.version("v1.2").pairs_seen == 40
     assert ServingState(project.serving_state).request("q1") is not None
+
+
+HER_QUESTION = "Where did I leave the key to grandma's cottage in Ääräkylä?"
+
+
+def test_what_she_asked_goes_with_her_whoever_was_asked_it(tmp_path: Path) -> None:
+    """Drawn for others, torn, quarantined, reported, and reviewed by her: none of it stays, or it is told."""
+    settings = settings_in(tmp_path)
+    before = preference(1, prompt=HER_QUESTION.upper(), annotator="from before questions had owners")
+    after = preference(2, prompt="Something else entirely?", annotator="other", asked_by=ANN)
+    same = preference(3, prompt="Why is the sky blue?", annotator="other", asked_by="other")
+    torn = encode_preference(preference(4, prompt=HER_QUESTION))[:200]
+    AppendLog(settings.prefs_log).append_all([*map(encode_preference, (before, after, same)), torn])
+    AppendLog(settings.quarantine_log).append_all([json.dumps({"head": HER_QUESTION, "reason": "torn"}).encode()])
+    review = {"review_id": "rev-1", "recorded_at": utc_now(), "event_id": "evt-3", "action": "exclude"}
+    AppendLog(settings.reviews_log).append(json.dumps(review | {"reason": "as Ann sees it", "actor": ANN}).encode())
+    state = ServingState(settings.serving_state)
+    for request, user, prompt in (("q1", ANN, HER_QUESTION), ("q2", ANN, "Why is the sky blue?")):
+        state.add_request(StoredRequest(request_id=request, user=user, version="v1.0", prompt=prompt), 0.0)
+    state.close()
+    report, cache = settings.reports_dir / "week.html", settings.data_dir / "mlflow" / "cache.bin"
+    for path in (report, cache):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"<p>{HER_QUESTION}</p>")
+    found = forget(settings, ANN)
+    assert (found.votes, found.quarantined, found.reviews) == (3, 1, 1)
+    assert [decode_preference(line).event_id for line in settings.prefs_log.read_bytes().splitlines()] == [
+        same.event_id
+    ]
+    assert not report.exists() and [trace.path for trace in found.left] == [cache], "made again, or told"
+    assert "forgotten" in settings.reviews_log.read_text() and "exclude" in settings.reviews_log.read_text()
+    cache.unlink()
+    assert forget(settings, ANN).left == []
+
+
+def test_the_last_look_opens_what_is_compressed(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"prompt": [HER_QUESTION] * 50}), tmp_path / "rows.parquet", compression="zstd")
+    (tmp_path / "escaped.json").write_text(json.dumps([HER_QUESTION]))
+    (tmp_path / "page.db").write_bytes(b"\x00" * 9000 + HER_QUESTION.encode() + b"\x00" * 9000)
+    (tmp_path / "empty").touch()
+    (tmp_path / "other.txt").write_text("Nothing of hers.")
+    found = sorted(trace.path.name for trace in traces(tmp_path, [HER_QUESTION, "Thanks!"]))
+    assert found == ["escaped.json", "page.db", "rows.parquet"]
+    assert list(traces(tmp_path, ["Thanks!"])) == [], "a word that is anybody's"

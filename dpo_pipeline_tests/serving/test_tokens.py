@@ -13,6 +13,7 @@ from dpo_pipeline.errors import TokenRefused
 from dpo_pipeline.serving.services.comparisons import Comparisons, ComparisonView
 from dpo_pipeline.serving.services.questions import Questions
 from dpo_pipeline.serving.services.tally import Tally
+from dpo_pipeline.serving.services.visitors import Visitor
 from dpo_pipeline.stores.serving_state import ServingState
 from dpo_pipeline_tests.examples import settings_in
 
@@ -32,7 +33,8 @@ def comparisons(tmp_path: Path) -> Any:
 def shown(comparisons: Comparisons) -> ComparisonView:
     return comparisons.open(
         prompt="Why?", category="other", models=("v1.0", "v1.1"), answers=("Because.", "No idea."),
-        annotator=PSEUDONYM, session_id="visit", source="api", sampling=Sampling(), propensity=1.0,
+        visitor=Visitor(PSEUDONYM, "visit", "api", "127.0.0.1"), sampling=Sampling(), propensity=1.0, steered=False,
+        asked_by=PSEUDONYM,
     )  # fmt: skip
 
 

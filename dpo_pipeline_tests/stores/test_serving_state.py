@@ -26,7 +26,9 @@ def prompts_after(path: Path, requests: Iterable[tuple[str, bool]]) -> list[str]
     before.close()
     state = ServingState(path)
     try:
-        return state.newest_prompts()
+        found = state.newest_prompts()
+        assert set(found.values()) <= {"ann"}
+        return list(found)
     finally:
         state.close()
 
@@ -56,7 +58,7 @@ def test_what_simulated_people_ask_is_not_asked_of_people(tmp_path: Path) -> Non
         StoredRequest(request_id="r-1", user="bot", version="v1.0", prompt="Why is it dark?", source="simulated"), 1.0
     )
     state.close()
-    assert ServingState(tmp_path / "state.db").newest_prompts() == []
+    assert ServingState(tmp_path / "state.db").newest_prompts() == {}
 
 
 def test_a_comparison_that_the_disk_refuses_is_an_error(tmp_path: Path) -> None:

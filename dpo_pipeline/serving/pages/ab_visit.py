@@ -168,7 +168,9 @@ class ComparisonFlow:
         if visit.question and not visit.voted:
             counts[visit.question.category] += 1
         drawn = serving.comparing.draw(QuestionFilter(visit.plan.origin, seen=visit.recent), counts)
-        return ComparisonPrompt(drawn.question, drawn.category, visit.plan.models(serving), origin=drawn.origin)
+        return ComparisonPrompt(
+            drawn.question, drawn.category, visit.plan.models(serving), origin=drawn.origin, asked_by=drawn.asked_by
+        )
 
     def _typed(self, visit: Visit, text: str) -> ComparisonPrompt:
         return ComparisonPrompt(text, "other", visit.plan.models(self.serving()))

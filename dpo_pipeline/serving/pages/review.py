@@ -111,9 +111,7 @@ class _Layout:
                 self.pair = gr.HTML(page(), elem_id="review-pair")
                 with gr.Group(visible=False) as self.orders:
                     self.reason = gr.Textbox(label="Reason", max_length=500, elem_id="reason")
-                    self.key = gr.Textbox(
-                        label="Your key, where you are not signed in", type="password", elem_id="admin-key"
-                    )
+                    self.key = gr.Textbox(label="Your key, if you are not signed in", type="password", elem_id="key")
                     with gr.Row():
                         self.exclude = gr.Button("Exclude from training", min_width=120)
                         self.restore = gr.Button("Restore", min_width=120)

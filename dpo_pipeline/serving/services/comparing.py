@@ -35,6 +35,8 @@ Prompt = str | list[dict[str, str]]
 class ComparisonPrompt:
     """What two or more versions shall answer. `origin` is where it was drawn from; null: somebody asks it now.
 
+    `asked_by` is the person who asked it in production.
+
     `again` is a pair that was decided before; then nothing is generated.
     """
 
@@ -43,6 +45,7 @@ class ComparisonPrompt:
     models: tuple[str, ...] | None = None
     sampling: Sampling = field(default_factory=Sampling)
     origin: Origin | None = None
+    asked_by: str = ""
     again: StoredComparison | None = None
 
     @property
@@ -199,6 +202,7 @@ class Comparing:
             sampling=question.sampling,
             propensity=propensity,
             steered=steered,
+            asked_by=question.asked_by if question.origin else visitor.person,
             left=left,
         )
 
@@ -214,6 +218,7 @@ class Comparing:
             sampling=Sampling(earlier.temperature, earlier.top_p, earlier.max_tokens, earlier.seed),
             propensity=earlier.propensity,
             steered=earlier.steered,
+            asked_by=earlier.asked_by,
             left=swapped if earlier.annotator == visitor.person else None,
         )
 

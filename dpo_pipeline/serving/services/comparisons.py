@@ -102,6 +102,7 @@ class Comparisons:
         sampling: Sampling,
         propensity: float,
         steered: bool,
+        asked_by: str,
         left: str | None = None,
     ) -> ComparisonView:
         """Store a comparison of two answers and shuffle its sides.
@@ -109,6 +110,7 @@ class Comparisons:
         Args:
             models, answers: of a and b, in the same order.
             steered: the visitor named the versions or how the answers are drawn.
+            asked_by: the pseudonym of whoever wrote the question; empty: nobody's.
             left: which of a and b is already shown on the left; null: drawn now.
         """
         now = time.time()
@@ -132,6 +134,7 @@ class Comparisons:
             propensity=propensity,
             identity=visitor.identity,
             steered=steered,
+            asked_by=asked_by,
         )
         self._state.add_comparison(comparison, now, file_bytes(self._prefs_log))
         left_is_a = comparison.left == "a"

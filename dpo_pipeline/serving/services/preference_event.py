@@ -58,4 +58,6 @@ def preference(shown: StoredComparison, vote: Vote) -> Preference:
     }
     if shown.identity is not msgspec.UNSET:
         line["identity"] = shown.identity
+    if shown.asked_by:
+        line["asked_by"] = shown.asked_by
     return msgspec.convert(line, Preference)

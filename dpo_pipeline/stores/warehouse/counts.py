@@ -1,5 +1,6 @@
 """What people said, counted: of two versions, of a week, of pairs that were decided more than once."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from dpo_pipeline.core.votes import Vote
@@ -88,14 +89,12 @@ class VoteCounts(Connection):
         )
         return VotesOfWeek(dict(categories), dict(votes), failed)
 
-    def valid_places(self, annotator: str) -> list[int]:
-        """Which of the valid pairs, counted from 0 in log order, are one person's."""
+    def valid_places(self, event_ids: Collection[str]) -> list[int]:
+        """Which of the valid pairs, counted from 0 in log order, are of these events."""
         rows = self._run(
-            "select place from (select annotator, row_number() over (order by sequence) - 1 as place "
-            "from preferences join verdicts using (sequence) where valid) where annotator = ? order by place",
-            [annotator],
+            "select event_id from preferences join verdicts using (sequence) where valid order by sequence"
         )
-        return [place for [place] in rows]
+        return [place for place, (event_id,) in enumerate(rows) if event_id in event_ids]
 
     def first_vote(self, since: str = "") -> str | None:
         """When the first vote of a person at or after `since` (RFC 3339, UTC) was recorded; null before it."""
