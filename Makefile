@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 TORCH ?=
 PEOPLE ?=
 
-.PHONY: help demo up real test test-all check bench audit clean setup
+.PHONY: help demo up real test test-all check bench audit sbom clean setup
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -51,6 +51,11 @@ bench: $(STAMP)  ## the benchmarks, each beside its rival; results go to benchma
 audit:           ## known vulnerabilities of the pinned set, by PyPI's advisories (needs the network)
 	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit; }
 	@.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
+sbom: $(STAMP)   ## sbom.cdx.json: what is installed, as CycloneDX (needs the network once)
+	@test -x .venv-audit/bin/cyclonedx-py || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet cyclonedx-bom; }
+	@.venv-audit/bin/cyclonedx-py environment $(BIN)/python --output-reproducible --of JSON --output-file sbom.cdx.json
+	@echo "sbom.cdx.json lists what is installed in $(VENV)."
 
 clean:           ## remove what was made at run time (votes too) and the environment
 	@echo "This would delete data/ (but not data/bank) and .venv. Run: git clean -xdf -e data/bank"

@@ -139,6 +139,7 @@ def judged(settings: Settings, world: World, wanted: str) -> dict[str, Any]:
     """What came of it: how many names the decision needs, or which share of the valid pairs is theirs."""
     key = signing_key(settings)
     team = {pseudonym_of(name, key) for name in team_names()}
+    settings.warehouse_path.parent.mkdir(parents=True, exist_ok=True)
     with closing(duckdb.connect(settings.warehouse_path)) as connection:
         prepare(connection)
         warehouse = Warehouse(connection, settings.prefs_log)

@@ -8,20 +8,16 @@ import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from dpo_pipeline import terminal
-from dpo_pipeline.access_commands import note
+from dpo_pipeline import access_commands, rollout_commands, terminal  # noqa: F401  (they add their own commands)
 from dpo_pipeline.commands import app, command
-from dpo_pipeline.errors import ServiceError, UnreadableImport
+from dpo_pipeline.errors import LogReplaced, ServiceError, UnreadableImport
 from dpo_pipeline.settings import Settings, load_settings, setting_names
 from dpo_pipeline.settings.shown import without_passwords
-
-if TYPE_CHECKING:
-    from dpo_pipeline.loop.manual_actions import Order
 
 console = terminal.console
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
@@ -64,6 +60,7 @@ def serve() -> None:
 
     from dpo_pipeline.program_logs import log_to_terminal
     from dpo_pipeline.serving.app import create_app
+    from dpo_pipeline.serving.http_protocol import BoundedHttp, allow_connections
     from dpo_pipeline.stores.folder_lock import take_lock
 
     settings = load_settings()
@@ -73,7 +70,10 @@ def serve() -> None:
     take_lock(settings.data_dir / "serving.lock", "server", "take two opposite votes on one comparison")
     # Not uvloop, where another package brought it along: no gain (bench_gateway), and crashes (MagicStack/uvloop#706).
     ports = settings.ports
-    uvicorn.run(create_app(settings), host=ports.host, port=ports.serving, loop="asyncio", log_level="warning")
+    allow_connections()
+    uvicorn.run(
+        create_app(settings), host=ports.host, port=ports.serving, loop="asyncio", http=BoundedHttp, log_level="warning"
+    )
 
 
 @command("up")
@@ -166,73 +166,6 @@ def install_gemma() -> None:
     if os.environ.get("DPO_GEMMA_TERMS") != "accepted":
         typer.confirm("Do you accept these terms? (DPO_GEMMA_TERMS=accepted answers for scripts)", abort=True)
     console.print(f"{gemma.install(load_settings().models_dir)} is ready: DPO_PROFILE=gemma make up", soft_wrap=True)
-
-
-rollout = typer.Typer(help="Show the rollout, and decide about it by hand.", no_args_is_help=True)
-app.add_typer(rollout, name="rollout")
-Reason = Annotated[str, typer.Option(help="shown in the decision history")]
-
-
-@command("show", of=rollout)
-def show_rollout(as_json: Annotated[bool, typer.Option("--json", help="as JSON, for programs")] = False) -> None:
-    """Version, stage, traffic and what it waits for."""
-    from dpo_pipeline.status import loop_status
-
-    found = loop_status(load_settings())
-    if as_json:
-        typer.echo(json.dumps(found["rollout"], indent=2))
-    else:
-        terminal.print_rollout(found)
-
-
-@command("promote", of=rollout)
-def promote(reason: Reason) -> None:
-    """Promote the version that is being rolled out to its next stage now, unless a safety check or harm forbids it."""
-    _order("promote", reason)
-
-
-@command("pause", of=rollout)
-def pause(reason: Reason) -> None:
-    """Keep the version at its stage. Evidence of harm still rolls it back."""
-    _order("pause", reason)
-
-
-@command("resume", of=rollout)
-def resume(reason: Reason) -> None:
-    """Let the next check promote the version again."""
-    _order("resume", reason)
-
-
-@command("abort", of=rollout)
-def abort(reason: Reason) -> None:
-    """Roll the version back; at full traffic, the champion to its predecessor. Serving follows within seconds."""
-    _order("abort", reason)
-
-
-@command("rollback")
-def rollback(reason: Reason) -> None:
-    """The same as `dpo rollout abort`."""
-    _order("abort", reason)
-
-
-def _order(what: "Order", reason: str) -> None:
-    import getpass
-
-    from dpo_pipeline.loop.manual_actions import order
-    from dpo_pipeline.stores.ledger import Ledger
-
-    settings = load_settings()
-    with Ledger(settings.ledger_address) as ledger:
-        before = ledger.deployment()
-        note(settings.audit_log, f"rollout: {what}", reason)
-        after = order(settings, ledger, what, reason, actor=f"{getpass.getuser()}, dpo rollout {what}")
-    done = {
-        "promote": f"promoted from {before.stage} to {after.stage}",
-        "pause": f"paused at {after.stage}; evidence of harm still rolls it back",
-        "resume": f"resumed at {after.stage}",
-        "abort": f"rolled back; {after.champion} answers everybody within seconds",
-    }
-    console.print(f"{before.subject} is {done[what]}.")
 
 
 @command("forecast")
@@ -359,6 +292,24 @@ def build_base(
         f"{directory}: {manifest['parameters']:,} parameters, {manifest['steps']} steps, loss {manifest['final_loss']} "
         f"nats a token over the last pass; built from {same}."
     )
+
+
+@command("verify-log")
+def verify_log() -> None:
+    """Compare every vote in the log with how it was read: a line that was changed since is told."""
+    from dpo_pipeline.resources import WarehouseResource
+
+    settings = load_settings()
+    if not settings.warehouse_path.exists():
+        raise ServiceError(f"{settings.warehouse_path} is not there: nothing was read yet that could be compared.")
+    with WarehouseResource().open(settings) as warehouse:
+        compared, changed = warehouse.changed_lines()
+    if changed:
+        raise LogReplaced(
+            f"{len(changed)} of {compared} lines of {settings.prefs_log} differ from what was read: "
+            f"{', '.join(changed[:20])}. Put the file back as it was, or, if the change was meant, run `dpo rebuild`."
+        )
+    console.print(f"{compared} lines of {settings.prefs_log} are as they were read.", soft_wrap=True)
 
 
 @command("rebuild")

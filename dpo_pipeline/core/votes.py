@@ -187,4 +187,9 @@ def pair_key(preference: Preference) -> int:
 
 def text_key(text: str) -> int:
     """A signed 64-bit digest of an event id or an answer, cheap to look up in a million rows."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+    return line_key(text.encode())
+
+
+def line_key(line: bytes) -> int:
+    """The same of a whole line of the log, without its newline: it tells whether the line was changed since."""
+    return int.from_bytes(hashlib.blake2b(line, digest_size=8).digest(), "little", signed=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from dpo_pipeline.core.quality import vote_features
-from dpo_pipeline.core.votes import Preference, decode_preference, text_key
+from dpo_pipeline.core.votes import Preference, decode_preference, line_key, text_key
 from dpo_pipeline.errors import InvalidRecord
 from dpo_pipeline.settings import QualityCriteria
 from dpo_pipeline.stores.log import Batch, Line, Position, read_batches
@@ -30,6 +30,7 @@ VOTE_COLUMNS = pa.schema(
         "log_offset": pa.int64(),
         "line_bytes": pa.int64(),
         "event_key": pa.int64(),
+        "line_key": pa.int64(),
         "left_side": pa.string(),
         "propensity": pa.float64(),
         "anonymous": pa.bool_(),
@@ -127,6 +128,7 @@ def _columns(lines: Sequence[Line], preferences: Sequence[Preference], criteria:
         "log_offset": [line.offset for line in lines],
         "line_bytes": [line.length for line in lines],
         "event_key": [text_key(preference.event_id) for preference in preferences],
+        "line_key": [line_key(line.data or b"") for line in lines],
         "left_side": [preference.left for preference in preferences],
         "propensity": [preference.propensity for preference in preferences],
         "anonymous": [preference.is_anonymous for preference in preferences],

@@ -40,6 +40,10 @@ class Project:
     def rebuild(self) -> None:
         self.connection.close()
         self.file.unlink()
+        self.reopen()
+
+    def reopen(self) -> None:
+        self.connection.close()
         self.connection = duckdb.connect(str(self.file))
         prepare(self.connection)
         self.warehouse = Warehouse(self.connection, self.log)
@@ -58,6 +62,32 @@ def votes(count: int, start: int = 0) -> list[bytes]:
         encode_preference(preference(i, vote=draw.choice(["a", "a", "b", "tie"]), event_id=f"evt-{i}"))
         for i in range(start, start + count)
     ]
+
+
+def test_a_line_that_was_changed_after_it_was_read_is_told(project: Project) -> None:
+    AppendLog(project.log).append_all(votes(30))
+    project.tick()
+    assert project.warehouse.changed_lines() == (30, [])
+    content = project.log.read_bytes()
+    changed = content.replace(b'"category":"factual_qa"', b'"category":"comparison"', 1)
+    assert len(changed) == len(content)
+    project.log.write_bytes(changed)
+    compared, found = project.warehouse.changed_lines()
+    assert (compared, len(found)) == (30, 1)
+    assert found[0].encode() in changed.splitlines()[0]
+
+
+def test_a_warehouse_from_before_identities_goes_on(project: Project) -> None:
+    AppendLog(project.log).append_all(votes(30))
+    project.tick()
+    before = project.warehouse.head_to_head("v1.1", "v1.0")
+    for column in ("anonymous", "proven", "steered", "line_key"):
+        project.connection.execute(f"alter table preferences drop column {column}")
+    project.reopen()
+    assert project.warehouse.head_to_head("v1.1", "v1.0") == before, "what was said then counts"
+    AppendLog(project.log).append_all(votes(12, start=30))
+    assert project.tick().recorded == 12
+    assert project.warehouse.changed_lines() == (12, []), "of lines that were read since"
 
 
 def test_a_tick_reads_only_what_is_new(project: Project) -> None:

@@ -8,14 +8,15 @@ import pytest
 from dpo_pipeline.core.answers import Answer, Ask
 from dpo_pipeline.core.votes import Sampling
 from dpo_pipeline.serving.engines.engine import Adapter, Engine
+from dpo_pipeline.serving.services.comparing import ComparisonPrompt
 from dpo_pipeline.serving.services.paired_answers import PairedAnswers, PartialAnswers
 from dpo_pipeline.settings import QualityCriteria
 from dpo_pipeline_tests.examples import LONG, SHORT
 
 MESSAGES = (("user", "What is the capital of France?"),)
 SAMPLING = Sampling(0.9, 0.95, 24, 100)
-TEXTS = {100: SHORT, 101: SHORT, 102: f"{SHORT} ", 103: LONG}
-"""By seed: only the last sample makes a pair with the first."""
+TEXTS = {100: SHORT, 101: SHORT, 102: f"{SHORT} ", 103: LONG} | {1100: LONG, 1101: LONG, 2100: SHORT, 2101: LONG}
+"""By seed: of the first four only the last sample makes a pair with the first; drawn again, the third time differs."""
 
 
 class Scripted(Engine):
@@ -48,13 +49,13 @@ def paired(engine: Engine) -> PairedAnswers:
 
 def test_two_versions_answer_once_each() -> None:
     engine = Scripted()
-    answered = asyncio.run(paired(engine).answer(["v1.0", "v1.1"], MESSAGES, SAMPLING))
+    answered = asyncio.run(paired(engine).answer(["v1.0", "v1.1"], MESSAGES, SAMPLING, again=False))
     assert [ask.model_id for ask, _ in answered] == ["v1.0", "v1.1"] and len(engine.asked) == 2
 
 
 def test_of_one_version_the_sample_that_makes_a_pair_stands_beside_the_first() -> None:
     engine = Scripted()
-    first, second = asyncio.run(paired(engine).answer(["v1.0", "v1.0"], MESSAGES, SAMPLING))
+    first, second = asyncio.run(paired(engine).answer(["v1.0", "v1.0"], MESSAGES, SAMPLING, again=False))
     assert (first[1].text, second[1].text) == (SHORT, LONG)
     assert (first[0].sampling.seed, second[0].sampling.seed) == (100, 103) and len(engine.asked) == 4
 
@@ -62,14 +63,37 @@ def test_of_one_version_the_sample_that_makes_a_pair_stands_beside_the_first() -
 @pytest.mark.parametrize(("waiting", "asked"), [(0, 4), (253, 3), (256, 2)])
 def test_with_a_full_queue_two_samples_are_enough(waiting: int, asked: int) -> None:
     engine = Scripted(waiting)
-    asyncio.run(paired(engine).answer(["v1.0", "v1.0"], MESSAGES, SAMPLING))
+    asyncio.run(paired(engine).answer(["v1.0", "v1.0"], MESSAGES, SAMPLING, again=False))
     assert len(engine.asked) == asked
 
 
 def test_the_first_grows_and_its_partner_comes_when_it_is_chosen() -> None:
     async def read() -> list[object]:
-        return [each async for each in paired(Scripted()).streaming(("v1.0", "v1.0"), MESSAGES, SAMPLING)]
+        return [each async for each in paired(Scripted()).streaming(("v1.0", "v1.0"), MESSAGES, SAMPLING, again=False)]
 
     *growing, (first, second) = asyncio.run(read())  # type: ignore[misc]
     assert growing and all(each == PartialAnswers(SHORT, "") for each in growing)
     assert (first[1].text, second[1].text) == (SHORT, LONG)
+
+
+def test_two_equal_answers_are_drawn_again_and_warmer() -> None:
+    engine = Scripted()
+    first, second = asyncio.run(paired(engine).answer(["v1.0", "v1.1"], MESSAGES, SAMPLING, again=True))
+    assert (first[1].text, second[1].text) == (SHORT, LONG)
+    assert [(ask.sampling.seed, ask.sampling.temperature) for ask in engine.asked] == [
+        (100, 0.9), (101, 0.9), (1100, 1.0), (1101, 1.0), (2100, 1.3), (2101, 1.3),
+    ]  # fmt: skip
+    assert first[0].sampling.temperature == 1.3, "what is recorded is how they were drawn"
+
+    async def read() -> list[object]:
+        events = paired(Scripted()).streaming(("v1.0", "v1.1"), MESSAGES, SAMPLING, again=True)
+        return [each async for each in events]
+
+    *_, (first, second) = asyncio.run(read())  # type: ignore[misc]
+    assert (first[1].text, second[1].text) == (SHORT, LONG)
+
+
+def test_who_asks_for_one_drawing_gets_it() -> None:
+    assert ComparisonPrompt("Why?", "other").may_be_drawn_again
+    assert not ComparisonPrompt("Why?", "other", sampling=Sampling(seed=1)).may_be_drawn_again
+    assert not ComparisonPrompt("Why?", "other", sampling=Sampling(temperature=0.0)).may_be_drawn_again

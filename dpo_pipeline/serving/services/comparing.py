@@ -54,6 +54,11 @@ class ComparisonPrompt:
         return self.models is not None or self.sampling != Sampling()
 
     @property
+    def may_be_drawn_again(self) -> bool:
+        """Nobody asked for one drawing alone."""
+        return self.sampling.seed is None and self.sampling.temperature != 0
+
+    @property
     def messages(self) -> Messages:
         if isinstance(self.prompt, str):
             return (("user", self.prompt),)
@@ -122,8 +127,9 @@ class Comparing:
             return [self._show_again(question.again, self._visitors.settled(visitor, time.time()))]
         models, propensity = self._models(question.models)
         steered, visitor = question.is_steered, self._visitors.settled(visitor, time.time())
+        redraw = question.may_be_drawn_again
         question = replace(question, sampling=self._defaults.comparison(question.sampling, models))
-        answered = await self._answers.answer(models, question.messages, question.sampling)
+        answered = await self._answers.answer(models, question.messages, question.sampling, redraw)
         pairs = list(itertools.combinations(range(len(models)), 2))
         random.shuffle(pairs)
         return [self._show(question, visitor, answered[i], answered[j], propensity, steered) for i, j in pairs]
@@ -142,9 +148,9 @@ class Comparing:
         asked, propensity = self._models(question.models)
         models = asked[0], asked[1]
         steered, visitor = question.is_steered, self._visitors.settled(visitor, time.time())
-        sampling = self._defaults.comparison(question.sampling, models)
+        sampling, redraw = self._defaults.comparison(question.sampling, models), question.may_be_drawn_again
         question, left = replace(question, sampling=sampling), random.choice("ab")
-        async for event in self._answers.streaming(models, question.messages, sampling):
+        async for event in self._answers.streaming(models, question.messages, sampling, redraw):
             if isinstance(event, PartialAnswers):
                 sides = (event.first, event.second)
                 yield PartialView(*(sides if left == "a" else sides[::-1]))
@@ -199,7 +205,7 @@ class Comparing:
             models=(first[0].model_id, second[0].model_id),
             answers=(first[1].text, second[1].text),
             visitor=visitor,
-            sampling=question.sampling,
+            sampling=first[0].sampling,
             propensity=propensity,
             steered=steered,
             asked_by=question.asked_by if question.origin else visitor.person,

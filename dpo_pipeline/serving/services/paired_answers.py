@@ -1,10 +1,11 @@
 """The answers of a comparison, from the engine: of each version one, or the most telling two of some samples of one.
 
-Each answer draws with a seed of its own: samples of one version must differ.
+Each answer draws with a seed of its own: samples of one version must differ. Two equal answers are nothing to vote on,
+so both are drawn again, and warmer each time, whichever versions they are of.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
 from msgspec import structs
@@ -16,6 +17,9 @@ from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.settings import QualityCriteria
 
 Answered = tuple[Ask, Answer]
+WARMER = (1.0, 1.3, 1.6)
+"""The temperature at which equal answers are drawn again, and again; a higher one that was asked for stays."""
+SEEDS_APART = 1000
 
 
 @dataclass(frozen=True)
@@ -41,33 +45,42 @@ class PairedAnswers:
     def __init__(self, engine: Engine, samples: int, queue: int, quality: QualityCriteria):
         self._engine, self._most, self._queue, self._quality = engine, samples, queue, quality
 
-    async def answer(self, models: Sequence[str], messages: Messages, sampling: Sampling) -> list[Answered]:
+    async def answer(
+        self, models: Sequence[str], messages: Messages, sampling: Sampling, again: bool
+    ) -> list[Answered]:
         """In the order of `models`; generated together.
 
+        Args:
+            again: two equal answers are drawn again; not where somebody asked for this very drawing.
+
         Raises:
             RequestError: as the engine's.
         """
-        asks = self._asks(models, messages, sampling)
-        return self._chosen(models, asks, await self._engine.answers(asks))
+        for drawing in _drawings(sampling, again and len(models) == 2):
+            asks = self._asks(models, messages, drawing)
+            found = self._chosen(models, asks, await self._engine.answers(asks))
+            if not _equal(found):
+                break
+        return found
 
     async def streaming(
-        self, models: tuple[str, str], messages: Messages, sampling: Sampling
+        self, models: tuple[str, str], messages: Messages, sampling: Sampling, again: bool
     ) -> AsyncIterator[PartialAnswers | list[Answered]]:
-        """The two answers as they grow, and last the list that `answer` gives.
-
-        Raises:
-            RequestError: as the engine's.
-        """
-        asks = self._asks(models, messages, sampling)
-        texts, answers = [""] * len(asks), dict[int, Answer]()
-        async for place, event in _merged([self._engine.stream(ask) for ask in asks]):
-            if isinstance(event, Answer):
-                answers[place] = event
-            else:
-                texts[place] += event
-                if place == 0 or not samples_one(models):
-                    yield PartialAnswers(texts[0], "" if samples_one(models) else texts[1])
-        yield self._chosen(models, asks, [answers[place] for place in range(len(asks))])
+        """The two answers as they grow, and last the list that `answer` gives; takes and raises what it does."""
+        for drawing in _drawings(sampling, again):
+            asks = self._asks(models, messages, drawing)
+            texts, answers = [""] * len(asks), dict[int, Answer]()
+            async for place, event in _merged([self._engine.stream(ask) for ask in asks]):
+                if isinstance(event, Answer):
+                    answers[place] = event
+                else:
+                    texts[place] += event
+                    if place == 0 or not samples_one(models):
+                        yield PartialAnswers(texts[0], "" if samples_one(models) else texts[1])
+            found = self._chosen(models, asks, [answers[place] for place in range(len(asks))])
+            if not _equal(found):
+                break
+        yield found
 
     def _asks(self, models: Sequence[str], messages: Messages, sampling: Sampling) -> list[Ask]:
         asked = [models[0]] * self._samples() if samples_one(models) else models
@@ -85,6 +98,18 @@ class PairedAnswers:
             return answered
         first, *others = answered
         return [first, others[best_partner(first[1].text, [each.text for _, each in others], self._quality)]]
+
+
+def _drawings(sampling: Sampling, again: bool) -> Iterator[Sampling]:
+    """How to draw first, and again where the answers were equal."""
+    yield sampling
+    for number, temperature in enumerate(WARMER if again else (), start=1):
+        warmer = max(temperature, sampling.temperature or 0.0)
+        yield structs.replace(sampling, temperature=warmer, seed=(sampling.seed or 0) + number * SEEDS_APART)
+
+
+def _equal(answered: Sequence[Answered]) -> bool:
+    return len(answered) == 2 and answered[0][1].text.strip() == answered[1][1].text.strip()
 
 
 async def _merged(streams: Sequence[AsyncIterator[str | Answer]]) -> AsyncIterator[tuple[int, str | Answer]]:

@@ -15,7 +15,8 @@ create table if not exists preferences (
     sequence bigint, log_offset bigint, line_bytes bigint, event_key bigint, event_id varchar, recorded_at varchar,
     comparison_id varchar, session_id varchar, category varchar, model_a varchar, model_b varchar, vote varchar,
     left_side varchar, annotator varchar, source varchar, propensity double, pair_key bigint, first_won boolean,
-    failed_alone varchar, criteria_key bigint, anonymous boolean, proven boolean, steered boolean
+    failed_alone varchar, criteria_key bigint, anonymous boolean, proven boolean, steered boolean,
+    line_key bigint
 );
 create table if not exists verdicts (sequence bigint, valid boolean, failed varchar[]);
 create table if not exists quarantine (log_offset bigint, length bigint, reason varchar, head varchar);
@@ -29,6 +30,7 @@ ADDED = (
     "alter table preferences add column if not exists anonymous boolean default false",
     "alter table preferences add column if not exists proven boolean default true",
     "alter table preferences add column if not exists steered boolean default false",
+    "alter table preferences add column if not exists line_key bigint",
 )
 PEOPLES = f"source not in {NOT_PEOPLES}"
 DECIDED = (

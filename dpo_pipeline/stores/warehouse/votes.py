@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from dpo_pipeline.core.controlled_winrate import SidedComparison
 from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.quality import ValidationHistory, VoteFeatures
-from dpo_pipeline.core.votes import NOT_PEOPLES, Preference, decode_preference
+from dpo_pipeline.core.votes import NOT_PEOPLES, Preference, decode_preference, line_key
 from dpo_pipeline.errors import LogReplaced
 from dpo_pipeline.stores.decode import Piece, Quarantined
 from dpo_pipeline.stores.log import Position, read_places
@@ -110,6 +110,22 @@ class Warehouse(VoteCounts):
                     "Put the file back as it was, or, if the change was meant, run `dpo rebuild`."
                 )
             yield event
+
+    def changed_lines(self) -> tuple[int, list[str]]:
+        """How many lines of the log were compared with how they were read, and the event ids of those that differ.
+
+        Raises:
+            LogReplaced: the log is shorter than it was.
+        """
+        rows = self._run(
+            "select event_id, log_offset, line_bytes, line_key from preferences where line_key is not null "
+            "order by log_offset"
+        )
+        if not rows:
+            return 0, []
+        lines = read_places(self.log, ((offset, length) for _, offset, length, _ in rows))
+        changed = [row[0] for row, line in zip(rows, lines, strict=True) if line_key(line) != row[3]]
+        return len(rows), changed
 
     def history_for(self, cases: Cases) -> ValidationHistory:
         """What earlier, judged votes say about these pairs, and how many valid pairs each person holds."""

@@ -1,0 +1,79 @@
+"""uvicorn's HTTP protocol with two bounds that it lacks: how long and how large the head of a request may be.
+
+Without them whoever opens connections and sends nothing, or headers without an end, holds descriptors and memory for
+ever. How large a body may be is the door's.
+"""
+
+import asyncio
+import resource
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from dpo_pipeline.errors import ServiceError
+
+HEAD_S = 30.0
+"""From the connection, or the first byte of a further request, to the end of its headers."""
+HEAD_BYTES = 65_536
+LEAST_DESCRIPTORS, ENOUGH_DESCRIPTORS = 512, 65_536
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """One connection."""
+
+    _head_timer: asyncio.TimerHandle | None = None
+    _in_head = False
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._begin_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_head()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if not self._in_head:
+            self._begin_head()
+
+    def on_headers_complete(self) -> None:
+        self._end_head()
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # Afterwards: whatever came with the end of the head is body.
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response(f"The head of the request is longer than {HEAD_BYTES} bytes.")
+
+    def _begin_head(self) -> None:
+        self._in_head, self._head_bytes = True, 0
+        self._head_timer = self.loop.call_later(HEAD_S, self.transport.close)
+
+    def _end_head(self) -> None:
+        self._in_head = False
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+def allow_connections() -> int:
+    """Let this process hold as many descriptors as the system grants, one for each connection; returns how many.
+
+    Raises:
+        ServiceError: too few for a server: each further connection would be refused with a trace in the log.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < LEAST_DESCRIPTORS:
+        raise ServiceError(
+            f"This process may open {most} files and connections; {LEAST_DESCRIPTORS} are required. Raise the limit "
+            "(`ulimit -Hn`, LimitNOFILE= of a systemd unit)."
+        )
+    wanted = ENOUGH_DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, ENOUGH_DESCRIPTORS)
+    now, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    return max(now, wanted)
