@@ -72,7 +72,13 @@ def serve() -> None:
     ports = settings.ports
     allow_connections()
     uvicorn.run(
-        create_app(settings), host=ports.host, port=ports.serving, loop="asyncio", http=BoundedHttp, log_level="warning"
+        create_app(settings),
+        host=ports.host,
+        port=ports.serving,
+        loop="asyncio",
+        http=BoundedHttp,
+        forwarded_allow_ips=list(settings.access.trusted_proxies),
+        log_level="warning",
     )
 
 

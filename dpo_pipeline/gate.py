@@ -58,7 +58,7 @@ def check_caller(caller: Caller, access: Access, own: str = "") -> None:
     Raises:
         ForeignOrigin: it comes from a page of another site that `access` does not name, or under another's name.
     """
-    name = _hostname(caller.host)
+    name = hostname(caller.host)
     if caller.host and not (_is_ours(name) or name == own.lower() or name in _names(access)):
         # Another site's name can be made to point here (DNS rebinding): its pages would then be of the same origin.
         raise ForeignOrigin(
@@ -132,10 +132,10 @@ def _foreign(caller: str, host: str) -> str:
 
 def _names(access: Access) -> set[str]:
     """Beside its own: those it is given, and those of the origins under which proxies show it."""
-    return set(access.hosts) | {_hostname(urlsplit(origin).netloc) for origin in access.origins}
+    return set(access.hosts) | {hostname(urlsplit(origin).netloc) for origin in access.origins}
 
 
-def _hostname(host: str) -> str:
+def hostname(host: str) -> str:
     """Without the port and the brackets of an IPv6 address."""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")

@@ -34,6 +34,13 @@ def test_the_profile_is_chosen_by_name_or_path(monkeypatch: pytest.MonkeyPatch, 
     assert load_settings().recipe.beta == 0.3
 
 
+def test_a_profile_that_is_no_file_name_at_all_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("x" * 5000, "~nobody-of-this-name/profile", "a" * 300 + ".yaml"):
+        monkeypatch.setenv("DPO_PROFILE", text)
+        with pytest.raises(SettingsError, match="was not found"):
+            load_settings()
+
+
 def test_a_variable_is_stronger_than_the_profile_and_keeps_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DPO_RECIPE__BETA", "0.25")
     settings = load_settings()

@@ -38,25 +38,38 @@ def usable_corrections(
         held_out: questions that versions are judged on.
     """
     newest = {(each.person, each.request_id): each.event_id for each in given}
-    used: list[str] = []
     left_out: Counter[str] = Counter()
-    held: Counter[str] = Counter()
-    anonymous = 0
+    fit: list[Correction] = []
     for each in given:
-        reason = _refused(each, newest, held_out, criteria)
-        share, together = criteria.max_annotator_share, criteria.max_anonymous_share
-        most = None if share is None else max(criteria.annotator_floor, share * (len(used) + 1))
-        if not reason and most is not None and held[each.person] >= most:
-            reason = "annotator_share"
-        if not reason and each.anonymous and together is not None and anonymous + 1 > together * (len(used) + 1):
-            reason = "anonymous_share"
-        if reason:
+        if reason := _refused(each, newest, held_out, criteria):
             left_out[reason] += 1
+        else:
+            fit.append(each)
+    used = _within_shares(fit, criteria, left_out)
+    return UsableCorrections(tuple(each.event_id for each in given if each.event_id in used), dict(left_out))
+
+
+def _within_shares(fit: Sequence[Correction], criteria: QualityCriteria, left_out: Counter[str]) -> set[str]:
+    """Event ids, newest first: so many that nobody, nor strangers together, hold too large a share."""
+    share, together = criteria.max_annotator_share, criteria.max_anonymous_share
+    given = Counter(each.person for each in fit)
+    held: Counter[str] = Counter()
+    known, strangers = set[str](), list[str]()
+    for each in reversed(fit):
+        others = len(fit) - given[each.person]
+        if (
+            share is not None
+            and share < 1
+            and held[each.person] >= max(criteria.annotator_floor, int(share / (1 - share) * others))
+        ):
+            left_out["annotator_share"] += 1
             continue
-        used.append(each.event_id)
         held[each.person] += 1
-        anonymous += each.anonymous
-    return UsableCorrections(tuple(used), dict(left_out))
+        known.add(each.event_id) if not each.anonymous else strangers.append(each.event_id)
+    allowed = len(strangers) if together is None or together == 1 else int(together / (1 - together) * len(known))
+    if len(strangers) > allowed:
+        left_out["anonymous_share"] += len(strangers) - allowed
+    return known | set(strangers[:allowed])
 
 
 def _refused(

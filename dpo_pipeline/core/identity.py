@@ -4,6 +4,7 @@ A name costs nothing: whoever invents ten of them has ten votes. What people giv
 a key, a login or the machine itself vouches for them; what others give is kept, shown and, up to a share, trained on.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Literal
 
@@ -54,7 +55,7 @@ def checked_name(given: str) -> str:
     Raises:
         InvalidRequest: blank, too long, or with characters that cannot be seen.
     """
-    name = " ".join(given.split())
+    name = " ".join(unicodedata.normalize("NFKC", given).split())
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
         raise InvalidRequest(f"A name has 1 to {LONGEST_NAME} printable characters; {len(name)} were found.")
     return name
@@ -63,6 +64,16 @@ def checked_name(given: str) -> str:
 def is_proven(identity: str) -> bool:
     """Whether this counts as evidence; what was recorded before identities were does."""
     return identity not in UNPROVEN
+
+
+def uncounted(of_strangers: int, steered: int) -> str:
+    """Which votes between two versions are no evidence, in words; empty: all are."""
+    parts = []
+    if of_strangers:
+        parts.append(f"{of_strangers} of people whom nobody vouches for, or who are new here")
+    if steered:
+        parts.append(f"{steered} of people who chose the versions or how they answer")
+    return f"{of_strangers + steered} votes do not count: {' and '.join(parts)}" if parts else ""
 
 
 def burst(votes: Sequence[tuple[str, Outcome]]) -> str:
@@ -82,5 +93,6 @@ def burst(votes: Sequence[tuple[str, Outcome]]) -> str:
     side = "for" if for_new > against else "against"
     return (
         f"{most} of {people} people whom nobody vouches for voted {side} the new version within {BURST_WITHIN_H} h: "
-        "their votes do not count, and until a day without such a burst only a person promotes or aborts"
+        "their votes do not count, and until a day without such a burst only a person promotes or aborts it, "
+        "unless staging ends before"
     )

@@ -171,11 +171,16 @@ def production_questions(
     """Prompts of chat requests as questions: of the bank's category where it has the text, else `other`.
 
     Args:
-        prompts: and who asked each.
+        prompts: and who asked each; a question of the bank is nobody's.
     """
     categories = {prompt_key(question.question): question.category for question in bank}
     return tuple(
-        AskedQuestion(prompt, categories.get(prompt_key(prompt), "other"), "production", person)
+        AskedQuestion(
+            prompt,
+            categories.get(prompt_key(prompt), "other"),
+            "production",
+            "" if prompt_key(prompt) in categories else person,
+        )
         for prompt, person in prompts.items()
         if not is_held_out(prompt, holdout_share)
     )

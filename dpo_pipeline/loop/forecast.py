@@ -8,6 +8,8 @@ import msgspec
 
 from dpo_pipeline.core.exposure import NO_AUDIENCE, Audience
 from dpo_pipeline.core.forecast import Forecast, forecast
+from dpo_pipeline.core.identity import is_proven
+from dpo_pipeline.core.votes import NOT_PEOPLES
 from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores.serving_log import audience_of
 
@@ -20,6 +22,8 @@ class _Vote(msgspec.Struct):
     recorded_at: str
     annotator: str
     source: str
+    identity: str = ""
+    steered: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,8 @@ def _votes_since(settings: Settings, since: datetime) -> int:
                 vote = decoder.decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 continue  # ingest quarantines it and says so
-            count += vote.recorded_at >= begin and vote.source not in ("import", "synthetic")
+            counts = not vote.steered and (settings.rollout.count_unproven or is_proven(vote.identity))
+            count += counts and vote.recorded_at >= begin and vote.source not in NOT_PEOPLES
     return count
 
 

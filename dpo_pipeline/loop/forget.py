@@ -29,13 +29,15 @@ from dpo_pipeline.stores.artifacts import replacing
 from dpo_pipeline.stores.bank import read_bank, read_edge_cases
 from dpo_pipeline.stores.key_ring import KeyRing
 from dpo_pipeline.stores.ledger import Ledger, utc_now
-from dpo_pipeline.stores.serving_state import forget_person, newest_prompts, own_turns, prompts_of
+from dpo_pipeline.stores.pseudonyms import CLAIM
+from dpo_pipeline.stores.serving_log import read_day
+from dpo_pipeline.stores.serving_state import asked_by_all, forget_person, own_turns, people_of, prompts_of
 from dpo_pipeline.stores.warehouse import Warehouse
 
-REMADE = ("reports", "training", "progress", "logs")
+REMADE = (("training",), ("progress",), ("logs",), ("reports", "weekly.html"), ("reports", "requests.parquet"))
 """Folders whose files are made again, so that those with something of the person in them are deleted."""
-HEAD_BYTES = 24
-"""So much of a text is enough to know the beginning of a line by, which is all that quarantine keeps of it."""
+HEAD_BYTES, ENOUGH_BYTES = 24, 60
+"""So much of a text is looked for; so much, or all that is left of a line that was cut, tells that it is the same."""
 
 
 @dataclass
@@ -64,11 +66,13 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
     if not people or not all(person.strip() for person in people):
         raise InvalidRequest("An empty name is nobody's. Name the person, or the pseudonym that stands in the log.")
     found = Forgotten()
-    texts = _texts_of(settings, people)
-    person = _Person(people, frozenset(prompt_key(text) for text in texts), tuple(texts))
+    known = _KnownTexts(settings)
+    people = tuple({*people, *_claims(settings, people)}) if name else people
+    texts = _texts_of(settings, people, known)
+    person = _Person(people, frozenset(prompt_key(text) for text in texts if len(text) >= SHORTEST), tuple(texts))
     theirs = [each for each in all_votes(settings) if person.is_behind(each)]
     events = {each.event_id for each in theirs}
-    texts += [text for each in theirs for text in _said_in(each, people)]
+    texts += [text for each in theirs for text in _said_in(each, people) if text not in known]
     with Ledger(settings.ledger_address) as ledger:
         used = list(datasets_with(settings, events, ledger.versions()))
     found.versions = sorted({name for each in used if each.part == "train" for name in each.versions})
@@ -80,22 +84,22 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
                 path.rmdir() if path.is_dir() else path.unlink()
         shutil.rmtree(directory)
     found.reviews = _without(settings.reviews_log, lambda line: _field(line, "event_id") in events)
-    found.reviews += _nobodys(settings.reviews_log, {*people, name} - {""})
+    found.reviews += _nobodys(settings.reviews_log, {_plain(each) for each in (*people, name) if each})
     found.quarantined = _without(settings.quarantine_log, person.stands_in)
+    # Made from corrections and chosen answers of everybody; the next SFT round makes them again.
+    shutil.rmtree(settings.artifacts_dir / "demonstrations", ignore_errors=True)
+    found.votes = _without(settings.prefs_log, lambda line: _field(line, "event_id") in events or person.wrote(line))
+    _take_back(settings)
+    rebuild_warehouse(settings, utc_now())
+    # After the votes: what they asked stands here alone, and running this again has to find it.
     for path in sorted(settings.serving_log_dir.glob("????-??-??.jsonl")):
         found.requests += _without(path, person.wrote)
     for each in people:
         forget_person(settings.serving_state, each)
     if name:
         KeyRing(settings.keys_log).forget(name)
-    # Made from corrections and chosen answers of everybody; the next SFT round makes them again.
-    shutil.rmtree(settings.artifacts_dir / "demonstrations", ignore_errors=True)
-    # Last: while a line stands in this log, running this again finds the rest.
-    found.votes = _without(settings.prefs_log, lambda line: _field(line, "event_id") in events or person.wrote(line))
-    _take_back(settings, theirs)
-    rebuild_warehouse(settings, utc_now())
-    also_others = _asked_by_others(settings)
-    found.left = _look_again(settings, [*people, *(text for text in texts if prompt_key(text) not in also_others)])
+    others = _asked_by_others(settings)
+    found.left = _look_again(settings, [*people, *(text for text in texts if prompt_key(text) not in others)])
     return found
 
 
@@ -108,12 +112,10 @@ class _Person:
     texts: Sequence[str]
 
     def is_behind(self, vote: Preference) -> bool:
-        """They voted, or somebody voted on a question of theirs."""
-        return (
-            vote.annotator in self.people
-            or vote.asked_by in self.people
-            or (vote.asked_by is msgspec.UNSET and prompt_key(vote.prompt) in self.asked)
-        )
+        """They voted, or somebody voted on a question of theirs; of old votes their words have to tell."""
+        if vote.annotator in self.people or vote.asked_by in self.people:
+            return True
+        return vote.from_people and vote.asked_by is msgspec.UNSET and prompt_key(vote.prompt) in self.asked
 
     def wrote(self, line: bytes) -> bool:
         """A line of theirs; one that cannot be read is theirs where something of them stands in it."""
@@ -123,22 +125,37 @@ class _Person:
     def stands_in(self, line: bytes) -> bool:
         """A pseudonym of theirs, or the beginning of what they asked."""
         return any(mark.encode() in line for mark in self.people) or any(
-            form[:HEAD_BYTES] in line for text in self.texts if len(text) >= SHORTEST for form in forms_of(text)
+            _begins_in(line, form) for text in self.texts if len(text) >= SHORTEST for form in forms_of(text)
         )
 
     def _names_them(self, row: dict[str, Any]) -> bool:
         return any(row.get(whose) in self.people for whose in ("annotator", "asked_by", "user"))
 
 
-def _texts_of(settings: Settings, people: Sequence[str]) -> list[str]:
-    """What they asked in chats and how they corrected answers, without questions of the bank."""
+class _KnownTexts:
+    """Texts of the question bank and what stands within them: nobody's, whoever typed them."""
+
+    def __init__(self, settings: Settings):
+        bank, edge = read_bank(settings.bank_dir), read_edge_cases(settings.bank_dir)
+        texts = [each.question for each in bank] + [each.question for each in edge]
+        texts += [text for each in bank for text in (*each.terse, *each.detailed, *each.wrong, each.reference)]
+        self._all = "\n".join(_plain(text) for text in texts)
+
+    def __contains__(self, text: str) -> bool:
+        return _plain(text) in self._all
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _texts_of(settings: Settings, people: Sequence[str], known: _KnownTexts) -> list[str]:
+    """What they asked in chats and how they corrected answers."""
     texts = prompts_of(settings.serving_state, people)
     for record in corrections(settings.serving_log_dir):
         if record.user in people:
             texts += [*own_turns(record.prompt), record.correction]
-    known = {prompt_key(each.question) for each in read_bank(settings.bank_dir)}
-    known |= {prompt_key(each.question) for each in read_edge_cases(settings.bank_dir)}
-    return [text for text in dict.fromkeys(texts) if prompt_key(text) not in known]
+    return [text for text in dict.fromkeys(texts) if text not in known]
 
 
 def _said_in(vote: Preference, people: Sequence[str]) -> list[str]:
@@ -146,9 +163,28 @@ def _said_in(vote: Preference, people: Sequence[str]) -> list[str]:
     return [prompt_text(vote.prompt)] if vote.asked_by in people else []
 
 
+def _begins_in(line: bytes, form: bytes) -> bool:
+    """Whether a text stands in a line, or its beginning where the line ends within it."""
+    found = line.find(form[:HEAD_BYTES])
+    if found < 0:
+        return False
+    there = line[found : found + len(form)]
+    same = next((at for at, (a, b) in enumerate(zip(there, form, strict=False)) if a != b), len(there))
+    return same >= min(len(form), ENOUGH_BYTES) or found + same >= len(line.rstrip(b'\n"}'))
+
+
+def _claims(settings: Settings, people: Sequence[str]) -> set[str]:
+    """Pseudonyms of whoever came under one of these names without showing a key, from whatever address."""
+    halves = {person[:CLAIM] for person in people}
+    met = {each.annotator for each in all_votes(settings)} | set(people_of(settings.serving_state))
+    for path in settings.serving_log_dir.glob("????-??-??.jsonl"):
+        met |= {record.user for record in read_day(path)}
+    return {person for person in met if person[:CLAIM] in halves}
+
+
 def _asked_by_others(settings: Settings) -> set[str]:
     """`prompt_key`s of what others asked who are still here: the same words, and not this person's."""
-    asked = {prompt_key(text) for text in newest_prompts(settings.serving_state)}
+    asked = {prompt_key(text) for text in asked_by_all(settings.serving_state)}
     return asked | {prompt_key(each.prompt) for each in all_votes(settings) if each.asked_by is not msgspec.UNSET}
 
 
@@ -160,7 +196,7 @@ def _nobodys(path: Path, names: set[str]) -> int:
     lines = []
     for line in path.read_bytes().splitlines(keepends=True):
         row = _row(line)
-        if row is not None and row.get("actor") in names:
+        if row is not None and _plain(str(row.get("actor"))) in names:
             line = msgspec.json.encode(row | {"actor": "forgotten", "reason": "forgotten"}) + b"\n"
             changed += 1
         lines.append(line)
@@ -174,19 +210,20 @@ def _look_again(settings: Settings, marks: Sequence[str]) -> list[Trace]:
     """Delete what is made again anyway, and tell of the rest."""
     left = []
     for trace in traces(settings.data_dir, marks):
-        if trace.path.relative_to(settings.data_dir).parts[0] in REMADE:
-            trace.path.unlink()
+        if any(trace.path.is_relative_to(settings.data_dir.joinpath(*each)) for each in REMADE):
+            trace.path.unlink(missing_ok=True)
         else:
             left.append(trace)
     return left
 
 
-def _take_back(settings: Settings, gone: Sequence[Preference]) -> None:
+def _take_back(settings: Settings) -> None:
     """The versions have then seen fewer of the pairs that are left: those after them would be skipped otherwise."""
     if not settings.warehouse_path.exists():
         return
+    kept = {each.event_id for each in all_votes(settings)}
     with closing(duckdb.connect(str(settings.warehouse_path), read_only=True)) as connection:
-        places = Warehouse(connection, settings.prefs_log).valid_places({each.event_id for each in gone})
+        places = Warehouse(connection, settings.prefs_log).valid_places_without(kept)
     with Ledger(settings.ledger_address) as ledger:
         for record in ledger.versions():
             if fewer := bisect_left(places, record.pairs_seen):

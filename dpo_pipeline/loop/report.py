@@ -72,7 +72,9 @@ def version_figures(settings: Settings, ledger: Ledger, warehouse: Warehouse, no
                 win_rate=_over_baseline(settings, warehouse, record.name),
                 controlled=None
                 if record.name == BASELINE
-                else controlled_win_rate(warehouse.sided_comparisons(record.name, BASELINE)),
+                else controlled_win_rate(
+                    warehouse.sided_comparisons(record.name, BASELINE, settings.rollout.count_unproven)
+                ),
                 words=answer_words(versions, record),
                 parent_words=evaluation.get("parent_words"),
                 evaluation_win_rate=record.win_rate,

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from dpo_pipeline.core.ab_test import read_votes
 from dpo_pipeline.core.exposure import RolloutPlan
-from dpo_pipeline.core.identity import BURST_WITHIN_H, burst
+from dpo_pipeline.core.identity import BURST_WITHIN_H, burst, uncounted
 from dpo_pipeline.core.rollout import STAGES, Condition, Evidence, Exposure, VersionMetrics, traffic_of
 from dpo_pipeline.core.sequential_tests import Events, Opinions, Shares
 from dpo_pipeline.core.winrate import Outcome
@@ -25,6 +25,8 @@ class PeoplesVotes(Protocol):
     def head_to_head(self, new: str, baseline: str, count_unproven: bool = False) -> Sequence[tuple[str, Outcome]]: ...
 
     def unproven(self, new: str, baseline: str, since: str) -> Sequence[tuple[str, Outcome]]: ...
+
+    def uncounted(self, new: str, baseline: str, count_unproven: bool) -> tuple[int, int]: ...
 
 
 OpenVotes = Callable[[], AbstractContextManager[PeoplesVotes]]
@@ -67,17 +69,19 @@ def gather(
     else:
         theirs, met = _as_promoted(promotions, met)
     staging = state.stage == STAGES[0]
-    ab, crowd = None, ""
+    ab, crowd, left_out = None, "", ""
     if staging and votes:
         with votes() as store:
             ab = read_votes(store.head_to_head(new, baseline, policy.count_unproven), policy, plan.audience)
-            lately = utc_text(now - timedelta(hours=BURST_WITHIN_H))
-            crowd = burst(store.unproven(new, baseline, lately))
+            left_out = uncounted(*store.uncounted(new, baseline, policy.count_unproven))
+            if not policy.count_unproven:
+                crowd = burst(store.unproven(new, baseline, utc_text(now - timedelta(hours=BURST_WITHIN_H))))
     return Evidence(
         stage=state.stage,
         hours=hours_since(state.stage_since, now),
         ab=ab,
         burst=crowd,
+        uncounted=left_out,
         new=ours,
         baseline=theirs,
         met=met,

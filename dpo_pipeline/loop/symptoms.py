@@ -25,7 +25,7 @@ def symptoms(settings: Settings, record: VersionRecord) -> Symptoms:
     votes = sum(summary.votes.values())
     since = (datetime.now(UTC) - RATED_WITHIN).isoformat()
     corrected = usable(settings)
-    liked = person_means(settings.serving_log_dir, since, BASELINE)
+    liked = person_means(settings.serving_log_dir, since, BASELINE, settings.rollout.count_unproven)
     return Symptoms(
         win_rate=float(record.win_rate or 0.0),
         win_rate_high=float((evaluation.get("overall") or {}).get("high", 1.0)),

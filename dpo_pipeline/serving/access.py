@@ -10,13 +10,17 @@ from typing import Any, Literal
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dpo_pipeline.errors import BodyTooLarge, KeyRequired, RequestError, TooManyRequests
+from dpo_pipeline.errors import BodyTooLarge, ForeignOrigin, KeyRequired, RequestError, TooManyRequests
 from dpo_pipeline.serving.accounts import Accounts, check_role, is_loopback
 from dpo_pipeline.settings import Limits, Settings
 
-LOOKED_AT = frozenset((b"authorization", b"x-admin-key", b"cookie", b"content-length", b"sec-fetch-mode"))
+LOOKED_AT = frozenset(
+    (b"authorization", b"x-admin-key", b"cookie", b"content-length", b"sec-fetch-mode", b"sec-fetch-site")
+)
 HEALTH = ("/healthz", "/readyz", "/startupz")
 """Of the program, not of a person: nobody asks whose call it is."""
+FORM_BYTES = 4096
+"""Largest body of the sign-in form, which holds one key."""
 OPEN_PATHS = ("/sign-in", "/sign-out", "/session")
 """Asked for before somebody is known."""
 Answer = Callable[[RequestError, Scope, Receive, Send], Awaitable[None]]
@@ -37,10 +41,15 @@ class Door:
             await self._app(scope, receive, send)
             return
         try:
-            headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in self._looked_at}
+            headers = {
+                name: value.decode("utf-8", "surrogateescape")
+                for name, value in scope["headers"]
+                if name in self._looked_at
+            }
             if scope["method"] != "OPTIONS":
                 await self._admit(scope, headers)
-            limit, length = self._settings.limits.body_bytes, headers.get(b"content-length", "")
+            limit = min(self._settings.limits.body_bytes, FORM_BYTES if scope["path"] == "/sign-in" else 1 << 62)
+            length = headers.get(b"content-length", "")
             if length.isdigit() and int(length) > limit:
                 raise BodyTooLarge(_too_large(limit))
             await self._app(scope, _bounded(receive, limit), send)
@@ -62,6 +71,10 @@ class Door:
         path, in_api = scope["path"], scope["path"].startswith("/v1/")
         if path in HEALTH:
             return
+        linked = headers.get(b"sec-fetch-mode") == "navigate"
+        if in_api and linked and headers.get(b"sec-fetch-site") in ("cross-site", "same-site"):
+            # Pages of other sites may link to our pages, and to nothing else: there may be a session in the browser.
+            raise ForeignOrigin("A page of another site links to the API. Open it from a page of this one.")
         address = scope["client"][0] if scope.get("client") else ""
         account = await self._accounts.identify(headers, address, in_api)
         scope.setdefault("state", {})["account"] = account

@@ -6,19 +6,21 @@ Found once a call, at the door, and kept beside the request: routes and pages as
 import asyncio
 import hmac
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
-from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 from typing import Any
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from pydantic import SecretStr
+from starlette.requests import cookie_parser
 
 from dpo_pipeline.core.identity import ROLES, may
 from dpo_pipeline.errors import KeyRequired, LogWriteError, RoleRequired
+from dpo_pipeline.gate import hostname
 from dpo_pipeline.settings import Role, Settings
 from dpo_pipeline.stores.audit import AuditLog
 from dpo_pipeline.stores.key_ring import PREFIX, Account, KeyRing, local_key
@@ -31,7 +33,10 @@ WRONG_KEY_S = 1.0
 """How long whoever sends a wrong key waits for the answer."""
 AUDITED_A_MINUTE = 20
 """Of one address: whoever guesses must not fill the disk."""
-FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
+FORWARDED = (
+    *(b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-server", b"x-real-ip"),
+    *(b"forwarded", b"via", b"cf-connecting-ip", b"true-client-ip"),
+)
 """A proxy says by these that somebody else stands behind it."""
 API_KEY = Account("DPO_KEYS__API", "service")
 ADMIN_KEY = Account("admin", "operator")
@@ -43,12 +48,12 @@ class Accounts:
     def __init__(self, settings: Settings):
         self._settings, self._ring = settings, KeyRing(settings.keys_log)
         self.audit = AuditLog(settings.audit_log)
-        self._refused: Counter[tuple[str, int]] = Counter()
+        self._minute, self._refused, self._counting = 0, Counter[str](), threading.Lock()
 
     @property
     def in_use(self) -> bool:
-        """Somebody holds a key, or a proxy logs people in: then nobody is known by standing at the machine."""
-        return bool(self._ring.accounts()) or bool(self._settings.access.login_header)
+        """Somebody holds or held a key, or a proxy logs people in: then nobody is known by standing at the machine."""
+        return self._ring.in_use or bool(self._settings.access.login_header)
 
     async def identify(self, headers: Mapping[bytes, str], address: str, in_api: bool) -> Account | None:
         """Whose call this is; null: of nobody that is known.
@@ -68,7 +73,7 @@ class Accounts:
             return account
         given = headers.get(b"authorization", "")
         if given and not given.lower().startswith("basic "):
-            token = given.removeprefix("Bearer ").strip()
+            token = (given[7:] if given[:7].lower() == "bearer " else given).strip()
             account = self.by_key(token)
             if account is not None:
                 return account
@@ -90,7 +95,7 @@ class Accounts:
         known = [each.role for each in self._ring.accounts()] + list(self._settings.access.login_roles.values())
         return self._settings.keys.admin is not None or any(may(role, "operator") for role in known)
 
-    def at_page(self, request: Any, key: str | None) -> Account | None:
+    async def at_page(self, request: Any, key: str | None) -> Account | None:
         """Whose order this is: of whoever is signed in, or whose key was typed beside it.
 
         While nobody holds a key at all, a person at the machine may do what a reviewer does.
@@ -101,8 +106,7 @@ class Accounts:
         if key and key.strip():
             account = self.by_key(key.strip())
             if account is None:
-                self._note_wrong_key("a key on a page", request.client.host if request.client else "unknown")
-                time.sleep(WRONG_KEY_S)  # in a thread of its own
+                await self._refuse("a key on a page", request.client.host if request.client else "unknown")
                 raise RoleRequired("The key is wrong or was revoked. Type yours again, or sign in at /sign-in.")
             return account
         account = account_of(request)
@@ -145,18 +149,22 @@ class Accounts:
         try:
             allowed = check_role(account, needed)
         except RoleRequired:
-            self.audit.record(who, what, address, "refused", detail)
+            if account is not None:
+                self.audit.record(who, what, address, "refused", detail)
+            else:
+                self._note_refused(what, address)
             raise
         self.audit.record(who, what, address, "allowed", detail)
         return allowed
 
     def _by_session(self, cookies: str) -> Account | None:
-        if COOKIE not in cookies:
+        # As lenient as browsers are: one odd cookie of another program must not hide ours.
+        held = cookie_parser(cookies).get(COOKIE) if COOKIE in cookies else None
+        if held is None:
             return None
         try:
-            held = SimpleCookie(cookies)[COOKIE].value
             key_id = self._signer.loads(held, max_age=SESSION_S)
-        except (CookieError, KeyError, BadSignature):
+        except BadSignature:
             return None
         return self._ring.by_id(key_id)
 
@@ -170,18 +178,22 @@ class Accounts:
 
     async def _refuse(self, what: str, address: str) -> None:
         """Note it, and let whoever tries keys wait."""
-        await asyncio.to_thread(self._note_wrong_key, what, address)
+        await asyncio.to_thread(self._note_refused, f"sent {what} that is wrong", address)
         await asyncio.sleep(WRONG_KEY_S)
 
-    def _note_wrong_key(self, what: str, address: str) -> None:
-        minute = int(time.monotonic() // 60)
-        self._refused = Counter({each: count for each, count in self._refused.items() if each[1] == minute})
-        self._refused[address, minute] += 1
-        if self._refused[address, minute] <= AUDITED_A_MINUTE:
+    def _note_refused(self, what: str, address: str) -> None:
+        """Of somebody whom nobody knows; so few a minute, of an address and of all together, that the disk lasts."""
+        with self._counting:
+            minute = int(time.monotonic() // 60)
+            if minute != self._minute:
+                self._minute, self._refused = minute, Counter()
+            self._refused[address] += 1
+            few = self._refused[address] <= AUDITED_A_MINUTE and self._refused.total() <= 10 * AUDITED_A_MINUTE
+        if few:
             try:
-                self.audit.record("unknown", f"sent {what} that is wrong", address, "refused")
+                self.audit.record("unknown", what, address, "refused")
             except LogWriteError:
-                log.exception("a wrong key from %s is not in the audit log", address)
+                log.exception("a refusal of %s is not in the audit log", address)
 
 
 def account_of(request: Any) -> Account | None:
@@ -208,9 +220,12 @@ def check_role(account: Account | None, needed: Role) -> Account:
 
 
 def is_at_machine(request: Any) -> bool:
-    """The call came over loopback, and no proxy says that somebody else stands behind it."""
-    named = {name for name, _ in _scope(request)["headers"]}
-    return is_loopback(request.client.host if request.client else "") and not named.intersection(FORWARDED)
+    """The call came over loopback, under a name of loopback, and no proxy says that somebody else stands behind it."""
+    headers = dict(_scope(request)["headers"])
+    if headers.keys() & FORWARDED or not is_loopback(request.client.host if request.client else ""):
+        return False
+    name = hostname(headers.get(b"host", b"localhost").decode("latin-1"))
+    return name == "localhost" or name.endswith(".localhost") or is_loopback(name)
 
 
 def _scope(request: Any) -> Any:

@@ -81,7 +81,7 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
         readiness=readiness,
         chats=Chats(
             engine, router, readiness, RequestLog(log, state, metrics, engine, router), rates, defaults,
-            patience_s=settings.rollout.max_p99_ms / 1000,
+            visitors, patience_s=settings.rollout.max_p99_ms / 1000, copy_all=settings.rollout.count_unproven,
         ),
         comparing=Comparing(
             engine, router, readiness,
@@ -93,7 +93,7 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
         reviews=Reviews(settings.review_table, settings.reviews_log, accounts),
         rollouts=Rollouts(settings, router, accounts),
         rollout_watch=RolloutWatch(settings, router, tally),
-        contributors=Contributors(state, tally, settings.cadence, settings.zone),
+        contributors=Contributors(state, tally, visitors, rates, settings.cadence, settings.zone),
         log=log,
         state=state,
     )  # fmt: skip

@@ -103,6 +103,10 @@ class Access(Section):
     settle_h: float = Field(
         24, ge=0, description="hours after which somebody at this machine without a key counts as evidence"
     )
+    trusted_proxies: tuple[str, ...] = Field(
+        ("127.0.0.1", "::1"),
+        description="addresses or networks of proxies that are believed who they forward (X-Forwarded-For)",
+    )
     login_header: str = Field(
         "",
         description="header in which a proxy before this server names whoever is logged in, such as X-Forwarded-User; "

@@ -1,6 +1,7 @@
 """Where values come from beside keyword arguments: variables `DPO_…`, and the profile file."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -67,11 +68,13 @@ def profile_path(profile: str) -> Path:
         SettingsError: there is no such profile or file.
     """
     named = PROFILES_DIR / f"{profile}.yaml"
-    if named.is_file():
-        return named
-    given = Path(profile).expanduser()
-    if given.is_file():
-        return given.absolute()
+    # A text that is no name of a file at all, too long for one say, is an error of the system.
+    with suppress(OSError, RuntimeError, ValueError):
+        if named.is_file():
+            return named
+        given = Path(profile).expanduser()
+        if given.is_file():
+            return given.absolute()
     known = ", ".join(sorted(path.stem for path in PROFILES_DIR.glob("*.yaml")))
     raise SettingsError(
         f"Profile {profile!r} was not found. Set DPO_PROFILE to one of {known}, or to the path of a YAML file."

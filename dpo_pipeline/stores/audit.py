@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from dpo_pipeline.core.redaction import redact
-from dpo_pipeline.errors import ArtifactCorrupt
+from dpo_pipeline.errors import ArtifactCorrupt, LogWriteError
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.log import AppendLog
 
@@ -22,6 +22,7 @@ FIRST = "0" * 64
 Outcome = Literal["allowed", "refused"]
 TAIL_BYTES = 8192
 LONGEST = 500
+LOCKED_S = 5.0
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,9 +48,7 @@ class AuditLog:
     def __init__(self, path: Path):
         self.path = path
 
-    def record(
-        self, who: str, what: str, address: str, outcome: Literal["allowed", "refused"], detail: str = ""
-    ) -> None:
+    def record(self, who: str, what: str, address: str, outcome: Outcome, detail: str = "") -> None:
         """On return it is on disk.
 
         Raises:
@@ -57,8 +56,8 @@ class AuditLog:
         """
         with self._alone():
             entry = AuditEntry(
-                recorded_at=utc_now(), who=who[:LONGEST], what=what, address=address[:LONGEST], outcome=outcome,
-                detail=redact(detail)[:LONGEST], previous=self._last_hash(),
+                recorded_at=utc_now(), who=_written(who), what=what, address=_written(address), outcome=outcome,
+                detail=_written(redact(detail)), previous=self._last_hash(),
             )  # fmt: skip
             entry = msgspec.structs.replace(entry, hash=entry.hashed())
             AppendLog(self.path).append(msgspec.json.encode(entry))
@@ -100,6 +99,16 @@ class AuditLog:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path.with_suffix(".lock")):
-            yield
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path.with_suffix(".lock"), timeout=LOCKED_S):
+                yield
+        except (OSError, Timeout) as error:
+            raise LogWriteError(
+                f"{self.path} cannot be written: {error}. What must be noted there is not done; mend it and try again."
+            ) from error
+
+
+def _written(text: str) -> str:
+    """As a file takes it: half a surrogate pair is no text."""
+    return text.encode("utf-8", "replace").decode()[:LONGEST]

@@ -6,6 +6,7 @@ A key is drawn from 256 bits and shown once. Its hash needs no salt and no slown
 import hashlib
 import hmac
 import secrets
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -52,6 +53,12 @@ class KeyRing:
         self._seen: tuple[int, int] | None = None
         self._valid: dict[str, tuple[Account, str]] = {}
 
+    @property
+    def in_use(self) -> bool:
+        """Somebody holds a key, or held one: taking the last one back opens nothing."""
+        self._look()
+        return self._seen is not None and self._seen[1] > 0
+
     def add(self, name: str, role: Role) -> str:
         """Make a key for somebody and return it; nobody can read it again.
 
@@ -83,8 +90,10 @@ class KeyRing:
         """Take every key of this name back, and the name out of the file."""
         if not self._path.exists():
             return
-        events = [(line, msgspec.json.decode(line, type=KeyEvent)) for line in self._path.read_bytes().splitlines()]
-        theirs = {event.key_id for _, event in events if event.name.casefold() == name.casefold()}
+        lines = [line for line in self._path.read_bytes().splitlines() if line.strip()]
+        events = [(line, msgspec.json.decode(line, type=KeyEvent)) for line in lines]
+        wanted = " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
+        theirs = {event.key_id for _, event in events if event.name.casefold() == wanted}
         if theirs:
             with replacing(self._path) as file:
                 file.writelines(line + b"\n" for line, event in events if event.key_id not in theirs)

@@ -10,6 +10,8 @@ from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import write_text
 
 KEY_CHARACTERS = 64
+CLAIM = 8
+"""So many digits of a claimed pseudonym are those of the name."""
 
 
 def signing_key(settings: Settings) -> bytes:
@@ -38,6 +40,14 @@ def pseudonym_of(person: str, key: bytes) -> str:
     characters that nobody sees.
     """
     return _hashed(_normal(person), key)
+
+
+def claimed_pseudonym(person: str, address: str, key: bytes) -> str:
+    """Of somebody who gives a name and shows no key: another one at each address.
+
+    The first half is that of the name's own pseudonym, so that `dpo forget` finds whoever came under it.
+    """
+    return pseudonym_of(person, key)[:CLAIM] + _hashed(f"{_normal(person)}\x00{address}", key)[:-CLAIM]
 
 
 def pseudonyms_of(person: str, key: bytes) -> list[str]:

@@ -185,14 +185,18 @@ def version_metrics(
     return {name: _metrics(requests[name], list(ratings[name].values())) for name in versions}
 
 
-def person_means(directory: Path, since: str, version: str) -> list[float]:
+def person_means(directory: Path, since: str, version: str, count_unproven: bool = False) -> list[float]:
     """The mean rating of everybody who rated a version since then and for whom somebody vouches, 1 to 5.
 
     The newest rating of a request counts.
     """
     newest: dict[str, RatingRecord] = {}
     for record in read_records(directory, since):
-        if isinstance(record, RatingRecord) and record.version == version and somebody_vouches(record):
+        if (
+            isinstance(record, RatingRecord)
+            and record.version == version
+            and (count_unproven or somebody_vouches(record))
+        ):
             newest[record.request_id] = record
     return _unit_means((rating.user, rating) for rating in newest.values())
 

@@ -7,7 +7,7 @@ token. Whether a comparison was voted on is not kept here but in the preference 
 import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,8 @@ create index if not exists requests_created on requests (created);
 create index if not exists people_met on people (address, first_met);
 """
 DAY_S = 86_400
+CROWDED_S = 7 * DAY_S
+"""So long somebody who came as one too many counts as such."""
 
 
 # What is asked again: the newest prompts of people, neither a slip of the keyboard nor an essay.
@@ -187,7 +189,7 @@ class ServingState:
         with self._writing("Who asked"):
             row = self._db.execute("select first_met, crowded from people where person = ?", (person,)).fetchone()
             if row:
-                return Met(row[0], bool(row[1]))
+                return Met(row[0], bool(row[1]) and now - row[0] < CROWDED_S)
             (today,) = self._db.execute(
                 "select count(*) from people where address = ? and first_met > ?", (address, now - DAY_S)
             ).fetchone()
@@ -251,6 +253,30 @@ def prompts_of(path: Path, people: Collection[str]) -> list[str]:
     return texts
 
 
+def people_of(path: Path) -> list[str]:
+    """Pseudonyms of everybody of whom something is kept here."""
+    if not path.exists():
+        return []
+    found: set[str] = set()
+    with closing(sqlite3.connect(path, timeout=30)) as database:
+        for table in ("comparisons", "requests"):
+            for (content,) in database.execute(f"select content from {table}"):
+                with suppress(msgspec.MsgspecError):
+                    row = _whose.decode(content)
+                    found |= {row.annotator, row.asked_by, row.user}
+    return sorted(found - {""})
+
+
+def asked_by_all(path: Path) -> Iterator[str]:
+    """The texts of everybody's own turns, as far as they are kept."""
+    if not path.exists():
+        return
+    with closing(sqlite3.connect(path, timeout=30)) as database:
+        for (content,) in database.execute("select content from requests"):
+            with suppress(msgspec.MsgspecError):
+                yield from own_turns(msgspec.json.decode(content, type=StoredRequest).prompt)
+
+
 def own_turns(prompt: str | list[dict[str, str]]) -> list[str]:
     """What a person wrote of a prompt."""
     return [prompt] if isinstance(prompt, str) else [turn["content"] for turn in prompt if turn["role"] == "user"]
@@ -269,6 +295,8 @@ def forget_person(path: Path, person: str) -> None:
         for table in ("contributors", "people"):
             if database.execute("select 1 from sqlite_master where name = ?", (table,)).fetchone():
                 database.execute(f"delete from {table} where person = ?", (person,))
+                if table == "people":  # somebody without a name is known by their address
+                    database.execute("update people set address = '' where address = ?", (person,))
         for table in ("comparisons", "requests"):
             rows = database.execute(f"select id, content from {table}").fetchall()
             theirs = [(key,) for key, content in rows if _is_of(content, person)]

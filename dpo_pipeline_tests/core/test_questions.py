@@ -77,7 +77,7 @@ def test_prompts_of_people_have_the_category_of_the_bank_or_none() -> None:
         {f"  {known.question.upper()}": "ann", "What shall I cook tonight?": "bob"}, BANK, 0.25
     )
     assert [each.category for each in found] == [known.category, "other"]
-    assert {each.origin for each in found} == {"production"} and [each.asked_by for each in found] == ["ann", "bob"]
+    assert {each.origin for each in found} == {"production"} and [each.asked_by for each in found] == ["", "bob"]
 
 
 @given(st.lists(st.text(min_size=1)), st.floats(0.01, 0.99))

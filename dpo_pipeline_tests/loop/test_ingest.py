@@ -255,6 +255,8 @@ def test_only_what_somebody_vouches_for_is_evidence(project: Project) -> None:
     assert project.warehouse.unproven("v1.1", "v1.0", "2020-01-01T00:00:00Z") == [
         ("invented", "win"), ("met today", "win")
     ]  # fmt: skip
+    assert project.warehouse.uncounted("v1.1", "v1.0", count_unproven=False) == (2, 1)
+    assert project.warehouse.uncounted("v1.1", "v1.0", count_unproven=True) == (0, 1)
     assert project.warehouse.unproven("v1.1", "v1.0", "2199-01-01T00:00:00Z") == []
 
 

@@ -20,6 +20,7 @@ from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.pseudonyms import claimed_pseudonym, pseudonym_of, pseudonyms_of, signing_key
 from dpo_pipeline.stores.serving_log import RatingRecord, RequestRecord, ServingLog
 from dpo_pipeline.stores.serving_state import ServingState, StoredRequest
 from dpo_pipeline_tests.examples import preference, put_version, settings_in
@@ -136,7 +137,7 @@ def test_what_she_asked_goes_with_her_whoever_was_asked_it(tmp_path: Path) -> No
     for request, user, prompt in (("q1", ANN, HER_QUESTION), ("q2", ANN, "Why is the sky blue?")):
         state.add_request(StoredRequest(request_id=request, user=user, version="v1.0", prompt=prompt), 0.0)
     state.close()
-    report, cache = settings.reports_dir / "week.html", settings.data_dir / "mlflow" / "cache.bin"
+    report, cache = settings.reports_dir / "weekly.html", settings.data_dir / "mlflow" / "cache.bin"
     for path in (report, cache):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"<p>{HER_QUESTION}</p>")
@@ -160,3 +161,60 @@ def test_the_last_look_opens_what_is_compressed(tmp_path: Path) -> None:
     found = sorted(trace.path.name for trace in traces(tmp_path, [HER_QUESTION, "Thanks!"]))
     assert found == ["escaped.json", "page.db", "rows.parquet"]
     assert list(traces(tmp_path, ["Thanks!"])) == [], "a word that is anybody's"
+
+
+def test_whoever_came_under_a_name_without_a_key_is_found_by_it(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    key = signing_key(settings)
+    claimed = [claimed_pseudonym("ann@example.org", address, key) for address in ("10.0.0.7", "10.0.0.8")]
+    assert len(set(claimed)) == 2
+    other = claimed_pseudonym("bob@example.org", "10.0.0.7", key)
+    whose = [*claimed, other, pseudonym_of("ann@example.org", key)]
+    votes = [preference(number, annotator=person) for number, person in enumerate(whose)]
+    AppendLog(settings.prefs_log).append_all([encode_preference(vote) for vote in votes])
+    found = forget(settings, *pseudonyms_of("ann@example.org", key), name="ann@example.org")
+    assert found.votes == 3 and found.left == []
+    [kept] = settings.prefs_log.read_bytes().splitlines()
+    assert decode_preference(kept).annotator == other
+
+
+def test_what_anybody_might_have_asked_stays(tmp_path: Path) -> None:
+    """She typed a question of the bank, a word of it, and greetings: others' votes, imports and reports stay."""
+    settings = settings_in(tmp_path)
+    question = read_bank(settings.bank_dir)[0]
+    asked = [question.question, question.question.rstrip("?"), question.detailed[0], "Hello"]
+    state = ServingState(settings.serving_state)
+    for number, prompt in enumerate(asked):
+        state.add_request(StoredRequest(request_id=f"q{number}", user=ANN, version="v1.0", prompt=prompt), 0.0)
+    state.close()
+    votes = [
+        preference(1, prompt=question.question, annotator="other"),
+        preference(2, prompt=question.question, annotator=ANN, asked_by=ANN),
+        preference(3, prompt="Hello", annotator="other", source="import"),
+        preference(4, prompt="Hello", annotator="other"),
+    ]
+    AppendLog(settings.prefs_log).append_all([encode_preference(vote) for vote in votes])
+    page = settings.reports_dir / "evaluation" / "v1.1.html"
+    page.parent.mkdir(parents=True)
+    page.write_text(f"<p>{question.question}: {question.detailed[0]}</p>")
+    found = forget(settings, ANN)
+    assert (found.votes, found.left) == (1, []) and page.exists()
+
+
+def test_forgetting_that_was_interrupted_is_finished_by_doing_it_again(
+    project: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the votes were rewritten: what the versions have seen is put right all the same."""
+
+    def killed(settings: Settings) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dpo_pipeline.loop.forget._take_back", killed)
+    with pytest.raises(KeyboardInterrupt):
+        forget(project, ANN)
+    monkeypatch.undo()
+    with Ledger(project.ledger_address) as ledger:
+        assert ledger.version("v1.2").pairs_seen == 60
+    forget(project, ANN)
+    with Ledger(project.ledger_address) as ledger:
+        assert ledger.version("v1.2").pairs_seen == 40

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -13,6 +14,7 @@ from dpo_pipeline.stores.audit import AuditLog
 from dpo_pipeline.stores.key_ring import KeyRing, local_key
 from dpo_pipeline.stores.pseudonyms import pseudonym_of, signing_key
 from dpo_pipeline.stores.serving_log import RatingRecord, RequestRecord, read_records
+from dpo_pipeline.stores.serving_state import ServingState
 from dpo_pipeline_tests.browser import tab
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
 from dpo_pipeline_tests.serving.conftest import VARIABLES, beside
@@ -188,6 +190,96 @@ def test_a_key_that_was_taken_back_opens_nothing(team: tuple[Server, Settings, d
         ring.revoke("Gus")
         assert browser.get("/session").json()["name"] is None
     assert server.client.get("/v1/models", headers=bearer(gone)).status_code == 401
+
+
+def test_nobody_acts_for_a_key_that_is_not_sent(team: tuple[Server, Settings, dict[str, str]]) -> None:
+    """Whoever has the token of a comparison, or the id of an answer, has no more than that; nor after a revocation."""
+    server, settings, _ = team
+    ring = KeyRing(settings.keys_log)
+    key = ring.add("Ivan", "rater")
+    shown = server.client.post("/v1/comparisons", json={"prompt": QUESTION}, headers=bearer(key)).json()
+    body = {"model": "chat", "messages": [{"role": "user", "content": QUESTION}]}
+    answered = server.client.post("/v1/chat/completions", json=body, headers=bearer(key)).json()
+    path, vote = f"/v1/comparisons/{shown['comparison_id']}/vote", {"token": shown["token"], "vote": "left"}
+    rating = {"request_id": answered["id"], "rating": 1}
+    before = settings.prefs_log.read_bytes() if settings.prefs_log.exists() else b""
+    for _ in range(2):
+        for refused in (server.client.post(path, json=vote), server.client.post("/v1/feedback", json=rating)):
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, "token_refused"), refused.text
+        if "Ivan" in [each.name for each in ring.accounts()]:
+            ring.revoke("Ivan")
+    assert (settings.prefs_log.read_bytes() if settings.prefs_log.exists() else b"") == before
+
+
+def test_a_page_takes_no_name_for_a_person(team: tuple[Server, Settings, dict[str, str]]) -> None:
+    """The id that a browser draws is a field like any other: a name in its place is nobody's."""
+    server, settings, keys = team
+    with httpx.Client(base_url=server.url) as ada:
+        assert ada.post("/sign-in", data={"key": keys["Ada"]}).status_code == 303
+        told = pressed(ada, "Join or rename", ["", "Ada L"])
+        assert "You are now Ada L" in told, told
+    assert "no id yet" in pressed(server.client, "Join or rename", ["Ada", "Mallory"])
+    pressed(server.client, "Leave: remove my nickname", ["Ada"])
+    with closing(ServingState(settings.serving_state)) as state:
+        assert state.nicknames()[person(settings, "Ada")] == "Ada L"
+
+
+def pressed(client: httpx.Client, label: str, data: list[str]) -> str:
+    """What a button of the contributors' page answers, asked past the page."""
+    config = client.get("/config").json()
+    [button] = [each["id"] for each in config["components"] if each["props"].get("value") == label]
+    events = [each for each in config["dependencies"] if [button, "click"] in each["targets"]]
+    body = {"data": data, "fn_index": events[0]["id"], "session_hash": "past-the-page"}
+    return client.post("/gradio_api/run/predict", json=body).text
+
+
+@pytest.mark.parametrize("odd", ["flag; ", 'p={"a": 1}; ', "a@b=1; ", "ä=ö; "])
+def test_odd_cookies_of_others_hide_no_session(team: tuple[Server, Settings, dict[str, str]], odd: str) -> None:
+    server, _, keys = team
+    with httpx.Client(base_url=server.url) as browser:
+        browser.post("/sign-in", data={"key": keys["Ada"]})
+        session = browser.cookies["dpo_session"]
+    cookies = f"{odd}dpo_session={session}".encode()
+    assert httpx.get(f"{server.url}/session", headers=[(b"Cookie", cookies)]).json()["name"] == "Ada"
+    assert server.client.get("/session", headers={"Authorization": f"bearer {keys['Bob']}"}).json()["name"] == "Bob"
+
+
+def test_whom_nobody_knows_fills_no_disk(team: tuple[Server, Settings, dict[str, str]]) -> None:
+    server, settings, _ = team
+    before = len(list(AuditLog(settings.audit_log).entries()))
+    for _ in range(60):
+        order = server.client.post("/v1/rollout/abort", json={"reason": "I wish"}, headers=ELSEWHERE)
+        assert order.status_code == 403
+    assert len(list(AuditLog(settings.audit_log).entries())) - before <= 40
+
+
+def test_behind_a_proxy_nobody_is_at_the_machine(open_to_all: tuple[Server, Settings]) -> None:
+    server, settings = open_to_all
+    port = server.url.rsplit(":", 1)[1]
+    assert voted(server, {"Host": f"localhost:{port}"}, annotator="near").status_code == 201
+    assert newest(settings).identity in ("new", "anonymous")
+    for headers in ({"X-Forwarded-Host": "dpo.example.org"}, {"CF-Connecting-IP": "198.51.100.77"}):
+        assert voted(server, headers, annotator="far").status_code == 201
+        assert newest(settings).identity == "anonymous", headers
+
+
+def test_a_page_of_another_site_links_to_pages_only(open_to_all: tuple[Server, Settings]) -> None:
+    server, _ = open_to_all
+    linked = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    assert server.client.get("/", headers=linked).status_code == 200
+    assert server.client.get("/v1/comparisons/next", headers=linked).status_code == 403
+
+
+def test_who_only_looks_opens_every_page(browser: "Browser", team: tuple[Server, Settings, dict[str, str]]) -> None:
+    server, _, keys = team
+    with tab(browser, f"{server.url}/sign-in", wait="#key") as opened:
+        page = opened.page
+        page.fill("#key", keys["Vera"])
+        page.get_by_role("button", name="Sign in").click()
+        page.locator("#who", has_text="Signed in as Vera, viewer.").wait_for()
+        page.get_by_role("button", name="Generate").click()
+        page.locator("#ab-result", has_text="Vera is a viewer").wait_for()
+        opened.assert_clean()
 
 
 def test_a_person_signs_in_votes_and_signs_out(

@@ -5,7 +5,7 @@ goes on when its hours are over and nothing speaks against it, and the decision 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from dpo_pipeline.core.ab_test import read_votes
@@ -95,12 +95,21 @@ def _end_of_stage(
 
 
 def _decide_staging(evidence: Evidence, plan: RolloutPlan, found: tuple[Condition, ...]) -> RolloutDecision:
+    """By the A/B test; what it says is not acted upon while strangers press for it, as long as staging lasts."""
+    decision = _by_ab_test(evidence, plan, found)
+    in_time = evidence.hours <= plan.policy.staging_limit_h * plan.policy.duration_scale
+    if evidence.burst and in_time and decision.decision != "hold":
+        return RolloutDecision("hold", (evidence.burst, *decision.reasons), found, asks=True)
+    if evidence.uncounted and decision.decision == "hold":
+        return replace(decision, reasons=(*decision.reasons, evidence.uncounted))
+    return decision
+
+
+def _by_ab_test(evidence: Evidence, plan: RolloutPlan, found: tuple[Condition, ...]) -> RolloutDecision:
     policy, ab = plan.policy, evidence.ab or read_votes((), plan.policy, plan.audience)
     votes, limit = ab.deciding, policy.staging_limit_h * policy.duration_scale
     enough = votes.count >= policy.min_ab_votes
     won = evidence.ab_won or (enough and votes.low > 0.5 and ab.without.low > 0.5)
-    if evidence.burst and evidence.hours <= limit:
-        return RolloutDecision("hold", (evidence.burst, f"A/B test: {ab}"), found, asks=True)
     if not won and enough and votes.high < 0.5:
         return RolloutDecision("rollback", (f"A/B test lost: {ab}",), found)
     if not won and evidence.hours > limit:

@@ -71,7 +71,7 @@ class Evidence:
 
     `met` is of this stage, `earlier` of the stages of this rollout that are over. `ab_won`: this version won its A/B
     test. `day` is which day of full traffic this is: evidence is counted from zero every day there. `burst` says what
-    is wrong with the votes of people whom nobody vouches for, where something is.
+    is wrong with the votes of people whom nobody vouches for, where something is, `uncounted` which votes do not count.
     """
 
     stage: str
@@ -84,6 +84,7 @@ class Evidence:
     ab_won: bool = False
     day: int = 1
     burst: str = ""
+    uncounted: str = ""
 
     @property
     def so_far(self) -> Exposure:

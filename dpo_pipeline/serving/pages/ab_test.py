@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from dpo_pipeline.core.questions import OriginFilter
 from dpo_pipeline.core.versions import iteration, served_name
-from dpo_pipeline.errors import AlreadyVoted, RequestError, TokenRefused, UnknownComparison
+from dpo_pipeline.errors import AlreadyVoted, RequestError, RoleRequired, TokenRefused, UnknownComparison
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages import ab_view
 from dpo_pipeline.serving.pages.ab_layout import ANY, BATCHES, layout
@@ -157,7 +157,11 @@ def build(serving: Callable[[], Serving]) -> None:
             visit.key = request.session_hash or ""
             visit.session_id = visit.session_id or f"visit-{uuid.uuid4().hex[:12]}"
             visit.plan = Plan(_version(first), _version(second), origin)
-            visitor = visitor_of(serving(), person, visit.session, request)
+            try:
+                visitor = visitor_of(serving(), person, visit.session, request)
+            except RoleRequired as error:
+                yield {parts["result"]: notice(str(error), error=True)}
+                return
             async for update in run(visit, visitor, Form(typed, length)):
                 yield {parts[name]: value for name, value in update.items()}
 
@@ -170,7 +174,13 @@ def build(serving: Callable[[], Serving]) -> None:
 
     root = Context.root_block
     assert root is not None
-    connect(root.load, lambda visit, visitor, form: page.opened(visit))
+
+    async def opened(visit: Visit, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
+        visit.key = request.session_hash or ""
+        async for update in page.opened(visit):
+            yield {parts[name]: value for name, value in update.items()}
+
+    root.load(opened, [visit], list(parts.values()), show_progress="hidden", api_visibility="private")
     root.unload(closed)
     _buttons(page, parts, connect)
 

@@ -5,7 +5,6 @@ from contextlib import aclosing
 from typing import Any
 
 from dpo_pipeline.errors import DpoError
-from dpo_pipeline.serving.access import address_of
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.conversation import Conversation
 from dpo_pipeline.serving.pages.markup import Markup, notice, page, paragraph, text
@@ -28,8 +27,8 @@ def build(serving: Callable[[], Serving]) -> None:
         if not question.strip() or talk.growing is not None:
             yield ui.rest(talk, "" if talk.growing is None else "One answer at a time: wait, or stop the one above.")
             return
-        visitor = visitor_of(serving(), person, talk.named(), request)
         try:
+            visitor = visitor_of(serving(), person, talk.named(), request)
             async with aclosing(talk.ask(serving().chats, question[:LONGEST], visitor)) as steps:
                 await anext(steps)
                 yield ui.begin(talk)
@@ -48,11 +47,12 @@ def build(serving: Callable[[], Serving]) -> None:
         return fresh, *ui.in_order(ui.rest(fresh))
 
     def rating(stars: int) -> Callable[..., dict[Any, Any]]:
-        def rate(talk: Conversation, request: gr.Request) -> dict[Any, Any]:
+        def rate(talk: Conversation, person: Any, request: gr.Request) -> dict[Any, Any]:
             if talk.request_id is None or talk.rated is not None:
                 return ui.rest(talk, "There is no answer left to rate. Ask something first.")
             try:
-                serving().feedback.give(talk.request_id, address_of(request), rating=stars)
+                visitor = visitor_of(serving(), person, talk.named(), request)
+                serving().feedback.give(talk.request_id, visitor, rating=stars)
             except DpoError as error:
                 return ui.rest(talk, str(error), trouble=True)
             talk.rated = stars
@@ -60,11 +60,12 @@ def build(serving: Callable[[], Serving]) -> None:
 
         return rate
 
-    def correct(text: str, talk: Conversation, request: gr.Request) -> dict[Any, Any]:
+    def correct(text: str, talk: Conversation, person: Any, request: gr.Request) -> dict[Any, Any]:
         if talk.request_id is None or not text.strip() or text.strip() == talk.last_answer.strip():
             return {ui.told: notice("Nothing was saved: change the text to the answer you would have wanted.")}
         try:
-            serving().feedback.give(talk.request_id, address_of(request), correction=text[:LONGEST])
+            visitor = visitor_of(serving(), person, talk.named(), request)
+            serving().feedback.give(talk.request_id, visitor, correction=text[:LONGEST])
         except DpoError as error:
             return {ui.told: notice(str(error), trouble=True)}
         return {ui.told: notice("Thank you: your answer is stored as an example to learn from.")}
@@ -77,8 +78,8 @@ def build(serving: Callable[[], Serving]) -> None:
     ui.stop.click(stopped, talk, ui.outputs, cancels=[asked], **QUIET)
     ui.start_again.click(start_again, talk, [talk, *ui.outputs], cancels=[asked], **QUIET)
     for stars, button in enumerate(ui.stars, start=1):
-        button.click(rating(stars), talk, ui.outputs, **QUIET)
-    ui.save.click(correct, [ui.correction, talk], ui.told, **QUIET)
+        button.click(rating(stars), [talk, person], ui.outputs, **QUIET)
+    ui.save.click(correct, [ui.correction, talk, person], ui.told, **QUIET)
 
 
 class _Layout:

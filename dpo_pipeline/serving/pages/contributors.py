@@ -8,7 +8,7 @@ from dpo_pipeline.core.contributions import NICKNAME_LENGTH, Contribution, TeamW
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.markup import Markup, bar, figures, heading, notice, page, paragraph, table
-from dpo_pipeline.serving.pages.person import person_state, pseudonym_of
+from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, following
 
 REFRESH_S = 15.0
@@ -42,7 +42,7 @@ def build(serving: Callable[[], Serving]) -> None:
         if pseudonym is None:
             return look(person, request), notice("This browser has no id yet. Reload the page and try again.", True)
         try:
-            name = serving().contributors.join(pseudonym, name)
+            name = serving().contributors.join(visitor_of(serving(), person, "", request), name)
         except DpoError as error:
             return look(person, request), notice(str(error), True)
         return look(person, request), notice(f"You are now {name}.")

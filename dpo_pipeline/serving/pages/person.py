@@ -1,5 +1,6 @@
 """Who sits at the browser: a random id kept there, and on the server only the pseudonym made of it."""
 
+import re
 from typing import Any
 
 from dpo_pipeline.serving.accounts import account_of
@@ -7,7 +8,8 @@ from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.services.visitors import Visitor
 
 STORAGE_KEY = "dpo-person"
-LONGEST = 100
+DRAWN = re.compile(r"[0-9a-f]{36}\Z")
+"""What browsers draw. Anything else in its place is a name that somebody wrote there, perhaps another's."""
 KNOWN_OR_NEW = """(known) => typeof known === "string" && known ? known
   : Array.from(crypto.getRandomValues(new Uint8Array(18)), (byte) => byte.toString(16).padStart(2, "0")).join("")"""
 
@@ -42,4 +44,4 @@ def pseudonym_of(serving: Serving, person: Any, request: Any) -> str | None:
 
 
 def _id(person: Any) -> str:
-    return person[:LONGEST] if isinstance(person, str) else ""
+    return person if isinstance(person, str) and DRAWN.match(person) else ""

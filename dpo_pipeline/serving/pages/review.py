@@ -1,6 +1,7 @@
 """Browse what was collected, with verdicts; take a preference out, or put it back, with a reason."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal, get_args
 
 from dpo_pipeline.core.questions import CATEGORIES
@@ -54,18 +55,21 @@ def build(serving: Callable[[], Serving]) -> None:
     def read(chosen: str | None) -> dict[Any, Any]:
         return ui.reading(find(serving().reviews.collected(), chosen)) | {ui.told: page()}
 
-    def ordering(action: Literal["exclude", "restore"]) -> Callable[..., dict[Any, Any]]:
-        def order(
+    def ordering(action: Literal["exclude", "restore"]) -> Callable[..., Awaitable[dict[Any, Any]]]:
+        async def order(
             request: gr.Request, chosen: str | None, reason: str, key: str, number: int, *rest: Any
         ) -> dict[Any, Any]:
             try:
-                account = serving().accounts.at_page(request, key)
-                serving().reviews.order(chosen or "", action, reason, account, address_of(request))
+                account = await serving().accounts.at_page(request, key)
+                await asyncio.to_thread(
+                    serving().reviews.order, chosen or "", action, reason, account, address_of(request)
+                )
             except DpoError as error:
                 return {ui.told: notice(str(error), trouble=True)}
             done = "Excluded. It is left out of" if action == "exclude" else "Restored. It is included in"
             told = f"{done} datasets built after the next curation run."
-            return show(number, chosen, *rest) | {ui.told: notice(told), ui.reason: ""}
+            shown = await asyncio.to_thread(show, number, chosen, *rest)
+            return shown | {ui.told: notice(told), ui.reason: ""}
 
         return order
 

@@ -1,6 +1,7 @@
 """How far the newest version is rolled out, how it does beside the baseline, and what a person decides about it."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from dpo_pipeline.core.identity import may
@@ -70,12 +71,12 @@ def _orders(serving: Callable[[], Serving], shown: Any) -> None:
             keep = gr.Button("No, keep it", min_width=90)
         told = gr.HTML(page(), elem_id="told")
 
-    def ordering(order: Order) -> Callable[..., tuple[Any, str, Any, Any]]:
-        def give(reason: str, key: str, request: gr.Request) -> tuple[Any, str, Any, Any]:
+    def ordering(order: Order) -> Callable[..., Awaitable[tuple[Any, str, Any, Any]]]:
+        async def give(reason: str, key: str, request: gr.Request) -> tuple[Any, str, Any, Any]:
             try:
-                account = serving().accounts.at_page(request, key)
-                serving().rollouts.order(order, reason, account, address_of(request))
-                now = now_page(serving().rollout_watch.look(fresh=True))
+                account = await serving().accounts.at_page(request, key)
+                await asyncio.to_thread(serving().rollouts.order, order, reason, account, address_of(request))
+                now = now_page(await asyncio.to_thread(serving().rollout_watch.look, fresh=True))
             except DpoError as error:
                 return gr.skip(), notice(str(error), trouble=True), gr.skip(), gr.Row(visible=False)
             return now, notice(MEANING[order]), "", gr.Row(visible=False)

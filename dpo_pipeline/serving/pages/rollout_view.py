@@ -163,8 +163,8 @@ def _ab_test(live: RolloutSnapshot) -> Markup:
     votes = paragraph(f"{live.votes} votes between {live.new} and {live.baseline} in the log.", "muted")
     readings = _readings(live.ab)
     if not readings:
-        missing = paragraph("No votes have been counted yet: compare the two on the A/B test page.", "notice")
-        return Markup(heading("A/B test") + missing + votes)
+        missing = paragraph("No votes have been counted yet: compare two answers on the A/B test page.", "notice")
+        return Markup(heading("A/B test") + missing + votes + _uncounted(live))
     rows = [
         (name, rate["low"], rate["rate"], rate["high"], f"{rate['rate']:.1%} [{rate['low']:.0%}, {rate['high']:.0%}]")
         for name, rate in readings
@@ -177,7 +177,13 @@ def _ab_test(live: RolloutSnapshot) -> Markup:
         f"who favours the new version most.{why}",
         "muted",
     )
-    return Markup(heading("A/B test") + plot + explained + votes)
+    return Markup(heading("A/B test") + plot + explained + votes + _uncounted(live))
+
+
+def _uncounted(live: RolloutSnapshot) -> Markup:
+    """Why some of the votes in the log are no evidence, as the newest decision saw it."""
+    said = live.newest.evidence.get("uncounted") if live.newest else ""
+    return paragraph(f"{said}.", "muted") if said else Markup("")
 
 
 def _readings(ab: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:

@@ -7,8 +7,6 @@ from fastapi import APIRouter, Query, Request, Response
 
 from dpo_pipeline.core.conversation import as_rows
 from dpo_pipeline.core.questions import BankCategory, OriginFilter
-from dpo_pipeline.serving.access import address_of
-from dpo_pipeline.serving.accounts import account_of
 from dpo_pipeline.serving.bodies import (
     Answers,
     ChatMessage,
@@ -75,10 +73,9 @@ async def vote(
     comparison_id: str, body: VoteRequest, request: Request, response: Response, serving: Served
 ) -> VoteResponse:
     """201 when the vote is on disk; the same vote again: 200 and the same event id."""
-    account = account_of(request)
-    known = bool(body.annotator) or (account is not None and account.role != "service")
-    voter = visitor(request, serving, body.annotator or "") if known else None
-    recorded = await serving.comparing.vote(comparison_id, body.token, body.vote, voter, address_of(request))
+    voter = visitor(request, serving, body.annotator or "")
+    claimed = (bool(body.annotator) and voter.person) or None
+    recorded = await serving.comparing.vote(comparison_id, body.token, body.vote, voter, claimed)
     response.status_code = 200 if recorded.repeated else 201
     models = VotedModels(left=recorded.left_model, right=recorded.right_model)
     return VoteResponse(event_id=recorded.event_id, models=models)

@@ -2,9 +2,8 @@
 
 from fastapi import APIRouter, Request
 
-from dpo_pipeline.serving.access import address_of
 from dpo_pipeline.serving.bodies import FeedbackRequest, FeedbackResponse
-from dpo_pipeline.serving.routes.parts import KEYED, Served, errors
+from dpo_pipeline.serving.routes.parts import KEYED, Served, errors, visitor
 
 router = APIRouter(prefix="/v1", tags=["feedback"], dependencies=KEYED)
 
@@ -14,7 +13,7 @@ def feedback(body: FeedbackRequest, request: Request, serving: Served) -> Feedba
     """Exactly one of rating, thumb or correction, for an answered request; 201 when it is on disk."""
     event_id = serving.feedback.give(
         body.request_id,
-        address_of(request),
+        visitor(request, serving, ""),
         rating=body.rating,
         thumb=body.thumb,
         correction=body.correction,

@@ -11,7 +11,7 @@ router = APIRouter(tags=["operation"])
 
 
 @router.get("/healthz")
-def healthz() -> dict[str, str]:
+async def healthz() -> dict[str, str]:
     """The program runs."""
     return {"status": "ok"}
 

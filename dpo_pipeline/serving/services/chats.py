@@ -9,6 +9,7 @@ from dataclasses import replace
 from dpo_pipeline.core.admission import check_messages
 from dpo_pipeline.core.answers import Ask, Messages
 from dpo_pipeline.core.exposure import conversation_key
+from dpo_pipeline.core.identity import is_proven
 from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import served_name
 from dpo_pipeline.core.votes import Sampling
@@ -20,7 +21,7 @@ from dpo_pipeline.serving.services.chat_call import ChatCall
 from dpo_pipeline.serving.services.readiness import Readiness
 from dpo_pipeline.serving.services.request_log import Answering, RequestLog
 from dpo_pipeline.serving.services.sampling import Defaults
-from dpo_pipeline.serving.services.visitors import Visitor
+from dpo_pipeline.serving.services.visitors import Visitor, Visitors
 
 FOLLOW_ROLLOUT = "chat"
 
@@ -29,6 +30,7 @@ class Chats:
     """
     Args:
         patience_s: see `ChatCall`.
+        copy_all: in staging, answers to people whom nobody vouches for are copied too.
     """
 
     def __init__(
@@ -39,10 +41,13 @@ class Chats:
         log: RequestLog,
         rates: RateLimits,
         defaults: Defaults,
+        visitors: Visitors,
         patience_s: float,
+        copy_all: bool,
     ):
         self._engine, self._router, self._readiness, self._log = engine, router, readiness, log
         self._rates, self._defaults, self._patience_s = rates, defaults, patience_s
+        self._visitors, self._copy_all = visitors, copy_all
         self._copies: set[asyncio.Task[None]] = set()
 
     def begin(self, model: str, messages: Messages, sampling: Sampling, visitor: Visitor) -> ChatCall:
@@ -56,6 +61,7 @@ class Chats:
         """
         check_messages(messages)
         self._rates.check("answers", visitor.person, visitor.address)
+        self._visitors.note(visitor)
         # In OpenAI's form. A rollout by request assigns by it, so it is drawn before the version is known.
         request_id = _new_request_id()
         conversation = conversation_key(visitor.person, visitor.session_id, messages[0][1] if messages else "")
@@ -81,6 +87,8 @@ class Chats:
     def _copy(self, ask: Ask, visitor: Visitor) -> None:
         """In staging, let the challenger answer a share of what the champion did; only the log sees it."""
         route = self._router.route
+        if not (self._copy_all or is_proven(visitor.identity)):
+            return  # what strangers meet is no evidence, so a copy of it would be none
         if route.stage != STAGES[0] or not route.challenger or ask.model_id != route.champion:
             return
         if random.random() < route.shadow_share:

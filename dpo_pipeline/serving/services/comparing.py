@@ -13,7 +13,7 @@ from dpo_pipeline.core.questions import AskedQuestion, Origin, OriginFilter, Que
 from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import served_name
 from dpo_pipeline.core.votes import Sampling
-from dpo_pipeline.errors import InvalidRequest
+from dpo_pipeline.errors import InvalidRequest, TokenRefused
 from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import Metrics
@@ -159,15 +159,20 @@ class Comparing:
                 yield self._show(question, visitor, first, second, propensity, steered, left)
 
     async def vote(
-        self, comparison_id: str, token: str, choice: Choice, visitor: Visitor | None, address: str
+        self, comparison_id: str, token: str, choice: Choice, visitor: Visitor, claimed: str | None
     ) -> Recorded:
         """Record a vote; on return it is on disk.
 
         Args:
-            visitor: whoever votes, where that is known.
+            claimed: the pseudonym of whom the call names; null: it names nobody, and the token says enough.
+
+        Raises:
+            TokenRefused: the comparison is another person's, or was opened with a key that is not sent.
         """
-        comparison = self._comparisons.find(comparison_id, token, visitor.person if visitor else None)
-        self._rates.check("votes", comparison.annotator, address)
+        comparison = self._comparisons.find(comparison_id, token, claimed)
+        if not visitor.speaks_for(comparison.annotator, str(comparison.identity)):
+            raise TokenRefused("This comparison was opened with a key. Send the same key with the vote.")
+        self._rates.check("votes", comparison.annotator, visitor.address)
         recorded = await self._comparisons.vote(comparison, choice)
         if not recorded.repeated:
             self._metrics.votes.labels(recorded.category, recorded.source, choice).inc()

@@ -1,31 +1,38 @@
 """Who votes how much this week, by the names that people gave themselves."""
 
+import time
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from dpo_pipeline.core.calendar import day_of
 from dpo_pipeline.core.contributions import TeamWeek, checked_nickname, week_of
+from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.services.tally import Tally
+from dpo_pipeline.serving.services.visitors import Visitor, Visitors
 from dpo_pipeline.settings import Cadence
 from dpo_pipeline.stores.serving_state import ServingState
 
 
 class Contributors:
-    def __init__(self, state: ServingState, tally: Tally, cadence: Cadence, zone: ZoneInfo):
-        self._state, self._tally, self._cadence, self._zone = state, tally, cadence, zone
+    def __init__(
+        self, state: ServingState, tally: Tally, visitors: Visitors, rates: RateLimits, cadence: Cadence, zone: ZoneInfo
+    ):
+        self._state, self._tally, self._visitors, self._rates = state, tally, visitors, rates
+        self._cadence, self._zone = cadence, zone
 
     def week(self, now: datetime) -> TeamWeek:
         by_person = self._tally.refresh().by_person.copy()
         return week_of(by_person, self._state.nicknames(), day_of(now, self._zone), self._cadence)
 
-    def join(self, person: str, nickname: str) -> str:
+    def join(self, visitor: Visitor, nickname: str) -> str:
         """Give a person a name, or another one; returns it as it is shown.
 
         Raises:
-            InvalidRequest, NicknameTaken: nothing was changed.
+            InvalidRequest, NicknameTaken, TooManyRequests: nothing was changed.
         """
         nickname = checked_nickname(nickname)
-        self._state.join(person, nickname)
+        self._rates.check("votes", visitor.person, visitor.address)
+        self._state.join(self._visitors.settled(visitor, time.time()).person, nickname)
         return nickname
 
     def leave(self, person: str) -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from dpo_pipeline.core.admission import check_text
 from dpo_pipeline.core.redaction import redact
-from dpo_pipeline.errors import InvalidRequest, UnknownRequest
+from dpo_pipeline.errors import InvalidRequest, TokenRefused, UnknownRequest
 from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.metrics import Metrics
 from dpo_pipeline.serving.services.visitors import Visitor, Visitors
@@ -25,7 +25,7 @@ class Feedback:
     def give(
         self,
         request_id: str,
-        address: str,
+        visitor: Visitor,
         *,
         rating: int | None = None,
         thumb: str | None = None,
@@ -34,7 +34,7 @@ class Feedback:
         """Keep exactly one of rating (1 to 5), thumb (`up`, `down`) or correction; returns the event id.
 
         Raises:
-            InvalidRequest, UnknownRequest, TooManyRequests: nothing was kept.
+            InvalidRequest, UnknownRequest, TokenRefused, TooManyRequests: nothing was kept.
         """
         given = [value for value in (rating, thumb, correction) if value is not None]
         if len(given) != 1:
@@ -46,10 +46,12 @@ class Feedback:
         known = self._state.request(request_id)
         if known is None:
             raise UnknownRequest(f"There is no request {request_id!r} to give feedback on.")
-        self._rates.check("votes", known.user, address)
+        if not visitor.speaks_for(known.user, str(known.identity)):
+            raise TokenRefused("This answer was given to somebody with a key. Send the same key with the feedback.")
+        self._rates.check("votes", known.user, visitor.address)
         identity = known.identity
         if identity is not msgspec.UNSET:
-            asker = Visitor(known.user, "", known.source, address, identity)
+            asker = Visitor(known.user, "", known.source, visitor.address, identity)
             identity = self._visitors.settled(asker, time.time()).identity
         event_id = f"evt-{uuid.uuid4().hex}"
         common: dict[str, Any] = {"event_id": event_id, "recorded_at": utc_now(), "request_id": known.request_id}

@@ -1,28 +1,40 @@
 """Who asks: names become pseudonyms before anything is kept."""
 
+import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from ipaddress import IPv6Address, ip_address, ip_network
 from math import inf
 from typing import Any, Literal
 
 from dpo_pipeline.core.identity import Identity, identity_of
-from dpo_pipeline.errors import TooManyRequests
-from dpo_pipeline.serving.accounts import Accounts, account_of, check_role, is_at_machine
+from dpo_pipeline.errors import LogWriteError, TooManyRequests
+from dpo_pipeline.serving.accounts import Accounts, account_of, check_role, is_at_machine, is_loopback
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.pseudonyms import pseudonym_of
+from dpo_pipeline.stores.pseudonyms import claimed_pseudonym, pseudonym_of
 from dpo_pipeline.stores.serving_state import ServingState
 
+MOST_NOTED = 10_000
 Way = Literal["ui", "api", "simulated"]
 
 
 @dataclass(frozen=True)
 class Visitor:
-    """Who asks: a pseudonym, the visit it belongs to, the way in, the address it came from, and who vouches for it."""
+    """Who asks: a pseudonym, the visit it belongs to, the way in, the address it came from, and who vouches for it.
+
+    `for_anybody`: a service, which speaks for the people it names.
+    """
 
     person: str
     session_id: str
     source: Way
     address: str
     identity: Identity = "local"
+    for_anybody: bool = False
+
+    def speaks_for(self, person: str, identity: str) -> bool:
+        """Whether this visitor may go on with what somebody began: with a key, only who holds it or a service may."""
+        return identity != "named" or self.for_anybody or (self.identity == "named" and self.person == person)
 
 
 class Visitors:
@@ -35,6 +47,7 @@ class Visitors:
         self._settle_h = settings.access.settle_h
         self._most_new = settings.limits.new_people_per_day
         self._accounts, self._state, self._key = accounts, state, key
+        self._noted: set[str] = set()
 
     def pseudonym(self, name: str) -> str:
         return pseudonym_of(name, self._key)
@@ -56,14 +69,25 @@ class Visitors:
         address = request.client.host if request.client else "unknown"
         if account is not None:
             check_role(account, "rater")
-            person = (name.strip() or address) if account.role == "service" else account.name
-            return Visitor(self.pseudonym(person), session_id, source, address, "named")
+            service = account.role == "service"
+            person = (_named(name) or address) if service else account.name
+            return Visitor(self.pseudonym(person), session_id, source, address, "named", service)
         at_machine = is_at_machine(request) and not self._accounts.in_use
-        person = name.strip() or address
-        if name.strip() and not (at_machine or unguessable):
-            person = f"{person} at {address}"
+        person = self.pseudonym(_named(name) or address)
+        if _named(name) and not (at_machine or unguessable):
+            person = claimed_pseudonym(_named(name), address, self._key)
         identity = identity_of(False, at_machine, inf, self._settle_h, False)
-        return Visitor(self.pseudonym(person), session_id, source, address, identity)
+        return Visitor(person, session_id, source, address, identity)
+
+    def note(self, visitor: Visitor) -> None:
+        """Somebody at this machine asks something: from now on they are known. Costs nothing the second time."""
+        if visitor.identity != "local" or visitor.person in self._noted:
+            return
+        if len(self._noted) >= MOST_NOTED:
+            self._noted.clear()
+        self._noted.add(visitor.person)
+        with suppress(LogWriteError):  # then they are known a little later
+            self.settled(visitor, time.time())
 
     def settled(self, visitor: Visitor, now: float) -> Visitor:
         """The same, by how long somebody without a key is known: what they say now counts by it.
@@ -74,7 +98,9 @@ class Visitors:
         if visitor.identity == "named":
             return visitor
         at_machine = visitor.identity != "anonymous"
-        met = self._state.meet(visitor.person, self.pseudonym(visitor.address), now, self._most_new, at_machine)
+        # Behind loopback may be everybody: who comes from there is never turned away.
+        welcome = at_machine or is_loopback(visitor.address)
+        met = self._state.meet(visitor.person, self.pseudonym(_network(visitor.address)), now, self._most_new, welcome)
         if met is None:
             raise TooManyRequests(
                 f"{self._most_new} people without a key came from {visitor.address} today, which is the most "
@@ -82,3 +108,16 @@ class Visitors:
             )
         known_h = (now - met.first_met) / 3600
         return replace(visitor, identity=identity_of(False, at_machine, known_h, self._settle_h, met.crowded))
+
+
+def _named(name: str) -> str:
+    return name.replace("\x00", "").strip()
+
+
+def _network(address: str) -> str:
+    """What one customer of a provider is given: an address, or of IPv6 a whole network of them."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    return str(ip_network(f"{address}/64", strict=False)) if isinstance(found, IPv6Address) else address

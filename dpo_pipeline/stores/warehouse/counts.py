@@ -38,10 +38,20 @@ class VoteCounts(Connection):
         """The same of those whom nobody vouches for, recorded at or after `since` (RFC 3339, UTC)."""
         rows = self._run(
             "select annotator, vote, model_a from preferences where (model_a, model_b) in ((?, ?), (?, ?)) "
-            f"and vote <> 'both_bad' and {PEOPLES} and not proven and recorded_at >= ? order by sequence",
+            f"and vote <> 'both_bad' and {PEOPLES} and not proven and not steered and recorded_at >= ? "
+            "order by sequence",
             [new, baseline, baseline, new, since],
         )
         return [(annotator, outcome_for(vote, new == model_a)) for annotator, vote, model_a in rows]
+
+    def uncounted(self, new: str, baseline: str, count_unproven: bool) -> tuple[int, int]:
+        """How many votes between the two are no evidence: of people whom nobody vouches for, and steered ones."""
+        [(strangers, steered)] = self._run(
+            "select count(*) filter (not steered and not proven and not ?), count(*) filter (steered) "
+            f"from preferences where (model_a, model_b) in ((?, ?), (?, ?)) and vote <> 'both_bad' and {PEOPLES}",
+            [count_unproven, new, baseline, baseline, new],
+        )
+        return strangers, steered
 
     def second_looks(self) -> tuple[list[tuple[Vote, Vote]], list[list[str]]]:
         """What people said of pairs that were decided more than once, as `a` for the answer that sorts first.
@@ -89,12 +99,12 @@ class VoteCounts(Connection):
         )
         return VotesOfWeek(dict(categories), dict(votes), failed)
 
-    def valid_places(self, event_ids: Collection[str]) -> list[int]:
-        """Which of the valid pairs, counted from 0 in log order, are of these events."""
+    def valid_places_without(self, event_ids: Collection[str]) -> list[int]:
+        """Which of the valid pairs, counted from 0 in log order, are of none of these events."""
         rows = self._run(
             "select event_id from preferences join verdicts using (sequence) where valid order by sequence"
         )
-        return [place for place, (event_id,) in enumerate(rows) if event_id in event_ids]
+        return [place for place, (event_id,) in enumerate(rows) if event_id not in event_ids]
 
     def first_vote(self, since: str = "") -> str | None:
         """When the first vote of a person at or after `since` (RFC 3339, UTC) was recorded; null before it."""

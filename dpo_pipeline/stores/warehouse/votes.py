@@ -186,9 +186,11 @@ class Warehouse(VoteCounts):
             for event in self.events(rows)
         ]
 
-    def sided_comparisons(self, new: str, baseline: str) -> list[SidedComparison]:
+    def sided_comparisons(self, new: str, baseline: str, count_unproven: bool = False) -> list[SidedComparison]:
         """The same votes with the side and the lengths in characters of what people saw, which the log knows."""
-        rows = self._run(f"select event_id, log_offset, line_bytes {BETWEEN_TWO}", between(new, baseline))
+        rows = self._run(
+            f"select event_id, log_offset, line_bytes {BETWEEN_TWO}", between(new, baseline, count_unproven)
+        )
         return [_sided(event, new) for event in self.events(rows)]
 
     def _note_second_looks(self, start: int) -> None:
