@@ -10,7 +10,7 @@ from typing import Any, Literal
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dpo_pipeline.errors import BodyTooLarge, ForeignOrigin, KeyRequired, RequestError, TooManyRequests
+from dpo_pipeline.errors import BodyTooLarge, DpoError, ForeignOrigin, KeyRequired, TooManyRequests
 from dpo_pipeline.serving.accounts import Accounts, check_role, is_loopback
 from dpo_pipeline.settings import Limits, Settings
 
@@ -23,7 +23,7 @@ FORM_BYTES = 4096
 """Largest body of the sign-in form, which holds one key."""
 OPEN_PATHS = ("/sign-in", "/sign-out", "/session")
 """Asked for before somebody is known."""
-Answer = Callable[[RequestError, Scope, Receive, Send], Awaitable[None]]
+Answer = Callable[[DpoError, Scope, Receive, Send], Awaitable[None]]
 
 
 class Door:
@@ -58,7 +58,7 @@ class Door:
                 await RedirectResponse("/sign-in", 303)(scope, receive, send)
                 return
             await self._answer(error, scope, receive, send)
-        except RequestError as error:
+        except DpoError as error:  # a file of keys that cannot be read, too: then nobody is let in
             await self._answer(error, scope, receive, send)
 
     async def _admit(self, scope: Scope, headers: Mapping[bytes, str]) -> None:

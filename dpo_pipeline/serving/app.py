@@ -133,7 +133,7 @@ async def _answer_unforeseen(request: Request, error: Exception) -> JSONResponse
     return _error(500, message, "server_error", "unforeseen")
 
 
-async def _refuse(error: RequestError, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(error: DpoError, scope: Scope, receive: Receive, send: Send) -> None:
     response = await _answer_error(Request(scope), error)
     await response(scope, receive, send)
 

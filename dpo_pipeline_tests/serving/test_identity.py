@@ -341,6 +341,10 @@ def test_where_signing_in_is_required_nobody_looks_in(own_project: Settings, mod
         assert server.client.get("/v1/models", headers=bearer(key)).status_code == 200
         assert server.client.post("/sign-in", data={"key": key}).status_code == 303
         assert server.client.get("/").status_code == 200
+        settings.keys_log.write_text("no event of a key\n")
+        shut = server.client.get("/v1/models", headers=bearer(key))
+        assert shut.status_code == 500 and "nobody is let in before it is mended" in shut.text
+        assert server.client.get("/healthz").status_code == 200
 
 
 def test_a_proxys_login_is_a_name(own_project: Settings) -> None:
