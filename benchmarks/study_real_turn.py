@@ -4,7 +4,8 @@ Profile gemma (Gemma 3 270M) on this machine: pairs that people chose (Auto-J) a
 every criterion, then each step of the loop as Dagster's assets call it: validated, made a dataset, trained (DPO from
 v1.0), judged against v1.0 on held-out questions, and, where it is found better, registered and put into staging. Base
 and v1.0 (tuned on the question bank) are made before; how long that takes is told beside it. There is no rival for a
-whole turn; `bench_real_training` has one for its longest step. Goals: at most 60 minutes, 8 GB of memory, and nothing swapped.
+whole turn; `bench_real_training` has one for its longest step. Goals: at most 60 minutes, 8 GB of memory, and nothing
+swapped.
 """
 
 import argparse
