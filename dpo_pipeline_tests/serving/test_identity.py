@@ -302,8 +302,10 @@ def test_a_person_signs_in_votes_and_signs_out(
         opened.assert_readable()
         page.get_by_role("button", name="Generate").click()
         ready(opened)
+        before = settings.prefs_log.stat().st_size
         page.click("#ab-left")
         page.wait_for_selector(DONE)
+        assert settings.prefs_log.stat().st_size > before
         vote = newest(settings)
         assert (vote.annotator, vote.identity, vote.steered) == (person(settings, "Ada"), "named", False)
         page.get_by_role("button", name="Sign out").click()

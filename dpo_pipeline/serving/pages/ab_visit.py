@@ -144,7 +144,7 @@ class ComparisonFlow:
             return None
         serving, visit.voting = self.serving(), True
         try:
-            recorded = await serving.comparing.vote(shown.comparison_id, shown.token, choice, visitor, visitor.address)
+            recorded = await serving.comparing.vote(shown.comparison_id, shown.token, choice, visitor, visitor.person)
         finally:
             visit.voting = False
         visit.voted = choice, recorded
