@@ -48,11 +48,13 @@ class Ballot:
 
 @dataclass
 class Met:
-    """What the people met: milliseconds until each vote was acknowledged, and answers that were none."""
+    """What the people met: milliseconds until each vote was acknowledged, votes that were refused, and comparisons that
+    were, because more people asked than may wait."""
 
     milliseconds: list[float]
     refused: int
     seconds: float
+    queue_full: int = 0
 
     def row(self, name: str) -> dict[str, Any]:
         ordered = sorted(self.milliseconds)
@@ -62,7 +64,8 @@ class Met:
             "votes/s": len(ordered) / self.seconds,
             "median, ms": statistics.median(ordered),
             "p99, ms": self.p99,
-            "refused": self.refused,
+            "votes refused": self.refused,
+            "queue full": self.queue_full,
         }
 
     @property
@@ -137,7 +140,8 @@ async def with_comparisons(url: str) -> Met:
             async with client.get(f"{url}/v1/comparisons/next", params={"annotator": name}) as answer:
                 shown = await answer.json()
             if answer.status != 201:
-                met.refused += 1
+                met.queue_full += 1
+                await asyncio.sleep(float(answer.headers.get("Retry-After", "1")))
                 continue
             path = f"/v1/comparisons/{shown['comparison_id']}/vote"
             await vote(client, url, Ballot(path, {"token": shown["token"], "vote": "left"}), met)
