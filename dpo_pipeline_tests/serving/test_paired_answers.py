@@ -81,9 +81,9 @@ def test_two_equal_answers_are_drawn_again_and_warmer() -> None:
     first, second = asyncio.run(paired(engine).answer(["v1.0", "v1.1"], MESSAGES, SAMPLING, again=True))
     assert (first[1].text, second[1].text) == (SHORT, LONG)
     assert [(ask.sampling.seed, ask.sampling.temperature) for ask in engine.asked] == [
-        (100, 0.9), (101, 0.9), (1100, 1.0), (1101, 1.0), (2100, 1.3), (2101, 1.3),
+        (100, 0.9), (101, 0.9), (1100, 1.1), (1101, 1.1), (2100, 1.5), (2101, 1.5),
     ]  # fmt: skip
-    assert first[0].sampling.temperature == 1.3, "what is recorded is how they were drawn"
+    assert first[0].sampling.temperature == 1.5, "what is recorded is how they were drawn"
 
     async def read() -> list[object]:
         events = paired(Scripted()).streaming(("v1.0", "v1.1"), MESSAGES, SAMPLING, again=True)

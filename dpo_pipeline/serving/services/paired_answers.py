@@ -17,7 +17,7 @@ from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.settings import QualityCriteria
 
 Answered = tuple[Ask, Answer]
-WARMER = (1.0, 1.3, 1.6)
+WARMER = (1.1, 1.5)
 """The temperature at which equal answers are drawn again, and again; a higher one that was asked for stays."""
 SEEDS_APART = 1000
 
