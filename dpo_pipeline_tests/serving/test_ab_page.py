@@ -16,6 +16,7 @@ import pytest
 
 from dpo_pipeline.core.questions import CATEGORIES, is_held_out
 from dpo_pipeline.core.votes import Preference, decode_preference
+from dpo_pipeline.serving.pages.ab_view import PICKED
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import read_bank, read_edge_cases
 from dpo_pipeline.stores.ledger import Ledger
@@ -143,7 +144,8 @@ def test_two_versions_picked_by_hand_are_compared_blind_and_revealed_by_the_vote
     assert (event.prompt, event.category, event.source) == ("Why do cats purr?", "other", "ui")
     assert event.chosen == shown["left"] and event.rejected == shown["right"]
     assert len(event.annotator) == 16 and event.session_id.startswith("visit-")
-    assert text(desk, "#ab-result") == f"You chose chat-{event.chosen_model} over chat-{event.rejected_model}."
+    chosen = f"You chose chat-{event.chosen_model} over chat-{event.rejected_model}."
+    assert text(desk, "#ab-result") == f"{chosen} {PICKED}" and event.steered
     assert f"chat-{event.chosen_model}" in text(desk, "#ab-card-left")
     assert "your choice" in text(desk, "#ab-card-left")
     assert f"Preferences collected today: {before + 1} / 100 target" in text(desk, "#ab-progress")

@@ -192,7 +192,7 @@ def test_the_person_stays_the_same_over_a_reload_and_the_visit_does_not(
         opened.page.wait_for_selector("#message")
         say(opened, "second visit")
         first, second = new_requests(settings, before, 2)
-        assert first.user == second.user and first.version == second.version
+        assert first.user == second.user  # on one side of a rollout by person: test_serving; this one is by request
         assert first.session_id != second.session_id
 
 

@@ -147,6 +147,9 @@ def card(side: Side, text: str | None, visit: Visit, empty: str = HERE) -> str:
     return f'<article class="{kind}" aria-label="{title}"><h3>{head}</h3>{answer}</article>'
 
 
+PICKED = "You picked the versions: the vote is trained on, and does not decide the rollout."
+
+
 def result(visit: Visit) -> str:
     """What the last vote was and whose answers they were; in a session the next pair is on screen already."""
     if visit.voted is None:
@@ -163,6 +166,8 @@ def result(visit: Visit) -> str:
     else:
         chosen, other = (left, right) if choice == "left" else (right, left)
         text = f"You chose <b>{chosen}</b> over <b>{other}</b>."
+    if left != right and (visit.plan.first or visit.plan.second):
+        text += f" {PICKED}"
     return f'<p class="ab-result" role="status">{of}{text}</p>'
 
 
