@@ -29,13 +29,13 @@ def add_key(
     ] = "rater",
 ) -> None:
     """Make a key and show it once. From the first one on, people without a key count as anonymous."""
-    from dpo_pipeline.core.identity import ROLES
+    from dpo_pipeline.core.identity import ROLES, with_article
     from dpo_pipeline.stores.key_ring import KeyRing
 
     settings = load_settings()
     key = KeyRing(settings.keys_log).add(name, role)
-    note(settings.audit_log, f"gave {name} the key of a {role}")
-    terminal.console.print(f"{name} is a {role}, who {ROLES[role]}. The key, which nobody can show again:")
+    note(settings.audit_log, f"gave {name} the key of {with_article(role)}")
+    terminal.console.print(f"{name} is {with_article(role)}, who {ROLES[role]}. The key, which nobody can show again:")
     typer.echo(key)
     sign_in = f"A person signs in with it at {settings.serving_address}/sign-in; a program sends it as `Authorization: "
     terminal.console.print(f"{sign_in}Bearer …`.", soft_wrap=True)

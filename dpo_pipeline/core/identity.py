@@ -44,6 +44,10 @@ def identity_of(vouched: bool, at_this_machine: bool, known_h: float, settle_h: 
     return "local" if known_h >= settle_h else "new"
 
 
+def with_article(role: Role) -> str:
+    return f"an {role}" if role == "operator" else f"a {role}"
+
+
 def may(role: Role, needed: Role) -> bool:
     """Whether somebody in this role may do what needs that one."""
     return _RANKS[role] >= _RANKS[needed]

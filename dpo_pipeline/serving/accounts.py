@@ -18,7 +18,7 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 from pydantic import SecretStr
 from starlette.requests import cookie_parser
 
-from dpo_pipeline.core.identity import ROLES, may
+from dpo_pipeline.core.identity import ROLES, may, with_article
 from dpo_pipeline.errors import KeyRequired, LogWriteError, RoleRequired
 from dpo_pipeline.gate import hostname
 from dpo_pipeline.settings import Role, Settings
@@ -209,12 +209,13 @@ def check_role(account: Account | None, needed: Role) -> Account:
     """
     if account is None:
         raise RoleRequired(
-            f"This needs the key of a {needed}, who {ROLES[needed]}. Sign in at /sign-in, or send one as "
+            f"This needs the key of {with_article(needed)}, who {ROLES[needed]}. Sign in at /sign-in, or send one as "
             f"`Authorization: Bearer …`; `dpo keys add NAME --role {needed}` makes one."
         )
     if not may(account.role, needed):
         raise RoleRequired(
-            f"{account.name} is a {account.role}, who {ROLES[account.role]}; a {needed} is needed, who {ROLES[needed]}."
+            f"{account.name} is {with_article(account.role)}, who {ROLES[account.role]}; {with_article(needed)} is needed, "
+            f"who {ROLES[needed]}."
         )
     return account
 
