@@ -214,8 +214,8 @@ def check_role(account: Account | None, needed: Role) -> Account:
         )
     if not may(account.role, needed):
         raise RoleRequired(
-            f"{account.name} is {with_article(account.role)}, who {ROLES[account.role]}; {with_article(needed)} is needed, "
-            f"who {ROLES[needed]}."
+            f"{account.name} is {with_article(account.role)}, who {ROLES[account.role]}; "
+            f"{with_article(needed)} is needed, who {ROLES[needed]}."
         )
     return account
 
