@@ -63,6 +63,7 @@ setup(
         "fastapi",
         "fastapi-offline",
         "gradio>=6.7,<7",
+        "httptools",
         "honcho",
         "httpx",
         "httpx-sse",

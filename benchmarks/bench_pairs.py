@@ -19,12 +19,13 @@ from reporting import Goal, report, show
 from dpo_pipeline.core.votes import Sampling
 from dpo_pipeline.serving.engines.engine import Adapter
 from dpo_pipeline.serving.engines.local import LocalEngine
-from dpo_pipeline.serving.services.paired_answers import PairedAnswers
+from dpo_pipeline.serving.services.paired_answers import Again, PairedAnswers
 from dpo_pipeline.serving.services.sampling import Defaults
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import read_manifest
 
 PAIRS, AT_ONCE = 500, 8
+AGAIN: tuple[Again, ...] = ("never", "warmer")
 WORLDS = (("v1.0 and v1.1", ("v1.0", "v1.1")), ("two samples of v1.0", ("v1.0", "v1.0")))
 
 
@@ -34,7 +35,7 @@ class Shown:
     seconds: float
 
 
-async def show_pairs(answers: PairedAnswers, settings: Settings, models: tuple[str, str], again: bool) -> Shown:
+async def show_pairs(answers: PairedAnswers, settings: Settings, models: tuple[str, str], again: Again) -> Shown:
     """So many pairs, on questions in turn."""
     defaults = Defaults(settings.generation, settings.collection, settings.model.max_new_tokens)
     questions = list(itertools.islice(itertools.cycle(asked_questions(settings)), PAIRS))
@@ -58,11 +59,11 @@ async def measure(settings: Settings, adapters: dict[str, Adapter]) -> list[dict
     await asyncio.to_thread(engine.serve, adapters)
     answers = PairedAnswers(engine, settings.collection.samples, settings.limits.queue, settings.quality)
     for name, models in WORLDS:
-        for again in (False, True):
+        for again in AGAIN:
             random.seed(7)
             shown = await show_pairs(answers, settings, models, again)
             rows.append({
-                "versions": name, "drawn again": "yes" if again else "no", "pairs": PAIRS, "equal": shown.equal,
+                "versions": name, "drawn again": again, "pairs": PAIRS, "equal": shown.equal,
                 "pairs/s": PAIRS / shown.seconds,
             })  # fmt: skip
     await engine.close()
@@ -81,7 +82,7 @@ def main() -> None:
     }
     rows = asyncio.run(measure(settings, adapters))
     show("Pairs that people are shown", rows)
-    equal = sum(int(str(row["equal"])) for row in rows if row["drawn again"] == "yes")
+    equal = sum(int(str(row["equal"])) for row in rows if row["drawn again"] == "warmer")
     report("bench_pairs", [Goal("equal pairs of 1000 shown", equal, "at most", 0)], {"pairs": rows})
 
 

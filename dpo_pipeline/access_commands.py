@@ -46,10 +46,13 @@ def list_keys() -> None:
     """Whose keys are valid."""
     from dpo_pipeline.stores.key_ring import KeyRing
 
-    found = KeyRing(load_settings().keys_log).accounts()
+    ring = KeyRing(load_settings().keys_log)
+    found = ring.accounts()
     rows = [{"name": each.name, "role": each.role, "id": each.key_id, "since": each.since} for each in found]
     if rows:
         terminal.print_rows("Keys", rows)
+    elif ring.in_use:
+        terminal.console.print("Nobody holds a key any more: everybody without one counts as anonymous.")
     else:
         terminal.console.print("Nobody holds a key: whoever is at this machine may use everything but rollout orders.")
 

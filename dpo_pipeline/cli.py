@@ -309,13 +309,16 @@ def verify_log() -> None:
     if not settings.warehouse_path.exists():
         raise ServiceError(f"{settings.warehouse_path} is not there: nothing was read yet that could be compared.")
     with WarehouseResource().open(settings) as warehouse:
-        compared, changed = warehouse.changed_lines()
-    if changed:
+        found = warehouse.changed_lines()
+    if found.changed:
         raise LogReplaced(
-            f"{len(changed)} of {compared} lines of {settings.prefs_log} differ from what was read: "
-            f"{', '.join(changed[:20])}. Put the file back as it was, or, if the change was meant, run `dpo rebuild`."
+            f"{len(found.changed)} of {found.compared} lines of {settings.prefs_log} differ from what was read: "
+            f"{', '.join(found.changed[:20])}. Put the file back as it was, or, if the change was meant, run "
+            "`dpo rebuild`."
         )
-    console.print(f"{compared} lines of {settings.prefs_log} are as they were read.", soft_wrap=True)
+    console.print(f"{found.compared} lines of {settings.prefs_log} are as they were read.", soft_wrap=True)
+    if found.unknown:
+        console.print(f"{found.unknown} older lines cannot be compared; `dpo rebuild` reads them again.")
 
 
 @command("rebuild")

@@ -71,7 +71,8 @@ class Preference(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     identity: Identity | msgspec.UnsetType = msgspec.UNSET
     """Who vouches for the annotator; absent in votes from before that was recorded."""
     steered: bool = False
-    """The annotator named the versions, a seed or how the answers are drawn, and so may know whose answer is whose."""
+    """No evidence on the versions: the annotator named them, a seed or how answers are drawn, and so may know whose
+    answer is whose; or equal answers were drawn again, warmer than production draws."""
     asked_by: str | msgspec.UnsetType = msgspec.UNSET
     """The pseudonym of whoever wrote the question; absent where it is nobody's, as those of the bank."""
 

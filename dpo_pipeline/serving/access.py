@@ -41,11 +41,7 @@ class Door:
             await self._app(scope, receive, send)
             return
         try:
-            headers = {
-                name: value.decode("utf-8", "surrogateescape")
-                for name, value in scope["headers"]
-                if name in self._looked_at
-            }
+            headers = {name: _text(value) for name, value in scope["headers"] if name in self._looked_at}
             if scope["method"] != "OPTIONS":
                 await self._admit(scope, headers)
             limit = min(self._settings.limits.body_bytes, FORM_BYTES if scope["path"] == "/sign-in" else 1 << 62)
@@ -130,6 +126,14 @@ class RateLimits:
             return False
         self._now[key] = self._now.get(key, 0) + 1
         return True
+
+
+def _text(value: bytes) -> str:
+    """As browsers and programs send it; older proxies send Latin-1."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _too_large(limit: int) -> str:

@@ -164,7 +164,7 @@ class Accounts:
             return None
         try:
             key_id = self._signer.loads(held, max_age=SESSION_S)
-        except BadSignature:
+        except (BadSignature, ValueError):
             return None
         return self._ring.by_id(key_id)
 

@@ -42,9 +42,10 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
+        timer = self._head_timer
         super().data_received(data)
-        # Afterwards: whatever came with the end of the head is body.
-        if self._in_head:
+        # Afterwards, and of the head that goes on: what came with the end of one is body, or another request's begin.
+        if self._in_head and timer is self._head_timer:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
                 self.send_400_response(f"The head of the request is longer than {HEAD_BYTES} bytes.")

@@ -96,7 +96,12 @@ class KeyRing:
         theirs = {event.key_id for _, event in events if event.name.casefold() == wanted}
         if theirs:
             with replacing(self._path) as file:
-                file.writelines(line + b"\n" for line, event in events if event.key_id not in theirs)
+                for line, event in events:
+                    if event.key_id not in theirs:
+                        file.write(line + b"\n")
+                    elif event.action == "add":  # without name and hash: there were keys here, and there are none by it
+                        gone = KeyEvent(recorded_at=event.recorded_at, action="revoke", key_id=event.key_id)
+                        file.write(msgspec.json.encode(gone) + b"\n")
 
     def accounts(self) -> list[Account]:
         """Of all keys that are valid, oldest first."""

@@ -187,17 +187,28 @@ class ServingState:
             LogWriteError: the disk refused it, or another program works on the database.
         """
         with self._writing("Who asked"):
-            row = self._db.execute("select first_met, crowded from people where person = ?", (person,)).fetchone()
-            if row:
+            query = "select first_met, crowded, address from people where person = ?"
+            row = self._db.execute(query, (person,)).fetchone()
+            if row and row[2]:
                 return Met(row[0], bool(row[1]) and now - row[0] < CROWDED_S)
+            first_met = row[0] if row else now
             (today,) = self._db.execute(
                 "select count(*) from people where address = ? and first_met > ?", (address, now - DAY_S)
             ).fetchone()
             crowded = today >= most
             if crowded and not welcome:
                 return None
-            self._db.execute("insert into people values (?, ?, ?, ?)", (person, now, address, crowded))
-            return Met(now, crowded)
+            self._db.execute("insert or replace into people values (?, ?, ?, ?)", (person, first_met, address, crowded))
+            return Met(first_met, crowded)
+
+    def note(self, person: str, now: float) -> None:
+        """Somebody was met who compares, votes and rates nothing yet: they are known from now on, and count later.
+
+        Raises:
+            LogWriteError: as `meet`.
+        """
+        with self._writing("Who asked"):
+            self._db.execute("insert or ignore into people values (?, ?, '', 0)", (person, now))
 
     def join(self, person: str, nickname: str) -> None:
         """Show this person's votes under the nickname from now on.

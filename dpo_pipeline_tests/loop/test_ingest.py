@@ -15,7 +15,7 @@ from dpo_pipeline.errors import ArtifactCorrupt, LogReplaced
 from dpo_pipeline.loop.ingest import LOG, IngestReport, ingest, validate_new
 from dpo_pipeline.settings import QualityCriteria
 from dpo_pipeline.stores.log import AppendLog
-from dpo_pipeline.stores.warehouse import Warehouse, prepare
+from dpo_pipeline.stores.warehouse import ComparedLines, Warehouse, prepare
 from dpo_pipeline_tests.examples import LONG, SHORT, preference
 
 CRITERIA = QualityCriteria()
@@ -67,14 +67,17 @@ def votes(count: int, start: int = 0) -> list[bytes]:
 def test_a_line_that_was_changed_after_it_was_read_is_told(project: Project) -> None:
     AppendLog(project.log).append_all(votes(30))
     project.tick()
-    assert project.warehouse.changed_lines() == (30, [])
+    assert project.warehouse.changed_lines() == ComparedLines(30, 0, [])
     content = project.log.read_bytes()
     changed = content.replace(b'"category":"factual_qa"', b'"category":"comparison"', 1)
     assert len(changed) == len(content)
     project.log.write_bytes(changed)
-    compared, found = project.warehouse.changed_lines()
-    assert (compared, len(found)) == (30, 1)
-    assert found[0].encode() in changed.splitlines()[0]
+    found = project.warehouse.changed_lines()
+    assert (found.compared, len(found.changed)) == (30, 1)
+    assert found.changed[0].encode() in changed.splitlines()[0]
+    project.log.unlink()
+    with pytest.raises(LogReplaced, match="is gone"):
+        project.warehouse.changed_lines()
 
 
 def test_a_warehouse_from_before_identities_goes_on(project: Project) -> None:
@@ -87,7 +90,7 @@ def test_a_warehouse_from_before_identities_goes_on(project: Project) -> None:
     assert project.warehouse.head_to_head("v1.1", "v1.0") == before, "what was said then counts"
     AppendLog(project.log).append_all(votes(12, start=30))
     assert project.tick().recorded == 12
-    assert project.warehouse.changed_lines() == (12, []), "of lines that were read since"
+    assert project.warehouse.changed_lines() == ComparedLines(12, 30, []), "of lines that were read since"
 
 
 def test_a_tick_reads_only_what_is_new(project: Project) -> None:

@@ -41,6 +41,16 @@ def test_a_key_opens_until_it_is_taken_back(tmp_path: Path) -> None:
     assert ring.add("Ada", "viewer") != ada
 
 
+def test_a_name_that_is_forgotten_leaves_no_key_and_opens_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "keys.jsonl"
+    ring = KeyRing(path)
+    assert not ring.in_use
+    key = ring.add("Ada Lovelace", "operator")
+    ring.forget("  ADA  lovelace")
+    assert ring.find(key) is None and ring.accounts() == [] and "Lovelace" not in path.read_text()
+    assert ring.in_use, "there were keys here: nobody is known by standing at the machine"
+
+
 def test_a_broken_file_of_keys_lets_nobody_in(tmp_path: Path) -> None:
     path = tmp_path / "keys.jsonl"
     ring = KeyRing(path)

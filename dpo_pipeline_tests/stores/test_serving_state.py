@@ -10,6 +10,7 @@ from dpo_pipeline.errors import LogWriteError
 from dpo_pipeline.stores.serving_state import (
     NEWEST_PROMPTS,
     REQUESTS_LOOKED_AT,
+    Met,
     ServingState,
     StoredComparison,
     StoredRequest,
@@ -81,3 +82,22 @@ def comparison(**fields: Any) -> StoredComparison:
         "source": "api", "temperature": None, "top_p": None, "max_tokens": None, "seed": None, "propensity": 1.0,
     }  # fmt: skip
     return StoredComparison(**{**usual, **fields})
+
+
+def test_one_address_brings_so_many_people_a_day(tmp_path: Path) -> None:
+    state, day = ServingState(tmp_path / "state.db"), 86_400.0
+    assert [state.meet(f"p{n}", "home", 0.0, 2, welcome=True).crowded for n in range(3)] == [False, False, True]  # type: ignore[union-attr]
+    assert state.meet("p3", "home", 1.0, 2, welcome=False) is None
+    assert state.meet("p4", "elsewhere", 1.0, 2, welcome=False) == Met(1.0, False)
+    assert state.meet("p5", "home", 2 * day, 2, welcome=False) == Met(2 * day, False), "another day"
+    assert state.meet("p2", "home", 3 * day, 2, welcome=True) == Met(0.0, True)
+    assert state.meet("p2", "home", 8 * day, 2, welcome=True) == Met(0.0, False), "for a week"
+    for number in range(50):
+        state.note(f"chats-{number}", 20 * day)
+    assert state.meet("chats-7", "home", 21.5 * day, 2, welcome=True) == Met(20 * day, False), (
+        "known since they chatted"
+    )
+    assert state.meet("new", "home", 21.5 * day, 2, welcome=True) == Met(21.5 * day, False), (
+        "who only chats takes no place"
+    )
+    state.close()

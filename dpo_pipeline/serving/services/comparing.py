@@ -20,7 +20,7 @@ from dpo_pipeline.serving.metrics import Metrics
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.services.chats import FOLLOW_ROLLOUT
 from dpo_pipeline.serving.services.comparisons import Comparisons, ComparisonView, Recorded
-from dpo_pipeline.serving.services.paired_answers import Answered, PairedAnswers, PartialAnswers
+from dpo_pipeline.serving.services.paired_answers import Again, Answered, PairedAnswers, PartialAnswers
 from dpo_pipeline.serving.services.preference_event import Choice
 from dpo_pipeline.serving.services.readiness import Readiness
 from dpo_pipeline.serving.services.sampling import Defaults
@@ -54,9 +54,11 @@ class ComparisonPrompt:
         return self.models is not None or self.sampling != Sampling()
 
     @property
-    def may_be_drawn_again(self) -> bool:
-        """Nobody asked for one drawing alone."""
-        return self.sampling.seed is None and self.sampling.temperature != 0
+    def drawn_again(self) -> Again:
+        """How two equal answers to it are drawn again."""
+        if self.sampling.seed is not None:
+            return "never"
+        return "warmer" if self.sampling.temperature is None else "alike"
 
     @property
     def messages(self) -> Messages:
@@ -127,7 +129,7 @@ class Comparing:
             return [self._show_again(question.again, self._visitors.settled(visitor, time.time()))]
         models, propensity = self._models(question.models)
         steered, visitor = question.is_steered, self._visitors.settled(visitor, time.time())
-        redraw = question.may_be_drawn_again
+        redraw = question.drawn_again
         question = replace(question, sampling=self._defaults.comparison(question.sampling, models))
         answered = await self._answers.answer(models, question.messages, question.sampling, redraw)
         pairs = list(itertools.combinations(range(len(models)), 2))
@@ -148,7 +150,7 @@ class Comparing:
         asked, propensity = self._models(question.models)
         models = asked[0], asked[1]
         steered, visitor = question.is_steered, self._visitors.settled(visitor, time.time())
-        sampling, redraw = self._defaults.comparison(question.sampling, models), question.may_be_drawn_again
+        sampling, redraw = self._defaults.comparison(question.sampling, models), question.drawn_again
         question, left = replace(question, sampling=sampling), random.choice("ab")
         async for event in self._answers.streaming(models, question.messages, sampling, redraw):
             if isinstance(event, PartialAnswers):
@@ -212,7 +214,8 @@ class Comparing:
             visitor=visitor,
             sampling=first[0].sampling,
             propensity=propensity,
-            steered=steered,
+            # Warmer than production answers, they say little of what production would get.
+            steered=steered or first[0].sampling.temperature != question.sampling.temperature,
             asked_by=question.asked_by if question.origin else visitor.person,
             left=left,
         )

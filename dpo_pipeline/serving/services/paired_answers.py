@@ -1,25 +1,29 @@
 """The answers of a comparison, from the engine: of each version one, or the most telling two of some samples of one.
 
 Each answer draws with a seed of its own: samples of one version must differ. Two equal answers are nothing to vote on,
-so both are drawn again, and warmer each time, whichever versions they are of.
+so both are drawn again, whichever versions they are of: with other seeds first, and then warmer.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from msgspec import structs
 
 from dpo_pipeline.core.answers import Answer, Ask, Messages
 from dpo_pipeline.core.candidates import best_partner
 from dpo_pipeline.core.votes import Sampling
+from dpo_pipeline.errors import RequestError
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.settings import QualityCriteria
 
 Answered = tuple[Ask, Answer]
-WARMER = (1.1, 1.5)
-"""The temperature at which equal answers are drawn again, and again; a higher one that was asked for stays."""
+OTHER_SEEDS, WARMER = 2, (1.1, 1.5)
+"""Equal answers are drawn so many times more as they were, and then at these temperatures."""
 SEEDS_APART = 1000
+Again = Literal["never", "alike", "warmer"]
+"""How equal answers are drawn again: where one drawing alone was asked for, a temperature, or neither."""
 
 
 @dataclass(frozen=True)
@@ -46,37 +50,49 @@ class PairedAnswers:
         self._engine, self._most, self._queue, self._quality = engine, samples, queue, quality
 
     async def answer(
-        self, models: Sequence[str], messages: Messages, sampling: Sampling, again: bool
+        self, models: Sequence[str], messages: Messages, sampling: Sampling, again: Again
     ) -> list[Answered]:
         """In the order of `models`; generated together.
 
         Args:
-            again: two equal answers are drawn again; not where somebody asked for this very drawing.
+            again: how two equal answers are drawn again.
 
         Raises:
             RequestError: as the engine's.
         """
-        for drawing in _drawings(sampling, again and len(models) == 2):
+        found: list[Answered] = []
+        for drawing in _drawings(sampling, again if len(models) == 2 else "never"):
             asks = self._asks(models, messages, drawing)
-            found = self._chosen(models, asks, await self._engine.answers(asks))
+            try:
+                found = self._chosen(models, asks, await self._engine.answers(asks))
+            except RequestError:
+                if not found:
+                    raise
+                break  # two equal answers are better than none
             if not _equal(found):
                 break
         return found
 
     async def streaming(
-        self, models: tuple[str, str], messages: Messages, sampling: Sampling, again: bool
+        self, models: tuple[str, str], messages: Messages, sampling: Sampling, again: Again
     ) -> AsyncIterator[PartialAnswers | list[Answered]]:
         """The two answers as they grow, and last the list that `answer` gives; takes and raises what it does."""
+        found: list[Answered] = []
         for drawing in _drawings(sampling, again):
             asks = self._asks(models, messages, drawing)
             texts, answers = [""] * len(asks), dict[int, Answer]()
-            async for place, event in _merged([self._engine.stream(ask) for ask in asks]):
-                if isinstance(event, Answer):
-                    answers[place] = event
-                else:
-                    texts[place] += event
-                    if place == 0 or not samples_one(models):
-                        yield PartialAnswers(texts[0], "" if samples_one(models) else texts[1])
+            try:
+                async for place, event in _merged([self._engine.stream(ask) for ask in asks]):
+                    if isinstance(event, Answer):
+                        answers[place] = event
+                    else:
+                        texts[place] += event
+                        if place == 0 or not samples_one(models):
+                            yield PartialAnswers(texts[0], "" if samples_one(models) else texts[1])
+            except RequestError:
+                if not found:
+                    raise
+                break
             found = self._chosen(models, asks, [answers[place] for place in range(len(asks))])
             if not _equal(found):
                 break
@@ -100,12 +116,14 @@ class PairedAnswers:
         return [first, others[best_partner(first[1].text, [each.text for _, each in others], self._quality)]]
 
 
-def _drawings(sampling: Sampling, again: bool) -> Iterator[Sampling]:
+def _drawings(sampling: Sampling, again: Again) -> Iterator[Sampling]:
     """How to draw first, and again where the answers were equal."""
     yield sampling
-    for number, temperature in enumerate(WARMER if again else (), start=1):
-        warmer = max(temperature, sampling.temperature or 0.0)
-        yield structs.replace(sampling, temperature=warmer, seed=(sampling.seed or 0) + number * SEEDS_APART)
+    temperature = sampling.temperature or 0.0
+    more = [temperature] * OTHER_SEEDS if again != "never" and temperature else []
+    more += [max(each, temperature) for each in WARMER if again == "warmer"]
+    for number, warmth in enumerate(more, start=1):
+        yield structs.replace(sampling, temperature=warmth, seed=(sampling.seed or 0) + number * SEEDS_APART)
 
 
 def _equal(answered: Sequence[Answered]) -> bool:

@@ -87,7 +87,7 @@ class Visitors:
             self._noted.clear()
         self._noted.add(visitor.person)
         with suppress(LogWriteError):  # then they are known a little later
-            self.settled(visitor, time.time())
+            self._state.note(visitor.person, time.time())
 
     def settled(self, visitor: Visitor, now: float) -> Visitor:
         """The same, by how long somebody without a key is known: what they say now counts by it.

@@ -6,6 +6,6 @@ and writes, `counts` what is counted of people's votes.
 """
 
 from dpo_pipeline.stores.warehouse.schema import prepare
-from dpo_pipeline.stores.warehouse.votes import Cases, Warehouse
+from dpo_pipeline.stores.warehouse.votes import Cases, ComparedLines, Warehouse
 
-__all__ = ["Cases", "Warehouse", "prepare"]
+__all__ = ["Cases", "ComparedLines", "Warehouse", "prepare"]

@@ -37,6 +37,15 @@ class Cases:
     ballots: list[VoteFeatures]
 
 
+@dataclass(frozen=True)
+class ComparedLines:
+    """`unknown`: lines that were read before it was kept how they were; `changed`: event ids of those that differ."""
+
+    compared: int
+    unknown: int
+    changed: list[str]
+
+
 class Warehouse(VoteCounts):
     """What the loop asks of an open connection; `log` is the preference log, where the texts are."""
 
@@ -111,21 +120,26 @@ class Warehouse(VoteCounts):
                 )
             yield event
 
-    def changed_lines(self) -> tuple[int, list[str]]:
-        """How many lines of the log were compared with how they were read, and the event ids of those that differ.
+    def changed_lines(self) -> ComparedLines:
+        """The lines of the log as they stand, against how they were read.
 
         Raises:
-            LogReplaced: the log is shorter than it was.
+            LogReplaced: the log is shorter than it was, or gone.
         """
+        [(unknown,)] = self._run("select count(*) from preferences where line_key is null")
         rows = self._run(
             "select event_id, log_offset, line_bytes, line_key from preferences where line_key is not null "
             "order by log_offset"
         )
         if not rows:
-            return 0, []
+            return ComparedLines(0, unknown, [])
+        if not self.log.exists():
+            raise LogReplaced(
+                f"{self.log} is gone, and {len(rows)} lines of it were read. Bring it back from a backup."
+            )
         lines = read_places(self.log, ((offset, length) for _, offset, length, _ in rows))
         changed = [row[0] for row, line in zip(rows, lines, strict=True) if line_key(line) != row[3]]
-        return len(rows), changed
+        return ComparedLines(len(rows), unknown, changed)
 
     def history_for(self, cases: Cases) -> ValidationHistory:
         """What earlier, judged votes say about these pairs, and how many valid pairs each person holds."""
