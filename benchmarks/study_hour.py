@@ -34,7 +34,6 @@ from dpo_pipeline.simulation.crowd import Crowd
 from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.key_ring import local_key
 from dpo_pipeline.stores.ledger import Ledger
-from dpo_pipeline.stores.pseudonyms import signing_key
 
 EVERY_S = 15.0
 MAX_GROWTH = 1.1
@@ -176,9 +175,7 @@ def main() -> None:
         with said.open("wb") as out:
             command = [str(Path(sys.executable).with_name("dpo")), "up"]
             up = subprocess.Popen(command, env=programs.environment(settings), stdout=out, stderr=out)
-        crowd = Crowd(
-            settings.serving_address, read_bank(settings.bank_dir), pace=2.0, key=local_key(signing_key(settings))
-        )
+        crowd = Crowd(settings.serving_address, read_bank(settings.bank_dir), pace=2.0, key=local_key(settings))
         try:
             with said.open("rb") as heard:
                 wait_until_answering(up, f"{settings.serving_address}/readyz", heard, seconds=900)

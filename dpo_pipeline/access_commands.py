@@ -2,13 +2,13 @@
 
 import getpass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dpo_pipeline import terminal
 from dpo_pipeline.commands import app, command
-from dpo_pipeline.settings import load_settings
+from dpo_pipeline.settings import Role, load_settings
 
 if TYPE_CHECKING:
     from dpo_pipeline.stores.audit import AuditLog
@@ -23,10 +23,7 @@ COMMAND_LINE = "command line"
 @command("add", of=keys)
 def add_key(
     name: Annotated[str, typer.Argument(help="whose key it is, as logs and pages will name them")],
-    role: Annotated[
-        Literal["viewer", "rater", "reviewer", "operator", "service"],
-        typer.Option(help="service: a program that speaks for the people it names"),
-    ] = "rater",
+    role: Annotated[Role, typer.Option(help="service: a program that speaks for the people it names")] = "rater",
 ) -> None:
     """Make a key and show it once. From the first one on, people without a key count as anonymous."""
     from dpo_pipeline.core.identity import ROLES, with_article
@@ -59,12 +56,12 @@ def list_keys() -> None:
 
 @command("revoke", of=keys)
 def revoke_key(name: Annotated[str, typer.Argument(help="whose key, or its id")]) -> None:
-    """Take a key back; it and the sessions that began with it end at once."""
+    """Revoke a key; it and the sessions that began with it end at once."""
     from dpo_pipeline.stores.key_ring import KeyRing
 
     settings = load_settings()
     account = KeyRing(settings.keys_log).revoke(name)
-    note(settings.audit_log, f"took the key of {account.name} back")
+    note(settings.audit_log, f"revoked the key of {account.name}")
     terminal.console.print(f"The key of {account.name} opens nothing any more.")
 
 

@@ -109,12 +109,9 @@ def people(pace: Annotated[float, typer.Option(help="actions per second, all peo
     from dpo_pipeline.simulation.crowd import Crowd
     from dpo_pipeline.stores.bank import read_bank
     from dpo_pipeline.stores.key_ring import local_key
-    from dpo_pipeline.stores.pseudonyms import signing_key
 
     settings = load_settings()
-    crowd = Crowd(
-        settings.serving_address, read_bank(settings.bank_dir), pace=pace, key=local_key(signing_key(settings))
-    )
+    crowd = Crowd(settings.serving_address, read_bank(settings.bank_dir), pace=pace, key=local_key(settings))
     crowd.start()
     try:
         crowd.wait()

@@ -30,7 +30,6 @@ from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.key_ring import local_key
 from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord
 from dpo_pipeline.stores.progress import read_progress
-from dpo_pipeline.stores.pseudonyms import signing_key
 
 # 24 h become about 4 s. The margins are the usual ones: what so few requests cannot rule out, each decision says.
 COMPRESSED = {
@@ -78,9 +77,7 @@ def run_demo(console: Console) -> DemoResult:
             start_new_session=True,
             env=programs.environment(settings),
         )
-    crowd = Crowd(
-        settings.serving_address, read_bank(settings.bank_dir), pace=0.0, key=local_key(signing_key(settings))
-    )
+    crowd = Crowd(settings.serving_address, read_bank(settings.bank_dir), pace=0.0, key=local_key(settings))
     try:
         with Ledger(settings.ledger_address) as ledger:
             version = _Watch(console, settings, ledger, crowd, up).until_decided()

@@ -65,8 +65,8 @@ def checked_name(given: str) -> str:
     return name
 
 
-def is_proven(identity: str) -> bool:
-    """Whether this counts as evidence; what was recorded before identities were does."""
+def is_proven(identity: object) -> bool:
+    """Whether this counts as evidence; what was recorded before identities were, and so holds none, does."""
     return identity not in UNPROVEN
 
 

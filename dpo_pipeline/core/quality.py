@@ -194,15 +194,16 @@ def verdict(ballot: VoteFeatures, criteria: QualityCriteria, memory: ValidationH
 
 def names_a_model(text: str) -> bool:
     """Whether whoever speaks says which model it is."""
-    return any(initial in text and hint.search(text) for initial, hint in _HINTS.items()) and _introduces_a_model(text)
+    return _hints_at_a_model(text) and _introduces_a_model(text)
 
 
 def _names_itself(chosen: str, rejected: str) -> bool:
-    both = f"{chosen}\n{rejected}"
-    for initial, hint in _HINTS.items():
-        if initial in both and hint.search(both):
-            return _introduces_a_model(chosen) or _introduces_a_model(rejected)
-    return False
+    hinted = _hints_at_a_model(f"{chosen}\n{rejected}")
+    return hinted and (_introduces_a_model(chosen) or _introduces_a_model(rejected))
+
+
+def _hints_at_a_model(text: str) -> bool:
+    return any(initial in text and hint.search(text) for initial, hint in _HINTS.items())
 
 
 def _introduces_a_model(text: str) -> bool:

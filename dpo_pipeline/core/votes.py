@@ -84,7 +84,7 @@ class Preference(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def is_proven(self) -> bool:
         """It counts as evidence, as far as that hangs on whose it is; so does one from before that was recorded."""
-        return self.identity is msgspec.UNSET or is_proven(self.identity)
+        return is_proven(self.identity)
 
     @property
     def is_anonymous(self) -> bool:

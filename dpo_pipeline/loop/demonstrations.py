@@ -1,7 +1,6 @@
 """What people showed or liked, as demonstrations: corrected answers, and the answers that won their comparisons."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import msgspec
 
 from dpo_pipeline.core.corrections import Correction, usable_corrections
 from dpo_pipeline.core.votes import Message, prompt_key
-from dpo_pipeline.settings import QualityCriteria, Settings
+from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import held_out_prompts
 from dpo_pipeline.stores.serving_log import CorrectionRecord, read_records
 
@@ -28,29 +27,22 @@ def corrections(serving_log_dir: Path) -> list[CorrectionRecord]:
 
 
 def usable(settings: Settings) -> list[CorrectionRecord]:
-    """Those that may be trained on."""
-    return chosen(corrections(settings.serving_log_dir), held_out_prompts(settings), settings.quality)
-
-
-def chosen(
-    records: Sequence[CorrectionRecord], held_out: frozenset[str], criteria: QualityCriteria
-) -> list[CorrectionRecord]:
-    """Of these, those that may be trained on; what is left out is counted in the program's log."""
+    """Those that may be trained on; what is left out is counted in the program's log."""
+    by_id = {each.event_id: each for each in corrections(settings.serving_log_dir)}
     given = [
         Correction(
-            each.event_id,
-            each.user,
-            each.request_id,
-            prompt_key(_asked(each)),
-            each.correction,
-            each.identity == "anonymous",
+            event_id=each.event_id,
+            person=each.user,
+            request_id=each.request_id,
+            question=prompt_key(_asked(each)),
+            text=each.correction,
+            anonymous=each.identity == "anonymous",
         )
-        for each in records
+        for each in by_id.values()
     ]
-    found = usable_corrections(given, held_out, criteria)
+    found = usable_corrections(given, held_out_prompts(settings), settings.quality)
     if found.left_out:
         log.info("%d corrections are used; left out are %s", len(found.event_ids), found.left_out)
-    by_id = {each.event_id: each for each in records}
     return [by_id[event_id] for event_id in found.event_ids]
 
 

@@ -31,7 +31,7 @@ from dpo_pipeline.stores.key_ring import KeyRing
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.pseudonyms import CLAIM
 from dpo_pipeline.stores.serving_log import read_day
-from dpo_pipeline.stores.serving_state import asked_by_all, forget_person, own_turns, people_of, prompts_of
+from dpo_pipeline.stores.serving_state import forget_person, kept_requests, own_turns, people_of
 from dpo_pipeline.stores.warehouse import Warehouse
 
 REMADE = (("training",), ("progress",), ("logs",), ("reports", "weekly.html"), ("reports", "requests.parquet"))
@@ -151,7 +151,8 @@ def _plain(text: str) -> str:
 
 def _texts_of(settings: Settings, people: Sequence[str], known: _KnownTexts) -> list[str]:
     """What they asked in chats and how they corrected answers."""
-    texts = prompts_of(settings.serving_state, people)
+    requests = (each for each in kept_requests(settings.serving_state) if each.user in people)
+    texts = [text for each in requests for text in own_turns(each.prompt)]
     for record in corrections(settings.serving_log_dir):
         if record.user in people:
             texts += [*own_turns(record.prompt), record.correction]
@@ -184,7 +185,7 @@ def _claims(settings: Settings, people: Sequence[str]) -> set[str]:
 
 def _asked_by_others(settings: Settings) -> set[str]:
     """`prompt_key`s of what others asked who are still here: the same words, and not this person's."""
-    asked = {prompt_key(text) for text in asked_by_all(settings.serving_state)}
+    asked = {prompt_key(text) for each in kept_requests(settings.serving_state) for text in own_turns(each.prompt)}
     return asked | {prompt_key(each.prompt) for each in all_votes(settings) if each.asked_by is not msgspec.UNSET}
 
 

@@ -5,7 +5,7 @@ Whose key it is, `accounts` knows; under which name the server is called and by 
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -44,7 +44,9 @@ class Door:
             headers = {name: _text(value) for name, value in scope["headers"] if name in self._looked_at}
             if scope["method"] != "OPTIONS":
                 await self._admit(scope, headers)
-            limit = min(self._settings.limits.body_bytes, FORM_BYTES if scope["path"] == "/sign-in" else 1 << 62)
+            limit = self._settings.limits.body_bytes
+            if scope["path"] == "/sign-in":
+                limit = min(limit, FORM_BYTES)
             length = headers.get(b"content-length", "")
             if length.isdigit() and int(length) > limit:
                 raise BodyTooLarge(_too_large(limit))
@@ -84,11 +86,6 @@ class Door:
                 raise KeyRequired("This server wants to know who calls. Sign in at /sign-in, or send your key.")
         elif in_api and scope["method"] not in ("GET", "HEAD"):
             check_role(account, "rater")
-
-
-def address_of(request: Any) -> str:
-    """Where a call came from, for requests of FastAPI and of the pages alike."""
-    return request.client.host if request is not None and request.client else "unknown"
 
 
 class RateLimits:

@@ -106,7 +106,7 @@ class Accounts:
         if key and key.strip():
             account = self.by_key(key.strip())
             if account is None:
-                await self._refuse("a key on a page", request.client.host if request.client else "unknown")
+                await self._refuse("a key on a page", address_of(request))
                 raise RoleRequired("The key is wrong or was revoked. Type yours again, or sign in at /sign-in.")
             return account
         account = account_of(request)
@@ -174,7 +174,7 @@ class Accounts:
 
     @cached_property
     def _local_key(self) -> SecretStr:
-        return SecretStr(local_key(signing_key(self._settings)))
+        return SecretStr(local_key(self._settings))
 
     async def _refuse(self, what: str, address: str) -> None:
         """Note it, and let whoever tries keys wait."""
@@ -200,6 +200,11 @@ def account_of(request: Any) -> Account | None:
     """Of a request of FastAPI or of the pages, as the door found it."""
     account: Account | None = _scope(request)["state"].get("account")
     return account
+
+
+def address_of(request: Any) -> str:
+    """Where a call came from, for requests of FastAPI and of the pages alike."""
+    return request.client.host if request is not None and request.client else "unknown"
 
 
 def check_role(account: Account | None, needed: Role) -> Account:

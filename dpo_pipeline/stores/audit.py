@@ -105,7 +105,7 @@ class AuditLog:
                 yield
         except (OSError, Timeout) as error:
             raise LogWriteError(
-                f"{self.path} cannot be written: {error}. What must be noted there is not done; mend it and try again."
+                f"{self.path} cannot be written: {error}. What must be noted there is not done; fix that and try again."
             ) from error
 
 

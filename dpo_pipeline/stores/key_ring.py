@@ -15,17 +15,18 @@ import msgspec
 
 from dpo_pipeline.core.identity import checked_name
 from dpo_pipeline.errors import ArtifactCorrupt, InvalidRequest
-from dpo_pipeline.settings import Role
+from dpo_pipeline.settings import Role, Settings
 from dpo_pipeline.stores.artifacts import replacing
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.pseudonyms import signing_key
 
 PREFIX = "dpo"
 """So that whoever finds a key, and whatever looks for lost ones, knows what it is."""
 
 
 class KeyEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """A key was given to somebody, or taken back."""
+    """A key was given to somebody, or revoked."""
 
     recorded_at: str
     action: Literal["add", "revoke"]
@@ -55,7 +56,7 @@ class KeyRing:
 
     @property
     def in_use(self) -> bool:
-        """Somebody holds a key, or held one: taking the last one back opens nothing."""
+        """Somebody holds a key, or held one: revoking the last one opens nothing."""
         self._look()
         return self._seen is not None and self._seen[1] > 0
 
@@ -87,7 +88,7 @@ class KeyRing:
         raise InvalidRequest(f"Nobody holds a key by the name or id {name!r}. `dpo keys list` shows who does.")
 
     def forget(self, name: str) -> None:
-        """Take every key of this name back, and the name out of the file."""
+        """Revoke every key of this name, and take the name out of the file."""
         if not self._path.exists():
             return
         lines = [line for line in self._path.read_bytes().splitlines() if line.strip()]
@@ -142,7 +143,7 @@ def _valid_keys(path: Path) -> dict[str, tuple[Account, str]]:
     """By id: whose it is, and its hash.
 
     Raises:
-        ArtifactCorrupt: a line is no event. Passed over, it might be one that took a key back.
+        ArtifactCorrupt: a line is no event. Passed over, it might be one that revoked a key.
     """
     valid: dict[str, tuple[Account, str]] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
@@ -152,7 +153,7 @@ def _valid_keys(path: Path) -> dict[str, tuple[Account, str]]:
             event = msgspec.json.decode(line, type=KeyEvent)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ArtifactCorrupt(
-                f"{path}, line {number} is no event of a key ({error}): nobody is let in before it is mended. Bring "
+                f"{path}, line {number} is no event of a key ({error}): nobody is let in before it is fixed. Bring "
                 "the file back from a backup, or delete the line and look at `dpo keys list`."
             ) from error
         if event.action == "add":
@@ -167,6 +168,6 @@ def _sha256(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def local_key(signing_key: bytes) -> str:
+def local_key(settings: Settings) -> str:
     """What programs that may read this data folder show instead of a key, such as simulated people."""
-    return f"{PREFIX}-local-{hmac.new(signing_key, b'a program of this folder', hashlib.sha256).hexdigest()}"
+    return f"{PREFIX}-local-{hmac.new(signing_key(settings), b'a program of this folder', hashlib.sha256).hexdigest()}"

@@ -159,7 +159,7 @@ def _decoded(line: bytes, path: Path, number: int) -> Record | None:
 
 def somebody_vouches(record: Record) -> bool:
     """For whoever asked or said this; in records from before identities were, for everybody."""
-    return record.identity is msgspec.UNSET or is_proven(record.identity)
+    return is_proven(record.identity)
 
 
 def is_evidence(request: RequestRecord) -> bool:

@@ -6,7 +6,7 @@ token. Whether a comparison was voted on is not kept here but in the preference 
 
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -244,24 +244,14 @@ class ServingState:
             self._db.execute("delete from requests where created < ?", (moment,))
 
 
-def prompts_of(path: Path, people: Collection[str]) -> list[str]:
-    """What these people asked, as far as it is kept: the texts of their own turns.
-
-    Args:
-        people: pseudonyms.
-    """
+def kept_requests(path: Path) -> Iterator[StoredRequest]:
+    """All that can be read; of another row `forget_person` finds by the name in it whose it is."""
     if not path.exists():
-        return []
-    texts: list[str] = []
+        return
     with closing(sqlite3.connect(path, timeout=30)) as database:
         for (content,) in database.execute("select content from requests"):
-            try:
-                request = msgspec.json.decode(content, type=StoredRequest)
-            except msgspec.MsgspecError:
-                continue  # `forget_person` removes it by the name that stands in it
-            if request.user in people:
-                texts += own_turns(request.prompt)
-    return texts
+            with suppress(msgspec.MsgspecError):
+                yield msgspec.json.decode(content, type=StoredRequest)
 
 
 def people_of(path: Path) -> list[str]:
@@ -276,16 +266,6 @@ def people_of(path: Path) -> list[str]:
                     row = _whose.decode(content)
                     found |= {row.annotator, row.asked_by, row.user}
     return sorted(found - {""})
-
-
-def asked_by_all(path: Path) -> Iterator[str]:
-    """The texts of everybody's own turns, as far as they are kept."""
-    if not path.exists():
-        return
-    with closing(sqlite3.connect(path, timeout=30)) as database:
-        for (content,) in database.execute("select content from requests"):
-            with suppress(msgspec.MsgspecError):
-                yield from own_turns(msgspec.json.decode(content, type=StoredRequest).prompt)
 
 
 def own_turns(prompt: str | list[dict[str, str]]) -> list[str]:

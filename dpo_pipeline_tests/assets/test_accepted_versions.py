@@ -52,7 +52,7 @@ def test_materialized_again_by_hand_an_accepted_version_stays_as_it_is(
     lines = questions.read_text().splitlines()
     questions.write_text("\n".join(lines[1:]) + "\n")
     monkeypatch.setenv("DPO_BANK_DIR", str(bank))
-    monkeypatch.setenv("DPO_MODEL__PRETRAIN_STEPS", "2")  # its base is built anew, and is compared with nothing
+    monkeypatch.setenv("DPO_MODEL__PRETRAIN_STEPS", "2")  # its base is built again, and is compared with nothing
     assert "RebuildDiffers" in told(loop.run("build_baseline", "v1.0"))
     assert all_of_it(loop) == before
 

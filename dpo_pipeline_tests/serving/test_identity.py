@@ -21,7 +21,7 @@ from dpo_pipeline_tests.serving.conftest import VARIABLES, beside
 from dpo_pipeline_tests.serving.test_ab_page import DONE, ready
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.slow
 QUESTION = "Why is the sky blue?"
@@ -73,12 +73,17 @@ def person(settings: Settings, name: str) -> str:
     return pseudonym_of(name, signing_key(settings))
 
 
+def sign_in(page: "Page", key: str) -> None:
+    page.fill("#key", key)
+    page.get_by_role("button", name="Sign in").click()
+
+
 def test_at_the_machine_a_name_counts_once_it_is_known_for_a_day(open_to_all: tuple[Server, Settings]) -> None:
     server, settings = open_to_all
     assert voted(server, annotator="ann").status_code == 201
     vote = newest(settings)
     assert (vote.annotator, vote.identity, vote.is_proven) == (person(settings, "ann"), "new", False)
-    program = bearer(local_key(signing_key(settings)))
+    program = bearer(local_key(settings))
     assert voted(server, program, annotator="ann").status_code == 201
     assert (newest(settings).annotator, newest(settings).identity) == (vote.annotator, "named")
 
@@ -274,8 +279,7 @@ def test_who_only_looks_opens_every_page(browser: "Browser", team: tuple[Server,
     server, _, keys = team
     with tab(browser, f"{server.url}/sign-in", wait="#key") as opened:
         page = opened.page
-        page.fill("#key", keys["Vera"])
-        page.get_by_role("button", name="Sign in").click()
+        sign_in(page, keys["Vera"])
         page.locator("#who", has_text="Signed in as Vera, viewer.").wait_for()
         page.get_by_role("button", name="Generate").click()
         page.locator("#ab-result", has_text="Vera is a viewer").wait_for()
@@ -289,13 +293,11 @@ def test_a_person_signs_in_votes_and_signs_out(
     with tab(browser, f"{server.url}/", wait="#who a") as opened:
         page = opened.page
         page.click("#who a")
-        page.fill("#key", "dpo-no-such-key")
-        page.get_by_role("button", name="Sign in").click()
+        sign_in(page, "dpo-no-such-key")
         page.get_by_role("alert").wait_for()
         assert "This key opens nothing here" in page.get_by_role("alert").inner_text()
         opened.errors.clear()  # Chromium notes the 401
-        page.fill("#key", keys["Ada"])
-        page.get_by_role("button", name="Sign in").click()
+        sign_in(page, keys["Ada"])
         page.locator("#who", has_text="Signed in as Ada, rater.").wait_for()
         [cookie] = page.context.cookies()
         assert cookie["httpOnly"] and cookie["sameSite"] == "Lax" and keys["Ada"] not in cookie["value"]
@@ -319,8 +321,7 @@ def test_whoever_is_signed_in_gives_orders_without_a_key(
     server, _, keys = team
     with tab(browser, f"{server.url}/sign-in", wait="#key") as opened:
         page = opened.page
-        page.fill("#key", keys["Olga"])
-        page.get_by_role("button", name="Sign in").click()
+        sign_in(page, keys["Olga"])
         page.locator("#who", has_text="Signed in as Olga").wait_for()
         page.goto(f"{server.url}/rollout")
         page.fill("#reason textarea, #reason input", "let me look")
@@ -345,7 +346,7 @@ def test_where_signing_in_is_required_nobody_looks_in(own_project: Settings, mod
         assert server.client.get("/").status_code == 200
         settings.keys_log.write_text("no event of a key\n")
         shut = server.client.get("/v1/models", headers=bearer(key))
-        assert shut.status_code == 500 and "nobody is let in before it is mended" in shut.text
+        assert shut.status_code == 500 and "nobody is let in before it is fixed" in shut.text
         assert server.client.get("/healthz").status_code == 200
 
 

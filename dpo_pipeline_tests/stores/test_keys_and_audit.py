@@ -1,4 +1,4 @@
-"""Keys are kept as hashes and end when they are taken back; the audit log shows what was done to it."""
+"""Keys are kept as hashes and end when they are revoked; the audit log shows what was done to it."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor

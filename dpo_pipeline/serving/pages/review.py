@@ -8,7 +8,7 @@ from dpo_pipeline.core.questions import CATEGORIES
 from dpo_pipeline.core.validated_pair import MEANINGS, PairFilter, ValidatedPair
 from dpo_pipeline.core.votes import Source
 from dpo_pipeline.errors import DpoError
-from dpo_pipeline.serving.access import address_of
+from dpo_pipeline.serving.accounts import address_of
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.markup import Markup, figures, heading, notice, page, paragraph, quoted, text
 from dpo_pipeline.serving.pages.polling import QUIET

@@ -7,8 +7,7 @@ from typing import Any
 from dpo_pipeline.core.identity import may
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.loop.manual_actions import Order
-from dpo_pipeline.serving.access import address_of
-from dpo_pipeline.serving.accounts import account_of
+from dpo_pipeline.serving.accounts import account_of, address_of
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.markup import notice, page, paragraph
 from dpo_pipeline.serving.pages.polling import QUIET, all_following

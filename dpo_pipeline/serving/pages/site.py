@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gradio import Blocks
 
 CLOSED_FOR, LEFT_FOR = timedelta(minutes=5), timedelta(hours=12)
-"""A tab may lose its connection for a moment and come back."""
+"""A tab may lose its connection for a moment and come back; and one may be open all day with nobody before it."""
 QUEUE_EVERY_S = 0.05
 """As Gradio has it on Windows. A click waits half of it on average, which nobody notices."""
 POLICY = (
@@ -107,11 +107,10 @@ def forget_closed_tabs(site: "Blocks") -> int:
     By itself it keeps the newest 10,000, of 0.3 MB each: a server that people open every day would grow for weeks.
     """
     holder, now = site.state_holder, datetime.now()  # as Gradio notes them
-    unused = {name: now - holder.time_last_used.get(name, now) for name in list(holder.session_data)}
     closed = [
         name
         for name, session in list(holder.session_data.items())
-        if unused.get(name, CLOSED_FOR) > (CLOSED_FOR if session.is_closed else LEFT_FOR)
+        if now - holder.time_last_used.get(name, now) > (CLOSED_FOR if session.is_closed else LEFT_FOR)
     ]
     for name in closed:
         holder.session_data.pop(name, None)

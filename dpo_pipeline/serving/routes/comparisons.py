@@ -74,7 +74,7 @@ async def vote(
 ) -> VoteResponse:
     """201 when the vote is on disk; the same vote again: 200 and the same event id."""
     voter = visitor(request, serving, body.annotator or "")
-    claimed = (bool(body.annotator) and voter.person) or None
+    claimed = voter.person if body.annotator else None
     recorded = await serving.comparing.vote(comparison_id, body.token, body.vote, voter, claimed)
     response.status_code = 200 if recorded.repeated else 201
     models = VotedModels(left=recorded.left_model, right=recorded.right_model)

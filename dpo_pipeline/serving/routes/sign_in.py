@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from dpo_pipeline.core.identity import ROLES
 from dpo_pipeline.errors import KeyRequired
-from dpo_pipeline.serving.accounts import COOKIE, SESSION_S, account_of
+from dpo_pipeline.serving.accounts import COOKIE, SESSION_S, account_of, address_of
 from dpo_pipeline.serving.routes.parts import Served
 
 router = APIRouter(include_in_schema=False)
@@ -43,9 +43,8 @@ def sign_in_page() -> HTMLResponse:
 async def sign_in(request: Request, serving: Served) -> Response:
     """Take the key, give the session."""
     found = parse_qs((await request.body()).decode("utf-8", "replace"))
-    address = request.client.host if request.client else "unknown"
     try:
-        _, session = await serving.accounts.sign_in(found.get("key", [""])[0], address)
+        _, session = await serving.accounts.sign_in(found.get("key", [""])[0], address_of(request))
     except KeyRequired as error:
         return _page(FORM.format(told=f'<p class="trouble" role="alert">{html.escape(str(error))}</p>'), 401)
     answer = RedirectResponse("/", 303)

@@ -2,7 +2,6 @@
 
 import itertools
 import random
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -35,9 +34,8 @@ Prompt = str | list[dict[str, str]]
 class ComparisonPrompt:
     """What two or more versions shall answer. `origin` is where it was drawn from; null: somebody asks it now.
 
-    `asked_by` is the person who asked it in production.
-
-    `again` is a pair that was decided before; then nothing is generated.
+    `asked_by` is the person who asked it in production. `again` is a pair that was decided before; then nothing is
+    generated.
     """
 
     prompt: Prompt
@@ -126,9 +124,9 @@ class Comparing:
         _check_question(question)
         self._rates.check("answers", visitor.person, visitor.address)
         if question.again:
-            return [self._show_again(question.again, self._visitors.settled(visitor, time.time()))]
+            return [self._show_again(question.again, self._visitors.settled(visitor))]
         models, propensity = self._models(question.models)
-        steered, visitor = question.is_steered, self._visitors.settled(visitor, time.time())
+        steered, visitor = question.is_steered, self._visitors.settled(visitor)
         redraw = question.drawn_again
         question = replace(question, sampling=self._defaults.comparison(question.sampling, models))
         answered = await self._answers.answer(models, question.messages, question.sampling, redraw)
@@ -145,11 +143,11 @@ class Comparing:
         _check_question(question)
         self._rates.check("answers", visitor.person, visitor.address)
         if question.again:
-            yield self._show_again(question.again, self._visitors.settled(visitor, time.time()))
+            yield self._show_again(question.again, self._visitors.settled(visitor))
             return
         asked, propensity = self._models(question.models)
         models = asked[0], asked[1]
-        steered, visitor = question.is_steered, self._visitors.settled(visitor, time.time())
+        steered, visitor = question.is_steered, self._visitors.settled(visitor)
         sampling, redraw = self._defaults.comparison(question.sampling, models), question.drawn_again
         question, left = replace(question, sampling=sampling), random.choice("ab")
         async for event in self._answers.streaming(models, question.messages, sampling, redraw):

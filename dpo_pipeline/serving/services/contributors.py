@@ -1,6 +1,5 @@
 """Who votes how much this week, by the names that people gave themselves."""
 
-import time
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -32,7 +31,7 @@ class Contributors:
         """
         nickname = checked_nickname(nickname)
         self._rates.check("votes", visitor.person, visitor.address)
-        self._state.join(self._visitors.settled(visitor, time.time()).person, nickname)
+        self._state.join(self._visitors.settled(visitor).person, nickname)
         return nickname
 
     def leave(self, person: str) -> None:

@@ -1,6 +1,5 @@
 """What people say of an answer: a rating, a thumb, or what it should have been."""
 
-import time
 import uuid
 from typing import Any
 
@@ -52,7 +51,7 @@ class Feedback:
         identity = known.identity
         if identity is not msgspec.UNSET:
             asker = Visitor(known.user, "", known.source, visitor.address, identity)
-            identity = self._visitors.settled(asker, time.time()).identity
+            identity = self._visitors.settled(asker).identity
         event_id = f"evt-{uuid.uuid4().hex}"
         common: dict[str, Any] = {"event_id": event_id, "recorded_at": utc_now(), "request_id": known.request_id}
         common |= {"user": known.user, "version": known.version}

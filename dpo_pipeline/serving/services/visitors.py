@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from dpo_pipeline.core.identity import Identity, identity_of
 from dpo_pipeline.errors import LogWriteError, TooManyRequests
-from dpo_pipeline.serving.accounts import Accounts, account_of, check_role, is_at_machine, is_loopback
+from dpo_pipeline.serving.accounts import Accounts, account_of, address_of, check_role, is_at_machine, is_loopback
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.pseudonyms import claimed_pseudonym, pseudonym_of
 from dpo_pipeline.stores.serving_state import ServingState
@@ -66,7 +66,7 @@ class Visitors:
             RoleRequired: somebody with a key that only allows looking.
         """
         account = account_of(request)
-        address = request.client.host if request.client else "unknown"
+        address = address_of(request)
         if account is not None:
             check_role(account, "rater")
             service = account.role == "service"
@@ -89,7 +89,7 @@ class Visitors:
         with suppress(LogWriteError):  # then they are known a little later
             self._state.note(visitor.person, time.time())
 
-    def settled(self, visitor: Visitor, now: float) -> Visitor:
+    def settled(self, visitor: Visitor) -> Visitor:
         """The same, by how long somebody without a key is known: what they say now counts by it.
 
         Raises:
@@ -97,7 +97,7 @@ class Visitors:
         """
         if visitor.identity == "named":
             return visitor
-        at_machine = visitor.identity != "anonymous"
+        now, at_machine = time.time(), visitor.identity != "anonymous"
         # Behind loopback may be everybody: who comes from there is never turned away.
         welcome = at_machine or is_loopback(visitor.address)
         met = self._state.meet(visitor.person, self.pseudonym(_network(visitor.address)), now, self._most_new, welcome)
