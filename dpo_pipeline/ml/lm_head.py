@@ -1,27 +1,24 @@
 """Log-probabilities of some tokens only: of a large vocabulary, the scores of all others would fill the memory.
 
 A vocabulary of 262,144 has a megabyte of scores for each token that is read, and a batch of conversations thousands.
-Only answers are asked about, so only where they stand is the vocabulary gone through, a few tokens at a time.
-
-To train on a processor, a pass over the vocabulary costs more than all layers of a small model, and needs three:
-scores, scores again for their gradient, and the gradient. Here it is two in one. What the gradient of a log-probability
-wants is the mean of the head's rows, each weighted by its probability: attention of the hidden states over the rows,
-with the rows as keys and values. PyTorch's attention for processors never holds the scores, adds up in float32, and
-tells the logarithm of their sum as well, but in a function of its own only (`ATTENTION`). In a version of torch without
-it, TRL's kernel takes its place, which is slower and changes nothing else.
+Only answers are asked about, so only where they stand is the vocabulary gone through, a few thousand of its tokens at a
+time. What is kept from part to part is the running maximum and sums beside it (Milakov and Gimelshein, "Online
+normalizer calculation for softmax", 2018). To train, the gradient of a log-probability wants the mean of the head's
+rows, each weighted by its probability; it is summed up on the same way, so that nothing is gone through twice.
 """
 
-import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-CHUNK = 128
-"""Tokens at once: 128 MiB of scores with the largest vocabularies there are."""
+PART = 2_048
+"""Tokens of the vocabulary at once: 32 MB of scores for a batch with four thousand tokens of answers."""
 LARGE = 32_768
-"""Vocabularies beyond this are gone through by attention; smaller ones are cheap."""
-ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"
-"""Of `torch.ops.aten`."""
+"""Vocabularies beyond this are gone through in parts; smaller ones are cheap."""
+ROUNDING = 1e-3
+"""How far the score of one label may differ between two ways to add it up."""
 
 
 def has_plain_head(model: Any) -> bool:
@@ -51,62 +48,79 @@ def token_logprobs(
         labels: [n] the tokens that follow them.
         plain: see `has_plain_head`.
     """
-    if not plain:
+    head = model.get_output_embeddings()
+    if not plain or head.bias is not None:
         scores = model(input_ids=ids, attention_mask=mask).logits.flatten(0, 1)[source]
         return scores.float().log_softmax(-1).gather(-1, labels[:, None]).squeeze(-1)
     read = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-    hidden = read.flatten(0, 1)[source]
-    head = model.get_output_embeddings()
-    parts = []
-    for some, wanted in zip(hidden.split(CHUNK), labels.split(CHUNK), strict=True):
-        scores = head(some).float()
-        parts.append(scores.gather(-1, wanted[:, None]).squeeze(-1) - scores.logsumexp(-1))
-    return torch.cat(parts)
+    log_probs, *_ = score_in_parts(read.flatten(0, 1)[source], head.weight, labels)
+    return log_probs
 
 
-def by_attention(head: Any) -> bool:
-    """Whether `score_by_attention` is there for this head, and worth it."""
-    weight = head.weight
-    there = getattr(torch.ops.aten, ATTENTION, None) is not None
-    return there and weight.device.type == "cpu" and head.bias is None and len(weight) > LARGE
+def is_large(head: Any) -> bool:
+    """Whether `score_in_parts` takes this head, and is worth it: on a GPU the kernel of TRL is."""
+    return head.weight.device.type == "cpu" and head.bias is None and len(head.weight) > LARGE
 
 
-def score_by_attention(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Of each of n tokens: log-probability of its label, entropy, mean score, whether the label is the most likely one.
+def score_in_parts(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Of each of n tokens: log-probability of its label, entropy, mean score, whether no other token is more likely.
 
-    Only the first has a gradient, and only for `hidden`. The last says so where more than half of the probability is
-    the label's; of others it is not known.
+    In float32. Only the first has a gradient, and only for `hidden`.
 
     Args:
         hidden: [n, width].
         weight: [vocabulary, width], frozen.
         labels: [n].
     """
-    if not len(labels):  # the kernel divides by their number
-        none = hidden.sum(-1).float()
-        return none, none.detach(), none.detach(), none > 0
-    log_probs, entropy, mean, surely = _ByAttention.apply(hidden, weight, labels)
-    return log_probs, entropy, mean, surely
+    log_probs, entropy, mean, is_top = _InParts.apply(hidden, weight, labels)
+    return log_probs, entropy, mean, is_top
 
 
-class _ByAttention(torch.autograd.Function):
+class _InParts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        attend = getattr(torch.ops.aten, ATTENTION)
-        asked, rows = hidden.detach().to(weight.dtype), weight.detach()
-        weighted, log_sum = attend(asked[None, None], rows[None, None], rows[None, None], 0.0, False, scale=1.0)
-        expected, said, wide = weighted[0, 0].float(), rows[labels].float(), asked.float()
-        log_sum = log_sum.flatten()
-        log_probs = (wide * said).sum(-1) - log_sum
-        entropy = log_sum - (wide * expected).sum(-1)
-        mean = wide @ rows.mean(0).float()
-        surely = log_probs > -math.log(2)
-        ctx.save_for_backward(said - expected)
+        # In the numbers of the head, as the model would, but with sums in float32 that are never rounded to bfloat16.
+        asked, rows = hidden.to(weight.dtype).float(), weight.detach()
+        said = rows[labels].float()
+        of_label = (asked * said).sum(-1)
+        top, total, surplus = of_label.clone(), torch.zeros_like(of_label), torch.zeros_like(of_label)
+        expected = torch.zeros_like(asked) if ctx.needs_input_grad[0] else None
+        for part in rows.split(PART):
+            with _products_of_bfloat16(part):
+                scores = asked @ part.float().T
+            higher = torch.maximum(top, scores.amax(-1))
+            beneath = scores.sub_(higher[:, None])
+            shares, shrunk = beneath.exp(), (top - higher).exp()
+            # Of every token the share times what its score lies beneath the maximum, which entropy is made of.
+            surplus = shrunk * (surplus + (top - higher) * total) + torch.linalg.vecdot(shares, beneath)
+            total = shrunk * total + shares.sum(-1)
+            if expected is not None:
+                expected.mul_(shrunk[:, None]).add_((shares.to(part.dtype) @ part).float())
+            top = higher
+        log_probs = of_label - top - total.log()
+        entropy = total.log() - surplus / total
+        mean = asked @ rows.mean(0, dtype=torch.float32)
+        is_top = top - of_label < ROUNDING
+        if expected is not None:
+            ctx.save_for_backward(said - expected / total[:, None])
         ctx.dtype = hidden.dtype
-        ctx.mark_non_differentiable(entropy, mean, surely)
-        return log_probs, entropy, mean, surely
+        ctx.mark_non_differentiable(entropy, mean, is_top)
+        return log_probs, entropy, mean, is_top
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         [direction] = ctx.saved_tensors
         return (gradients[0][:, None] * direction).to(ctx.dtype), None, None
+
+
+@contextmanager
+def _products_of_bfloat16(part: torch.Tensor) -> Iterator[None]:
+    """Where both sides of a product in float32 came from bfloat16, its unit may multiply them: nothing is lost."""
+    matmul = torch.backends.mkldnn.matmul
+    before = matmul.fp32_precision
+    if part.dtype == torch.bfloat16:
+        matmul.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before

@@ -7,20 +7,24 @@ pair is one row
 
 in which the rejected answer does not see the chosen one and its positions go on after the prompt,
 and only the answers' tokens are scored. The numbers are TRL's (tested, with their gradients); the
-tokens to compute are about half. What the loss is remains TRL's.
+tokens to compute are about half. On a processor rows of like length are read together, since whoever pads
+a short row to a long one computes the padding. What the loss is remains TRL's.
 """
 
 import types
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from dpo_pipeline.ml.lm_head import by_attention, has_plain_head, score_by_attention
+from dpo_pipeline.ml.lm_head import has_plain_head, is_large, score_in_parts
 from dpo_pipeline.ml.trl_private import OUTPUTS, ScoringKernel, scoring_kernel
 
 _STATES = ("layers_block_type", "block_types", "mamba_d_conv", "conv_kernel", "conv_L_cache", "linear_conv_kernel_dim")
 PLAIN_INPUTS = {"input_ids", "attention_mask", "labels", "num_items_in_batch", "use_cache"}
+ENOUGH = 768
+"""Tokens that keep a processor busy: rows of more are not read together, since padding them would cost more."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +32,14 @@ class Packed:
     """B pairs in rows of N tokens.
 
     `ids` and `positions` [B, N], `mask` [B, 1, N, N] (true: may see). For every answer token:
-    `source`, the flat place in [B, N] of the hidden state that predicts it, `labels`, the token, and
-    `place`, its flat place in TRL's [2B, T − 1].
+    `source`, the flat place in [B, N] of the hidden state that predicts it, and `place`, its flat place
+    in TRL's [2B, T − 1].
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
     mask: torch.Tensor
     source: torch.Tensor
-    labels: torch.Tensor
     place: torch.Tensor
 
 
@@ -57,19 +60,16 @@ def share_prompts(model: Any) -> None:
         if fused_lm_head and not args and (not window or kwargs["input_ids"].shape[1] <= window):
             packed = pack(kwargs["input_ids"], kwargs["attention_mask"], kwargs["labels"])
         if packed is None:
-            if (
-                fused_lm_head
-                and not args
-                and kwargs.keys() <= PLAIN_INPUTS
-                and by_attention(self.get_output_embeddings())
-            ):
+            if fused_lm_head and not args and kwargs.keys() <= PLAIN_INPUTS and is_large(self.get_output_embeddings()):
                 return _answers_only(kernel, self, **kwargs)
             return fused(*args, **({"fused_lm_head": True} if fused_lm_head else {}), **kwargs)
-        hidden = self.base_model(
-            input_ids=packed.ids, attention_mask=packed.mask, position_ids=packed.positions, use_cache=False
-        ).last_hidden_state
-        tokens = hidden.flatten(0, 1)[packed.source]
-        return _scored(kernel, self.get_output_embeddings(), tokens, packed, kwargs["labels"])
+        tokens = []
+        for some in packed:
+            hidden = self.base_model(
+                input_ids=some.ids, attention_mask=some.mask, position_ids=some.positions, use_cache=False
+            ).last_hidden_state
+            tokens.append(hidden.flatten(0, 1)[some.source])
+        return _scored(kernel, self.get_output_embeddings(), torch.cat(tokens), packed, kwargs["labels"])
 
     model.forward = types.MethodType(forward, model)
     model.shares_prompts = True
@@ -85,7 +85,7 @@ def _sees_masks_alone(config: Any) -> bool:
     return config._attn_implementation == "sdpa" and attends and not carries
 
 
-def pack(ids: torch.Tensor, attention: torch.Tensor, labels: torch.Tensor) -> Packed | None:
+def pack(ids: torch.Tensor, attention: torch.Tensor, labels: torch.Tensor) -> list[Packed] | None:
     """TRL's batch, chosen rows [0, B) above rejected ones [B, 2B), padded on the right, as packed pairs.
 
     Null where a pair's two rows do not begin with the same prompt, or an answer was cut off whole.
@@ -99,29 +99,51 @@ def pack(ids: torch.Tensor, attention: torch.Tensor, labels: torch.Tensor) -> Pa
     prompts = torch.arange(width, device=ids.device) < torch.tensor(starts[:half], device=ids.device)[:, None]
     if ((ids[:half] != ids[half:]) & prompts).any():
         return None
-    longest = max(ends[i] + ends[half + i] - starts[i] for i in range(half))
+    lengths = [ends[i] + ends[half + i] - starts[i] for i in range(half)]
+    enough = ENOUGH if ids.device.type == "cpu" else None
+    return [_packed(ids, starts, ends, pairs) for pairs in alike_in_length(lengths, enough)]
+
+
+def alike_in_length(lengths: Sequence[int], enough: int | None) -> list[list[int]]:
+    """Rows in groups to be read together, so that few tokens are padding; all in one where `enough` is null.
+
+    Shortest first; a group is full once it has so many tokens, padding included.
+    """
+    if enough is None:
+        return [list(range(len(lengths)))]
+    groups: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if groups and lengths[groups[-1][-1]] * len(groups[-1]) < enough:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups
+
+
+def _packed(ids: torch.Tensor, starts: list[int], ends: list[int], pairs: list[int]) -> Packed:
+    """Some pairs of TRL's batch, padded to the longest of them."""
+    half, width = len(ids) // 2, ids.shape[1]
+    longest = max(ends[i] + ends[half + i] - starts[i] for i in pairs)
     rows, positions, segments = [], [], []
     sources: list[int] = []
     places: list[int] = []
-    for i, start in enumerate(starts[:half]):
-        chosen, rejected = ends[i], ends[half + i]
+    for row, i in enumerate(pairs):
+        start, chosen, rejected = starts[i], ends[i], ends[half + i]
         pad = longest - chosen - rejected + start
         rows.append(torch.nn.functional.pad(torch.cat([ids[i, :chosen], ids[half + i, start:rejected]]), (0, pad)))
         positions.append([*range(chosen), *range(start, rejected), *[0] * pad])
         segments.append([0] * start + [1] * (chosen - start) + [2] * (rejected - start) + [3] * pad)
-        first = i * longest
+        first = row * longest
         sources += [*range(first + start - 1, first + chosen - 1), first + start - 1]
         sources += range(first + chosen, first + chosen + rejected - start - 1)
         places += range(i * (width - 1) + start - 1, i * (width - 1) + chosen - 1)
         places += range((half + i) * (width - 1) + start - 1, (half + i) * (width - 1) + rejected - 1)
-    place = torch.tensor(places, device=ids.device)
     return Packed(
         ids=torch.stack(rows),
         positions=torch.tensor(positions, device=ids.device),
         mask=_mask(torch.tensor(segments, device=ids.device)),
         source=torch.tensor(sources, device=ids.device),
-        labels=ids[:, 1:].flatten()[place],
-        place=place,
+        place=torch.tensor(places, device=ids.device),
     )
 
 
@@ -134,14 +156,11 @@ def _mask(segments: torch.Tensor) -> torch.Tensor:
     return ((causal & (seen != 3) & ~((by == 2) & (seen == 1))) | itself)[:, None]
 
 
-def _scored(kernel: ScoringKernel, head: Any, hidden: torch.Tensor, packed: Packed, labels: torch.Tensor) -> Any:
+def _scored(kernel: ScoringKernel, head: Any, hidden: torch.Tensor, packed: list[Packed], labels: torch.Tensor) -> Any:
     """TRL's kernel over the answers' tokens, its results where TRL looks for them."""
-    rows, width = labels.shape[0], labels.shape[1] - 1
-    results = {
-        name: result.new_zeros(rows * width).index_copy(0, packed.place, result).view(rows, width)
-        for name, result in zip(OUTPUTS, _score(kernel, head, hidden, packed.labels), strict=True)
-    }
-    loss = -results["log_probs"].sum() / len(packed.place)
+    place = torch.cat([some.place for some in packed])
+    results = _in_place(kernel, head, hidden, place, labels)
+    loss = -results["log_probs"].sum() / len(place)
     return kernel.output(loss=loss, label_mask=labels[:, 1:] != -100, **results)
 
 
@@ -155,18 +174,35 @@ def _answers_only(
     use_cache: bool = False,
 ) -> Any:
     """Rows that cannot be packed: TRL would go through the vocabulary at prompts and padding too."""
-    read = model.base_model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
     answered = labels[:, 1:] != -100
-    scores = _score(kernel, model.get_output_embeddings(), read[:, :-1][answered], labels[:, 1:][answered])
-    results = {
-        name: result.new_zeros(answered.shape).masked_scatter(answered, result)
-        for name, result in zip(OUTPUTS, scores, strict=True)
-    }
+    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    ends = (mask * torch.arange(1, mask.shape[1] + 1)).amax(1).tolist()
+    tokens, place = [], []
+    for rows in alike_in_length(ends, ENOUGH):
+        longest = max(ends[row] for row in rows)
+        read = model.base_model(
+            input_ids=input_ids[rows, :longest], attention_mask=mask[rows, :longest], use_cache=False
+        )
+        there = answered[rows, : longest - 1]
+        tokens.append(read.last_hidden_state[:, : longest - 1][there])
+        at = torch.tensor(rows)[:, None] * answered.shape[1] + torch.arange(longest - 1)
+        place.append(at[there])
+    results = _in_place(kernel, model.get_output_embeddings(), torch.cat(tokens), torch.cat(place), labels)
     loss = -results["log_probs"].sum() / (answered.sum() if num_items_in_batch is None else num_items_in_batch)
     return kernel.output(loss=loss, label_mask=answered, **results)
 
 
-def _score(kernel: ScoringKernel, head: Any, hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    if by_attention(head):
-        return score_by_attention(hidden, head.weight, labels)
-    return kernel.score(hidden, head.weight, head.bias, labels)
+def _in_place(
+    kernel: ScoringKernel, head: Any, hidden: torch.Tensor, place: torch.Tensor, labels: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """What `OUTPUTS` names, [rows, tokens − 1]: of the token behind each `place`; elsewhere 0."""
+    said = labels[:, 1:]
+    asked = said.flatten()[place]
+    if is_large(head):
+        scores = score_in_parts(hidden, head.weight, asked)
+    else:
+        scores = kernel.score(hidden, head.weight, head.bias, asked)
+    return {
+        name: result.new_zeros(said.numel()).index_copy(0, place, result).view(said.shape)
+        for name, result in zip(OUTPUTS, scores, strict=True)
+    }

@@ -73,15 +73,15 @@ def large(vocabulary: int = 40_000) -> Any:
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_a_large_vocabulary_gone_through_by_attention_gives_the_same(packed: bool) -> None:
+def test_a_large_vocabulary_gone_through_in_parts_gives_the_same(packed: bool) -> None:
     from trl.trainer.utils import add_fused_lm_head
 
-    from dpo_pipeline.ml.lm_head import by_attention
+    from dpo_pipeline.ml.lm_head import is_large
     from dpo_pipeline.ml.shared_prompts import share_prompts
     from dpo_pipeline.ml.trl_private import OUTPUTS
 
     model = large()
-    assert by_attention(model.get_base_model().get_output_embeddings())
+    assert is_large(model.get_base_model().get_output_embeddings())
     add_fused_lm_head(model.get_base_model(), outputs=OUTPUTS)
     inputs = batch(40_000)
     if not packed:
@@ -93,7 +93,7 @@ def test_a_large_vocabulary_gone_through_by_attention_gives_the_same(packed: boo
     for name in ("log_probs", "entropy", "mean_logits"):
         ours, theirs = getattr(found, name).float(), getattr(expected, name).float()
         assert torch.allclose(ours[answered], theirs[answered], atol=2e-4), name
-    assert not (found.is_top1 & ~expected.is_top1).any(), "the most likely one, where it is said"
+    assert torch.equal(found.is_top1[answered].bool(), expected.is_top1[answered].bool())
     assert torch.allclose(found.loss, expected.loss, atol=1e-4)
     assert our_gradients.keys() == their_gradients.keys() and our_gradients
     for name, gradient in our_gradients.items():
@@ -117,10 +117,17 @@ def test_the_rejected_answer_does_not_see_the_chosen_one() -> None:
     from dpo_pipeline.ml.shared_prompts import pack
 
     packed = pack(**{{"attention_mask": "attention", "input_ids": "ids"}.get(k, k): v for k, v in batch(50).items()})
-    assert packed is not None and packed.ids.shape == (3, 12 + 20 + 1)
-    first = packed.mask[0, 0]
-    assert not first[7 + 9 : 7 + 9 + 4, 7 : 7 + 9].any() and first[7 + 9, :7].all()
-    assert packed.positions[0, 7 + 9] == 7
+    assert packed is not None and [some.ids.shape for some in packed] == [(3, 12 + 20 + 1)]
+    second = packed[0].mask[1, 0]  # rows stand in order of their length: of the three the first is in the middle
+    assert not second[7 + 9 : 7 + 9 + 4, 7 : 7 + 9].any() and second[7 + 9, :7].all()
+    assert packed[0].positions[1, 7 + 9] == 7
+
+
+def test_rows_are_read_with_others_of_like_length() -> None:
+    from dpo_pipeline.ml.shared_prompts import alike_in_length
+
+    assert alike_in_length([900, 10, 400, 800, 12, 390], enough=700) == [[1, 4, 5], [2, 3], [0]]
+    assert alike_in_length([900, 10], enough=None) == [[0, 1]]
 
 
 def test_rows_that_share_no_prompt_are_left_to_trl() -> None:
