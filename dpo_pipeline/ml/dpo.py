@@ -17,8 +17,8 @@ from typing import Any
 from dpo_pipeline.core.conversation import as_rows
 from dpo_pipeline.core.votes import prompt_messages
 from dpo_pipeline.errors import AdapterRefused, ArtifactError, DatasetTooSmall, InvalidRequest
-from dpo_pipeline.ml.adapters import check_adapter, check_weights, save_adapter
-from dpo_pipeline.ml.base_model import BaseModel, load_base
+from dpo_pipeline.ml.adapters import WEIGHTS, check_adapter, check_weights, save_adapter
+from dpo_pipeline.ml.base_model import BaseModel, load_base, load_tokenizer
 from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
 from dpo_pipeline.ml.compute import compute_of, recomputes
 from dpo_pipeline.ml.embedded import Progress
@@ -49,6 +49,17 @@ class DpoResult:
     curve: list[dict[str, float]]
 
 
+@dataclass(frozen=True)
+class UsablePairs:
+    """The pairs of a dataset as they are trained on, and how many were left out, by reason."""
+
+    train: Any
+    held: Any
+    left_out: Counter[str]
+    dataset_hash: str
+    reference_sha: str
+
+
 def train_dpo(job: DpoJob, adapter_dir: Path, progress: Progress) -> DpoResult:
     """Train, check and save the adapter into `adapter_dir` (without TRL's frozen copy of the reference).
 
@@ -57,37 +68,59 @@ def train_dpo(job: DpoJob, adapter_dir: Path, progress: Progress) -> DpoResult:
         TrainingDiverged: the loss is not a number.
         AdapterRefused: the start is on another base, or the result is not finite or not changed.
     """
-    start = check_adapter(job.start_dir, job.base.sha, job.model)
-    dataset = artifacts.read_manifest(job.dataset_dir)
-    trainer, left_out = _trainer(job, start["sha256"], dataset["content_hash"], progress)
+    pairs = usable_pairs(job)
+    trainer = _trainer(job, pairs, pairs.train)
+    trainer.add_callback(progress_callback(progress))
+    trainer.add_callback(_seal_checkpoints())
     resume = _last_complete_checkpoint(job.work_dir / "checkpoints")
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    metrics = {
-        name.removeprefix("eval_"): float(value) for name, value in trainer.evaluate().items() if name != "epoch"
-    }
+    metrics = _evaluated(trainer)
     curve = [row for row in trainer.state.log_history if "loss" in row]
     save_adapter(trainer.model, adapter_dir)
-    update = check_weights(adapter_dir, job.start_dir)
-    facts = {
+    return DpoResult(facts_of(job, pairs, adapter_dir, resume), metrics, curve)
+
+
+def facts_of(job: DpoJob, pairs: UsablePairs, adapter_dir: Path, resumed_from: Path | None) -> dict[str, Any]:
+    """What a manifest says of a trained adapter.
+
+    Raises:
+        AdapterRefused, TrainingDiverged: it is not finite, or not changed.
+    """
+    return {
         "kind": "adapter",
         "base_sha": job.base.sha,
-        "reference_sha": start["sha256"],
-        "dataset_hash": dataset["content_hash"],
+        "reference_sha": pairs.reference_sha,
+        "dataset_hash": pairs.dataset_hash,
         "recipe": job.recipe.model_dump(mode="json"),
-        "pairs": len(trainer.train_dataset),
-        "left_out": dict(left_out),
-        "resumed_from_step": int(resume.name.removeprefix("checkpoint-")) if resume else 0,
-        **update,
+        "pairs": len(pairs.train),
+        "left_out": dict(pairs.left_out),
+        "resumed_from_step": int(resumed_from.name.removeprefix("checkpoint-")) if resumed_from else 0,
+        **check_weights(adapter_dir, job.start_dir),
     }
-    return DpoResult(facts, metrics, curve)
 
 
-def _trainer(job: DpoJob, reference_sha: str, dataset_hash: str, progress: Progress) -> Any:
-    """(a TRL trainer with reference log-probabilities computed, pairs left out by reason)."""
-    from peft import PeftModel
+def held_out_metrics(job: DpoJob, pairs: UsablePairs, adapter_dir: Path) -> dict[str, float]:
+    """Those of `DpoResult`, for an adapter that another trainer made of the same start."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
 
-    model, tokenizer = load_base(job.base.directory, job.model)
-    tokenizer.padding_side = "right"
+    trainer = _trainer(job, pairs, pairs.held)
+    set_peft_model_state_dict(trainer.model, load_file(adapter_dir / WEIGHTS))
+    return _evaluated(trainer)
+
+
+def _evaluated(trainer: Any) -> dict[str, float]:
+    return {name.removeprefix("eval_"): float(value) for name, value in trainer.evaluate().items() if name != "epoch"}
+
+
+def usable_pairs(job: DpoJob) -> UsablePairs:
+    """
+    Raises:
+        DatasetTooSmall: fewer usable pairs than one batch.
+        AdapterRefused: the start is on another base.
+    """
+    start = check_adapter(job.start_dir, job.base.sha, job.model)
+    tokenizer = load_tokenizer(job.base.directory)
     template = ChatTemplate(tokenizer)
     train, left_out = _usable(_read(job.dataset_dir / "train.parquet"), template, tokenizer, job.model.max_length)
     held, _ = _usable(_read(job.dataset_dir / "eval.parquet"), template, tokenizer, job.model.max_length)
@@ -97,18 +130,28 @@ def _trainer(job: DpoJob, reference_sha: str, dataset_hash: str, progress: Progr
             f"({dict(left_out)} left out); one batch of {job.recipe.batch_size} and one were required. "
             "Collect more pairs, raise model.max_length, or lower recipe.batch_size."
         )
+    content_hash = artifacts.read_manifest(job.dataset_dir)["content_hash"]
+    return UsablePairs(train, held, left_out, content_hash, start["sha256"])
+
+
+def _trainer(job: DpoJob, pairs: UsablePairs, train: Any) -> Any:
+    """A TRL trainer on `train`, with reference log-probabilities computed."""
+    from peft import PeftModel
+
+    model, tokenizer = load_base(job.base.directory, job.model)
+    tokenizer.padding_side = "right"
+    template, held = ChatTemplate(tokenizer), pairs.held
     # Of the rows as they are trained on, which the template and what it cannot take have shaped.
     rows = hashlib.sha256(json.dumps([train.to_list(), held.to_list()]).encode()).hexdigest()
-    cache = job.reference_cache / f"{dataset_hash[:16]}-{reference_sha[:16]}-{job.model.max_length}-{rows[:16]}"
+    which = f"{pairs.dataset_hash[:16]}-{pairs.reference_sha[:16]}-{job.model.max_length}-{rows[:16]}"
     policy = PeftModel.from_pretrained(model, job.start_dir, is_trainable=True)
     policy.create_or_update_model_card = lambda output_dir: None  # see `create_model_card`
-    trainer = _cached_reference_trainer(cache)(
+    trainer = _cached_reference_trainer(job.reference_cache / which)(
         model=policy,
         args=_arguments(job, len(train), model),
         train_dataset=train,
         eval_dataset=held,
         processing_class=tokenizer,
-        callbacks=[progress_callback(progress), _seal_checkpoints()],
     )
     quieten(trainer)
     if len(trainer.train_dataset) != len(train):
@@ -122,7 +165,7 @@ def _trainer(job: DpoJob, reference_sha: str, dataset_hash: str, progress: Progr
     _check_reference(policy)
     # Its log-probabilities are in the dataset now; without it no checkpoint carries a second adapter.
     policy.delete_adapter("ref")
-    return trainer, left_out
+    return trainer
 
 
 def _arguments(job: DpoJob, pairs: int, model: Any) -> Any:

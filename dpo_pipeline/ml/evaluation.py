@@ -21,7 +21,7 @@ from dpo_pipeline.errors import EvaluationLeaked, InvalidRequest
 from dpo_pipeline.ml.base_model import BaseModel
 from dpo_pipeline.ml.generation import GenerationRequest, Generator, ScoredAnswer
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.bank import read_bank, read_edge_cases, read_harmful
+from dpo_pipeline.stores.bank import gating_questions, read_bank, read_edge_cases, read_harmful
 from dpo_pipeline.stores.serving_state import newest_prompts
 
 BATCH = 128
@@ -48,7 +48,7 @@ class HumanVote:
 
 @dataclass(frozen=True)
 class EvalSet:
-    """What both versions meet: questions of the bank, which gate, others that inform, harmful requests, votes."""
+    """What both meet: questions that gate, of the bank or of files; others that inform; harmful requests; votes."""
 
     bank: tuple[Question, ...]
     others: tuple[tuple[str, Question], ...] = ()
@@ -67,8 +67,8 @@ def build_eval_set(settings: Settings, dataset_dir: Path | None = None) -> EvalS
     """
     evaluation, share = settings.evaluation, settings.collection.holdout_share
     bank = read_bank(settings.bank_dir)
-    _, held_out = split_bank(bank, share)
-    known = {prompt_key(question.question) for question in bank}
+    gating = gating_questions(settings)
+    known = {prompt_key(question.question) for question in (*bank, *gating)}
     asked = [each for each in newest_prompts(settings.serving_state) if is_held_out(each, share)]
     production = [_unanswered(text, "other") for text in asked if prompt_key(text) not in known]
     edge_cases = [
@@ -77,7 +77,7 @@ def build_eval_set(settings: Settings, dataset_dir: Path | None = None) -> EvalS
         if is_held_out(case.question, share)
     ]
     made = EvalSet(
-        bank=tuple(spread(held_out, evaluation.questions)),
+        bank=tuple(spread(gating, evaluation.questions)),
         others=(
             *(("production", question) for question in production[: evaluation.production_questions]),
             *(("edge_case", question) for question in edge_cases[: evaluation.edge_cases]),
@@ -132,7 +132,7 @@ def judge_versions(
         safety=safety[0],
         safety_since=safety[1] if first else None,
         drift=_drift(generator, candidate, parent, bank_texts, votes),
-        trust=_trust(deciding, votes, read_bank(settings.bank_dir)) if votes else None,
+        trust=_trust(deciding, votes, [*read_bank(settings.bank_dir), *gating_questions(settings)]) if votes else None,
     )
 
 

@@ -18,8 +18,6 @@ from dpo_pipeline.ml.compute import compute_of
 from dpo_pipeline.settings import DpoRecipe, ModelSettings
 from dpo_pipeline.stores.artifacts import write_text
 
-# TRL's name of a loss → LLaMA-Factory's; `sft` beside one of them becomes `pref_ftx`.
-_LOSSES = {"sigmoid": "sigmoid", "hinge": "hinge", "ipo": "ipo"}
 _FROM = {"system": "system", "user": "human", "assistant": "gpt"}
 
 
@@ -39,12 +37,6 @@ def write_dataset(directory: Path, pairs: Sequence[Pair]) -> None:
     write_text(directory / "dataset_info.json", json.dumps(info, indent=2))
 
 
-def expressible(recipe: DpoRecipe) -> bool:
-    """Whether LLaMA-Factory has this loss: one of its own, with or without an SFT term of weight 1 to it."""
-    first, *others = recipe.loss_type
-    return first in _LOSSES and others in ([], ["sft"]) and (recipe.loss_weights or (1.0,))[0] == 1.0
-
-
 def write_config(
     directory: Path,
     recipe: DpoRecipe,
@@ -54,6 +46,7 @@ def write_config(
     dataset: str,
     pairs: int,
     output: str,
+    tokens: str | None = None,
 ) -> dict[str, Any]:
     """Write `dpo.yaml` for `llamafactory-cli train`; returns what it says.
 
@@ -61,7 +54,9 @@ def write_config(
         base, start: folders of the base model and of the adapter that is start and reference.
         dataset, pairs: folder that `write_dataset` filled, and how many pairs it has to train on.
         output: folder for the new adapter.
+        tokens: folder of the dataset in tokens, which LLaMA-Factory then reads in place of the texts.
     """
+    compute = compute_of(model)
     config = {
         "stage": "dpo",
         "do_train": True,
@@ -74,11 +69,11 @@ def write_config(
         "lora_alpha": model.lora_alpha,
         "lora_target": ",".join(model.lora_targets),
         "pref_beta": recipe.beta,
-        "pref_loss": _LOSSES[recipe.loss_type[0]],
+        "pref_loss": recipe.loss_type[0],
         "pref_ftx": (recipe.loss_weights or (1.0, 1.0))[1] if len(recipe.loss_type) == 2 else 0.0,
-        "dpo_label_smoothing": recipe.label_smoothing,
         "dataset": "prefs",
         "dataset_dir": dataset,
+        **({"tokenized_path": tokens} if tokens else {}),
         "cutoff_len": model.max_length,
         "output_dir": output,
         "per_device_train_batch_size": recipe.batch_size,
@@ -87,8 +82,14 @@ def write_config(
         "num_train_epochs": recipe.epochs_on(pairs),
         "lr_scheduler_type": "linear",
         "warmup_ratio": recipe.warmup_share,
-        "bf16": compute_of(model).autocast_bf16,
+        # Of itself it computes in float32 on a processor, also where that has a unit for bfloat16.
+        "bf16": compute.dtype == "bfloat16",
+        "use_cpu": not compute.on_gpu,
         "seed": recipe.seed,
+        "logging_steps": 1,
+        "save_steps": recipe.checkpoint_steps,
+        "save_total_limit": 2,
+        "report_to": "none",
     }
     write_text(directory / "dpo.yaml", yaml.safe_dump(config, sort_keys=False))
     return config

@@ -44,6 +44,7 @@ class ProcessJob:
     bank_dir: str = ""
     holdout_share: float = 0.0
     rows_file: str = ""
+    llamafactory_command: str = ""
 
     def write(self, path: Path) -> Path:
         artifacts.write_text(path, json.dumps(asdict(self), indent=2))
@@ -160,20 +161,21 @@ def _sft_rows(job: ProcessJob) -> list[dict[str, Any]]:
 
 def _train_dpo(job: ProcessJob, fresh: Path, progress: Any) -> tuple[dict[str, Any], dict[str, float], list[Any]]:
     from dpo_pipeline.ml.dpo import DpoJob, train_dpo
+    from dpo_pipeline.ml.llamafactory_trainer import train_with_llamafactory
 
-    result = train_dpo(
-        DpoJob(
-            base=BaseModel(Path(job.base_dir), job.base_sha),
-            start_dir=Path(job.start_dir),
-            dataset_dir=Path(job.dataset_dir),
-            recipe=DpoRecipe(**job.recipe),
-            model=ModelSettings(**job.model),
-            work_dir=Path(job.work_dir),
-            reference_cache=Path(job.reference_cache),
-        ),
-        fresh,
-        progress,
+    dpo = DpoJob(
+        base=BaseModel(Path(job.base_dir), job.base_sha),
+        start_dir=Path(job.start_dir),
+        dataset_dir=Path(job.dataset_dir),
+        recipe=DpoRecipe(**job.recipe),
+        model=ModelSettings(**job.model),
+        work_dir=Path(job.work_dir),
+        reference_cache=Path(job.reference_cache),
     )
+    if dpo.recipe.trainer == "llamafactory":
+        result = train_with_llamafactory(dpo, Path(job.llamafactory_command), fresh, progress)
+    else:
+        result = train_dpo(dpo, fresh, progress)
     return result.facts, result.metrics, result.curve
 
 

@@ -148,12 +148,13 @@ def dpo_job(
         start_dir=str(start_dir),
         dataset_dir=str(data),
         reference_cache=str(settings.artifacts_dir / "reference_logps"),
+        llamafactory_command=str(settings.llamafactory.command) if recipe.trainer == "llamafactory" else "",
     )
 
 
 def write_llamafactory_config(settings: Settings, job: ProcessJob) -> Path | None:
     """The training YAML that does the same with LLaMA-Factory, beside the training; null where it has no such loss."""
-    if not llamafactory.expressible(DpoRecipe(**job.recipe)):
+    if not DpoRecipe(**job.recipe).is_known_to_llamafactory:
         return None
     directory = Path(job.work_dir) / "llamafactory"
     llamafactory.write_config(
@@ -170,14 +171,21 @@ def write_llamafactory_config(settings: Settings, job: ProcessJob) -> Path | Non
 
 
 def _job(
-    settings: Settings, kind: str, base: BaseModel, recipe: dict[str, Any], facts: dict[str, Any], **inputs: Any
+    settings: Settings,
+    kind: str,
+    base: BaseModel,
+    recipe: dict[str, Any],
+    facts: dict[str, Any],
+    llamafactory_command: str = "",
+    **inputs: Any,
 ) -> ProcessJob:
     """The work directory is named by the hash of all inputs: the same job again finds what it left there."""
     model = settings.model.model_dump(mode="json")
     if model["chat_template"] is None:
         del model["chat_template"]  # as before there was such a setting: a finished training is found again
+    named = {name: value for name, value in recipe.items() if (name, value) != ("trainer", "trl")}  # likewise
     key = hashlib.sha256(
-        json.dumps([kind, base.sha, recipe, model, facts, inputs], sort_keys=True, default=str).encode()
+        json.dumps([kind, base.sha, named, model, facts, inputs], sort_keys=True, default=str).encode()
     ).hexdigest()
     return ProcessJob(
         kind=kind,
@@ -189,5 +197,6 @@ def _job(
         adapters_dir=str(settings.artifacts_dir / "adapters"),
         progress_dir=str(settings.data_dir / "progress"),
         facts=facts,
+        llamafactory_command=llamafactory_command,
         **inputs,
     )

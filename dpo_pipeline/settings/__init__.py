@@ -14,7 +14,7 @@ from dpo_pipeline.settings.model import Generation, ModelSettings
 from dpo_pipeline.settings.monitoring import Kpis, Notifications
 from dpo_pipeline.settings.orchestration import Dagster
 from dpo_pipeline.settings.quality import QualityCriteria
-from dpo_pipeline.settings.recipes import DpoRecipe, SftRecipe
+from dpo_pipeline.settings.recipes import DpoRecipe, LlamaFactory, SftRecipe
 from dpo_pipeline.settings.rollout import RolloutPolicy, StagePolicy
 from dpo_pipeline.settings.section import Section
 from dpo_pipeline.settings.serving import Access, EngineSettings, Keys, Limits, Ports, Role
@@ -39,6 +39,7 @@ __all__ = [
     "Kpis",
     "Layout",
     "Limits",
+    "LlamaFactory",
     "ModelSettings",
     "Notifications",
     "Phase",

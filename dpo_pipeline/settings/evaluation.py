@@ -1,5 +1,6 @@
 """How a version is judged against its parent, and what synthetic pairs are made with the judge."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -19,6 +20,11 @@ class JudgeWeights(Section):
 class Evaluation(Section):
     eval_share: float = Field(0.1, gt=0, lt=1, description="share of the pairs' prompts held out of training")
     questions: int = Field(100, ge=4, description="held-out questions that both models answer, at most")
+    question_files: tuple[Path, ...] = Field(
+        (),
+        description="files of questions to judge versions on, in the forms of sft.demonstrations or prompts alone, for "
+        "a base that never saw the bank; none: the bank's. No vote on them is trained on",
+    )
     samples: int = Field(2, ge=1, description="answers per question and model; a question counts once")
     judge: Literal["automatic", "reward_model", "llm"] = Field("automatic", description="who compares the answers")
     reward_model: str = Field("", description="judge reward_model: folder of a sequence classifier with one output")

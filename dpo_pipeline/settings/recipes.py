@@ -5,7 +5,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from dpo_pipeline.settings.layout import PROJECT_DIR
 from dpo_pipeline.settings.section import Section
+
+LLAMAFACTORY_LOSSES = ("sigmoid", "hinge", "ipo")
+"""By the names that TRL gives them too; `sft` beside one of them is what it calls `pref_ftx`."""
 
 
 class SftRecipe(Section):
@@ -18,7 +22,17 @@ class SftRecipe(Section):
     seed: int = 0
 
 
+class LlamaFactory(Section):
+    command: Path = Field(
+        PROJECT_DIR / ".venv-llamafactory" / "bin" / "llamafactory-cli",
+        description="recipe.trainer llamafactory: its program; the default is where `make llamafactory` puts it",
+    )
+
+
 class DpoRecipe(Section):
+    trainer: Literal["trl", "llamafactory"] = Field(
+        "trl", description="who trains: TRL in our process, or LLaMA-Factory in an environment of its own"
+    )
     start_from: Literal["sft", "parent"] = Field(
         "sft", description="sft: from v1.0 with v1.0 as frozen reference; parent: from the champion, likewise"
     )
@@ -47,6 +61,23 @@ class DpoRecipe(Section):
                 "give one for each, or null"
             )
         return self
+
+    @model_validator(mode="after")
+    def _what_the_trainer_has(self) -> "DpoRecipe":
+        if self.trainer == "llamafactory" and not self.is_known_to_llamafactory:
+            raise ValueError(
+                f"trainer llamafactory has no loss_type {list(self.loss_type)} with loss_weights {self.loss_weights}; "
+                f"it has one of {', '.join(LLAMAFACTORY_LOSSES)} with weight 1, and sft beside it with any weight. "
+                "Change the loss, or train with trl"
+            )
+        return self
+
+    @property
+    def is_known_to_llamafactory(self) -> bool:
+        """Whether LLaMA-Factory has this loss: one of its own, with or without an SFT term of any weight to it."""
+        first, *others = self.loss_type
+        known = first in LLAMAFACTORY_LOSSES and others in ([], ["sft"])
+        return known and (self.loss_weights or (1.0,))[0] == 1.0
 
     def epochs_on(self, pairs: int) -> float:
         """Passes over so many pairs: `epochs`, or more where those are fewer steps than `min_steps`."""

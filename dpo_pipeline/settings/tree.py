@@ -14,7 +14,7 @@ from dpo_pipeline.settings.model import Generation, ModelSettings
 from dpo_pipeline.settings.monitoring import Kpis, Notifications
 from dpo_pipeline.settings.orchestration import Dagster
 from dpo_pipeline.settings.quality import QualityCriteria
-from dpo_pipeline.settings.recipes import DpoRecipe, SftRecipe
+from dpo_pipeline.settings.recipes import DpoRecipe, LlamaFactory, SftRecipe
 from dpo_pipeline.settings.rollout import RolloutPolicy
 from dpo_pipeline.settings.serving import Access, EngineSettings, Keys, Limits, Ports
 from dpo_pipeline.settings.sources import ENV_PREFIX, ProfileSource, VariableSource
@@ -45,6 +45,7 @@ class Settings(Layout, BaseSettings):
     generation: Generation = Generation()
     sft: SftRecipe = SftRecipe()
     recipe: DpoRecipe = DpoRecipe()
+    llamafactory: LlamaFactory = LlamaFactory()
     quality: QualityCriteria = QualityCriteria()
     cadence: Cadence = Cadence()
     collection: Collection = Collection()

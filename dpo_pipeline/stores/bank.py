@@ -1,15 +1,21 @@
 """Reading the question bank, and the edge cases and harmful requests beside it, from their files."""
 
 import json
+import logging
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 
+from dpo_pipeline.core.demonstration_formats import read_question
 from dpo_pipeline.core.questions import EdgeCase, Question, parse_edge_case, parse_question, split_bank
 from dpo_pipeline.core.votes import prompt_key
-from dpo_pipeline.errors import ArtifactMissing, InvalidRecord
+from dpo_pipeline.errors import ArtifactMissing, InvalidRecord, UnreadableImport
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.import_files import read_rows
 
 EDGE_CASES, SAFETY = "edge_cases", "safety"
+LEAST_QUESTIONS = 4
+log = logging.getLogger(__name__)
 
 
 @lru_cache(maxsize=4)
@@ -39,9 +45,47 @@ def held_out_prompts(settings: Settings) -> frozenset[str]:
 
 
 def held_out_texts(settings: Settings) -> list[str]:
-    """Those questions."""
+    """Those questions: what the bank keeps back, and what the files of the settings hold."""
     _, held_out = split_bank(read_bank(settings.bank_dir), settings.collection.holdout_share)
-    return [question.question for question in held_out]
+    return [question.question for question in (*held_out, *read_question_files(settings.evaluation.question_files))]
+
+
+def gating_questions(settings: Settings) -> list[Question]:
+    """Those that decide whether a version is better: of the files of the settings, else what the bank keeps back."""
+    if settings.evaluation.question_files:
+        return list(read_question_files(settings.evaluation.question_files))
+    _, held_out = split_bank(read_bank(settings.bank_dir), settings.collection.holdout_share)
+    return held_out
+
+
+@lru_cache(maxsize=4)
+def read_question_files(files: tuple[Path, ...]) -> tuple[Question, ...]:
+    """Questions to judge versions on, each once, in order of the files; rows that are none are left out and told.
+
+    Raises:
+        UnreadableImport: a file cannot be read, or fewer than `LEAST_QUESTIONS` are left.
+    """
+    found: dict[str, Question] = {}
+    refused = Counter[str]()
+    for file in files:
+        for _, row in read_rows(file.expanduser()):
+            try:
+                if isinstance(row, InvalidRecord):
+                    raise row
+                question = read_question(row)
+            except InvalidRecord as error:
+                refused[str(error)] += 1
+                continue
+            found.setdefault(prompt_key(question.question), question)
+    if refused:
+        log.warning("%d rows of the evaluation's questions were left out: %s", refused.total(), dict(refused))
+    if files and len(found) < LEAST_QUESTIONS:
+        raise UnreadableImport(
+            f"{', '.join(map(str, files))}: {len(found)} questions can be asked ({dict(refused)} left out); "
+            f"{LEAST_QUESTIONS} are required at least. Name other files in DPO_EVALUATION__QUESTION_FILES, or none for "
+            "the bank's."
+        )
+    return tuple(found.values())
 
 
 @lru_cache(maxsize=4)

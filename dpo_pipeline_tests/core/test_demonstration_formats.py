@@ -1,10 +1,10 @@
-"""The same demonstration in every form that DPO_SFT__DEMONSTRATIONS takes."""
+"""The same demonstration in every form that DPO_SFT__DEMONSTRATIONS takes; and questions to judge versions on."""
 
 from typing import Any
 
 import pytest
 
-from dpo_pipeline.core.demonstration_formats import read_demonstration
+from dpo_pipeline.core.demonstration_formats import read_demonstration, read_question
 from dpo_pipeline.core.votes import Message
 from dpo_pipeline.errors import InvalidRecord
 
@@ -51,3 +51,39 @@ def test_what_is_no_demonstration_is_refused_without_quoting_it(row: Any, told: 
     with pytest.raises(InvalidRecord, match=told) as refused:
         read_demonstration(row)
     assert "secret words" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "question", "reference"),
+    [
+        ({"question": "Why is the sky blue?"}, "Why is the sky blue?", ""),
+        ({"prompt": "Why?", "completion": "Because."}, "Why?", "Because."),
+        ({"prompt": [{"role": "user", "content": "Why?"}]}, "Why?", ""),
+        ({"messages": [{"role": "user", "content": "Why?"}]}, "Why?", ""),
+        ({"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]}, "Why?", "So."),
+        ({"instruction": "Sum up.", "input": "A text.", "output": "It is one."}, "Sum up.\nA text.", "It is one."),
+        ({"conversations": [{"from": "human", "value": "Why?"}]}, "Why?", ""),
+    ],
+)
+def test_questions_to_judge_versions_on(row: dict[str, Any], question: str, reference: str) -> None:
+    found = read_question(row)
+    assert (found.question, found.reference, found.category) == (question, reference, "other")
+    assert read_question({**row, "category": "creative"}).category == "creative"
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"prompt": "  "}, "the prompt is empty"),
+        ({"answer": "Because."}, "no prompt with an answer"),
+        ({"prompt": "Why?", "system": "Be brief."}, "a single message"),
+        (
+            {"messages": [{"role": r, "content": "Why?"} for r in ("user", "assistant", "user")]},
+            "a single message",
+        ),
+        (["Why?"], "a row is an object"),
+    ],
+)
+def test_what_is_no_question_to_judge_versions_on(row: Any, why: str) -> None:
+    with pytest.raises(InvalidRecord, match=why):
+        read_question(row)

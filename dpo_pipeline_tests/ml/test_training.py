@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -20,46 +19,20 @@ from dpo_pipeline.ml.adapters import WEIGHTS, check_adapter, check_weights
 from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.ml.generation import GenerationRequest, Generator
 from dpo_pipeline.ml.sft import demonstration
-from dpo_pipeline.ml.train_process import ProcessJob, run
+from dpo_pipeline.ml.train_process import run
 from dpo_pipeline.ml.training_plan import dpo_job, sft_job, sft_round_job, write_dataset, write_llamafactory_config
-from dpo_pipeline.settings import DpoRecipe, Settings
+from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.bank import held_out_texts, read_bank
 from dpo_pipeline_tests.examples import settings_in
+from dpo_pipeline_tests.ml.trainings import job, pairs, tensors
 
 pytestmark = pytest.mark.slow
-
-
-def pairs(settings: Settings, count: int = 48) -> list[Pair]:
-    draw = random.Random(5)
-    questions = draw.sample(list(read_bank(settings.bank_dir)), count)
-    return [
-        Pair(
-            event_id=f"evt-{i:03}",
-            prompt=question.question,
-            chosen=draw.choice(question.detailed),
-            rejected=draw.choice(question.terse),
-            category=question.category,
-            source="api",
-        )
-        for i, question in enumerate(questions)
-    ]
 
 
 @pytest.fixture(scope="module")
 def dataset(project: Settings) -> Path:
     return write_dataset(project, split_pairs(pairs(project), frozenset(), 0.15, 8))
-
-
-def job(project: Settings, start: Path, data: Path, **recipe: Any) -> ProcessJob:
-    chosen = DpoRecipe(**{"learning_rate": 1e-3, "epochs": 2, "checkpoint_steps": 3, **recipe})
-    return dpo_job(project, locate_base(project), chosen, start, data, {"version": "v1.1"})
-
-
-def tensors(directory: Path) -> dict[str, Any]:
-    from safetensors.torch import load_file
-
-    return load_file(directory / WEIGHTS)
 
 
 @pytest.fixture(scope="module")

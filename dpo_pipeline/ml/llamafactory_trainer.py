@@ -1,0 +1,205 @@
+"""DPO by LLaMA-Factory, in its own environment and process, from the same pairs, to the same checks and metrics.
+
+What it is given are tokens (its `tokenized_path`), not texts: with a template of its own name it may put another system
+prompt before an answer than is served, and it shortens prompts where we shorten answers. So what is trained on is what
+TRL would train on, token by token.
+"""
+
+import fcntl
+import json
+import logging
+import math
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.errors import ModelUnavailable, TaskFailed, TrainingDiverged
+from dpo_pipeline.ml.adapters import CONFIG, WEIGHTS
+from dpo_pipeline.ml.base_model import load_tokenizer
+from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
+from dpo_pipeline.ml.dpo import DpoJob, DpoResult, UsablePairs, facts_of, held_out_metrics, usable_pairs
+from dpo_pipeline.ml.embedded import Progress
+from dpo_pipeline.ml.llamafactory import write_config
+
+LOOK_EVERY_S = 0.5
+CURVE, STATE = "trainer_log.jsonl", "trainer_state.json"
+SHOWN_LINES = 15
+"""Of its output, in an error."""
+log = logging.getLogger(__name__)
+
+
+def require_command(command: Path) -> None:
+    """
+    Raises:
+        ModelUnavailable: LLaMA-Factory is not there, and what to do.
+    """
+    if not os.access(command, os.X_OK) or command.is_dir():
+        raise ModelUnavailable(
+            f"recipe.trainer is llamafactory, and {command} is no program that can be run. Run `make llamafactory`, "
+            "which makes an environment for it, or set DPO_LLAMAFACTORY__COMMAND to a llamafactory-cli; or train with "
+            "DPO_RECIPE__TRAINER=trl."
+        )
+
+
+def train_with_llamafactory(job: DpoJob, command: Path, adapter_dir: Path, progress: Progress) -> DpoResult:
+    """Train, check and save the adapter into `adapter_dir`: weights alone, under the configuration of its start.
+
+    Killed, it goes on from the last whole checkpoint when it is called again.
+
+    Raises:
+        DatasetTooSmall, AdapterRefused, TrainingDiverged: as `ml.dpo.train_dpo`.
+        ModelUnavailable: LLaMA-Factory is not there.
+        TaskFailed: it ended with an error, with the last lines of what it said.
+    """
+    require_command(command)
+    place = job.work_dir / "llamafactory"
+    output = place / "output"
+    with alone(place) as lock:
+        pairs = usable_pairs(job)
+        write_tokens(place / "tokens", job, pairs)
+        write_config(
+            place,
+            job.recipe,
+            job.model,
+            base=str(job.base.directory),
+            start=str(job.start_dir),
+            dataset=str(job.dataset_dir / "llamafactory"),
+            pairs=len(pairs.train),
+            output=str(output),
+            tokens=str(place / "tokens"),
+        )
+        resumed = last_checkpoint(output)
+        if not (output / WEIGHTS).exists():
+            _run([str(command), "train", str(place / "dpo.yaml")], place / "output.log", output, lock, progress)
+    for name, source in ((WEIGHTS, output), (CONFIG, job.start_dir)):
+        shutil.copyfile(source / name, adapter_dir / name)
+    history = json.loads((output / STATE).read_text(encoding="utf-8"))["log_history"]
+    facts = facts_of(job, pairs, adapter_dir, resumed) | {"trainer": "llamafactory"}
+    return DpoResult(facts, held_out_metrics(job, pairs, adapter_dir), [row for row in history if "loss" in row])
+
+
+def write_tokens(directory: Path, job: DpoJob, pairs: UsablePairs) -> None:
+    """The pairs in the columns of LLaMA-Factory's own preprocessing, as a folder that it loads.
+
+    Raises:
+        AdapterRefused: an answer would be trained in another context than the one it is served in.
+    """
+    from datasets import Dataset, DatasetDict
+
+    tokenizer = load_tokenizer(job.base.directory)
+    template, longest = ChatTemplate(tokenizer), job.model.max_length
+    rows, prompts = [], []
+    for pair in pairs.train:
+        asked, row = as_messages(pair["prompt"]), {}
+        for side in ("chosen", "rejected"):
+            told, whole = tokenizer(list(template.trained(asked, pair[side][0]["content"])), add_special_tokens=False)[
+                "input_ids"
+            ]
+            prompts.append((asked, whole[: len(told)]))
+            row |= {
+                f"{side}_input_ids": whole[:longest],
+                f"{side}_attention_mask": [1] * len(whole[:longest]),
+                f"{side}_labels": ([-100] * len(told) + whole[len(told) :])[:longest],
+            }
+        rows.append(row | dict.fromkeys(("images", "videos", "audios")))
+    template.check_context(prompts)
+    if directory.exists():
+        shutil.rmtree(directory)
+    DatasetDict({"train": Dataset.from_list(rows)}).save_to_disk(str(directory))
+
+
+def last_checkpoint(output: Path) -> Path | None:
+    """The newest whole one; half ones are deleted, because LLaMA-Factory would take them. Its state is written last."""
+    for path in sorted(output.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
+        try:
+            json.loads((path / STATE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+        else:
+            return path
+    return None
+
+
+@contextmanager
+def alone(place: Path) -> Iterator[int]:
+    """A lock that the program holds as well: where only we were killed, the next start waits until it is done."""
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("LLaMA-Factory is still at this training, started by a process that is gone; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
+
+
+def _run(command: list[str], told: Path, output: Path, lock: int, progress: Progress) -> None:
+    log.info("%s", " ".join(command))
+    with told.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, env=_environment(), pass_fds=[lock], start_new_session=True
+        )
+        try:
+            follow = curve_follower(output / CURVE, progress)
+            while process.poll() is None:
+                time.sleep(LOOK_EVERY_S)
+                follow()
+            follow()
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    if process.returncode:
+        raise TaskFailed(
+            f"LLaMA-Factory ended with status {process.returncode}. The last lines of {told}:\n"
+            + "\n".join(told.read_text(encoding="utf-8", errors="replace").splitlines()[-SHOWN_LINES:])
+            + "\nRun the step again once the cause is gone: it goes on from its last checkpoint."
+        )
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what would lead its Python to our packages, or to the network."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    return kept | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+
+
+def curve_follower(path: Path, progress: Progress) -> Callable[[], None]:
+    """A function that reports what LLaMA-Factory has written into its log of steps since the last call.
+
+    Raises (the function):
+        TrainingDiverged: the loss is NaN or infinite.
+    """
+    read = 0
+
+    def follow() -> None:
+        nonlocal read
+        if not path.exists():
+            return
+        with path.open("rb") as file:
+            if file.seek(0, os.SEEK_END) < read:  # begun anew
+                read = 0
+            file.seek(read)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                read += len(line)
+                _report(json.loads(line), progress)
+
+    return follow
+
+
+def _report(row: Mapping[str, Any], progress: Progress) -> None:
+    step, names = row["current_steps"], {"loss": "loss", "accuracy": "rewards/accuracies", "lr": "learning_rate"}
+    metrics = {ours: float(row[theirs]) for theirs, ours in names.items() if theirs in row}
+    if not math.isfinite(metrics.get("loss", 0.0)):
+        raise TrainingDiverged(
+            f"loss is {metrics['loss']} at step {step}. Nothing was registered; lower recipe.learning_rate or raise "
+            "recipe.beta and start the run again."
+        )
+    if metrics:
+        progress(step, row["total_steps"], metrics)
