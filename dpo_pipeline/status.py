@@ -1,24 +1,15 @@
 """The loop at a glance, as a value: what `dpo status` prints. Reads the ledger, progress and the curation summary."""
 
-import time
 from datetime import UTC, datetime
 from typing import Any
 
-from dpo_pipeline.core.progress import STILL_S, first_version
 from dpo_pipeline.core.rollout import traffic_of
 from dpo_pipeline.loop.cadence import next_training
+from dpo_pipeline.loop.overview import loop_overview
 from dpo_pipeline.loop.roll_out import plan_of
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.curation import read_summary
-from dpo_pipeline.stores.ledger import DeploymentState, Ledger
-from dpo_pipeline.stores.progress import read_progress
-
-DOING = {
-    "base_model": "the base model is being built",
-    "sft": "an adapter is being tuned",
-    "dpo": "the next version is being trained",
-    "eval": "the next version is being evaluated",
-}
+from dpo_pipeline.stores.ledger import Ledger
 
 
 def loop_status(settings: Settings) -> dict[str, Any]:
@@ -26,7 +17,7 @@ def loop_status(settings: Settings) -> dict[str, Any]:
     summary = read_summary(settings.curation_summary)
     with Ledger(settings.ledger_address) as ledger:
         versions, deployment, decisions = ledger.versions(), ledger.deployment(), ledger.decisions()
-        cadence = next_training(settings, ledger, datetime.now(UTC))
+        cadence, seen = next_training(settings, ledger, datetime.now(UTC)), loop_overview(settings, ledger)
     rollout = None
     if deployment.stage:
         latest = decisions[-1]
@@ -66,23 +57,6 @@ def loop_status(settings: Settings) -> dict[str, Any]:
         "champion": deployment.champion,
         "challenger": deployment.challenger,
         "rollout": rollout,
-        "now": _now(settings, deployment, f"{cadence.unused} of {cadence.threshold} unused valid preferences"),
+        "now": seen.happening,
+        "next": seen.next,
     }
-
-
-def _now(settings: Settings, deployment: DeploymentState, collected: str) -> str:
-    """One sentence: what is going on."""
-    tasks = read_progress(settings.data_dir / "progress")
-    if deployment.champion is None:
-        return first_version(tasks, None, time.time())
-    at_work = [
-        f"{DOING[task.task]}: {task}"
-        for task in tasks
-        if task.task in DOING and not task.done and time.time() - task.updated < STILL_S
-    ]
-    if deployment.challenger and deployment.stage:
-        traffic = traffic_of(deployment.stage, plan_of(deployment, settings.rollout).policy)
-        serving = f"{deployment.challenger} is in stage {deployment.stage} ({traffic:.0%} of the traffic)"
-    else:
-        serving = f"{deployment.champion} serves all of the traffic"
-    return "; ".join((serving, collected, *at_work)) + "."

@@ -126,15 +126,20 @@ def watch_programs(settings: Settings, stopping: threading.Event) -> None:
 
 def system_status(settings: Settings) -> tuple[bool, str]:
     """(whether all programs answer and a version serves, what is going on in one sentence)."""
-    from dpo_pipeline.status import loop_status
-
     missing = [name for name, up in programs.answering(settings).items() if not up]
     try:
         ready = programs.client().get(f"{settings.serving_address}/readyz")
-        sentence = str(loop_status(settings)["now"]) if ready.is_success else str(ready.json()["error"]["message"])
+        sentence = _now_and_next(settings) if ready.is_success else str(ready.json()["error"]["message"])
     except (httpx.HTTPError, ValueError):
         return False, f"starting: {', '.join(missing or ['serving'])}"
     return not missing and ready.is_success, "; ".join((*(f"{name} is starting" for name in missing), sentence))
+
+
+def _now_and_next(settings: Settings) -> str:
+    from dpo_pipeline.status import loop_status
+
+    found = loop_status(settings)
+    return f"{found['now']} {found['next']}"
 
 
 def print_log_tails(settings: Settings) -> None:
@@ -162,6 +167,7 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int, dict[str, float]], 
 def print_addresses(settings: Settings) -> None:
     registry = f"{settings.mlflow_address}/#/models/{settings.registered_model}"
     for name, where, what in (
+        ("the loop", f"{settings.serving_address}/loop", "start here: what is happening and what comes next"),
         ("serving", settings.serving_address, "the pages; /docs is the API"),
         ("Dagster", settings.dagster_address, "assets, sensors, runs"),
         ("MLflow", registry, "runs and versions"),
@@ -202,6 +208,7 @@ def print_status(settings: Settings, found: dict[str, Any]) -> None:
     from dpo_pipeline.stores.curation import read_summary
 
     console.print(found["now"])
+    console.print(f"Next: {found['next']}")
     preferences = found["preferences"]
     frequency = getattr(settings.cadence, preferences["phase"]).frequency
     console.print(

@@ -1,5 +1,6 @@
 """Values that many tests need: a preference, a pair, settings on an empty data directory."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -53,6 +54,14 @@ def put_version(ledger: Ledger, name: str, **values: Any) -> VersionRecord:
             new = {"attempt": 1, "pairs_seen": 0, "status": "training", "created_at": now, "updated_at": now}
             connection.execute(sa.insert(VERSIONS).values({**new, "name": name, **rows}))
     return ledger.version(name)
+
+
+def version_record(name: str, **values: Any) -> VersionRecord:
+    """A version that was trained once and of which nothing else is known."""
+    usual: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(VersionRecord))
+    usual |= {"attempt": 1, "status": "trained", "pairs_seen": 0}
+    usual |= dict.fromkeys(("created_at", "updated_at"), "2026-01-01T00:00:00+00:00")
+    return VersionRecord(**{**usual, "name": name, **values})
 
 
 def settings_in(directory: Path, **overrides: Any) -> Settings:

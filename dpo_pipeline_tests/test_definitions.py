@@ -89,7 +89,7 @@ def test_jobs_and_sensors() -> None:
         "threshold_crossed",
         "not_improved",
         "attempts_spent",
-        "left_half_way",
+        "unfinished_version",
         "stage_due",
         "registration_lost",
         "registry_changed",

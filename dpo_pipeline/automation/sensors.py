@@ -166,17 +166,17 @@ def stage_due(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
     jobs=[train_version, decide_rollout],
     minimum_interval_seconds=SELDOM_S,
     default_status=ON,
-    description="A version was left half-way (MLflow was down, a run was lost): continue it.",
+    description="A version is unfinished (MLflow was down, a run was lost): continue it.",
 )
-def left_half_way(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
+def unfinished_version(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
     with loop.ledger() as ledger:
         newest, deployment = ledger.versions()[-1:], ledger.deployment()
     record = newest[0] if newest and newest[0].name != BASELINE else None
     registered = record is not None and record.status == Status.REGISTERED
     if record is None or record.status not in UNFINISHED or (registered and deployment.challenger):
-        return dg.SkipReason("no version was left half-way")
+        return dg.SkipReason("no version is unfinished")
     job = decide_rollout if registered else train_version
-    cause = Cause(f"{record.name}-attempt{record.attempt}-{record.status}", "left half-way", record.name, job.name)
+    cause = Cause(f"{record.name}-attempt{record.attempt}-{record.status}", "unfinished version", record.name, job.name)
     return launch(context.instance, cause, TRAINING)
 
 
@@ -232,7 +232,7 @@ SENSORS = [
     threshold_crossed,
     not_improved,
     attempts_spent,
-    left_half_way,
+    unfinished_version,
     stage_due,
     registry_changed,
     registration_lost,

@@ -193,7 +193,7 @@ def win_matrix(
     ties: Treatment = "half",
     both_bad: Treatment = "drop",
 ) -> WinMatrix:
-    """Who beats whom how often, of the votes used.
+    """Head-to-head: how often each beats each, of the votes used.
 
     Args:
         names: rows and columns in this order, say that of `Leaderboard.strengths`; null: all, by name.

@@ -11,7 +11,10 @@ STILL_S = 120.0
 
 @dataclass(frozen=True)
 class TaskProgress:
-    """One task. Times are seconds since the epoch; `first_step` is where this start of the task began."""
+    """One task. Times are seconds since the epoch; `first_step` is where this start of the task began.
+
+    `losses`: of the steps so far, thinned out to a few dozen points.
+    """
 
     task: str
     step: int
@@ -20,6 +23,7 @@ class TaskProgress:
     updated: float
     started: float
     first_step: int = 0
+    losses: tuple[float, ...] = ()
 
     @property
     def done(self) -> bool:

@@ -37,7 +37,7 @@ def evaluation_page(
     for warning in verdict.warnings:
         page.paragraph(f"Warning: {warning}", "open")
     page.heading("Length")
-    page.figure(plots.svg(lengths(name, parent, answers)), "Words an answer, on the same questions.")
+    page.figure(plots.svg(lengths(name, parent, answers)), "Words per answer, on the same questions.")
     page.heading("How far it moved, and how far to trust the judge")
     page.table(_measurements(verdict))
     if diagnosis:
@@ -105,7 +105,7 @@ def _measurements(verdict: EvaluationVerdict) -> list[dict[str, object]]:
         {"what": "divergence from the parent", "measured": drift and drift.kl_per_token, "meaning": "KL, nats a token"},
         {"what": "likelihood of chosen answers", "measured": shift,
          "meaning": "change in nats an answer; far below zero: answers people liked became unlikely"},
-        {"what": "words an answer", "measured": f"{verdict.words:.1f} after {verdict.parent_words:.1f}",
+        {"what": "words per answer", "measured": f"{verdict.words:.1f} after {verdict.parent_words:.1f}",
          "meaning": "longer alone is not better: see the win rate at equal lengths"},
         {"what": "safety", "measured": "; ".join(map(str, measured.safety_checks)) or "no harmful requests here",
          "meaning": "a version that declines fewer, by more than one, is not rolled out, be it chance or not"},

@@ -14,6 +14,7 @@ from dpo_pipeline.serving.services.comparing import Comparing
 from dpo_pipeline.serving.services.comparisons import Comparisons
 from dpo_pipeline.serving.services.contributors import Contributors
 from dpo_pipeline.serving.services.feedback import Feedback
+from dpo_pipeline.serving.services.loop_watch import LoopWatch
 from dpo_pipeline.serving.services.paired_answers import PairedAnswers
 from dpo_pipeline.serving.services.questions import Questions
 from dpo_pipeline.serving.services.readiness import Readiness
@@ -48,6 +49,7 @@ class Serving:
     reviews: Reviews
     rollouts: Rollouts
     rollout_watch: RolloutWatch
+    loop_watch: LoopWatch
     contributors: Contributors
     log: ServingLog
     state: ServingState
@@ -93,6 +95,7 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
         reviews=Reviews(settings.review_table, settings.reviews_log, accounts),
         rollouts=Rollouts(settings, router, accounts),
         rollout_watch=RolloutWatch(settings, router, tally),
+        loop_watch=LoopWatch(settings),
         contributors=Contributors(state, tally, visitors, rates, settings.cadence, settings.zone),
         log=log,
         state=state,

@@ -24,5 +24,5 @@ class Cadence(Section):
     )
     growth_after: int = Field(3, ge=1, description="accepted DPO versions after which the growth phase begins")
     mature_after: int = Field(8, ge=1, description="accepted DPO versions after which the mature phase begins")
-    cooldown_h: float = Field(0, ge=0, description="hours between two trainings at the least")
+    cooldown_h: float = Field(0, ge=0, description="hours between two trainings, at least")
     max_attempts: int = Field(3, ge=1, description="trainings of one version before it is given up")

@@ -9,6 +9,8 @@ from dpo_pipeline.core.progress import TaskProgress
 from dpo_pipeline.stores.artifacts import write_text
 
 INTERVAL_S = 0.3
+MOST_LOSSES = 100
+"""Beyond it every second one is dropped, and from then on only every second one is kept, and so on."""
 
 
 class ProgressFile:
@@ -19,17 +21,31 @@ class ProgressFile:
         self._task = task
         self._written = 0.0
         self._started, self._first_step = time.time(), -1
+        self._losses: list[float] = []
+        self._every, self._seen = 1, 0
 
     def __call__(self, step: int, total: int, metrics: dict[str, float]) -> None:
         now = time.monotonic()
         if self._first_step < 0:
             # What an earlier start did, and the loading of libraries, say nothing of the speed.
             self._started, self._first_step = time.time(), step
+        if "loss" in metrics:
+            self._keep(metrics["loss"])
         if step < total and now - self._written < INTERVAL_S:
             return
         self._written = now
-        told = TaskProgress(self._task, step, total, metrics, time.time(), self._started, self._first_step)
+        told = TaskProgress(
+            self._task, step, total, metrics, time.time(), self._started, self._first_step, tuple(self._losses)
+        )
         write_text(self._path, json.dumps(asdict(told)))
+
+    def _keep(self, loss: float) -> None:
+        if self._seen % self._every == 0:
+            self._losses.append(loss)
+        self._seen += 1
+        if len(self._losses) > MOST_LOSSES:
+            self._losses = self._losses[::2]
+            self._every *= 2
 
 
 def read_progress(directory: Path) -> list[TaskProgress]:
@@ -47,4 +63,4 @@ def read_task(directory: Path, task: str) -> TaskProgress | None:
 def _read(path: Path) -> TaskProgress:
     told = json.loads(path.read_text())
     # Reports of before a task knew when it began lack it.
-    return TaskProgress(**{"started": told["updated"], **told})
+    return TaskProgress(**{"started": told["updated"], **told, "losses": tuple(told.get("losses", ()))})

@@ -20,7 +20,7 @@ from dpo_pipeline_tests.examples import preference, put_version
 from dpo_pipeline_tests.webhook import webhook
 
 SENSORS = (
-    "baseline_missing", "new_votes", "threshold_crossed", "not_improved", "attempts_spent", "left_half_way",
+    "baseline_missing", "new_votes", "threshold_crossed", "not_improved", "attempts_spent", "unfinished_version",
     "stage_due", "registry_changed", "registration_lost",
 )  # fmt: skip
 
@@ -150,8 +150,8 @@ def test_after_three_attempts_the_champion_stays_and_people_are_told(
     assert ledger.deployment().champion == "v1.0"
 
 
-def test_a_version_left_half_way_is_gone_on_with(loop: Loop, ledger: Ledger) -> None:
-    assert loop.tick("left_half_way") == [], "v1.0 belongs to baseline_missing"
+def test_an_unfinished_version_is_continued(loop: Loop, ledger: Ledger) -> None:
+    assert loop.tick("unfinished_version") == [], "v1.0 belongs to baseline_missing"
     recipe = loop.settings.recipe.model_copy(update={"beta": 0.3}).model_dump(mode="json")
     put_version(ledger, "v1.1", status="training", attempt=2, recipe=recipe, parent="v1.0")
     for status, job in (
@@ -161,13 +161,13 @@ def test_a_version_left_half_way_is_gone_on_with(loop: Loop, ledger: Ledger) -> 
         ("registered", "decide_rollout"),
     ):
         record = put_version(ledger, "v1.1", status=status)
-        [request] = loop.tick("left_half_way")
+        [request] = loop.tick("unfinished_version")
         assert (request.run_key, request.job_name) == (f"v1.1-attempt2-{status}#1", job)
         due = attempt_of(loop.settings, record)
         assert (due.number, due.recipe.beta) == (2, 0.3), "it stays the version that it was"
     for status in ("not_improved", "rolled_back", "retired", "given_up"):
         put_version(ledger, "v1.1", status=status)
-        assert loop.tick("left_half_way") == [], status
+        assert loop.tick("unfinished_version") == [], status
     put_version(ledger, "v1.1", status="registered")
     ledger.start_rollout("v1.1", ledger.deployment().epoch, ("improved",), "test")
-    assert loop.tick("left_half_way") == []
+    assert loop.tick("unfinished_version") == []

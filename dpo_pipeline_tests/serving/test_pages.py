@@ -1,4 +1,4 @@
-"""Chat, leaderboard, review, rollout and contributors in a real browser: what the person sees, and what is on disk.
+"""Loop, chat, leaderboard, review, rollout and contributors in a real browser: what people see, and what is on disk.
 
 Answers come from a second server that says what the test wants, so that nothing here waits for a model.
 """
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 KEY = "open sesame, please"
 FILLED = {
+    "loop": "#loop .strip",
     "chat": "#message",
     "leaderboard": "#leaderboard caption",
     "review": "#review-pair .text",
@@ -35,6 +36,7 @@ FILLED = {
     "contributors": "#contributors caption",
 }
 EMPTY = {
+    "loop": ("#loop .notice", "v1.0 answers everybody"),
     "chat": ("#message", "No messages yet: ask something below."),
     "leaderboard": ("#leaderboard .notice", "No votes yet: open the A/B test page"),
     "review": ("#review-count .notice", "No validated preferences yet: vote on the A/B test page."),
@@ -125,7 +127,7 @@ def test_every_page_can_be_read_on_every_screen(
         opened.assert_fits()
         opened.assert_readable()
         opened.assert_clean()
-        if (width, scheme) == (1440, "light") and page in ("leaderboard", "rollout"):
+        if (width, scheme) == (1440, "light") and page in ("loop", "leaderboard", "rollout"):
             opened.picture(f"{page}.png", height=1250 if page == "rollout" else None)
 
 
@@ -296,7 +298,7 @@ def test_the_leaderboard_shows_scores_wins_and_votes(browser: "Browser", server:
         shown = opened.page.inner_text("#leaderboard")
         ranked = opened.page.locator("table").first.locator("tbody th").all_inner_texts()
         assert ranked == ["v1.2", "v1.1", "v1.0"]
-        assert "95 % interval" in shown and "Who beats whom" in shown
+        assert "95 % interval" in shown and "Head-to-head" in shown
         votes = opened.page.locator("table").last.locator("tbody td:last-child").all_inner_texts()
         assert sum(map(int, votes)) == VOTES + 1
         assert opened.page.locator(".track").count() == 3

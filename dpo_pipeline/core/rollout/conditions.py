@@ -63,7 +63,7 @@ def should_rollback(new: VersionMetrics, baseline: VersionMetrics, policy: Rollo
     """The literal rule: the conditions that are triggered, in words; empty means stay.
 
     Error rate above 1.5 × baseline, p99 above 2000 ms, satisfaction below 0.9 × baseline, crash
-    rate above 1 %. A condition without a measurement does not hold, and does not speak for the
+    rate above 1 %. A condition without a measurement is not triggered, and does not speak for the
     version either: promotion needs exposure.
     """
     reasons = []

@@ -1,4 +1,4 @@
-"""How strong the versions are, by all votes: scores with intervals, who beats whom, votes per pair."""
+"""How strong the versions are, by all votes: scores with intervals, head-to-head, votes per pair."""
 
 from collections.abc import Callable, Mapping
 
@@ -48,7 +48,7 @@ def _scores(found: Standings) -> Markup:
         score, low, high = strength.elo
         doubt = f" (fewer than {MIN_VOTES} votes)" if name in found.few else ""
         told.append((name, low, score, high, f"{score:.0f}  ({low:.0f} to {high:.0f})"))
-        rank = f"{strength.rank}" if strength.rank == place else f"{strength.rank} (not significantly behind)"
+        rank = f"{strength.rank}" if strength.rank == place else f"{strength.rank} (tied)"
         rows.append((name, f"{score:.0f}", f"{low:.0f} to {high:.0f}", rank, f"{strength.votes}{doubt}"))
     used = table("The same in numbers", ["Version", "Score", "95 % interval", "Rank", "Votes"], rows, numbers=(1, 2, 4))
     plot = intervals("Scores with their intervals", told, mark=1000.0)
@@ -69,7 +69,7 @@ def _matrix(matrix: WinMatrix) -> Markup:
     ]
     numbers = tuple(range(1, len(matrix.names) + 1))
     caption = "Win rate of the row over the column, and the number of votes behind it"
-    return Markup(heading("Who beats whom") + table(caption, ["", *matrix.names], rows, numbers))
+    return Markup(heading("Head-to-head") + table(caption, ["", *matrix.names], rows, numbers))
 
 
 def _against_all(reweighted: Mapping[str, WeightedRate]) -> Markup:

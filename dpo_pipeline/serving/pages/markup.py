@@ -69,6 +69,17 @@ STYLE = """<style>
 .dpo .limit > s { position: absolute; top: 0; height: 1.5rem; width: 2px; background: var(--body-text-color); }
 .dpo .limit > span { position: absolute; top: 1.45rem; font-size: 0.75rem; transform: translateX(-50%);
   white-space: nowrap; color: var(--body-text-color-subdued); }
+.dpo .strip { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(13rem, 100%), 1fr)); gap: 0.6rem;
+  padding: 0 !important; margin: 0.8rem 0 !important; }
+.dpo .strip > li { list-style: none !important; margin: 0; padding: 0.6rem 0.8rem; border-radius: 0.5rem;
+  border: 1px solid var(--border-color-primary); border-top: 4px solid var(--border-color-primary); }
+.dpo .strip > li.working { border-top-color: var(--color-accent); }
+.dpo .strip > li.stuck { border-top-color: #d92d20; }
+.dpo .strip h3 { margin: 0; }
+.dpo .strip p { margin: 0.3rem 0 0 !important; }
+.dpo .strip .figure { font-size: 1.5rem; font-weight: 600; }
+.dpo .spark { width: 100%; height: 2rem; margin-top: 0.4rem; }
+.dpo .spark polyline { fill: none; stroke: var(--color-accent); stroke-width: 2; }
 .dpo .timeline > li { border-left: 2px solid var(--border-color-primary); padding: 0 0 0.5rem 0.9rem; }
 #history:has(.complete) ~ #older, .column:has(.complete) #older { display: none; }
 .dpo summary { cursor: pointer; }
@@ -198,6 +209,25 @@ def chip(word: str, kind: str) -> Markup:
         kind: `ok`, `watching`, `triggered` or `none`, for its colour.
     """
     return Markup(f'<span class="chip {escape(kind)}">{text(word)}</span>')
+
+
+def link(name: str, address: str) -> Markup:
+    return Markup(f'<a href="{escape(address)}">{text(name)}</a>')
+
+
+def sparkline(values: Sequence[float], label: str) -> Markup:
+    """A small curve, its lowest and highest value at the edges; first and last are told to those who do not see it."""
+    low, high = min(values), max(values)
+    room = (high - low) or 1.0
+    points = " ".join(
+        f"{100 * place / (len(values) - 1):.1f},{28 - 26 * (value - low) / room:.1f}"
+        for place, value in enumerate(values)
+    )
+    told = f"{label}: from {values[0]:.3g} to {values[-1]:.3g}"
+    return Markup(
+        f'<svg class="spark" viewBox="0 0 100 30" preserveAspectRatio="none" role="img" aria-label="{escape(told)}">'
+        f'<polyline points="{points}" vector-effect="non-scaling-stroke"/></svg>'
+    )
 
 
 def details(summary: Markup, inside: Markup) -> Markup:

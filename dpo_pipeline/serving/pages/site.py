@@ -29,6 +29,7 @@ POLICY = (
 # Title in the navigation, path, module with `build`. The first one is the start page.
 PAGES = (
     ("A/B test", "", "ab_test"),
+    ("The loop", "loop", "loop"),
     ("Chat", "chat", "chat"),
     ("Leaderboard", "leaderboard", "leaderboard"),
     ("Review", "review", "review"),

@@ -1,0 +1,201 @@
+"""The loop at a glance: five steps from votes to rollout, what happens at this moment, and what comes next.
+
+Pages, `dpo status` and the terminal of `dpo up` show this value; nothing else puts the state of the loop into words.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from dpo_pipeline.core.cadence import CadenceDecision
+from dpo_pipeline.core.curation import CurationSummary
+from dpo_pipeline.core.lifecycle import RETRIED, Status
+from dpo_pipeline.core.progress import STILL_S, TaskProgress, duration, first_version
+from dpo_pipeline.core.versions import VersionRecord, next_version
+
+StepName = Literal["Votes", "Valid pairs", "Training", "Evaluation", "Rollout"]
+StepState = Literal["working", "waiting", "stuck"]
+WORK: dict[str, str] = {"base_model": "base model", "sft": "SFT", "dpo": "DPO", "eval": "answers"}
+
+
+@dataclass(frozen=True)
+class Served:
+    """Who answers people. `left_h`: hours until full traffic at the earliest, null where no rollout is under way."""
+
+    champion: str | None
+    challenger: str | None = None
+    stage: str | None = None
+    traffic: float = 0.0
+    paused: bool = False
+    left_h: float | None = None
+
+
+@dataclass(frozen=True)
+class LoopFacts:
+    """What the overview is made of. `tasks`: newest report of each; `now`: seconds since the epoch."""
+
+    summary: CurationSummary
+    cadence: CadenceDecision
+    versions: Sequence[VersionRecord]
+    served: Served
+    tasks: Sequence[TaskProgress]
+    max_attempts: int
+    now: float
+
+    def at_work(self, *tasks: str) -> TaskProgress | None:
+        """The task among these that is under way; one that has stood still for long is not."""
+        found = [each for each in self.tasks if each.task in tasks and not each.done]
+        return next((each for each in found if self.now - each.updated < STILL_S), None)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One part of the strip: a figure, a sentence, how far it is (of 1; null: nothing to fill), the live loss."""
+
+    name: StepName
+    state: StepState
+    figure: str
+    said: str
+    share: float | None = None
+    losses: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Overview:
+    """`happening` and `next` are sentences: what is going on, and what comes then and why it waits."""
+
+    steps: tuple[Step, ...]
+    happening: str
+    next: str
+
+
+def overview(facts: LoopFacts) -> Overview:
+    steps = (_votes(facts), _valid_pairs(facts), _training(facts), _evaluation(facts), _rollout(facts))
+    return Overview(steps, happening(facts), what_next(facts))
+
+
+def happening(facts: LoopFacts) -> str:
+    """What goes on at this moment."""
+    served = facts.served
+    if served.champion is None:
+        return first_version(facts.tasks, None, facts.now)
+    if served.challenger and served.stage:
+        share = f"{served.traffic:.0%} of the traffic" if served.traffic else "A/B test, and copies that nobody sees"
+        serving = f"{served.challenger} is in {served.stage} ({share})" + (", paused" if served.paused else "")
+    else:
+        serving = f"{served.champion} answers everybody"
+    training, judging = facts.at_work("sft", "dpo"), facts.at_work("eval")
+    newest = facts.versions[-1].name
+    work = f"; {newest} is being trained, {training}" if training else ""
+    work += f"; {newest} is being evaluated, {judging}" if judging else ""
+    return f"{serving}{work}."
+
+
+def what_next(facts: LoopFacts) -> str:
+    """What comes after what is happening, and what it waits for."""
+    served, cadence = facts.served, facts.cadence
+    if served.champion is None:
+        return "Then people can chat, compare two answers and vote."
+    newest = facts.versions[-1]
+    upcoming = next_version([record.name for record in facts.versions])
+    if (said := _unfinished(newest, facts)) is not None:
+        return said
+    if served.challenger:
+        left = f", {_hours(served.left_h)} at the earliest" if served.left_h else ""
+        waits = f"waits for the rollout of {served.challenger}{left}"
+        if cadence.unused >= cadence.threshold:
+            return f"{upcoming}: {cadence.unused:,} valid pairs are ready; it {waits}."
+        missing = cadence.threshold - cadence.unused
+        return (
+            f"{upcoming} needs {missing:,} more valid pairs ({cadence.unused:,} of {cadence.threshold:,}) and {waits}."
+        )
+    if cadence.due:
+        return f"{upcoming} is due: {cadence.unused:,} valid pairs are ready, and its training starts within a minute."
+    if cadence.unused < cadence.threshold:
+        missing = cadence.threshold - cadence.unused
+        return f"{upcoming} needs {missing:,} more valid pairs ({cadence.unused:,} of {cadence.threshold:,})."
+    return f"{upcoming} waits: {cadence.reason}."
+
+
+def _unfinished(newest: VersionRecord, facts: LoopFacts) -> str | None:
+    """What follows for a version between its training and its rollout; null where that is over."""
+    name, attempts = newest.name, f"attempt {newest.attempt} of {facts.max_attempts}"
+    if newest.status == Status.TRAINING:
+        return f"{name} ({attempts}) is then evaluated against {newest.parent}."
+    if newest.status == Status.TRAINED and newest.parent:
+        return f"{name} is trained and is evaluated against {newest.parent} next."
+    if newest.status == Status.IMPROVED:
+        return f"{name} is better than {newest.parent} and is registered next; then its rollout begins."
+    if newest.status == Status.REGISTERED:
+        return f"{name} is registered; its rollout begins within a minute."
+    if newest.status in RETRIED:
+        found = str(newest.status).replace("_", " ")
+        return f"{name} came out {found} ({attempts}); it is trained again with one thing changed."
+    return None
+
+
+def _votes(facts: LoopFacts) -> Step:
+    summary = facts.summary
+    lost = f" {summary.quarantined:,} lines could not be read." if summary.quarantined else ""
+    said = f"From the A/B test page, from your product, and brought in.{lost}"
+    return Step("Votes", "waiting", f"{summary.recorded:,}", said)
+
+
+def _valid_pairs(facts: LoopFacts) -> Step:
+    summary, cadence = facts.summary, facts.cadence
+    said = f"{cadence.unused:,} are not used yet; {cadence.threshold:,} start a training."
+    if summary.rejected:
+        said += f" {summary.rejected:,} did not pass a check."
+    return Step("Valid pairs", "waiting", f"{summary.valid:,}", said, min(cadence.unused / cadence.threshold, 1.0))
+
+
+def _training(facts: LoopFacts) -> Step:
+    found = [each for each in facts.tasks if each.task in WORK and each.task != "eval" and not each.done]
+    newest = facts.versions[-1] if facts.versions else None
+    if not found:
+        trained = [record for record in facts.versions if record.adapter_sha]
+        if not trained:
+            return Step("Training", "waiting", "none yet", "The first version is tuned on demonstrations.")
+        last = trained[-1]
+        pairs = f" on {last.pairs:,} pairs" if last.pairs else " on demonstrations"
+        return Step("Training", "waiting", last.name, f"Trained last{pairs}; not at work now.")
+    task = found[0]
+    still = facts.now - task.updated
+    name = newest.name if newest and task.task != "base_model" else WORK[task.task]
+    if still > STILL_S:
+        said = f"{task}, but nothing has moved for {duration(still)}. Look at the runs in Dagster."
+        return Step("Training", "stuck", name, said, task.step / task.total, task.losses)
+    loss = f" Loss {task.metrics['loss']:.3g}." if "loss" in task.metrics else ""
+    return Step("Training", "working", name, f"{WORK[task.task]}, {task}.{loss}", task.step / task.total, task.losses)
+
+
+def _evaluation(facts: LoopFacts) -> Step:
+    newest = facts.versions[-1] if facts.versions else None
+    if newest and (task := facts.at_work("eval")):
+        said = f"Against {newest.parent} on held-out questions, {task}."
+        return Step("Evaluation", "working", newest.name, said, task.step / task.total)
+    judged = [record for record in facts.versions if record.evaluation]
+    if not judged:
+        said = "A new version must beat the one that serves on questions that neither was trained on."
+        return Step("Evaluation", "waiting", "none yet", said)
+    last = judged[-1]
+    found = str((last.evaluation or {}).get("verdict", last.status)).replace("_", " ")
+    rate = "" if last.win_rate is None else f": it wins {last.win_rate:.0%} of the questions"
+    return Step("Evaluation", "waiting", last.name, f"{found.capitalize()} against {last.parent}{rate}.")
+
+
+def _rollout(facts: LoopFacts) -> Step:
+    served = facts.served
+    if served.champion is None:
+        return Step("Rollout", "waiting", "none yet", "No version serves yet.")
+    if not (served.challenger and served.stage):
+        return Step("Rollout", "waiting", served.champion, "It answers everybody.", 1.0)
+    left = f" Full traffic in {_hours(served.left_h)} at the earliest." if served.left_h else ""
+    paused = " A person paused it." if served.paused else ""
+    said = f"In {served.stage}: {served.traffic:.0%} of the traffic; {served.champion} has the rest.{left}{paused}"
+    return Step("Rollout", "working", served.challenger, said, served.traffic)
+
+
+def _hours(hours: float) -> str:
+    """As people say a time to wait: "3 days", "20 h", "5 min"."""
+    return f"{hours / 24:.0f} days" if hours >= 48 else duration(hours * 3600)

@@ -1,0 +1,76 @@
+"""The loop, live: a strip from votes to rollout, what is happening, what comes next and why it waits."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from dpo_pipeline.core.overview import Overview, Step
+from dpo_pipeline.serving.assembly import Serving
+from dpo_pipeline.serving.pages.markup import Markup, bar, chip, link, page, paragraph, sparkline, text
+from dpo_pipeline.serving.pages.polling import following
+from dpo_pipeline.settings import Settings
+
+REFRESH_S = 2.0
+CHIPS = {"working": ("at work", "ok"), "waiting": ("waiting", "none"), "stuck": ("stands still", "triggered")}
+PAGES_OF: Mapping[str, Sequence[tuple[str, str]]] = {
+    "Votes": (("A/B test", "/"), ("Contributors", "/contributors")),
+    "Valid pairs": (("Review", "/review"),),
+    "Evaluation": (("Leaderboard", "/leaderboard"),),
+    "Rollout": (("Rollout", "/rollout"),),
+}
+ASSET_OF = {
+    "Votes": "preferences", "Valid pairs": "validated_pairs", "Training": "trained_adapter",
+    "Evaluation": "eval_report", "Rollout": "rollout_decision",
+}  # fmt: skip
+
+
+def build(serving: Callable[[], Serving]) -> None:
+    """The page, in the gr.Blocks context that is open."""
+    import gradio as gr
+
+    shown = gr.HTML(page(paragraph("Looking at the loop…", "muted")), elem_id="loop")
+
+    def look(_: object, request: gr.Request) -> str:
+        return overview_page(serving().loop_watch.look(), beside(serving().settings, request))
+
+    following(shown, look, REFRESH_S)
+
+
+def beside(settings: Settings, request: Any) -> dict[str, str]:
+    """Where Dagster and MLflow are for whoever looks: at their ports of the host that this page came from.
+
+    Behind a proxy with TLS nobody here knows their addresses, so none are given.
+    """
+    asked = urlsplit(str(request.url))
+    if asked.scheme != "http" or request.headers.get("x-forwarded-proto", "http") != "http":
+        return {}
+    host = f"http://[{asked.hostname}]" if ":" in str(asked.hostname) else f"http://{asked.hostname}"
+    found = {"Dagster": f"{host}:{settings.ports.dagster}"}
+    return found if settings.mlflow_url else found | {"MLflow": f"{host}:{settings.ports.mlflow}"}
+
+
+def overview_page(found: Overview, programs: Mapping[str, str]) -> str:
+    steps = "".join(_step(step, programs) for step in found.steps)
+    return page(
+        paragraph(Markup(f"<b>Now:</b> {text(found.happening)}"), "notice"),
+        paragraph(Markup(f"<b>Next:</b> {text(found.next)}"), "notice"),
+        Markup(f'<ol class="strip" aria-label="From votes to rollout">{steps}</ol>'),
+    )
+
+
+def _step(step: Step, programs: Mapping[str, str]) -> str:
+    word, kind = CHIPS[step.state]
+    links = [link(name, address) for name, address in PAGES_OF.get(step.name, ())]
+    if "Dagster" in programs:
+        links.append(link("in Dagster", f"{programs['Dagster']}/assets/{ASSET_OF[step.name]}"))
+    if "MLflow" in programs and step.name in ("Training", "Evaluation"):
+        links.append(link("in MLflow", programs["MLflow"]))
+    parts = [
+        f'<div class="rule"><h3>{text(step.name)}</h3>{chip(word, kind)}</div>',
+        f'<p class="figure">{text(step.figure)}</p>',
+        "" if step.share is None else bar(step.share, f"{step.name}: {step.share:.0%}"),
+        sparkline(step.losses, "Loss so far") if len(step.losses) > 1 else "",
+        f"<p>{text(step.said)}</p>",
+        f'<p class="muted">{" · ".join(links)}</p>',
+    ]
+    return f'<li class="{step.state}">{"".join(parts)}</li>'
