@@ -6,17 +6,19 @@ import os
 import signal
 import sys
 from dataclasses import asdict
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from dpo_pipeline import access_commands, rollout_commands, terminal  # noqa: F401  (they add their own commands)
 from dpo_pipeline.commands import app, command
-from dpo_pipeline.errors import LogReplaced, ServiceError, UnreadableImport
-from dpo_pipeline.settings import Settings, load_settings, setting_names
+from dpo_pipeline.errors import LogReplaced, ServiceError, SettingsError, UnreadableImport
+from dpo_pipeline.settings import Section, Settings, load_settings, setting_names
 from dpo_pipeline.settings.shown import without_passwords
 
 console = terminal.console
@@ -24,17 +26,29 @@ STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
 @command("settings")
-def show_settings(as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False) -> None:
+def show_settings(
+    name: Annotated[str, typer.Argument(help="one setting, such as recipe.beta or DPO_RECIPE__BETA; none: all")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+) -> None:
     """Every setting, its value, its variable and what it does."""
     settings = load_settings()
     if as_json:
         console.print_json(data=without_passwords(settings.model_dump(mode="json")))
         return
-    table = Table("variable", "value", "what it does", title=f"profile {settings.profile}", box=None)
-    for name in setting_names():
-        value, description = _setting(settings, name)
-        if not hasattr(value, "model_fields"):
-            table.add_row(f"DPO_{name.upper()}", without_passwords(str(value)), description)
+    rows = [_row(settings, each) for each in ([_known(name)] if name else setting_names())]
+    told = [(variable, without_passwords(str(value)), what) for variable, value, what, section in rows if not section]
+    if not told:
+        raise SettingsError(f"{name} is a section. Name one of its settings, or leave the name out to see all.")
+    if name or not console.is_terminal:  # one a line, whole, for people and for grep
+        for variable, value, what in told:
+            typer.echo(f"{variable}={value}" + (f"  # {what}" if what else ""))
+        return
+    table = Table(title=f"profile {settings.profile}", box=None)
+    table.add_column("variable", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    table.add_column("what it does", overflow="fold")
+    for row in told:
+        table.add_row(*map(Text, row))
     console.print(table)
 
 
@@ -204,15 +218,15 @@ def show_forecast(
 
 
 @command("trace")
-def trace(what: Annotated[str, typer.Argument(help="an event id of prefs.jsonl, or a version such as v1.1")]) -> None:
-    """Follow a vote to the datasets, versions and rollouts it touched, or a version back to its votes."""
-    from dpo_pipeline.loop.trace import trace_version, trace_vote
+def trace_anything(
+    what: Annotated[
+        str, typer.Argument(help="a version, the event id of a vote, the id of an answer, or a person's name")
+    ],
+) -> None:
+    """Follow a vote or a person to the datasets and versions they touched, or a version back to its votes."""
+    from dpo_pipeline.loop.trace import trace
 
-    settings = load_settings()
-    if what.startswith("v1."):
-        terminal.print_version_trace(what, trace_version(settings, what))
-    else:
-        terminal.print_vote_trace(trace_vote(settings, what))
+    terminal.print_trace(trace(load_settings(), what))
 
 
 @command("loadtest")
@@ -332,14 +346,28 @@ def rebuild() -> None:
     )
 
 
-def _setting(settings: Settings, name: str) -> tuple[Any, str]:
-    """(value, description) of a setting in the form `recipe__beta`."""
+def _known(name: str) -> str:
+    """A setting's name in the form `recipe__beta`.
+
+    Raises:
+        SettingsError: there is none; names the nearest.
+    """
+    asked = name.lower().removeprefix("dpo_").replace(".", "__")
+    names = setting_names()
+    if asked in names:
+        return asked
+    near = [each.replace("__", ".") for each in get_close_matches(asked, names, n=3)]
+    raise SettingsError(f"There is no setting {name!r}." + (f" Did you mean {' or '.join(near)}?" if near else ""))
+
+
+def _row(settings: Settings, name: str) -> tuple[str, Any, str, bool]:
+    """(variable, value, description, whether it is a section) of a setting in the form `recipe__beta`."""
     value: Any = settings
     description = ""
     for part in name.split("__"):
         description = type(value).model_fields[part].description or ""
         value = getattr(value, part)
-    return value, description
+    return f"DPO_{name.upper()}", value, description, isinstance(value, Section)
 
 
 if __name__ == "__main__":

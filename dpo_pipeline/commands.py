@@ -3,15 +3,30 @@
 import os
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-from dpo_pipeline import terminal
+from dpo_pipeline import __version__, terminal
 from dpo_pipeline.errors import DpoError
 
 app = typer.Typer(help="An online feedback loop for chat models.", no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"dpo-pipeline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="which version this is")
+    ] = False,
+) -> None:
+    """An online feedback loop for chat models."""
 
 
 def command(name: str, of: typer.Typer = app) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -26,7 +41,7 @@ def command(name: str, of: typer.Typer = app) -> Callable[[Callable[..., Any]], 
             try:
                 function(*args, **kwargs)
             except DpoError as error:
-                message = Text.assemble((type(error).__name__, "red"), f": {terminal.printable(str(error))}")
+                message = Text.assemble(("error", "red"), f": {terminal.printable(str(error))}")
                 terminal.PlainConsole(stderr=True).print(message, soft_wrap=True)
                 raise typer.Exit(1) from error
 

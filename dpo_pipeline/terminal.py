@@ -21,7 +21,7 @@ from dpo_pipeline.settings import Settings
 if TYPE_CHECKING:
     from dpo_pipeline.core.forecast import Forecast
     from dpo_pipeline.loop.import_pairs import ImportReport
-    from dpo_pipeline.loop.trace import VersionTrace, VoteTrace
+    from dpo_pipeline.loop.trace import PersonTrace, RequestTrace, Trace, UsedIn, VersionTrace, VoteTrace
     from dpo_pipeline.stores.ledger import DecisionRecord
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -76,13 +76,52 @@ def print_forecast(usage: str, found: "Forecast") -> None:
         console.print(f"- {advice}")
 
 
-def print_vote_trace(went: "VoteTrace") -> None:
+def print_trace(found: "Trace") -> None:
+    from dpo_pipeline.loop.trace import PersonTrace, RequestTrace, VoteTrace
+
+    if isinstance(found, VoteTrace):
+        _print_vote_trace(found)
+    elif isinstance(found, RequestTrace):
+        _print_request_trace(found)
+    elif isinstance(found, PersonTrace):
+        _print_person_trace(found)
+    else:
+        _print_version_trace(found)
+
+
+def _print_request_trace(found: "RequestTrace") -> None:
+    table, request = Table(box=None, show_header=False), found.request
+    table.add_row("request", f"{request.request_id}, {request.recorded_at}, answered by {request.version}")
+    table.add_row("outcome", f"{request.outcome}, {request.tokens} tokens in {request.latency_ms:.0f} ms")
+    table.add_row("stage", request.stage or "none")
+    for each in found.said:
+        what = f"{each.rating} of 5" if hasattr(each, "rating") else "a correction"
+        table.add_row("feedback", f"{what}, {each.recorded_at} ({each.event_id})")
+    console.print(table)
+
+
+def _print_person_trace(found: "PersonTrace") -> None:
+    table = Table(box=None, show_header=False)
+    table.add_row("person", ", ".join(found.pseudonyms))
+    votes = ", ".join(f"{count:,} {source}" for source, count in found.votes.items())
+    table.add_row("votes", f"{sum(found.votes.values()):,}" + (f" ({votes})" if votes else ""))
+    table.add_row("chat", f"{found.requests:,} requests, {found.ratings:,} ratings, {found.corrections:,} corrections")
+    _add_datasets(table, found.datasets)
+    table.add_row("descendants", ", ".join(found.descendants) or "none")
+    console.print(table)
+
+
+def _add_datasets(table: Table, datasets: "Sequence[UsedIn]") -> None:
+    for used in datasets:
+        trained = ", ".join(used.versions) or "no version"
+        table.add_row("dataset", f"{used.content_hash[:12]} ({used.part}), trained {trained}")
+
+
+def _print_vote_trace(went: "VoteTrace") -> None:
     table = Table(box=None, show_header=False)
     event = went.event
     table.add_row("vote", f"{event.vote} on {event.model_a} and {event.model_b}, {event.recorded_at}")
-    for used in went.datasets:
-        trained = ", ".join(used.versions) or "no version"
-        table.add_row("dataset", f"{used.content_hash[:12]} ({used.part}), trained {trained}")
+    _add_datasets(table, went.datasets)
     table.add_row("descendants", ", ".join(went.descendants) or "none")
     table.add_row("A/B tests", ", ".join(went.judged) or "none")
     table.add_row("KPIs of its week", ", ".join(went.kpis) or "none")
@@ -90,9 +129,9 @@ def print_vote_trace(went: "VoteTrace") -> None:
     console.print(table)
 
 
-def print_version_trace(name: str, came: "VersionTrace") -> None:
+def _print_version_trace(came: "VersionTrace") -> None:
     table = Table(box=None, show_header=False)
-    table.add_row("version", f"{name}, {came.record.status}, adapter {str(came.record.adapter_sha)[:12]}")
+    table.add_row("version", f"{came.record.name}, {came.record.status}, adapter {str(came.record.adapter_sha)[:12]}")
     table.add_row("parents", " ← ".join(came.ancestors) or "none")
     table.add_row("dataset", f"{str(came.record.dataset_hash)[:12]}: {len(came.events)} training votes")
     table.add_row("people", f"{came.people}; {', '.join(f'{n} {source}' for source, n in came.sources.items())}")

@@ -29,7 +29,7 @@ from dpo_pipeline.stores.artifacts import replacing
 from dpo_pipeline.stores.bank import read_bank, read_edge_cases
 from dpo_pipeline.stores.key_ring import KeyRing
 from dpo_pipeline.stores.ledger import Ledger, utc_now
-from dpo_pipeline.stores.pseudonyms import CLAIM
+from dpo_pipeline.stores.pseudonyms import theirs
 from dpo_pipeline.stores.serving_log import read_day
 from dpo_pipeline.stores.serving_state import forget_person, kept_requests, own_turns, people_of
 from dpo_pipeline.stores.warehouse import Warehouse
@@ -176,11 +176,10 @@ def _begins_in(line: bytes, form: bytes) -> bool:
 
 def _claims(settings: Settings, people: Sequence[str]) -> set[str]:
     """Pseudonyms of whoever came under one of these names without showing a key, from whatever address."""
-    halves = {person[:CLAIM] for person in people}
     met = {each.annotator for each in all_votes(settings)} | set(people_of(settings.serving_state))
     for path in settings.serving_log_dir.glob("????-??-??.jsonl"):
         met |= {record.user for record in read_day(path)}
-    return {person for person in met if person[:CLAIM] in halves}
+    return set(filter(theirs(people), met))
 
 
 def _asked_by_others(settings: Settings) -> set[str]:

@@ -1,4 +1,5 @@
-"""From a vote forward to every dataset, adapter, rollout and KPI that it touched, and from a version back to its votes.
+"""From a vote forward to every dataset, adapter, rollout and KPI that it touched, from a version back to its votes; and
+what is known of a request or a person.
 
 Answered from manifests and the ledger, which hold all of it: event ids in every dataset, dataset hashes in every
 version, decisions with their evidence.
@@ -7,10 +8,12 @@ version, decisions with their evidence.
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core.report import kpis_of
+from dpo_pipeline.core.versions import served_name
 from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.errors import UnknownVersion
 from dpo_pipeline.settings import Settings
@@ -18,6 +21,8 @@ from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord
 from dpo_pipeline.stores.log import Position, read_batches
+from dpo_pipeline.stores.pseudonyms import pseudonyms_of, signing_key, theirs
+from dpo_pipeline.stores.serving_log import CorrectionRecord, RatingRecord, Record, RequestRecord, read_day
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,87 @@ class VersionTrace:
     people: int
     sources: dict[str, int]
     decisions: tuple[DecisionRecord, ...]
+
+
+@dataclass(frozen=True)
+class RequestTrace:
+    """A chat request, and what people said of its answer."""
+
+    request: RequestRecord
+    said: tuple[RatingRecord | CorrectionRecord, ...]
+
+
+@dataclass(frozen=True)
+class PersonTrace:
+    """What a person gave, by any of their pseudonyms; `datasets` hold some of their votes."""
+
+    pseudonyms: tuple[str, ...]
+    votes: dict[str, int]
+    requests: int
+    ratings: int
+    corrections: int
+    datasets: tuple[UsedIn, ...]
+    descendants: tuple[str, ...]
+
+
+Trace = VersionTrace | VoteTrace | RequestTrace | PersonTrace
+
+
+def trace(settings: Settings, what: str) -> Trace:
+    """A version, a vote, a request or a person, whichever goes by this name or id.
+
+    Raises:
+        UnknownVersion: none does; names the nearest version.
+    """
+    with Ledger(settings.ledger_address) as ledger:
+        names = [record.name for record in ledger.versions()]
+    if served_name(what) in names:
+        return trace_version(settings, served_name(what))
+    if any(event.event_id == what for event in all_votes(settings)):
+        return trace_vote(settings, what)
+    if found := _request(settings, what):
+        return found
+    person = trace_person(settings, what)
+    if person.votes or person.requests or person.ratings or person.corrections:
+        return person
+    near = get_close_matches(what, names, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise UnknownVersion(
+        f"Nothing is known of {what!r}.{hint} Give a version ({', '.join(names[-3:]) or 'there is none yet'}), the "
+        "event_id of a vote in prefs.jsonl, the id of a chat answer, or a person's name."
+    )
+
+
+def trace_person(settings: Settings, name: str) -> PersonTrace:
+    """Of a name as it was given to serving, or a pseudonym; somebody who is not known gave nothing."""
+    is_theirs = theirs([name, *pseudonyms_of(name, signing_key(settings))])
+    given = [event for event in all_votes(settings) if is_theirs(event.annotator)]
+    records = [record for record in _served(settings) if is_theirs(record.user)]
+    with Ledger(settings.ledger_address) as ledger:
+        versions = ledger.versions()
+    used = tuple(datasets_with(settings, {event.event_id for event in given}, versions))
+    trained = {version for each in used if each.part == "train" for version in each.versions}
+    return PersonTrace(
+        pseudonyms=tuple(sorted({event.annotator for event in given} | {record.user for record in records})),
+        votes=dict(Counter(event.source for event in given)),
+        requests=sum(isinstance(record, RequestRecord) for record in records),
+        ratings=sum(isinstance(record, RatingRecord) for record in records),
+        corrections=sum(isinstance(record, CorrectionRecord) for record in records),
+        datasets=used,
+        descendants=_descendants(versions, trained),
+    )
+
+
+def _request(settings: Settings, request_id: str) -> RequestTrace | None:
+    found = [record for record in _served(settings) if record.request_id == request_id]
+    request = next((record for record in found if isinstance(record, RequestRecord)), None)
+    return RequestTrace(request, tuple(r for r in found if not isinstance(r, RequestRecord))) if request else None
+
+
+def _served(settings: Settings) -> Iterator[Record]:
+    """Every record of the serving log."""
+    for path in sorted(settings.serving_log_dir.glob("*.jsonl")):
+        yield from read_day(path)
 
 
 def trace_vote(settings: Settings, event_id: str) -> VoteTrace:

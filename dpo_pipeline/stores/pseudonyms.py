@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import secrets
 import unicodedata
+from collections.abc import Callable, Iterable
 
 from dpo_pipeline.errors import ArtifactCorrupt
 from dpo_pipeline.settings import Settings
@@ -55,6 +56,12 @@ def pseudonyms_of(person: str, key: bytes) -> list[str]:
     made of it."""
     forms = [person, person.strip(), *(unicodedata.normalize(form, person.strip()) for form in ("NFC", "NFD", "NFKC"))]
     return list(dict.fromkeys([pseudonym_of(person, key), *(_hashed(form, key) for form in forms)]))
+
+
+def theirs(people: Iterable[str]) -> Callable[[str], bool]:
+    """Whether a pseudonym is one of these, or of somebody without a key who gave such a name, at whatever address."""
+    halves = frozenset(person[:CLAIM] for person in people)
+    return lambda pseudonym: pseudonym[:CLAIM] in halves
 
 
 def _normal(name: str) -> str:

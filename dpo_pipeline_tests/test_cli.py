@@ -1,0 +1,92 @@
+"""What the command line prints, for people and for other programs."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dpo_pipeline import __version__
+from dpo_pipeline.cli import app
+from dpo_pipeline.core.votes import encode_preference
+from dpo_pipeline.settings import setting_names
+from dpo_pipeline.stores.ledger import Ledger, utc_now
+from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.pseudonyms import pseudonym_of, signing_key
+from dpo_pipeline.stores.serving_log import RatingRecord, RequestRecord, ServingLog
+from dpo_pipeline_tests.examples import preference, put_version, settings_in
+
+
+def dpo(*words: str) -> str:
+    """What `dpo …` prints; its messages to stderr with it."""
+    return CliRunner().invoke(app, list(words)).output
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DPO_DATA_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_it_says_which_version_it_is() -> None:
+    assert dpo("--version") == f"dpo-pipeline {__version__}\n"
+
+
+def test_piped_every_setting_is_one_whole_line(here: Path) -> None:
+    lines = dpo("settings").splitlines()
+    assert len(lines) > 100 and all(re.match(r"DPO_[A-Z0-9_]+=", line) for line in lines)
+    assert any(line.startswith("DPO_RECIPE__CHECKPOINT_STEPS=") for line in lines)
+    assert len(lines) < len(setting_names()), "sections are no settings"
+
+
+@pytest.mark.parametrize("name", ["recipe.beta", "DPO_RECIPE__BETA", "recipe__beta"])
+def test_one_setting_is_explained(name: str) -> None:
+    assert re.fullmatch(r"DPO_RECIPE__BETA=0\.1  # strength of the pull .*\n", dpo("settings", name))
+
+
+def test_an_unknown_setting_names_the_nearest() -> None:
+    assert "There is no setting 'recipe.bta'. Did you mean recipe.beta" in dpo("settings", "recipe.bta")
+    assert "recipe is a section" in dpo("settings", "recipe")
+
+
+def test_an_error_is_a_message_and_no_class() -> None:
+    said = CliRunner().invoke(app, ["settings", "nothing.like.it"])
+    assert said.exit_code == 1 and said.output.startswith("error: There is no setting")
+
+
+def test_whatever_has_a_name_is_traced(here: Path) -> None:
+    settings = settings_in(here)
+    ann = pseudonym_of("Ann", signing_key(settings))
+    AppendLog(settings.prefs_log).append_all(
+        [encode_preference(preference(number, annotator=ann if number else "another")) for number in range(4)]
+    )
+    now = utc_now()
+    log = ServingLog(settings.serving_log_dir)
+    log.append(
+        RequestRecord(
+            request_id="chatcmpl-1",
+            recorded_at=now,
+            session_id="s",
+            user=ann,
+            version="v1.0",
+            adapter_sha="0" * 64,
+            stage="",
+            shadow=False,
+            latency_ms=812.0,
+            ttft_ms=None,
+            tokens=9,
+            outcome="ok",
+        )
+    )
+    log.append(RatingRecord(event_id="r", recorded_at=now, request_id="chatcmpl-1", user=ann, version="v1.0", rating=2))
+    log.close()
+    with Ledger(settings.ledger_address) as ledger:
+        put_version(ledger, "v1.0", status="champion", adapter_sha="0" * 64)
+    assert "v1.0, champion" in dpo("trace", "v1.0") and "v1.0, champion" in dpo("trace", "chat-v1.0")
+    assert "a on v1.0 and v1.0" in dpo("trace", "evt-0")
+    answer = dpo("trace", "chatcmpl-1")
+    assert "answered by v1.0" in answer and "9 tokens in 812 ms" in answer and "2 of 5" in answer
+    for name in ("Ann", ann):
+        person = dpo("trace", name)
+        assert "3 (3 api)" in person and "1 requests, 1 ratings, 0 corrections" in person
+    assert "Nothing is known of 'v1.00'. Did you mean v1.0?" in dpo("trace", "v1.00").replace("\n", " ")
