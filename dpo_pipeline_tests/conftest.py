@@ -17,9 +17,17 @@ for name in [name for name in os.environ if name.startswith("DPO_")]:
     del os.environ[name]
 
 
+LONGEST = "test_dagster_pages.py"
+"""One daemon after another, each with its own waits; `-n` gives a file to one worker as a whole."""
+
 # A change is judged by what it changes: new draws, or a slow machine, must not turn it red.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first, so that no worker is left alone with one of them at the end."""
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, LONGEST not in item.nodeid))
 
 
 @pytest.fixture(autouse=True)

@@ -215,9 +215,13 @@ def _answers(
         for place, contestant in enumerate(contestants)
     ]
     answers: list[str] = []
+
+    def finished(count: int) -> None:
+        """Told while a batch is at work: of a real model one takes minutes."""
+        progress(len(answers) + count, len(requests), {})
+
     for start in range(0, len(requests), BATCH):
-        answers += [answer.text for answer in generator.generate(requests[start : start + BATCH])]
-        progress(len(answers), len(requests), {})
+        answers += [answer.text for answer in generator.generate(requests[start : start + BATCH], finished)]
         log.info("%d of %d answers", len(answers), len(requests))
     return answers
 

@@ -3,7 +3,7 @@
 Which rows decode together is `decoding`'s; what to ask and whom belongs to serving and evaluation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,16 +107,24 @@ class Generator:
             )
         return Row(prompt, request.adapter, request.temperature, request.top_p, request.max_tokens, request.seed)
 
-    def generate(self, requests: Sequence[GenerationRequest]) -> list[Answer]:
+    def generate(
+        self, requests: Sequence[GenerationRequest], finished: Callable[[int], None] = lambda count: None
+    ) -> list[Answer]:
         """One answer per request, in order; all rows decode together.
+
+        Args:
+            finished: told how many answers are whole, each time that it grows.
 
         Raises:
             InvalidRequest: a prompt leaves no room for an answer, or names an adapter that is not loaded.
         """
         rows = [self.row(request) for request in requests]
-        self.batch.join(rows)
+        ready = len(self.batch.join(rows))
         while self.batch.rows:
-            self.batch.step()
+            ended = len(self.batch.step())
+            ready += ended
+            if ended:
+                finished(ready)
         return [self.answer(row) for row in rows]
 
     def logprobs(self, rows: Sequence[ScoredAnswer], batch: int = 64) -> list[list[float]]:

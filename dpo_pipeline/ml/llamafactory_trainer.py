@@ -95,7 +95,8 @@ def write_tokens(directory: Path, job: DpoJob, pairs: UsablePairs) -> None:
     template, longest = ChatTemplate(tokenizer), job.model.max_length
     rows, prompts = [], []
     for pair in pairs.train:
-        asked, row = as_messages(pair["prompt"]), {}
+        asked = as_messages(pair["prompt"])
+        row: dict[str, Any] = {}
         for side in ("chosen", "rejected"):
             told, whole = tokenizer(list(template.trained(asked, pair[side][0]["content"])), add_special_tokens=False)[
                 "input_ids"
