@@ -57,10 +57,24 @@ def train_with_llamafactory(job: DpoJob, command: Path, adapter_dir: Path, progr
         TaskFailed: it ended with an error, with the last lines of what it said.
     """
     require_command(command)
+    pairs = usable_pairs(job)
+    output, resumed = run_llamafactory(job, pairs, command, progress)
+    for name, source in ((WEIGHTS, output), (CONFIG, job.start_dir)):
+        shutil.copyfile(source / name, adapter_dir / name)
+    history = json.loads((output / STATE).read_text(encoding="utf-8"))["log_history"]
+    facts = facts_of(job, pairs, adapter_dir, resumed) | {"trainer": "llamafactory"}
+    return DpoResult(facts, held_out_metrics(job, pairs, adapter_dir), [row for row in history if "loss" in row])
+
+
+def run_llamafactory(job: DpoJob, pairs: UsablePairs, command: Path, progress: Progress) -> tuple[Path, Path | None]:
+    """Its own part: (the folder that it leaves, the checkpoint that it went on from).
+
+    Raises:
+        AdapterRefused, TrainingDiverged, TaskFailed
+    """
     place = job.work_dir / "llamafactory"
     output = place / "output"
     with alone(place) as lock:
-        pairs = usable_pairs(job)
         write_tokens(place / "tokens", job, pairs)
         write_config(
             place,
@@ -76,11 +90,7 @@ def train_with_llamafactory(job: DpoJob, command: Path, adapter_dir: Path, progr
         resumed = last_checkpoint(output)
         if not (output / WEIGHTS).exists():
             _run([str(command), "train", str(place / "dpo.yaml")], place / "output.log", output, lock, progress)
-    for name, source in ((WEIGHTS, output), (CONFIG, job.start_dir)):
-        shutil.copyfile(source / name, adapter_dir / name)
-    history = json.loads((output / STATE).read_text(encoding="utf-8"))["log_history"]
-    facts = facts_of(job, pairs, adapter_dir, resumed) | {"trainer": "llamafactory"}
-    return DpoResult(facts, held_out_metrics(job, pairs, adapter_dir), [row for row in history if "loss" in row])
+    return output, resumed
 
 
 def write_tokens(directory: Path, job: DpoJob, pairs: UsablePairs) -> None:
