@@ -70,6 +70,7 @@ setup(
         "itsdangerous",
         "prometheus-client",
         "psutil",
+        "markdown-it-py",
         "rich",
         "typer",
         "uvicorn",

@@ -1,6 +1,6 @@
 """The A/B page in words and HTML: progress, the two answers, what was revealed, what went wrong.
 
-Everything that a model or a person wrote goes through `inert`.
+Everything that a person wrote goes through `inert`, and what a model wrote through `formatted`.
 """
 
 from collections import Counter
@@ -19,6 +19,7 @@ from dpo_pipeline.errors import (
     VoteNotRecorded,
 )
 from dpo_pipeline.serving.pages.ab_visit import Batch, Visit
+from dpo_pipeline.serving.pages.markdown import TOGGLE, formatted
 from dpo_pipeline.serving.pages.theme import inert
 from dpo_pipeline.serving.services.comparisons import Recorded
 
@@ -61,7 +62,7 @@ CSS = """
   font-size: .9375rem; font-weight: 650; color: var(--body-text-color); }
 .ab-card h3 .name { font-weight: 400; color: var(--body-text-color-subdued); }
 .ab-card h3 .mark { font-weight: 600; color: var(--link-text-color); }
-.ab-answer { min-height: 7rem; font-size: 1rem; line-height: 1.55; white-space: pre-wrap; overflow-wrap: anywhere; }
+.ab-answer { min-height: 7rem; font-size: 1rem; line-height: 1.55; overflow-wrap: anywhere; }
 .ab-answer.empty { color: var(--body-text-color-subdued); }
 .ab-cell { justify-content: space-between; }
 .ab-cell > .block:first-child { flex: 1; }
@@ -103,7 +104,7 @@ KEYS_HINT = (
             (("Enter",), "Next comparison"),
         )
     )
-    + "</p>"
+    + f"</p>{TOGGLE}"
 )
 
 
@@ -143,7 +144,9 @@ def card(side: Side, text: str | None, visit: Visit, empty: str = HERE) -> str:
         head += f'<span class="name">{_name(_model(recorded, side))}</span>'
         if choice == side:
             kind, head = "ab-card chosen", head + '<span class="mark">✓ your choice</span>'
-    answer = f'<div class="ab-answer">{inert(text)}</div>' if text else f'<div class="ab-answer empty">{empty}</div>'
+    answer = (
+        f'<div class="ab-answer">{formatted(text)}</div>' if text else f'<div class="ab-answer empty">{empty}</div>'
+    )
     return f'<article class="{kind}" aria-label="{title}"><h3>{head}</h3>{answer}</article>'
 
 

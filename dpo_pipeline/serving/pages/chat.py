@@ -7,6 +7,7 @@ from typing import Any
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.conversation import Conversation
+from dpo_pipeline.serving.pages.markdown import TOGGLE, formatted
 from dpo_pipeline.serving.pages.markup import Markup, notice, page, paragraph, text
 from dpo_pipeline.serving.pages.person import person_state, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, STREAMED
@@ -100,6 +101,7 @@ class _Layout:
                 self.send = gr.Button("Send", variant="primary")
                 self.stop = gr.Button("Stop", visible=False)
                 self.start_again = gr.Button("New conversation", size="sm")
+        gr.HTML(page(TOGGLE))
         self.told = gr.HTML(page(), elem_id="told")
         with gr.Column(visible=False) as self.feedback:
             gr.HTML(page(paragraph("How good was the last answer?")))
@@ -145,7 +147,7 @@ class _Layout:
 
 
 def _conversation(talk: Conversation) -> str:
-    """Everything that was said, as plain text; the version that answered stands small under its answer."""
+    """Everything that was said; the version that answered stands small under its answer."""
     if not talk.said:
         return page(paragraph(EMPTY, "muted"))
     turns = [_turn(turn.text, turn.version, "" if turn.whole else ", stopped") for turn in talk.said]
@@ -159,7 +161,7 @@ def _conversation(talk: Conversation) -> str:
 def _turn(said: str, version: str | None, note: str) -> str:
     if version is None:
         return f'<div class="turn own">{text(said)}</div>'
-    return f'<div class="turn">{text(said)}</div><p class="muted by">Answered by {text(version)}{note}</p>'
+    return f'<div class="turn model">{formatted(said)}</div><p class="muted by">Answered by {text(version)}{note}</p>'
 
 
 def _advice(error: DpoError, talk: Conversation) -> str:

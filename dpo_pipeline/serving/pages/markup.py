@@ -40,6 +40,7 @@ STYLE = """<style>
 .dpo .turn { white-space: pre-wrap; width: fit-content; max-width: min(44rem, 92%); padding: 0.5rem 0.8rem;
   margin: 0.6rem 0 0.1rem; border-radius: 0.8rem; border: 1px solid var(--border-color-primary);
   background: var(--background-fill-secondary); }
+.dpo .turn.model { white-space: normal; }
 .dpo .turn.own { margin-left: auto; border-color: var(--color-accent); }
 .dpo .by { margin: 0 0 0.6rem 0.3rem; font-size: 0.8rem; }
 .dpo .asks { border-left-color: #b45309; font-weight: 600; }
@@ -138,7 +139,11 @@ def notice(message: str, trouble: bool = False) -> str:
 
 def quoted(value: str) -> Markup:
     """A text of several lines, exactly as it is."""
-    return Markup(f'<div class="text">{escape(value)}</div>')
+    return boxed(Markup(escape(value)))
+
+
+def boxed(inside: Markup) -> Markup:
+    return Markup(f'<div class="text">{inside}</div>')
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequence[int] = ()) -> Markup:

@@ -10,7 +10,8 @@ from dpo_pipeline.core.votes import Source
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.accounts import address_of
 from dpo_pipeline.serving.assembly import Serving
-from dpo_pipeline.serving.pages.markup import Markup, figures, heading, notice, page, paragraph, quoted, text
+from dpo_pipeline.serving.pages.markdown import TOGGLE, formatted
+from dpo_pipeline.serving.pages.markup import Markup, boxed, figures, heading, notice, page, paragraph, quoted, text
 from dpo_pipeline.serving.pages.polling import QUIET
 from dpo_pipeline.serving.services.reviews import ReviewedPair, ReviewPage, find, page_of
 
@@ -174,13 +175,13 @@ def _pair(seen: ReviewedPair) -> Markup:
     origin = f"{pair.recorded_at} by {pair.annotator}, {pair.event_id}"
     parts = [facts, paragraph(origin, "muted"), _verdict(seen), heading("Question"), quoted(pair.prompt)]
     sides = "".join(
-        f"<section>{heading(f'{name}, {model}{_won(pair.vote, letter)}')}{quoted(answer)}</section>"
+        f"<section>{heading(f'{name}, {model}{_won(pair.vote, letter)}')}{boxed(formatted(answer))}</section>"
         for name, letter, model, answer in (
             ("Answer A", "a", pair.model_a, pair.response_a),
             ("Answer B", "b", pair.model_b, pair.response_b),
         )
     )
-    return Markup("".join(parts) + f'<div class="sides">{sides}</div>')
+    return Markup("".join(parts) + f'<div class="sides">{sides}</div>{TOGGLE}')
 
 
 def _vote(pair: ValidatedPair) -> str:

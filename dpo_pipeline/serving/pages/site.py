@@ -66,7 +66,7 @@ def mount_pages(app: FastAPI, settings: Settings, serving: Callable[[], Serving]
     import gradio as gr
     from gradio.components.navbar import Navbar
 
-    from dpo_pipeline.serving.pages import ab_layout, ab_view, theme
+    from dpo_pipeline.serving.pages import ab_layout, ab_view, markdown, theme
 
     site = gr.Blocks(title="A/B testing and feedback", analytics_enabled=False, fill_width=True)
     for title, path, name in PAGES:
@@ -94,7 +94,10 @@ def mount_pages(app: FastAPI, settings: Settings, serving: Callable[[], Serving]
             enable_monitoring=False,
             theme=theme.theme(),
             css=theme.CSS + ab_view.CSS,
-            head=f"<style>{theme.FRAME}</style><script>{theme.STARTUP}{theme.WHO}{ab_layout.KEYS}</script>",
+            head=(
+                f"<style>{theme.FRAME}{markdown.STYLE}</style>"
+                f"<script>{theme.STARTUP}{theme.WHO}{ab_layout.KEYS}{markdown.SCRIPT}</script>"
+            ),
         )
     mounted = app.router.routes[-1]
     assert isinstance(mounted, Mount)

@@ -1,0 +1,143 @@
+"""Answers as people expect to read them: headings, lists, tables, emphasis and code, in HTML that can do nothing.
+
+No HTML of the text's own, no image, no link: those stay the characters they are. And no word is hidden: where Markdown
+would drop one (a cell too many, a quote nested too deep), the text is shown as it is.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from html import escape, unescape
+from typing import Any
+
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+
+from dpo_pipeline.serving.pages.markup import Markup
+
+LONGEST, MOST_COLUMNS, MOST_TABLE_LINES = 20_000, 30, 1_000
+"""Beyond these a text is shown as it is: rendering it could take longer than a person waits."""
+FIRST_HEADING = 4
+"""Pages have three levels of headings of their own."""
+TOGGLE = Markup(
+    '<button type="button" class="md-toggle"><span class="if-md">Show raw text</span>'
+    '<span class="if-raw">Show formatted</span></button>'
+)
+STYLE = """
+.md { white-space: normal; overflow-wrap: anywhere; }
+html.raw-text .md, html:not(.raw-text) .md-source, html.raw-text .if-md, html:not(.raw-text) .if-raw { display: none; }
+.md-source { white-space: pre-wrap; overflow-wrap: anywhere; }
+.md > :first-child { margin-top: 0 !important; } .md > :last-child { margin-bottom: 0 !important; }
+.md p, .md ul, .md ol, .md blockquote { margin: 0 0 .6rem !important; }
+.md :is(h4, h5, h6) { margin: .8rem 0 .3rem; font-size: 1.05em; font-weight: 650; color: inherit; }
+.md ul { list-style: disc outside; padding-left: 1.4rem !important; }
+.md ol { list-style: decimal outside; padding-left: 1.6rem !important; }
+.md blockquote { border-left: 3px solid var(--border-color-primary); padding-left: .8rem; }
+.md .md-wide { overflow-x: auto; margin: 0 0 .6rem; }
+.md .md-wide table { border-collapse: collapse; margin: 0; }
+.md .md-wide :is(th, td) { border: 1px solid var(--border-color-primary); padding: .25rem .6rem; text-align: left; }
+.md code { font: .875em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; padding: .1em .3em;
+  border-radius: 4px; background: var(--border-color-primary); color: inherit; }
+.md-code { margin: 0 0 .6rem; border: 1px solid var(--border-color-primary); border-radius: 8px; overflow: hidden; }
+.md-code > div { display: flex; justify-content: space-between; padding: .2rem .7rem; font-size: .8125rem; }
+.md-code pre { margin: 0; padding: .6rem .7rem; overflow-x: auto; background: var(--background-fill-secondary); }
+.md-code pre code { padding: 0; background: none; white-space: pre; }
+.md-copy, .md-toggle { border: none; background: none; padding: 0; font: inherit; cursor: pointer;
+  color: var(--link-text-color); text-decoration: underline; }
+.md-toggle { font-size: .8125rem; }
+"""
+# Copies a block of code, and remembers whether a person wants to read what was written or how it is meant.
+SCRIPT = """
+(() => {
+  const wanted = () => { try { return localStorage.getItem("raw-text") === "1"; } catch { return false; } };
+  const show = raw => document.documentElement.classList.toggle("raw-text", raw);
+  show(wanted());
+  document.addEventListener("click", async event => {
+    const pressed = event.target.closest && event.target.closest(".md-copy, .md-toggle");
+    if (!pressed) return;
+    if (pressed.matches(".md-toggle")) {
+      const raw = !document.documentElement.classList.contains("raw-text");
+      try { localStorage.setItem("raw-text", raw ? "1" : "0"); } catch { /* only for this page, then */ }
+      show(raw);
+      return;
+    }
+    const code = pressed.closest(".md-code").querySelector("code");
+    try { await navigator.clipboard.writeText(code.innerText); pressed.textContent = "Copied"; }
+    catch {
+      getSelection().selectAllChildren(code);
+      pressed.textContent = "Selected";
+    }
+    setTimeout(() => { pressed.textContent = "Copy"; }, 1500);
+  });
+})();
+"""
+_TAG = re.compile(r"<[^>]*>")
+
+
+class _Inert(RendererHTML):
+    """Headings below those of the page; code and tables in boxes that scroll by themselves."""
+
+    def heading_open(self, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
+        return f"<{_lowered(tokens[place].tag)}>"
+
+    def heading_close(self, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
+        return f"</{_lowered(tokens[place].tag)}>"
+
+    def table_open(self, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
+        return '<div class="md-wide" tabindex="0" role="region" aria-label="Table"><table>'
+
+    def table_close(self, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
+        return "</table></div>"
+
+    def fence(self, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
+        code = tokens[place]
+        return (
+            f'<div class="md-code"><div><span>{escape(code.info.strip())}</span>'
+            '<button type="button" class="md-copy">Copy</button></div>'
+            f'<pre tabindex="0" aria-label="Code"><code>{escape(code.content)}</code></pre></div>'
+        )
+
+
+def _lowered(tag: str) -> str:
+    return f"h{min(int(tag[1]) + FIRST_HEADING - 1, 6)}"
+
+
+_PARSER = (
+    MarkdownIt("commonmark", {"html": False, "breaks": True}, renderer_cls=_Inert)
+    .enable(["table", "strikethrough"])
+    .disable(["image", "link", "autolink", "reference", "html_inline", "html_block", "code", "entity"])
+)
+
+
+@lru_cache(maxsize=128)
+def formatted(value: str) -> Markup:
+    """A text of somebody else's, formatted; and as it is, for whoever wants that instead (`TOGGLE`).
+
+    Kept for a while: a conversation is shown again with every word that is added to its end.
+    """
+    plain = escape(value)
+    rendered = _rendered(value)
+    # Where there is nothing to choose between, the text stands there once.
+    return Markup(
+        f'<div class="md">{rendered}</div><div class="md-source">{plain}</div>'
+        if rendered
+        else f'<div style="white-space: pre-wrap">{plain}</div>'
+    )
+
+
+def _rendered(value: str) -> str:
+    """As HTML; empty where the text is too much, or a word of it would be lost."""
+    in_tables = [line.count("|") for line in value.split("\n") if "|" in line]
+    if len(value) > LONGEST or len(in_tables) > MOST_TABLE_LINES or max(in_tables, default=0) > MOST_COLUMNS:
+        return ""
+    made = str(_PARSER.render(value))
+    return (
+        made
+        if _letters(unescape(_TAG.sub("", made)).replace("Copy", "")) == _letters(value.replace("Copy", ""))
+        else ""
+    )
+
+
+def _letters(value: str) -> str:
+    return "".join(filter(str.isalpha, value))

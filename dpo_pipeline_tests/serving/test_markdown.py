@@ -1,0 +1,87 @@
+"""Answers as Markdown: formatted as people expect, harmless, and never a word less than was written."""
+
+import re
+import time
+from html import unescape
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dpo_pipeline.serving.pages.markdown import formatted
+from dpo_pipeline_tests.serving.collected import ATTACK
+
+
+def shown(text: str) -> str:
+    """The formatted half."""
+    found = re.fullmatch(r'<div class="md">(.*)</div><div class="md-source">.*</div>', formatted(text), re.DOTALL)
+    assert found, f"{text!r} is shown as it is"
+    return found[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("# Title", "<h4>Title</h4>"),
+        ("#### Deep", "<h6>Deep</h6>"),
+        ("- one\n- two", "<ul>\n<li>one</li>\n<li>two</li>\n</ul>"),
+        ("3. three\n4. four", '<ol start="3">'),
+        ("so **bold** and *slanted* and ~~gone~~", "<strong>bold</strong> and <em>slanted</em> and <s>gone</s>"),
+        ("one line\nand another", "one line<br />\nand another"),
+        ("| a | b |\n|---|---|\n| 1 | 2 |", "<table><thead>\n<tr>\n<th>a</th>"),
+        ("```python\nif a < b:\n    print('c')\n```", "<code>if a &lt; b:\n    print(&#x27;c&#x27;)\n</code>"),
+        ("```python\nx\n```", "<span>python</span>"),
+        ("    indented, as people write", "<p>indented, as people write</p>"),
+        ("`a < b`", "<code>a &lt; b</code>"),
+        ("5 * 3 * 2 and snake_case_name", "<p>5 * 3 * 2 and snake_case_name</p>"),
+    ],
+)
+def test_formatted(text: str, expected: str) -> None:
+    assert expected in shown(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ATTACK,
+        "<script>alert(1)</script>",
+        "[click](javascript:alert(1)) [x](https://example.com)",
+        "![x](https://example.com/x.png)",
+        "<https://example.com>",
+        "[x]: https://example.com\n\n[x]",
+        '```"><script>alert(1)</script>\nx\n```',
+        "| <img src=x> |\n|---|\n| <svg onload=y> |",
+        "&lt;script&gt; &#60;b&#62;",
+    ],
+)
+def test_nothing_in_a_text_can_load_link_or_run(text: str) -> None:
+    own = r"</?(?:div|p|h[456]|ul|ol|li|strong|em|s|br|hr|blockquote|pre|code|span|table|thead|tbody|tr|th|td|button)\b"
+    for tag in re.findall(r"<[^>]*>", formatted(text)):
+        assert re.match(own, tag), tag
+        assert not re.search(r"\b(?:href|src|on\w+)\s*=", tag), tag
+
+
+LOSING = ["> " * 30 + "deep", "| a |\n|---|\n| one | a cell too many |"]
+
+
+@pytest.mark.parametrize("text", LOSING)
+def test_what_would_lose_a_word_is_shown_as_it_is(text: str) -> None:
+    assert formatted(text).startswith('<div style="white-space: pre-wrap">')
+
+
+@given(st.text(st.sampled_from("ab*_`#>-|~[]()!<&\\\n 1.:"), max_size=120))
+def test_no_word_is_lost(text: str) -> None:
+    first = formatted(text).split('<div class="md-source">')[0]
+    made = unescape(re.sub(r"<[^>]*>", "", first)).replace("Copy", "")
+    assert [each for each in made if each in "ab"] == [each for each in text if each in "ab"]
+
+
+@pytest.mark.parametrize(
+    "piece", ["*", "a*", "_a ", "`", "> ", "- ", "|", "|a\n", "[", "~~a", "\\", "```\n", "# a\n", "**a", "&"]
+)
+def test_the_worst_texts_cost_a_fraction_of_a_second(piece: str) -> None:
+    head = "|a" * 100 + "|\n" + "|-" * 100 + "|\n" if piece.startswith("|") else ""
+    began = time.process_time()
+    formatted((head + piece * 32_000)[:32_000])
+    formatted((head + piece * 20_000)[:20_000])
+    assert time.process_time() - began < 2
