@@ -172,6 +172,7 @@ def _arguments(job: DpoJob, pairs: int, model: Any) -> Any:
     from trl import DPOConfig
 
     recipe, compute = job.recipe, compute_of(job.model)
+    is_large = recomputes(model, compute)
     return DPOConfig(
         output_dir=str(job.work_dir / "checkpoints"),
         loss_type=list(recipe.loss_type),
@@ -186,10 +187,11 @@ def _arguments(job: DpoJob, pairs: int, model: Any) -> Any:
         warmup_steps=recipe.warmup_share,
         max_length=job.model.max_length,
         precompute_ref_log_probs=True,
-        precompute_ref_batch_size=4 * recipe.batch_size,
+        # Without gradients a small model reads more at once.
+        precompute_ref_batch_size=recipe.batch_size if is_large else 4 * recipe.batch_size,
         seed=recipe.seed,
         bf16=compute.autocast_bf16,
-        gradient_checkpointing=recomputes(model, compute),
+        gradient_checkpointing=is_large,
         use_cpu=not compute.on_gpu,
         dataloader_pin_memory=compute.on_gpu,
         logging_steps=LOGGED_SHARE,

@@ -85,9 +85,12 @@ class _InParts(torch.autograd.Function):
         of_label = (asked * said).sum(-1)
         top, total, surplus = of_label.clone(), torch.zeros_like(of_label), torch.zeros_like(of_label)
         expected = torch.zeros_like(asked) if ctx.needs_input_grad[0] else None
+        middle = asked.new_zeros(asked.shape[1])
         for part in rows.split(PART):
+            wide = part.float()
+            middle += wide.sum(0) / len(rows)
             with _products_of_bfloat16(part):
-                scores = asked @ part.float().T
+                scores = asked @ wide.T
             higher = torch.maximum(top, scores.amax(-1))
             beneath = scores.sub_(higher[:, None])
             shares, shrunk = beneath.exp(), (top - higher).exp()
@@ -99,7 +102,7 @@ class _InParts(torch.autograd.Function):
             top = higher
         log_probs = of_label - top - total.log()
         entropy = total.log() - surplus / total
-        mean = asked @ rows.mean(0, dtype=torch.float32)
+        mean = asked @ middle
         is_top = top - of_label < ROUNDING
         if expected is not None:
             ctx.save_for_backward(said - expected / total[:, None])
