@@ -40,7 +40,7 @@ llamafactory:    ## LLaMA-Factory in .venv-llamafactory (2 GB); then DPO_RECIPE_
 test: $(STAMP)   ## the tests that CI runs
 	@$(BIN)/python -m pytest
 
-test-all: $(STAMP) llamafactory ## and those that take minutes each
+test-all: $(STAMP) llamafactory ## also those that take minutes each; installs LLaMA-Factory first (2 GB)
 	@$(BIN)/python -m pytest -m ""
 
 check: $(STAMP)  ## format, lint, types, fast tests
@@ -61,5 +61,6 @@ sbom: $(STAMP)   ## sbom.cdx.json: what is installed, as CycloneDX (needs the ne
 	@.venv-audit/bin/cyclonedx-py environment $(BIN)/python --output-reproducible --of JSON --output-file sbom.cdx.json
 	@echo "sbom.cdx.json lists what is installed in $(VENV)."
 
-clean:           ## remove what was made at run time (votes too) and the environment
-	@echo "This would delete data/ (but not data/bank) and .venv. Run: git clean -xdf -e data/bank"
+clean:           ## print the command that deletes all run-time data (votes too) and the environments
+	@echo "This deletes every untracked or ignored file here: data/ (but not data/bank), other data folders, .venv*, new files."
+	@echo "Look first: git clean -xdn -e data/bank. Then: git clean -xdf -e data/bank"

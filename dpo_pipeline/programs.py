@@ -109,10 +109,18 @@ def environment(settings: Settings) -> dict[str, str]:
 def _absolute_paths(settings: Settings) -> dict[str, str]:
     """What was set relative to the folder that `dpo` was called in; the programs are started in another."""
     base, template = settings.model.base, settings.model.chat_template
-    found = {"DPO_MODEL__BASE": base if Path(base).exists() else "", "DPO_MODEL__CHAT_TEMPLATE": template or ""}
+    found = {
+        "DPO_MODEL__BASE": base,
+        "DPO_MODEL__CHAT_TEMPLATE": template or "",
+        "DPO_BANK_DIR": str(settings.bank_dir),
+        "DPO_LLAMAFACTORY__COMMAND": str(settings.llamafactory.command),
+    }
     paths = {name: str(Path(path).absolute()) for name, path in found.items() if path and Path(path).exists()}
-    if files := settings.sft.demonstrations:
-        paths["DPO_SFT__DEMONSTRATIONS"] = json.dumps([str(path.expanduser().absolute()) for path in files])
+    for name, files in (
+        ("DPO_SFT__DEMONSTRATIONS", settings.sft.demonstrations),
+        ("DPO_EVALUATION__QUESTION_FILES", settings.evaluation.question_files),
+    ):
+        paths[name] = json.dumps([str(path.expanduser().absolute()) for path in files])
     return {name: value for name, value in paths.items() if name in os.environ}
 
 

@@ -83,7 +83,13 @@ def diagnose(recipe: DpoRecipe, symptoms: Symptoms) -> Diagnosis:
     answers = five_answers(recipe, symptoms)
 
     def remedy(reason: str, changed: str, change: Change = "recipe", **values: object) -> Diagnosis:
-        return Diagnosis(answers, change, recipe.model_copy(update=values), changed, reason)
+        made = recipe.model_copy(update=values)
+        if made.trainer == "llamafactory" and not made.is_known_to_llamafactory:
+            made, changed = (
+                made.model_copy(update={"trainer": "trl"}),
+                f"{changed}, by TRL: LLaMA-Factory has no such loss",
+            )
+        return Diagnosis(answers, change, made, changed, reason)
 
     def scaled(name: str, factor: float, reason: str) -> Diagnosis:
         value = getattr(recipe, name) * factor

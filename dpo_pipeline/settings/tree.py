@@ -34,7 +34,7 @@ class Settings(Layout, BaseSettings):
         extra="forbid",
     )
 
-    profile: str = Field("tiny", description="name of a profile (tiny, qwen2) or path of a profile file")
+    profile: str = Field("tiny", description="name of a profile (tiny, qwen2, gemma) or path of a profile file")
     data_dir: Path = Field(PROJECT_DIR / "data", description="where everything made at run time lives")
     bank_dir: Path = Field(PROJECT_DIR / "data" / "bank", description="the question bank")
     ledger_url: str | None = Field(None, description="SQLAlchemy URL of the ledger; null: SQLite in data_dir")
