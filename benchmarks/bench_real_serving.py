@@ -4,7 +4,7 @@ Profile gemma (Gemma 3 270M): `dpo serve` with two versions alternating from req
 serve` with one of them merged into the base (it can serve one only), at its defaults and with `--continuous-batching`.
 Questions are the bank's; answers are 64 tokens at most. Servers run one after the other, each under 1, 4 and 16 clients
 that send a request as soon as the last is answered, and before that with one reader of a stream. The memory is what the
-server's processes hold of their own at the end (PSS). Goals: 2 × the tokens a second of the rival at its defaults at 1,
+server's processes hold of their own at the end (PSS). Goals: 2 × the tokens a second of either mode of the rival at 1,
 4 and 16 clients; for one reader the first token within 1.5 s and 8 tokens a second. vLLM is not beside it: it is a
 program of its own that serving forwards to, and is not installed here.
 """

@@ -32,13 +32,16 @@ def show_settings(
 ) -> None:
     """Every setting, its value, its variable and what it does."""
     settings = load_settings()
-    if as_json:
+    if as_json and not name:
         console.print_json(data=without_passwords(settings.model_dump(mode="json")))
         return
     rows = [_row(settings, each) for each in ([_known(name)] if name else setting_names())]
     told = [(variable, without_passwords(str(value)), what) for variable, value, what, section in rows if not section]
     if not told:
         raise SettingsError(f"{name} is a section. Name one of its settings, or leave the name out to see all.")
+    if as_json:
+        typer.echo(json.dumps({variable: value for variable, value, _ in told}))
+        return
     if name or not console.is_terminal:  # one a line, whole, for people and for grep
         for variable, value, what in told:
             typer.echo(f"{variable}={value}" + (f"  # {what}" if what else ""))

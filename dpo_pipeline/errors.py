@@ -42,6 +42,7 @@ DpoError
     ├── UnknownComparison     404
     ├── UnknownRequest        404
     ├── UnknownModel          404
+    ├── NotEvaluated          404
     ├── AlreadyVoted          409
     ├── NicknameTaken         409
     ├── OrderRefused          409
@@ -250,6 +251,11 @@ class UnknownRequest(RequestError):
 class UnknownModel(RequestError):
     status = 404
     code = "model_not_found"
+
+
+class NotEvaluated(RequestError):
+    status = 404
+    code = "not_evaluated"
 
 
 class AlreadyVoted(RequestError):

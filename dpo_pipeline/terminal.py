@@ -90,12 +90,14 @@ def print_trace(found: "Trace") -> None:
 
 
 def _print_request_trace(found: "RequestTrace") -> None:
+    from dpo_pipeline.stores.serving_log import RatingRecord
+
     table, request = Table(box=None, show_header=False), found.request
     table.add_row("request", f"{request.request_id}, {request.recorded_at}, answered by {request.version}")
     table.add_row("outcome", f"{request.outcome}, {request.tokens} tokens in {request.latency_ms:.0f} ms")
     table.add_row("stage", request.stage or "none")
     for each in found.said:
-        what = f"{each.rating} of 5" if hasattr(each, "rating") else "a correction"
+        what = f"{each.rating} of 5" if isinstance(each, RatingRecord) else "a correction"
         table.add_row("feedback", f"{what}, {each.recorded_at} ({each.event_id})")
     console.print(table)
 

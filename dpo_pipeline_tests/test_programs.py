@@ -118,7 +118,7 @@ def test_an_error_of_ours_is_one_line_and_status_1(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dpo_pipeline.cli", "import", str(tmp_path / "nothing.jsonl")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "UnreadableImport" in done.stderr and "No such file" in done.stderr
+    assert "error: " in done.stderr and "No such file" in done.stderr
 
 
 PAIR = '{"prompt": "Why?", "chosen": "Because. It is.", "rejected": "No idea at all"}'

@@ -32,7 +32,9 @@ from dpo_pipeline.resources import LoopResource, Models, WarehouseResource
     deps=[trained_adapter],
     partitions_def=VERSIONS,
     pool=COMPUTE_POOL,
-    code_version=code_version("core.verdict", "core.judging", "ml.evaluation", "loop.evaluate"),
+    code_version=code_version(
+        "core.verdict", "core.judging", "core.demonstration_formats", "ml.evaluation", "loop.evaluate", "stores.bank"
+    ),
     check_specs=[
         dg.AssetCheckSpec("improved", asset="eval_report", blocking=True, description="better than the parent")
     ],

@@ -117,7 +117,9 @@ def dpo_dataset(
     deps=[dpo_dataset, sft_adapter],
     partitions_def=VERSIONS,
     pool=COMPUTE_POOL,
-    code_version=code_version("ml.dpo", "loop.train"),
+    code_version=code_version(
+        "ml.dpo", "ml.llamafactory", "ml.llamafactory_trainer", "ml.lm_head", "ml.shared_prompts", "loop.train"
+    ),
     description="The LoRA adapter of one version: DPO from the start adapter, which is also the frozen reference.",
 )
 def trained_adapter(

@@ -47,8 +47,9 @@ def training_state(
     accepted = [record for record in trained if record.status in ACCEPTED]
     newest = trained[-1] if trained else None
     return TrainingState(
-        unused=valid - max((record.pairs_seen for record in accepted), default=0),
-        fresh=valid - max((record.pairs_seen for record in trained), default=0),
+        # People may exclude pairs that were trained on: fewer may be valid than were seen.
+        unused=max(valid - max((record.pairs_seen for record in accepted), default=0), 0),
+        fresh=max(valid - max((record.pairs_seen for record in trained), default=0), 0),
         accepted_versions=len(accepted),
         newest_was_given_up=newest is not None and newest.status in CLOSED,
         training_now=newest is not None and newest.status not in (*ACCEPTED, *CLOSED),

@@ -61,13 +61,19 @@ def read_question(row: Any) -> Question:
 
 def _unanswered(row: Mapping[str, Any]) -> list[Message] | None:
     """The messages of a row that asks and does not answer; null where there is an answer, or no known form."""
+    is_alpaca = "instruction" in row
+    if untold := [name for name in _UNTOLD if row.get(name) and not (is_alpaca and name == "history")]:
+        raise InvalidRecord(f"{' and '.join(untold)} cannot be told to the model")
     for name in ("messages", "conversations"):
         if name in row:
             messages = [*system_of(row), *messages_of(row[name])]
             return messages if messages[-1].role == "user" else None
     if any(name in row for name in ("output", *_ANSWERS)):
         return None
-    for name in ("question", "prompt", "instruction"):
+    if is_alpaca:
+        told = alpaca_prompt(row)
+        return [Message("user", told)] if isinstance(told, str) else told
+    for name in ("question", "prompt"):
         if name in row:
             told = row[name]
             asked = messages_of(told) if isinstance(told, list) else [Message("user", text_of(told, name))]
@@ -88,8 +94,9 @@ def _read(row: Mapping[str, Any]) -> tuple[Prompt, str]:
     if is_alpaca:
         return alpaca_prompt(row), text_of(row["output"], "output")
     answer = next((name for name in _ANSWERS if name in row), None)
-    if "prompt" not in row or answer is None:
+    prompt = next((name for name in ("prompt", "question") if name in row), None)
+    if prompt is None or answer is None:
         raise InvalidRecord("no messages, no conversations, and no prompt with an answer")
-    told = row["prompt"]
-    question = messages_of(told) if isinstance(told, list) else [Message("user", text_of(told, "prompt"))]
+    told = row[prompt]
+    question = messages_of(told) if isinstance(told, list) else [Message("user", text_of(told, prompt))]
     return [*system_of(row), *question], answer_of(row[answer], answer)

@@ -5,6 +5,7 @@ Pages, `dpo status` and the terminal of `dpo up` show this value; nothing else p
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from dpo_pipeline.core.cadence import CadenceDecision
@@ -15,7 +16,7 @@ from dpo_pipeline.core.versions import VersionRecord, next_version
 
 StepName = Literal["Votes", "Valid pairs", "Training", "Evaluation", "Rollout"]
 StepState = Literal["working", "waiting", "stuck"]
-WORK: dict[str, str] = {"base_model": "base model", "sft": "SFT", "dpo": "DPO", "eval": "answers"}
+WORK = {"base_model": "base model", "sft": "SFT", "dpo": "DPO"}
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,30 @@ class LoopFacts:
     max_attempts: int
     now: float
 
-    def at_work(self, *tasks: str) -> TaskProgress | None:
-        """The task among these that is under way; one that has stood still for long is not."""
-        found = [each for each in self.tasks if each.task in tasks and not each.done]
+    @property
+    def in_training(self) -> VersionRecord | None:
+        """The version whose training was begun and not ended."""
+        newest = self.versions[-1] if self.versions else None
+        return newest if newest and newest.status == Status.TRAINING else None
+
+    @property
+    def training(self) -> TaskProgress | None:
+        """How far it is; null while nothing is trained, or before its first step. Reports of earlier ones are none."""
+        record = self.in_training
+        wanted, begun = ("sft", "dpo"), 0.0
+        if record:
+            begun = datetime.fromisoformat(record.updated_at).timestamp()
+        elif self.served.champion is None:
+            wanted = ("base_model", "sft")
+        else:
+            return None
+        found = [each for each in self.tasks if each.task in wanted and not each.done and each.updated >= begun]
+        return found[0] if found else None
+
+    @property
+    def judging(self) -> TaskProgress | None:
+        """How far the evaluation is; one that has stood still for long is none."""
+        found = [each for each in self.tasks if each.task == "eval" and not each.done]
         return next((each for each in found if self.now - each.updated < STILL_S), None)
 
 
@@ -84,10 +106,10 @@ def happening(facts: LoopFacts) -> str:
         serving = f"{served.challenger} is in {served.stage} ({share})" + (", paused" if served.paused else "")
     else:
         serving = f"{served.champion} answers everybody"
-    training, judging = facts.at_work("sft", "dpo"), facts.at_work("eval")
-    newest = facts.versions[-1].name
-    work = f"; {newest} is being trained, {training}" if training else ""
-    work += f"; {newest} is being evaluated, {judging}" if judging else ""
+    record, training, judging = facts.in_training, facts.training, facts.judging
+    work = f"; {record.name} is being trained" if record else ""
+    work += f", {training}" if training else ""
+    work += f"; {facts.versions[-1].name} is being evaluated, {judging}" if judging else ""
     return f"{serving}{work}."
 
 
@@ -110,7 +132,7 @@ def what_next(facts: LoopFacts) -> str:
             f"{upcoming} needs {missing:,} more valid pairs ({cadence.unused:,} of {cadence.threshold:,}) and {waits}."
         )
     if cadence.due:
-        return f"{upcoming} is due: {cadence.unused:,} valid pairs are ready, and its training starts within a minute."
+        return f"{upcoming} is due: {cadence.unused:,} valid pairs are ready, and its training starts soon."
     if cadence.unused < cadence.threshold:
         missing = cadence.threshold - cadence.unused
         return f"{upcoming} needs {missing:,} more valid pairs ({cadence.unused:,} of {cadence.threshold:,})."
@@ -127,7 +149,7 @@ def _unfinished(newest: VersionRecord, facts: LoopFacts) -> str | None:
     if newest.status == Status.IMPROVED:
         return f"{name} is better than {newest.parent} and is registered next; then its rollout begins."
     if newest.status == Status.REGISTERED:
-        return f"{name} is registered; its rollout begins within a minute."
+        return f"{name} is registered; its rollout begins next."
     if newest.status in RETRIED:
         found = str(newest.status).replace("_", " ")
         return f"{name} came out {found} ({attempts}); it is trained again with one thing changed."
@@ -150,18 +172,19 @@ def _valid_pairs(facts: LoopFacts) -> Step:
 
 
 def _training(facts: LoopFacts) -> Step:
-    found = [each for each in facts.tasks if each.task in WORK and each.task != "eval" and not each.done]
-    newest = facts.versions[-1] if facts.versions else None
-    if not found:
-        trained = [record for record in facts.versions if record.adapter_sha]
+    task, record = facts.training, facts.in_training
+    if task is None and record:
+        said = "It is being prepared or checked: no step is under way."
+        return Step("Training", "working", record.name, said)
+    if task is None:
+        trained = [each for each in facts.versions if each.adapter_sha]
         if not trained:
             return Step("Training", "waiting", "none yet", "The first version is tuned on demonstrations.")
         last = trained[-1]
         pairs = f" on {last.pairs:,} pairs" if last.pairs else " on demonstrations"
         return Step("Training", "waiting", last.name, f"Trained last{pairs}; not at work now.")
-    task = found[0]
     still = facts.now - task.updated
-    name = newest.name if newest and task.task != "base_model" else WORK[task.task]
+    name = record.name if record else WORK[task.task]
     if still > STILL_S:
         said = f"{task}, but nothing has moved for {duration(still)}. Look at the runs in Dagster."
         return Step("Training", "stuck", name, said, task.step / task.total, task.losses)
@@ -171,7 +194,7 @@ def _training(facts: LoopFacts) -> Step:
 
 def _evaluation(facts: LoopFacts) -> Step:
     newest = facts.versions[-1] if facts.versions else None
-    if newest and (task := facts.at_work("eval")):
+    if newest and (task := facts.judging):
         said = f"Against {newest.parent} on held-out questions, {task}."
         return Step("Evaluation", "working", newest.name, said, task.step / task.total)
     judged = [record for record in facts.versions if record.evaluation]

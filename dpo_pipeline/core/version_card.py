@@ -38,6 +38,7 @@ class CardFacts:
     attempt: int = 1
     words: float | None = None
     demonstrations: float | None = None
+    demonstrations_of: str = "bank"
     satisfaction: float | None = None
     deployed_at: str | None = None
     history: Sequence[str] = ()
@@ -111,6 +112,41 @@ def model_card(facts: CardFacts) -> str:
     return "\n".join(head + body)
 
 
+def headline(facts: CardFacts) -> str:
+    """What a version is worth, in one sentence, with the warning that belongs to it."""
+    found = facts.evaluation
+    if facts.parent is None:
+        return "The first version: later ones start from it and are measured against it."
+    if not found:
+        return f"Not evaluated against {facts.parent} yet."
+    verdict, rate = str(found["verdict"]).replace("_", " "), (found.get("overall") or {}).get("rate")
+    won = "" if rate is None else f": wins {rate:.1%} against {facts.parent}"
+    controlled, error = found.get("controlled"), found.get("controlled_error")
+    if verdict != "improved" or controlled is None:
+        return f"{verdict.capitalize()}{won}."
+    at_equal = f"at equal lengths {controlled:.1%}"
+    if controlled <= 0.5:
+        return f"Improved, by length only{won}, {at_equal}."
+    if error is not None and controlled - 2 * error <= 0.5:
+        return f"Improved{won}; {at_equal}, so that length alone may explain it."
+    return f"Improved{won}, {at_equal}."
+
+
+def load_snippet(facts: CardFacts) -> str:
+    """Python that loads the version from the registry, with nothing of ours installed."""
+    if facts.adapter_sha is None:
+        return "It is not trained yet."
+    return "\n".join(
+        (
+            "from peft import PeftModel",
+            "from transformers import AutoModelForCausalLM",
+            "",
+            *_load_base(facts),
+            f'model = PeftModel.from_pretrained(model, "data/artifacts/adapters/{facts.adapter_sha[:16]}")',
+        )
+    )
+
+
 def reproduce(facts: CardFacts) -> str:
     """The command, from the repository's root, that trains this version again from its pinned inputs."""
     job = "train_version" if facts.parent else "build_baseline"
@@ -132,7 +168,8 @@ def _load_base(facts: CardFacts) -> list[str]:
 def _trained_on(facts: CardFacts) -> str:
     if facts.parent is None:
         count = "" if facts.demonstrations is None else f"{facts.demonstrations:.0f} "
-        return f"tuned on {count}demonstrations of the question bank"
+        source = "from files" if facts.demonstrations_of == "files" else "of the question bank"
+        return f"tuned on {count}demonstrations {source}"
     return f"trained on {facts.pairs or 'unknown'} preference pairs, dataset `{str(facts.dataset_hash)[:12]}`"
 
 

@@ -46,6 +46,10 @@ def iteration(name: str) -> int:
     return int(match.group(1))
 
 
+def is_version_name(text: str) -> bool:
+    return _NAME.fullmatch(text) is not None
+
+
 def version_name(n: int) -> str:
     return f"v1.{n}"
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from dpo_pipeline.core import version_card
 from dpo_pipeline.core.version_card import CardFacts
+from dpo_pipeline.errors import ArtifactError
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.artifacts import CARD, write_text
+from dpo_pipeline.stores.artifacts import CARD, read_manifest, write_text
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord, utc_text
 from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.serving_log import version_metrics
@@ -35,6 +36,7 @@ def card_facts(settings: Settings, ledger: Ledger, name: str) -> CardFacts:
         dataset_hash=record.dataset_hash,
         pairs=record.pairs,
         demonstrations=(record.training_metrics or {}).get("demonstrations"),
+        demonstrations_of=_demonstrations_of(record),
         recipe=record.recipe,
         evaluation=record.evaluation,
         words=answer_words(ledger.versions(), record),
@@ -47,6 +49,14 @@ def card_facts(settings: Settings, ledger: Ledger, name: str) -> CardFacts:
             for each in told
         ),
     )
+
+
+def _demonstrations_of(record: VersionRecord) -> str:
+    """Where v1.0's demonstrations came from: "bank" or "files"; the adapter's manifest knows."""
+    try:
+        return str(read_manifest(Path(str(record.adapter_dir))).get("demonstrations_of", "bank"))
+    except ArtifactError:
+        return "bank"
 
 
 def describe(registry: Registry, record: VersionRecord, facts: CardFacts) -> None:

@@ -70,9 +70,9 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
     people = tuple({*people, *_claims(settings, people)}) if name else people
     texts = _texts_of(settings, people, known)
     person = _Person(people, frozenset(prompt_key(text) for text in texts if len(text) >= SHORTEST), tuple(texts))
-    theirs = [each for each in all_votes(settings) if person.is_behind(each)]
-    events = {each.event_id for each in theirs}
-    texts += [text for each in theirs for text in _said_in(each, people) if text not in known]
+    given = [each for each in all_votes(settings) if person.is_behind(each)]
+    events = {each.event_id for each in given}
+    texts += [text for each in given for text in _said_in(each, people) if text not in known]
     with Ledger(settings.ledger_address) as ledger:
         used = list(datasets_with(settings, events, ledger.versions()))
     found.versions = sorted({name for each in used if each.part == "train" for name in each.versions})
@@ -88,6 +88,9 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
     found.quarantined = _without(settings.quarantine_log, person.stands_in)
     # Made from corrections and chosen answers of everybody; the next SFT round makes them again.
     shutil.rmtree(settings.artifacts_dir / "demonstrations", ignore_errors=True)
+    # Tokens are no texts that could be found; a training that is not finished makes them again.
+    for tokens in settings.training_dir.glob("*/llamafactory/tokens"):
+        shutil.rmtree(tokens)
     found.votes = _without(settings.prefs_log, lambda line: _field(line, "event_id") in events or person.wrote(line))
     _take_back(settings)
     rebuild_warehouse(settings, utc_now())

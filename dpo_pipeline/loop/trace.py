@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core.report import kpis_of
-from dpo_pipeline.core.versions import served_name
+from dpo_pipeline.core.versions import is_version_name, served_name
 from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.errors import UnknownVersion
 from dpo_pipeline.settings import Settings
@@ -21,7 +21,7 @@ from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord
 from dpo_pipeline.stores.log import Position, read_batches
-from dpo_pipeline.stores.pseudonyms import pseudonyms_of, signing_key, theirs
+from dpo_pipeline.stores.pseudonyms import known_pseudonyms, theirs
 from dpo_pipeline.stores.serving_log import CorrectionRecord, RatingRecord, Record, RequestRecord, read_day
 
 
@@ -93,24 +93,30 @@ def trace(settings: Settings, what: str) -> Trace:
         names = [record.name for record in ledger.versions()]
     if served_name(what) in names:
         return trace_version(settings, served_name(what))
-    if any(event.event_id == what for event in all_votes(settings)):
-        return trace_vote(settings, what)
-    if found := _request(settings, what):
-        return found
-    person = trace_person(settings, what)
-    if person.votes or person.requests or person.ratings or person.corrections:
-        return person
     near = get_close_matches(what, names, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise UnknownVersion(
-        f"Nothing is known of {what!r}.{hint} Give a version ({', '.join(names[-3:]) or 'there is none yet'}), the "
-        "event_id of a vote in prefs.jsonl, the id of a chat answer, or a person's name."
+    unknown = UnknownVersion(
+        f"Nothing is known of {what!r}.{f' Did you mean {near[0]}?' if near else ''} Give a version "
+        f"({', '.join(names[-3:]) or 'there is none yet'}), the event_id of a vote in prefs.jsonl, the id of a chat "
+        "answer, or a person's name."
     )
+    if near and is_version_name(served_name(what)):
+        raise unknown  # before weeks of logs are read for it
+    try:
+        return trace_vote(settings, what)
+    except UnknownVersion:
+        found = _request(settings, what) or trace_person(settings, what)
+    if isinstance(found, PersonTrace) and not found.pseudonyms:
+        raise unknown
+    return found
 
 
 def trace_person(settings: Settings, name: str) -> PersonTrace:
     """Of a name as it was given to serving, or a pseudonym; somebody who is not known gave nothing."""
-    is_theirs = theirs([name, *pseudonyms_of(name, signing_key(settings))])
+    theirs_by_name = theirs(known_pseudonyms(name, settings))
+
+    def is_theirs(pseudonym: str) -> bool:
+        return pseudonym == name or theirs_by_name(pseudonym)
+
     given = [event for event in all_votes(settings) if is_theirs(event.annotator)]
     records = [record for record in _served(settings) if is_theirs(record.user)]
     with Ledger(settings.ledger_address) as ledger:
@@ -120,7 +126,8 @@ def trace_person(settings: Settings, name: str) -> PersonTrace:
     return PersonTrace(
         pseudonyms=tuple(sorted({event.annotator for event in given} | {record.user for record in records})),
         votes=dict(Counter(event.source for event in given)),
-        requests=sum(isinstance(record, RequestRecord) for record in records),
+        # Copies for a version in staging are no requests of theirs.
+        requests=sum(isinstance(record, RequestRecord) and not record.shadow for record in records),
         ratings=sum(isinstance(record, RatingRecord) for record in records),
         corrections=sum(isinstance(record, CorrectionRecord) for record in records),
         datasets=used,

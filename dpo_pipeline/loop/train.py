@@ -17,7 +17,7 @@ from dpo_pipeline.loop.calls import Call, here
 from dpo_pipeline.loop.demonstrations import demonstration_rows
 from dpo_pipeline.loop.recorded_adapter import adapter_of
 from dpo_pipeline.ml.base_model import BaseModel, locate_base
-from dpo_pipeline.ml.llamafactory_trainer import require_command
+from dpo_pipeline.ml.llamafactory_trainer import find_command
 from dpo_pipeline.ml.train_process import ProcessJob, ProcessResult, run
 from dpo_pipeline.ml.training_plan import (
     dataset_dir,
@@ -109,14 +109,15 @@ def train(
     start = start_version(ledger.versions(), recipe, parent)
     data, start_dir = dataset_dir(settings, record.dataset_hash), adapter_of(start)
     if recipe.trainer == "llamafactory":
-        require_command(settings.llamafactory.command)
+        find_command(settings.llamafactory.command)
     if not rebuilt:
         ledger.start_training(name, attempt, parent, base.sha, recipe.model_dump(mode="json"))
     try:
         if recipe.sft_rounds:
             start_dir = _after_sft_round(settings, base, start_dir, data, call)
         job = dpo_job(settings, base, recipe, start_dir, data, {"version": name, "parent": parent})
-        call(write_llamafactory_config, settings, job)
+        if recipe.trainer == "trl":  # the other writes its own
+            call(write_llamafactory_config, settings, job)
         if rebuilt:
             return _rebuild(ledger, record, base, job, call)
         trained = _train(ledger, registry, job, call, _run_of(name, attempt, dagster_run, job, data))

@@ -87,6 +87,7 @@ def write_config(
         "use_cpu": not compute.on_gpu,
         "seed": recipe.seed,
         "logging_steps": 1,
+        "logging_nan_inf_filter": False,
         "save_steps": recipe.checkpoint_steps,
         "save_total_limit": 2,
         "report_to": "none",

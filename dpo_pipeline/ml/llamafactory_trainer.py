@@ -5,13 +5,16 @@ prompt before an answer than is served, and it shortens prompts where we shorten
 TRL would train on, token by token.
 """
 
+import ctypes
 import fcntl
 import json
 import logging
 import math
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,23 +30,27 @@ from dpo_pipeline.ml.embedded import Progress
 from dpo_pipeline.ml.llamafactory import write_config
 
 LOOK_EVERY_S = 0.5
+PR_SET_PDEATHSIG = 1
 CURVE, STATE = "trainer_log.jsonl", "trainer_state.json"
 SHOWN_LINES = 15
 """Of its output, in an error."""
 log = logging.getLogger(__name__)
 
 
-def require_command(command: Path) -> None:
-    """
+def find_command(command: Path) -> Path:
+    """LLaMA-Factory's program, by its path or its name.
+
     Raises:
-        ModelUnavailable: LLaMA-Factory is not there, and what to do.
+        ModelUnavailable: it is not there, and what to do.
     """
-    if not os.access(command, os.X_OK) or command.is_dir():
+    found = shutil.which(command.expanduser())
+    if found is None:
         raise ModelUnavailable(
             f"recipe.trainer is llamafactory, and {command} is no program that can be run. Run `make llamafactory`, "
             "which makes an environment for it, or set DPO_LLAMAFACTORY__COMMAND to a llamafactory-cli; or train with "
             "DPO_RECIPE__TRAINER=trl."
         )
+    return Path(found).absolute()
 
 
 def train_with_llamafactory(job: DpoJob, command: Path, adapter_dir: Path, progress: Progress) -> DpoResult:
@@ -56,7 +63,7 @@ def train_with_llamafactory(job: DpoJob, command: Path, adapter_dir: Path, progr
         ModelUnavailable: LLaMA-Factory is not there.
         TaskFailed: it ended with an error, with the last lines of what it said.
     """
-    require_command(command)
+    command = find_command(command)
     pairs = usable_pairs(job)
     output, resumed = run_llamafactory(job, pairs, command, progress)
     for name, source in ((WEIGHTS, output), (CONFIG, job.start_dir)):
@@ -87,9 +94,12 @@ def run_llamafactory(job: DpoJob, pairs: UsablePairs, command: Path, progress: P
             output=str(output),
             tokens=str(place / "tokens"),
         )
-        resumed = last_checkpoint(output)
-        if not (output / WEIGHTS).exists():
+        resumed = None
+        if not (output / STATE).exists():  # which it writes last
+            resumed = last_checkpoint(output)
             _run([str(command), "train", str(place / "dpo.yaml")], place / "output.log", output, lock, progress)
+        # What people wrote stands there, in a form in which nobody would find it again.
+        shutil.rmtree(place / "tokens")
     return output, resumed
 
 
@@ -138,7 +148,7 @@ def last_checkpoint(output: Path) -> Path | None:
 
 @contextmanager
 def alone(place: Path) -> Iterator[int]:
-    """A lock that the program holds as well: where only we were killed, the next start waits until it is done."""
+    """A lock that the program holds as well: where it outlives us, the next start waits until it is done."""
     place.mkdir(parents=True, exist_ok=True)
     with (place / ".lock").open("w") as file:
         try:
@@ -151,19 +161,28 @@ def alone(place: Path) -> Iterator[int]:
 
 def _run(command: list[str], told: Path, output: Path, lock: int, progress: Progress) -> None:
     log.info("%s", " ".join(command))
+    # A training that is gone on with adds to its log.
+    follow = curve_follower(
+        output / CURVE, progress, (output / CURVE).stat().st_size if (output / CURVE).exists() else 0
+    )
     with told.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, env=_environment(), pass_fds=[lock], start_new_session=True
+            command,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=_environment(),
+            pass_fds=[lock],
+            start_new_session=True,
+            preexec_fn=_end_with_us(),
         )
         try:
-            follow = curve_follower(output / CURVE, progress)
             while process.poll() is None:
                 time.sleep(LOOK_EVERY_S)
                 follow()
             follow()
         finally:
             if process.poll() is None:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)  # with what it started for each GPU
                 process.wait()
     if process.returncode:
         raise TaskFailed(
@@ -173,19 +192,30 @@ def _run(command: list[str], told: Path, output: Path, lock: int, progress: Prog
         )
 
 
+def _end_with_us() -> Callable[[], None] | None:
+    """For the new process to do first: ask Linux to end it when we end, however that happens; null elsewhere."""
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+    return lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _environment() -> dict[str, str]:
     """Ours, without what would lead its Python to our packages, or to the network."""
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     return kept | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
-def curve_follower(path: Path, progress: Progress) -> Callable[[], None]:
+def curve_follower(path: Path, progress: Progress, begin: int = 0) -> Callable[[], None]:
     """A function that reports what LLaMA-Factory has written into its log of steps since the last call.
+
+    Args:
+        begin: what stands before this byte was reported by an earlier start.
 
     Raises (the function):
         TrainingDiverged: the loss is NaN or infinite.
     """
-    read = 0
+    read = begin
 
     def follow() -> None:
         nonlocal read

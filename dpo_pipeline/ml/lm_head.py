@@ -79,7 +79,8 @@ def score_in_parts(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Ten
 class _InParts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        # In the numbers of the head, as the model would, but with sums in float32 that are never rounded to bfloat16.
+        # In the numbers of the head, as the model would, but scores are added up in float32 and stay so; of the
+        # gradient's mean alone the parts are rounded.
         asked, rows = hidden.to(weight.dtype).float(), weight.detach()
         said = rows[labels].float()
         of_label = (asked * said).sum(-1)

@@ -23,8 +23,8 @@ from dpo_pipeline.ml.trl_private import OUTPUTS, ScoringKernel, scoring_kernel
 
 _STATES = ("layers_block_type", "block_types", "mamba_d_conv", "conv_kernel", "conv_L_cache", "linear_conv_kernel_dim")
 PLAIN_INPUTS = {"input_ids", "attention_mask", "labels", "num_items_in_batch", "use_cache"}
-ENOUGH = 768
-"""Tokens that keep a processor busy: rows of more are not read together, since padding them would cost more."""
+ENOUGH = 1_024
+"""Tokens that keep a processor busy: rows that come to more are not read together, since padding costs more then."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,13 @@ def pack(ids: torch.Tensor, attention: torch.Tensor, labels: torch.Tensor) -> li
 def alike_in_length(lengths: Sequence[int], enough: int | None) -> list[list[int]]:
     """Rows in groups to be read together, so that few tokens are padding; all in one where `enough` is null.
 
-    Shortest first; a group is full once it has so many tokens, padding included.
+    Shortest first; a group has at most so many tokens, padding included, or is a single row.
     """
     if enough is None:
         return [list(range(len(lengths)))]
     groups: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if groups and lengths[groups[-1][-1]] * len(groups[-1]) < enough:
+        if groups and lengths[row] * (len(groups[-1]) + 1) <= enough:
             groups[-1].append(row)
         else:
             groups.append([row])

@@ -81,7 +81,8 @@ def run(job: ProcessJob) -> ProcessResult:
     for the first and takes over what it left.
 
     Raises:
-        DatasetTooSmall, TrainingDiverged, AdapterRefused, ArtifactError
+        DatasetTooSmall, TrainingDiverged, AdapterRefused, ArtifactError; ModelUnavailable and TaskFailed of another
+        trainer.
     """
     work_dir = Path(job.work_dir)
     work_dir.mkdir(parents=True, exist_ok=True)

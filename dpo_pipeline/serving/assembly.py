@@ -24,6 +24,7 @@ from dpo_pipeline.serving.services.rollout_watch import RolloutWatch
 from dpo_pipeline.serving.services.rollouts import Rollouts
 from dpo_pipeline.serving.services.sampling import Defaults
 from dpo_pipeline.serving.services.tally import Tally
+from dpo_pipeline.serving.services.versions import Versions
 from dpo_pipeline.serving.services.visitors import Visitors
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.pseudonyms import signing_key
@@ -50,6 +51,7 @@ class Serving:
     rollouts: Rollouts
     rollout_watch: RolloutWatch
     loop_watch: LoopWatch
+    versions: Versions
     contributors: Contributors
     log: ServingLog
     state: ServingState
@@ -96,6 +98,7 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
         rollouts=Rollouts(settings, router, accounts),
         rollout_watch=RolloutWatch(settings, router, tally),
         loop_watch=LoopWatch(settings),
+        versions=Versions(settings),
         contributors=Contributors(state, tally, visitors, rates, settings.cadence, settings.zone),
         log=log,
         state=state,

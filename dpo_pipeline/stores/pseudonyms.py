@@ -58,10 +58,16 @@ def pseudonyms_of(person: str, key: bytes) -> list[str]:
     return list(dict.fromkeys([pseudonym_of(person, key), *(_hashed(form, key) for form in forms)]))
 
 
-def theirs(people: Iterable[str]) -> Callable[[str], bool]:
+def theirs(pseudonyms: Iterable[str]) -> Callable[[str], bool]:
     """Whether a pseudonym is one of these, or of somebody without a key who gave such a name, at whatever address."""
-    halves = frozenset(person[:CLAIM] for person in people)
+    halves = frozenset(each[:CLAIM] for each in pseudonyms)
     return lambda pseudonym: pseudonym[:CLAIM] in halves
+
+
+def known_pseudonyms(person: str, settings: Settings) -> list[str]:
+    """As `pseudonyms_of`; none where nobody was given a pseudonym yet."""
+    there = (settings.data_dir / "serving.key").exists()
+    return pseudonyms_of(person, signing_key(settings)) if there else []
 
 
 def _normal(name: str) -> str:

@@ -62,6 +62,8 @@ def test_what_is_no_demonstration_is_refused_without_quoting_it(row: Any, told: 
         ({"messages": [{"role": "user", "content": "Why?"}]}, "Why?", ""),
         ({"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]}, "Why?", "So."),
         ({"instruction": "Sum up.", "input": "A text.", "output": "It is one."}, "Sum up.\nA text.", "It is one."),
+        ({"instruction": "Sum up.", "input": "A text."}, "Sum up.\nA text.", ""),
+        ({"question": "Why?", "answer": "Because."}, "Why?", "Because."),
         ({"conversations": [{"from": "human", "value": "Why?"}]}, "Why?", ""),
     ],
 )
@@ -77,6 +79,8 @@ def test_questions_to_judge_versions_on(row: dict[str, Any], question: str, refe
         ({"prompt": "  "}, "the prompt is empty"),
         ({"answer": "Because."}, "no prompt with an answer"),
         ({"prompt": "Why?", "system": "Be brief."}, "a single message"),
+        ({"question": "What does it say?", "context": "A page."}, "context cannot be told"),
+        ({"instruction": "And now?", "history": [["Why?", "So."]]}, "a single message"),
         (
             {"messages": [{"role": r, "content": "Why?"} for r in ("user", "assistant", "user")]},
             "a single message",

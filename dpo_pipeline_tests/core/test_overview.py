@@ -1,6 +1,7 @@
 """What the loop's page and `dpo status` say: each state in a sentence, and why what comes next waits."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,7 +14,10 @@ from dpo_pipeline_tests.examples import version_record
 
 NOW = 1_000_000.0
 V10 = version_record("v1.0", status="champion", adapter_sha="a" * 64)
-V11 = version_record("v1.1", status="rolling_out", parent="v1.0", adapter_sha="b" * 64, pairs=90, pairs_seen=100)
+V11 = version_record(
+    "v1.1", status="rolling_out", parent="v1.0", adapter_sha="b" * 64, pairs=90, pairs_seen=100,
+    updated_at="1970-01-01T00:00:00+00:00",
+)  # fmt: skip
 
 
 def cadence(unused: int, due: bool = False, reason: str = "") -> CadenceDecision:
@@ -50,7 +54,7 @@ def at(facts: LoopFacts, name: str) -> Step:
             "v1.1 waits: cooling down for 3.0 more hours.",
         ),
         (
-            {"versions": (V10, replace(V11, status="training")), "tasks": (task("dpo", 30),)},
+            {"versions": (V10, replace(V11, status="training")), "tasks": (task("dpo", 30), task("eval", 3, ago=900))},
             "v1.0 answers everybody; v1.1 is being trained, step 30 of 100, about 23 s left.",
             "v1.1 (attempt 1 of 3) is then evaluated against v1.0.",
         ),
@@ -109,7 +113,17 @@ def test_a_training_shows_its_loss_and_one_that_stands_still_says_so() -> None:
     assert step.said == "DPO, step 30 of 100, about 23 s left. Loss 0.62."
     stuck = at(replace(at_work, tasks=(task("dpo", 30, ago=600),)), "Training")
     assert stuck.state == "stuck" and "nothing has moved for 10 min" in stuck.said
-    assert "being trained" not in overview(replace(at_work, tasks=(task("dpo", 30, ago=600),))).happening
+
+
+def test_reports_of_an_earlier_training_are_not_taken_for_this_one() -> None:
+    begun = datetime.fromtimestamp(NOW - 60, UTC).isoformat()
+    training = replace(USUAL, versions=(V10, replace(V11, status="training", updated_at=begun)))
+    old = (task("dpo", 12, ago=900),)
+    step = at(replace(training, tasks=old), "Training")
+    assert (step.state, step.figure) == ("working", "v1.1") and "being prepared or checked" in step.said
+    assert "v1.1 is being trained." in overview(replace(training, tasks=old)).happening
+    given_up = replace(USUAL, versions=(V10, replace(V11, status="given_up")), tasks=old)
+    assert at(given_up, "Training").state == "waiting"
 
 
 def test_the_strip_says_what_the_newest_version_came_to() -> None:

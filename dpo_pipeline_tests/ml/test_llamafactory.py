@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from dpo_pipeline.errors import ModelUnavailable, SettingsError, TrainingDiverged
-from dpo_pipeline.ml.llamafactory_trainer import alone, curve_follower, last_checkpoint, require_command
+from dpo_pipeline.ml.llamafactory_trainer import alone, curve_follower, find_command, last_checkpoint
 from dpo_pipeline.settings import DpoRecipe, load_settings
 
 
@@ -39,8 +39,9 @@ def test_settings_name_the_loss_that_the_trainer_has_not(tmp_path: Path) -> None
 def test_without_the_program_it_is_said_what_to_do(tmp_path: Path) -> None:
     for missing in (tmp_path / "llamafactory-cli", tmp_path):
         with pytest.raises(ModelUnavailable, match="make llamafactory"):
-            require_command(missing)
-    require_command(Path(sys.executable))
+            find_command(missing)
+    assert find_command(Path(sys.executable)) == Path(sys.executable)
+    assert find_command(Path("sh")).is_absolute(), "by its name, where it is on the path"
 
 
 def test_the_curve_is_read_while_it_is_written(tmp_path: Path) -> None:
@@ -58,6 +59,16 @@ def test_the_curve_is_read_while_it_is_written(tmp_path: Path) -> None:
     path.write_text(first + "\n")  # by a second start, which writes it from the beginning
     follow()
     assert [step for step, *_ in told] == [1, 2, 1]
+
+
+def test_what_an_earlier_start_reported_is_not_told_again(tmp_path: Path) -> None:
+    path, told = tmp_path / "trainer_log.jsonl", []
+    path.write_text(json.dumps({"current_steps": 1, "total_steps": 3, "loss": 0.69}) + "\n")
+    follow = curve_follower(path, lambda step, total, metrics: told.append(step), path.stat().st_size)
+    with path.open("a") as file:
+        file.write(json.dumps({"current_steps": 2, "total_steps": 3, "loss": 0.6}) + "\n")
+    follow()
+    assert told == [2]
 
 
 def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """A training by the real LLaMA-Factory, which `make llamafactory` installs; skipped where it is not."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,11 +17,14 @@ from dpo_pipeline.errors import TaskFailed
 from dpo_pipeline.ml import train_process
 from dpo_pipeline.ml.adapters import CONFIG, check_adapter
 from dpo_pipeline.ml.base_model import locate_base
+from dpo_pipeline.ml.dpo import DpoJob, usable_pairs
+from dpo_pipeline.ml.llamafactory_trainer import write_tokens
 from dpo_pipeline.ml.train_process import ProcessJob
 from dpo_pipeline.ml.training_plan import write_dataset, write_llamafactory_config
 from dpo_pipeline.settings import LlamaFactory, Settings
 from dpo_pipeline.stores.progress import read_task
 from dpo_pipeline_tests.ml.trainings import job, pairs, tensors
+from dpo_pipeline_tests.programs_under_test import eventually
 
 COMMAND = LlamaFactory().command
 pytestmark = [
@@ -93,6 +95,12 @@ def test_what_it_reads_of_the_exported_texts_stands_behind_the_same_prompts(
     assert exported and "tokenized_path" not in yaml.safe_load(exported.read_text())
     made = tmp_path / "factory"
     train_process.run(factory_job(project, baseline, dataset, made))
+    tokens = made / "llamafactory" / "tokens"
+    assert not tokens.exists(), "what people wrote is not left behind"
+    job_of = DpoJob(
+        locate_base(project), baseline, dataset, project.recipe, project.model, made, made / "reference"
+    )  # fmt: skip
+    write_tokens(tokens, job_of, usable_pairs(job_of))
     ours, theirs = (
         _what_it_reads(config, tmp_path / f"{name}.json")
         for name, config in (("ours", made / "llamafactory" / "dpo.yaml"), ("theirs", exported))
@@ -126,8 +134,7 @@ def test_killed_it_goes_on_from_its_last_checkpoint(
         time.sleep(0.1)
     ours.send_signal(signal.SIGKILL)
     ours.wait()
-    [theirs] = _trainers_of(tmp_path)
-    os.kill(theirs, signal.SIGKILL)
+    assert eventually(lambda: _trainers_of(tmp_path), lambda left: not left) == [], "it ends with us"
     result = train_process.run(made)
     assert 0 < result.facts["resumed_from_step"] < len(result.curve)
     assert len(result.curve) == pytest.approx(STEPS_OF_KILL, rel=0.05)

@@ -126,7 +126,7 @@ def test_the_rejected_answer_does_not_see_the_chosen_one() -> None:
 def test_rows_are_read_with_others_of_like_length() -> None:
     from dpo_pipeline.ml.shared_prompts import alike_in_length
 
-    assert alike_in_length([900, 10, 400, 800, 12, 390], enough=700) == [[1, 4, 5], [2, 3], [0]]
+    assert alike_in_length([900, 10, 400, 300, 12, 290], enough=900) == [[1, 4, 5], [3, 2], [0]]
     assert alike_in_length([900, 10], enough=None) == [[0, 1]]
 
 

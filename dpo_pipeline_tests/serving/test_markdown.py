@@ -25,7 +25,9 @@ def shown(text: str) -> str:
         ("# Title", "<h4>Title</h4>"),
         ("#### Deep", "<h6>Deep</h6>"),
         ("- one\n- two", "<ul>\n<li>one</li>\n<li>two</li>\n</ul>"),
-        ("3. three\n4. four", '<ol start="3">'),
+        ("3. three\n4. four", '<li value="3">three</li>\n<li value="4">four</li>'),
+        ("1. one\n1. one again", '<li value="1">one again</li>'),
+        ("```\n17*3*2\n```\nand **so**", "<code>17*3*2\n</code>"),
         ("so **bold** and *slanted* and ~~gone~~", "<strong>bold</strong> and <em>slanted</em> and <s>gone</s>"),
         ("one line\nand another", "one line<br />\nand another"),
         ("| a | b |\n|---|---|\n| 1 | 2 |", "<table><thead>\n<tr>\n<th>a</th>"),
@@ -61,12 +63,18 @@ def test_nothing_in_a_text_can_load_link_or_run(text: str) -> None:
         assert not re.search(r"\b(?:href|src|on\w+)\s*=", tag), tag
 
 
-LOSING = ["> " * 30 + "deep", "| a |\n|---|\n| one | a cell too many |"]
+LOSING = [
+    "> " * 30 + "deep",
+    "| a |\n|---|\n| one | a cell too many |",
+    "| item | price |\n|---|---|\n| apples | 3 | 5 |",
+    "17*3*2 = 102",
+    "2**3**2 and (a)*b*(c)",
+]
 
 
 @pytest.mark.parametrize("text", LOSING)
-def test_what_would_lose_a_word_is_shown_as_it_is(text: str) -> None:
-    assert formatted(text).startswith('<div style="white-space: pre-wrap">')
+def test_what_would_lose_something_is_shown_as_it_is(text: str) -> None:
+    assert formatted(text).startswith('<div class="md-only">')
 
 
 @given(st.text(st.sampled_from("ab*_`#>-|~[]()!<&\\\n 1.:"), max_size=120))

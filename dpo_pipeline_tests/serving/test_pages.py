@@ -1,4 +1,4 @@
-"""Loop, chat, leaderboard, review, rollout and contributors in a real browser: what people see, and what is on disk.
+"""Loop, chat, leaderboard, versions, review, rollout and others in a browser: what people see, and what is on disk.
 
 Answers come from a second server that says what the test wants, so that nothing here waits for a model.
 """
@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal
 
+import httpx
 import pytest
 
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.artifacts import write_text
 from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.reviews import ReviewLog, read_validated_pairs
@@ -31,6 +33,7 @@ FILLED = {
     "loop": "#loop .strip",
     "chat": "#message",
     "leaderboard": "#leaderboard caption",
+    "versions": "#versions .figures",
     "review": "#review-pair .text",
     "rollout": "#evidence caption",
     "contributors": "#contributors caption",
@@ -39,6 +42,7 @@ EMPTY = {
     "loop": ("#loop .notice", "v1.0 answers everybody"),
     "chat": ("#message", "No messages yet: ask something below."),
     "leaderboard": ("#leaderboard .notice", "No votes yet: open the A/B test page"),
+    "versions": ("#versions .notice", "The first version: later ones start from it"),
     "review": ("#review-count .notice", "No validated preferences yet: vote on the A/B test page."),
     "rollout": ("#rollout .notice", "No version is being rolled out: v1.0 answers everybody."),
     "contributors": ("#contributors .notice", "No votes yet this week: open the A/B test page"),
@@ -127,7 +131,7 @@ def test_every_page_can_be_read_on_every_screen(
         opened.assert_fits()
         opened.assert_readable()
         opened.assert_clean()
-        if (width, scheme) == (1440, "light") and page in ("loop", "leaderboard", "rollout"):
+        if (width, scheme) == (1440, "light") and page in ("loop", "leaderboard", "versions", "rollout"):
             opened.picture(f"{page}.png", height=1250 if page == "rollout" else None)
 
 
@@ -278,7 +282,11 @@ def test_what_people_and_models_write_does_nothing(browser: "Browser", server: S
     with at(browser, server, "chat") as opened:
         say(opened, ATTACK)
         inert(opened, "#conversation")
+        assert "![x](https://example.com/x.png)" in opened.page.inner_text("#conversation")
+        assert opened.page.locator("#conversation .md strong").inner_text() == "bold"
+        opened.page.get_by_role("button", name="Show raw text").click()
         assert "**bold** ![x](https://example.com/x.png)" in opened.page.inner_text("#conversation")
+        opened.page.get_by_role("button", name="Show formatted").click()
     with at(browser, server, "review") as opened:
         inert(opened, "#review-pair")
         inert(opened, "#review-list")
@@ -291,6 +299,25 @@ def inert(opened: Tab, part: str) -> None:
     assert opened.page.title() != "hit"
     assert opened.page.locator(f"{part} img[src=x], {part} svg[onload], {part} a[href^=javascript]").count() == 0
     opened.assert_clean()
+
+
+def test_a_version_has_a_page_that_others_lead_to(browser: "Browser", server: Server, settings: Settings) -> None:
+    report = settings.reports_dir / "evaluation" / "v1.1-attempt1.html"
+    write_text(report, "<!doctype html><title>v1.1 against v1.0</title><p>the whole evaluation")
+    with at(browser, server, "leaderboard") as opened:
+        opened.page.locator("#leaderboard").get_by_role("link", name="v1.1", exact=True).first.click()
+        opened.page.wait_for_url("**/versions?name=v1.1")
+        shown = opened.page.locator("#versions")
+        shown.locator("h3", has_text="v1.1").wait_for()
+        told = shown.inner_text()
+        assert "rolling out" in told and "PeftModel.from_pretrained" in told and "dagster job execute" in told
+        assert "staging" in shown.locator(".timeline").inner_text()
+        shown.get_by_role("link", name="The whole evaluation").click()
+        opened.page.get_by_text("the whole evaluation").wait_for()
+        opened.page.goto(f"{server.url}/versions?name=v9.9")
+        opened.page.get_by_text("This cannot be shown").wait_for()
+    assert httpx.get(f"{server.url}/v1/versions/v1.0/evaluation").json()["error"]["code"] == "not_evaluated"
+    assert httpx.get(f"{server.url}/v1/versions/..%2f..%2fledger/evaluation").status_code == 404
 
 
 def test_the_leaderboard_shows_scores_wins_and_votes(browser: "Browser", server: Server) -> None:

@@ -203,8 +203,8 @@ def _vote(page: Page, choice: Choice, visit: Visit, visitor: Visitor, form: Form
 def _cards(visit: Visit, pair: PartialView | ComparisonView | None) -> Update:
     if pair is None:
         return {f"card_{side}": ab_view.card(side, None, visit) for side in ab_view.LETTER}
-    empty = ab_view.WAITING if isinstance(pair, PartialView) else ab_view.EMPTY_ANSWER
-    return {f"card_{side}": ab_view.card(side, getattr(pair, side), visit, empty) for side in ab_view.LETTER}
+    whole = not isinstance(pair, PartialView)
+    return {f"card_{side}": ab_view.card(side, getattr(pair, side), visit, whole) for side in ab_view.LETTER}
 
 
 def _vote_buttons(on: bool) -> Update:

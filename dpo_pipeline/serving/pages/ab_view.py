@@ -19,7 +19,7 @@ from dpo_pipeline.errors import (
     VoteNotRecorded,
 )
 from dpo_pipeline.serving.pages.ab_visit import Batch, Visit
-from dpo_pipeline.serving.pages.markdown import TOGGLE, formatted
+from dpo_pipeline.serving.pages.markdown import TOGGLE, as_it_is, formatted
 from dpo_pipeline.serving.pages.theme import inert
 from dpo_pipeline.serving.services.comparisons import Recorded
 
@@ -135,8 +135,13 @@ def question(visit: Visit) -> str:
     return f'<p class="ab-question">{told}<small>{line}</small>{inert(str(asked.prompt))}</p>'
 
 
-def card(side: Side, text: str | None, visit: Visit, empty: str = HERE) -> str:
-    """One answer; with the name of its version once the vote is on disk."""
+def card(side: Side, answer: str | None, visit: Visit, whole: bool = True) -> str:
+    """One answer; with the name of its version once the vote is on disk.
+
+    Args:
+        answer: null: none was asked for.
+        whole: false while it grows, when it stands there as it is: formatting it with every word costs more than words.
+    """
     kind, title = "ab-card", f"Model {LETTER[side]}"
     head = title
     if visit.voted:
@@ -144,10 +149,12 @@ def card(side: Side, text: str | None, visit: Visit, empty: str = HERE) -> str:
         head += f'<span class="name">{_name(_model(recorded, side))}</span>'
         if choice == side:
             kind, head = "ab-card chosen", head + '<span class="mark">✓ your choice</span>'
-    answer = (
-        f'<div class="ab-answer">{formatted(text)}</div>' if text else f'<div class="ab-answer empty">{empty}</div>'
-    )
-    return f'<article class="{kind}" aria-label="{title}"><h3>{head}</h3>{answer}</article>'
+    if answer:
+        shown = f'<div class="ab-answer">{formatted(answer) if whole else as_it_is(answer)}</div>'
+    else:
+        empty = HERE if answer is None else EMPTY_ANSWER if whole else WAITING
+        shown = f'<div class="ab-answer empty">{empty}</div>'
+    return f'<article class="{kind}" aria-label="{title}"><h3>{head}</h3>{shown}</article>'
 
 
 PICKED = "You picked the versions: the vote is trained on, and does not decide the rollout."

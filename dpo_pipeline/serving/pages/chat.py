@@ -7,7 +7,7 @@ from typing import Any
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.conversation import Conversation
-from dpo_pipeline.serving.pages.markdown import TOGGLE, formatted
+from dpo_pipeline.serving.pages.markdown import TOGGLE, as_it_is, formatted
 from dpo_pipeline.serving.pages.markup import Markup, notice, page, paragraph, text
 from dpo_pipeline.serving.pages.person import person_state, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, STREAMED
@@ -152,7 +152,7 @@ def _conversation(talk: Conversation) -> str:
         return page(paragraph(EMPTY, "muted"))
     turns = [_turn(turn.text, turn.version, "" if turn.whole else ", stopped") for turn in talk.said]
     if talk.growing is not None:
-        turns.append(_turn(talk.growing or "…", talk.version or "", ", writing"))
+        turns.append(_growing(talk.growing or "…", talk.version or ""))
     busy = "false" if talk.growing is None else "true"
     log = f'<div role="log" aria-label="Conversation" aria-busy="{busy}">{"".join(turns)}</div>'
     return page(Markup(log))
@@ -162,6 +162,11 @@ def _turn(said: str, version: str | None, note: str) -> str:
     if version is None:
         return f'<div class="turn own">{text(said)}</div>'
     return f'<div class="turn model">{formatted(said)}</div><p class="muted by">Answered by {text(version)}{note}</p>'
+
+
+def _growing(said: str, version: str) -> str:
+    """As it is until it is whole: formatting it anew with every word would cost more than the words."""
+    return f'<div class="turn">{as_it_is(said)}</div><p class="muted by">Answered by {text(version)}, writing</p>'
 
 
 def _advice(error: DpoError, talk: Conversation) -> str:

@@ -8,6 +8,7 @@ from dpo_pipeline.core.standings import MIN_VOTES, Standings, standings
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.markup import Markup, heading, intervals, page, paragraph, table
 from dpo_pipeline.serving.pages.polling import following
+from dpo_pipeline.serving.pages.versions import link_to
 
 REFRESH_S = 15.0
 EMPTY = "No votes yet: open the A/B test page, read two answers and choose one. The scores appear here by themselves."
@@ -49,7 +50,7 @@ def _scores(found: Standings) -> Markup:
         doubt = f" (fewer than {MIN_VOTES} votes)" if name in found.few else ""
         told.append((name, low, score, high, f"{score:.0f}  ({low:.0f} to {high:.0f})"))
         rank = f"{strength.rank}" if strength.rank == place else f"{strength.rank} (tied)"
-        rows.append((name, f"{score:.0f}", f"{low:.0f} to {high:.0f}", rank, f"{strength.votes}{doubt}"))
+        rows.append((link_to(name), f"{score:.0f}", f"{low:.0f} to {high:.0f}", rank, f"{strength.votes}{doubt}"))
     used = table("The same in numbers", ["Version", "Score", "95 % interval", "Rank", "Votes"], rows, numbers=(1, 2, 4))
     plot = intervals("Scores with their intervals", told, mark=1000.0)
     count = f"{board.votes} votes used, {board.left_out} left out (both bad)."

@@ -15,6 +15,7 @@ CHIPS = {"working": ("at work", "ok"), "waiting": ("waiting", "none"), "stuck": 
 PAGES_OF: Mapping[str, Sequence[tuple[str, str]]] = {
     "Votes": (("A/B test", "/"), ("Contributors", "/contributors")),
     "Valid pairs": (("Review", "/review"),),
+    "Training": (("Versions", "/versions"),),
     "Evaluation": (("Leaderboard", "/leaderboard"),),
     "Rollout": (("Rollout", "/rollout"),),
 }

@@ -1,10 +1,13 @@
 """Answers as people expect to read them: headings, lists, tables, emphasis and code, in HTML that can do nothing.
 
-No HTML of the text's own, no image, no link: those stay the characters they are. And no word is hidden: where Markdown
-would drop one (a cell too many, a quote nested too deep), the text is shown as it is.
+No HTML of the text's own, no image, no link: those stay the characters they are. And nothing is hidden: where Markdown
+would drop a word or a number (a cell too many, a quote nested too deep), or take a product for emphasis, the text is
+shown as it is.
 """
 
 import re
+import string
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from html import escape, unescape
@@ -27,7 +30,7 @@ TOGGLE = Markup(
 STYLE = """
 .md { white-space: normal; overflow-wrap: anywhere; }
 html.raw-text .md, html:not(.raw-text) .md-source, html.raw-text .if-md, html:not(.raw-text) .if-raw { display: none; }
-.md-source { white-space: pre-wrap; overflow-wrap: anywhere; }
+.md-source, .md-only { white-space: pre-wrap; overflow-wrap: anywhere; }
 .md > :first-child { margin-top: 0 !important; } .md > :last-child { margin-bottom: 0 !important; }
 .md p, .md ul, .md ol, .md blockquote { margin: 0 0 .6rem !important; }
 .md :is(h4, h5, h6) { margin: .8rem 0 .3rem; font-size: 1.05em; font-weight: 650; color: inherit; }
@@ -73,6 +76,9 @@ SCRIPT = """
 })();
 """
 _TAG = re.compile(r"<[^>]*>")
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
+_ARITHMETIC = re.compile(r"[0-9A-Za-z)]\*{1,2}[0-9A-Za-z(]")
+_NUMBER = re.compile(r'<li value="(\d+)">')
 
 
 class _Inert(RendererHTML):
@@ -83,6 +89,10 @@ class _Inert(RendererHTML):
 
     def heading_close(self, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
         return f"</{_lowered(tokens[place].tag)}>"
+
+    def list_item_open(self, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
+        number = tokens[place].info  # as it was written, also where Markdown would count on
+        return f'<li value="{number}">' if number else "<li>"
 
     def table_open(self, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
         return '<div class="md-wide" tabindex="0" role="region" aria-label="Table"><table>'
@@ -116,14 +126,17 @@ def formatted(value: str) -> Markup:
 
     Kept for a while: a conversation is shown again with every word that is added to its end.
     """
-    plain = escape(value)
     rendered = _rendered(value)
     # Where there is nothing to choose between, the text stands there once.
-    return Markup(
-        f'<div class="md">{rendered}</div><div class="md-source">{plain}</div>'
+    return (
+        Markup(f'<div class="md">{rendered}</div><div class="md-source">{escape(value)}</div>')
         if rendered
-        else f'<div style="white-space: pre-wrap">{plain}</div>'
+        else as_it_is(value)
     )
+
+
+def as_it_is(value: str) -> Markup:
+    return Markup(f'<div class="md-only">{escape(value)}</div>')
 
 
 def _rendered(value: str) -> str:
@@ -131,13 +144,18 @@ def _rendered(value: str) -> str:
     in_tables = [line.count("|") for line in value.split("\n") if "|" in line]
     if len(value) > LONGEST or len(in_tables) > MOST_TABLE_LINES or max(in_tables, default=0) > MOST_COLUMNS:
         return ""
+    if _ARITHMETIC.search(_CODE.sub("", value)):
+        return ""
     made = str(_PARSER.render(value))
-    return (
-        made
-        if _letters(unescape(_TAG.sub("", made)).replace("Copy", "")) == _letters(value.replace("Copy", ""))
-        else ""
-    )
+    return made if _content(_shown(made)) == _content(value) else ""
 
 
-def _letters(value: str) -> str:
-    return "".join(filter(str.isalpha, value))
+def _shown(made: str) -> str:
+    """What a person reads of it, the numbers of lists with it."""
+    labels, numbers = made.count('class="md-copy"'), "".join(_NUMBER.findall(made))
+    return unescape(_TAG.sub("", made)).replace("Copy", "", labels) + numbers
+
+
+def _content(value: str) -> Counter[str]:
+    """The characters that mean something by themselves, and how often."""
+    return Counter(each for each in value if not each.isspace() and each not in string.punctuation)

@@ -1,6 +1,6 @@
 """The rollout page as HTML: the track of stages, each rule against its limit, the A/B test, forecast and history."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,12 +53,16 @@ def history_page(live: RolloutSnapshot, shown: int) -> str:
     """The newest decisions, each opening to what it rested on."""
     if not live.decisions:
         return page(heading("Decision history"), paragraph("No decisions yet.", "muted complete"))
-    items = "".join(f"<li>{_decision(each)}</li>" for each in live.decisions[:shown])
     more = len(live.decisions) - shown
     rest = (
         paragraph(f"{more} older decisions are not shown.", "muted") if more > 0 else Markup('<i class="complete"></i>')
     )
-    return page(heading("Decision history"), Markup(f'<ol class="timeline">{items}</ol>'), rest)
+    return page(heading("Decision history"), timeline(live.decisions[:shown]), rest)
+
+
+def timeline(decisions: Sequence[DecisionRecord]) -> Markup:
+    """Decisions in the order given; each opens to what it rested on."""
+    return Markup(f'<ol class="timeline">{"".join(f"<li>{_decision(each)}</li>" for each in decisions)}</ol>')
 
 
 def waits_for(live: RolloutSnapshot) -> str:

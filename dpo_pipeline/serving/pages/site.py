@@ -32,6 +32,7 @@ PAGES = (
     ("The loop", "loop", "loop"),
     ("Chat", "chat", "chat"),
     ("Leaderboard", "leaderboard", "leaderboard"),
+    ("Versions", "versions", "versions"),
     ("Review", "review", "review"),
     ("Rollout", "rollout", "rollout"),
     ("Contributors", "contributors", "contributors"),

@@ -1,0 +1,115 @@
+"""One version: what it is worth, what it learned from, what became of it, and how to load it or train it again."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dpo_pipeline.core.version_card import CardFacts, headline, load_snippet, reproduce
+from dpo_pipeline.core.versions import VersionRecord
+from dpo_pipeline.serving.assembly import Serving
+from dpo_pipeline.serving.pages.markup import (
+    Markup,
+    chip,
+    figures,
+    heading,
+    intervals,
+    link,
+    page,
+    paragraph,
+    quoted,
+    table,
+    text,
+)
+from dpo_pipeline.serving.pages.polling import following
+from dpo_pipeline.serving.pages.rollout_view import timeline
+from dpo_pipeline.serving.services.versions import VersionView
+
+REFRESH_S = 15.0
+EMPTY = "No version yet: the first one is being built. This page updates itself."
+KIND = {"champion": "ok", "rolling_out": "watching", "rolled_back": "triggered"}
+
+
+def build(serving: Callable[[], Serving]) -> None:
+    """The page, in the gr.Blocks context that is open."""
+    import gradio as gr
+
+    shown = gr.HTML(page(paragraph("Reading the ledger…", "muted")), elem_id="versions")
+
+    def look(_: object, request: gr.Request) -> str:
+        records = serving().versions.records()
+        if not records:
+            return page(paragraph(EMPTY, "notice"))
+        asked = request.query_params.get("name") or records[-1].name
+        return page(_one(serving().versions.look(asked)), _all(records))
+
+    following(shown, look, REFRESH_S)
+
+
+def link_to(name: str) -> Markup:
+    """A version's name, leading to its page."""
+    return link(name, f"/versions?name={name}")
+
+
+def _all(records: Sequence[VersionRecord]) -> Markup:
+    rows = [
+        (
+            link_to(record.name),
+            _status(record.status),
+            record.parent or "",
+            "" if record.pairs is None else f"{record.pairs:,}",
+            "" if record.win_rate is None else f"{record.win_rate:.1%}",
+            record.updated_at[:16].replace("T", " ") + " UTC",
+        )
+        for record in reversed(records)
+    ]
+    head = ["Version", "Status", "Parent", "Pairs", "Win rate over the parent", "Changed"]
+    return Markup(heading("All versions") + table("Newest first", head, rows, numbers=(3, 4)))
+
+
+def _one(seen: VersionView) -> Markup:
+    record, facts = seen.record, seen.facts
+    values: list[tuple[str, object]] = [("Parent", record.parent or "none")]
+    if record.pairs:
+        values.append(("Pairs", f"{record.pairs:,}"))
+    if record.win_rate is not None:
+        values.append(("Win rate", f"{record.win_rate:.1%}"))
+    if facts.words is not None:
+        values.append(("Words per answer", f"{facts.words:.0f}"))
+    if facts.satisfaction is not None:
+        values.append(("Satisfaction", f"{facts.satisfaction:.2f} of 5"))
+    parts = [
+        Markup(f'<div class="rule">{heading(record.name)}{_status(record.status)}</div>'),
+        paragraph(headline(facts), "notice"),
+        figures(values),
+        _evaluation(facts),
+        paragraph(link("The whole evaluation, with plots and answers", f"/v1/versions/{record.name}/evaluation"))
+        if seen.has_report
+        else Markup(""),
+        heading("What became of it") + timeline(seen.decisions) if seen.decisions else Markup(""),
+        heading("Load it"),
+        quoted(load_snippet(facts)),
+        heading("Train it again"),
+        quoted(reproduce(facts)),
+    ]
+    return Markup("".join(parts))
+
+
+def _evaluation(facts: CardFacts) -> Markup:
+    found: dict[str, Any] = facts.evaluation or {}
+    if not found:
+        return Markup("")
+    reasons = "".join(f"<li>{text(reason)}</li>" for reason in found.get("reasons", ()))
+    rates = {"all questions": found.get("overall") or {}, **found.get("by_category", {})}
+    rows = [
+        (name, rate["low"], rate["rate"], rate["high"], f"{rate['rate']:.1%} [{rate['low']:.0%}, {rate['high']:.0%}]")
+        for name, rate in rates.items()
+        if rate.get("rate") is not None and rate.get("low") is not None
+    ]
+    plot = intervals(f"Win rate over {facts.parent}", rows, mark=0.5, bounds=(0.0, 1.0)) if rows else Markup("")
+    told = paragraph(
+        f"Win rate over {facts.parent} on questions that neither was trained on; the thin line is 50 %.", "muted"
+    )
+    return Markup(f"{heading('Evaluation')}<ul>{reasons}</ul>{plot}{told}")
+
+
+def _status(status: str) -> Markup:
+    return chip(status.replace("_", " "), KIND.get(status, "none"))

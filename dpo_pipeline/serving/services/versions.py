@@ -1,0 +1,59 @@
+"""Every version and what is known of it, for its page."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpo_pipeline.core.version_card import CardFacts
+from dpo_pipeline.core.versions import VersionRecord, served_name
+from dpo_pipeline.errors import NotEvaluated
+from dpo_pipeline.loop.describe import card_facts
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.ledger import DecisionRecord, Ledger
+
+
+@dataclass(frozen=True)
+class VersionView:
+    """`decisions`: newest first, without holds."""
+
+    record: VersionRecord
+    facts: CardFacts
+    decisions: tuple[DecisionRecord, ...]
+    has_report: bool
+
+
+class Versions:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def records(self) -> list[VersionRecord]:
+        """Oldest first."""
+        with Ledger(self._settings.ledger_address) as ledger:
+            return ledger.versions()
+
+    def look(self, name: str) -> VersionView:
+        """
+        Raises:
+            UnknownVersion: the ledger has none of that name.
+        """
+        name = served_name(name)
+        with Ledger(self._settings.ledger_address) as ledger:
+            decisions = [each for each in ledger.decisions(name) if each.decision != "hold"]
+            facts = card_facts(self._settings, ledger, name)
+            return VersionView(ledger.version(name), facts, tuple(reversed(decisions)), self._report(name) is not None)
+
+    def report(self, name: str) -> Path:
+        """The page of its newest evaluation.
+
+        Raises:
+            NotEvaluated: it was not evaluated, or there is no such version.
+        """
+        known = next((record.name for record in self.records() if record.name == served_name(name)), None)
+        found = self._report(known) if known else None
+        if found is None:
+            raise NotEvaluated(f"There is no evaluation of {name!r}. The versions page lists those that there are.")
+        return found
+
+    def _report(self, name: str) -> Path | None:
+        """Of a name that is known to be a version's: it becomes part of a path."""
+        pages = (self._settings.reports_dir / "evaluation").glob(f"{name}-attempt*.html")
+        return max(pages, key=lambda path: path.stat().st_mtime, default=None)

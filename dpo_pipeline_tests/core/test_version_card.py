@@ -1,0 +1,47 @@
+"""The sentence that stands first on a version's page: what it is worth, and what takes away from that."""
+
+from typing import Any
+
+import pytest
+
+from dpo_pipeline.core.version_card import CardFacts, headline, load_snippet
+
+
+def facts(evaluation: dict[str, Any] | None, parent: str | None = "v1.0") -> CardFacts:
+    return CardFacts(
+        name="v1.1", parent=parent, base_model="embedded", base_sha="b" * 64, adapter_sha="a" * 64, dataset_hash=None,
+        pairs=100, recipe=None, evaluation=evaluation, trained_at="2026-01-01T00:00:00+00:00",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "told"),
+    [
+        (None, "Not evaluated against v1.0 yet."),
+        ({"verdict": "not_improved", "overall": {"rate": 0.41}}, "Not improved: wins 41.0% against v1.0."),
+        ({"verdict": "inconclusive", "overall": {}}, "Inconclusive."),
+        ({"verdict": "improved", "overall": {"rate": 0.7}}, "Improved: wins 70.0% against v1.0."),
+        (
+            {"verdict": "improved", "overall": {"rate": 0.818}, "controlled": 0.495, "controlled_error": 0.04},
+            "Improved, by length only: wins 81.8% against v1.0, at equal lengths 49.5%.",
+        ),
+        (
+            {"verdict": "improved", "overall": {"rate": 0.661}, "controlled": 0.575, "controlled_error": 0.05},
+            "Improved: wins 66.1% against v1.0; at equal lengths 57.5%, so that length alone may explain it.",
+        ),
+        (
+            {"verdict": "improved", "overall": {"rate": 0.661}, "controlled": 0.65, "controlled_error": 0.02},
+            "Improved: wins 66.1% against v1.0, at equal lengths 65.0%.",
+        ),
+    ],
+)
+def test_the_headline_carries_its_warning(evaluation: dict[str, Any] | None, told: str) -> None:
+    assert headline(facts(evaluation)) == told
+
+
+def test_the_first_version_is_measured_against_none() -> None:
+    assert "measured against it" in headline(facts(None, parent=None))
+
+
+def test_the_snippet_names_the_adapters_folder() -> None:
+    assert f'"data/artifacts/adapters/{"a" * 16}")' in load_snippet(facts(None))
