@@ -12,7 +12,7 @@ from dpo_pipeline.core.cadence import CadenceDecision
 from dpo_pipeline.core.curation import CurationSummary
 from dpo_pipeline.core.lifecycle import RETRIED, Status
 from dpo_pipeline.core.progress import STILL_S, TaskProgress, duration, first_version
-from dpo_pipeline.core.versions import VersionRecord, next_version
+from dpo_pipeline.core.versions import BASELINE, VersionRecord, next_version
 
 StepName = Literal["Votes", "Valid pairs", "Training", "Evaluation", "Rollout"]
 StepState = Literal["working", "waiting", "stuck"]
@@ -181,7 +181,7 @@ def _training(facts: LoopFacts) -> Step:
         if not trained:
             return Step("Training", "waiting", "none yet", "The first version is tuned on demonstrations.")
         last = trained[-1]
-        pairs = f" on {last.pairs:,} pairs" if last.pairs else " on demonstrations"
+        pairs = f" on {last.pairs:,} pairs" if last.pairs else " on demonstrations" if last.name == BASELINE else ""
         return Step("Training", "waiting", last.name, f"Trained last{pairs}; not at work now.")
     still = facts.now - task.updated
     name = record.name if record else WORK[task.task]

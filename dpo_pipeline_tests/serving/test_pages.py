@@ -49,6 +49,15 @@ EMPTY = {
 }
 
 
+EVALUATION = {
+    "verdict": "improved",
+    "reasons": ["win rate 66.1% [58.3%, 73.0%] of 146 on 73 questions", "answers have 24.1 words, the parent's 15.0"],
+    "overall": {"rate": 0.661, "low": 0.583, "high": 0.73},
+    "by_category": {"factual_qa": {"rate": 0.7, "low": 0.5, "high": 0.86}},
+    "controlled": 0.575, "controlled_error": 0.05, "words": 24.1, "parent_words": 15.0,
+}  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
 def answers(models: Upstream) -> None:
     models.say, models.word_s, models.status = lambda model, question: f"You asked: {question}", 0.0, 200
@@ -67,6 +76,8 @@ def project(settings: Settings) -> Settings:
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """People have voted, and v1.1 is at stage canary."""
     made = project(settings_in(tmp_path_factory.mktemp("collected")))
+    with Ledger(made.ledger_address) as ledger:
+        put_version(ledger, "v1.1", parent="v1.0", pairs=96, win_rate=0.661, evaluation=EVALUATION)
     collected.vote(made)
     collected.curate(made)
     collected.roll_out(made)
@@ -310,7 +321,8 @@ def test_a_version_has_a_page_that_others_lead_to(browser: "Browser", server: Se
         shown = opened.page.locator("#versions")
         shown.locator("h3", has_text="v1.1").wait_for()
         told = shown.inner_text()
-        assert "rolling out" in told and "PeftModel.from_pretrained" in told and "dagster job execute" in told
+        for words in ("so that length alone may explain it", "rolling out", "PeftModel.from_pretrained", "job execute"):
+            assert words in told
         assert "staging" in shown.locator(".timeline").inner_text()
         shown.get_by_role("link", name="The whole evaluation").click()
         opened.page.get_by_text("the whole evaluation").wait_for()

@@ -37,18 +37,19 @@ html.raw-text .md, html:not(.raw-text) .md-source, html.raw-text .if-md, html:no
 .md ul { list-style: disc outside; padding-left: 1.4rem !important; }
 .md ol { list-style: decimal outside; padding-left: 1.6rem !important; }
 .md blockquote { border-left: 3px solid var(--border-color-primary); padding-left: .8rem; }
-.md .md-wide { overflow-x: auto; margin: 0 0 .6rem; }
+.md .md-wide { overflow-x: auto; margin: 0 0 .6rem; contain: inline-size; }
 .md .md-wide table { border-collapse: collapse; margin: 0; }
 .md .md-wide :is(th, td) { border: 1px solid var(--border-color-primary); padding: .25rem .6rem; text-align: left; }
 .md code { font: .875em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; padding: .1em .3em;
   border-radius: 4px; background: var(--border-color-primary); color: inherit; }
-.md-code { margin: 0 0 .6rem; border: 1px solid var(--border-color-primary); border-radius: 8px; overflow: hidden; }
+.md-code { margin: 0 0 .6rem; contain: inline-size; overflow: hidden; border-radius: 8px;
+  border: 1px solid var(--border-color-primary); }
 .md-code > div { display: flex; justify-content: space-between; padding: .2rem .7rem; font-size: .8125rem; }
 .md-code pre { margin: 0; padding: .6rem .7rem; overflow-x: auto; background: var(--background-fill-secondary); }
 .md-code pre code { padding: 0; background: none; white-space: pre; }
-.md-copy, .md-toggle { border: none; background: none; padding: 0; font: inherit; cursor: pointer;
-  color: var(--link-text-color); text-decoration: underline; }
-.md-toggle { font-size: .8125rem; }
+.md-copy, .md-toggle { border: none !important; background: none !important; padding: 0 !important; cursor: pointer;
+  box-shadow: none !important; font: 400 .8125rem/1.5 inherit !important; color: var(--link-text-color) !important;
+  text-decoration: underline; }
 """
 # Copies a block of code, and remembers whether a person wants to read what was written or how it is meant.
 SCRIPT = """

@@ -41,6 +41,7 @@ STYLE = """<style>
   margin: 0.6rem 0 0.1rem; border-radius: 0.8rem; border: 1px solid var(--border-color-primary);
   background: var(--background-fill-secondary); }
 .dpo .turn.model { white-space: normal; }
+.dpo .turn.model:has(.md-code, .md-wide) { width: min(44rem, 92%); }
 .dpo .turn.own { margin-left: auto; border-color: var(--color-accent); }
 .dpo .by { margin: 0 0 0.6rem 0.3rem; font-size: 0.8rem; }
 .dpo .asks { border-left-color: #b45309; font-weight: 600; }
@@ -77,7 +78,7 @@ STYLE = """<style>
 .dpo .strip > li.working { border-top-color: var(--color-accent); }
 .dpo .strip > li.stuck { border-top-color: #d92d20; }
 .dpo .strip h3 { margin: 0; }
-.dpo .strip p { margin: 0.3rem 0 0 !important; }
+.dpo .strip p { display: block !important; margin: 0.3rem 0 0 !important; }
 .dpo .strip .figure { font-size: 1.5rem; font-weight: 600; }
 .dpo .spark { width: 100%; height: 2rem; margin-top: 0.4rem; }
 .dpo .spark polyline { fill: none; stroke: var(--color-accent); stroke-width: 2; }

@@ -6,6 +6,7 @@ from typing import Any
 from dpo_pipeline.core.version_card import CardFacts, headline, load_snippet, reproduce
 from dpo_pipeline.core.versions import VersionRecord
 from dpo_pipeline.serving.assembly import Serving
+from dpo_pipeline.serving.pages.markdown import formatted
 from dpo_pipeline.serving.pages.markup import (
     Markup,
     chip,
@@ -15,7 +16,6 @@ from dpo_pipeline.serving.pages.markup import (
     link,
     page,
     paragraph,
-    quoted,
     table,
     text,
 )
@@ -77,7 +77,7 @@ def _one(seen: VersionView) -> Markup:
     if facts.satisfaction is not None:
         values.append(("Satisfaction", f"{facts.satisfaction:.2f} of 5"))
     parts = [
-        Markup(f'<div class="rule">{heading(record.name)}{_status(record.status)}</div>'),
+        heading(Markup(f"{text(record.name)} {_status(record.status)}")),
         paragraph(headline(facts), "notice"),
         figures(values),
         _evaluation(facts),
@@ -86,9 +86,9 @@ def _one(seen: VersionView) -> Markup:
         else Markup(""),
         heading("What became of it") + timeline(seen.decisions) if seen.decisions else Markup(""),
         heading("Load it"),
-        quoted(load_snippet(facts)),
+        formatted(f"```python\n{load_snippet(facts)}\n```"),
         heading("Train it again"),
-        quoted(reproduce(facts)),
+        formatted(f"```sh\n{reproduce(facts)}\n```"),
     ]
     return Markup("".join(parts))
 
