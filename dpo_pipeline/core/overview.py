@@ -152,6 +152,8 @@ def _unfinished(newest: VersionRecord, facts: LoopFacts) -> str | None:
         return f"{name} is registered; its rollout begins next."
     if newest.status in RETRIED:
         found = str(newest.status).replace("_", " ")
+        if newest.attempt >= facts.max_attempts:
+            return f"{name} came out {found}, and that was its last attempt; what to collect is worked out next."
         return f"{name} came out {found} ({attempts}); it is trained again with one thing changed."
     return None
 

@@ -48,8 +48,8 @@ html.raw-text .md, html:not(.raw-text) .md-source, html.raw-text .if-md, html:no
 .md-code pre { margin: 0; padding: .6rem .7rem; overflow-x: auto; background: var(--background-fill-secondary); }
 .md-code pre code { padding: 0; background: none; white-space: pre; }
 .md-copy, .md-toggle { border: none !important; background: none !important; padding: 0 !important; cursor: pointer;
-  box-shadow: none !important; font: 400 .8125rem/1.5 inherit !important; color: var(--link-text-color) !important;
-  text-decoration: underline; }
+  box-shadow: none !important; font-size: .8125rem !important; font-weight: 400 !important; text-decoration: underline;
+  color: var(--link-text-color) !important; }
 """
 # Copies a block of code, and remembers whether a person wants to read what was written or how it is meant.
 SCRIPT = """

@@ -79,6 +79,7 @@ STYLE = """<style>
 .dpo .strip > li.stuck { border-top-color: #d92d20; }
 .dpo .strip h3 { margin: 0; }
 .dpo .strip p { display: block !important; margin: 0.3rem 0 0 !important; }
+.dpo .strip a { margin: 0; white-space: nowrap; }
 .dpo .strip .figure { font-size: 1.5rem; font-weight: 600; }
 .dpo .spark { width: 100%; height: 2rem; margin-top: 0.4rem; }
 .dpo .spark polyline { fill: none; stroke: var(--color-accent); stroke-width: 2; }
