@@ -66,6 +66,11 @@ def at(facts: LoopFacts, name: str) -> Step:
         ({"versions": (V10, replace(V11, status="improved"))}, "v1.0 answers", "v1.1 is better than v1.0"),
         ({"versions": (V10, replace(V11, status="registered"))}, "v1.0 answers", "its rollout begins"),
         (
+            {"versions": (V10, replace(V11, status="inconclusive", attempt=3))},
+            "v1.0 answers",
+            "v1.1 came out inconclusive, and that was its last attempt",
+        ),
+        (
             {"versions": (V10, replace(V11, status="not_improved"))},
             "v1.0 answers",
             "v1.1 came out not improved (attempt 1 of 3); it is trained again with one thing changed.",
