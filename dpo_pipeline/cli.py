@@ -155,13 +155,15 @@ def import_pairs(
 ) -> None:
     """Import pairs from elsewhere, in the formats that other tools write. Exit status 1: a file holds no pair."""
     from dpo_pipeline.loop.import_pairs import ImportReport, import_file
+    from dpo_pipeline.loop.redactor import redactor
 
     settings = load_settings()
+    redact = redactor(settings.collection)
     reports: dict[str, ImportReport] = {}
     failed: list[str] = []
     for path in files:
         try:
-            report = import_file(path, settings.prefs_log, settings.collection.max_line_bytes)
+            report = import_file(path, settings.prefs_log, settings.collection.max_line_bytes, redact)
         except UnreadableImport as error:  # what the other files hold is told all the same
             failed.append(str(error))
             continue

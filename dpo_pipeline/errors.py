@@ -7,6 +7,7 @@ DpoError
 │   ├── LogWriteError         an event could not be put on disk (nothing was acknowledged)
 │   └── LogReplaced           the file shrank or is another file than the one read before
 ├── UnreadableImport          a file given to `dpo import` is in no known form
+├── RedactionFailed           a redactor of the user's own failed on a text, which was therefore not stored
 ├── WarehouseBusy             another process holds the DuckDB file
 ├── DatasetTooSmall           too few pairs to train on
 ├── EvaluationLeaked          a version was trained on questions that it is judged on
@@ -86,6 +87,10 @@ class LogReplaced(LogError):
 
 
 class UnreadableImport(DpoError):
+    pass
+
+
+class RedactionFailed(DpoError):
     pass
 
 

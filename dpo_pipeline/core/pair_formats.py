@@ -17,7 +17,7 @@ import msgspec
 from dpo_pipeline.core.admission import cannot_be_asked
 from dpo_pipeline.core.message_formats import Prompt, alpaca_prompt, answer_of, messages_of, system_of, text_of
 from dpo_pipeline.core.questions import CATEGORIES
-from dpo_pipeline.core.redaction import redact
+from dpo_pipeline.core.redaction import Redactor, redact
 from dpo_pipeline.core.votes import Message, Preference, Vote, outcome, prompt_text
 from dpo_pipeline.errors import InvalidRecord
 
@@ -113,7 +113,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
-def as_preference(pair: ImportedPair, source_name: str, recorded_at: str) -> Preference:
+def as_preference(pair: ImportedPair, source_name: str, recorded_at: str, redact: Redactor = redact) -> Preference:
     """The event of an imported pair, without personal data. Its id is the hash of the pair: the same is the same event.
 
     Which side was a, and stood on the left, hangs on that hash: the log keeps no trace of "chosen first".
@@ -130,7 +130,7 @@ def as_preference(pair: ImportedPair, source_name: str, recorded_at: str) -> Pre
         recorded_at=recorded_at,
         comparison_id=f"imp-{digest[:32]}",
         session_id=f"import-{source_name}",
-        prompt=_redacted(pair.prompt),
+        prompt=_redacted(pair.prompt, redact),
         category=pair.category,  # type: ignore[arg-type]
         model_a="imported-a",
         model_b="imported-b",
@@ -148,7 +148,7 @@ def as_preference(pair: ImportedPair, source_name: str, recorded_at: str) -> Pre
     )
 
 
-def _redacted(prompt: Prompt) -> Prompt:
+def _redacted(prompt: Prompt, redact: Redactor) -> Prompt:
     if isinstance(prompt, str):
         return redact(prompt)
     return [Message(each.role, redact(each.content)) for each in prompt]

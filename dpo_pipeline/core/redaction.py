@@ -1,14 +1,15 @@
 """What must not reach the disk: e-mail addresses, card numbers, keys and tokens in what people type.
 
-Names, addresses and health are not found by patterns; whoever needs that puts a stronger filter in front. No text,
-however long or odd, costs more than its length: what can begin a finding is bounded by what stands before it,
+Names, addresses and health are not found by patterns; whoever needs that adds a function (`collection.redactor`). No
+text, however long or odd, costs more than its length: what can begin a finding is bounded by what stands before it,
 quantifiers are possessive or bounded, and card numbers are looked for in all places at once.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from dpo_pipeline.core.card_numbers import GAPS, card_numbers
+from dpo_pipeline.errors import RedactionFailed
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]++[@＠][\w-]++(?:\.[\w-]++)++")
 # Each of these begins with one certain character, for which Python looks first: what stands before is asked then.
@@ -51,6 +52,33 @@ _IBAN = re.compile(
 )
 
 
+Redactor = Callable[[str], str]
+"""Text → the same without personal data."""
+
+
+def followed_by(own: Redactor, name: str) -> Redactor:
+    """What is found here, and then what somebody's own function finds; where that fails nothing may be stored.
+
+    Raises (the result):
+        RedactionFailed: it raised, or gave no text.
+    """
+
+    def both(text: str) -> str:
+        try:
+            found = own(redact(text))
+        except Exception as error:
+            raise RedactionFailed(
+                f"{name} failed on a text ({type(error).__name__}), which is therefore not stored."
+            ) from error
+        if not isinstance(found, str):
+            raise RedactionFailed(
+                f"{name} gave {type(found).__name__} for a text; a text is required. It is not stored."
+            )
+        return found
+
+    return both
+
+
 def redact(text: str) -> str:
     """The text with each finding replaced by its kind in brackets, such as [e-mail]."""
     text = _KEY.sub("[key]", text)
@@ -59,6 +87,13 @@ def redact(text: str) -> str:
     ibans = ((found.start() - 2, found.end()) for found in _IBAN.finditer(text))
     text = _without(text, [span for span in ibans if _is_iban(text[slice(*span)])], "[iban]")
     return _without(text, card_numbers(text), "[card]")
+
+
+def redacted_turns(prompt: str | Sequence[Mapping[str, str]], redact: Redactor) -> str | list[dict[str, str]]:
+    """A question, or the messages of a conversation, each text by itself."""
+    if isinstance(prompt, str):
+        return redact(prompt)
+    return [{**message, "content": redact(message["content"])} for message in prompt]
 
 
 def _without(text: str, spans: Sequence[tuple[int, int]], kind: str) -> str:

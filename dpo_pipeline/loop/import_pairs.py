@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dpo_pipeline.core.pair_formats import as_preference, read_pair
+from dpo_pipeline.core.redaction import Redactor, redact
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import InvalidRecord
 from dpo_pipeline.stores.import_files import read_rows
@@ -29,10 +30,11 @@ class ImportReport:
         return bool(self.refused) and not self.forms
 
 
-def import_file(path: Path, log: Path, max_line_bytes: int) -> ImportReport:
-    """Append every pair of the file that is not in the log yet.
+def import_file(path: Path, log: Path, max_line_bytes: int, redact: Redactor = redact) -> ImportReport:
+    """Append every pair of the file that is not in the log yet, without the personal data that `redact` finds.
 
     Raises:
+        RedactionFailed: nothing was written.
         UnreadableImport: no such file, or none that holds rows; nothing was written.
         LogWriteError: the disk refused it; what was written before stays, and running again goes on.
     """
@@ -46,7 +48,7 @@ def import_file(path: Path, log: Path, max_line_bytes: int) -> ImportReport:
             if isinstance(row, InvalidRecord):
                 raise row
             pair = read_pair(row)
-            event = as_preference(pair, source_name, utc_now())
+            event = as_preference(pair, source_name, utc_now(), redact)
             line = encode_preference(event)
             if len(line) > max_line_bytes:
                 raise InvalidRecord(f"longer than {max_line_bytes} bytes as a line of the log")

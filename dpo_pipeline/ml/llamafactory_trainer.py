@@ -97,6 +97,8 @@ def run_llamafactory(job: DpoJob, pairs: UsablePairs, command: Path, progress: P
         resumed = None
         if not (output / STATE).exists():  # which it writes last
             resumed = last_checkpoint(output)
+            if resumed is None:  # it would refuse a folder in which weights lie and no checkpoint
+                shutil.rmtree(output, ignore_errors=True)
             _run([str(command), "train", str(place / "dpo.yaml")], place / "output.log", output, lock, progress)
         # What people wrote stands there, in a form in which nobody would find it again.
         shutil.rmtree(place / "tokens")

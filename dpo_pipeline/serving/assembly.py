@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from dpo_pipeline.loop.redactor import redactor
 from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.accounts import Accounts
 from dpo_pipeline.serving.engines.engine import Engine
@@ -73,7 +74,7 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
     readiness = Readiness(settings.data_dir / "progress", engine, router)
     defaults = Defaults(settings.generation, collection, settings.model.max_new_tokens)
     questions = Questions(collection, settings.bank_dir, state)
-    visitors = Visitors(settings, accounts, state, key)
+    visitors, redact = Visitors(settings, accounts, state, key), redactor(collection)
     return Serving(
         settings=settings,
         accounts=accounts,
@@ -84,16 +85,16 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
         visitors=visitors,
         readiness=readiness,
         chats=Chats(
-            engine, router, readiness, RequestLog(log, state, metrics, engine, router), rates, defaults,
+            engine, router, readiness, RequestLog(log, state, metrics, engine, router, redact), rates, defaults,
             visitors, patience_s=settings.rollout.max_p99_ms / 1000, copy_all=settings.rollout.count_unproven,
         ),
         comparing=Comparing(
             engine, router, readiness,
             PairedAnswers(engine, collection.samples, settings.limits.queue, settings.quality),
-            Comparisons(collection, settings.prefs_log, questions, state, tally, key),
+            Comparisons(collection, settings.prefs_log, questions, state, tally, key, redact),
             tally, visitors, rates, metrics, defaults, collection.measure_share,
         ),
-        feedback=Feedback(state, log, visitors, rates, metrics),
+        feedback=Feedback(state, log, visitors, rates, metrics, redact),
         reviews=Reviews(settings.review_table, settings.reviews_log, accounts),
         rollouts=Rollouts(settings, router, accounts),
         rollout_watch=RolloutWatch(settings, router, tally),

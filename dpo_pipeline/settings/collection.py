@@ -6,6 +6,11 @@ from dpo_pipeline.settings.section import Section
 
 
 class Collection(Section):
+    redactor: str = Field(
+        "",
+        description="module:function, text to text, that takes more personal data out of what is stored than the "
+        "patterns here find, such as names; empty: none",
+    )
     temperature: float = Field(
         0.9,
         ge=0,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from itsdangerous import URLSafeTimedSerializer
 
+from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.votes import Sampling
 from dpo_pipeline.errors import TokenRefused
 from dpo_pipeline.serving.services.comparisons import Comparisons, ComparisonView
@@ -26,7 +27,7 @@ def comparisons(tmp_path: Path) -> Any:
     state = ServingState(tmp_path / "state.db")
     tally = Tally(settings.prefs_log, 1 << 20, 20, settings.zone)
     questions = Questions(settings.collection, settings.bank_dir, state)
-    yield Comparisons(settings.collection, settings.prefs_log, questions, state, tally, KEY)
+    yield Comparisons(settings.collection, settings.prefs_log, questions, state, tally, KEY, redact)
     state.close()
 
 

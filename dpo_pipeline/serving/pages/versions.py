@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dpo_pipeline.core.version_card import CardFacts, headline, load_snippet, reproduce
-from dpo_pipeline.core.versions import VersionRecord
+from dpo_pipeline.core.versions import VersionRecord, is_version_name
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.markdown import formatted
 from dpo_pipeline.serving.pages.markup import (
@@ -45,8 +45,8 @@ def build(serving: Callable[[], Serving]) -> None:
 
 
 def link_to(name: str) -> Markup:
-    """A version's name, leading to its page."""
-    return link(name, f"/versions?name={name}")
+    """A version's name, leading to its page; any other name as it is."""
+    return link(name, f"/versions?name={name}") if is_version_name(name) else Markup(text(name))
 
 
 def _all(records: Sequence[VersionRecord]) -> Markup:

@@ -15,7 +15,7 @@ from pathlib import Path
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from dpo_pipeline.core.questions import AskedQuestion, OriginFilter, QuestionFilter
-from dpo_pipeline.core.redaction import redact
+from dpo_pipeline.core.redaction import Redactor, redacted_turns
 from dpo_pipeline.core.votes import Sampling, Vote, encode_preference
 from dpo_pipeline.errors import (
     AlreadyVoted,
@@ -68,6 +68,7 @@ class Comparisons:
     Args:
         prefs_log: where votes are appended.
         key: signs the tokens.
+        redact: what questions and answers go through before they are kept.
     """
 
     def __init__(
@@ -78,8 +79,9 @@ class Comparisons:
         state: ServingState,
         tally: Tally,
         key: bytes,
+        redact: Redactor,
     ):
-        self._collection, self._prefs_log = collection, prefs_log
+        self._collection, self._prefs_log, self._redact = collection, prefs_log, redact
         self._state = state
         self._tally = tally
         self._log = GroupCommit(AppendLog(prefs_log))
@@ -118,12 +120,12 @@ class Comparisons:
             comparison_id=f"cmp-{uuid.uuid4().hex}",
             event_id=f"evt-{uuid.uuid4().hex}",
             session_id=visitor.session_id or f"visit-{uuid.uuid4().hex[:12]}",
-            prompt=_redacted(prompt),
+            prompt=redacted_turns(prompt, self._redact),
             category=category,
             model_a=models[0],
             model_b=models[1],
-            response_a=redact(answers[0]),
-            response_b=redact(answers[1]),
+            response_a=self._redact(answers[0]),
+            response_b=self._redact(answers[1]),
             left=left or self._random.choice("ab"),
             annotator=visitor.person,
             source=visitor.source,
@@ -255,9 +257,3 @@ class Comparisons:
         for batch in read_batches(log, position, self._collection.max_line_bytes):
             voted |= {event.event_id: event.vote for event in votes_of(batch)}
         return voted
-
-
-def _redacted(prompt: str | list[dict[str, str]]) -> str | list[dict[str, str]]:
-    if isinstance(prompt, str):
-        return redact(prompt)
-    return [{**message, "content": redact(message["content"])} for message in prompt]

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from dpo_pipeline.core.admission import check_text
-from dpo_pipeline.core.redaction import redact
+from dpo_pipeline.core.redaction import Redactor
 from dpo_pipeline.errors import InvalidRequest, TokenRefused, UnknownRequest
 from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.metrics import Metrics
@@ -17,9 +17,17 @@ from dpo_pipeline.stores.serving_state import ServingState
 
 
 class Feedback:
-    def __init__(self, state: ServingState, log: ServingLog, visitors: Visitors, rates: RateLimits, metrics: Metrics):
+    def __init__(
+        self,
+        state: ServingState,
+        log: ServingLog,
+        visitors: Visitors,
+        rates: RateLimits,
+        metrics: Metrics,
+        redact: Redactor,
+    ):
         self._state, self._log, self._visitors = state, log, visitors
-        self._rates, self._metrics = rates, metrics
+        self._rates, self._metrics, self._redact = rates, metrics, redact
 
     def give(
         self,
@@ -57,7 +65,7 @@ class Feedback:
         common |= {"user": known.user, "version": known.version}
         if correction is not None:
             self._log.append(
-                CorrectionRecord(**common, prompt=known.prompt, correction=redact(correction), identity=identity)
+                CorrectionRecord(**common, prompt=known.prompt, correction=self._redact(correction), identity=identity)
             )
         else:
             stars = rating or (5 if thumb == "up" else 1)

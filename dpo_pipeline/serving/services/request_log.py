@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dpo_pipeline.core.answers import Messages
 from dpo_pipeline.core.outcomes import RequestOutcome
-from dpo_pipeline.core.redaction import redact
+from dpo_pipeline.core.redaction import Redactor, redacted_turns
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import Metrics
 from dpo_pipeline.serving.router import Router
@@ -27,8 +27,11 @@ class Answering:
 
 
 class RequestLog:
-    def __init__(self, log: ServingLog, state: ServingState, metrics: Metrics, engine: Engine, router: Router):
+    def __init__(
+        self, log: ServingLog, state: ServingState, metrics: Metrics, engine: Engine, router: Router, redact: Redactor
+    ):
         self._log, self._state, self._metrics, self._engine, self._router = log, state, metrics, engine, router
+        self._redact = redact
 
     def record(
         self,
@@ -81,15 +84,15 @@ class RequestLog:
             request_id=answering.request_id,
             user=visitor.person,
             version=answering.version,
-            prompt=_redacted(messages),
+            prompt=redacted_turns(_told(messages), self._redact),
             source=visitor.source,
             identity=visitor.identity,
         )
         self._state.add_request(stored, time.time())
 
 
-def _redacted(messages: Messages) -> str | list[dict[str, str]]:
+def _told(messages: Messages) -> str | list[dict[str, str]]:
     """A single question as a text, a conversation as its messages."""
     if len(messages) == 1 and messages[0][0] == "user":
-        return redact(messages[0][1])
-    return [{"role": role, "content": redact(content)} for role, content in messages]
+        return messages[0][1]
+    return [{"role": role, "content": content} for role, content in messages]
