@@ -1,11 +1,13 @@
 """What is kept of a chat request: a line in the serving log, what it takes to rate it, and counters."""
 
+import logging
 import time
 from dataclasses import dataclass
 
 from dpo_pipeline.core.answers import Messages
 from dpo_pipeline.core.outcomes import RequestOutcome
 from dpo_pipeline.core.redaction import Redactor, redacted_turns
+from dpo_pipeline.errors import RedactionFailed
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import Metrics
 from dpo_pipeline.serving.router import Router
@@ -13,6 +15,8 @@ from dpo_pipeline.serving.services.visitors import Visitor
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.serving_log import RequestRecord, ServingLog
 from dpo_pipeline.stores.serving_state import ServingState, StoredRequest
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,13 +82,18 @@ class RequestLog:
             metrics.first_token_seconds.labels(version).observe(first_s)
 
     def keep(self, answering: Answering, messages: Messages) -> None:
-        """So that the answer can be rated or corrected later."""
+        """So that the answer can be rated or corrected later; not where the question cannot be stored."""
         visitor = answering.visitor
+        try:
+            prompt = redacted_turns(_told(messages), self._redact)
+        except RedactionFailed as error:  # the answer is there, and no version's fault
+            log.warning("request %s cannot be rated: %s", answering.request_id, error)
+            return
         stored = StoredRequest(
             request_id=answering.request_id,
             user=visitor.person,
             version=answering.version,
-            prompt=redacted_turns(_told(messages), self._redact),
+            prompt=prompt,
             source=visitor.source,
             identity=visitor.identity,
         )
