@@ -25,6 +25,7 @@ from inputs import baseline, settings_for
 from reporting import Goal, report, say, show
 from servers import free_port, our_server, running
 
+from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.votes import Sampling
 from dpo_pipeline.serving.services.comparisons import Comparisons
 from dpo_pipeline.serving.services.questions import Questions
@@ -78,7 +79,7 @@ def opened(settings: Settings, count: int) -> list[Ballot]:
     state, collection = ServingState(settings.serving_state), settings.collection
     tally = Tally(settings.prefs_log, collection.max_line_bytes, 20, settings.zone)
     questions = Questions(collection, settings.bank_dir, state)
-    comparisons = Comparisons(collection, settings.prefs_log, questions, state, tally, signing_key(settings))
+    comparisons = Comparisons(collection, settings.prefs_log, questions, state, tally, signing_key(settings), redact)
     ballots = []
     for number in range(count):
         shown = comparisons.open(

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from dpo_pipeline import access_commands, rollout_commands, terminal  # noqa: F401  (they add their own commands)
 from dpo_pipeline.commands import app, command
-from dpo_pipeline.errors import LogReplaced, ServiceError, SettingsError, UnreadableImport
+from dpo_pipeline.errors import LogReplaced, RedactionFailed, ServiceError, SettingsError, UnreadableImport
 from dpo_pipeline.settings import Section, Settings, load_settings, setting_names
 from dpo_pipeline.settings.shown import without_passwords
 
@@ -75,12 +75,14 @@ def serve() -> None:
 
     import uvicorn
 
+    from dpo_pipeline.loop.redactor import redactor
     from dpo_pipeline.program_logs import log_to_terminal
     from dpo_pipeline.serving.app import create_app
     from dpo_pipeline.serving.http_protocol import BoundedHttp, allow_connections
     from dpo_pipeline.stores.folder_lock import take_lock
 
     settings = load_settings()
+    redactor(settings.collection)  # before anything starts, where its error is one line
     faulthandler.enable()  # should native code ever crash, the log says where
     log_to_terminal()
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -164,7 +166,7 @@ def import_pairs(
     for path in files:
         try:
             report = import_file(path, settings.prefs_log, settings.collection.max_line_bytes, redact)
-        except UnreadableImport as error:  # what the other files hold is told all the same
+        except (UnreadableImport, RedactionFailed) as error:  # what the other files hold is told all the same
             failed.append(str(error))
             continue
         reports[path.name] = report

@@ -16,6 +16,8 @@ from dpo_pipeline.core.versions import BASELINE, VersionRecord, next_version
 
 StepName = Literal["Votes", "Valid pairs", "Training", "Evaluation", "Rollout"]
 StepState = Literal["working", "waiting", "stuck"]
+LONG_S = 6 * 3600
+"""So long the reference of a large model may take before the first step; what reports nothing for longer is lost."""
 WORK = {"base_model": "base model", "sft": "SFT", "dpo": "DPO"}
 
 
@@ -143,7 +145,7 @@ def _unfinished(newest: VersionRecord, facts: LoopFacts) -> str | None:
     """What follows for a version between its training and its rollout; null where that is over."""
     name, attempts = newest.name, f"attempt {newest.attempt} of {facts.max_attempts}"
     if newest.status == Status.TRAINING:
-        return f"{name} ({attempts}) is then evaluated against {newest.parent}."
+        return f"{name} ({attempts}) is then evaluated" + (f" against {newest.parent}." if newest.parent else ".")
     if newest.status == Status.TRAINED and newest.parent:
         return f"{name} is trained and is evaluated against {newest.parent} next."
     if newest.status == Status.IMPROVED:
@@ -176,6 +178,10 @@ def _valid_pairs(facts: LoopFacts) -> Step:
 def _training(facts: LoopFacts) -> Step:
     task, record = facts.training, facts.in_training
     if task is None and record:
+        quiet_s = facts.now - datetime.fromisoformat(record.updated_at).timestamp()
+        if quiet_s > LONG_S:
+            said = f"It was begun {duration(quiet_s)} ago and reports no step. Look at the runs in Dagster."
+            return Step("Training", "stuck", record.name, said)
         said = "It is being prepared or checked: no step is under way."
         return Step("Training", "working", record.name, said)
     if task is None:

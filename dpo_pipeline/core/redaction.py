@@ -69,7 +69,7 @@ def followed_by(own: Redactor, name: str) -> Redactor:
         except Exception as error:
             raise RedactionFailed(
                 f"{name} failed on a text ({type(error).__name__}), which is therefore not stored."
-            ) from error
+            ) from None  # what it raised may quote the text, and would stand in the program's log
         if not isinstance(found, str):
             raise RedactionFailed(
                 f"{name} gave {type(found).__name__} for a text; a text is required. It is not stored."

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dpo_pipeline.core.versions import BASELINE
+
 RECIPE_SHOWN = (
     "start_from",
     "pairs",
@@ -67,7 +69,7 @@ def tags(facts: CardFacts) -> dict[str, str]:
         "base_sha": facts.base_sha,
         "dataset_hash": facts.dataset_hash,
         "pairs": facts.pairs,
-        "type": "sft" if facts.parent is None else "dpo",
+        "type": "sft" if facts.name == BASELINE else "dpo",
         "base_model": facts.base_model,
         "training_date": facts.trained_at[:10],
         "training_data": _trained_on(facts),
@@ -115,8 +117,10 @@ def model_card(facts: CardFacts) -> str:
 def headline(facts: CardFacts) -> str:
     """What a version is worth, in one sentence, with the warning that belongs to it."""
     found = facts.evaluation
-    if facts.parent is None:
+    if facts.name == BASELINE:
         return "The first version: later ones start from it and are measured against it."
+    if facts.adapter_sha is None:
+        return "Not trained yet."
     if not found:
         return f"Not evaluated against {facts.parent} yet."
     verdict, rate = str(found["verdict"]).replace("_", " "), (found.get("overall") or {}).get("rate")
@@ -149,7 +153,7 @@ def load_snippet(facts: CardFacts) -> str:
 
 def reproduce(facts: CardFacts) -> str:
     """The command, from the repository's root, that trains this version again from its pinned inputs."""
-    job = "train_version" if facts.parent else "build_baseline"
+    job = "build_baseline" if facts.name == BASELINE else "train_version"
     partition = f'{{"dagster/partition": "{facts.name}"}}'
     home = "DAGSTER_HOME=${DPO_DATA_DIR:-$PWD/data}/dagster"
     return f"{home} dagster job execute -m dpo_pipeline.definitions -j {job} --tags '{partition}'"
@@ -166,7 +170,7 @@ def _load_base(facts: CardFacts) -> list[str]:
 
 
 def _trained_on(facts: CardFacts) -> str:
-    if facts.parent is None:
+    if facts.name == BASELINE:
         count = "" if facts.demonstrations is None else f"{facts.demonstrations:.0f} "
         source = "from files" if facts.demonstrations_of == "files" else "of the question bank"
         return f"tuned on {count}demonstrations {source}"

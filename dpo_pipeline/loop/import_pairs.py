@@ -7,7 +7,7 @@ from pathlib import Path
 from dpo_pipeline.core.pair_formats import as_preference, read_pair
 from dpo_pipeline.core.redaction import Redactor, redact
 from dpo_pipeline.core.votes import encode_preference
-from dpo_pipeline.errors import InvalidRecord
+from dpo_pipeline.errors import InvalidRecord, RedactionFailed
 from dpo_pipeline.stores.import_files import read_rows
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.log import AppendLog, Position, read_batches
@@ -34,7 +34,7 @@ def import_file(path: Path, log: Path, max_line_bytes: int, redact: Redactor = r
     """Append every pair of the file that is not in the log yet, without the personal data that `redact` finds.
 
     Raises:
-        RedactionFailed: nothing was written.
+        RedactionFailed: with the number of the row; nothing was written.
         UnreadableImport: no such file, or none that holds rows; nothing was written.
         LogWriteError: the disk refused it; what was written before stays, and running again goes on.
     """
@@ -52,6 +52,8 @@ def import_file(path: Path, log: Path, max_line_bytes: int, redact: Redactor = r
             line = encode_preference(event)
             if len(line) > max_line_bytes:
                 raise InvalidRecord(f"longer than {max_line_bytes} bytes as a line of the log")
+        except RedactionFailed as error:
+            raise RedactionFailed(f"{path}, row {number}: {error}") from None
         except InvalidRecord as error:
             report.refused[str(error)] += 1
             shown = report.examples.setdefault(str(error), [])

@@ -20,10 +20,10 @@ def redactor(collection: Collection) -> Redactor:
     module, _, function = collection.redactor.partition(":")
     try:
         own = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # of the user's own module, which may do anything while it is imported
         raise SettingsError(
-            f"collection.redactor is {collection.redactor!r}, which cannot be imported ({error}). It is "
-            "module:function, such as our_redaction:without_names; PYTHONPATH names the folder of the module."
+            f"collection.redactor is {collection.redactor!r}, which cannot be imported ({type(error).__name__}: "
+            f"{error}). It is module:function, such as our_redaction:without_names; PYTHONPATH names its folder."
         ) from error
     if not callable(own):
         raise SettingsError(f"collection.redactor is {collection.redactor!r}, which is no function.")

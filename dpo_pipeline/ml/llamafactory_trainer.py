@@ -95,7 +95,7 @@ def run_llamafactory(job: DpoJob, pairs: UsablePairs, command: Path, progress: P
             tokens=str(place / "tokens"),
         )
         resumed = None
-        if not (output / STATE).exists():  # which it writes last
+        if not is_whole(output):
             resumed = last_checkpoint(output)
             if resumed is None:  # it would refuse a folder in which weights lie and no checkpoint
                 shutil.rmtree(output, ignore_errors=True)
@@ -137,15 +137,21 @@ def write_tokens(directory: Path, job: DpoJob, pairs: UsablePairs) -> None:
 
 
 def last_checkpoint(output: Path) -> Path | None:
-    """The newest whole one; half ones are deleted, because LLaMA-Factory would take them. Its state is written last."""
+    """The newest whole one; half ones are deleted, because LLaMA-Factory would take them."""
     for path in sorted(output.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
-        try:
-            json.loads((path / STATE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            shutil.rmtree(path)
-        else:
+        if is_whole(path):
             return path
+        shutil.rmtree(path)
     return None
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a checkpoint, or the result, was written to its end: its state comes last."""
+    try:
+        json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 @contextmanager
@@ -184,7 +190,7 @@ def _run(command: list[str], told: Path, output: Path, lock: int, progress: Prog
             follow()
         finally:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)  # with what it started for each GPU
+                os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     if process.returncode:
         raise TaskFailed(
@@ -203,9 +209,14 @@ def _end_with_us() -> Callable[[], None] | None:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without what would lead its Python to our packages, or to the network."""
+    """Ours, without what would lead its Python to our packages, or to the network; and with one GPU at most.
+
+    Where it sees several it starts others in sessions of their own, which nothing here could end with it.
+    """
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    return kept | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    offline = dict.fromkeys(("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"), "1")
+    return kept | offline | {"CUDA_VISIBLE_DEVICES": first}
 
 
 def curve_follower(path: Path, progress: Progress, begin: int = 0) -> Callable[[], None]:

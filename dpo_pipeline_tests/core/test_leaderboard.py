@@ -203,13 +203,13 @@ def test_a_million_battles_are_a_matter_of_seconds() -> None:
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     winners = draw.choice(["model_a", "model_b", "tie", "both_bad"], size=len(pairs))
     battles = list(zip(models[pairs[:, 0]].tolist(), models[pairs[:, 1]].tolist(), winners.tolist(), strict=True))
-    started = time.perf_counter()
+    started = time.process_time()
     counted = count_battles(battles)
-    counting_s, started = time.perf_counter() - started, time.perf_counter()
+    counting_s, started = time.process_time() - started, time.process_time()
     bradley_terry(counted)
-    print(f"{len(battles)} battles: counted in {counting_s:.2f} s, fitted in {time.perf_counter() - started:.3f} s")
+    print(f"{len(battles)} battles: counted in {counting_s:.2f} s, fitted in {time.process_time() - started:.3f} s")
     assert counting_s < 10
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_percentiles_are_interpolated() -> None:

@@ -127,6 +127,8 @@ def test_reports_of_an_earlier_training_are_not_taken_for_this_one() -> None:
     step = at(replace(training, tasks=old), "Training")
     assert (step.state, step.figure) == ("working", "v1.1") and "being prepared or checked" in step.said
     assert "v1.1 is being trained." in overview(replace(training, tasks=old)).happening
+    lost = replace(training, tasks=old, now=NOW + 7 * 3600)
+    assert at(lost, "Training").state == "stuck" and "reports no step" in at(lost, "Training").said
     given_up = replace(USUAL, versions=(V10, replace(V11, status="given_up")), tasks=old)
     assert at(given_up, "Training").state == "waiting"
 

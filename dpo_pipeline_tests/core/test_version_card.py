@@ -1,10 +1,11 @@
 """The sentence that stands first on a version's page: what it is worth, and what takes away from that."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from dpo_pipeline.core.version_card import CardFacts, headline, load_snippet
+from dpo_pipeline.core.version_card import CardFacts, headline, load_snippet, reproduce
 
 
 def facts(evaluation: dict[str, Any] | None, parent: str | None = "v1.0") -> CardFacts:
@@ -40,7 +41,13 @@ def test_the_headline_carries_its_warning(evaluation: dict[str, Any] | None, tol
 
 
 def test_the_first_version_is_measured_against_none() -> None:
-    assert "measured against it" in headline(facts(None, parent=None))
+    first = replace(facts(None, parent=None), name="v1.0")
+    assert "measured against it" in headline(first) and "build_baseline" in reproduce(first)
+
+
+def test_a_version_of_which_there_is_a_dataset_only_is_not_the_first() -> None:
+    begun = replace(facts(None, parent=None), adapter_sha=None)
+    assert headline(begun) == "Not trained yet." and "train_version" in reproduce(begun)
 
 
 def test_the_snippet_names_the_adapters_folder() -> None:

@@ -219,7 +219,7 @@ def test_the_next_pair_is_there_when_it_is_wanted(desk: Tab, models: Upstream, s
     models.say, models.word_s = counted, 0.25
     desk.page.click("#ab-generate")
     ready(desk)
-    desk.page.wait_for_timeout(2500)  # the person reads
+    desk.page.wait_for_timeout(3500)  # the person reads
     desk.page.keyboard.press("1")
     desk.page.wait_for_selector(DONE)
     before = text(desk, "#ab-question")

@@ -114,7 +114,7 @@ def test_a_full_queue_says_when_to_come_back_and_votes_pass_by(narrow: Server) -
             asked = [pool.submit(narrow.client.post, CHAT, json=body(user=f"u{i}")) for i in range(8)]
             time.sleep(1.0)
             path = f"/v1/comparisons/{shown['comparison_id']}/vote"
-            voted = narrow.client.post(path, json={"token": shown["token"], "vote": "left"}, timeout=2)
+            voted = narrow.client.post(path, json={"token": shown["token"], "vote": "left"}, timeout=5)
             assert voted.status_code == 201
             signal_process(narrow, signal.SIGCONT)
             answers = [one.result() for one in asked]

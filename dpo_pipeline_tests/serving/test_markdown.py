@@ -35,6 +35,10 @@ def shown(text: str) -> str:
         ("```python\nx\n```", "<span>python</span>"),
         ("    indented, as people write", "<p>indented, as people write</p>"),
         ("`a < b`", "<code>a &lt; b</code>"),
+        (
+            "(*so*) and **Note**s, 这是**粗体**文字",
+            "(<em>so</em>) and <strong>Note</strong>s, 这是<strong>粗体",
+        ),
         ("5 * 3 * 2 and snake_case_name", "<p>5 * 3 * 2 and snake_case_name</p>"),
     ],
 )
@@ -69,6 +73,8 @@ LOSING = [
     "| item | price |\n|---|---|\n| apples | 3 | 5 |",
     "17*3*2 = 102",
     "2**3**2 and (a)*b*(c)",
+    "α*β*γ, and 2²*3²*5²",
+    "Type ``` to begin. 17*3*2 = 102",
 ]
 
 

@@ -42,7 +42,7 @@ EMPTY = {
     "loop": ("#loop .notice", "v1.0 answers everybody"),
     "chat": ("#message", "No messages yet: ask something below."),
     "leaderboard": ("#leaderboard .notice", "No votes yet: open the A/B test page"),
-    "versions": ("#versions .notice", "The first version: later ones start from it"),
+    "versions": ("#versions .notice", "Not evaluated against v1.0 yet."),
     "review": ("#review-count .notice", "No validated preferences yet: vote on the A/B test page."),
     "rollout": ("#rollout .notice", "No version is being rolled out: v1.0 answers everybody."),
     "contributors": ("#contributors .notice", "No votes yet this week: open the A/B test page"),
@@ -67,7 +67,10 @@ def project(settings: Settings) -> Settings:
     """Two versions that the other server answers for, v1.0 in production."""
     with Ledger(settings.ledger_address) as ledger:
         for name in ("v1.0", "v1.1"):
-            put_version(ledger, name, status="registered", adapter_sha=name[-1] * 64, adapter_dir="there")
+            parent = None if name == "v1.0" else "v1.0"
+            put_version(
+                ledger, name, status="registered", parent=parent, adapter_sha=name[-1] * 64, adapter_dir="there"
+            )
         ledger.install_champion("v1.0", actor="test")
     return settings
 
@@ -329,7 +332,8 @@ def test_a_version_has_a_page_that_others_lead_to(browser: "Browser", server: Se
         opened.page.goto(f"{server.url}/versions?name=v9.9")
         opened.page.get_by_text("This cannot be shown").wait_for()
     assert httpx.get(f"{server.url}/v1/versions/v1.0/evaluation").json()["error"]["code"] == "not_evaluated"
-    assert httpx.get(f"{server.url}/v1/versions/..%2f..%2fledger/evaluation").status_code == 404
+    for name in ("*", "v1.*", "..%2f..%2fledger"):
+        assert httpx.get(f"{server.url}/v1/versions/{name}/evaluation").status_code == 404
 
 
 def test_the_leaderboard_shows_scores_wins_and_votes(browser: "Browser", server: Server) -> None:

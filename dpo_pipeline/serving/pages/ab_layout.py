@@ -13,12 +13,13 @@ KEYS = """
 (() => {
   const keys = {"1": "ab-left", "a": "ab-left", "arrowleft": "ab-left", "2": "ab-right", "b": "ab-right",
     "arrowright": "ab-right", "t": "ab-tie", "x": "ab-both-bad", "enter": "ab-next"};
-  const own = "input, textarea, select, [contenteditable=true], [role=listbox], [role=combobox], [role=slider], "
-    + ".md-wide, .md-code pre";
+  const own = "input, textarea, select, [contenteditable=true], [role=listbox], [role=combobox], [role=slider]";
+  const scrolls = ".md-wide, .md-code pre";
   document.addEventListener("keydown", event => {
     const id = keys[event.key.toLowerCase()];
     if (!id || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.closest && event.target.closest(own)) return;
+    if (event.key.startsWith("Arrow") && event.target.closest && event.target.closest(scrolls)) return;
     if (event.key === "Enter" && event.target.closest && event.target.closest("button, a, summary")) return;
     const button = document.getElementById(id);
     if (!button || button.disabled || button.offsetParent === null) return;

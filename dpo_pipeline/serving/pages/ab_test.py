@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from dpo_pipeline.core.questions import OriginFilter
 from dpo_pipeline.core.versions import iteration, served_name
-from dpo_pipeline.errors import AlreadyVoted, RequestError, RoleRequired, TokenRefused, UnknownComparison
+from dpo_pipeline.errors import AlreadyVoted, DpoError, RequestError, RoleRequired, TokenRefused, UnknownComparison
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages import ab_view
 from dpo_pipeline.serving.pages.ab_layout import ANY, BATCHES, layout
@@ -114,7 +114,7 @@ class Page:
                 if not isinstance(event, PartialView):
                     update |= _vote_buttons(True)
                 yield update
-        except RequestError as error:
+        except DpoError as error:
             told = notice(ab_view.trouble(error), error=True)
             kept = {"typed": typed} if typed else {}
             yield {**opening, **kept, "notice": told, **_cards(visit, None), "next": _changed(visible=not typed)}

@@ -11,9 +11,9 @@ from typing import Literal
 from dpo_pipeline.core.questions import CATEGORIES, OriginFilter
 from dpo_pipeline.errors import (
     DeadlineExceeded,
+    DpoError,
     NotReady,
     QueueFull,
-    RequestError,
     TokenRefused,
     UnknownComparison,
     VoteNotRecorded,
@@ -192,7 +192,7 @@ def batch_line(batch: Batch | None, voted: bool) -> str:
     return f'<p class="ab-batch" role="status">Batch testing session: {where}</p>'
 
 
-def trouble(error: RequestError) -> str:
+def trouble(error: DpoError) -> str:
     """What went wrong and what the person can do, in words of this page."""
     if isinstance(error, NotReady):
         return f"{error} Then press “Generate Comparison” again."

@@ -21,6 +21,8 @@ from dpo_pipeline.serving.pages.markup import Markup
 
 LONGEST, MOST_COLUMNS, MOST_TABLE_LINES = 20_000, 30, 1_000
 """Beyond these a text is shown as it is: rendering it could take longer than a person waits."""
+CJK = "\u2e80"
+"""From here on scripts are written without spaces between words."""
 FIRST_HEADING = 4
 """Pages have three levels of headings of their own."""
 TOGGLE = Markup(
@@ -77,8 +79,6 @@ SCRIPT = """
 })();
 """
 _TAG = re.compile(r"<[^>]*>")
-_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
-_ARITHMETIC = re.compile(r"[0-9A-Za-z)]\*{1,2}[0-9A-Za-z(]")
 _NUMBER = re.compile(r'<li value="(\d+)">')
 
 
@@ -145,10 +145,30 @@ def _rendered(value: str) -> str:
     in_tables = [line.count("|") for line in value.split("\n") if "|" in line]
     if len(value) > LONGEST or len(in_tables) > MOST_TABLE_LINES or max(in_tables, default=0) > MOST_COLUMNS:
         return ""
-    if _ARITHMETIC.search(_CODE.sub("", value)):
+    tokens = _PARSER.parse(value)
+    if any(_takes_a_product_for_emphasis(token.children or ()) for token in tokens):
         return ""
-    made = str(_PARSER.render(value))
+    made = str(_PARSER.renderer.render(tokens, _PARSER.options, {}))
     return made if _content(_shown(made)) == _content(value) else ""
+
+
+def _takes_a_product_for_emphasis(children: Sequence[Token]) -> bool:
+    """Whether emphasis begins right behind an operand and another follows right behind it, as in 17*3*2."""
+    begun: list[bool] = []
+    for place, token in enumerate(children):
+        if token.type in ("em_open", "strong_open"):
+            before = children[place - 1].content[-1:] if place else ""
+            begun.append(_is_operand(before, ")]|"))
+        elif token.type in ("em_close", "strong_close"):
+            after = children[place + 1].content[:1] if place + 1 < len(children) else ""
+            if begun.pop() and _is_operand(after, "([|"):
+                return True
+    return False
+
+
+def _is_operand(character: str, brackets: str) -> bool:
+    """Chinese and its neighbours are written without spaces; there emphasis may touch words."""
+    return character != "" and (character in brackets or (character.isalnum() and character < CJK))
 
 
 def _shown(made: str) -> str:

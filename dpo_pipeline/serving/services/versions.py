@@ -1,5 +1,7 @@
 """Every version and what is known of it, for its page."""
 
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +11,8 @@ from dpo_pipeline.errors import NotEvaluated
 from dpo_pipeline.loop.describe import card_facts
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import DecisionRecord, Ledger
+
+KEPT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -22,8 +26,11 @@ class VersionView:
 
 
 class Versions:
+    """What a page shows is kept for a while: satisfaction is counted over a month of the serving log."""
+
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self._settings, self._lock = settings, threading.Lock()
+        self._kept: dict[str, tuple[float, VersionView]] = {}
 
     def records(self) -> list[VersionRecord]:
         """Oldest first."""
@@ -36,6 +43,13 @@ class Versions:
             UnknownVersion: the ledger has none of that name.
         """
         name = served_name(name)
+        with self._lock:
+            kept = self._kept.get(name)
+            if kept is None or time.monotonic() - kept[0] > KEPT_S:
+                kept = self._kept[name] = (time.monotonic(), self._read(name))
+            return kept[1]
+
+    def _read(self, name: str) -> VersionView:
         with Ledger(self._settings.ledger_address) as ledger:
             decisions = [each for each in ledger.decisions(name) if each.decision != "hold"]
             facts = card_facts(self._settings, ledger, name)
