@@ -73,7 +73,8 @@ def write_config(
         "pref_ftx": (recipe.loss_weights or (1.0, 1.0))[1] if len(recipe.loss_type) == 2 else 0.0,
         "dataset": "prefs",
         "dataset_dir": dataset,
-        **({"tokenized_path": tokens} if tokens else {}),
+        # Given tokens it needs no template, and not every template lets it find out what it looks like.
+        **({"tokenized_path": tokens, "template": "empty"} if tokens else {}),
         "cutoff_len": model.max_length,
         "output_dir": output,
         "per_device_train_batch_size": recipe.batch_size,
