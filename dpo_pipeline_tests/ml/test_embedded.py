@@ -55,6 +55,7 @@ def test_a_folder_with_something_else_is_not_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_rebuild_begins_as_the_shipped_one_did(tmp_path: Path) -> None:
     """Seeds, data and arithmetic are the same: the losses of the first steps are, whatever the processor."""
     settings, losses = settings_in(tmp_path), []
