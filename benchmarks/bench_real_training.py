@@ -27,6 +27,7 @@ from reporting import Goal, report, say, show
 from stock_trl import stock_trainer
 
 from dpo_pipeline.core.dataset import Pair, split_pairs
+from dpo_pipeline.errors import DpoError
 from dpo_pipeline.ml import train_process
 from dpo_pipeline.ml.base_model import ensure_base
 from dpo_pipeline.ml.training_plan import sft_job, write_dataset
@@ -185,7 +186,11 @@ def main() -> None:
         if side == FACTORY and not settings.llamafactory.command.exists():
             say(f"{side} is not installed here: make llamafactory")
             continue
-        outcomes[side] = run(side, task)
+        try:
+            outcomes[side] = run(side, task)
+        except DpoError as error:  # the others are measured all the same
+            say(f"{side} failed: {error}")
+            continue
         say(f"{side}: {outcomes[side].seconds:.0f} s, {outcomes[side].peak_gb:.1f} GB")
     rows = [
         {
