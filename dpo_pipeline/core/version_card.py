@@ -137,16 +137,14 @@ def headline(facts: CardFacts) -> str:
 
 
 def load_snippet(facts: CardFacts) -> str:
-    """Python that loads the version from the registry, with nothing of ours installed."""
-    if facts.adapter_sha is None:
-        return "It is not trained yet."
+    """Python that loads a trained version from the data folder, with nothing of ours installed."""
     return "\n".join(
         (
             "from peft import PeftModel",
             "from transformers import AutoModelForCausalLM",
             "",
             *_load_base(facts),
-            f'model = PeftModel.from_pretrained(model, "data/artifacts/adapters/{facts.adapter_sha[:16]}")',
+            f'model = PeftModel.from_pretrained(model, "data/artifacts/adapters/{str(facts.adapter_sha)[:16]}")',
         )
     )
 

@@ -85,8 +85,7 @@ def _one(seen: VersionView) -> Markup:
         if seen.has_report
         else Markup(""),
         heading("What became of it") + timeline(seen.decisions) if seen.decisions else Markup(""),
-        heading("Load it"),
-        formatted(f"```python\n{load_snippet(facts)}\n```"),
+        heading("Load it") + formatted(f"```python\n{load_snippet(facts)}\n```") if facts.adapter_sha else Markup(""),
         heading("Train it again"),
         formatted(f"```sh\n{reproduce(facts)}\n```"),
     ]
