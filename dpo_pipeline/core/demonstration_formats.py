@@ -62,8 +62,7 @@ def read_question(row: Any) -> Question:
 def _unanswered(row: Mapping[str, Any]) -> list[Message] | None:
     """The messages of a row that asks and does not answer; null where there is an answer, or no known form."""
     is_alpaca = "instruction" in row
-    if untold := [name for name in _UNTOLD if row.get(name) and not (is_alpaca and name == "history")]:
-        raise InvalidRecord(f"{' and '.join(untold)} cannot be told to the model")
+    _refuse_untold(row, is_alpaca)
     for name in ("messages", "conversations"):
         if name in row:
             messages = [*system_of(row), *messages_of(row[name])]
@@ -75,16 +74,25 @@ def _unanswered(row: Mapping[str, Any]) -> list[Message] | None:
         return [Message("user", told)] if isinstance(told, str) else told
     for name in ("question", "prompt"):
         if name in row:
-            told = row[name]
-            asked = messages_of(told) if isinstance(told, list) else [Message("user", text_of(told, name))]
-            return [*system_of(row), *asked]
+            return _asked(row, name)
     return None
+
+
+def _asked(row: Mapping[str, Any], name: str) -> list[Message]:
+    """What is asked under this name, a text or messages, behind the row's system text."""
+    told = row[name]
+    asked = messages_of(told) if isinstance(told, list) else [Message("user", text_of(told, name))]
+    return [*system_of(row), *asked]
+
+
+def _refuse_untold(row: Mapping[str, Any], is_alpaca: bool) -> None:
+    if untold := [name for name in _UNTOLD if row.get(name) and not (is_alpaca and name == "history")]:
+        raise InvalidRecord(f"{' and '.join(untold)} cannot be told to the model")
 
 
 def _read(row: Mapping[str, Any]) -> tuple[Prompt, str]:
     is_alpaca = "instruction" in row and "output" in row
-    if untold := [name for name in _UNTOLD if row.get(name) and not (is_alpaca and name == "history")]:
-        raise InvalidRecord(f"{' and '.join(untold)} cannot be told to the model")
+    _refuse_untold(row, is_alpaca)
     for name in ("messages", "conversations"):
         if name in row:
             *asked, last = [*system_of(row), *messages_of(row[name])]
@@ -97,6 +105,4 @@ def _read(row: Mapping[str, Any]) -> tuple[Prompt, str]:
     prompt = next((name for name in ("prompt", "question") if name in row), None)
     if prompt is None or answer is None:
         raise InvalidRecord("no messages, no conversations, and no prompt with an answer")
-    told = row[prompt]
-    question = messages_of(told) if isinstance(told, list) else [Message("user", text_of(told, prompt))]
-    return [*system_of(row), *question], answer_of(row[answer], answer)
+    return _asked(row, prompt), answer_of(row[answer], answer)

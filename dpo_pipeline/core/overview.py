@@ -124,20 +124,18 @@ def what_next(facts: LoopFacts) -> str:
     upcoming = next_version([record.name for record in facts.versions])
     if (said := _unfinished(newest, facts)) is not None:
         return said
+    missing = cadence.threshold - cadence.unused
+    needs = f"{upcoming} needs {missing:,} more valid pairs ({cadence.unused:,} of {cadence.threshold:,})"
     if served.challenger:
         left = f", {_hours(served.left_h)} at the earliest" if served.left_h else ""
         waits = f"waits for the rollout of {served.challenger}{left}"
-        if cadence.unused >= cadence.threshold:
+        if missing <= 0:
             return f"{upcoming}: {cadence.unused:,} valid pairs are ready; it {waits}."
-        missing = cadence.threshold - cadence.unused
-        return (
-            f"{upcoming} needs {missing:,} more valid pairs ({cadence.unused:,} of {cadence.threshold:,}) and {waits}."
-        )
+        return f"{needs} and {waits}."
     if cadence.due:
         return f"{upcoming} is due: {cadence.unused:,} valid pairs are ready, and its training starts soon."
-    if cadence.unused < cadence.threshold:
-        missing = cadence.threshold - cadence.unused
-        return f"{upcoming} needs {missing:,} more valid pairs ({cadence.unused:,} of {cadence.threshold:,})."
+    if missing > 0:
+        return f"{needs}."
     return f"{upcoming} waits: {cadence.reason}."
 
 

@@ -97,11 +97,7 @@ def model_card(facts: CardFacts) -> str:
     ]
     body = [description(facts), "## What improved", "", _improved(facts), "", "## Load it", "", "```python"]
     body += [
-        "from peft import PeftModel",
-        "from transformers import AutoModelForCausalLM",
-        "",
-        *_load_base(facts),
-        'model = PeftModel.from_pretrained(model, "this folder")',
+        *_load(facts, "this folder"),
         "```",
         "",
         "## Where it came from",
@@ -138,15 +134,7 @@ def headline(facts: CardFacts) -> str:
 
 def load_snippet(facts: CardFacts) -> str:
     """Python that loads a trained version from the data folder, with nothing of ours installed."""
-    return "\n".join(
-        (
-            "from peft import PeftModel",
-            "from transformers import AutoModelForCausalLM",
-            "",
-            *_load_base(facts),
-            f'model = PeftModel.from_pretrained(model, "data/artifacts/adapters/{str(facts.adapter_sha)[:16]}")',
-        )
-    )
+    return "\n".join(_load(facts, f"data/artifacts/adapters/{str(facts.adapter_sha)[:16]}"))
 
 
 def reproduce(facts: CardFacts) -> str:
@@ -155,6 +143,16 @@ def reproduce(facts: CardFacts) -> str:
     partition = f'{{"dagster/partition": "{facts.name}"}}'
     home = "DAGSTER_HOME=${DPO_DATA_DIR:-$PWD/data}/dagster"
     return f"{home} dagster job execute -m dpo_pipeline.definitions -j {job} --tags '{partition}'"
+
+
+def _load(facts: CardFacts, folder: str) -> list[str]:
+    return [
+        "from peft import PeftModel",
+        "from transformers import AutoModelForCausalLM",
+        "",
+        *_load_base(facts),
+        f'model = PeftModel.from_pretrained(model, "{folder}")',
+    ]
 
 
 def _load_base(facts: CardFacts) -> list[str]:

@@ -235,7 +235,7 @@ def curve_follower(path: Path, progress: Progress, begin: int = 0) -> Callable[[
         if not path.exists():
             return
         with path.open("rb") as file:
-            if file.seek(0, os.SEEK_END) < read:  # begun anew
+            if file.seek(0, os.SEEK_END) < read:  # begun again
                 read = 0
             file.seek(read)
             for line in file:

@@ -165,7 +165,7 @@ def _turn(said: str, version: str | None, note: str) -> str:
 
 
 def _growing(said: str, version: str) -> str:
-    """As it is until it is whole: formatting it anew with every word would cost more than the words."""
+    """As it is until it is whole: formatting it again with every word would cost more than the words."""
     return f'<div class="turn">{as_it_is(said)}</div><p class="muted by">Answered by {text(version)}, writing</p>'
 
 
