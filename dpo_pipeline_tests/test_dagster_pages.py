@@ -192,11 +192,11 @@ def test_the_checks_can_be_read(dagster: Dagster) -> None:
 def test_a_job_launched_by_hand_needs_no_config(dagster: Dagster, page: Tab) -> None:
     """By clicking: the job's page, *Materialize all*, and the run ends well."""
     before = len(dagster.ask(RUNS, job="write_report")["runsOrError"]["results"])
-    page.page.goto(f"{dagster.url}/locations/dpo_pipeline/jobs/write_report")
+    page.go(f"{dagster.url}/locations/dpo_pipeline/jobs/write_report")
     page.page.get_by_role("button", name="Materialize all").click()
     run = dagster.finished("write_report", before + 1)
     assert run["status"] == "SUCCESS", run
-    page.page.goto(f"{dagster.url}/assets/monitoring_report")
+    page.go(f"{dagster.url}/assets/monitoring_report")
     page.page.get_by_text("next_actions").first.wait_for()
 
 
@@ -225,7 +225,7 @@ def test_a_persons_way_through_the_pages(dagster: Dagster, page: Tab) -> None:
     # Below that they show where the files of this test lie.
     heights = {"dagster_run.png": 365, "dagster_report.png": 555}
     for path, wanted, name in walk:
-        page.page.goto(dagster.url + path)
+        page.go(dagster.url + path)
         page.page.get_by_text(wanted).first.wait_for()
         page.page.wait_for_load_state("networkidle")
         page.picture(name, heights.get(name))

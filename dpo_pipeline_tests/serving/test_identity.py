@@ -323,7 +323,7 @@ def test_whoever_is_signed_in_gives_orders_without_a_key(
         page = opened.page
         sign_in(page, keys["Olga"])
         page.locator("#who", has_text="Signed in as Olga").wait_for()
-        page.goto(f"{server.url}/rollout")
+        opened.go(f"{server.url}/rollout")
         page.fill("#reason textarea, #reason input", "let me look")
         page.locator("#key").wait_for(state="hidden")
         page.get_by_role("button", name="Pause", exact=True).click()

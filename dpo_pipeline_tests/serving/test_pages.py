@@ -208,7 +208,7 @@ def test_the_person_stays_the_same_over_a_reload_and_the_visit_does_not(
         # Whoever is quicker than the page's first moment goes by the visit.
         opened.page.wait_for_function("localStorage.getItem('dpo-person')")
         say(opened, "first visit")
-        opened.page.reload()
+        opened.go(opened.page.url)
         opened.page.wait_for_selector("#message")
         say(opened, "second visit")
         first, second = new_requests(settings, before, 2)
@@ -329,7 +329,7 @@ def test_a_version_has_a_page_that_others_lead_to(browser: "Browser", server: Se
         assert "staging" in shown.locator(".timeline").inner_text()
         shown.get_by_role("link", name="The whole evaluation").click()
         opened.page.get_by_text("the whole evaluation").wait_for()
-        opened.page.goto(f"{server.url}/versions?name=v9.9")
+        opened.go(f"{server.url}/versions?name=v9.9")
         opened.page.get_by_text("This cannot be shown").wait_for()
     assert httpx.get(f"{server.url}/v1/versions/v1.0/evaluation").json()["error"]["code"] == "not_evaluated"
     for name in ("*", "v1.*", "..%2f..%2fledger"):
@@ -535,11 +535,11 @@ def tab_text(opened: Tab) -> str:
 def vote_as(opened: Tab, server: Server) -> None:
     """One vote by the person of this tab, on the A/B page."""
     page = opened.page
-    page.goto(server.url)
+    opened.go(server.url)
     page.fill("#ab-typed textarea", "Why do cats purr?")
     page.click("#ab-generate")
     page.wait_for_selector("#ab-left:not([disabled])")
     page.wait_for_timeout(400)
     page.click("#ab-left")
     page.wait_for_selector("#ab-next:visible")
-    page.goto(f"{server.url}/contributors")
+    opened.go(f"{server.url}/contributors")
