@@ -38,6 +38,11 @@ class ChatTemplate:
         except UnsupportedConversation as error:
             raise InvalidRequest(str(error)) from error
 
+    def said(self, answer: str) -> str:
+        """An answer as a model is trained to give it and serving shows it: no text poses as another turn, no white
+        space stands around it, which a tokenizer would join to the end of the prompt."""
+        return self.defuse(answer, "assistant").strip()
+
     def prompt(self, messages: Messages) -> str:
         """What the model reads before it answers.
 
@@ -71,14 +76,15 @@ class ChatTemplate:
         """What the model is trained on: what it reads before it answers, and the same with the answer.
 
         Raises:
-            InvalidRequest: the template cannot take these messages, or they end with the assistant.
+            InvalidRequest: the template cannot take these messages, they end with the assistant, or the tokenizer joins
+                the answer's beginning to what stands before it.
             ModelUnavailable: with an answer the template does not go on from what is read before it, so that the model
                 would be trained in another context than the one it is served in.
         """
         if messages and messages[-1][0] == "assistant":
             raise InvalidRequest("The prompt ends with the assistant.")
         prompt = self.prompt(messages)
-        rows = [*self.fitted(messages), {"role": "assistant", "content": self.defuse(answer, "assistant")}]
+        rows = [*self.fitted(messages), {"role": "assistant", "content": self.said(answer)}]
         whole = str(self._tokenizer.apply_chat_template(rows, tokenize=False))
         if not whole.startswith(prompt):
             raise ModelUnavailable(
@@ -86,6 +92,10 @@ class ChatTemplate:
                 f"…{prompt[-60:]!r}, with an answer …{whole[max(len(prompt) - 60, 0) : len(prompt) + 20]!r}. Templates "
                 "that begin an answer with a thinking block are like that. Use a base model or a template without one."
             )
+        encode = self._tokenizer.backend_tokenizer.encode
+        read, then = (encode(text, add_special_tokens=False).ids for text in (prompt, whole))
+        if then[: len(read)] != read:
+            raise InvalidRequest("The answer's beginning cannot be told from the end of what is read before it.")
         return prompt, whole
 
     def check_context(self, trained: Iterable[tuple[Messages, Sequence[int]]]) -> None:

@@ -277,8 +277,8 @@ def _usable(dataset: Any, template: ChatTemplate, tokenizer: Any, max_length: in
         return {
             "event_id": row["event_id"],
             "prompt": template.fitted(asked),
-            "chosen": as_rows([("assistant", template.defuse(chosen, "assistant"))]),
-            "rejected": as_rows([("assistant", template.defuse(rejected, "assistant"))]),
+            "chosen": as_rows([("assistant", template.said(chosen))]),
+            "rejected": as_rows([("assistant", template.said(rejected))]),
         }
 
     kept = [found for row in dataset if (found := usable(row))]

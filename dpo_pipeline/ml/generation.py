@@ -164,7 +164,7 @@ class Generator:
     def _scored_ids(self, row: ScoredAnswer) -> tuple[list[int], int]:
         """Tokens of prompt and answer, cut to `max_length`, and where the answer begins; at least one is of it."""
         prompt = self.template.prompt_ids(row.messages)
-        said = self.template.defuse(row.answer, "assistant")
+        said = self.template.said(row.answer)
         answer = self.tokenizer.backend_tokenizer.encode(said, add_special_tokens=False).ids
         longest = self.settings.max_length
         prompt = prompt[-(longest - 1) :]

@@ -101,6 +101,6 @@ def _row(pair: Pair) -> dict[str, Any]:
     messages = prompt_messages(pair.prompt)
     return {
         "conversations": [{"from": _FROM[message["role"]], "value": message["content"]} for message in messages],
-        "chosen": {"from": "gpt", "value": defuse(pair.chosen, role="assistant")},
-        "rejected": {"from": "gpt", "value": defuse(pair.rejected, role="assistant")},
+        "chosen": {"from": "gpt", "value": defuse(pair.chosen, role="assistant").strip()},
+        "rejected": {"from": "gpt", "value": defuse(pair.rejected, role="assistant").strip()},
     }

@@ -140,7 +140,7 @@ def _usable(rows: Sequence[dict[str, Any]], template: ChatTemplate, longest: int
         usable.append(
             {
                 "prompt": template.fitted(asked),
-                "completion": as_rows([("assistant", template.defuse(answer, "assistant"))]),
+                "completion": as_rows([("assistant", template.said(answer))]),
             }
         )
     return usable

@@ -185,6 +185,20 @@ def test_the_trained_context_is_the_served_one(name: str) -> None:
         template(name).trained((U, A), "and more")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_an_answer_is_trained_behind_the_tokens_that_serving_reads(name: str) -> None:
+    """Gemma's tokenizer, for one, has line ends as tokens: those of an answer would join the end of the prompt."""
+    told = template(name)
+    told._tokenizer.add_tokens(["\n\n", "\n\n\n", "\nYes"])
+    encode = told._tokenizer.backend_tokenizer.encode
+    prompt, whole = told.trained((U,), " \n\nHello.\n")
+    read, then = (encode(text, add_special_tokens=False).ids for text in (prompt, whole))
+    assert then[: len(read)] == read == told.prompt_ids((U,)) and "Hello." in whole[len(prompt) :]
+    if prompt.endswith("\n"):
+        with pytest.raises(InvalidRequest, match="cannot be told from the end"):
+            told.trained((U,), "Yes")
+
+
 def test_a_template_that_thinks_before_it_answers_is_refused() -> None:
     thinking = ChatTemplate(tokenizer_with(THINKING))
     with pytest.raises(ModelUnavailable, match="thinking block"):
