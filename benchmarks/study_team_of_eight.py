@@ -56,7 +56,7 @@ from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.ledger import Ledger, utc_text
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.registry import Registry
-from dpo_pipeline.stores.serving_log import RatingRecord, Record, RequestRecord
+from dpo_pipeline.stores.serving_log import FeedbackRecord, Record, RequestRecord
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 
 PEOPLE, VOTES_A_DAY, CHATS_A_DAY, RATED, ERRORS = 8, 25, 160, 0.3, 0.01
@@ -249,9 +249,9 @@ class Team:
             if self.draw.random() < RATED:
                 rating = rate(person, question, answer, self.draw)
                 records.append(
-                    RatingRecord(
+                    FeedbackRecord(
                         event_id=f"r-{request_id}", recorded_at=usual["recorded_at"], request_id=request_id,
-                        user=person.name, version=name, rating=rating,
+                        user=person.name, version=name, signal="rating", value=rating,
                     )
                 )  # fmt: skip
         by_day: dict[str, list[bytes]] = {}

@@ -90,15 +90,15 @@ def print_trace(found: "Trace") -> None:
 
 
 def _print_request_trace(found: "RequestTrace") -> None:
-    from dpo_pipeline.stores.serving_log import RatingRecord
+    from dpo_pipeline.core.feedback import described
 
     table, request = Table(box=None, show_header=False), found.request
     table.add_row("request", f"{request.request_id}, {request.recorded_at}, answered by {request.version}")
     table.add_row("outcome", f"{request.outcome}, {request.tokens} tokens in {request.latency_ms:.0f} ms")
     table.add_row("stage", request.stage or "none")
     for each in found.said:
-        what = f"{each.rating} of 5" if isinstance(each, RatingRecord) else "a correction"
-        table.add_row("feedback", f"{what}, {each.recorded_at} ({each.event_id})")
+        table.add_row("feedback", f"{described(each.signal, each.value)}, {each.recorded_at} ({each.event_id})")
+    _add_datasets(table, found.datasets)
     console.print(table)
 
 
@@ -107,7 +107,8 @@ def _print_person_trace(found: "PersonTrace") -> None:
     table.add_row("person", ", ".join(found.pseudonyms))
     votes = ", ".join(f"{count:,} {source}" for source, count in found.votes.items())
     table.add_row("votes", f"{sum(found.votes.values()):,}" + (f" ({votes})" if votes else ""))
-    table.add_row("chat", f"{found.requests:,} requests, {found.ratings:,} ratings, {found.corrections:,} corrections")
+    said = ", ".join(f"{count:,} {signal}" for signal, count in found.feedback.items())
+    table.add_row("chat", f"{found.requests:,} requests; feedback: {said or 'none'}")
     _add_datasets(table, found.datasets)
     table.add_row("descendants", ", ".join(found.descendants) or "none")
     console.print(table)

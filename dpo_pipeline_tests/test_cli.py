@@ -13,7 +13,7 @@ from dpo_pipeline.settings import setting_names
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.pseudonyms import pseudonym_of, signing_key
-from dpo_pipeline.stores.serving_log import RatingRecord, RequestRecord, ServingLog
+from dpo_pipeline.stores.serving_log import FeedbackRecord, RequestRecord, ServingLog
 from dpo_pipeline_tests.examples import preference, put_version, settings_in
 
 
@@ -78,7 +78,11 @@ def test_whatever_has_a_name_is_traced(here: Path) -> None:
             outcome="ok",
         )
     )
-    log.append(RatingRecord(event_id="r", recorded_at=now, request_id="chatcmpl-1", user=ann, version="v1.0", rating=2))
+    log.append(
+        FeedbackRecord(
+            event_id="r", recorded_at=now, request_id="chatcmpl-1", user=ann, version="v1.0", signal="rating", value=2
+        )
+    )
     log.close()
     with Ledger(settings.ledger_address) as ledger:
         put_version(ledger, "v1.0", status="champion", adapter_sha="0" * 64)
@@ -88,5 +92,5 @@ def test_whatever_has_a_name_is_traced(here: Path) -> None:
     assert "answered by v1.0" in answer and "9 tokens in 812 ms" in answer and "2 of 5" in answer
     for name in ("Ann", ann):
         person = dpo("trace", name)
-        assert "3 (3 api)" in person and "1 requests, 1 ratings, 0 corrections" in person
+        assert "3 (3 api)" in person and "1 requests; feedback: 1 rating" in person
     assert "Nothing is known of 'v1.00'. Did you mean v1.0?" in dpo("trace", "v1.00").replace("\n", " ")

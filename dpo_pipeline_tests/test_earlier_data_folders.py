@@ -97,8 +97,7 @@ def test_artifacts_log_and_open_comparisons_can_be_read(settings: Settings) -> N
     records = list(read_records(settings.serving_log_dir, "2026-01-01"))
     assert len(records) == 8 and {type(each).__name__ for each in records} == {
         "RequestRecord",
-        "RatingRecord",
-        "CorrectionRecord",
+        "FeedbackRecord",
     }
     with closing(ServingState(settings.serving_state)) as state:
         found = state.comparison("cmp-open")

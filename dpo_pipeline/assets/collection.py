@@ -13,6 +13,7 @@ from dpo_pipeline.assets.partitions import (
     when_inputs_change,
 )
 from dpo_pipeline.assets.sources import serving_log, vote_log, votes_seen
+from dpo_pipeline.loop.feedback_table import write_feedback
 from dpo_pipeline.loop.ingest import ingest
 from dpo_pipeline.loop.report import days
 from dpo_pipeline.resources import LoopResource, WarehouseResource
@@ -48,6 +49,28 @@ def preferences(
             "log_offset_bytes": report.end.offset,
         },
         data_version=data_version(report.end.offset, tallies.get("recorded", 0)),
+    )
+
+
+@dg.asset(
+    group_name="collection",
+    owners=OWNERS,
+    kinds={"jsonl", "parquet"},
+    deps=[serving_log],
+    automation_condition=when_inputs_change("10 * * * *"),
+    code_version=code_version("core.feedback", "loop.feedback_table", "stores.serving_log"),
+    description="What people said of chat answers and did with them, a row per event; a newer one stands beside it.",
+)
+def feedback(loop: LoopResource) -> dg.MaterializeResult:
+    settings = loop.settings()
+    counts = write_feedback(settings.serving_log_dir, settings.feedback_table)
+    return dg.MaterializeResult(
+        metadata={
+            "events": sum(counts.values()),
+            "by_signal": table([{"signal": signal, "events": n} for signal, n in counts.most_common()]),
+            "file": dg.MetadataValue.path(settings.feedback_table),
+        },
+        data_version=data_version(sorted(counts.items())),
     )
 
 

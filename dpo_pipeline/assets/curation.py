@@ -4,12 +4,20 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from dpo_pipeline.assets.collection import preferences
-from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, code_version, data_version, table
+from dpo_pipeline.assets.collection import feedback, preferences
+from dpo_pipeline.assets.partitions import (
+    OWNERS,
+    WAREHOUSE_POOL,
+    code_version,
+    data_version,
+    table,
+    when_inputs_change,
+)
 from dpo_pipeline.core import collection_checks as checks
 from dpo_pipeline.core.curation import CurationSummary
 from dpo_pipeline.core.validated_pair import MEANINGS
 from dpo_pipeline.loop.curate import curate
+from dpo_pipeline.loop.label import label
 from dpo_pipeline.resources import LoopResource, WarehouseResource
 from dpo_pipeline.stores.curation import read_summary
 
@@ -41,6 +49,38 @@ def validated_pairs(
             "valid_by_category": table([{"category": c, "pairs": n} for c, n in _most(summary.valid_categories)]),
         },
         data_version=data_version(summary.recorded, summary.valid, summary.rejected, settings.quality),
+    )
+
+
+@dg.asset(
+    group_name="curation",
+    owners=OWNERS,
+    kinds={"json"},
+    deps=[feedback, preferences],
+    pool=WAREHOUSE_POOL,
+    automation_condition=when_inputs_change("20 * * * *"),
+    code_version=code_version("core.labels", "core.usable_feedback", "core.feedback", "loop.label"),
+    description="What of people's feedback can be trained on: corrections as pairs, thumbs and ratings as labels.",
+)
+def labelled_answers(loop: LoopResource, warehouse: WarehouseResource) -> dg.MaterializeResult:
+    settings = loop.settings()
+    with warehouse.open(settings) as store:
+        found = label(settings, store)
+    good = sum(answer.good for answer in found.labelled)
+    left_out = [
+        {"source": source, "reason": reason, "left_out": n}
+        for source, reasons in found.left_out.items()
+        for reason, n in _most(reasons)
+    ]
+    return dg.MaterializeResult(
+        metadata={
+            "pairs": len(found.pairs),
+            "good_answers": good,
+            "bad_answers": len(found.labelled) - good,
+            "by_source": table([{"source": source, "usable": n} for source, n in _most(found.sources)]),
+            "left_out": table(left_out),
+        },
+        data_version=data_version(found.until, found.sources, settings.quality, settings.collection.feedback_shares),
     )
 
 

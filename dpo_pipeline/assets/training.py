@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from dpo_pipeline.assets.curation import validated_pairs
+from dpo_pipeline.assets.curation import labelled_answers, validated_pairs
 from dpo_pipeline.assets.partitions import (
     COMPUTE_POOL,
     OWNERS,
@@ -82,10 +82,10 @@ def sft_adapter(context: dg.AssetExecutionContext, loop: LoopResource, models: M
     group_name="training",
     owners=OWNERS,
     kinds={"parquet"},
-    deps=[validated_pairs, dg.AssetDep("synthetic_pairs")],
+    deps=[validated_pairs, labelled_answers, dg.AssetDep("synthetic_pairs")],
     partitions_def=VERSIONS,
     pool=WAREHOUSE_POOL,
-    code_version=code_version("core.dataset", "loop.build_dataset"),
+    code_version=code_version("core.dataset", "core.labels", "loop.build_dataset"),
     description="The pairs of one version: prompt-disjoint train and eval split, pinned by content hash.",
 )
 def dpo_dataset(
@@ -100,7 +100,8 @@ def dpo_dataset(
             "directory": dg.MetadataValue.path(built.directory),
             "content_hash": split.content_hash,
             "train_pairs": len(split.train),
-            "synthetic_pairs": sum(pair.source == "synthetic" for pair in split.train),
+            "labelled_answers": len(split.labelled),
+            "by_source": table([{"source": source, "rows": n} for source, n in split.sources.items()]),
             "eval_pairs": len(split.eval),
             "left_out": table([{"reason": why, "pairs": n} for why, n in split.left_out.items()]),
             "first_valid_pair": built.after,
@@ -118,9 +119,15 @@ def dpo_dataset(
     partitions_def=VERSIONS,
     pool=COMPUTE_POOL,
     code_version=code_version(
-        "ml.dpo", "ml.llamafactory", "ml.llamafactory_trainer", "ml.lm_head", "ml.shared_prompts", "loop.train"
+        "ml.dpo",
+        "ml.kto",
+        "ml.llamafactory",
+        "ml.llamafactory_trainer",
+        "ml.lm_head",
+        "ml.shared_prompts",
+        "loop.train",
     ),
-    description="The LoRA adapter of one version: DPO from the start adapter, which is also the frozen reference.",
+    description="The LoRA adapter of one version: DPO or KTO from the start adapter, the frozen reference.",
 )
 def trained_adapter(
     context: dg.AssetExecutionContext, config: TrainingConfig, loop: LoopResource, models: Models

@@ -6,8 +6,8 @@ from typing import Any
 import dagster as dg
 
 from dpo_pipeline.assets.augmentation import synthetic_pairs
-from dpo_pipeline.assets.collection import preferences, requests
-from dpo_pipeline.assets.curation import validated_pairs
+from dpo_pipeline.assets.collection import feedback, preferences, requests
+from dpo_pipeline.assets.curation import labelled_answers, validated_pairs
 from dpo_pipeline.assets.deployment import model_version, rollout_decision
 from dpo_pipeline.assets.evaluation import eval_report, leaderboard
 from dpo_pipeline.assets.monitoring import improvement_trajectory, monitoring_report
@@ -53,7 +53,9 @@ decide_rollout = dg.define_asset_job(
 )
 write_report = dg.define_asset_job(
     "write_report",
-    dg.AssetSelection.assets(requests, leaderboard, monitoring_report, improvement_trajectory),
+    dg.AssetSelection.assets(
+        requests, feedback, labelled_answers, leaderboard, monitoring_report, improvement_trajectory
+    ),
     description="Report on the week: KPIs, leaderboard, improvement trajectory, next actions.",
 )
 

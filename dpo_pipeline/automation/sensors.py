@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from dpo_pipeline.assets.collection import requests
+from dpo_pipeline.assets.collection import feedback, requests
+from dpo_pipeline.assets.curation import labelled_answers
 from dpo_pipeline.assets.deployment import model_version
 from dpo_pipeline.assets.evaluation import eval_report, leaderboard
 from dpo_pipeline.assets.sources import serving_log
@@ -219,7 +220,7 @@ def registration_lost(context: dg.SensorEvaluationContext, loop: LoopResource) -
 
 inputs_changed = dg.AutomationConditionSensorDefinition(
     "inputs_changed",
-    target=dg.AssetSelection.assets(serving_log.key, requests.key, leaderboard.key),
+    target=dg.AssetSelection.assets(serving_log.key, requests.key, feedback.key, labelled_answers.key, leaderboard.key),
     default_status=ON,
     minimum_interval_seconds=max(SELDOM_S, 30),
     run_tags=FOLLOWS,

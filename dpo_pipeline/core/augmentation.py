@@ -6,6 +6,7 @@ paraphrase of a question that versions are judged on.
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from rapidfuzz import fuzz
 
@@ -99,7 +100,7 @@ def mixed(split: Split, synthetic: Sequence[Pair], max_share: float, held_out: S
         return split
     train = (*split.train, *added)
     left_out = {**split.left_out, "synthetic_beyond_share_or_near_evaluation": len(synthetic) - len(added)}
-    return Split(train, split.eval, left_out, content_hash(train, split.eval))
+    return replace(split, train=train, left_out=left_out, content_hash=content_hash(train, split.eval, split.labelled))
 
 
 def _said(question: Question, text: str) -> Question:

@@ -11,7 +11,7 @@ from dpo_pipeline.settings import Cadence, Phase
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What the decision looks at; counts are of valid pairs.
+    """What the decision looks at; counts are of valid pairs and, beside them, of what feedback is worth.
 
     `unused`: not yet used by an accepted version. `fresh`: since the newest training of any kind.
     """
@@ -35,21 +35,22 @@ class CadenceDecision:
 
 
 def training_state(
-    versions: Sequence[VersionRecord], rollout_of: str | None, valid: int, now: datetime
+    versions: Sequence[VersionRecord], rollout_of: str | None, valid: int, now: datetime, labels: int = 0
 ) -> TrainingState:
     """What the decision looks at, of the versions that there are.
 
     Args:
         rollout_of: the version that is being rolled out.
         valid: valid pairs so far.
+        labels: `useful_labels` so far.
     """
     trained = [record for record in versions if record.name != BASELINE]
     accepted = [record for record in trained if record.status in ACCEPTED]
     newest = trained[-1] if trained else None
     return TrainingState(
         # People may exclude pairs that were trained on: fewer may be valid than were seen.
-        unused=max(valid - max((record.pairs_seen for record in accepted), default=0), 0),
-        fresh=max(valid - max((record.pairs_seen for record in trained), default=0), 0),
+        unused=_beyond(accepted, valid, labels),
+        fresh=_beyond(trained, valid, labels),
         accepted_versions=len(accepted),
         newest_was_given_up=newest is not None and newest.status in CLOSED,
         training_now=newest is not None and newest.status not in (*ACCEPTED, *CLOSED),
@@ -58,6 +59,22 @@ def training_state(
         if newest
         else None,
     )
+
+
+def _beyond(versions: Sequence[VersionRecord], valid: int, labels: int) -> int:
+    """Valid pairs and useful labels that none of these versions has seen."""
+    pairs = valid - max((record.pairs_seen for record in versions), default=0)
+    return max(pairs, 0) + max(labels - max((record.labels_seen or 0 for record in versions), default=0), 0)
+
+
+def useful_labels(pairs: int, labelled: int, objective: str, cadence: Cadence) -> int:
+    """What feedback is worth in valid pairs, as far as the objective trains on it.
+
+    Args:
+        pairs: made of corrections and the like.
+        labelled: answers called good or bad.
+    """
+    return pairs + (labelled // cadence.labels_per_pair if objective == "kto" else 0)
 
 
 def current_phase(accepted_versions: int, cadence: Cadence) -> tuple[str, Phase]:

@@ -2,8 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -22,14 +22,30 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     source: str
 
 
+class LabelledAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer that people called good or bad."""
+
+    event_id: str
+    prompt: str | list[Message]
+    answer: str
+    good: bool
+    source: str
+
+
 @dataclass(frozen=True)
 class Split:
-    """`train` and `eval` share no prompt; `left_out` counts pairs by reason."""
+    """`train` and `eval` share no prompt, nor does `labelled` with `eval`; `left_out` counts pairs by reason."""
 
     train: tuple[Pair, ...]
     eval: tuple[Pair, ...]
     left_out: dict[str, int]
     content_hash: str
+    labelled: tuple[LabelledAnswer, ...] = ()
+
+    @property
+    def sources(self) -> dict[str, int]:
+        """What is trained on, by where it comes from."""
+        return count_sources(self.train, self.labelled)
 
 
 def split_pairs(pairs: Iterable[Pair], held_out_prompts: frozenset[str], eval_share: float, at_least: int) -> Split:
@@ -70,13 +86,25 @@ def split_pairs(pairs: Iterable[Pair], held_out_prompts: frozenset[str], eval_sh
     return Split(train, held, dict(left_out), content_hash(train, held))
 
 
-def content_hash(train: Iterable[Pair], held: Iterable[Pair]) -> str:
-    """sha256 over both splits, in order of event id: the identity of a dataset."""
+def count_sources(pairs: Iterable[Pair], labelled: Iterable[LabelledAnswer]) -> dict[str, int]:
+    return dict(Counter([pair.source for pair in pairs]) + Counter([answer.source for answer in labelled]))
+
+
+def with_labelled(split: Split, labelled: Iterable[LabelledAnswer]) -> Split:
+    """The split with labelled answers beside its pairs, but those to a prompt of the half that it is judged on."""
+    judged = {prompt_key(pair.prompt) for pair in split.eval}
+    kept = tuple(each for each in labelled if prompt_key(each.prompt) not in judged)
+    return replace(split, labelled=kept, content_hash=content_hash(split.train, split.eval, kept))
+
+
+def content_hash(train: Iterable[Pair], held: Iterable[Pair], labelled: Sequence[LabelledAnswer] = ()) -> str:
+    """sha256 over all parts, in order of event id: the identity of a dataset."""
     digest = hashlib.sha256()
     encoder = msgspec.json.Encoder()
-    for name, pairs in (("train", train), ("eval", held)):
+    parts: list[tuple[str, Iterable[Pair | LabelledAnswer]]] = [("train", train), ("eval", held)]
+    for name, rows in parts + ([("labelled", labelled)] if labelled else []):
         digest.update(name.encode())
-        for pair in sorted(pairs, key=lambda pair: pair.event_id):
-            digest.update(encoder.encode(pair))
+        for row in sorted(rows, key=lambda row: row.event_id):
+            digest.update(encoder.encode(row))
             digest.update(b"\n")
     return digest.hexdigest()

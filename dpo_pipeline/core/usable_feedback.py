@@ -1,55 +1,65 @@
-"""Which corrections may be trained on: those that votes' own criteria would let through, none of a person twice."""
+"""Which feedback may be trained on: what votes' own criteria would let through, nothing of a person twice."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
+from dpo_pipeline.core.feedback import Signal
 from dpo_pipeline.core.quality import names_a_model
 from dpo_pipeline.core.template_tokens import has_template_token
+from dpo_pipeline.core.votes import Message, prompt_key
 from dpo_pipeline.settings import QualityCriteria
 
 
 @dataclass(frozen=True)
-class Correction:
-    """What one answer should have been, by one person. `question` is its `prompt_key`; `anonymous`: nobody vouches."""
+class Said:
+    """One signal of one person on one answer, as it was given; `anonymous`: nobody vouches for them."""
 
     event_id: str
+    recorded_at: str
     person: str
     request_id: str
-    question: str
-    text: str
+    signal: Signal
+    value: int | str
+    prompt: str | list[Message]
+    answer: str
     anonymous: bool = False
 
 
 @dataclass(frozen=True)
-class UsableCorrections:
-    """Event ids in log order; `left_out` counts the others by reason."""
+class Usable:
+    """In log order; `left_out` counts the others by reason."""
 
-    event_ids: tuple[str, ...]
-    left_out: dict[str, int]
+    said: tuple[Said, ...] = ()
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
-def usable_corrections(
-    given: Sequence[Correction], held_out: frozenset[str], criteria: QualityCriteria
-) -> UsableCorrections:
+def usable(
+    given: Sequence[Said], text: Callable[[Said], str], held_out: frozenset[str], criteria: QualityCriteria
+) -> Usable:
     """
     Args:
         given: in log order; of one person on one request the newest counts.
-        held_out: questions that versions are judged on.
+        text: of each what is trained on.
+        held_out: `prompt_key`s of the questions that versions are judged on.
     """
     newest = {(each.person, each.request_id): each.event_id for each in given}
     left_out: Counter[str] = Counter()
-    fit: list[Correction] = []
+    fit: list[Said] = []
     for each in given:
-        if reason := _refused(each, newest, held_out, criteria):
+        if newest[each.person, each.request_id] != each.event_id:
+            left_out["said_again"] += 1
+        elif prompt_key(each.prompt) in held_out:
+            left_out["held_out_question"] += 1
+        elif reason := _refused(text(each), criteria):
             left_out[reason] += 1
         else:
             fit.append(each)
     used = _within_shares(fit, criteria, left_out)
-    return UsableCorrections(tuple(each.event_id for each in given if each.event_id in used), dict(left_out))
+    return Usable(tuple(each for each in fit if each.event_id in used), dict(left_out))
 
 
-def _within_shares(fit: Sequence[Correction], criteria: QualityCriteria, left_out: Counter[str]) -> set[str]:
+def _within_shares(fit: Sequence[Said], criteria: QualityCriteria, left_out: Counter[str]) -> set[str]:
     """Event ids, newest first: so many that nobody, nor strangers together, hold too large a share."""
     share, together = criteria.max_annotator_share, criteria.max_anonymous_share
     given = Counter(each.person for each in fit)
@@ -72,20 +82,14 @@ def _within_shares(fit: Sequence[Correction], criteria: QualityCriteria, left_ou
     return known | set(strangers[:allowed])
 
 
-def _refused(
-    each: Correction, newest: dict[tuple[str, str], str], held_out: frozenset[str], criteria: QualityCriteria
-) -> str:
-    """What is wrong with it by itself; empty where nothing is."""
-    if newest[each.person, each.request_id] != each.event_id:
-        return "corrected again"
-    if each.question in held_out:
-        return "held_out_question"
-    if not each.text.strip():
+def _refused(text: str, criteria: QualityCriteria) -> str:
+    """What is wrong with a text by itself; empty where nothing is."""
+    if not text.strip():
         return "empty"
-    if criteria.min_characters is not None and len(each.text) <= criteria.min_characters:
+    if criteria.min_characters is not None and len(text) <= criteria.min_characters:
         return "too_short"
-    if criteria.no_template_tokens and has_template_token(each.text):
+    if criteria.no_template_tokens and has_template_token(text):
         return "template_tokens"
-    if criteria.no_self_naming and names_a_model(each.text):
+    if criteria.no_self_naming and names_a_model(text):
         return "self_naming"
     return ""

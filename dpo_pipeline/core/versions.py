@@ -12,7 +12,11 @@ _NAME = re.compile(r"v1\.(0|[1-9]\d*)")
 
 @dataclass(frozen=True)
 class VersionRecord:
-    """A version as the rest of the program sees it."""
+    """A version as the rest of the program sees it.
+
+    `feedback_until`: when the newest feedback was given that it may be trained on; null: on none. `labels_seen`: how
+    many useful labels that is, besides `pairs_seen` votes.
+    """
 
     name: str
     attempt: int
@@ -32,6 +36,8 @@ class VersionRecord:
     mlflow_version: str | None
     created_at: str
     updated_at: str
+    feedback_until: str | None = None
+    labels_seen: int | None = None
 
 
 def iteration(name: str) -> int:

@@ -1,53 +1,57 @@
 """What people showed or liked, as demonstrations: corrected answers, and the answers that won their comparisons."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from dpo_pipeline.core.corrections import Correction, usable_corrections
-from dpo_pipeline.core.votes import Message, prompt_key
+from dpo_pipeline.core.conversation import as_rows
+from dpo_pipeline.core.usable_feedback import Said, usable
+from dpo_pipeline.core.votes import Message, prompt_messages
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import held_out_prompts
-from dpo_pipeline.stores.serving_log import CorrectionRecord, read_records
+from dpo_pipeline.stores.served_texts import days_of
+from dpo_pipeline.stores.serving_log import FeedbackRecord, read_day
 
 log = logging.getLogger(__name__)
 
 
-def corrections(serving_log_dir: Path) -> list[CorrectionRecord]:
+def all_feedback(serving_log_dir: Path) -> Iterator[FeedbackRecord]:
+    """All that people ever said of answers, oldest first."""
+    for path in days_of(serving_log_dir):
+        yield from (record for record in read_day(path) if isinstance(record, FeedbackRecord))
+
+
+def said_in(record: FeedbackRecord) -> Said:
+    """A line of the serving log as what a person said."""
+    prompt = record.prompt if isinstance(record.prompt, str) else msgspec.convert(record.prompt, list[Message])
+    return Said(
+        event_id=record.event_id,
+        recorded_at=record.recorded_at,
+        person=record.user,
+        request_id=record.request_id,
+        signal=record.signal,
+        value=record.value,
+        prompt=prompt,
+        answer=record.answer,
+        anonymous=record.identity == "anonymous",
+    )
+
+
+def corrections(serving_log_dir: Path) -> list[FeedbackRecord]:
     """Every correction, oldest first."""
-    if not serving_log_dir.exists():
-        return []
-    days = sorted(path.stem for path in serving_log_dir.glob("????-??-??.jsonl"))
-    if not days:
-        return []
-    records = read_records(serving_log_dir, f"{days[0]}T00:00:00Z")
-    return [record for record in records if isinstance(record, CorrectionRecord)]
+    return [record for record in all_feedback(serving_log_dir) if record.signal == "correction"]
 
 
-def usable(settings: Settings) -> list[CorrectionRecord]:
+def usable_corrections(settings: Settings) -> tuple[Said, ...]:
     """Those that may be trained on; what is left out is counted in the program's log."""
-    by_id = {each.event_id: each for each in corrections(settings.serving_log_dir)}
-    given = [
-        Correction(
-            event_id=each.event_id,
-            person=each.user,
-            request_id=each.request_id,
-            question=prompt_key(_asked(each)),
-            text=each.correction,
-            anonymous=each.identity == "anonymous",
-        )
-        for each in by_id.values()
-    ]
-    found = usable_corrections(given, held_out_prompts(settings), settings.quality)
+    given = [said_in(record) for record in corrections(settings.serving_log_dir)]
+    found = usable(given, lambda each: str(each.value), held_out_prompts(settings), settings.quality)
     if found.left_out:
-        log.info("%d corrections are used; left out are %s", len(found.event_ids), found.left_out)
-    return [by_id[event_id] for event_id in found.event_ids]
-
-
-def _asked(record: CorrectionRecord) -> str | list[Message]:
-    return record.prompt if isinstance(record.prompt, str) else msgspec.convert(record.prompt, list[Message])
+        log.info("%d corrections are used; left out are %s", len(found.said), found.left_out)
+    return found.said
 
 
 def demonstration_rows(settings: Settings, dataset_dir: Path) -> list[dict[str, Any]]:
@@ -59,10 +63,10 @@ def demonstration_rows(settings: Settings, dataset_dir: Path) -> list[dict[str, 
 
     rows = [
         {
-            "prompt": [{"role": "user", "content": record.prompt}] if isinstance(record.prompt, str) else record.prompt,
-            "completion": [{"role": "assistant", "content": record.correction}],
+            "prompt": prompt_messages(each.prompt),
+            "completion": as_rows([("assistant", str(each.value))]),
         }
-        for record in usable(settings)
+        for each in usable_corrections(settings)
     ]
     liked = {str(row["prompt"]): row for row in pq.read_table(dataset_dir / "train.parquet").to_pylist()}
     return rows + [{"prompt": row["prompt"], "completion": row["chosen"]} for row in liked.values()]

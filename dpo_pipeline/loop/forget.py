@@ -8,19 +8,21 @@ afterwards. Interrupted, it can simply be run again.
 import fcntl
 import shutil
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import msgspec
 
+from dpo_pipeline.core.feedback import WORDS
 from dpo_pipeline.core.votes import Preference, prompt_key, prompt_text
 from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.loop.curate import rebuild_warehouse
-from dpo_pipeline.loop.demonstrations import corrections
+from dpo_pipeline.loop.demonstrations import all_feedback
 from dpo_pipeline.loop.personal_traces import SHORTEST, Trace, forms_of, traces
 from dpo_pipeline.loop.trace import all_votes, datasets_with
 from dpo_pipeline.settings import Settings
@@ -30,11 +32,19 @@ from dpo_pipeline.stores.bank import read_bank, read_edge_cases
 from dpo_pipeline.stores.key_ring import KeyRing
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.pseudonyms import theirs
+from dpo_pipeline.stores.served_texts import ServedText, days_of, read_texts
 from dpo_pipeline.stores.serving_log import read_day
-from dpo_pipeline.stores.serving_state import forget_person, kept_requests, own_turns, people_of
+from dpo_pipeline.stores.serving_state import StoredRequest, forget_person, kept_requests, own_turns, people_of
 from dpo_pipeline.stores.warehouse import Warehouse
 
-REMADE = (("training",), ("progress",), ("logs",), ("reports", "weekly.html"), ("reports", "requests.parquet"))
+REMADE = (
+    ("training",),
+    ("progress",),
+    ("logs",),
+    ("reports", "weekly.html"),
+    ("reports", "requests.parquet"),
+    ("reports", "feedback.parquet"),
+)
 """Folders whose files are made again, so that those with something of the person in them are deleted."""
 HEAD_BYTES, ENOUGH_BYTES = 24, 60
 """So much of a text is looked for; so much, or all that is left of a line that was cut, tells that it is the same."""
@@ -71,11 +81,12 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
     texts = _texts_of(settings, people, known)
     person = _Person(people, frozenset(prompt_key(text) for text in texts if len(text) >= SHORTEST), tuple(texts))
     given = [each for each in all_votes(settings) if person.is_behind(each)]
-    events = {each.event_id for each in given}
+    said = {each.event_id for each in all_feedback(settings.serving_log_dir) if each.user in people}
+    events = {each.event_id for each in given} | said
     texts += [text for each in given for text in _said_in(each, people) if text not in known]
     with Ledger(settings.ledger_address) as ledger:
         used = list(datasets_with(settings, events, ledger.versions()))
-    found.versions = sorted({name for each in used if each.part == "train" for name in each.versions})
+    found.versions = sorted({name for each in used if each.part != "eval" for name in each.versions})
     for directory in sorted({each.directory for each in used}):
         found.datasets.append(directory.name)
         # The manifest last: by it a dataset is found again, should this be interrupted.
@@ -95,8 +106,10 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
     _take_back(settings)
     rebuild_warehouse(settings, utc_now())
     # After the votes: what they asked stands here alone, and running this again has to find it.
-    for path in sorted(settings.serving_log_dir.glob("????-??-??.jsonl")):
+    for path in days_of(settings.serving_log_dir):
         found.requests += _without(path, person.wrote)
+    for path in days_of(settings.served_texts_dir):
+        _without(path, person.wrote)
     for each in people:
         forget_person(settings.serving_state, each)
     if name:
@@ -153,12 +166,14 @@ def _plain(text: str) -> str:
 
 
 def _texts_of(settings: Settings, people: Sequence[str], known: _KnownTexts) -> list[str]:
-    """What they asked in chats and how they corrected answers."""
-    requests = (each for each in kept_requests(settings.serving_state) if each.user in people)
-    texts = [text for each in requests for text in own_turns(each.prompt)]
-    for record in corrections(settings.serving_log_dir):
+    """What they asked in chats and said of answers in their own words."""
+    kept: Iterator[StoredRequest | ServedText] = chain(
+        kept_requests(settings.serving_state), read_texts(settings.served_texts_dir)
+    )
+    texts = [text for each in kept if each.user in people for text in own_turns(each.prompt)]
+    for record in all_feedback(settings.serving_log_dir):
         if record.user in people:
-            texts += [*own_turns(record.prompt), record.correction]
+            texts += [*own_turns(record.prompt), *([str(record.value)] if record.signal in WORDS else [])]
     return [text for text in dict.fromkeys(texts) if text not in known]
 
 
@@ -180,8 +195,9 @@ def _begins_in(line: bytes, form: bytes) -> bool:
 def _claims(settings: Settings, people: Sequence[str]) -> set[str]:
     """Pseudonyms of whoever came under one of these names without showing a key, from whatever address."""
     met = {each.annotator for each in all_votes(settings)} | set(people_of(settings.serving_state))
-    for path in settings.serving_log_dir.glob("????-??-??.jsonl"):
+    for path in days_of(settings.serving_log_dir):
         met |= {record.user for record in read_day(path)}
+    met |= {text.user for text in read_texts(settings.served_texts_dir)}
     return set(filter(theirs(people), met))
 
 

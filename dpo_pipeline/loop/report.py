@@ -19,7 +19,7 @@ from dpo_pipeline.loop.describe import answer_words
 from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord, utc_text
 from dpo_pipeline.stores.serving_log import (
-    RatingRecord,
+    FeedbackRecord,
     Record,
     RequestRecord,
     is_evidence,
@@ -128,7 +128,8 @@ def _week(warehouse: Warehouse, records: Sequence[Record], since: str, until: st
     votes = warehouse.week(since, until)
     mine = [record for record in records if since <= record.recorded_at < until]
     requests = [each for each in mine if isinstance(each, RequestRecord) and is_evidence(each)]
-    ratings = {each.request_id: each.rating for each in mine if isinstance(each, RatingRecord)}
+    said = [each for each in mine if isinstance(each, FeedbackRecord)]
+    ratings = {each.request_id: each.stars for each in said if each.stars is not None}
     decided = votes.votes.get("a", 0) + votes.votes.get("b", 0)
     total = sum(votes.votes.values())
     lengths = session_lengths(requests)

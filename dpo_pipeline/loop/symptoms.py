@@ -7,7 +7,7 @@ from typing import Any
 from dpo_pipeline.core.diagnosis import Symptoms
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.core.winrate import mean_interval
-from dpo_pipeline.loop.demonstrations import usable
+from dpo_pipeline.loop.demonstrations import usable_corrections
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import VersionRecord
@@ -24,7 +24,7 @@ def symptoms(settings: Settings, record: VersionRecord) -> Symptoms:
     decided = summary.votes.get("a", 0) + summary.votes.get("b", 0)
     votes = sum(summary.votes.values())
     since = (datetime.now(UTC) - RATED_WITHIN).isoformat()
-    corrected = usable(settings)
+    corrected = usable_corrections(settings)
     liked = person_means(settings.serving_log_dir, since, BASELINE, settings.rollout.count_unproven)
     return Symptoms(
         win_rate=float(record.win_rate or 0.0),

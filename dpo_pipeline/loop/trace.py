@@ -22,12 +22,12 @@ from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord
 from dpo_pipeline.stores.log import Position, read_batches
 from dpo_pipeline.stores.pseudonyms import known_pseudonyms, theirs
-from dpo_pipeline.stores.serving_log import CorrectionRecord, RatingRecord, Record, RequestRecord, read_day
+from dpo_pipeline.stores.serving_log import FeedbackRecord, Record, RequestRecord, read_day
 
 
 @dataclass(frozen=True)
 class UsedIn:
-    """A dataset that holds a vote: `part` is train or eval; `versions` were trained on it."""
+    """A dataset that holds a vote or feedback: `part` is train, eval or labelled; `versions` were trained on it."""
 
     content_hash: str
     directory: Path
@@ -61,21 +61,21 @@ class VersionTrace:
 
 @dataclass(frozen=True)
 class RequestTrace:
-    """A chat request, and what people said of its answer."""
+    """A chat request, what people said of its answer, and the datasets that hold some of that."""
 
     request: RequestRecord
-    said: tuple[RatingRecord | CorrectionRecord, ...]
+    said: tuple[FeedbackRecord, ...]
+    datasets: tuple[UsedIn, ...]
 
 
 @dataclass(frozen=True)
 class PersonTrace:
-    """What a person gave, by any of their pseudonyms; `datasets` hold some of their votes."""
+    """What a person gave, by any of their pseudonyms; `datasets` hold some of it."""
 
     pseudonyms: tuple[str, ...]
     votes: dict[str, int]
     requests: int
-    ratings: int
-    corrections: int
+    feedback: dict[str, int]
     datasets: tuple[UsedIn, ...]
     descendants: tuple[str, ...]
 
@@ -96,8 +96,8 @@ def trace(settings: Settings, what: str) -> Trace:
     near = get_close_matches(what, names, n=1)
     unknown = UnknownVersion(
         f"Nothing is known of {what!r}.{f' Did you mean {near[0]}?' if near else ''} Give a version "
-        f"({', '.join(names[-3:]) or 'there is none yet'}), the event_id of a vote in prefs.jsonl, the id of a chat "
-        "answer, or a person's name."
+        f"({', '.join(names[-3:]) or 'there is none yet'}), the event_id of a vote in prefs.jsonl or of feedback, the "
+        "id of a chat answer, or a person's name."
     )
     if near and is_version_name(served_name(what)):
         raise unknown  # before weeks of logs are read for it
@@ -121,24 +121,32 @@ def trace_person(settings: Settings, name: str) -> PersonTrace:
     records = [record for record in _served(settings) if is_theirs(record.user)]
     with Ledger(settings.ledger_address) as ledger:
         versions = ledger.versions()
-    used = tuple(datasets_with(settings, {event.event_id for event in given}, versions))
-    trained = {version for each in used if each.part == "train" for version in each.versions}
+    said = {record.event_id for record in records if isinstance(record, FeedbackRecord)}
+    used = tuple(datasets_with(settings, {event.event_id for event in given} | said, versions))
+    trained = {version for each in used if each.part != "eval" for version in each.versions}
     return PersonTrace(
         pseudonyms=tuple(sorted({event.annotator for event in given} | {record.user for record in records})),
         votes=dict(Counter(event.source for event in given)),
         # Copies for a version in staging are no requests of theirs.
         requests=sum(isinstance(record, RequestRecord) and not record.shadow for record in records),
-        ratings=sum(isinstance(record, RatingRecord) for record in records),
-        corrections=sum(isinstance(record, CorrectionRecord) for record in records),
+        feedback=dict(Counter(record.signal for record in records if isinstance(record, FeedbackRecord))),
         datasets=used,
         descendants=_descendants(versions, trained),
     )
 
 
 def _request(settings: Settings, request_id: str) -> RequestTrace | None:
-    found = [record for record in _served(settings) if record.request_id == request_id]
+    served = list(_served(settings))
+    named = (each.request_id for each in served if isinstance(each, FeedbackRecord) and each.event_id == request_id)
+    request_id = next(named, request_id)
+    found = [record for record in served if record.request_id == request_id]
     request = next((record for record in found if isinstance(record, RequestRecord)), None)
-    return RequestTrace(request, tuple(r for r in found if not isinstance(r, RequestRecord))) if request else None
+    if request is None:
+        return None
+    said = tuple(each for each in found if isinstance(each, FeedbackRecord))
+    with Ledger(settings.ledger_address) as ledger:
+        used = tuple(datasets_with(settings, {each.event_id for each in said}, ledger.versions()))
+    return RequestTrace(request, said, used)
 
 
 def _served(settings: Settings) -> Iterator[Record]:
@@ -160,7 +168,7 @@ def trace_vote(settings: Settings, event_id: str) -> VoteTrace:
     with Ledger(settings.ledger_address) as ledger:
         versions = ledger.versions()
         used = tuple(datasets_with(settings, {event_id}, versions))
-        trained = {name for each in used if each.part == "train" for name in each.versions}
+        trained = {name for each in used if each.part != "eval" for name in each.versions}
         judged = tuple(
             record.name
             for record in versions
@@ -206,7 +214,7 @@ def datasets_with(settings: Settings, event_ids: set[str], versions: list[Versio
     """Datasets that hold any of these events, once for each part."""
     for content_hash, (directory, manifest) in _manifests(settings):
         trained = tuple(record.name for record in versions if record.dataset_hash == content_hash)
-        for part in ("train", "eval"):
+        for part in ("train", "eval", "labelled"):
             if not event_ids.isdisjoint(manifest.get(f"{part}_events", ())):
                 yield UsedIn(content_hash, directory, part, trained)
 

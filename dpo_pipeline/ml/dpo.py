@@ -9,12 +9,13 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core.conversation import as_rows
+from dpo_pipeline.core.dataset import LabelledAnswer
 from dpo_pipeline.core.votes import prompt_messages
 from dpo_pipeline.errors import AdapterRefused, ArtifactError, DatasetTooSmall, InvalidRequest
 from dpo_pipeline.ml.adapters import WEIGHTS, check_adapter, check_weights, save_adapter
@@ -71,8 +72,8 @@ def train_dpo(job: DpoJob, adapter_dir: Path, progress: Progress) -> DpoResult:
     pairs = usable_pairs(job)
     trainer = _trainer(job, pairs, pairs.train)
     trainer.add_callback(progress_callback(progress))
-    trainer.add_callback(_seal_checkpoints())
-    resume = _last_complete_checkpoint(job.work_dir / "checkpoints")
+    trainer.add_callback(seal_checkpoints())
+    resume = last_complete_checkpoint(job.work_dir / "checkpoints")
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     metrics = _evaluated(trainer)
     curve = [row for row in trainer.state.log_history if "loss" in row]
@@ -122,8 +123,8 @@ def usable_pairs(job: DpoJob) -> UsablePairs:
     start = check_adapter(job.start_dir, job.base.sha, job.model)
     tokenizer = load_tokenizer(job.base.directory)
     template = ChatTemplate(tokenizer)
-    train, left_out = _usable(_read(job.dataset_dir / "train.parquet"), template, tokenizer, job.model.max_length)
-    held, _ = _usable(_read(job.dataset_dir / "eval.parquet"), template, tokenizer, job.model.max_length)
+    train, left_out = _usable(read_rows(job.dataset_dir / "train.parquet"), template, tokenizer, job.model.max_length)
+    held, _ = _usable(read_rows(job.dataset_dir / "eval.parquet"), template, tokenizer, job.model.max_length)
     if len(train) < job.recipe.batch_size or not len(held):
         raise DatasetTooSmall(
             f"{len(train)} training and {len(held)} evaluation pairs are usable within {job.model.max_length} tokens "
@@ -162,7 +163,7 @@ def _trainer(job: DpoJob, pairs: UsablePairs, train: Any) -> Any:
     template.check_context(
         (as_messages(row["prompt"]), made["prompt_ids"]) for row, made in zip(train, trainer.train_dataset, strict=True)
     )
-    _check_reference(policy)
+    check_reference(policy)
     # Its log-probabilities are in the dataset now; without it no checkpoint carries a second adapter.
     policy.delete_adapter("ref")
     return trainer
@@ -171,37 +172,49 @@ def _trainer(job: DpoJob, pairs: UsablePairs, train: Any) -> Any:
 def _arguments(job: DpoJob, pairs: int, model: Any) -> Any:
     from trl import DPOConfig
 
-    recipe, compute = job.recipe, compute_of(job.model)
-    is_large = recomputes(model, compute)
+    recipe, is_large = job.recipe, recomputes(model, compute_of(job.model))
     return DPOConfig(
-        output_dir=str(job.work_dir / "checkpoints"),
+        **trainer_arguments(job, pairs, is_large),
         loss_type=list(recipe.loss_type),
         loss_weights=list(recipe.loss_weights) if recipe.loss_weights else None,
-        beta=recipe.beta,
         label_smoothing=recipe.label_smoothing,
-        learning_rate=recipe.learning_rate,
-        num_train_epochs=recipe.epochs_on(pairs),
-        per_device_train_batch_size=recipe.batch_size,
-        per_device_eval_batch_size=recipe.batch_size,
-        gradient_accumulation_steps=recipe.gradient_accumulation,
-        warmup_steps=recipe.warmup_share,
-        max_length=job.model.max_length,
         precompute_ref_log_probs=True,
         # Without gradients a small model reads more at once.
         precompute_ref_batch_size=recipe.batch_size if is_large else 4 * recipe.batch_size,
-        seed=recipe.seed,
-        bf16=compute.autocast_bf16,
-        gradient_checkpointing=is_large,
-        use_cpu=not compute.on_gpu,
-        dataloader_pin_memory=compute.on_gpu,
-        logging_steps=LOGGED_SHARE,
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=recipe.checkpoint_steps,
-        save_total_limit=2,
-        report_to="none",
-        disable_tqdm=True,
     )
+
+
+def trainer_arguments(job: DpoJob, pairs: float, is_large: bool) -> dict[str, Any]:
+    """What TRL's trainers of preferences are told alike.
+
+    Args:
+        pairs: how many are trained on; of answers by themselves, half as many.
+        is_large: gradients are computed from checkpoints, to save memory.
+    """
+    recipe, compute = job.recipe, compute_of(job.model)
+    return {
+        "output_dir": str(job.work_dir / "checkpoints"),
+        "beta": recipe.beta,
+        "learning_rate": recipe.learning_rate,
+        "num_train_epochs": recipe.epochs_on(pairs),
+        "per_device_train_batch_size": recipe.batch_size,
+        "per_device_eval_batch_size": recipe.batch_size,
+        "gradient_accumulation_steps": recipe.gradient_accumulation,
+        "warmup_steps": recipe.warmup_share,
+        "max_length": job.model.max_length,
+        "seed": recipe.seed,
+        "bf16": compute.autocast_bf16,
+        "gradient_checkpointing": is_large,
+        "use_cpu": not compute.on_gpu,
+        "dataloader_pin_memory": compute.on_gpu,
+        "logging_steps": LOGGED_SHARE,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_steps": recipe.checkpoint_steps,
+        "save_total_limit": 2,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
 
 
 def _cached_reference_trainer(cache: Path) -> Any:
@@ -243,7 +256,7 @@ def _cached_reference_trainer(cache: Path) -> Any:
     return CachedReferenceTrainer
 
 
-def _read(path: Path) -> Any:
+def read_rows(path: Path) -> Any:
     import pyarrow.parquet as pq
     from datasets import Dataset
 
@@ -285,7 +298,7 @@ def _usable(dataset: Any, template: ChatTemplate, tokenizer: Any, max_length: in
     return Dataset.from_list(kept), reasons
 
 
-def _check_reference(policy: Any) -> None:
+def check_reference(policy: Any) -> None:
     """TRL made a frozen copy of the adapter, equal to it before the first step."""
     import torch
 
@@ -300,7 +313,7 @@ def _check_reference(policy: Any) -> None:
             raise AdapterRefused(f"The reference differs from the start adapter in {name}. Nothing was trained.")
 
 
-def _seal_checkpoints() -> Any:
+def seal_checkpoints() -> Any:
     """A callback that writes a manifest into every checkpoint once it is whole."""
     from transformers import TrainerCallback
 
@@ -312,7 +325,7 @@ def _seal_checkpoints() -> Any:
     return SealCheckpoints()
 
 
-def _last_complete_checkpoint(directory: Path) -> Path | None:
+def last_complete_checkpoint(directory: Path) -> Path | None:
     """The newest checkpoint whose manifest agrees; broken ones are deleted, because they cannot be resumed."""
     for path in sorted(directory.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
         try:
@@ -322,6 +335,19 @@ def _last_complete_checkpoint(directory: Path) -> Path | None:
         else:
             return path
     return None
+
+
+def labelled_rows(answers: Sequence[LabelledAnswer]) -> list[dict[str, Any]]:
+    """Labelled answers in TRL's conversational form for KTO: prompt, completion and label."""
+    return [
+        {
+            "event_id": each.event_id,
+            "prompt": prompt_messages(each.prompt),
+            "completion": as_rows([("assistant", each.answer)]),
+            "label": each.good,
+        }
+        for each in answers
+    ]
 
 
 def training_rows(pairs: Any) -> list[dict[str, Any]]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from dpo_pipeline.core.dataset import Pair
+from dpo_pipeline.core.dataset import LabelledAnswer, Pair
 from dpo_pipeline.core.template_tokens import defuse
-from dpo_pipeline.core.votes import prompt_messages
+from dpo_pipeline.core.votes import Message, prompt_messages
 from dpo_pipeline.ml.compute import compute_of
 from dpo_pipeline.settings import DpoRecipe, ModelSettings
 from dpo_pipeline.stores.artifacts import write_text
@@ -21,18 +21,27 @@ from dpo_pipeline.stores.artifacts import write_text
 _FROM = {"system": "system", "user": "human", "assistant": "gpt"}
 
 
-def write_dataset(directory: Path, pairs: Sequence[Pair]) -> None:
-    """`prefs.jsonl` in sharegpt form, and the entry that describes it."""
+def write_dataset(directory: Path, pairs: Sequence[Pair], labelled: Sequence[LabelledAnswer] = ()) -> None:
+    """Pairs and, for KTO, each answer by itself, in sharegpt form; and the entries that describe them."""
     directory.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(_row(pair), ensure_ascii=False) for pair in pairs]
-    write_text(directory / "prefs.jsonl", "".join(line + "\n" for line in lines))
+    answers = [_answer(pair.prompt, text, good) for pair in pairs for text, good in
+               ((pair.chosen, True), (pair.rejected, False))]  # fmt: skip
+    answers += [_answer(each.prompt, each.answer, each.good) for each in labelled]
+    for name, rows in (("prefs", [_row(pair) for pair in pairs]), ("answers", answers)):
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+        write_text(directory / f"{name}.jsonl", "".join(lines))
     info = {
         "prefs": {
             "file_name": "prefs.jsonl",
             "formatting": "sharegpt",
             "ranking": True,
             "columns": {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"},
-        }
+        },
+        "answers": {
+            "file_name": "answers.jsonl",
+            "formatting": "sharegpt",
+            "columns": {"messages": "conversations", "kto_tag": "good"},
+        },
     }
     write_text(directory / "dataset_info.json", json.dumps(info, indent=2))
 
@@ -48,7 +57,7 @@ def write_config(
     output: str,
     tokens: str | None = None,
 ) -> dict[str, Any]:
-    """Write `dpo.yaml` for `llamafactory-cli train`; returns what it says.
+    """Write `dpo.yaml`, or `kto.yaml` by the recipe's objective, for `llamafactory-cli train`; returns what it says.
 
     Args:
         base, start: folders of the base model and of the adapter that is start and reference.
@@ -58,7 +67,7 @@ def write_config(
     """
     compute = compute_of(model)
     config = {
-        "stage": "dpo",
+        "stage": recipe.objective,
         "do_train": True,
         "model_name_or_path": base,
         "adapter_name_or_path": start,
@@ -71,7 +80,7 @@ def write_config(
         "pref_beta": recipe.beta,
         "pref_loss": recipe.loss_type[0],
         "pref_ftx": (recipe.loss_weights or (1.0, 1.0))[1] if len(recipe.loss_type) == 2 else 0.0,
-        "dataset": "prefs",
+        "dataset": "answers" if recipe.objective == "kto" else "prefs",
         "dataset_dir": dataset,
         # Given tokens it needs no template, and not every template lets it find out what it looks like.
         **({"tokenized_path": tokens, "template": "empty"} if tokens else {}),
@@ -93,14 +102,22 @@ def write_config(
         "save_total_limit": 2,
         "report_to": "none",
     }
-    write_text(directory / "dpo.yaml", yaml.safe_dump(config, sort_keys=False))
+    write_text(directory / f"{recipe.objective}.yaml", yaml.safe_dump(config, sort_keys=False))
     return config
 
 
+def _told(prompt: str | Sequence[Message]) -> list[dict[str, str]]:
+    return [{"from": _FROM[each["role"]], "value": each["content"]} for each in prompt_messages(prompt)]
+
+
+def _answer(prompt: str | Sequence[Message], text: str, good: bool) -> dict[str, Any]:
+    said = {"from": "gpt", "value": defuse(text, role="assistant").strip()}
+    return {"conversations": [*_told(prompt), said], "good": good}
+
+
 def _row(pair: Pair) -> dict[str, Any]:
-    messages = prompt_messages(pair.prompt)
     return {
-        "conversations": [{"from": _FROM[message["role"]], "value": message["content"]} for message in messages],
+        "conversations": _told(pair.prompt),
         "chosen": {"from": "gpt", "value": defuse(pair.chosen, role="assistant").strip()},
         "rejected": {"from": "gpt", "value": defuse(pair.rejected, role="assistant").strip()},
     }

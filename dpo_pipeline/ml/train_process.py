@@ -175,6 +175,10 @@ def _train_dpo(job: ProcessJob, fresh: Path, progress: Any) -> tuple[dict[str, A
     )
     if dpo.recipe.trainer == "llamafactory":
         result = train_with_llamafactory(dpo, Path(job.llamafactory_command), fresh, progress)
+    elif dpo.recipe.objective == "kto":
+        from dpo_pipeline.ml.kto import train_kto
+
+        result = train_kto(dpo, fresh, progress)
     else:
         result = train_dpo(dpo, fresh, progress)
     return result.facts, result.metrics, result.curve

@@ -17,7 +17,7 @@ from dpo_pipeline.core.votes import prompt_key
 from dpo_pipeline.errors import DatasetTooSmall, InvalidRecord
 from dpo_pipeline.ml import llamafactory
 from dpo_pipeline.ml.base_model import BaseModel
-from dpo_pipeline.ml.dpo import training_rows
+from dpo_pipeline.ml.dpo import labelled_rows, training_rows
 from dpo_pipeline.ml.sft import demonstrations
 from dpo_pipeline.ml.train_process import ProcessJob
 from dpo_pipeline.settings import DpoRecipe, Settings
@@ -41,14 +41,19 @@ def write_dataset(settings: Settings, split: Split) -> Path:
     def fill(directory: Path) -> dict[str, Any]:
         for name, pairs in (("train", split.train), ("eval", split.eval)):
             pq.write_table(pa.Table.from_pylist(training_rows(pairs)), directory / f"{name}.parquet")
-        llamafactory.write_dataset(directory / "llamafactory", split.train)
+        if split.labelled:
+            pq.write_table(pa.Table.from_pylist(labelled_rows(split.labelled)), directory / "labelled.parquet")
+        llamafactory.write_dataset(directory / "llamafactory", split.train, split.labelled)
         return {
             "kind": "dataset",
             "content_hash": split.content_hash,
             "pairs": {"train": len(split.train), "eval": len(split.eval)},
+            "labelled": len(split.labelled),
+            "sources": split.sources,
             "left_out": split.left_out,
             "train_events": [pair.event_id for pair in split.train],
             "eval_events": [pair.event_id for pair in split.eval],
+            "labelled_events": sorted({answer.event_id for answer in split.labelled}),
         }
 
     directory = dataset_dir(settings, split.content_hash)
@@ -167,7 +172,7 @@ def write_llamafactory_config(settings: Settings, job: ProcessJob) -> Path | Non
         pairs=artifacts.read_manifest(Path(job.dataset_dir))["pairs"]["train"],
         output=str(directory / "output"),
     )
-    return directory / "dpo.yaml"
+    return directory / f"{job.recipe['objective']}.yaml"
 
 
 def _job(
@@ -183,7 +188,8 @@ def _job(
     model = settings.model.model_dump(mode="json")
     if model["chat_template"] is None:
         del model["chat_template"]  # as before there was such a setting: a finished training is found again
-    named = {name: value for name, value in recipe.items() if (name, value) != ("trainer", "trl")}  # likewise
+    former = {"trainer": "trl", "objective": "dpo"}  # likewise
+    named = {name: value for name, value in recipe.items() if former.get(name) != value}
     key = hashlib.sha256(
         json.dumps([kind, base.sha, named, model, facts, inputs], sort_keys=True, default=str).encode()
     ).hexdigest()

@@ -29,6 +29,7 @@ from dpo_pipeline.serving.services.versions import Versions
 from dpo_pipeline.serving.services.visitors import Visitors
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.pseudonyms import signing_key
+from dpo_pipeline.stores.served_texts import ServedTexts
 from dpo_pipeline.stores.serving_log import ServingLog
 from dpo_pipeline.stores.serving_state import ServingState
 
@@ -55,6 +56,7 @@ class Serving:
     versions: Versions
     contributors: Contributors
     log: ServingLog
+    texts: ServedTexts
     state: ServingState
 
     async def close(self) -> None:
@@ -62,6 +64,7 @@ class Serving:
         self.router.close()
         await self.engine.close()
         self.log.close()
+        self.texts.close()
         self.state.close()
 
 
@@ -69,6 +72,7 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
     """Nothing is started: the router begins to follow the ledger when it is told to."""
     collection, key = settings.collection, signing_key(settings)
     log, state = ServingLog(settings.serving_log_dir), ServingState(settings.serving_state)
+    texts = ServedTexts(settings.served_texts_dir, collection.retain_texts_days)
     tally = Tally(settings.prefs_log, collection.max_line_bytes, settings.rollout.votes_per_person, settings.zone)
     router, rates = Router(settings, engine), RateLimits(settings.limits)
     readiness = Readiness(settings.data_dir / "progress", engine, router)
@@ -85,8 +89,9 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
         visitors=visitors,
         readiness=readiness,
         chats=Chats(
-            engine, router, readiness, RequestLog(log, state, metrics, engine, router, redact), rates, defaults,
-            visitors, patience_s=settings.rollout.max_p99_ms / 1000, copy_all=settings.rollout.count_unproven,
+            engine, router, readiness,
+            RequestLog(log, texts, state, metrics, engine, router, redact), rates, defaults, visitors,
+            patience_s=settings.rollout.max_p99_ms / 1000, copy_all=settings.rollout.count_unproven,
         ),
         comparing=Comparing(
             engine, router, readiness,
@@ -102,6 +107,7 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
         versions=Versions(settings),
         contributors=Contributors(state, tally, visitors, rates, settings.cadence, settings.zone),
         log=log,
+        texts=texts,
         state=state,
     )  # fmt: skip
 

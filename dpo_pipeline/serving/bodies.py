@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from dpo_pipeline.core.admission import LONGEST_REASON, LONGEST_TEXT, MOST_MESSAGES, ROLES, can_be_written
+from dpo_pipeline.core.feedback import Action
 from dpo_pipeline.core.votes import Category, Sampling
 from dpo_pipeline.serving.services.preference_event import Choice
 
@@ -232,12 +233,14 @@ class ModelList(BaseModel):
 
 
 class FeedbackRequest(Body):
-    """Exactly one of rating, thumb and correction."""
+    """Exactly one of rating, thumb, correction, comment and action."""
 
     request_id: str = Field(max_length=200, description="`id` of the chat completion")
     rating: int | None = Field(None, ge=1, le=5, strict=True)
     thumb: Literal["up", "down"] | None = None
     correction: str | None = Field(None, min_length=1, max_length=LONGEST_TEXT, description="what it should have said")
+    comment: str | None = Field(None, min_length=1, max_length=LONGEST_TEXT, description="in the person's own words")
+    action: Action | None = Field(None, description="what the person did with the answer")
 
 
 class FeedbackResponse(Body):

@@ -1,8 +1,13 @@
 """How comparisons are made and votes collected."""
 
+from typing import Annotated, Literal
+
 from pydantic import Field, model_validator
 
 from dpo_pipeline.settings.section import Section
+
+FeedbackSource = Literal["correction", "regenerated", "thumb", "rating", "both_bad"]
+"""Feedback that is trained on: the first two as pairs, the others as labelled answers."""
 
 
 class Collection(Section):
@@ -10,6 +15,16 @@ class Collection(Section):
         "",
         description="module:function, text to text, that takes more personal data out of what is stored than the "
         "patterns here find, such as names; empty: none",
+    )
+    feedback_shares: dict[FeedbackSource, Annotated[float, Field(ge=0, le=1)]] = Field(
+        {"correction": 1.0, "regenerated": 1.0, "thumb": 1.0, "rating": 1.0, "both_bad": 1.0},
+        description="how much of what people say of answers is trained on, by kind; 0 or left out: nothing of it",
+    )
+    retain_texts_days: int = Field(
+        90,
+        ge=0,
+        description="days for which questions and answers of chats are kept, without personal data; 0: answers are "
+        "not, and thumbs and ratings cannot be trained on",
     )
     temperature: float = Field(
         0.9,

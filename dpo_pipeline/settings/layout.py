@@ -43,6 +43,11 @@ class Layout:
         return self.data_dir / "llmops" / "serving"
 
     @property
+    def served_texts_dir(self) -> Path:
+        """What was asked and answered, a file a day, for `collection.retain_texts_days`."""
+        return self.serving_log_dir / "texts"
+
+    @property
     def serving_state(self) -> Path:
         """What serving remembers over a restart."""
         return self.serving_log_dir / "state.db"
@@ -57,9 +62,19 @@ class Layout:
         return self.data_dir / "warehouse" / "curation.json"
 
     @property
+    def label_summary(self) -> Path:
+        """Counts of feedback that can be trained on, published likewise."""
+        return self.data_dir / "warehouse" / "labels.json"
+
+    @property
     def review_table(self) -> Path:
         """The newest judged pairs, published by rename after every curation run: what the review page reads."""
         return self.data_dir / "warehouse" / "review.jsonl"
+
+    @property
+    def feedback_table(self) -> Path:
+        """People's feedback as a table for people and notebooks; nothing reads it."""
+        return self.reports_dir / "feedback.parquet"
 
     @property
     def models_dir(self) -> Path:

@@ -33,6 +33,11 @@ class DpoRecipe(Section):
     trainer: Literal["trl", "llamafactory"] = Field(
         "trl", description="who trains: TRL in our process, or LLaMA-Factory in an environment of its own"
     )
+    objective: Literal["dpo", "kto"] = Field(
+        "dpo",
+        description="dpo: from pairs alone; kto: from each answer by itself, those of pairs and those that people "
+        "labelled by a thumb or a rating",
+    )
     start_from: Literal["sft", "parent"] = Field(
         "sft", description="sft: from v1.0 with v1.0 as frozen reference; parent: from the champion, likewise"
     )
@@ -64,6 +69,8 @@ class DpoRecipe(Section):
 
     @model_validator(mode="after")
     def _what_the_trainer_has(self) -> "DpoRecipe":
+        if self.trainer == "llamafactory" and self.objective == "kto":
+            raise ValueError("trainer llamafactory is started for objective dpo only; train kto with trl")
         if self.trainer == "llamafactory" and not self.is_known_to_llamafactory:
             raise ValueError(
                 f"trainer llamafactory has no loss_type {list(self.loss_type)} with loss_weights {self.loss_weights}; "
@@ -79,6 +86,6 @@ class DpoRecipe(Section):
         known = first in LLAMAFACTORY_LOSSES and others in ([], ["sft"])
         return known and (self.loss_weights or (1.0,))[0] == 1.0
 
-    def epochs_on(self, pairs: int) -> float:
+    def epochs_on(self, pairs: float) -> float:
         """Passes over so many pairs: `epochs`, or more where those are fewer steps than `min_steps`."""
         return max(self.epochs, self.min_steps * self.batch_size * self.gradient_accumulation / pairs)

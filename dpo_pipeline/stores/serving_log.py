@@ -1,4 +1,4 @@
-"""The serving log: one line a request or rating, a file a day, and the metrics of a version in a window."""
+"""The serving log: one line a request or feedback, a file a day, and the metrics of a version in a window."""
 
 import itertools
 import logging
@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from dpo_pipeline.core.exposure import SHORTEST_H, Audience, Unit, gets_challenger, is_control, unit_key
+from dpo_pipeline.core.feedback import Signal, stars_of
 from dpo_pipeline.core.identity import Identity, is_proven
 from dpo_pipeline.core.outcomes import RequestOutcome
 from dpo_pipeline.core.rollout import Exposure, VersionMetrics
@@ -45,8 +46,31 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind",
     identity: Identity | msgspec.UnsetType = msgspec.UNSET
 
 
-class RatingRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="rating"):
-    """A person's rating of one request: 1 to 5; a thumb counts as 5 or 1."""
+class FeedbackRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="feedback"):
+    """What a person said of an answer, or did with it, as it was given: `core.feedback` says what it means.
+
+    With what was asked and answered, so that it can be trained on. A conversation's prompt is the list of its messages.
+    """
+
+    event_id: str
+    recorded_at: str
+    request_id: str
+    user: str
+    version: str
+    signal: Signal
+    value: int | str = ""
+    prompt: str | list[dict[str, str]] = ""
+    answer: str = ""
+    source: RequestSource = "api"
+    identity: Identity | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def stars(self) -> int | None:
+        return stars_of(self.signal, self.value)
+
+
+class _Rating(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="rating"):
+    """A line of an earlier version of this program, which wrote thumbs as 5 or 1."""
 
     event_id: str
     recorded_at: str
@@ -58,8 +82,8 @@ class RatingRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", 
     identity: Identity | msgspec.UnsetType = msgspec.UNSET
 
 
-class CorrectionRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="correction"):
-    """What the answer should have been: a demonstration. A conversation's prompt is the list of its messages."""
+class _Correction(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="correction"):
+    """Likewise, from when answers were not kept."""
 
     event_id: str
     recorded_at: str
@@ -71,15 +95,15 @@ class CorrectionRecord(msgspec.Struct, frozen=True, kw_only=True, tag_field="kin
     identity: Identity | msgspec.UnsetType = msgspec.UNSET
 
 
-Record = RequestRecord | RatingRecord | CorrectionRecord
+Record = RequestRecord | FeedbackRecord
 Met = tuple[float, RequestOutcome]
 """How one request went: (latency in ms, outcome)."""
-_decoder = msgspec.json.Decoder(Record)
+_decoder = msgspec.json.Decoder(RequestRecord | FeedbackRecord | _Rating | _Correction)
 log = logging.getLogger(__name__)
 
 
 class ServingLog:
-    """Appends to the file of the day. Ratings and corrections are synced like votes; requests follow a moment later."""
+    """Appends to the file of the day. Feedback is synced like votes; requests follow a moment later."""
 
     def __init__(self, directory: Path):
         self.directory = directory
@@ -89,7 +113,7 @@ class ServingLog:
     def close(self) -> None:
         self._behind.close()
 
-    def append(self, record: RatingRecord | CorrectionRecord) -> None:
+    def append(self, record: FeedbackRecord) -> None:
         """
         Raises:
             LogWriteError: it is not on disk and may be sent again.
@@ -147,7 +171,7 @@ def _decoded(line: bytes, path: Path, number: int) -> Record | None:
     if line == b"\n":
         return None
     try:
-        record: Record = _decoder.decode(line)
+        record: Record = _as_now(_decoder.decode(line))
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         log.warning("%s, line %d is no record (%s); it is passed over", path, number, error)
         return None
@@ -155,6 +179,15 @@ def _decoded(line: bytes, path: Path, number: int) -> Record | None:
         log.warning("%s, line %d has no moment as recorded_at; it is passed over", path, number)
         return None
     return record
+
+
+def _as_now(line: RequestRecord | FeedbackRecord | _Rating | _Correction) -> Record:
+    if isinstance(line, RequestRecord | FeedbackRecord):
+        return line
+    told = {name: value for name, value in msgspec.structs.asdict(line).items() if name not in ("rating", "correction")}
+    if isinstance(line, _Rating):
+        return FeedbackRecord(**told, signal="rating", value=line.rating)
+    return FeedbackRecord(**told, signal="correction", value=line.correction)
 
 
 def somebody_vouches(record: Record) -> bool:
@@ -176,11 +209,11 @@ def version_metrics(
     """
     # Not the records themselves: the rollout page asks this of a whole day every few seconds.
     requests: dict[str, list[Met]] = {name: [] for name in versions}
-    ratings: dict[str, dict[str, RatingRecord]] = {name: {} for name in versions}
+    ratings: dict[str, dict[str, FeedbackRecord]] = {name: {} for name in versions}
     for record in read_records(directory, since) if records is None else records:
         if isinstance(record, RequestRecord) and record.version in requests and is_evidence(record):
             requests[record.version].append((record.latency_ms, record.outcome))
-        elif isinstance(record, RatingRecord) and record.version in ratings:
+        elif isinstance(record, FeedbackRecord) and record.stars is not None and record.version in ratings:
             ratings[record.version][record.request_id] = record
     return {name: _metrics(requests[name], list(ratings[name].values())) for name in versions}
 
@@ -190,10 +223,11 @@ def person_means(directory: Path, since: str, version: str, count_unproven: bool
 
     The newest rating of a request counts.
     """
-    newest: dict[str, RatingRecord] = {}
+    newest: dict[str, FeedbackRecord] = {}
     for record in read_records(directory, since):
         if (
-            isinstance(record, RatingRecord)
+            isinstance(record, FeedbackRecord)
+            and record.stars is not None
             and record.version == version
             and (count_unproven or somebody_vouches(record))
         ):
@@ -221,11 +255,11 @@ def stage_metrics(
     """
     staging = traffic == 0
     requests: dict[str, dict[str, list[RequestRecord]]] = {new: {}, baseline: {}}
-    ratings: dict[str, dict[str, tuple[str, RatingRecord]]] = {new: {}, baseline: {}}
+    ratings: dict[str, dict[str, tuple[str, FeedbackRecord]]] = {new: {}, baseline: {}}
     keys: dict[str, str] = {}
-    given: list[RatingRecord] = []
+    given: list[FeedbackRecord] = []
     for record in read_records(directory, since):
-        if record.version not in requests or isinstance(record, CorrectionRecord):
+        if record.version not in requests:
             continue
         if not (count_unproven or somebody_vouches(record)):
             continue
@@ -237,7 +271,7 @@ def stage_metrics(
             if staging or gets_challenger(key, new, traffic) == (record.version == new):
                 keys[record.request_id] = key
                 requests[record.version].setdefault(key, []).append(record)
-        else:
+        elif record.stars is not None:
             given.append(record)
     # After all requests: they are written a moment later than answered, and who is quick has rated by then.
     for rating in given:
@@ -288,7 +322,7 @@ def audience_of(directory: Path, since: datetime, now: datetime, count_unproven:
             requests += 1
             people.add(record.user)
             conversations.add((record.user, record.conversation or record.session_id or record.request_id))
-        elif isinstance(record, RatingRecord):
+        elif isinstance(record, FeedbackRecord) and record.stars is not None:
             ratings += 1
     begun = datetime.fromisoformat(first) if first else since
     hours = max((now - begun).total_seconds() / 3600, SHORTEST_H)
@@ -303,15 +337,16 @@ def _shares(by_unit: Mapping[str, Sequence[RequestRecord]], happened: Callable[[
     return Shares(len(by_unit), math.fsum(fmean(map(happened, mine)) for mine in by_unit.values()))
 
 
-def _unit_means(ratings: Iterable[tuple[str, RatingRecord]]) -> list[float]:
+def _unit_means(ratings: Iterable[tuple[str, FeedbackRecord]]) -> list[float]:
     """The mean rating of each unit."""
     by_unit: dict[str, list[int]] = {}
     for key, rating in ratings:
-        by_unit.setdefault(key, []).append(rating.rating)
+        if rating.stars is not None:
+            by_unit.setdefault(key, []).append(rating.stars)
     return [fmean(mine) for mine in by_unit.values()]
 
 
-def _opinions(ratings: Iterable[tuple[str, RatingRecord]]) -> Opinions:
+def _opinions(ratings: Iterable[tuple[str, FeedbackRecord]]) -> Opinions:
     """Of units: each counts once, with the mean of its ratings."""
     means = _unit_means(ratings)
     if not means:
@@ -319,7 +354,7 @@ def _opinions(ratings: Iterable[tuple[str, RatingRecord]]) -> Opinions:
     return Opinions(len(means), fmean(means), variance(means) if len(means) > 1 else 0.0)
 
 
-def _metrics(requests: list[Met], ratings: list[RatingRecord]) -> VersionMetrics:
+def _metrics(requests: list[Met], ratings: list[FeedbackRecord]) -> VersionMetrics:
     opinions = _opinions((rating.user, rating) for rating in ratings)
     latencies = sorted(latency for latency, _ in requests)
     return VersionMetrics(

@@ -76,15 +76,17 @@ class Met(NamedTuple):
 
 
 class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """An answered chat request, so that it can be rated or corrected later.
+    """An answered chat request, so that people can say something of it later.
 
-    `prompt` is a text, or the list of messages where there was more than one question.
+    `prompt` is a text, or the list of messages where there was more than one question. `answer` is empty where texts
+    are not kept.
     """
 
     request_id: str
     user: str
     version: str
     prompt: str | list[dict[str, str]]
+    answer: str = ""
     source: RequestSource = "api"
     identity: Identity | msgspec.UnsetType = msgspec.UNSET
 

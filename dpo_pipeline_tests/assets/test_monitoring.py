@@ -15,7 +15,7 @@ from dpo_pipeline.loop.report import session_lengths
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.stores.ledger import Ledger, utc_now, utc_text
 from dpo_pipeline.stores.log import AppendLog
-from dpo_pipeline.stores.serving_log import RatingRecord, RequestRecord, ServingLog
+from dpo_pipeline.stores.serving_log import FeedbackRecord, RequestRecord, ServingLog
 from dpo_pipeline_tests.assets.conftest import Loop
 from dpo_pipeline_tests.examples import LONG, SHORT, preference, put_version, settings_in
 from dpo_pipeline_tests.webhook import webhook
@@ -40,9 +40,9 @@ def people_were_here(settings: Settings) -> None:
         log.append_request(request(number, now, "error" if number % 20 == 0 else "ok"))
         if number % 2:
             log.append(
-                RatingRecord(
+                FeedbackRecord(
                     event_id=f"r{number}", recorded_at=now, request_id=f"q{number}", user=f"u{number % 25}",
-                    version="v1.1", rating=5 if number % 4 == 1 else 4,
+                    version="v1.1", signal="rating", value=5 if number % 4 == 1 else 4,
                 )
             )  # fmt: skip
     log.close()

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpo_pipeline.core.corrections import Correction, usable_corrections
+from dpo_pipeline.core.usable_feedback import Said, usable
 from dpo_pipeline.core.votes import prompt_key
-from dpo_pipeline.loop.demonstrations import demonstration_rows, usable
+from dpo_pipeline.loop.demonstrations import demonstration_rows, usable_corrections
 from dpo_pipeline.settings import QualityCriteria, Settings
 from dpo_pipeline.stores.bank import held_out_prompts, read_bank
-from dpo_pipeline.stores.serving_log import CorrectionRecord, ServingLog
+from dpo_pipeline.stores.serving_log import FeedbackRecord, ServingLog
 from dpo_pipeline_tests.examples import settings_in
 
 
@@ -32,9 +32,9 @@ def settings(tmp_path: Path) -> Settings:
     conversation = [*said("Hello.", "user"), *said("Hello!"), *said(held_out, "user")]
     for number, prompt in enumerate(["How do I boil an egg?", held_out, conversation]):
         log.append(
-            CorrectionRecord(
+            FeedbackRecord(
                 event_id=f"c{number}", recorded_at="2026-01-05T10:00:00.000Z", request_id=f"q{number}", user="ann",
-                version="v1.0", prompt=prompt, correction=f"Right answer {number}.",
+                version="v1.0", prompt=prompt, signal="correction", value=f"Right answer {number}.",
             )
         )  # fmt: skip
     log.close()
@@ -52,22 +52,27 @@ def test_corrections_and_the_newest_chosen_answers_but_nothing_held_out(settings
 
 
 def test_without_a_log_there_are_none(tmp_path: Path) -> None:
-    assert usable(settings_in(tmp_path)) == []
+    assert usable_corrections(settings_in(tmp_path)) == ()
 
 
-def correction(
-    number: int, person: str = "ann", request: str = "", text: str = "Right answer.", **fields: Any
-) -> Correction:
-    return Correction(f"c{number}", person, request or f"q{number}", f"k{number}", text, **fields)
+def correction(number: int, person: str = "ann", request: str = "", text: str = "Right answer.", **fields: Any) -> Said:
+    return Said(
+        event_id=f"c{number}", recorded_at="2026-01-05T10:00:00.000Z", person=person,
+        request_id=request or f"q{number}",
+        signal="correction", value=text, prompt=f"Why? {number}", answer="Wrong.", **fields,
+    )  # fmt: skip
+
+
+def used(given: list[Said]) -> tuple[list[str], dict[str, int]]:
+    found = usable(given, lambda each: str(each.value), frozenset(), QualityCriteria())
+    return [each.event_id for each in found.said], found.left_out
 
 
 def test_two_hundred_corrections_of_one_person_are_one_of_each_request() -> None:
     flood = [correction(number, "flood", request="q") for number in range(200)]
-    found = usable_corrections(flood, frozenset(), QualityCriteria())
-    assert found.event_ids == ("c199",) and found.left_out == {"corrected again": 199}
-    many = [correction(number, "flood") for number in range(200)]
-    found = usable_corrections(many, frozenset(), QualityCriteria())
-    assert len(found.event_ids) == 25 and found.left_out == {"annotator_share": 175}
+    assert used(flood) == (["c199"], {"said_again": 199})
+    kept, left_out = used([correction(number, "flood") for number in range(200)])
+    assert len(kept) == 25 and left_out == {"annotator_share": 175}
 
 
 @pytest.mark.parametrize(
@@ -80,12 +85,11 @@ def test_two_hundred_corrections_of_one_person_are_one_of_each_request() -> None
     ],
 )
 def test_a_correction_meets_the_criteria_of_votes(text: str, reason: str) -> None:
-    found = usable_corrections([correction(1, text=text)], frozenset(), QualityCriteria())
-    assert found.event_ids == () and found.left_out == {reason: 1}
+    assert used([correction(1, text=text)]) == ([], {reason: 1})
 
 
 def test_strangers_correct_a_small_share_only() -> None:
     team = [correction(number, f"person-{number % 8}") for number in range(100)]
     crowd = [correction(100 + number, f"invented-{number}", anonymous=True) for number in range(200)]
-    found = usable_corrections(team + crowd, frozenset(), QualityCriteria())
-    assert len(found.event_ids) == 105 and found.left_out == {"anonymous_share": 195}
+    kept, left_out = used(team + crowd)
+    assert len(kept) == 105 and left_out == {"anonymous_share": 195}

@@ -32,7 +32,7 @@ from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.registry import Registry
-from dpo_pipeline.stores.serving_log import RatingRecord, Record, RequestRecord
+from dpo_pipeline.stores.serving_log import FeedbackRecord, Record, RequestRecord
 from dpo_pipeline_tests.assets.conftest import mlflow  # noqa: F401  (fixture)
 from dpo_pipeline_tests.examples import GivenVotes, put_version, settings_in
 
@@ -171,10 +171,10 @@ class Month:
                 )
             if not failed and self.draw.random() < 0.4:
                 records.append(
-                    RatingRecord(
+                    FeedbackRecord(
                         event_id=f"r-{request_id}", recorded_at=moment, request_id=request_id, user=person,
-                        version=version,
-                        rating=self.draw.choice((1, 1, 2, 2, 3) if version in self.disliked else (3, 4, 4, 5, 5)),
+                        version=version, signal="rating",
+                        value=self.draw.choice((1, 1, 2, 2, 3) if version in self.disliked else (3, 4, 4, 5, 5)),
                     )
                 )  # fmt: skip
         log = AppendLog(self.settings.serving_log_dir / f"{self.stamp()[:10]}.jsonl", durable=False)

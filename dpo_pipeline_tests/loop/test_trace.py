@@ -21,7 +21,7 @@ from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.pseudonyms import claimed_pseudonym, pseudonym_of, pseudonyms_of, signing_key
-from dpo_pipeline.stores.serving_log import RatingRecord, RequestRecord, ServingLog
+from dpo_pipeline.stores.serving_log import FeedbackRecord, RequestRecord, ServingLog
 from dpo_pipeline.stores.serving_state import ServingState, StoredRequest
 from dpo_pipeline_tests.examples import preference, put_version, settings_in
 from dpo_pipeline_tests.serving import collected
@@ -92,9 +92,9 @@ def test_a_person_is_forgotten_everywhere(project: Settings) -> None:
             )
         )  # fmt: skip
         log.append(
-            RatingRecord(
+            FeedbackRecord(
                 event_id=f"r{number}", recorded_at=utc_now(), request_id=f"q{number}", user=user, version="v1.0",
-                rating=5,
+                signal="rating", value=5,
             )
         )  # fmt: skip
         state.add_request(

@@ -194,7 +194,7 @@ def test_an_answer_is_trained_behind_the_tokens_that_serving_reads(name: str) ->
     prompt, whole = told.trained((U,), " \n\nHello.\n")
     read, then = (encode(text, add_special_tokens=False).ids for text in (prompt, whole))
     assert then[: len(read)] == read == told.prompt_ids((U,)) and "Hello." in whole[len(prompt) :]
-    if prompt.endswith("\n"):
+    if prompt.endswith("\n") and not prompt.endswith("\n\n"):
         with pytest.raises(InvalidRequest, match="cannot be told from the end"):
             told.trained((U,), "Yes")
 

@@ -18,7 +18,7 @@ from dpo_pipeline.stores.curation import publish_summary
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.reviews import apply_reviews
-from dpo_pipeline.stores.serving_log import RatingRecord, RequestRecord, ServingLog
+from dpo_pipeline.stores.serving_log import FeedbackRecord, RequestRecord, ServingLog
 from dpo_pipeline.stores.serving_state import ServingState
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 from dpo_pipeline_tests.examples import GivenVotes, preference
@@ -115,8 +115,8 @@ def _request(version: str, request_id: str, number: int, dice: random.Random) ->
     )  # fmt: skip
 
 
-def _rating(version: str, request_id: str, stars: int) -> RatingRecord:
-    return RatingRecord(
+def _rating(version: str, request_id: str, stars: int) -> FeedbackRecord:
+    return FeedbackRecord(
         event_id=f"r-{request_id}", recorded_at=utc_now(), request_id=request_id, user="u1", version=version,
-        rating=stars,
+        signal="rating", value=stars,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.audit import AuditLog
 from dpo_pipeline.stores.key_ring import KeyRing, local_key
 from dpo_pipeline.stores.pseudonyms import pseudonym_of, signing_key
-from dpo_pipeline.stores.serving_log import RatingRecord, RequestRecord, read_records
+from dpo_pipeline.stores.serving_log import FeedbackRecord, RequestRecord, read_records
 from dpo_pipeline.stores.serving_state import ServingState
 from dpo_pipeline_tests.browser import tab
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
@@ -150,10 +150,10 @@ def test_requests_and_ratings_carry_it_too(team: tuple[Server, Settings, dict[st
     def identities() -> set[tuple[str, Any]]:
         found = read_records(settings.serving_log_dir, "2026-01-01T00:00:00Z")
         return {
-            (type(each).__name__, each.identity) for each in found if isinstance(each, RequestRecord | RatingRecord)
+            (type(each).__name__, each.identity) for each in found if isinstance(each, RequestRecord | FeedbackRecord)
         }
 
-    kinds = ("RequestRecord", "RatingRecord")
+    kinds = ("RequestRecord", "FeedbackRecord")
     wanted = {(kind, identity) for kind in kinds for identity in ("named", "anonymous")}
     assert eventually(identities, lambda found: found == wanted) == wanted
 

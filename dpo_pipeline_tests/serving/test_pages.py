@@ -16,7 +16,7 @@ from dpo_pipeline.stores.artifacts import write_text
 from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.reviews import ReviewLog, read_validated_pairs
-from dpo_pipeline.stores.serving_log import CorrectionRecord, RatingRecord, RequestRecord, read_records
+from dpo_pipeline.stores.serving_log import FeedbackRecord, RequestRecord, read_records
 from dpo_pipeline_tests.browser import Tab, choose, tab
 from dpo_pipeline_tests.examples import put_version, settings_in
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
@@ -186,13 +186,14 @@ def test_a_conversation_is_answered_rated_and_corrected(
         page.get_by_role("button", name="Save correction").click()
         told(opened, "stored as an example")
 
-        rating, correction = records(settings, RatingRecord)[-1], records(settings, CorrectionRecord)[-1]
-        assert (rating.request_id, rating.rating) == (request.request_id, 4)
+        rating, correction = records(settings, FeedbackRecord)[-2:]
+        assert (rating.request_id, rating.signal, rating.value) == (request.request_id, "rating", 4)
+        assert rating.answer == said[-1] and rating.prompt == correction.prompt
         assert correction.request_id == request.request_id
         turns = [(turn["role"], turn["content"]) for turn in correction.prompt]
         assert turns[0] == ("user", "Why is the sky blue?") and turns[-1] == ("user", "And at sunset?")
         assert [role for role, _ in turns] == ["user", "assistant", "user"]
-        assert correction.correction == "Red, because the blue is scattered away. [e-mail]"
+        assert correction.value == "Red, because the blue is scattered away. [e-mail]"
         assert request.user == rating.user == correction.user and request.session_id.startswith("visit-")
 
         page.get_by_role("button", name="New conversation").click()

@@ -10,7 +10,7 @@ import pytest
 from dpo_pipeline.core.exposure import Unit, gets_challenger, unit_key
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.serving_log import (
-    RatingRecord,
+    FeedbackRecord,
     RequestRecord,
     ServingLog,
     read_records,
@@ -21,9 +21,11 @@ from dpo_pipeline.stores.serving_log import (
 DAY = "2026-01-05T10:00:00.000Z"
 
 
-def rating(person: str, stars: int, request: str) -> RatingRecord:
+def rating(person: str, stars: int, request: str) -> FeedbackRecord:
     event = f"evt-{person}-{request}-{stars}"
-    return RatingRecord(event_id=event, recorded_at=DAY, request_id=request, user=person, version="v1.1", rating=stars)
+    return FeedbackRecord(
+        event_id=event, recorded_at=DAY, request_id=request, user=person, version="v1.1", signal="rating", value=stars
+    )
 
 
 def request(number: int, **fields: Any) -> RequestRecord:

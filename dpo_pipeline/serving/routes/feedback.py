@@ -1,4 +1,4 @@
-"""Ratings, thumbs and corrections of chat answers."""
+"""What people say of chat answers and do with them."""
 
 from fastapi import APIRouter, Request
 
@@ -10,12 +10,10 @@ router = APIRouter(prefix="/v1", tags=["feedback"], dependencies=KEYED)
 
 @router.post("/feedback", status_code=201, responses=errors(401, 403, 404, 413, 429, 507))
 def feedback(body: FeedbackRequest, request: Request, serving: Served) -> FeedbackResponse:
-    """Exactly one of rating, thumb or correction, for an answered request; 201 when it is on disk."""
+    """Exactly one signal, for an answered request; 201 when it is on disk."""
     event_id = serving.feedback.give(
         body.request_id,
         visitor(request, serving, ""),
-        rating=body.rating,
-        thumb=body.thumb,
-        correction=body.correction,
+        **body.model_dump(exclude={"request_id"}),
     )
     return FeedbackResponse(event_id=event_id)

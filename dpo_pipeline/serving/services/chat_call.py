@@ -23,7 +23,7 @@ class ChatCall:
     """Answered once, by `answer` or by `stream`, and logged.
 
     Args:
-        answered: called once the answer is whole.
+        answered: given the answer once it is whole.
         patience_s: who goes away later than that without a first word was kept waiting by the version.
     """
 
@@ -33,7 +33,7 @@ class ChatCall:
         log: RequestLog,
         ask: Ask,
         answering: Answering,
-        answered: Callable[[], None],
+        answered: Callable[[Answer], None],
         patience_s: float,
     ):
         self.request_id, self.version = answering.request_id, answering.version
@@ -79,7 +79,7 @@ class ChatCall:
 
     def _answered(self, answer: Answer) -> None:
         self._record(RequestOutcome.OK, answer.tokens, answer.adapter)
-        self._on_answer()
+        self._on_answer(answer)
 
     def _left(self) -> None:
         """A person who goes away is no failure, unless a slow version made them wait for its first word."""

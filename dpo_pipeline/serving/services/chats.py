@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from dpo_pipeline.core.admission import check_messages
-from dpo_pipeline.core.answers import Ask, Messages
+from dpo_pipeline.core.answers import Answer, Ask, Messages
 from dpo_pipeline.core.exposure import conversation_key
 from dpo_pipeline.core.identity import is_proven
 from dpo_pipeline.core.rollout import STAGES
@@ -71,9 +71,9 @@ class Chats:
         self._engine.check_served([ask])
         answering = Answering(request_id, version, visitor, conversation, shadow=False)
 
-        def answered() -> None:
+        def answered(answer: Answer) -> None:
             self._copy(ask, visitor)
-            self._log.keep(answering, messages)
+            self._log.keep(answering, messages, answer.text)
 
         return ChatCall(self._engine, self._log, ask, answering, answered, self._patience_s)
 
@@ -94,7 +94,7 @@ class Chats:
         if random.random() < route.shadow_share:
             copied = replace(ask, model_id=route.challenger)
             answering = Answering(_new_request_id(), route.challenger, visitor, "", shadow=True)
-            call = ChatCall(self._engine, self._log, copied, answering, lambda: None, self._patience_s)
+            call = ChatCall(self._engine, self._log, copied, answering, lambda answer: None, self._patience_s)
             task = asyncio.create_task(_unseen(call))
             self._copies.add(task)
             task.add_done_callback(self._copies.discard)

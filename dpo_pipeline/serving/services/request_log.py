@@ -1,8 +1,9 @@
-"""What is kept of a chat request: a line in the serving log, what it takes to rate it, and counters."""
+"""What is kept of a chat request: a line in the serving log, what was asked and answered, and counters."""
 
 import logging
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from dpo_pipeline.core.answers import Messages
 from dpo_pipeline.core.outcomes import RequestOutcome
@@ -13,6 +14,7 @@ from dpo_pipeline.serving.metrics import Metrics
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.services.visitors import Visitor
 from dpo_pipeline.stores.ledger import utc_now
+from dpo_pipeline.stores.served_texts import ServedText, ServedTexts
 from dpo_pipeline.stores.serving_log import RequestRecord, ServingLog
 from dpo_pipeline.stores.serving_state import ServingState, StoredRequest
 
@@ -32,10 +34,17 @@ class Answering:
 
 class RequestLog:
     def __init__(
-        self, log: ServingLog, state: ServingState, metrics: Metrics, engine: Engine, router: Router, redact: Redactor
+        self,
+        log: ServingLog,
+        texts: ServedTexts,
+        state: ServingState,
+        metrics: Metrics,
+        engine: Engine,
+        router: Router,
+        redact: Redactor,
     ):
-        self._log, self._state, self._metrics, self._engine, self._router = log, state, metrics, engine, router
-        self._redact = redact
+        self._log, self._texts, self._state, self._metrics = log, texts, state, metrics
+        self._engine, self._router, self._redact = engine, router, redact
 
     def record(
         self,
@@ -81,23 +90,20 @@ class RequestLog:
         if first_s is not None:
             metrics.first_token_seconds.labels(version).observe(first_s)
 
-    def keep(self, answering: Answering, messages: Messages) -> None:
-        """So that the answer can be rated or corrected later; not where the question cannot be stored."""
+    def keep(self, answering: Answering, messages: Messages, answer: str) -> None:
+        """So that people can say something of the answer later; not where what was said cannot be stored."""
         visitor = answering.visitor
         try:
             prompt = redacted_turns(_told(messages), self._redact)
+            said = self._redact(answer) if self._texts.keeps else ""
         except RedactionFailed as error:  # the answer is there, and no version's fault
-            log.warning("request %s cannot be rated: %s", answering.request_id, error)
+            log.warning("nothing can be said of request %s: %s", answering.request_id, error)
             return
-        stored = StoredRequest(
-            request_id=answering.request_id,
-            user=visitor.person,
-            version=answering.version,
-            prompt=prompt,
-            source=visitor.source,
-            identity=visitor.identity,
-        )
-        self._state.add_request(stored, time.time())
+        told: dict[str, Any] = {"request_id": answering.request_id, "user": visitor.person, "prompt": prompt}
+        told |= {"version": answering.version, "answer": said, "source": visitor.source, "identity": visitor.identity}
+        self._state.add_request(StoredRequest(**told), time.time())
+        if self._texts.keeps:
+            self._texts.append(ServedText(**told, recorded_at=utc_now()))
 
 
 def _told(messages: Messages) -> str | list[dict[str, str]]:

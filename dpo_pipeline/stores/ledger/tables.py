@@ -24,6 +24,8 @@ VERSIONS = sa.Table(
     sa.Column("dataset_hash", sa.String(64)),
     sa.Column("pairs", sa.Integer),
     sa.Column("pairs_seen", sa.Integer, nullable=False),
+    sa.Column("feedback_until", sa.String(40)),
+    sa.Column("labels_seen", sa.Integer),
     sa.Column("recipe", sa.Text),
     sa.Column("win_rate", sa.Float),
     sa.Column("evaluation", sa.Text),
@@ -69,7 +71,7 @@ DECISIONS = sa.Table(
 
 SCHEMA = sa.Table("ledger_schema", METADATA, sa.Column("version", sa.Integer, primary_key=True))
 """One row: which of the schemas of this program the tables have. Raise `VERSION` with every change of a table."""
-VERSION = 2
+VERSION = 3
 
 
 def prepare(engine: sa.Engine) -> None:

@@ -54,7 +54,15 @@ class VersionLedger:
         with self._engine.connect() as connection:
             return _read(connection, name)
 
-    def record_dataset(self, name: str, content_hash: str, pairs: int, pairs_seen: int) -> VersionRecord:
+    def record_dataset(
+        self,
+        name: str,
+        content_hash: str,
+        pairs: int,
+        pairs_seen: int,
+        feedback_until: str | None = None,
+        labels_seen: int = 0,
+    ) -> VersionRecord:
         """What the version is trained on; a new version begins its life with it.
 
         Raises:
@@ -65,7 +73,8 @@ class VersionLedger:
             if record and record.status in RECORDED:
                 require_same(record, "dataset", record.dataset_hash, content_hash)
                 return record
-            values = {"dataset_hash": content_hash, "pairs": pairs, "pairs_seen": pairs_seen}
+            values: dict[str, Any] = {"dataset_hash": content_hash, "pairs": pairs, "pairs_seen": pairs_seen}
+            values |= {"feedback_until": feedback_until, "labels_seen": labels_seen}
             return self._write(connection, name, record, values)
 
     def start_training(

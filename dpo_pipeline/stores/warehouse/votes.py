@@ -21,7 +21,7 @@ from dpo_pipeline.errors import LogReplaced
 from dpo_pipeline.stores.decode import Piece, Quarantined
 from dpo_pipeline.stores.log import Position, read_places
 from dpo_pipeline.stores.warehouse.counts import BETWEEN_TWO, VoteCounts, between, outcome_for
-from dpo_pipeline.stores.warehouse.schema import DECIDED
+from dpo_pipeline.stores.warehouse.schema import DECIDED, PEOPLES
 
 Place = tuple[str, int, int]
 """Event id, offset and length of a vote's line: the columns event_id, log_offset and line_bytes."""
@@ -199,6 +199,14 @@ class Warehouse(VoteCounts):
             )
             for event in self.events(rows)
         ]
+
+    def both_bad(self) -> list[Preference]:
+        """People's votes that both answers were bad, in log order, without those that a person excluded."""
+        rows = self._run(
+            f"select event_id, log_offset, line_bytes from preferences anti join exclusions using (sequence) "
+            f"where vote = 'both_bad' and {PEOPLES} order by sequence"
+        )
+        return list(self.events(rows))
 
     def sided_comparisons(self, new: str, baseline: str, count_unproven: bool = False) -> list[SidedComparison]:
         """The same votes with the side and the lengths in characters of what people saw, which the log knows."""

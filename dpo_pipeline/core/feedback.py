@@ -1,0 +1,69 @@
+"""What people say of an answer, by a word or by what they do: the signals, and what each says about the answer.
+
+Each is kept as it was given. Only here is it read: as stars for satisfaction, as a label for training.
+"""
+
+from typing import Literal, get_args
+
+from dpo_pipeline.core.admission import check_text
+from dpo_pipeline.errors import InvalidRequest
+
+Action = Literal["regenerate", "copy", "stop", "follow_up"]
+"""What somebody did with an answer: nobody was asked, so none is a judgement by itself."""
+Signal = Literal["rating", "thumb", "correction", "comment", "regenerate", "copy", "stop", "follow_up"]
+ACTIONS: tuple[str, ...] = get_args(Action)
+WORDS: tuple[Signal, ...] = ("correction", "comment")
+"""Signals whose value somebody wrote."""
+UP, DOWN = "up", "down"
+GOOD, BAD = (5,), (1, 2)
+"""Ratings that are a label; 3 and 4 say too little, since people who like an answer give 4 as often as 5."""
+
+
+def read_feedback(
+    rating: int | None = None,
+    thumb: str | None = None,
+    correction: str | None = None,
+    comment: str | None = None,
+    action: str | None = None,
+) -> tuple[Signal, int | str]:
+    """The one signal that was given, and its value: 1 to 5, `up` or `down`, or a text; an action has none.
+
+    Raises:
+        InvalidRequest: none or several, or a text that cannot be kept.
+    """
+    given = {"rating": rating, "thumb": thumb, "correction": correction, "comment": comment, "action": action}
+    found = {name: value for name, value in given.items() if value is not None}
+    if len(found) != 1:
+        raise InvalidRequest(f"Send exactly one of {', '.join(given)}; {len(found)} were found.")
+    [(name, value)] = found.items()
+    if name in WORDS:
+        if not str(value).strip():
+            wanted = "what the answer should have been" if name == "correction" else "what you think of it"
+            raise InvalidRequest(f"The {name} is blank. Write {wanted}.")
+        check_text(f"The {name}", str(value))
+    if name == "action":
+        return value, ""  # type: ignore[return-value]
+    return name, value  # type: ignore[return-value]
+
+
+def described(signal: Signal, value: int | str) -> str:
+    """In words, for people; what somebody wrote is not quoted."""
+    if signal == "rating":
+        return f"rating {value} of 5"
+    return f"thumb {value}" if signal == "thumb" else signal.replace("_", " ")
+
+
+def stars_of(signal: Signal, value: int | str) -> int | None:
+    """How satisfied it says somebody is, 1 to 5; a thumb is an end of that scale; null: it says nothing of that."""
+    if signal == "rating":
+        return int(value)
+    return {UP: 5, DOWN: 1}.get(str(value)) if signal == "thumb" else None
+
+
+def label_of(signal: Signal, value: int | str) -> bool | None:
+    """Whether the answer is one to give, for training; null: it does not say."""
+    if signal == "thumb":
+        return value == UP
+    if signal == "rating":
+        return True if value in GOOD else False if value in BAD else None
+    return None

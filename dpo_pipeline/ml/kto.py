@@ -1,0 +1,116 @@
+"""KTO training of one adapter: from answers that are good or bad each by itself, by TRL's `KTOTrainer`.
+
+Of a pair the chosen answer is a good one and the rejected a bad one; beside them stand answers that people labelled.
+Start, frozen reference, checks, checkpoints and the held-out pairs that it is judged on are those of `ml.dpo`.
+
+Ethayarajh et al., "KTO: Model Alignment as Prospect Theoretic Optimization", 2024. The two kinds weigh alike in sum
+(equation 8, at the lower end of its range).
+"""
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from dpo_pipeline.core.conversation import as_rows
+from dpo_pipeline.errors import InvalidRequest
+from dpo_pipeline.ml.adapters import save_adapter
+from dpo_pipeline.ml.base_model import load_base
+from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
+from dpo_pipeline.ml.compute import compute_of, recomputes
+from dpo_pipeline.ml.dpo import (
+    DpoJob,
+    DpoResult,
+    UsablePairs,
+    check_reference,
+    facts_of,
+    held_out_metrics,
+    last_complete_checkpoint,
+    read_rows,
+    seal_checkpoints,
+    trainer_arguments,
+    usable_pairs,
+)
+from dpo_pipeline.ml.embedded import Progress
+from dpo_pipeline.ml.reporting import progress_callback, quieten
+
+
+def train_kto(job: DpoJob, adapter_dir: Path, progress: Progress) -> DpoResult:
+    """Train, check and save the adapter into `adapter_dir`; raises as `ml.dpo.train_dpo`."""
+    pairs = usable_pairs(job)
+    trainer, good, left_out = _trainer(job, pairs)
+    trainer.add_callback(progress_callback(progress))
+    trainer.add_callback(seal_checkpoints())
+    resume = last_complete_checkpoint(job.work_dir / "checkpoints")
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    curve = [row for row in trainer.state.log_history if "loss" in row]
+    save_adapter(trainer.model, adapter_dir)
+    answers = len(trainer.train_dataset)
+    facts = facts_of(job, pairs, adapter_dir, resume)
+    facts |= {"answers": answers, "good_answers": good, "left_out": dict(pairs.left_out + left_out)}
+    return DpoResult(facts, held_out_metrics(job, pairs, adapter_dir), curve)
+
+
+def _trainer(job: DpoJob, pairs: UsablePairs) -> tuple[Any, int, Counter[str]]:
+    """(TRL's trainer with the reference computed, how many of its answers are good, what was left out)."""
+    from datasets import Dataset
+    from peft import PeftModel
+    from trl import KTOConfig, KTOTrainer
+
+    model, tokenizer = load_base(job.base.directory, job.model)
+    tokenizer.padding_side = "right"
+    template = ChatTemplate(tokenizer)
+    rows, left_out = _answers(job, pairs, template, tokenizer)
+    good = sum(row["label"] for row in rows)
+    policy = PeftModel.from_pretrained(model, job.start_dir, is_trainable=True)
+    policy.create_or_update_model_card = lambda output_dir: None  # see `ml.dpo`
+    arguments = trainer_arguments(job, len(rows) / 2, recomputes(model, compute_of(job.model)))
+    # As many answers a step as the two of each of its pairs.
+    arguments |= {"per_device_train_batch_size": 2 * job.recipe.batch_size, "precompute_ref_log_probs": True}
+    trainer = KTOTrainer(
+        model=policy,
+        args=KTOConfig(
+            **arguments,
+            desirable_weight=max((len(rows) - good) / max(good, 1), 1.0),
+            undesirable_weight=max(good / max(len(rows) - good, 1), 1.0),
+        ),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+    )
+    quieten(trainer)
+    template.check_context(
+        (as_messages(row["prompt"]), made["prompt_ids"]) for row, made in zip(rows, trainer.train_dataset, strict=True)
+    )
+    check_reference(policy)
+    policy.delete_adapter("ref")  # its log-probabilities are in the dataset now
+    return trainer, good, left_out
+
+
+def _answers(
+    job: DpoJob, pairs: UsablePairs, template: ChatTemplate, tokenizer: Any
+) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Rows for TRL in an order of their own, in which good and bad ones mix, and why others are left out.
+
+    TRL estimates how far the policy went from answers put behind their neighbours' questions.
+    """
+    rows = [
+        {"prompt": pair["prompt"], "completion": pair[side], "label": side == "chosen"}
+        for pair in pairs.train
+        for side in ("chosen", "rejected")
+    ]
+    left_out: Counter[str] = Counter()
+    labelled = job.dataset_dir / "labelled.parquet"
+    for row in read_rows(labelled) if labelled.exists() else []:
+        asked, answer = as_messages(row["prompt"]), row["completion"][0]["content"]
+        try:
+            prompt, _ = template.trained(asked, answer)
+        except InvalidRequest:
+            left_out["cannot_be_told"] += 1
+            continue
+        if len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) >= job.model.max_length:
+            left_out["prompt_too_long"] += 1
+            continue
+        said = as_rows([("assistant", template.said(answer))])
+        rows.append({"prompt": template.fitted(asked), "completion": said, "label": row["label"]})
+    random.Random(job.recipe.seed).shuffle(rows)
+    return rows, left_out

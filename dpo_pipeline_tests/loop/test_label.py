@@ -1,0 +1,156 @@
+"""A thumb's way: from the serving log into the dataset of the next version, counted, traced, and gone when asked for."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from dpo_pipeline.core.votes import encode_preference
+from dpo_pipeline.loop.build_dataset import BuiltDataset, build_dataset
+from dpo_pipeline.loop.cadence import next_training
+from dpo_pipeline.loop.feedback_table import write_feedback
+from dpo_pipeline.loop.forget import forget
+from dpo_pipeline.loop.label import label
+from dpo_pipeline.loop.trace import PersonTrace, RequestTrace, trace
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores import artifacts
+from dpo_pipeline.stores.ledger import Ledger, utc_now
+from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.serving_log import FeedbackRecord, RequestRecord, ServingLog
+from dpo_pipeline.stores.warehouse import Warehouse, prepare
+from dpo_pipeline_tests.examples import preference, put_version, settings_in
+from dpo_pipeline_tests.serving import collected
+
+VOTES, THUMBS = 30, 400
+
+
+def give(settings: Settings, *records: FeedbackRecord) -> None:
+    log = ServingLog(settings.serving_log_dir)
+    for record in records:
+        log.append(record)
+    log.close()
+
+
+def thumb(number: int, **fields: Any) -> FeedbackRecord:
+    usual: dict[str, Any] = {
+        "event_id": f"thumb-{number}",
+        "recorded_at": utc_now(),
+        "request_id": f"chatcmpl-{number}",
+        "user": f"person-{number % 11}",
+        "version": "v1.0",
+        "signal": "thumb",
+        "value": "up" if number % 3 else "down",
+        "prompt": f"How far is it to the moon, the {number}th time?",
+        "answer": "About 384,000 kilometres.",
+    }
+    return FeedbackRecord(**usual | fields)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """30 votes, 400 thumbs, and a version in production, trained by the objective that learns from all of it."""
+    settings = settings_in(tmp_path, recipe={"objective": "kto"})
+    AppendLog(settings.prefs_log).append_all([encode_preference(preference(number)) for number in range(VOTES)])
+    give(settings, *(thumb(number) for number in range(THUMBS)))
+    collected.curate(settings)
+    with Ledger(settings.ledger_address) as ledger:
+        put_version(ledger, "v1.0", status="champion", adapter_sha="0" * 64)
+    return settings
+
+
+@contextmanager
+def warehouse(settings: Settings) -> Iterator[Warehouse]:
+    with duckdb.connect(str(settings.warehouse_path)) as connection:
+        prepare(connection)
+        yield Warehouse(connection, settings.prefs_log)
+
+
+def build(settings: Settings, name: str = "v1.1") -> BuiltDataset:
+    with warehouse(settings) as store, Ledger(settings.ledger_address) as ledger:
+        return build_dataset(settings, ledger, store, name)
+
+
+def due(settings: Settings) -> bool:
+    with Ledger(settings.ledger_address) as ledger:
+        return next_training(settings, ledger, datetime.now(UTC)).due
+
+
+def test_thirty_votes_and_four_hundred_thumbs_make_a_version_due(settings: Settings) -> None:
+    assert not due(settings), "nobody has counted the thumbs yet"
+    with warehouse(settings) as store:
+        found = label(settings, store)
+    assert found.sources == {"thumb": THUMBS} and due(settings)
+    only_pairs = settings.model_copy(update={"recipe": settings.recipe.model_copy(update={"objective": "dpo"})})
+    assert not due(only_pairs), "pairs alone are not enough for it"
+
+
+def test_they_are_in_its_dataset_and_whoever_asks_is_told(settings: Settings) -> None:
+    built = build(settings)
+    manifest = artifacts.read_manifest(built.directory)
+    assert manifest["sources"] == {"api": len(built.split.train), "thumb": len(built.split.labelled)}
+    assert len(built.split.labelled) == THUMBS and "thumb-7" in manifest["labelled_events"]
+    rows = pq.read_table(built.directory / "labelled.parquet").to_pylist()
+    assert {(row["event_id"], row["label"]) for row in rows} >= {("thumb-3", False), ("thumb-4", True)}
+    answers = (built.directory / "llamafactory" / "answers.jsonl").read_text().splitlines()
+    assert len(answers) == THUMBS + 2 * len(built.split.train)
+    log = ServingLog(settings.serving_log_dir)
+    log.append_request(
+        RequestRecord(
+            request_id="chatcmpl-7", recorded_at=utc_now(), session_id="", user="person-7", version="v1.0",
+            adapter_sha="", stage="full", shadow=False, latency_ms=1.0, ttft_ms=None, tokens=9, outcome="ok",
+        )
+    )  # fmt: skip
+    log.close()
+    for name in ("thumb-7", "chatcmpl-7"):
+        found = trace(settings, name)
+        assert isinstance(found, RequestTrace) and found.said[0].value == "up"
+        assert [(each.part, each.versions) for each in found.datasets] == [("labelled", ("v1.1",))]
+    person = trace(settings, "person-7")
+    assert isinstance(person, PersonTrace) and person.feedback == {"thumb": len(range(7, THUMBS, 11))}
+
+
+def test_a_dataset_that_was_built_keeps_what_had_been_said_by_then(settings: Settings) -> None:
+    first = build(settings)
+    later = thumb(7, event_id="changed", value="down", user="person-7", request_id="chatcmpl-7")
+    new = thumb(1000, event_id="new", prompt="What is tea?", answer="Leaves in hot water.")
+    give(settings, later, new)
+    assert build(settings).split.content_hash == first.split.content_hash
+    with Ledger(settings.ledger_address) as ledger:
+        put_version(ledger, "v1.1", status="registered")
+    second = {each.event_id for each in build(settings, "v1.2").split.labelled}
+    assert {"changed", "new", "thumb-8"} <= second and "thumb-7" not in second
+    fresh = settings.recipe.model_copy(update={"pairs": "new"})
+    with pytest.raises(Exception, match="training pairs"):  # no vote since: too small
+        build(settings.model_copy(update={"recipe": fresh}), "v1.3")
+
+
+def test_a_version_from_before_there_was_feedback_is_rebuilt_without(settings: Settings) -> None:
+    built = build(settings)
+    with Ledger(settings.ledger_address) as ledger:
+        put_version(ledger, "v1.1", feedback_until=None)
+    assert build(settings).split.labelled == () != built.split.labelled
+
+
+def test_corrections_are_pairs_of_every_objective(settings: Settings) -> None:
+    give(settings, thumb(500, signal="correction", value="384,400 km, on average, to be exact.", event_id="mended"))
+    pairs_only = settings.model_copy(update={"recipe": settings.recipe.model_copy(update={"objective": "dpo"})})
+    split = build(pairs_only).split
+    [pair] = [each for each in (*split.train, *split.eval) if each.source == "correction"]
+    assert (pair.event_id, pair.rejected) == ("mended", "About 384,000 kilometres.") and split.labelled == ()
+
+
+def test_what_a_person_said_leaves_with_them(settings: Settings) -> None:
+    secret = "My neighbour Ottokar Ääränen says it is farther."
+    give(settings, thumb(501, user="her pseudonym", signal="comment", value=secret), thumb(502, user="her pseudonym"))
+    built = build(settings)
+    settings.reports_dir.mkdir(exist_ok=True)
+    counts = write_feedback(settings.serving_log_dir, settings.feedback_table)
+    assert counts == {"thumb": THUMBS + 1, "comment": 1}
+    found = forget(settings, "her pseudonym")
+    assert found.requests == 2 and found.datasets == [built.directory.name] and found.left == []
+    assert not settings.feedback_table.exists() and not built.directory.exists()
