@@ -8,13 +8,13 @@ from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.overview import loop_overview
 from dpo_pipeline.loop.roll_out import plan_of
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.curation import read_summary
+from dpo_pipeline.stores.curation import read_labels, read_summary
 from dpo_pipeline.stores.ledger import Ledger
 
 
 def loop_status(settings: Settings) -> dict[str, Any]:
     """Keys as documented in the README, "dpo status --json"; `rollout` is null where no version is rolled out."""
-    summary = read_summary(settings.curation_summary)
+    summary, said = read_summary(settings.curation_summary), read_labels(settings.label_summary)
     with Ledger(settings.ledger_address) as ledger:
         versions, deployment, decisions = ledger.versions(), ledger.deployment(), ledger.decisions()
         cadence, seen = next_training(settings, ledger, datetime.now(UTC)), loop_overview(settings, ledger)
@@ -40,6 +40,7 @@ def loop_status(settings: Settings) -> dict[str, Any]:
             "threshold": cadence.threshold,
             "phase": cadence.phase,
         },
+        "feedback": {"pairs": said.pairs, "labelled": said.labelled, "sources": said.sources},
         "versions": [
             {
                 "name": record.name,

@@ -261,6 +261,10 @@ def print_status(settings: Settings, found: dict[str, Any]) -> None:
             f"{preferences['rejected']} rejected, {preferences['quarantined']} quarantined",
         )
     )
+    said = found["feedback"]
+    if said["sources"]:
+        taught = "" if settings.recipe.objective == "kto" else "; DPO_RECIPE__OBJECTIVE=kto trains on those too"
+        console.print(f"feedback: {said['pairs']} pairs, {said['labelled']} labelled answers{taught}")
     failed = read_summary(settings.curation_summary).failed
     if failed:
         table = Table(

@@ -56,7 +56,7 @@ def split_pairs(pairs: Iterable[Pair], held_out_prompts: frozenset[str], eval_sh
 
     Args:
         held_out_prompts: `prompt_key`s of the questions that versions are judged on.
-        at_least: pairs that `train` must hold.
+        at_least: pairs that `train` must hold; 0: none need be there, nor any to evaluate on.
 
     Raises:
         DatasetTooSmall: fewer training pairs than `at_least`, or no second prompt to evaluate on.
@@ -77,7 +77,7 @@ def split_pairs(pairs: Iterable[Pair], held_out_prompts: frozenset[str], eval_sh
     eval_keys = {key for key in by_prompt if int(key, 16) / 2**64 < eval_share} or set(sorted(by_prompt)[:1])
     train = tuple(pair for key, group in by_prompt.items() if key not in eval_keys for pair in group)
     held = tuple(pair for key, group in by_prompt.items() if key in eval_keys for pair in group)
-    if len(train) < at_least or not held:
+    if at_least and (len(train) < at_least or not held):
         raise DatasetTooSmall(
             f"The dataset holds {len(train)} training pairs on {len(by_prompt)} prompts ({dict(left_out)} left out); "
             f"at least {at_least} pairs (one batch) on two prompts were required. "
@@ -88,6 +88,18 @@ def split_pairs(pairs: Iterable[Pair], held_out_prompts: frozenset[str], eval_sh
 
 def count_sources(pairs: Iterable[Pair], labelled: Iterable[LabelledAnswer]) -> dict[str, int]:
     return dict(Counter([pair.source for pair in pairs]) + Counter([answer.source for answer in labelled]))
+
+
+def check_answers(answers: int, pairs_a_step: int) -> None:
+    """
+    Raises:
+        DatasetTooSmall: fewer answers, each by itself, than one step of KTO takes.
+    """
+    if answers < 2 * pairs_a_step:
+        raise DatasetTooSmall(
+            f"{answers} answers can be trained on, those of pairs and those that people labelled; one step takes "
+            f"{2 * pairs_a_step}. Collect more votes, thumbs or ratings, or lower recipe.batch_size."
+        )
 
 
 def with_labelled(split: Split, labelled: Iterable[LabelledAnswer]) -> Split:

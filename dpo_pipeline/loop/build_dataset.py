@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dpo_pipeline.core.augmentation import mixed
 from dpo_pipeline.core.cadence import useful_labels
-from dpo_pipeline.core.dataset import Split, split_pairs, with_labelled
+from dpo_pipeline.core.dataset import Split, check_answers, split_pairs, with_labelled
 from dpo_pipeline.core.labels import TrainableFeedback
 from dpo_pipeline.core.lifecycle import ACCEPTED, RECORDED
 from dpo_pipeline.core.versions import iteration
@@ -47,10 +47,12 @@ def build_dataset(settings: Settings, ledger: Ledger, warehouse: Warehouse, name
         [*warehouse.valid_pairs(after, up_to), *feedback.pairs],
         held_out_prompts(settings),
         settings.evaluation.eval_share,
-        recipe.batch_size,
+        # Answers by themselves make a training too.
+        0 if recipe.objective == "kto" else recipe.batch_size,
     )
     if recipe.objective == "kto":
         split = with_labelled(split, feedback.labelled)
+        check_answers(2 * len(split.train) + len(split.labelled), recipe.batch_size)
     if settings.augmentation.enabled:
         synthetic = read_synthetic(settings.synthetic_pairs)
         split = mixed(split, synthetic, settings.augmentation.max_share, held_out_texts(settings))

@@ -117,7 +117,7 @@ def _evaluated(trainer: Any) -> dict[str, float]:
 def usable_pairs(job: DpoJob) -> UsablePairs:
     """
     Raises:
-        DatasetTooSmall: fewer usable pairs than one batch.
+        DatasetTooSmall: fewer usable pairs than one batch, where pairs alone are trained on.
         AdapterRefused: the start is on another base.
     """
     start = check_adapter(job.start_dir, job.base.sha, job.model)
@@ -125,7 +125,7 @@ def usable_pairs(job: DpoJob) -> UsablePairs:
     template = ChatTemplate(tokenizer)
     train, left_out = _usable(read_rows(job.dataset_dir / "train.parquet"), template, tokenizer, job.model.max_length)
     held, _ = _usable(read_rows(job.dataset_dir / "eval.parquet"), template, tokenizer, job.model.max_length)
-    if len(train) < job.recipe.batch_size or not len(held):
+    if job.recipe.objective == "dpo" and (len(train) < job.recipe.batch_size or not len(held)):
         raise DatasetTooSmall(
             f"{len(train)} training and {len(held)} evaluation pairs are usable within {job.model.max_length} tokens "
             f"({dict(left_out)} left out); one batch of {job.recipe.batch_size} and one were required. "

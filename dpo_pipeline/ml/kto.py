@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core.conversation import as_rows
+from dpo_pipeline.core.dataset import check_answers
 from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.ml.adapters import save_adapter
 from dpo_pipeline.ml.base_model import load_base
@@ -48,7 +49,9 @@ def train_kto(job: DpoJob, adapter_dir: Path, progress: Progress) -> DpoResult:
     answers = len(trainer.train_dataset)
     facts = facts_of(job, pairs, adapter_dir, resume)
     facts |= {"answers": answers, "good_answers": good, "left_out": dict(pairs.left_out + left_out)}
-    return DpoResult(facts, held_out_metrics(job, pairs, adapter_dir), curve)
+    # Without pairs that were held out, what training itself showed last.
+    last = {name: value for name, value in curve[-1].items() if name.startswith("rewards/")}
+    return DpoResult(facts, held_out_metrics(job, pairs, adapter_dir) if len(pairs.held) else last, curve)
 
 
 def _trainer(job: DpoJob, pairs: UsablePairs) -> tuple[Any, int, Counter[str]]:
@@ -61,6 +64,7 @@ def _trainer(job: DpoJob, pairs: UsablePairs) -> tuple[Any, int, Counter[str]]:
     tokenizer.padding_side = "right"
     template = ChatTemplate(tokenizer)
     rows, left_out = _answers(job, pairs, template, tokenizer)
+    check_answers(len(rows), job.recipe.batch_size)
     good = sum(row["label"] for row in rows)
     policy = PeftModel.from_pretrained(model, job.start_dir, is_trainable=True)
     policy.create_or_update_model_card = lambda output_dir: None  # see `ml.dpo`

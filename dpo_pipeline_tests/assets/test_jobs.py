@@ -314,7 +314,7 @@ def test_all_pairs_rejected_is_told_and_nothing_is_trained(loop: Loop) -> None:
 def test_status_has_exactly_the_documented_keys(loop: Loop) -> None:
     loop.build_baseline()
     status = loop_status(loop.settings)
-    assert list(status) == ["preferences", "versions", "champion", "challenger", "rollout", "now", "next"]
+    assert list(status) == ["preferences", "feedback", "versions", "champion", "challenger", "rollout", "now", "next"]
     assert list(status["preferences"]) == [
         "recorded", "quarantined", "valid", "rejected", "unused", "threshold", "phase",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A thumb's way: from the serving log into the dataset of the next version, counted, traced, and gone when asked for."""
+"""A thumb's way: from the serving log into the dataset of the next version, counted, traced, and forgotten."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpo_pipeline.core.votes import encode_preference
+from dpo_pipeline.errors import DatasetTooSmall
 from dpo_pipeline.loop.build_dataset import BuiltDataset, build_dataset
 from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.feedback_table import write_feedback
@@ -125,7 +126,7 @@ def test_a_dataset_that_was_built_keeps_what_had_been_said_by_then(settings: Set
     second = {each.event_id for each in build(settings, "v1.2").split.labelled}
     assert {"changed", "new", "thumb-8"} <= second and "thumb-7" not in second
     fresh = settings.recipe.model_copy(update={"pairs": "new"})
-    with pytest.raises(Exception, match="training pairs"):  # no vote since: too small
+    with pytest.raises(DatasetTooSmall, match="2 answers can be trained on"):  # the two that v1.1 has not seen
         build(settings.model_copy(update={"recipe": fresh}), "v1.3")
 
 

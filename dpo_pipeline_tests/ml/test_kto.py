@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dpo_pipeline.core.dataset import LabelledAnswer, split_pairs, with_labelled
+from dpo_pipeline.errors import DatasetTooSmall
 from dpo_pipeline.ml.train_process import run
 from dpo_pipeline.ml.training_plan import write_dataset, write_llamafactory_config
 from dpo_pipeline.settings import Settings
@@ -46,3 +47,13 @@ def test_it_learns_from_both_and_is_judged_on_held_out_pairs(project: Settings, 
     assert again.adapter_sha == result.adapter_sha
     config = write_llamafactory_config(project, given)
     assert config and config.name == "kto.yaml" and "stage: kto" in config.read_text()
+
+
+def test_thumbs_alone_make_a_version(project: Settings, baseline: Path) -> None:
+    split = with_labelled(split_pairs([], frozenset(), 0.15, 0), labelled(project, 60))
+    result = run(job(project, baseline, write_dataset(project, split), objective="kto", epochs=2))
+    assert result.facts["answers"] == 60 and result.facts["pairs"] == 0
+    assert result.metrics["rewards/margins"] > 0, "as the last step has it: nothing was held out"
+    with pytest.raises(DatasetTooSmall, match="10 answers can be trained on"):
+        few = with_labelled(split_pairs([], frozenset(), 0.15, 0), labelled(project, 10))
+        run(job(project, baseline, write_dataset(project, few), objective="kto"))

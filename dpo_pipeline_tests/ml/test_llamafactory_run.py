@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dpo_pipeline.core.dataset import split_pairs
+from dpo_pipeline.core.dataset import LabelledAnswer, split_pairs, with_labelled
 from dpo_pipeline.errors import TaskFailed
 from dpo_pipeline.ml import train_process
 from dpo_pipeline.ml.adapters import CONFIG, check_adapter
@@ -22,6 +22,7 @@ from dpo_pipeline.ml.llamafactory_trainer import write_tokens
 from dpo_pipeline.ml.train_process import ProcessJob
 from dpo_pipeline.ml.training_plan import write_dataset, write_llamafactory_config
 from dpo_pipeline.settings import LlamaFactory, Settings
+from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.progress import read_task
 from dpo_pipeline_tests.ml.trainings import job, pairs, tensors
 from dpo_pipeline_tests.programs_under_test import eventually
@@ -108,6 +109,27 @@ def test_what_it_reads_of_the_exported_texts_stands_behind_the_same_prompts(
     assert len(ours) == len(theirs) > 30
     for our, their in zip(ours, theirs, strict=True):
         assert _prompt(*our) == _prompt(*their)
+
+
+def test_the_exported_kto_runs_unchanged(project: Settings, baseline: Path, tmp_path: Path) -> None:
+    questions = read_bank(project.bank_dir)[:24]
+    labelled = [
+        LabelledAnswer(
+            event_id=f"thumb-{n}", prompt=each.question, answer=each.detailed[0], good=n % 3 > 0, source="thumb"
+        )
+        for n, each in enumerate(questions)
+    ]
+    split = with_labelled(split_pairs(pairs(project), frozenset(), 0.15, 8), labelled)
+    data = write_dataset(project, split)
+    kto = job(project, baseline, data, objective="kto", epochs=1)
+    exported = write_llamafactory_config(project, replace(kto, work_dir=str(tmp_path)))
+    assert exported and exported.name == "kto.yaml"
+    subprocess.run([str(COMMAND), "train", str(exported)], check=True, timeout=300)
+    output = Path(yaml.safe_load(exported.read_text())["output_dir"])
+    start, made = tensors(baseline), tensors(output)
+    assert start.keys() == made.keys() and any((start[name] != made[name]).any() for name in start)
+    history = json.loads((output / "trainer_state.json").read_text())["log_history"]
+    assert {"rewards/chosen", "rewards/rejected"} <= {name for row in history for name in row}
 
 
 def _what_it_reads(config: Path, target: Path) -> list[tuple[list[int], list[int]]]:

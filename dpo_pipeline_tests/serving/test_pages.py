@@ -173,6 +173,20 @@ def test_a_conversation_is_answered_rated_and_corrected(
         opened.picture("chat.png")
         request = new_requests(settings, before, 2)[-1]
 
+        page.get_by_role("button", name="Answer again").click()
+        asked_again = new_requests(settings, before, 3)[-1]
+        page.locator("#conversation [aria-busy=true]").wait_for(state="detached")
+        [once_more] = records(settings, FeedbackRecord)[-1:]
+        assert (once_more.signal, once_more.request_id, once_more.answer) == (
+            "regenerate",
+            request.request_id,
+            said[-1],
+        )
+        assert len(page.locator("#conversation .turn").all()) == 4, "in place of the answer before"
+        request = asked_again
+        page.get_by_role("button", name="Good answer").click()
+        told(opened, "your opinion is recorded")
+        assert page.get_by_role("button", name="Bad answer").is_disabled()
         page.get_by_role("button", name="4", exact=True).focus()
         page.keyboard.press("Enter")
         told(opened, "4 of 5 is recorded")
@@ -186,7 +200,8 @@ def test_a_conversation_is_answered_rated_and_corrected(
         page.get_by_role("button", name="Save correction").click()
         told(opened, "stored as an example")
 
-        rating, correction = records(settings, FeedbackRecord)[-2:]
+        thumb, rating, correction = records(settings, FeedbackRecord)[-3:]
+        assert (thumb.request_id, thumb.signal, thumb.value) == (request.request_id, "thumb", "up")
         assert (rating.request_id, rating.signal, rating.value) == (request.request_id, "rating", 4)
         assert rating.answer == said[-1] and rating.prompt == correction.prompt
         assert correction.request_id == request.request_id

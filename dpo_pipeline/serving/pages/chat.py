@@ -1,9 +1,10 @@
-"""Talk to the version that the rollout gives this person; rate its answers, and correct them."""
+"""Talk to the version that the rollout gives this person; judge its answers, correct them, or ask for another."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
+from dpo_pipeline.core.feedback import DOWN, UP
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.conversation import Conversation
@@ -12,6 +13,7 @@ from dpo_pipeline.serving.pages.markup import Markup, notice, page, paragraph, t
 from dpo_pipeline.serving.pages.person import person_state, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, STREAMED
 
+THUMBS = {UP: "Good answer", DOWN: "Bad answer"}
 STARS = ("1 · poor", "2", "3", "4", "5 · very good")
 EMPTY = "No messages yet: ask something below. You are talking to the model in production."
 LONGEST = 8_000
@@ -24,7 +26,9 @@ def build(serving: Callable[[], Serving]) -> None:
     ui = _Layout(gr)
     person, talk = person_state(), gr.State(Conversation())
 
-    async def ask(question: str, talk: Conversation, person: Any, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
+    async def ask(
+        question: str, talk: Conversation, person: Any, request: gr.Request
+    ) -> AsyncGenerator[dict[Any, Any]]:
         if not question.strip() or talk.growing is not None:
             yield ui.rest(talk, "" if talk.growing is None else "One answer at a time: wait, or stop the one above.")
             return
@@ -47,28 +51,32 @@ def build(serving: Callable[[], Serving]) -> None:
         fresh = Conversation(talk.session_id)
         return fresh, *ui.in_order(ui.rest(fresh))
 
-    def rating(stars: int) -> Callable[..., dict[Any, Any]]:
-        def rate(talk: Conversation, person: Any, request: gr.Request) -> dict[Any, Any]:
-            if talk.request_id is None or talk.rated is not None:
-                return ui.rest(talk, "There is no answer left to rate. Ask something first.")
-            try:
-                visitor = visitor_of(serving(), person, talk.named(), request)
-                serving().feedback.give(talk.request_id, visitor, rating=stars)
-            except DpoError as error:
-                return ui.rest(talk, str(error), trouble=True)
-            talk.rated = stars
-            return ui.rest(talk, f"Thank you: your rating of {stars} of 5 is recorded.")
+    async def again(talk: Conversation, person: Any, request: gr.Request) -> AsyncGenerator[dict[Any, Any]]:
+        if trouble := _said(serving(), talk, person, request, action="regenerate"):
+            yield ui.rest(talk, trouble, trouble=True)
+            return
+        async with aclosing(ask(talk.take_back(), talk, person, request)) as steps:
+            async for changes in steps:
+                yield changes
 
-        return rate
+    def saying(told: str, **given: Any) -> Callable[..., dict[Any, Any]]:
+        [signal] = given
+
+        def say(talk: Conversation, person: Any, request: gr.Request) -> dict[Any, Any]:
+            if signal in talk.judged:
+                return ui.rest(talk)
+            if trouble := _said(serving(), talk, person, request, **given):
+                return ui.rest(talk, trouble, trouble=True)
+            talk.judged.add(signal)
+            return ui.rest(talk, f"Thank you: {told} is recorded.")
+
+        return say
 
     def correct(text: str, talk: Conversation, person: Any, request: gr.Request) -> dict[Any, Any]:
-        if talk.request_id is None or not text.strip() or text.strip() == talk.last_answer.strip():
+        if not text.strip() or text.strip() == talk.last_answer.strip():
             return {ui.told: notice("Nothing was saved: change the text to the answer you would have wanted.")}
-        try:
-            visitor = visitor_of(serving(), person, talk.named(), request)
-            serving().feedback.give(talk.request_id, visitor, correction=text[:LONGEST])
-        except DpoError as error:
-            return {ui.told: notice(str(error), trouble=True)}
+        if trouble := _said(serving(), talk, person, request, correction=text[:LONGEST]):
+            return {ui.told: notice(trouble, trouble=True)}
         return {ui.told: notice("Thank you: your answer is stored as an example to learn from.")}
 
     # A question sent while an answer is written waits for its end: by Gradio's default that Enter would be lost.
@@ -76,11 +84,26 @@ def build(serving: Callable[[], Serving]) -> None:
         [ui.question.submit, ui.send.click], ask, [ui.question, talk, person], ui.outputs,
         trigger_mode="always_last", **STREAMED,
     )  # fmt: skip
-    ui.stop.click(stopped, talk, ui.outputs, cancels=[asked], **QUIET)
-    ui.start_again.click(start_again, talk, [talk, *ui.outputs], cancels=[asked], **QUIET)
+    repeated = ui.again.click(again, [talk, person], ui.outputs, **STREAMED)
+    under_way = [asked, repeated]
+    ui.stop.click(stopped, talk, ui.outputs, cancels=under_way, **QUIET)
+    ui.start_again.click(start_again, talk, [talk, *ui.outputs], cancels=under_way, **QUIET)
+    for thumb, button in ui.thumbs.items():
+        button.click(saying("your opinion", thumb=thumb), [talk, person], ui.outputs, **QUIET)
     for stars, button in enumerate(ui.stars, start=1):
-        button.click(rating(stars), [talk, person], ui.outputs, **QUIET)
+        button.click(saying(f"your rating of {stars} of 5", rating=stars), [talk, person], ui.outputs, **QUIET)
     ui.save.click(correct, [ui.correction, talk, person], ui.told, **QUIET)
+
+
+def _said(serving: Serving, talk: Conversation, person: Any, request: Any, **given: Any) -> str:
+    """Keep what somebody says of the last answer; returns why that cannot be, else nothing."""
+    if talk.request_id is None:
+        return "There is no whole answer to speak of. Ask something first."
+    try:
+        serving.feedback.give(talk.request_id, visitor_of(serving, person, talk.named(), request), **given)
+    except DpoError as error:
+        return str(error)
+    return ""
 
 
 class _Layout:
@@ -106,6 +129,9 @@ class _Layout:
         with gr.Column(visible=False) as self.feedback:
             gr.HTML(page(paragraph("How good was the last answer?")))
             with gr.Row():
+                self.thumbs = {thumb: gr.Button(name, size="sm", min_width=110) for thumb, name in THUMBS.items()}
+                self.again = gr.Button("Answer again", size="sm", min_width=110)
+            with gr.Row():
                 self.stars = tuple(gr.Button(star, size="sm", min_width=56) for star in STARS)
             with gr.Accordion("Correct this answer", open=False):
                 self.correction = gr.Textbox(
@@ -114,7 +140,7 @@ class _Layout:
                 self.save = gr.Button("Save correction", size="sm")
         self._gr = gr
         self._state = [self.chat, self.question, self.send, self.stop, self.told, self.feedback]
-        self.outputs = [*self._state, *self.stars, self.correction]
+        self.outputs = [*self._state, *self.thumbs.values(), *self.stars, self.correction]
 
     def begin(self, talk: Conversation) -> dict[Any, Any]:
         """While an answer is written."""
@@ -137,9 +163,11 @@ class _Layout:
             self.stop: gr.update(visible=False),
             self.told: notice(told, trouble),
             self.feedback: gr.update(visible=whole),
-            self.correction: gr.skip() if talk.rated is not None else gr.update(value=talk.last_answer),
+            self.correction: gr.skip() if talk.judged else gr.update(value=talk.last_answer),
         }
-        return changes | {star: gr.update(interactive=talk.rated is None) for star in self.stars}
+        for signal, buttons in (("thumb", self.thumbs.values()), ("rating", self.stars)):
+            changes |= {button: gr.update(interactive=signal not in talk.judged) for button in buttons}
+        return changes
 
     def in_order(self, changes: dict[Any, Any]) -> list[Any]:
         """Of every output, for handlers that return a tuple."""

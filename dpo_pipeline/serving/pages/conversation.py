@@ -34,7 +34,8 @@ class Conversation:
     growing: str | None = None
     request_id: str | None = None
     version: str | None = None
-    rated: int | None = None
+    judged: set[str] = field(default_factory=set)
+    """Signals that were given on the last answer: each is given once."""
 
     @property
     def messages(self) -> Messages:
@@ -57,13 +58,18 @@ class Conversation:
             self.said.pop()
         self.growing = None
 
+    def take_back(self) -> str:
+        """The last question, which then was never asked."""
+        del self.said[-1:]
+        return self.said.pop().text
+
     async def ask(self, chats: Chats, question: str, visitor: Visitor) -> AsyncGenerator[None]:
         """Say it and let the answer grow; each step is something new to show. Closing it frees the place.
 
         Raises:
             RequestError: there is no answer, and why; the question is removed again.
         """
-        self.request_id = self.version = self.rated = None
+        self.request_id, self.version, self.judged = None, None, set()
         self.said.append(Turn(question))
         self.growing = ""
         yield
