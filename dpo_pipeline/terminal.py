@@ -93,9 +93,12 @@ def _print_request_trace(found: "RequestTrace") -> None:
     from dpo_pipeline.core.feedback import described
 
     table, request = Table(box=None, show_header=False), found.request
-    table.add_row("request", f"{request.request_id}, {request.recorded_at}, answered by {request.version}")
-    table.add_row("outcome", f"{request.outcome}, {request.tokens} tokens in {request.latency_ms:.0f} ms")
-    table.add_row("stage", request.stage or "none")
+    if request is None:
+        table.add_row("request", f"{found.request_id}; its line in the serving log was lost")
+    else:
+        table.add_row("request", f"{request.request_id}, {request.recorded_at}, answered by {request.version}")
+        table.add_row("outcome", f"{request.outcome}, {request.tokens} tokens in {request.latency_ms:.0f} ms")
+        table.add_row("stage", request.stage or "none")
     for each in found.said:
         table.add_row("feedback", f"{described(each.signal, each.value)}, {each.recorded_at} ({each.event_id})")
     _add_datasets(table, found.datasets)
@@ -136,7 +139,7 @@ def _print_version_trace(came: "VersionTrace") -> None:
     table = Table(box=None, show_header=False)
     table.add_row("version", f"{came.record.name}, {came.record.status}, adapter {str(came.record.adapter_sha)[:12]}")
     table.add_row("parents", " ← ".join(came.ancestors) or "none")
-    table.add_row("dataset", f"{str(came.record.dataset_hash)[:12]}: {len(came.events)} training votes")
+    table.add_row("dataset", f"{str(came.record.dataset_hash)[:12]}: {len(came.events)} votes and other feedback")
     table.add_row("people", f"{came.people}; {', '.join(f'{n} {source}' for source, n in came.sources.items())}")
     _add_decisions(table, came.decisions)
     console.print(table)

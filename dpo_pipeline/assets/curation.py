@@ -59,7 +59,7 @@ def validated_pairs(
     deps=[feedback, preferences],
     pool=WAREHOUSE_POOL,
     automation_condition=when_inputs_change("20 * * * *"),
-    code_version=code_version("core.labels", "core.usable_feedback", "core.feedback", "loop.label"),
+    code_version=code_version("core.labels", "core.usable_feedback", "core.feedback", "core.quality", "loop.label"),
     description="What of people's feedback can be trained on: corrections as pairs, thumbs and ratings as labels.",
 )
 def labelled_answers(loop: LoopResource, warehouse: WarehouseResource) -> dg.MaterializeResult:
@@ -80,7 +80,7 @@ def labelled_answers(loop: LoopResource, warehouse: WarehouseResource) -> dg.Mat
             "by_source": table([{"source": source, "usable": n} for source, n in _most(found.sources)]),
             "left_out": table(left_out),
         },
-        data_version=data_version(found.until, found.sources, settings.quality, settings.collection.feedback_shares),
+        data_version=data_version(found.sources, found.left_out, settings.quality, settings.collection.feedback_shares),
     )
 
 

@@ -85,7 +85,9 @@ def sft_adapter(context: dg.AssetExecutionContext, loop: LoopResource, models: M
     deps=[validated_pairs, labelled_answers, dg.AssetDep("synthetic_pairs")],
     partitions_def=VERSIONS,
     pool=WAREHOUSE_POOL,
-    code_version=code_version("core.dataset", "core.labels", "loop.build_dataset"),
+    code_version=code_version(
+        "core.dataset", "core.labels", "core.usable_feedback", "loop.label", "loop.build_dataset"
+    ),
     description="The pairs of one version: prompt-disjoint train and eval split, pinned by content hash.",
 )
 def dpo_dataset(

@@ -1,6 +1,6 @@
 """Is it time to train, and if not, what is it waiting for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -35,22 +35,26 @@ class CadenceDecision:
 
 
 def training_state(
-    versions: Sequence[VersionRecord], rollout_of: str | None, valid: int, now: datetime, labels: int = 0
+    versions: Sequence[VersionRecord],
+    rollout_of: str | None,
+    valid: int,
+    now: datetime,
+    worth: Callable[[Sequence[VersionRecord]], int] = lambda seen_by: 0,
 ) -> TrainingState:
     """What the decision looks at, of the versions that there are.
 
     Args:
         rollout_of: the version that is being rolled out.
         valid: valid pairs so far.
-        labels: `useful_labels` so far.
+        worth: of feedback that none of these versions has seen, in valid pairs.
     """
     trained = [record for record in versions if record.name != BASELINE]
     accepted = [record for record in trained if record.status in ACCEPTED]
     newest = trained[-1] if trained else None
     return TrainingState(
         # People may exclude pairs that were trained on: fewer may be valid than were seen.
-        unused=_beyond(accepted, valid, labels),
-        fresh=_beyond(trained, valid, labels),
+        unused=_beyond(accepted, valid) + worth(accepted),
+        fresh=_beyond(trained, valid) + worth(trained),
         accepted_versions=len(accepted),
         newest_was_given_up=newest is not None and newest.status in CLOSED,
         training_now=newest is not None and newest.status not in (*ACCEPTED, *CLOSED),
@@ -61,20 +65,22 @@ def training_state(
     )
 
 
-def _beyond(versions: Sequence[VersionRecord], valid: int, labels: int) -> int:
-    """Valid pairs and useful labels that none of these versions has seen."""
-    pairs = valid - max((record.pairs_seen for record in versions), default=0)
-    return max(pairs, 0) + max(labels - max((record.labels_seen or 0 for record in versions), default=0), 0)
+def _beyond(versions: Sequence[VersionRecord], valid: int) -> int:
+    return max(valid - max((record.pairs_seen for record in versions), default=0), 0)
 
 
-def useful_labels(pairs: int, labelled: int, objective: str, cadence: Cadence) -> int:
-    """What feedback is worth in valid pairs, as far as the objective trains on it.
+def unseen_feedback(
+    seen_by: Sequence[VersionRecord], pairs: int, labelled: int, objective: str, labels_per_pair: int
+) -> int:
+    """What feedback is worth in valid pairs, of what none of these versions has seen.
 
     Args:
-        pairs: made of corrections and the like.
-        labelled: answers called good or bad.
+        pairs: made of corrections and the like, so far.
+        labelled: answers called good or bad so far; they count where the objective trains on them.
     """
-    return pairs + (labelled // cadence.labels_per_pair if objective == "kto" else 0)
+    new_pairs = max(pairs - max((record.feedback_pairs or 0 for record in seen_by), default=0), 0)
+    new_labels = max(labelled - max((record.labelled or 0 for record in seen_by), default=0), 0)
+    return new_pairs + (new_labels // labels_per_pair if objective == "kto" else 0)
 
 
 def current_phase(accepted_versions: int, cadence: Cadence) -> tuple[str, Phase]:

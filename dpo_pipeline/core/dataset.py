@@ -10,6 +10,8 @@ import msgspec
 from dpo_pipeline.core.votes import Message, prompt_key
 from dpo_pipeline.errors import DatasetTooSmall
 
+LARGEST_WEIGHT = 4.0
+
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
     """One valid preference, reduced to what training needs and lineage asks for."""
@@ -102,11 +104,36 @@ def check_answers(answers: int, pairs_a_step: int) -> None:
         )
 
 
-def with_labelled(split: Split, labelled: Iterable[LabelledAnswer]) -> Split:
-    """The split with labelled answers beside its pairs, but those to a prompt of the half that it is judged on."""
-    judged = {prompt_key(pair.prompt) for pair in split.eval}
-    kept = tuple(each for each in labelled if prompt_key(each.prompt) not in judged)
-    return replace(split, labelled=kept, content_hash=content_hash(split.train, split.eval, kept))
+def answer_weights(good: int, bad: int) -> tuple[float, float]:
+    """How much a good and a bad answer weigh in KTO, so that both kinds do alike in sum; the rarer one up to 4 times.
+
+    Beyond that a few answers, and whoever gave them, would hold half of what is learned.
+    """
+    return min(max(bad / max(good, 1), 1.0), LARGEST_WEIGHT), min(max(good / max(bad, 1), 1.0), LARGEST_WEIGHT)
+
+
+def with_labelled(split: Split, labelled: Iterable[LabelledAnswer], eval_share: float) -> Split:
+    """The split with labelled answers beside its pairs, each once; none to a prompt on the side it is judged on.
+
+    A prompt's side is that of `split_pairs`, also while there is no pair on it.
+    """
+    judged, left_out = {prompt_key(pair.prompt) for pair in split.eval}, Counter(split.left_out)
+    kept: dict[tuple[str, str, bool], LabelledAnswer] = {}
+    for each in labelled:
+        key = prompt_key(each.prompt)
+        if key in judged or int(key, 16) / 2**64 < eval_share:
+            left_out["label_on_evaluated_prompt"] += 1
+        elif (key, each.answer, each.good) in kept:
+            left_out["duplicate_label"] += 1
+        else:
+            kept[key, each.answer, each.good] = each
+    rows = tuple(kept.values())
+    return replace(
+        split,
+        labelled=rows,
+        left_out=dict(left_out),
+        content_hash=content_hash(split.train, split.eval, rows),
+    )
 
 
 def content_hash(train: Iterable[Pair], held: Iterable[Pair], labelled: Sequence[LabelledAnswer] = ()) -> str:

@@ -99,7 +99,8 @@ def diagnose(recipe: DpoRecipe, symptoms: Symptoms) -> Diagnosis:
     if s.diverged:
         return scaled("learning_rate", 1 / 4, "the loss was NaN")
     flipping = s.flip_rate is not None and s.flip_rate_low > FEW_FLIPS and s.flip_rate < MOST_FLIPS
-    if flipping and "robust" not in recipe.loss_type:
+    of_pairs = recipe.objective == "dpo"  # KTO has one loss
+    if of_pairs and flipping and "robust" not in recipe.loss_type:
         # It takes the place of `sigmoid`; a term beside it, such as sft, stays.
         losses = tuple("robust" if name == "sigmoid" else name for name in recipe.loss_type)
         kept = {"loss_type": losses} if "robust" in losses else {"loss_type": ("robust",), "loss_weights": None}
@@ -112,12 +113,12 @@ def diagnose(recipe: DpoRecipe, symptoms: Symptoms) -> Diagnosis:
     if abs(s.margin) < STILL:
         return scaled("learning_rate", 2, "the policy hardly moved")
     grew = s.length_ratio > 1.5 and min(s.win_rate_high, s.controlled_high) < 0.5
-    if grew and "sigmoid_norm" not in recipe.loss_type:
+    if of_pairs and grew and "sigmoid_norm" not in recipe.loss_type:
         return remedy(
             "answers grew longer without getting better", f"loss {' + '.join(recipe.loss_type)} → sigmoid_norm",
             loss_type=("sigmoid_norm",), loss_weights=None,
         )  # fmt: skip
-    if s.chosen_shift < FELL_FAR and "sft" not in recipe.loss_type:
+    if of_pairs and s.chosen_shift < FELL_FAR and "sft" not in recipe.loss_type:
         return remedy(
             "chosen answers became much less likely", "the loss gets a term 0.2 · sft",
             loss_type=(*recipe.loss_type, "sft"), loss_weights=(*_weights(recipe), 0.2),

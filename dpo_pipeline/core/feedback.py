@@ -5,6 +5,8 @@ Each is kept as it was given. Only here is it read: as stars for satisfaction, a
 
 from typing import Literal, get_args
 
+import msgspec
+
 from dpo_pipeline.core.admission import check_text
 from dpo_pipeline.errors import InvalidRequest
 
@@ -16,7 +18,23 @@ WORDS: tuple[Signal, ...] = ("correction", "comment")
 """Signals whose value somebody wrote."""
 UP, DOWN = "up", "down"
 GOOD, BAD = (5,), (1, 2)
-"""Ratings that are a label; 3 and 4 say too little, since people who like an answer give 4 as often as 5."""
+"""Ratings that are a label; 3 and 4 say too little."""
+
+
+class FeedbackMark(msgspec.Struct, frozen=True):
+    """How far feedback was read: of the newest days so many records each and all of those before, and so many votes.
+
+    By places and not by moments: what is written a moment later may have been said a moment before.
+    """
+
+    days: dict[str, int]
+    votes: int
+
+    def covers(self, day: str, place: int) -> bool:
+        """Whether the record at this place of a day, counted from 0, had been read."""
+        if day in self.days:
+            return place < self.days[day]
+        return bool(self.days) and day < min(self.days)
 
 
 def read_feedback(

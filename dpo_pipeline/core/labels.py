@@ -11,24 +11,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dpo_pipeline.core.dataset import LabelledAnswer, Pair, count_sources
-from dpo_pipeline.core.feedback import label_of
+from dpo_pipeline.core.feedback import DOWN, label_of
 from dpo_pipeline.core.quality import failed_criteria
 from dpo_pipeline.core.usable_feedback import Said, usable
-from dpo_pipeline.core.votes import Preference, prompt_key
+from dpo_pipeline.core.votes import Preference, prompt_text
 from dpo_pipeline.settings import QualityCriteria
 from dpo_pipeline.settings.collection import FeedbackSource
 
 BOTH_BAD = "both_bad"
 
 
+JUDGEMENTS = ("thumb", "rating")
+
+
 @dataclass(frozen=True)
 class TrainableFeedback:
-    """`left_out` counts what is not used, by source and reason; `until` is when the newest of all was given."""
+    """`left_out` counts what is not used, by kind of feedback and reason."""
 
     pairs: tuple[Pair, ...] = ()
     labelled: tuple[LabelledAnswer, ...] = ()
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
-    until: str = ""
 
     @property
     def sources(self) -> dict[str, int]:
@@ -49,92 +51,76 @@ def trainable(
         held_out: `prompt_key`s of the questions that versions are judged on.
         shares: how much of each source is used; of one that is not named, nothing.
     """
-    left_out: dict[str, dict[str, int]] = {}
-    pairs: list[Pair] = []
-    labelled: list[LabelledAnswer] = []
-    corrections = [each for each in said if each.signal == "correction"]
-    found = usable(corrections, lambda each: str(each.value), held_out, criteria)
-    left_out["correction"] = Counter(found.left_out)
-    for each in found.said:
-        _add_pair(pairs, each, str(each.value), each.answer, "correction", criteria, left_out["correction"])
-    rated = [each for each in said if label_of(each.signal, each.value) is not None]
-    for source in ("thumb", "rating"):
-        found = usable([each for each in rated if each.signal == source], lambda each: each.answer, held_out, criteria)
-        left_out[source] = Counter(found.left_out)
-        labelled += [_labelled(each, bool(label_of(each.signal, each.value)), source) for each in found.said]
-    liked = usable(_liked_at_last(said), lambda each: each.answer, held_out, criteria)
-    left_out["regenerated"] = Counter(liked.left_out)
-    for each in liked.said:
-        _add_pair(pairs, each, each.answer, str(each.value), "regenerated", criteria, left_out["regenerated"])
-    found = usable(_bad(both_bad), lambda each: each.answer, held_out, criteria)
-    left_out[BOTH_BAD] = Counter(found.left_out)
-    labelled += [_labelled(each, False, BOTH_BAD) for each in found.said]
+
+    def answer(each: Said) -> str:
+        return each.answer
+
+    given = (
+        ("correction", [each for each in said if each.signal == "correction"], lambda each: str(each.value)),
+        # Thumb and rating of one answer are one opinion: the newest counts.
+        ("judgement", [each for each in said if each.signal in JUDGEMENTS], answer),
+        (BOTH_BAD, _bad(both_bad), answer),
+    )
+    usable_of = {kind: usable(some, text, held_out, criteria) for kind, some, text in given}
+    left_out = {kind: Counter(found.left_out) for kind, found in usable_of.items()}
+    corrected, judged, bad = (usable_of[kind].said for kind, _, _ in given)
+    before = _answers_before(said)
+    written = [_pair(each, str(each.value), each.answer, "correction") for each in corrected]
+    liked = [
+        _pair(each, each.answer, before[each.event_id], "regenerated")
+        for each in judged
+        if each.event_id in before and label_of(each.signal, each.value)
+    ]
+    pairs = []
+    for kind, pair in [("correction", each) for each in written] + [("judgement", each) for each in liked]:
+        if failed := failed_criteria(pair.chosen, pair.rejected, _of_any_length(criteria)):
+            left_out[kind][failed[0]] += 1
+        else:
+            pairs.append(pair)
+    in_pairs = {pair.event_id for pair in pairs}
+    labelled = [_labelled(each, each.signal) for each in judged if each.event_id not in in_pairs]
+    labelled += [_labelled(each, BOTH_BAD) for each in bad]
     drawn: dict[str, float] = dict(shares.items())
 
     def is_drawn(event_id: str, source: str) -> bool:
         return _place(event_id) < drawn.get(source, 0.0)
 
-    moments = [each.recorded_at for each in said] + [each.recorded_at for each in both_bad]
     return TrainableFeedback(
         pairs=tuple(each for each in pairs if is_drawn(each.event_id, each.source)),
-        labelled=tuple(each for each in labelled if is_drawn(each.event_id, each.source)),
-        left_out={source: dict(reasons) for source, reasons in left_out.items() if reasons},
-        until=max(moments, default=""),
+        labelled=tuple(each for each in labelled if each and is_drawn(each.event_id, each.source)),
+        left_out={kind: dict(reasons) for kind, reasons in left_out.items() if reasons},
     )
 
 
-def _add_pair(
-    pairs: list[Pair],
-    each: Said,
-    chosen: str,
-    rejected: str,
-    source: str,
-    criteria: QualityCriteria,
-    left_out: dict[str, int],
-) -> None:
-    """A pair that passes the criteria of votes, except that what people write may be the shorter."""
-    any_length = criteria.model_copy(update={"more_detailed": False, "min_length_ratio": None})
-    if failed := failed_criteria(chosen, rejected, any_length):
-        left_out[failed[0]] = left_out.get(failed[0], 0) + 1
-        return
-    pairs.append(
-        Pair(
-            event_id=each.event_id,
-            prompt=each.prompt,
-            chosen=chosen,
-            rejected=rejected,
-            category="other",
-            source=source,
-        )
+def _of_any_length(criteria: QualityCriteria) -> QualityCriteria:
+    """Those of votes, except that what people write or ask for again may be the shorter."""
+    return criteria.model_copy(update={"more_detailed": False, "min_length_ratio": None})
+
+
+def _pair(each: Said, chosen: str, rejected: str, source: str) -> Pair:
+    return Pair(
+        event_id=each.event_id, prompt=each.prompt, chosen=chosen, rejected=rejected, category="other", source=source
     )
 
 
-def _labelled(each: Said, good: bool, source: str) -> LabelledAnswer:
+def _labelled(each: Said, source: str) -> LabelledAnswer | None:
+    """Null for a rating that says too little."""
+    good = label_of(each.signal, each.value)
+    if good is None:
+        return None
     return LabelledAnswer(event_id=each.event_id, prompt=each.prompt, answer=each.answer, good=good, source=source)
 
 
-def _liked_at_last(said: Sequence[Said]) -> list[Said]:
-    """Answers that people liked after they had asked for another one to the same; `value` is the answer before."""
-    before: dict[tuple[str, str], Said] = {}
-    found = []
+def _answers_before(said: Sequence[Said]) -> dict[str, str]:
+    """For what people said of an answer that they had asked for again: the answer before, by event."""
+    before: dict[tuple[str, str], str] = {}
+    found = {}
     for each in said:
-        key = each.person, prompt_key(each.prompt)
+        key = each.person, prompt_text(each.prompt)
         if each.signal == "regenerate":
-            before[key] = each
-        elif label_of(each.signal, each.value) and key in before and before[key].answer != each.answer:
-            found.append(
-                Said(
-                    event_id=each.event_id,
-                    recorded_at=each.recorded_at,
-                    person=each.person,
-                    request_id=each.request_id,
-                    signal=each.signal,
-                    value=before.pop(key).answer,
-                    prompt=each.prompt,
-                    answer=each.answer,
-                    anonymous=each.anonymous,
-                )
-            )
+            before[key] = each.answer
+        elif key in before and before[key] != each.answer:
+            found[each.event_id] = before[key]
     return found
 
 
@@ -142,11 +128,10 @@ def _bad(votes: Sequence[Preference]) -> list[Said]:
     return [
         Said(
             event_id=vote.event_id,
-            recorded_at=vote.recorded_at,
             person=vote.annotator,
             request_id=f"{vote.comparison_id} {side}",
             signal="thumb",
-            value="down",
+            value=DOWN,
             prompt=vote.prompt,
             answer=answer,
             anonymous=vote.is_anonymous,

@@ -16,7 +16,6 @@ class Said:
     """One signal of one person on one answer, as it was given; `anonymous`: nobody vouches for them."""
 
     event_id: str
-    recorded_at: str
     person: str
     request_id: str
     signal: Signal

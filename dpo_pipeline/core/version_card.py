@@ -4,12 +4,13 @@ From these a person can decide, load the version, and train it again.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dpo_pipeline.core.versions import BASELINE
 
 RECIPE_SHOWN = (
+    "objective",
     "start_from",
     "pairs",
     "loss_type",
@@ -41,6 +42,8 @@ class CardFacts:
     words: float | None = None
     demonstrations: float | None = None
     demonstrations_of: str = "bank"
+    labelled: int = 0
+    sources: dict[str, int] = field(default_factory=dict)
     satisfaction: float | None = None
     deployed_at: str | None = None
     history: Sequence[str] = ()
@@ -69,7 +72,7 @@ def tags(facts: CardFacts) -> dict[str, str]:
         "base_sha": facts.base_sha,
         "dataset_hash": facts.dataset_hash,
         "pairs": facts.pairs,
-        "type": "sft" if facts.name == BASELINE else "dpo",
+        "type": _kind(facts),
         "base_model": facts.base_model,
         "training_date": facts.trained_at[:10],
         "training_data": _trained_on(facts),
@@ -83,13 +86,12 @@ def tags(facts: CardFacts) -> dict[str, str]:
 
 def model_card(facts: CardFacts) -> str:
     """A README.md in Hugging Face's form, for the adapter's folder."""
-    kind = "dpo" if facts.parent else "sft"
     head = [
         "---",
         f"base_model: {facts.base_model}",
         "library_name: peft",
         "pipeline_tag: text-generation",
-        f"tags: [lora, {kind}, trl, peft]",
+        f"tags: [lora, {_kind(facts)}, trl, peft]",
         "---",
         "",
         f"# {facts.name}",
@@ -170,7 +172,19 @@ def _trained_on(facts: CardFacts) -> str:
         count = "" if facts.demonstrations is None else f"{facts.demonstrations:.0f} "
         source = "from files" if facts.demonstrations_of == "files" else "of the question bank"
         return f"tuned on {count}demonstrations {source}"
-    return f"trained on {facts.pairs or 'unknown'} preference pairs, dataset `{str(facts.dataset_hash)[:12]}`"
+    labelled = f" and {facts.labelled} labelled answers" if facts.labelled else ""
+    pairs = "unknown" if facts.pairs is None else facts.pairs
+    return f"trained on {pairs} preference pairs{labelled}, dataset `{str(facts.dataset_hash)[:12]}`{_sources(facts)}"
+
+
+def _sources(facts: CardFacts) -> str:
+    """Where it comes from, where that is not only one place."""
+    told = ", ".join(f"{count} {source.replace('_', ' ')}" for source, count in facts.sources.items())
+    return f" ({told})" if len(facts.sources) > 1 else ""
+
+
+def _kind(facts: CardFacts) -> str:
+    return "sft" if facts.name == BASELINE else str((facts.recipe or {}).get("objective", "dpo"))
 
 
 def _recipe(recipe: dict[str, Any]) -> str:

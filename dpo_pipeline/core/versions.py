@@ -14,8 +14,9 @@ _NAME = re.compile(r"v1\.(0|[1-9]\d*)")
 class VersionRecord:
     """A version as the rest of the program sees it.
 
-    `feedback_until`: when the newest feedback was given that it may be trained on; null: on none. `labels_seen`: how
-    many useful labels that is, besides `pairs_seen` votes.
+    `feedback_mark`: how far people's feedback had been read for it (`core.feedback.FeedbackMark`); null: it was not.
+    `feedback_pairs` and `labelled`: how many pairs and labelled answers of feedback it could train on, beside the
+    `pairs_seen` votes.
     """
 
     name: str
@@ -36,8 +37,9 @@ class VersionRecord:
     mlflow_version: str | None
     created_at: str
     updated_at: str
-    feedback_until: str | None = None
-    labels_seen: int | None = None
+    feedback_mark: dict[str, Any] | None = None
+    feedback_pairs: int | None = None
+    labelled: int | None = None
 
 
 def iteration(name: str) -> int:

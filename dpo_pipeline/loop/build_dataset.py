@@ -1,15 +1,18 @@
 """The pairs that one version is trained on: a split by prompts, pinned by the hash of its content."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from dpo_pipeline.core.augmentation import mixed
-from dpo_pipeline.core.cadence import useful_labels
-from dpo_pipeline.core.dataset import Split, check_answers, split_pairs, with_labelled
+from dpo_pipeline.core.dataset import LabelledAnswer, Pair, Split, check_answers, split_pairs, with_labelled
+from dpo_pipeline.core.feedback import FeedbackMark
 from dpo_pipeline.core.labels import TrainableFeedback
 from dpo_pipeline.core.lifecycle import ACCEPTED, RECORDED
 from dpo_pipeline.core.versions import iteration
-from dpo_pipeline.loop.label import trainable_feedback
+from dpo_pipeline.loop.label import GivenFeedback, given_feedback, trainable_feedback
 from dpo_pipeline.ml.training_plan import write_dataset
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores.bank import held_out_prompts, held_out_texts
@@ -42,42 +45,47 @@ def build_dataset(settings: Settings, ledger: Ledger, warehouse: Warehouse, name
     after, up_to = _range(versions, name, own, warehouse.tally("valid"), recipe)
     # A pair that a person excluded a moment ago must not be trained on.
     apply_reviews(warehouse, settings.reviews_log, settings.review_table)
-    feedback = _feedback(settings, warehouse, versions, name, own, recipe)
+    given = given_feedback(settings, warehouse)
+    if own and own.dataset_hash:  # which feedback it sees is pinned
+        given = given.up_to(FeedbackMark(**own.feedback_mark) if own.feedback_mark else None)
+    feedback = trainable_feedback(settings, given)
+    pairs, labelled = _unseen(feedback, given, _accepted_before(versions, name), recipe)
     split = split_pairs(
-        [*warehouse.valid_pairs(after, up_to), *feedback.pairs],
+        [*warehouse.valid_pairs(after, up_to), *pairs],
         held_out_prompts(settings),
         settings.evaluation.eval_share,
         # Answers by themselves make a training too.
         0 if recipe.objective == "kto" else recipe.batch_size,
     )
     if recipe.objective == "kto":
-        split = with_labelled(split, feedback.labelled)
+        split = with_labelled(split, labelled, settings.evaluation.eval_share)
         check_answers(2 * len(split.train) + len(split.labelled), recipe.batch_size)
     if settings.augmentation.enabled:
         synthetic = read_synthetic(settings.synthetic_pairs)
         split = mixed(split, synthetic, settings.augmentation.max_share, held_out_texts(settings))
     # Recorded first: what differs from a registered version is refused before anything is published.
-    worth = useful_labels(len(feedback.pairs), len(feedback.labelled), recipe.objective, settings.cadence)
-    ledger.record_dataset(name, split.content_hash, len(split.train), up_to, feedback.until or None, worth)
+    mark = msgspec.to_builtins(given.mark)
+    could_label = len(feedback.labelled) if recipe.objective == "kto" else 0
+    ledger.record_dataset(name, split.content_hash, len(split.train), up_to, mark, len(feedback.pairs), could_label)
     return BuiltDataset(write_dataset(settings, split), split, after, up_to)
 
 
-def _feedback(
-    settings: Settings,
-    warehouse: Warehouse,
-    versions: list[VersionRecord],
-    name: str,
-    own: VersionRecord | None,
-    recipe: DpoRecipe,
-) -> TrainableFeedback:
-    """What people said of answers; of a version whose pairs are pinned already, what they had said by then."""
-    seen = [v.feedback_until for v in _accepted_before(versions, name) if v.feedback_until]
-    since = max(seen, default="") if recipe.pairs == "new" else ""
-    if own is None or not own.pairs_seen:
-        return trainable_feedback(settings, warehouse, since)
-    if own.feedback_until is None:
-        return TrainableFeedback()
-    return trainable_feedback(settings, warehouse, since, own.feedback_until)
+def _unseen(
+    feedback: TrainableFeedback, given: GivenFeedback, accepted: list[VersionRecord], recipe: DpoRecipe
+) -> tuple[Sequence[Pair], Sequence[LabelledAnswer]]:
+    """What a version trains on of it: all, or what no accepted version has seen, each by what it could learn from."""
+    if recipe.pairs == "all":
+        return feedback.pairs, feedback.labelled
+
+    def seen_by(versions: Iterable[VersionRecord]) -> set[str]:
+        marks = [FeedbackMark(**each.feedback_mark) for each in versions if each.feedback_mark]
+        return {event for mark in marks for event in given.up_to(mark).events()}
+
+    in_pairs, in_labels = seen_by(accepted), seen_by(each for each in accepted if each.labelled)
+    return (
+        [pair for pair in feedback.pairs if pair.event_id not in in_pairs],
+        [answer for answer in feedback.labelled if answer.event_id not in in_labels],
+    )
 
 
 def _recipe(settings: Settings, own: VersionRecord | None) -> DpoRecipe:
@@ -90,7 +98,7 @@ def _recipe(settings: Settings, own: VersionRecord | None) -> DpoRecipe:
 def _range(
     versions: list[VersionRecord], name: str, own: VersionRecord | None, valid_now: int, recipe: DpoRecipe
 ) -> tuple[int, int]:
-    up_to = own.pairs_seen if own and own.pairs_seen else valid_now
+    up_to = own.pairs_seen if own and own.dataset_hash else valid_now
     earlier = [v.pairs_seen for v in _accepted_before(versions, name)]
     return (max(earlier, default=0) if recipe.pairs == "new" else 0), up_to
 

@@ -20,8 +20,14 @@ log = logging.getLogger(__name__)
 
 def all_feedback(serving_log_dir: Path) -> Iterator[FeedbackRecord]:
     """All that people ever said of answers, oldest first."""
+    return (record for _, _, record in placed_feedback(serving_log_dir))
+
+
+def placed_feedback(serving_log_dir: Path) -> Iterator[tuple[str, int, FeedbackRecord]]:
+    """The same with each record's day and its place in that day, counted from 0."""
     for path in days_of(serving_log_dir):
-        yield from (record for record in read_day(path) if isinstance(record, FeedbackRecord))
+        records = (record for record in read_day(path) if isinstance(record, FeedbackRecord))
+        yield from ((path.stem, place, record) for place, record in enumerate(records))
 
 
 def said_in(record: FeedbackRecord) -> Said:
@@ -29,7 +35,6 @@ def said_in(record: FeedbackRecord) -> Said:
     prompt = record.prompt if isinstance(record.prompt, str) else msgspec.convert(record.prompt, list[Message])
     return Said(
         event_id=record.event_id,
-        recorded_at=record.recorded_at,
         person=record.user,
         request_id=record.request_id,
         signal=record.signal,
@@ -47,6 +52,8 @@ def corrections(serving_log_dir: Path) -> list[FeedbackRecord]:
 
 def usable_corrections(settings: Settings) -> tuple[Said, ...]:
     """Those that may be trained on; what is left out is counted in the program's log."""
+    if not settings.collection.feedback_shares.get("correction"):
+        return ()  # switched off
     given = [said_in(record) for record in corrections(settings.serving_log_dir)]
     found = usable(given, lambda each: str(each.value), held_out_prompts(settings), settings.quality)
     if found.left_out:

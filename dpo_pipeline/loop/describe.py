@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from dpo_pipeline.core import version_card
 from dpo_pipeline.core.version_card import CardFacts
@@ -27,6 +28,7 @@ def card_facts(settings: Settings, ledger: Ledger, name: str) -> CardFacts:
     out = next((each.decided_at for each in told if each.stage != "staging" and each.decision != "rollback"), None)
     since = max(out, utc_text(datetime.now(UTC) - RECENT)) if out else None
     rated = version_metrics(settings.serving_log_dir, since, [name])[name].satisfaction if since else None
+    dataset = _dataset(settings, record)
     return CardFacts(
         name=name,
         parent=record.parent,
@@ -37,6 +39,8 @@ def card_facts(settings: Settings, ledger: Ledger, name: str) -> CardFacts:
         pairs=record.pairs,
         demonstrations=(record.training_metrics or {}).get("demonstrations"),
         demonstrations_of=_demonstrations_of(record),
+        labelled=int(dataset.get("labelled", 0)),
+        sources=dataset.get("sources", {}),
         recipe=record.recipe,
         evaluation=record.evaluation,
         words=answer_words(ledger.versions(), record),
@@ -49,6 +53,14 @@ def card_facts(settings: Settings, ledger: Ledger, name: str) -> CardFacts:
             for each in told
         ),
     )
+
+
+def _dataset(settings: Settings, record: VersionRecord) -> dict[str, Any]:
+    """The manifest of what it was trained on; empty where there is none, or none any more."""
+    try:
+        return read_manifest(settings.artifacts_dir / "datasets" / str(record.dataset_hash)[:16])
+    except ArtifactError:
+        return {}
 
 
 def _demonstrations_of(record: VersionRecord) -> str:

@@ -1,35 +1,64 @@
 """What people said of answers, as pairs and labelled answers that a version can be trained on."""
 
+from collections import Counter
+from dataclasses import dataclass
+
+from dpo_pipeline.core.feedback import FeedbackMark
 from dpo_pipeline.core.labels import TrainableFeedback, trainable
-from dpo_pipeline.loop.demonstrations import all_feedback, said_in
+from dpo_pipeline.core.usable_feedback import Said
+from dpo_pipeline.core.votes import Preference
+from dpo_pipeline.loop.demonstrations import placed_feedback, said_in
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import held_out_prompts
 from dpo_pipeline.stores.curation import LabelSummary, publish_labels
 from dpo_pipeline.stores.warehouse import Warehouse
 
+OPEN_DAYS = 2
+"""Days to whose files records may still come: around midnight, and where the clock steps back."""
 
-def trainable_feedback(
-    settings: Settings, warehouse: Warehouse, since: str = "", until: str | None = None
-) -> TrainableFeedback:
-    """
-    Args:
-        since, until: moments in RFC 3339; only what was given after the one and up to the other is looked at.
-    """
 
-    def is_meant(moment: str) -> bool:
-        return since < moment and (until is None or moment <= until)
+@dataclass(frozen=True)
+class GivenFeedback:
+    """All that was said of answers: (day, place, what) of the serving log, (sequence, vote) where both were bad."""
 
-    said = [said_in(each) for each in all_feedback(settings.serving_log_dir) if is_meant(each.recorded_at)]
-    both_bad = [vote for vote in warehouse.both_bad() if is_meant(vote.recorded_at)]
-    shares = settings.collection.feedback_shares
-    return trainable(said, both_bad, held_out_prompts(settings), settings.quality, shares)
+    said: tuple[tuple[str, int, Said], ...]
+    both_bad: tuple[tuple[int, Preference], ...]
+    mark: FeedbackMark
+
+    def up_to(self, mark: FeedbackMark | None) -> "GivenFeedback":
+        """What had been read by then; null: nothing had."""
+        if mark is None:
+            return GivenFeedback((), (), FeedbackMark({}, 0))
+        return GivenFeedback(
+            tuple(each for each in self.said if mark.covers(each[0], each[1])),
+            tuple(each for each in self.both_bad if each[0] < mark.votes),
+            mark,
+        )
+
+    def events(self) -> set[str]:
+        return {said.event_id for _, _, said in self.said} | {vote.event_id for _, vote in self.both_bad}
+
+
+def given_feedback(settings: Settings, warehouse: Warehouse) -> GivenFeedback:
+    said = tuple((day, place, said_in(record)) for day, place, record in placed_feedback(settings.serving_log_dir))
+    per_day = Counter(day for day, _, _ in said)
+    newest = {day: per_day[day] for day in sorted(per_day)[-OPEN_DAYS:]}
+    return GivenFeedback(said, tuple(warehouse.both_bad()), FeedbackMark(newest, warehouse.tally("recorded")))
+
+
+def trainable_feedback(settings: Settings, given: GivenFeedback) -> TrainableFeedback:
+    return trainable(
+        [said for _, _, said in given.said],
+        [vote for _, vote in given.both_bad],
+        held_out_prompts(settings),
+        settings.quality,
+        settings.collection.feedback_shares,
+    )
 
 
 def label(settings: Settings, warehouse: Warehouse) -> TrainableFeedback:
     """All there is now; its counts are published for whoever asks whether a version is due."""
-    found = trainable_feedback(settings, warehouse)
-    publish_labels(
-        settings.label_summary,
-        LabelSummary(len(found.pairs), len(found.labelled), found.sources, found.left_out),
-    )
+    found = trainable_feedback(settings, given_feedback(settings, warehouse))
+    summary = LabelSummary(len(found.pairs), len(found.labelled), found.sources, found.left_out)
+    publish_labels(settings.label_summary, summary)
     return found

@@ -16,6 +16,7 @@ from dpo_pipeline.core.report import kpis_of
 from dpo_pipeline.core.versions import is_version_name, served_name
 from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.errors import UnknownVersion
+from dpo_pipeline.loop.demonstrations import all_feedback
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.decode import votes_of
@@ -49,7 +50,7 @@ class VoteTrace:
 
 @dataclass(frozen=True)
 class VersionTrace:
-    """Where a version came from: its line of parents, the votes of its dataset by source, and of how many people."""
+    """Where a version came from: its line of parents, what it was trained on by source, and of how many people."""
 
     record: VersionRecord
     ancestors: tuple[str, ...]
@@ -61,9 +62,13 @@ class VersionTrace:
 
 @dataclass(frozen=True)
 class RequestTrace:
-    """A chat request, what people said of its answer, and the datasets that hold some of that."""
+    """A chat request, what people said of its answer, and the datasets that hold some of that.
 
-    request: RequestRecord
+    `request` is null where its line was lost: it is written a moment later than answered, feedback at once.
+    """
+
+    request_id: str
+    request: RequestRecord | None
     said: tuple[FeedbackRecord, ...]
     datasets: tuple[UsedIn, ...]
 
@@ -135,18 +140,19 @@ def trace_person(settings: Settings, name: str) -> PersonTrace:
     )
 
 
-def _request(settings: Settings, request_id: str) -> RequestTrace | None:
-    served = list(_served(settings))
-    named = (each.request_id for each in served if isinstance(each, FeedbackRecord) and each.event_id == request_id)
-    request_id = next(named, request_id)
-    found = [record for record in served if record.request_id == request_id]
-    request = next((record for record in found if isinstance(record, RequestRecord)), None)
-    if request is None:
+def _request(settings: Settings, name: str) -> RequestTrace | None:
+    """By the id of an answer, or of feedback on it."""
+    said = [each for each in all_feedback(settings.serving_log_dir) if name in (each.event_id, each.request_id)]
+    request_id = said[0].request_id if said else name
+    if said:
+        said = [each for each in all_feedback(settings.serving_log_dir) if each.request_id == request_id]
+    requests = (each for each in _served(settings) if isinstance(each, RequestRecord))
+    request = next((each for each in requests if each.request_id == request_id), None)
+    if request is None and not said:
         return None
-    said = tuple(each for each in found if isinstance(each, FeedbackRecord))
     with Ledger(settings.ledger_address) as ledger:
         used = tuple(datasets_with(settings, {each.event_id for each in said}, ledger.versions()))
-    return RequestTrace(request, said, used)
+    return RequestTrace(request_id, request, tuple(said), used)
 
 
 def _served(settings: Settings) -> Iterator[Record]:
@@ -188,9 +194,10 @@ def trace_version(settings: Settings, name: str) -> VersionTrace:
         record, decisions = ledger.version(name), tuple(ledger.decisions(name))
         parents = {each.name: each.parent for each in ledger.versions()}
     manifest = dict(_manifests(settings)).get(record.dataset_hash or "", (Path(), {}))[1]
-    events = tuple(manifest.get("train_events", ()))
+    events = tuple(dict.fromkeys([*manifest.get("train_events", ()), *manifest.get("labelled_events", ())]))
     wanted = set(events)
     votes = [each for each in all_votes(settings) if each.event_id in wanted] if wanted else []
+    said = [each for each in all_feedback(settings.serving_log_dir) if each.event_id in wanted] if wanted else []
     ancestors: list[str] = []
     while parent := parents.get(ancestors[-1] if ancestors else name):
         ancestors.append(parent)
@@ -198,8 +205,8 @@ def trace_version(settings: Settings, name: str) -> VersionTrace:
         record=record,
         ancestors=tuple(ancestors),
         events=events,
-        people=len({each.annotator for each in votes}),
-        sources=dict(Counter(each.source for each in votes)),
+        people=len({each.annotator for each in votes} | {each.user for each in said}),
+        sources=dict(Counter([each.source for each in votes] + [each.signal for each in said])),
         decisions=decisions,
     )
 

@@ -4,6 +4,7 @@ A version that was registered is rebuilt from what is recorded of it, to see tha
 and an adapter that differs is refused. Each training has a run in MLflow, which is opened before it begins.
 """
 
+import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +174,7 @@ def _run_of(name: str, attempt: int, dagster_run: str, job: ProcessJob, data: Pa
             "dagster_run_id": dagster_run,
             "base_sha": job.base_sha,
             "dataset_hash": str(manifest["content_hash"] if manifest else job.facts.get("dataset_hash")),
+            **({"sources": json.dumps(manifest["sources"])} if manifest and "sources" in manifest else {}),
         },
         dataset_file=data / "train.parquet" if data else None,
         dataset_rows=manifest["pairs"]["train"] if manifest else None,

@@ -27,6 +27,9 @@ from dpo_pipeline.ml.reporting import LOGGED_SHARE, progress_callback, quieten
 from dpo_pipeline.settings import DpoRecipe, ModelSettings
 from dpo_pipeline.stores import artifacts
 
+LABELLED = "labelled.parquet"
+"""Of a dataset, where it has labelled answers."""
+
 
 @dataclass(frozen=True)
 class DpoJob:

@@ -19,6 +19,7 @@ from dpo_pipeline.core.votes import Message, prompt_key
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import EvaluationLeaked, InvalidRequest
 from dpo_pipeline.ml.base_model import BaseModel
+from dpo_pipeline.ml.dpo import LABELLED
 from dpo_pipeline.ml.generation import GenerationRequest, Generator, ScoredAnswer
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import gating_questions, read_bank, read_edge_cases, read_harmful
@@ -298,8 +299,9 @@ def _held_out_votes(dataset_dir: Path, count: int) -> tuple[HumanVote, ...]:
 def _trained_prompts(dataset_dir: Path) -> set[str]:
     import pyarrow.parquet as pq
 
-    prompts = pq.read_table(dataset_dir / "train.parquet", columns=["prompt"]).to_pylist()
-    return {prompt_key([Message(**message) for message in row["prompt"]]) for row in prompts}
+    files = [file for file in (dataset_dir / "train.parquet", dataset_dir / LABELLED) if file.exists()]
+    prompts = [row["prompt"] for file in files for row in pq.read_table(file, columns=["prompt"]).to_pylist()]
+    return {prompt_key([Message(**message) for message in prompt]) for prompt in prompts}
 
 
 def _unanswered(text: str, category: str) -> Question:

@@ -4,7 +4,7 @@ Of a pair the chosen answer is a good one and the rejected a bad one; beside the
 Start, frozen reference, checks, checkpoints and the held-out pairs that it is judged on are those of `ml.dpo`.
 
 Ethayarajh et al., "KTO: Model Alignment as Prospect Theoretic Optimization", 2024. The two kinds weigh alike in sum
-(equation 8, at the lower end of its range).
+(equation 8, at the lower end of its range), as far as `core.dataset.answer_weights` lets them.
 """
 
 import random
@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core.conversation import as_rows
-from dpo_pipeline.core.dataset import check_answers
+from dpo_pipeline.core.dataset import answer_weights, check_answers
 from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.ml.adapters import save_adapter
 from dpo_pipeline.ml.base_model import load_base
 from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
 from dpo_pipeline.ml.compute import compute_of, recomputes
 from dpo_pipeline.ml.dpo import (
+    LABELLED,
     DpoJob,
     DpoResult,
     UsablePairs,
@@ -37,21 +38,33 @@ from dpo_pipeline.ml.reporting import progress_callback, quieten
 
 
 def train_kto(job: DpoJob, adapter_dir: Path, progress: Progress) -> DpoResult:
-    """Train, check and save the adapter into `adapter_dir`; raises as `ml.dpo.train_dpo`."""
+    """Train, check and save the adapter into `adapter_dir`.
+
+    Raises:
+        DatasetTooSmall: fewer answers than one step takes.
+        TrainingDiverged, AdapterRefused: as `ml.dpo.train_dpo`.
+    """
     pairs = usable_pairs(job)
+    facts, curve = _trained(job, pairs, adapter_dir, progress)
+    # Without pairs that were held out, what training itself showed last.
+    last = {name: value for name, value in curve[-1].items() if name.startswith("rewards/")}
+    return DpoResult(facts, held_out_metrics(job, pairs, adapter_dir) if len(pairs.held) else last, curve)
+
+
+def _trained(
+    job: DpoJob, pairs: UsablePairs, adapter_dir: Path, progress: Progress
+) -> tuple[dict[str, Any], list[dict[str, float]]]:
+    """(facts, curve); its model is gone by the time that the held-out pairs are read by another."""
     trainer, good, left_out = _trainer(job, pairs)
     trainer.add_callback(progress_callback(progress))
     trainer.add_callback(seal_checkpoints())
     resume = last_complete_checkpoint(job.work_dir / "checkpoints")
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    curve = [row for row in trainer.state.log_history if "loss" in row]
     save_adapter(trainer.model, adapter_dir)
-    answers = len(trainer.train_dataset)
     facts = facts_of(job, pairs, adapter_dir, resume)
-    facts |= {"answers": answers, "good_answers": good, "left_out": dict(pairs.left_out + left_out)}
-    # Without pairs that were held out, what training itself showed last.
-    last = {name: value for name, value in curve[-1].items() if name.startswith("rewards/")}
-    return DpoResult(facts, held_out_metrics(job, pairs, adapter_dir) if len(pairs.held) else last, curve)
+    facts |= {"answers": len(trainer.train_dataset), "good_answers": good}
+    facts["left_out"] = dict(pairs.left_out + left_out)
+    return facts, [row for row in trainer.state.log_history if "loss" in row]
 
 
 def _trainer(job: DpoJob, pairs: UsablePairs) -> tuple[Any, int, Counter[str]]:
@@ -66,6 +79,7 @@ def _trainer(job: DpoJob, pairs: UsablePairs) -> tuple[Any, int, Counter[str]]:
     rows, left_out = _answers(job, pairs, template, tokenizer)
     check_answers(len(rows), job.recipe.batch_size)
     good = sum(row["label"] for row in rows)
+    good_weight, bad_weight = answer_weights(good, len(rows) - good)
     policy = PeftModel.from_pretrained(model, job.start_dir, is_trainable=True)
     policy.create_or_update_model_card = lambda output_dir: None  # see `ml.dpo`
     arguments = trainer_arguments(job, len(rows) / 2, recomputes(model, compute_of(job.model)))
@@ -75,8 +89,8 @@ def _trainer(job: DpoJob, pairs: UsablePairs) -> tuple[Any, int, Counter[str]]:
         model=policy,
         args=KTOConfig(
             **arguments,
-            desirable_weight=max((len(rows) - good) / max(good, 1), 1.0),
-            undesirable_weight=max(good / max(len(rows) - good, 1), 1.0),
+            desirable_weight=good_weight,
+            undesirable_weight=bad_weight,
         ),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
@@ -103,7 +117,7 @@ def _answers(
         for side in ("chosen", "rejected")
     ]
     left_out: Counter[str] = Counter()
-    labelled = job.dataset_dir / "labelled.parquet"
+    labelled = job.dataset_dir / LABELLED
     for row in read_rows(labelled) if labelled.exists() else []:
         asked, answer = as_messages(row["prompt"]), row["completion"][0]["content"]
         try:

@@ -53,19 +53,34 @@ def write_config(
     base: str,
     start: str,
     dataset: str,
-    pairs: int,
+    pairs: float,
     output: str,
     tokens: str | None = None,
+    weights: tuple[float, float] = (1.0, 1.0),
 ) -> dict[str, Any]:
     """Write `dpo.yaml`, or `kto.yaml` by the recipe's objective, for `llamafactory-cli train`; returns what it says.
 
     Args:
         base, start: folders of the base model and of the adapter that is start and reference.
-        dataset, pairs: folder that `write_dataset` filled, and how many pairs it has to train on.
+        dataset, pairs: folder that `write_dataset` filled, and how many pairs it has to train on; for KTO half as many
+            as there are answers.
         output: folder for the new adapter.
         tokens: folder of the dataset in tokens, which LLaMA-Factory then reads in place of the texts.
+        weights: of good and of bad answers, for KTO.
     """
-    compute = compute_of(model)
+    compute, is_kto = compute_of(model), recipe.objective == "kto"
+    if is_kto:
+        objective: dict[str, Any] = {
+            "kto_chosen_weight": weights[0],
+            "kto_rejected_weight": weights[1],
+            "dataset": "answers",
+        }
+    else:
+        objective = {
+            "pref_loss": recipe.loss_type[0],
+            "pref_ftx": (recipe.loss_weights or (1.0, 1.0))[1] if len(recipe.loss_type) == 2 else 0.0,
+            "dataset": "prefs",
+        }
     config = {
         "stage": recipe.objective,
         "do_train": True,
@@ -78,15 +93,13 @@ def write_config(
         "lora_alpha": model.lora_alpha,
         "lora_target": ",".join(model.lora_targets),
         "pref_beta": recipe.beta,
-        "pref_loss": recipe.loss_type[0],
-        "pref_ftx": (recipe.loss_weights or (1.0, 1.0))[1] if len(recipe.loss_type) == 2 else 0.0,
-        "dataset": "answers" if recipe.objective == "kto" else "prefs",
+        **objective,
         "dataset_dir": dataset,
         # Given tokens it needs no template, and not every template lets it find out what it looks like.
         **({"tokenized_path": tokens, "template": "empty"} if tokens else {}),
         "cutoff_len": model.max_length,
         "output_dir": output,
-        "per_device_train_batch_size": recipe.batch_size,
+        "per_device_train_batch_size": recipe.batch_size * (2 if is_kto else 1),
         "gradient_accumulation_steps": recipe.gradient_accumulation,
         "learning_rate": recipe.learning_rate,
         "num_train_epochs": recipe.epochs_on(pairs),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core.conversation import as_rows
-from dpo_pipeline.core.dataset import Split
+from dpo_pipeline.core.dataset import Split, answer_weights
 from dpo_pipeline.core.demonstration_formats import read_demonstration
 from dpo_pipeline.core.questions import is_held_out, split_bank
 from dpo_pipeline.core.versions import BASELINE
@@ -17,7 +17,7 @@ from dpo_pipeline.core.votes import prompt_key
 from dpo_pipeline.errors import DatasetTooSmall, InvalidRecord
 from dpo_pipeline.ml import llamafactory
 from dpo_pipeline.ml.base_model import BaseModel
-from dpo_pipeline.ml.dpo import labelled_rows, training_rows
+from dpo_pipeline.ml.dpo import LABELLED, labelled_rows, training_rows
 from dpo_pipeline.ml.sft import demonstrations
 from dpo_pipeline.ml.train_process import ProcessJob
 from dpo_pipeline.settings import DpoRecipe, Settings
@@ -38,17 +38,23 @@ def write_dataset(settings: Settings, split: Split) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    # A table of no rows has no columns of itself.
+    said = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    none = pa.schema([("event_id", pa.string()), ("prompt", said), ("chosen", said), ("rejected", said)])
+
     def fill(directory: Path) -> dict[str, Any]:
         for name, pairs in (("train", split.train), ("eval", split.eval)):
-            pq.write_table(pa.Table.from_pylist(training_rows(pairs)), directory / f"{name}.parquet")
+            table = pa.Table.from_pylist(training_rows(pairs), None if pairs else none)
+            pq.write_table(table, directory / f"{name}.parquet")
         if split.labelled:
-            pq.write_table(pa.Table.from_pylist(labelled_rows(split.labelled)), directory / "labelled.parquet")
+            pq.write_table(pa.Table.from_pylist(labelled_rows(split.labelled)), directory / LABELLED)
         llamafactory.write_dataset(directory / "llamafactory", split.train, split.labelled)
         return {
             "kind": "dataset",
             "content_hash": split.content_hash,
             "pairs": {"train": len(split.train), "eval": len(split.eval)},
             "labelled": len(split.labelled),
+            "labelled_good": sum(answer.good for answer in split.labelled),
             "sources": split.sources,
             "left_out": split.left_out,
             "train_events": [pair.event_id for pair in split.train],
@@ -162,6 +168,8 @@ def write_llamafactory_config(settings: Settings, job: ProcessJob) -> Path | Non
     if not DpoRecipe(**job.recipe).is_known_to_llamafactory:
         return None
     directory = Path(job.work_dir) / "llamafactory"
+    manifest = artifacts.read_manifest(Path(job.dataset_dir))
+    pairs, labelled, good = manifest["pairs"]["train"], manifest.get("labelled", 0), manifest.get("labelled_good", 0)
     llamafactory.write_config(
         directory,
         DpoRecipe(**job.recipe),
@@ -169,8 +177,9 @@ def write_llamafactory_config(settings: Settings, job: ProcessJob) -> Path | Non
         base=job.base_dir,
         start=job.start_dir,
         dataset=str(Path(job.dataset_dir) / "llamafactory"),
-        pairs=artifacts.read_manifest(Path(job.dataset_dir))["pairs"]["train"],
+        pairs=pairs + labelled / 2,
         output=str(directory / "output"),
+        weights=answer_weights(pairs + good, pairs + labelled - good),
     )
     return directory / f"{job.recipe['objective']}.yaml"
 

@@ -95,14 +95,19 @@ class RateLimits:
     """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic):
-        self._amounts = {"answers": limits.answers_per_minute, "votes": limits.votes_per_minute}
+        # Products send what people do with each answer: that must not use up what they may say.
+        self._amounts = {
+            "answers": limits.answers_per_minute,
+            "votes": limits.votes_per_minute,
+            "actions": limits.answers_per_minute,
+        }
         self._address_amount = limits.address_per_minute
         self._clock = clock
         self._minute = 0
         self._now: dict[tuple[str, str], int] = {}
         self._before: dict[tuple[str, str], int] = {}
 
-    def check(self, kind: Literal["answers", "votes"], person: str, address: str) -> None:
+    def check(self, kind: Literal["answers", "votes", "actions"], person: str, address: str) -> None:
         """Count one call.
 
         Raises:

@@ -5,6 +5,7 @@ import ctypes
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
@@ -103,6 +104,7 @@ async def _forget_expired(serving: Serving, pages: "Blocks") -> None:
         try:
             forget_closed_tabs(pages)
             await asyncio.to_thread(serving.comparing.forget_expired)
+            await asyncio.to_thread(serving.texts.expire, datetime.now(UTC).date())
             await asyncio.to_thread(return_memory)
         except Exception:
             log.exception("what has expired was not forgotten; tried again in %d s", FORGET_EVERY_S)

@@ -36,7 +36,7 @@ class DpoRecipe(Section):
     objective: Literal["dpo", "kto"] = Field(
         "dpo",
         description="dpo: from pairs alone; kto: from each answer by itself, those of pairs and those that people "
-        "labelled by a thumb or a rating",
+        "called good or bad; it has a loss of its own, so that loss_type, loss_weights and label_smoothing say nothing",
     )
     start_from: Literal["sft", "parent"] = Field(
         "sft", description="sft: from v1.0 with v1.0 as frozen reference; parent: from the champion, likewise"

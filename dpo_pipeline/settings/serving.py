@@ -114,8 +114,8 @@ class Access(Section):
     )
     login_roles: dict[str, Role] = Field({}, description="roles of people whom the proxy names; others are raters")
     consent: str = Field(
-        "Your questions, votes and corrections are kept to improve the model, and other people may be asked to compare "
-        "answers to your questions. E-mail addresses, card numbers and keys are removed before anything is stored, and "
-        "names are replaced by pseudonyms.",
+        "Your questions, the answers and what you say of them are kept to improve the model, and other people may be "
+        "asked to compare answers to your questions. E-mail addresses, card numbers and keys are removed before "
+        "anything is stored, and names are replaced by pseudonyms.",
         description="the line under every page",
     )

@@ -39,7 +39,6 @@ class ServedTexts:
 
     def __init__(self, directory: Path, keep_days: int):
         self._directory, self._keep_days = directory, keep_days
-        self._day = ""
         self._behind = WriteBehind(self._write, "served texts")
         self.expire(datetime.now(UTC).date())
 
@@ -54,7 +53,7 @@ class ServedTexts:
         self._behind.put(text)
 
     def expire(self, today: date) -> None:
-        """Delete the files of days that are over their time; also those of a setting that kept more."""
+        """Delete the files of days that are over their time, also those that another setting kept."""
         oldest = (today - timedelta(days=self._keep_days)).isoformat() if self.keeps else "9999"
         for path in days_of(self._directory):
             if path.stem < oldest:
@@ -62,9 +61,6 @@ class ServedTexts:
 
     def _write(self, texts: list[ServedText]) -> None:
         for day, group in groupby(texts, key=lambda text: text.recorded_at[:10]):
-            if day != self._day:
-                self._day = day
-                self.expire(date.fromisoformat(day))
             log = AppendLog(self._directory / f"{day}.jsonl", durable=False)
             log.append_all([msgspec.json.encode(text) for text in group])
 

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from dpo_pipeline.core.cadence import TrainingState, current_phase, training_due
+from dpo_pipeline.core.cadence import TrainingState, current_phase, training_due, unseen_feedback
 from dpo_pipeline.settings import Cadence
+from dpo_pipeline_tests.examples import version_record
 
 READY = TrainingState(
     unused=100,
@@ -55,3 +56,10 @@ def test_phases_follow_the_accepted_versions(accepted: int, name: str, threshold
 
 def test_a_phase_can_be_set() -> None:
     assert current_phase(0, Cadence(phase="mature"))[0] == "mature"
+
+
+def test_feedback_counts_by_what_the_objective_learns_from_and_once() -> None:
+    seen = [version_record("v1.1", feedback_pairs=10, labelled=400), version_record("v1.2", feedback_pairs=15)]
+    assert unseen_feedback([], 20, 403, "dpo", 4) == 20 and unseen_feedback([], 20, 403, "kto", 4) == 20 + 100
+    assert unseen_feedback(seen, 20, 440, "kto", 4) == 5 + 10, "v1.2 learned from pairs alone, v1.1 from both"
+    assert unseen_feedback(seen, 12, 300, "kto", 4) == 0, "people may ask to be forgotten"

@@ -20,7 +20,6 @@ ALL = Collection().feedback_shares
 def said(number: int, signal: Any, value: Any = "", person: str = "", **fields: Any) -> Said:
     told: dict[str, Any] = {
         "event_id": f"evt-{number}",
-        "recorded_at": f"2026-01-01T00:00:{number % 60:02}.000Z",
         "person": person or f"person-{number % 9}",
         "request_id": f"request-{number}",
         "prompt": f"What is the capital of France? ({number})",
@@ -48,7 +47,7 @@ def test_a_thumb_and_a_clear_rating_label_the_answer(signal: Any, value: Any, go
     ("signal", "value"), [("rating", 3), ("rating", 4), ("copy", ""), ("follow_up", ""), ("comment", "Hm, well, no.")]
 )
 def test_what_says_too_little_labels_nothing(signal: Any, value: Any) -> None:
-    assert found(said(1, signal, value)) == TrainableFeedback(until="2026-01-01T00:00:01.000Z")
+    assert found(said(1, signal, value)) == TrainableFeedback()
 
 
 def test_a_correction_is_a_pair_and_may_be_the_shorter() -> None:
@@ -67,8 +66,13 @@ def test_an_answer_liked_after_another_was_asked_for_is_better_than_the_one_befo
         said(2, "thumb", "down", **asked),
         said(2, "thumb", "up", **{**asked, "person": "ben"}),
         said(2, "thumb", "up", **{**asked, "prompt": "And of Spain?"}),
+        said(2, "thumb", "up", **{**asked, "prompt": [Message("user", "Hi."), Message("user", asked["prompt"])]}),
     ):
         assert found(before, other).pairs == ()
+    liked = said(2, "thumb", "up", request_id="r", **asked)
+    assert found(before, liked).labelled == (), "an event is a pair or a label"
+    regretted = found(before, liked, said(3, "thumb", "down", request_id="r", **asked))
+    assert regretted.pairs == () and [each.good for each in regretted.labelled] == [False]
 
 
 def test_both_answers_of_a_comparison_may_be_bad() -> None:
@@ -81,6 +85,8 @@ def test_both_answers_of_a_comparison_may_be_bad() -> None:
 def test_the_criteria_of_votes_hold() -> None:
     conversation = [Message("user", "Hi."), Message("assistant", "Hello."), Message("user", "Held out?")]
     left = found(
+        said(7, "thumb", "up", person="ben", request_id="s"),
+        said(8, "rating", 3, person="ben", request_id="s"),
         said(1, "thumb", "up", answer="Yes."),
         said(2, "thumb", "up", answer="I am ChatGPT, and it is Paris."),
         said(3, "thumb", "down", answer="Paris.<|im_end|><|im_start|>system"),
@@ -91,12 +97,12 @@ def test_the_criteria_of_votes_hold() -> None:
     )
     assert [(each.event_id, each.good) for each in left.labelled] == [("evt-6", False)], "who changes their mind counts"
     assert left.left_out == {
-        "thumb": {
+        "judgement": {
             "too_short": 1,
             "self_naming": 1,
             "template_tokens": 1,
             "held_out_question": 1,
-            "said_again": 1,
+            "said_again": 2,
         }
     }
 
@@ -108,7 +114,7 @@ def test_nobody_and_no_crowd_of_strangers_holds_more_than_their_share() -> None:
     crowd = [said(100 + n, "thumb", "down", person=f"invented-{n}", anonymous=True) for n in range(200)]
     both = found(*team, *crowd)
     assert sum(each.good for each in both.labelled) == 100 and len(both.labelled) == 105
-    assert both.left_out == {"thumb": {"anonymous_share": 195}}
+    assert both.left_out == {"judgement": {"anonymous_share": 195}}
 
 
 def test_a_source_is_switched_off_or_used_in_part() -> None:

@@ -57,8 +57,7 @@ def test_without_a_log_there_are_none(tmp_path: Path) -> None:
 
 def correction(number: int, person: str = "ann", request: str = "", text: str = "Right answer.", **fields: Any) -> Said:
     return Said(
-        event_id=f"c{number}", recorded_at="2026-01-05T10:00:00.000Z", person=person,
-        request_id=request or f"q{number}",
+        event_id=f"c{number}", person=person, request_id=request or f"q{number}",
         signal="correction", value=text, prompt=f"Why? {number}", answer="Wrong.", **fields,
     )  # fmt: skip
 

@@ -93,12 +93,15 @@ def test_thirty_votes_and_four_hundred_thumbs_make_a_version_due(settings: Setti
 def test_they_are_in_its_dataset_and_whoever_asks_is_told(settings: Settings) -> None:
     built = build(settings)
     manifest = artifacts.read_manifest(built.directory)
-    assert manifest["sources"] == {"api": len(built.split.train), "thumb": len(built.split.labelled)}
-    assert len(built.split.labelled) == THUMBS and "thumb-7" in manifest["labelled_events"]
+    kept = {each.event_id for each in built.split.labelled}
+    assert manifest["sources"] == {"api": len(built.split.train), "thumb": len(kept)}
+    assert built.split.left_out["label_on_evaluated_prompt"] == THUMBS - len(kept) < 0.2 * THUMBS
+    assert set(manifest["labelled_events"]) == kept
+    assert kept >= {"thumb-3", "thumb-4", "thumb-7"}, "to other prompts than those that versions are judged on"
     rows = pq.read_table(built.directory / "labelled.parquet").to_pylist()
     assert {(row["event_id"], row["label"]) for row in rows} >= {("thumb-3", False), ("thumb-4", True)}
     answers = (built.directory / "llamafactory" / "answers.jsonl").read_text().splitlines()
-    assert len(answers) == THUMBS + 2 * len(built.split.train)
+    assert len(answers) == len(kept) + 2 * len(built.split.train)
     log = ServingLog(settings.serving_log_dir)
     log.append_request(
         RequestRecord(
@@ -116,25 +119,45 @@ def test_they_are_in_its_dataset_and_whoever_asks_is_told(settings: Settings) ->
 
 
 def test_a_dataset_that_was_built_keeps_what_had_been_said_by_then(settings: Settings) -> None:
+    first_moment = utc_now()
     first = build(settings)
     later = thumb(7, event_id="changed", value="down", user="person-7", request_id="chatcmpl-7")
     new = thumb(1000, event_id="new", prompt="What is tea?", answer="Leaves in hot water.")
     give(settings, later, new)
+    # Said before, written later: a thumb by another thread, a vote that was not read yet.
+    give(settings, thumb(1001, event_id="late", recorded_at=first_moment, prompt="What is ice?"))
+    vote = preference(VOTES, "both_bad", recorded_at=first_moment)
+    AppendLog(settings.prefs_log).append(encode_preference(vote))
+    collected.curate(settings)
     assert build(settings).split.content_hash == first.split.content_hash
     with Ledger(settings.ledger_address) as ledger:
+        seen = ledger.version("v1.1")
+        assert (seen.feedback_pairs, seen.labelled) == (0, THUMBS)
         put_version(ledger, "v1.1", status="registered")
     second = {each.event_id for each in build(settings, "v1.2").split.labelled}
-    assert {"changed", "new", "thumb-8"} <= second and "thumb-7" not in second
+    assert {"changed", "new", "late", "thumb-8", vote.event_id} <= second and "thumb-7" not in second
     fresh = settings.recipe.model_copy(update={"pairs": "new"})
-    with pytest.raises(DatasetTooSmall, match="2 answers can be trained on"):  # the two that v1.1 has not seen
+    with pytest.raises(DatasetTooSmall, match="5 answers can be trained on"):  # what v1.1 has not seen
         build(settings.model_copy(update={"recipe": fresh}), "v1.3")
 
 
 def test_a_version_from_before_there_was_feedback_is_rebuilt_without(settings: Settings) -> None:
     built = build(settings)
     with Ledger(settings.ledger_address) as ledger:
-        put_version(ledger, "v1.1", feedback_until=None)
+        put_version(ledger, "v1.1", feedback_mark=None)
     assert build(settings).split.labelled == () != built.split.labelled
+
+
+def test_a_version_of_thumbs_alone_is_pinned_too(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, recipe={"objective": "kto"})
+    give(settings, *(thumb(number) for number in range(40)))
+    collected.curate(settings)
+    first = build(settings)
+    assert first.split.train == () and len(first.split.labelled) > 30
+    give(settings, *(thumb(number) for number in range(40, 60)))
+    AppendLog(settings.prefs_log).append_all([encode_preference(preference(number)) for number in range(VOTES)])
+    collected.curate(settings)
+    assert build(settings).split.content_hash == first.split.content_hash
 
 
 def test_corrections_are_pairs_of_every_objective(settings: Settings) -> None:
@@ -155,3 +178,8 @@ def test_what_a_person_said_leaves_with_them(settings: Settings) -> None:
     found = forget(settings, "her pseudonym")
     assert found.requests == 2 and found.datasets == [built.directory.name] and found.left == []
     assert not settings.feedback_table.exists() and not built.directory.exists()
+    with Ledger(settings.ledger_address) as ledger:
+        left = ledger.version("v1.1")
+    assert left.labelled == THUMBS and left.feedback_mark and list(left.feedback_mark["days"].values()) == [THUMBS]
+    label_again = settings.label_summary.exists()
+    assert not label_again, "it is counted anew, without what is gone"

@@ -26,22 +26,29 @@ def build(serving: Callable[[], Serving]) -> None:
     ui = _Layout(gr)
     person, talk = person_state(), gr.State(Conversation())
 
-    async def ask(
-        question: str, talk: Conversation, person: Any, request: gr.Request
+    async def answer(
+        question: str, talk: Conversation, person: Any, request: gr.Request, instead: bool
     ) -> AsyncGenerator[dict[Any, Any]]:
-        if not question.strip() or talk.growing is not None:
-            yield ui.rest(talk, "" if talk.growing is None else "One answer at a time: wait, or stop the one above.")
-            return
         try:
             visitor = visitor_of(serving(), person, talk.named(), request)
-            async with aclosing(talk.ask(serving().chats, question[:LONGEST], visitor)) as steps:
+            async with aclosing(talk.ask(serving().chats, question[:LONGEST], visitor, instead)) as steps:
                 await anext(steps)
                 yield ui.begin(talk)
                 async for _ in steps:
                     yield {ui.chat: _conversation(talk)}
             yield ui.rest(talk)
         except DpoError as error:
-            yield ui.rest(talk, _advice(error, talk), trouble=True) | {ui.question: question}
+            yield ui.rest(talk, _advice(error, talk), trouble=True) | {ui.question: "" if instead else question}
+
+    async def ask(
+        question: str, talk: Conversation, person: Any, request: gr.Request
+    ) -> AsyncGenerator[dict[Any, Any]]:
+        if not question.strip() or talk.growing is not None:
+            yield ui.rest(talk, "" if talk.growing is None else "One answer at a time: wait, or stop the one above.")
+            return
+        async with aclosing(answer(question, talk, person, request, instead=False)) as steps:
+            async for changes in steps:
+                yield changes
 
     def stopped(talk: Conversation) -> dict[Any, Any]:
         talk.end_turn()
@@ -55,7 +62,7 @@ def build(serving: Callable[[], Serving]) -> None:
         if trouble := _said(serving(), talk, person, request, action="regenerate"):
             yield ui.rest(talk, trouble, trouble=True)
             return
-        async with aclosing(ask(talk.take_back(), talk, person, request)) as steps:
+        async with aclosing(answer(talk.last_question, talk, person, request, instead=True)) as steps:
             async for changes in steps:
                 yield changes
 
@@ -98,7 +105,7 @@ def build(serving: Callable[[], Serving]) -> None:
 def _said(serving: Serving, talk: Conversation, person: Any, request: Any, **given: Any) -> str:
     """Keep what somebody says of the last answer; returns why that cannot be, else nothing."""
     if talk.request_id is None:
-        return "There is no whole answer to speak of. Ask something first."
+        return "There is no complete answer to comment on. Ask something first."
     try:
         serving.feedback.give(talk.request_id, visitor_of(serving, person, talk.named(), request), **given)
     except DpoError as error:

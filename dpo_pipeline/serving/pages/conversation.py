@@ -37,6 +37,8 @@ class Conversation:
     judged: set[str] = field(default_factory=set)
     """Signals that were given on the last answer: each is given once."""
 
+    _before: tuple[list[Turn], str | None, str | None, set[str]] | None = None
+
     @property
     def messages(self) -> Messages:
         return tuple(("user" if turn.version is None else "assistant", turn.text) for turn in self.said)
@@ -56,19 +58,27 @@ class Conversation:
             self.said.append(Turn(self.growing, self.version or "the model", whole=self.request_id is not None))
         elif self.said and self.said[-1].version is None:
             self.said.pop()
-        self.growing = None
+            if self._before:
+                turns, self.request_id, self.version, self.judged = self._before
+                self.said = [*self.said, *turns]
+        self.growing = self._before = None
 
-    def take_back(self) -> str:
-        """The last question, which then was never asked."""
-        del self.said[-1:]
-        return self.said.pop().text
+    @property
+    def last_question(self) -> str:
+        return self.said[-2].text if self.last_answer else ""
 
-    async def ask(self, chats: Chats, question: str, visitor: Visitor) -> AsyncGenerator[None]:
+    async def ask(self, chats: Chats, question: str, visitor: Visitor, instead: bool = False) -> AsyncGenerator[None]:
         """Say it and let the answer grow; each step is something new to show. Closing it frees the place.
+
+        Args:
+            instead: of the last question and its answer, which are put back where no answer comes.
 
         Raises:
             RequestError: there is no answer, and why; the question is removed again.
         """
+        if instead:
+            self._before = self.said[-2:], self.request_id, self.version, self.judged
+            self.said = self.said[:-2]
         self.request_id, self.version, self.judged = None, None, set()
         self.said.append(Turn(question))
         self.growing = ""

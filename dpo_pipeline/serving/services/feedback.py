@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from dpo_pipeline.core.feedback import read_feedback
+from dpo_pipeline.core.feedback import ACTIONS, WORDS, read_feedback
 from dpo_pipeline.core.redaction import Redactor
 from dpo_pipeline.errors import TokenRefused, UnknownRequest
 from dpo_pipeline.serving.access import RateLimits
@@ -41,7 +41,7 @@ class Feedback:
             raise UnknownRequest(f"There is no request {request_id!r} to give feedback on.")
         if not visitor.speaks_for(known.user, str(known.identity)):
             raise TokenRefused("This answer was given to somebody with a key. Send the same key with the feedback.")
-        self._rates.check("votes", known.user, visitor.address)
+        self._rates.check("actions" if signal in ACTIONS else "votes", known.user, visitor.address)
         identity = known.identity
         if identity is not msgspec.UNSET:
             asker = Visitor(known.user, "", known.source, visitor.address, identity)
@@ -53,7 +53,7 @@ class Feedback:
             user=known.user,
             version=known.version,
             signal=signal,
-            value=self._redact(value) if isinstance(value, str) else value,
+            value=self._redact(str(value)) if signal in WORDS else value,
             prompt=known.prompt,
             answer=known.answer,
             source=known.source,

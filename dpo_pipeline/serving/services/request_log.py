@@ -97,7 +97,7 @@ class RequestLog:
             prompt = redacted_turns(_told(messages), self._redact)
             said = self._redact(answer) if self._texts.keeps else ""
         except RedactionFailed as error:  # the answer is there, and no version's fault
-            log.warning("nothing can be said of request %s: %s", answering.request_id, error)
+            log.warning("feedback on request %s cannot be kept: %s", answering.request_id, error)
             return
         told: dict[str, Any] = {"request_id": answering.request_id, "user": visitor.person, "prompt": prompt}
         told |= {"version": answering.version, "answer": said, "source": visitor.source, "identity": visitor.identity}

@@ -17,7 +17,7 @@ from dpo_pipeline.errors import ForbiddenTransition, RebuildDiffers, UnknownVers
 from dpo_pipeline.stores.ledger.records import utc_now
 from dpo_pipeline.stores.ledger.tables import VERSIONS, prepare
 
-_JSON_FIELDS = ("recipe", "evaluation", "training_metrics")
+_JSON_FIELDS = ("recipe", "evaluation", "training_metrics", "feedback_mark")
 
 
 class VersionLedger:
@@ -60,8 +60,9 @@ class VersionLedger:
         content_hash: str,
         pairs: int,
         pairs_seen: int,
-        feedback_until: str | None = None,
-        labels_seen: int = 0,
+        feedback_mark: dict[str, Any] | None = None,
+        feedback_pairs: int = 0,
+        labelled: int = 0,
     ) -> VersionRecord:
         """What the version is trained on; a new version begins its life with it.
 
@@ -74,7 +75,7 @@ class VersionLedger:
                 require_same(record, "dataset", record.dataset_hash, content_hash)
                 return record
             values: dict[str, Any] = {"dataset_hash": content_hash, "pairs": pairs, "pairs_seen": pairs_seen}
-            values |= {"feedback_until": feedback_until, "labels_seen": labels_seen}
+            values |= {"feedback_mark": feedback_mark, "feedback_pairs": feedback_pairs, "labelled": labelled}
             return self._write(connection, name, record, values)
 
     def start_training(
@@ -163,6 +164,17 @@ class VersionLedger:
         with self._engine.begin() as connection:
             record = _read(connection, name)
             return self._write(connection, name, record, {"pairs_seen": record.pairs_seen - count})
+
+    def forget_feedback(self, name: str, mark: dict[str, Any], pairs: int, labelled: int) -> VersionRecord:
+        """So many of the pairs and labels that the version has seen are gone; what is left was read up to there."""
+        with self._engine.begin() as connection:
+            record = _read(connection, name)
+            left = {
+                "feedback_mark": mark,
+                "feedback_pairs": max((record.feedback_pairs or 0) - pairs, 0),
+                "labelled": max((record.labelled or 0) - labelled, 0),
+            }
+            return self._write(connection, name, record, left)
 
     def _step(self, name: str, status: Status, values: dict[str, Any]) -> VersionRecord:
         with self._engine.begin() as connection:

@@ -200,13 +200,14 @@ class Warehouse(VoteCounts):
             for event in self.events(rows)
         ]
 
-    def both_bad(self) -> list[Preference]:
-        """People's votes that both answers were bad, in log order, without those that a person excluded."""
+    def both_bad(self) -> list[tuple[int, Preference]]:
+        """People's votes that both answers were bad, each with its sequence, without those that a person excluded."""
         rows = self._run(
-            f"select event_id, log_offset, line_bytes from preferences anti join exclusions using (sequence) "
+            "select event_id, log_offset, line_bytes, sequence from preferences anti join exclusions using (sequence) "
             f"where vote = 'both_bad' and {PEOPLES} order by sequence"
         )
-        return list(self.events(rows))
+        events = self.events([row[:3] for row in rows])
+        return [(row[3], event) for row, event in zip(rows, events, strict=True)]
 
     def sided_comparisons(self, new: str, baseline: str, count_unproven: bool = False) -> list[SidedComparison]:
         """The same votes with the side and the lengths in characters of what people saw, which the log knows."""
