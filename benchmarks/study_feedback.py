@@ -2,9 +2,9 @@
 
 Profile tiny, simulated people with a hidden taste the trainer never sees, v1.1 trained from v1.0 and judged by that
 taste on held-out questions, against v1.0. Two of a hundred chats get feedback: six thumbs, two ratings and two
-corrections of ten. Arms: votes alone, by the default recipe (the rival); votes and chats by KTO, and by the default
-recipe, which takes the corrections alone; chats without a vote. From what the votes of the first two arms add, and the
-feedback of the third, comes what a label is worth: `cadence.labels_per_pair` is set by it. Goals: 50 votes and 1,000
+corrections of ten. Arms: votes alone, by the default recipe (100 of them are the rival) and by KTO; votes and chats,
+where the default recipe takes the corrections alone; chats without a vote. From what votes and what feedback add to KTO
+comes what a label is worth: `cadence.labels_per_pair` is set by it. Goals: 50 votes and 1,000
 chats not below 100 votes; 1,000 chats alone at least 0.62.
 """
 
@@ -51,14 +51,15 @@ KTO = {"objective": "kto"}
 ARMS = (
     Arm("50 votes", 50, 0),
     Arm("100 votes", 100, 0),
+    Arm("50 votes, 1,000 chats", 50, 1_000),
+    Arm("50 votes, kto", 50, 0, KTO),
     Arm("100 votes, kto", 100, 0, KTO),
-    Arm("50 votes, 1,000 chats, dpo", 50, 1_000),
     Arm("50 votes, 1,000 chats, kto", 50, 1_000, KTO),
     Arm("50 votes, 10,000 chats, kto", 50, 10_000, KTO),
     Arm("1,000 chats, kto", 0, 1_000, KTO),
     Arm("10,000 chats, kto", 0, 10_000, KTO),
 )
-FEWER, RIVAL, BOTH, CHATS = ARMS[0].name, ARMS[1].name, ARMS[4].name, ARMS[6].name
+RIVAL, FEWER, MORE, BOTH, MANY, CHATS = (ARMS[place].name for place in (1, 3, 4, 5, 6, 7))
 
 
 def feedback(world: World, count: int, seed: int) -> list[Said]:
@@ -109,7 +110,7 @@ def run(world: World, arm: Arm, seed: int) -> dict[str, float]:
         least = 0 if recipe.objective == "kto" else recipe.batch_size
         split = split_pairs(pairs, held_out, settings.evaluation.eval_share, least)
         if recipe.objective == "kto":
-            split = with_labelled(split, found.labelled)
+            split = with_labelled(split, found.labelled, settings.evaluation.eval_share)
         counts = {"pairs": float(len(split.train)), "labelled": float(len(split.labelled))}
         facts = {"version": "v1.1", "parent": "v1.0"}
         start = Path(world.start.adapter_dir)
@@ -124,14 +125,20 @@ def run(world: World, arm: Arm, seed: int) -> dict[str, float]:
 
 
 def labels_per_pair(found: dict[str, list[dict[str, float]]]) -> float | None:
-    """Labels that add as much as one valid pair does between 50 and 100 votes; null where either adds nothing."""
+    """Labels that add as much as one pair does, all by KTO; null where the one or the other adds nothing.
+
+    A pair: from 50 votes to 100. A label: from 50 votes to those with 10,000 chats, without what its pairs are worth.
+    """
 
     def mean(arm: str, figure: str) -> float:
         return statistics.fmean(row[figure] for row in found[arm])
 
-    a_pair = (mean(RIVAL, "win_rate") - mean(FEWER, "win_rate")) / (mean(RIVAL, "pairs") - mean(FEWER, "pairs"))
-    more = ARMS[5].name  # where there are enough of them to tell
-    a_label = (mean(more, "win_rate") - mean(FEWER, "win_rate")) / mean(more, "labelled")
+    def gain(arm: str) -> tuple[float, float]:
+        return mean(arm, "win_rate") - mean(FEWER, "win_rate"), mean(arm, "pairs") - mean(FEWER, "pairs")
+
+    (by_votes, pairs), (by_chats, corrections) = gain(MORE), gain(MANY)
+    a_pair = by_votes / pairs
+    a_label = (by_chats - a_pair * corrections) / mean(MANY, "labelled")
     return a_pair / a_label if a_pair > 0 and a_label > 0 else None
 
 

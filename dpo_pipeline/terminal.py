@@ -266,7 +266,7 @@ def print_status(settings: Settings, found: dict[str, Any]) -> None:
     )
     said = found["feedback"]
     if said["sources"]:
-        taught = "" if settings.recipe.objective == "kto" else "; DPO_RECIPE__OBJECTIVE=kto trains on those too"
+        taught = "" if settings.recipe.objective == "kto" else "; DPO_RECIPE__OBJECTIVE=kto trains on labelled answers too"
         console.print(f"feedback: {said['pairs']} pairs, {said['labelled']} labelled answers{taught}")
     failed = read_summary(settings.curation_summary).failed
     if failed:

@@ -24,7 +24,7 @@ from dpo_pipeline.status import loop_status
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.log import AppendLog
-from dpo_pipeline.stores.serving_log import read_records
+from dpo_pipeline.stores.serving_log import FeedbackRecord, read_records
 from dpo_pipeline.stores.serving_state import ServingState
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 from dpo_pipeline_tests.examples import GivenVotes, preference, settings_in
@@ -99,6 +99,8 @@ def test_artifacts_log_and_open_comparisons_can_be_read(settings: Settings) -> N
         "RequestRecord",
         "FeedbackRecord",
     }
+    told = {(each.signal, each.value) for each in records if isinstance(each, FeedbackRecord)}
+    assert told == {("rating", 4), ("correction", "A word for what is done.")}
     with closing(ServingState(settings.serving_state)) as state:
         found = state.comparison("cmp-open")
         assert found and found.response_b == "Leaves in hot water." and state.nicknames() == {"person-0": "Ada"}

@@ -39,7 +39,7 @@ def votes_seen(votes: int, reviews: int) -> dg.AssetObservation:
     group_name="logs",
     tags={"dagster/kind/jsonl": ""},
     automation_condition=dg.AutomationCondition.on_cron("0 * * * *"),
-    description="Requests, ratings and corrections, a file a day. Append-only; serving writes it.",
+    description="Requests and what people said of the answers, a file a day. Append-only; serving writes it.",
 )
 def serving_log(loop: LoopResource) -> dg.DataVersion:
     days = sorted(loop.settings().serving_log_dir.glob("*.jsonl"))
