@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from reporting import RESULTS, Goal, plot, report, say, show
 from study_improvement import PEOPLE, World, collect, judge, make_world, summary, valid_pairs
 from study_improvement import Arm as Votes
@@ -71,7 +72,6 @@ def feedback(world: World, count: int, seed: int) -> list[Said]:
     return [
         Said(
             event_id=f"said-{seed}-{number}",
-            recorded_at="2026-01-01T00:00:00.000Z",
             person=person.name,
             request_id=f"chat-{number}",
             signal=signal,
@@ -127,7 +127,7 @@ def run(world: World, arm: Arm, seed: int) -> dict[str, float]:
 def labels_per_pair(found: dict[str, list[dict[str, float]]]) -> float | None:
     """Labels that add as much as one pair does, all by KTO; null where the one or the other adds nothing.
 
-    A pair: from 50 votes to 100. A label: from 50 votes to those with 10,000 chats, without what its pairs are worth.
+    From what 50 more votes and what 10,000 chats add to 50 votes, each so many pairs and so many labels.
     """
 
     def mean(arm: str, figure: str) -> float:
@@ -137,9 +137,10 @@ def labels_per_pair(found: dict[str, list[dict[str, float]]]) -> float | None:
         return mean(arm, "win_rate") - mean(FEWER, "win_rate"), mean(arm, "pairs") - mean(FEWER, "pairs")
 
     (by_votes, pairs), (by_chats, corrections) = gain(MORE), gain(MANY)
-    a_pair = by_votes / pairs
-    a_label = (by_chats - a_pair * corrections) / mean(MANY, "labelled")
-    return a_pair / a_label if a_pair > 0 and a_label > 0 else None
+    # Votes bring labels too: those in which both answers were bad.
+    more, most = (mean(arm, "labelled") - mean(FEWER, "labelled") for arm in (MORE, MANY))
+    a_pair, a_label = np.linalg.solve([[pairs, more], [corrections, most]], [by_votes, by_chats])
+    return float(a_pair / a_label) if a_pair > 0 and a_label > 0 else None
 
 
 def main() -> None:

@@ -256,17 +256,18 @@ def print_status(settings: Settings, found: dict[str, Any]) -> None:
     console.print(f"Next: {found['next']}")
     preferences = found["preferences"]
     frequency = getattr(settings.cadence, preferences["phase"]).frequency
+    added = ", with what feedback adds" if found["feedback"]["sources"] else ""
     console.print(
         Text.assemble(
             (f"{preferences['unused']} of {preferences['threshold']}", "bold"),
-            f" unused valid preferences (phase {preferences['phase']}, {frequency}); "
+            f" unused valid preferences{added} (phase {preferences['phase']}, {frequency}); "
             f"{preferences['recorded']} recorded, {preferences['valid']} valid, "
             f"{preferences['rejected']} rejected, {preferences['quarantined']} quarantined",
         )
     )
     said = found["feedback"]
     if said["sources"]:
-        taught = "" if settings.recipe.objective == "kto" else "; DPO_RECIPE__OBJECTIVE=kto trains on labelled answers too"
+        taught = "" if settings.recipe.objective == "kto" else "; DPO_RECIPE__OBJECTIVE=kto trains on labels too"
         console.print(f"feedback: {said['pairs']} pairs, {said['labelled']} labelled answers{taught}")
     failed = read_summary(settings.curation_summary).failed
     if failed:

@@ -133,7 +133,7 @@ def test_every_asset_says_what_it_is_and_whose(dagster: Dagster) -> None:
         """{ assetNodes { assetKey { path } groupName description kinds pools jobNames
              owners { ... on TeamAssetOwner { team } } } }"""
     )["assetNodes"]
-    assert len(found) == 16
+    assert len(found) == 18
     sources = [asset for asset in found if asset["groupName"] == "logs"]
     assert {asset["assetKey"]["path"][0] for asset in sources} == {"vote_log", "serving_log"}
     assert all(asset["description"] and asset["kinds"] for asset in sources)

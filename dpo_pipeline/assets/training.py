@@ -105,7 +105,7 @@ def dpo_dataset(
             "labelled_answers": len(split.labelled),
             "by_source": table([{"source": source, "rows": n} for source, n in split.sources.items()]),
             "eval_pairs": len(split.eval),
-            "left_out": table([{"reason": why, "pairs": n} for why, n in split.left_out.items()]),
+            "left_out": table([{"reason": why, "left_out": n} for why, n in split.left_out.items()]),
             "first_valid_pair": built.after,
             "behind_last_valid_pair": built.up_to,
         },

@@ -11,7 +11,8 @@ from dpo_pipeline.settings import Cadence, Phase
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What the decision looks at; counts are of valid pairs and, beside them, of what feedback is worth.
+    """What the decision looks at; counts are of valid pairs and, beside them, of what feedback is worth: so many of
+    `unused` are `from_feedback`.
 
     `unused`: not yet used by an accepted version. `fresh`: since the newest training of any kind.
     """
@@ -23,6 +24,7 @@ class TrainingState:
     training_now: bool
     rollout_of: str | None
     hours_since_training: float | None
+    from_feedback: int = 0
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class CadenceDecision:
     phase: str
     threshold: int
     unused: int
+    from_feedback: int = 0
 
 
 def training_state(
@@ -54,6 +57,7 @@ def training_state(
     return TrainingState(
         # People may exclude pairs that were trained on: fewer may be valid than were seen.
         unused=_beyond(accepted, valid) + worth(accepted),
+        from_feedback=worth(accepted),
         fresh=_beyond(trained, valid) + worth(trained),
         accepted_versions=len(accepted),
         newest_was_given_up=newest is not None and newest.status in CLOSED,
@@ -101,7 +105,7 @@ def training_due(state: TrainingState, cadence: Cadence) -> CadenceDecision:
     name, phase = current_phase(state.accepted_versions, cadence)
 
     def decide(due: bool, reason: str) -> CadenceDecision:
-        return CadenceDecision(due, reason, name, phase.min_samples, state.unused)
+        return CadenceDecision(due, reason, name, phase.min_samples, state.unused, state.from_feedback)
 
     if state.training_now:
         return decide(False, "a version is being trained")
@@ -109,7 +113,8 @@ def training_due(state: TrainingState, cadence: Cadence) -> CadenceDecision:
         return decide(False, f"{state.rollout_of} is being rolled out; the next version must beat whoever wins")
     missing = phase.min_samples - state.unused
     if missing > 0:
-        return decide(False, f"collect {missing} more valid preferences ({state.unused} of {phase.min_samples})")
+        told = f", {state.from_feedback} of them from feedback" if state.from_feedback else ""
+        return decide(False, f"collect {missing} more valid preferences ({state.unused} of {phase.min_samples}{told})")
     if state.newest_was_given_up and state.fresh < phase.min_samples:
         missing = phase.min_samples - state.fresh
         return decide(False, f"the newest version was given up; collect {missing} more valid preferences first")

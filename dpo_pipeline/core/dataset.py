@@ -36,7 +36,7 @@ class LabelledAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Split:
-    """`train` and `eval` share no prompt, nor does `labelled` with `eval`; `left_out` counts pairs by reason."""
+    """`train` and `eval` share no prompt, nor does `labelled` with `eval`; `left_out` counts others by reason."""
 
     train: tuple[Pair, ...]
     eval: tuple[Pair, ...]
@@ -105,7 +105,7 @@ def check_answers(answers: int, pairs_a_step: int) -> None:
 
 
 def answer_weights(good: int, bad: int) -> tuple[float, float]:
-    """How much a good and a bad answer weigh in KTO, so that both kinds do alike in sum; the rarer one up to 4 times.
+    """How much a good and a bad answer weigh in KTO: both kinds the same in total, but the rarer at most four times.
 
     Beyond that a few answers, and whoever gave them, would hold half of what is learned.
     """

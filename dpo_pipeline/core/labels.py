@@ -19,8 +19,6 @@ from dpo_pipeline.settings import QualityCriteria
 from dpo_pipeline.settings.collection import FeedbackSource
 
 BOTH_BAD = "both_bad"
-
-
 JUDGEMENTS = ("thumb", "rating")
 
 
@@ -52,6 +50,11 @@ def trainable(
         shares: how much of each source is used; of one that is not named, nothing.
     """
 
+    drawn: dict[str, float] = dict(shares.items())
+
+    def is_drawn(event_id: str, source: str) -> bool:
+        return _place(event_id) < drawn.get(source, 0.0)
+
     def answer(each: Said) -> str:
         return each.answer
 
@@ -61,7 +64,7 @@ def trainable(
         ("judgement", [each for each in said if each.signal in JUDGEMENTS], answer),
         (BOTH_BAD, _bad(both_bad), answer),
     )
-    usable_of = {kind: usable(some, text, held_out, criteria) for kind, some, text in given}
+    usable_of = {kind: usable(some, text, held_out, criteria, _says_something) for kind, some, text in given}
     left_out = {kind: Counter(found.left_out) for kind, found in usable_of.items()}
     corrected, judged, bad = (usable_of[kind].said for kind, _, _ in given)
     before = _answers_before(said)
@@ -74,20 +77,16 @@ def trainable(
     pairs = []
     for kind, pair in [("correction", each) for each in written] + [("judgement", each) for each in liked]:
         if failed := failed_criteria(pair.chosen, pair.rejected, _of_any_length(criteria)):
-            left_out[kind][failed[0]] += 1
+            left_out[kind][failed[0]] += kind == "correction"  # the other is a label still
         else:
             pairs.append(pair)
+    pairs = [pair for pair in pairs if is_drawn(pair.event_id, pair.source)]
     in_pairs = {pair.event_id for pair in pairs}
     labelled = [_labelled(each, each.signal) for each in judged if each.event_id not in in_pairs]
     labelled += [_labelled(each, BOTH_BAD) for each in bad]
-    drawn: dict[str, float] = dict(shares.items())
-
-    def is_drawn(event_id: str, source: str) -> bool:
-        return _place(event_id) < drawn.get(source, 0.0)
-
     return TrainableFeedback(
-        pairs=tuple(each for each in pairs if is_drawn(each.event_id, each.source)),
-        labelled=tuple(each for each in labelled if each and is_drawn(each.event_id, each.source)),
+        pairs=tuple(pairs),
+        labelled=tuple(each for each in labelled if is_drawn(each.event_id, each.source)),
         left_out={kind: dict(reasons) for kind, reasons in left_out.items() if reasons},
     )
 
@@ -103,25 +102,29 @@ def _pair(each: Said, chosen: str, rejected: str, source: str) -> Pair:
     )
 
 
-def _labelled(each: Said, source: str) -> LabelledAnswer | None:
-    """Null for a rating that says too little."""
-    good = label_of(each.signal, each.value)
-    if good is None:
-        return None
+def _says_something(each: Said) -> bool:
+    return each.signal not in JUDGEMENTS or label_of(each.signal, each.value) is not None
+
+
+def _labelled(each: Said, source: str) -> LabelledAnswer:
+    good = bool(label_of(each.signal, each.value))
     return LabelledAnswer(event_id=each.event_id, prompt=each.prompt, answer=each.answer, good=good, source=source)
 
 
 def _answers_before(said: Sequence[Said]) -> dict[str, str]:
-    """For what people said of an answer that they had asked for again: the answer before, by event."""
-    before: dict[tuple[str, str], str] = {}
+    """For what people said of the answer that came when they asked again: the answer before, by event."""
+    before: dict[tuple[str, str], tuple[Said, str]] = {}
     found = {}
     for each in said:
         key = each.person, prompt_text(each.prompt)
         if each.signal == "regenerate":
-            before[key] = each.answer
-        elif key in before and before[key] != each.answer:
-            found[each.event_id] = before[key]
-    return found
+            before[key] = each, ""
+        elif key in before:
+            asked_again, after = before[key]
+            if each.request_id != asked_again.request_id and after in ("", each.request_id):
+                before[key] = asked_again, each.request_id  # later answers to the same question are others
+                found[each.event_id] = asked_again.answer
+    return {event: answer for event, answer in found.items() if answer}
 
 
 def _bad(votes: Sequence[Preference]) -> list[Said]:

@@ -167,7 +167,8 @@ def _votes(facts: LoopFacts) -> Step:
 
 def _valid_pairs(facts: LoopFacts) -> Step:
     summary, cadence = facts.summary, facts.cadence
-    said = f"{cadence.unused:,} are not used yet; {cadence.threshold:,} start a training."
+    feedback = f", {cadence.from_feedback:,} of them from feedback" if cadence.from_feedback else ""
+    said = f"{cadence.unused:,} are not used yet{feedback}; {cadence.threshold:,} start a training."
     if summary.rejected:
         said += f" {summary.rejected:,} did not pass a check."
     return Step("Valid pairs", "waiting", f"{summary.valid:,}", said, min(cadence.unused / cadence.threshold, 1.0))

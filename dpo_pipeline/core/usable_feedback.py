@@ -34,13 +34,18 @@ class Usable:
 
 
 def usable(
-    given: Sequence[Said], text: Callable[[Said], str], held_out: frozenset[str], criteria: QualityCriteria
+    given: Sequence[Said],
+    text: Callable[[Said], str],
+    held_out: frozenset[str],
+    criteria: QualityCriteria,
+    says_something: Callable[[Said], bool] = lambda each: True,
 ) -> Usable:
     """
     Args:
         given: in log order; of one person on one request the newest counts.
         text: of each what is trained on.
         held_out: `prompt_key`s of the questions that versions are judged on.
+        says_something: what does not takes back what was said before, and holds no share.
     """
     newest = {(each.person, each.request_id): each.event_id for each in given}
     left_out: Counter[str] = Counter()
@@ -48,6 +53,8 @@ def usable(
     for each in given:
         if newest[each.person, each.request_id] != each.event_id:
             left_out["said_again"] += 1
+        elif not says_something(each):
+            left_out["says_too_little"] += 1
         elif prompt_key(each.prompt) in held_out:
             left_out["held_out_question"] += 1
         elif reason := _refused(text(each), criteria):

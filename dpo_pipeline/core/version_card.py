@@ -188,7 +188,10 @@ def _kind(facts: CardFacts) -> str:
 
 
 def _recipe(recipe: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {recipe[key]}" for key in RECIPE_SHOWN if recipe.get(key) is not None)
+    # KTO has a loss of its own.
+    ignored = ("loss_type", "loss_weights") if recipe.get("objective") == "kto" else ()
+    shown = [key for key in RECIPE_SHOWN if recipe.get(key) is not None and key not in ignored]
+    return ", ".join(f"{key} {recipe[key]}" for key in shown)
 
 
 def _improvement(facts: CardFacts) -> str | None:

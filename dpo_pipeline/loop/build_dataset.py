@@ -45,7 +45,7 @@ def build_dataset(settings: Settings, ledger: Ledger, warehouse: Warehouse, name
     after, up_to = _range(versions, name, own, warehouse.tally("valid"), recipe)
     # A pair that a person excluded a moment ago must not be trained on.
     apply_reviews(warehouse, settings.reviews_log, settings.review_table)
-    given = given_feedback(settings, warehouse)
+    given = given_feedback(settings, warehouse.both_bad(), warehouse.tally("recorded"))
     if own and own.dataset_hash:  # which feedback it sees is pinned
         given = given.up_to(FeedbackMark(**own.feedback_mark) if own.feedback_mark else None)
     feedback = trainable_feedback(settings, given)

@@ -18,14 +18,14 @@ from typing import Any
 import duckdb
 import msgspec
 
-from dpo_pipeline.core.feedback import WORDS, FeedbackMark
+from dpo_pipeline.core.feedback import WORDS
 from dpo_pipeline.core.votes import Preference, prompt_key, prompt_text
 from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.loop.curate import rebuild_warehouse
-from dpo_pipeline.loop.demonstrations import all_feedback, placed_feedback
+from dpo_pipeline.loop.demonstrations import all_feedback
+from dpo_pipeline.loop.feedback_marks import apply_marks, plan_marks
 from dpo_pipeline.loop.personal_traces import SHORTEST, Trace, forms_of, traces
 from dpo_pipeline.loop.trace import all_votes, datasets_with
-from dpo_pipeline.ml.training_plan import dataset_dir
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.artifacts import replacing
@@ -87,7 +87,7 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
     texts += [text for each in given for text in _said_in(each, people) if text not in known]
     with Ledger(settings.ledger_address) as ledger:
         used = list(datasets_with(settings, events, ledger.versions()))
-    taught = {each.directory: _taught(each.directory, said) for each in used}
+    plan_marks(settings, people, person.is_behind)
     found.versions = sorted({name for each in used if each.part != "eval" for name in each.versions})
     for directory in sorted({each.directory for each in used}):
         found.datasets.append(directory.name)
@@ -108,11 +108,11 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
     _take_back(settings)
     rebuild_warehouse(settings, utc_now())
     # After the votes: what they asked stands here alone, and running this again has to find it.
-    _take_back_feedback(settings, people, taught)
     for path in days_of(settings.serving_log_dir):
         found.requests += _without(path, person.wrote)
     for path in days_of(settings.served_texts_dir):
         _without(path, person.wrote)
+    apply_marks(settings)
     for each in people:
         forget_person(settings.serving_state, each)
     if name:
@@ -250,29 +250,6 @@ def _take_back(settings: Settings) -> None:
         for record in ledger.versions():
             if fewer := bisect_left(places, record.pairs_seen):
                 ledger.forget_pairs(record.name, fewer)
-
-
-def _taught(dataset: Path, said: set[str]) -> tuple[int, int]:
-    """(pairs, labelled answers) of a dataset that these events of feedback made."""
-    manifest = artifacts.read_manifest(dataset)
-    pairs = said.intersection([*manifest.get("train_events", ()), *manifest.get("eval_events", ())])
-    return len(pairs), len(said.intersection(manifest.get("labelled_events", ())))
-
-
-def _take_back_feedback(settings: Settings, people: Sequence[str], taught: dict[Path, tuple[int, int]]) -> None:
-    """The same for feedback, before it is removed: places in the log, and how much of it the versions have seen."""
-    gone = [(day, place) for day, place, each in placed_feedback(settings.serving_log_dir) if each.user in people]
-    if not gone:
-        return
-    with Ledger(settings.ledger_address) as ledger:
-        for record in ledger.versions():
-            if record.feedback_mark:
-                mark = FeedbackMark(**record.feedback_mark)
-                days = {day: n - sum(at == day and place < n for at, place in gone) for day, n in mark.days.items()}
-                pairs, labelled = taught.get(dataset_dir(settings, str(record.dataset_hash)), (0, 0))
-                left = msgspec.to_builtins(FeedbackMark(days, mark.votes))
-                ledger.forget_feedback(record.name, left, pairs, labelled)
-    settings.label_summary.unlink(missing_ok=True)  # counted again by the next `labelled_answers`
 
 
 def _without(path: Path, unwanted: Callable[[bytes], bool]) -> int:

@@ -165,23 +165,27 @@ def dpo_job(
 
 def write_llamafactory_config(settings: Settings, job: ProcessJob) -> Path | None:
     """The training YAML that does the same with LLaMA-Factory, beside the training; null where it has no such loss."""
-    if not DpoRecipe(**job.recipe).is_known_to_llamafactory:
+    recipe = DpoRecipe(**job.recipe)
+    if not recipe.is_known_to_llamafactory:
         return None
+    dataset = Path(job.dataset_dir) / "llamafactory"
+    if recipe.objective == "kto" and not (dataset / "answers.jsonl").exists():
+        return None  # a dataset of an earlier version of this program
     directory = Path(job.work_dir) / "llamafactory"
     manifest = artifacts.read_manifest(Path(job.dataset_dir))
     pairs, labelled, good = manifest["pairs"]["train"], manifest.get("labelled", 0), manifest.get("labelled_good", 0)
     llamafactory.write_config(
         directory,
-        DpoRecipe(**job.recipe),
+        recipe,
         settings.model,
         base=job.base_dir,
         start=job.start_dir,
-        dataset=str(Path(job.dataset_dir) / "llamafactory"),
+        dataset=str(dataset),
         pairs=pairs + labelled / 2,
         output=str(directory / "output"),
         weights=answer_weights(pairs + good, pairs + labelled - good),
     )
-    return directory / f"{job.recipe['objective']}.yaml"
+    return directory / f"{recipe.objective}.yaml"
 
 
 def _job(

@@ -36,7 +36,7 @@ class DpoRecipe(Section):
     objective: Literal["dpo", "kto"] = Field(
         "dpo",
         description="dpo: from pairs alone; kto: from each answer by itself, those of pairs and those that people "
-        "called good or bad; it has a loss of its own, so that loss_type, loss_weights and label_smoothing say nothing",
+        "called good or bad; it has its own loss; loss_type, loss_weights and label_smoothing are ignored",
     )
     start_from: Literal["sft", "parent"] = Field(
         "sft", description="sft: from v1.0 with v1.0 as frozen reference; parent: from the champion, likewise"
@@ -82,6 +82,8 @@ class DpoRecipe(Section):
     @property
     def is_known_to_llamafactory(self) -> bool:
         """Whether LLaMA-Factory has this loss: one of its own, with or without an SFT term of any weight to it."""
+        if self.objective == "kto":
+            return True
         first, *others = self.loss_type
         known = first in LLAMAFACTORY_LOSSES and others in ([], ["sft"])
         return known and (self.loss_weights or (1.0,))[0] == 1.0

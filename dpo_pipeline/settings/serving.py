@@ -25,7 +25,7 @@ class Limits(Section):
     ahead: int = Field(64, ge=0, description="comparisons generated while people still read; 0: none is")
     deadline_s: float = Field(60, gt=0, description="how long a request may take before it counts as failed")
     body_bytes: int = Field(1_048_576, ge=1024, description="largest request body; a larger one is answered 413")
-    answers_per_minute: int = Field(240, ge=1, description="generation requests a minute of one person")
+    answers_per_minute: int = Field(240, ge=1, description="answers a minute of one person, and actions on them")
     votes_per_minute: int = Field(120, ge=1, description="votes and ratings a minute of one person")
     new_people_per_day: int = Field(
         25,

@@ -39,6 +39,11 @@ def test_what_it_waits_for(change: dict[str, object], told: str) -> None:
     assert not decision.due and told in decision.reason
 
 
+def test_what_comes_from_feedback_is_told_apart() -> None:
+    waiting = training_due(replace(READY, unused=87, from_feedback=57), Cadence())
+    assert "(87 of 100, 57 of them from feedback)" in waiting.reason and waiting.from_feedback == 57
+
+
 def test_the_cooldown_holds_training_back() -> None:
     slow = Cadence(cooldown_h=24)
     assert not training_due(replace(READY, hours_since_training=1.0), slow).due

@@ -47,7 +47,9 @@ def test_a_thumb_and_a_clear_rating_label_the_answer(signal: Any, value: Any, go
     ("signal", "value"), [("rating", 3), ("rating", 4), ("copy", ""), ("follow_up", ""), ("comment", "Hm, well, no.")]
 )
 def test_what_says_too_little_labels_nothing(signal: Any, value: Any) -> None:
-    assert found(said(1, signal, value)) == TrainableFeedback()
+    told = found(said(1, signal, value))
+    assert (told.pairs, told.labelled) == ((), ())
+    assert told.left_out == ({"judgement": {"says_too_little": 1}} if signal == "rating" else {})
 
 
 def test_a_correction_is_a_pair_and_may_be_the_shorter() -> None:
@@ -71,6 +73,10 @@ def test_an_answer_liked_after_another_was_asked_for_is_better_than_the_one_befo
         assert found(before, other).pairs == ()
     liked = said(2, "thumb", "up", request_id="r", **asked)
     assert found(before, liked).labelled == (), "an event is a pair or a label"
+    off = found(before, liked, shares={"regenerated": 0.0, "thumb": 1.0})
+    assert off.pairs == () and [each.good for each in off.labelled] == [True], "one is switched off, not the other"
+    later = found(before, said(4, "comment", "Better.", request_id="r", **asked), said(5, "thumb", "up", **asked))
+    assert later.pairs == (), "an answer to the same question, months later"
     regretted = found(before, liked, said(3, "thumb", "down", request_id="r", **asked))
     assert regretted.pairs == () and [each.good for each in regretted.labelled] == [False]
 
@@ -103,6 +109,7 @@ def test_the_criteria_of_votes_hold() -> None:
             "template_tokens": 1,
             "held_out_question": 1,
             "said_again": 2,
+            "says_too_little": 1,
         }
     }
 
@@ -110,6 +117,8 @@ def test_the_criteria_of_votes_hold() -> None:
 def test_nobody_and_no_crowd_of_strangers_holds_more_than_their_share() -> None:
     loud = [said(number, "thumb", "up", person="loud") for number in range(200)]
     assert len(found(*loud).labelled) == 25, "what anybody may contribute"
+    fours = [said(1000 + number, "rating", 4, person=f"quiet-{number % 10}") for number in range(1000)]
+    assert len(found(*fours, *loud).labelled) == 25, "what says nothing gives nobody room"
     team = [said(number, "thumb", "up", person=f"person-{number % 8}") for number in range(100)]
     crowd = [said(100 + n, "thumb", "down", person=f"invented-{n}", anonymous=True) for n in range(200)]
     both = found(*team, *crowd)

@@ -180,6 +180,29 @@ def test_what_a_person_said_leaves_with_them(settings: Settings) -> None:
     assert not settings.feedback_table.exists() and not built.directory.exists()
     with Ledger(settings.ledger_address) as ledger:
         left = ledger.version("v1.1")
-    assert left.labelled == THUMBS and left.feedback_mark and list(left.feedback_mark["days"].values()) == [THUMBS]
-    label_again = settings.label_summary.exists()
-    assert not label_again, "it is counted anew, without what is gone"
+    assert left.labelled == THUMBS and left.feedback_mark and sorted(left.feedback_mark["days"].values()) == [0, THUMBS]
+    assert not settings.label_summary.exists(), "it is counted again, without what is gone"
+
+
+def test_forgetting_that_was_interrupted_puts_marks_right_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(settings)
+    with Ledger(settings.ledger_address) as ledger:
+        before = ledger.version("v1.1")
+
+    def killed(settings: Settings) -> None:
+        raise KeyboardInterrupt
+
+    for place in ("apply_marks", "_take_back"):
+        monkeypatch.setattr(f"dpo_pipeline.loop.forget.{place}", killed)
+        with pytest.raises(KeyboardInterrupt):
+            forget(settings, "person-3")
+        monkeypatch.undo()
+    forget(settings, "person-3")
+    with Ledger(settings.ledger_address) as ledger:
+        after = ledger.version("v1.1")
+    hers, votes = len(range(3, THUMBS, 11)), len(range(3, VOTES, 7))
+    assert before.feedback_mark and after.feedback_mark and before.labelled == THUMBS
+    assert (after.labelled, max(after.feedback_mark["days"].values())) == (THUMBS - hers, THUMBS - hers)
+    assert after.feedback_mark["votes"] == before.feedback_mark["votes"] - votes

@@ -119,7 +119,7 @@ def test_the_exported_kto_runs_unchanged(project: Settings, baseline: Path, tmp_
         )
         for n, each in enumerate(questions)
     ]
-    split = with_labelled(split_pairs(pairs(project), frozenset(), 0.15, 8), labelled)
+    split = with_labelled(split_pairs(pairs(project), frozenset(), 0.15, 8), labelled, 0.15)
     data = write_dataset(project, split)
     kto = job(project, baseline, data, objective="kto", epochs=1)
     exported = write_llamafactory_config(project, replace(kto, work_dir=str(tmp_path)))

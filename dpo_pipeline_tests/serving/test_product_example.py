@@ -62,7 +62,7 @@ def test_a_rating_and_a_vote_from_another_origin(server: Server, product: str, o
         page.wait_for_selector("text=Left was v1.")
         opened.errors.clear()  # the page has no icon, which is no error of ours
     found = lines(own_project)
-    assert any(line.get("rating") == 4 for line in found)
+    assert any((line.get("signal"), line.get("value")) == ("rating", 4) for line in found)
     vote = next(line for line in found if line.get("prompt") == "How many legs does a spider have?" and "vote" in line)
     assert vote["vote"] == ("b" if vote["left"] == "a" else "a") and vote["source"] == "api"
 

@@ -29,16 +29,17 @@ def build(serving: Callable[[], Serving]) -> None:
     async def answer(
         question: str, talk: Conversation, person: Any, request: gr.Request, instead: bool
     ) -> AsyncGenerator[dict[Any, Any]]:
+        kept = {ui.question: gr.skip()} if instead else {}  # somebody may be typing the next one
         try:
             visitor = visitor_of(serving(), person, talk.named(), request)
             async with aclosing(talk.ask(serving().chats, question[:LONGEST], visitor, instead)) as steps:
                 await anext(steps)
-                yield ui.begin(talk)
+                yield ui.begin(talk) | kept
                 async for _ in steps:
                     yield {ui.chat: _conversation(talk)}
             yield ui.rest(talk)
         except DpoError as error:
-            yield ui.rest(talk, _advice(error, talk), trouble=True) | {ui.question: "" if instead else question}
+            yield ui.rest(talk, _advice(error, talk), trouble=True) | ({} if instead else {ui.question: question})
 
     async def ask(
         question: str, talk: Conversation, person: Any, request: gr.Request

@@ -71,7 +71,7 @@ class Conversation:
         """Say it and let the answer grow; each step is something new to show. Closing it frees the place.
 
         Args:
-            instead: of the last question and its answer, which are put back where no answer comes.
+            instead: replace the last question and its answer; they are restored if no new answer comes.
 
         Raises:
             RequestError: there is no answer, and why; the question is removed again.

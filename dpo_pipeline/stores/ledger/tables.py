@@ -72,7 +72,7 @@ DECISIONS = sa.Table(
 
 SCHEMA = sa.Table("ledger_schema", METADATA, sa.Column("version", sa.Integer, primary_key=True))
 """One row: which of the schemas of this program the tables have. Raise `VERSION` with every change of a table."""
-VERSION = 3
+VERSION = 4
 
 
 def prepare(engine: sa.Engine) -> None:

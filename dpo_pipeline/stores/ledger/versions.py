@@ -166,15 +166,10 @@ class VersionLedger:
             return self._write(connection, name, record, {"pairs_seen": record.pairs_seen - count})
 
     def forget_feedback(self, name: str, mark: dict[str, Any], pairs: int, labelled: int) -> VersionRecord:
-        """So many of the pairs and labels that the version has seen are gone; what is left was read up to there."""
+        """Some of the feedback that the version has seen is gone: so much is left, and was read up to there."""
         with self._engine.begin() as connection:
-            record = _read(connection, name)
-            left = {
-                "feedback_mark": mark,
-                "feedback_pairs": max((record.feedback_pairs or 0) - pairs, 0),
-                "labelled": max((record.labelled or 0) - labelled, 0),
-            }
-            return self._write(connection, name, record, left)
+            left = {"feedback_mark": mark, "feedback_pairs": pairs, "labelled": labelled}
+            return self._write(connection, name, _read(connection, name), left)
 
     def _step(self, name: str, status: Status, values: dict[str, Any]) -> VersionRecord:
         with self._engine.begin() as connection:
