@@ -2,10 +2,11 @@
 
 Profile tiny, simulated people with a hidden taste the trainer never sees, v1.1 trained from v1.0 and judged by that
 taste on held-out questions, against v1.0. Two of a hundred chats get feedback: six thumbs, two ratings and two
-corrections of ten. Arms: votes alone, by the default recipe (100 of them are the rival) and by KTO; votes and chats,
-where the default recipe takes the corrections alone; chats without a vote. From what votes and what feedback add to KTO
-comes what a label is worth: `cadence.labels_per_pair` is set by it. Goals: 50 votes and 1,000
-chats not below 100 votes; 1,000 chats alone at least 0.62.
+corrections of ten. Arms: votes alone, by the default recipe (100 of them are the rival); the same for 20 steps at
+least, since few pairs are few steps and that alone costs much; with chats, of which that recipe takes corrections; by
+KTO, which takes labels too; chats without a vote. Whatever is too little for one step counts as no gain. From what
+votes and what chats add to KTO comes how many labels are worth one pair, where that can be told. Goals: 50 votes and
+1,000 chats not below 100 votes; 1,000 chats alone at least 0.62.
 """
 
 import argparse
@@ -48,19 +49,22 @@ class Arm:
     recipe: dict[str, Any] = field(default_factory=dict)
 
 
-KTO = {"objective": "kto"}
+STEPS: dict[str, Any] = {"min_steps": 20}
+KTO = {**STEPS, "objective": "kto"}
 ARMS = (
-    Arm("50 votes", 50, 0),
     Arm("100 votes", 100, 0),
-    Arm("50 votes, 1,000 chats", 50, 1_000),
-    Arm("50 votes, kto", 50, 0, KTO),
+    Arm("50 votes", 50, 0),
+    Arm("100 votes, 20 steps", 100, 0, STEPS),
+    Arm("50 votes, 20 steps", 50, 0, STEPS),
+    Arm("50 votes, 1,000 chats, 20 steps", 50, 1_000, STEPS),
     Arm("100 votes, kto", 100, 0, KTO),
+    Arm("50 votes, kto", 50, 0, KTO),
     Arm("50 votes, 1,000 chats, kto", 50, 1_000, KTO),
     Arm("50 votes, 10,000 chats, kto", 50, 10_000, KTO),
     Arm("1,000 chats, kto", 0, 1_000, KTO),
     Arm("10,000 chats, kto", 0, 10_000, KTO),
 )
-RIVAL, FEWER, MORE, BOTH, MANY, CHATS = (ARMS[place].name for place in (1, 3, 4, 5, 6, 7))
+RIVAL, BOTH, MORE, FEWER, MANY, CHATS = (ARMS[place].name for place in (0, 4, 5, 6, 8, 9))
 
 
 def feedback(world: World, count: int, seed: int) -> list[Said]:

@@ -25,7 +25,9 @@ class Cadence(Section):
     growth_after: int = Field(3, ge=1, description="accepted DPO versions after which the growth phase begins")
     mature_after: int = Field(8, ge=1, description="accepted DPO versions after which the mature phase begins")
     labels_per_pair: int = Field(
-        4, ge=1, description="answers called good or bad that are worth one pair, where the objective trains on them"
+        4,
+        ge=1,
+        description="answers called good or bad that count as one pair, where the objective trains on them; a guess",
     )
     cooldown_h: float = Field(0, ge=0, description="hours between two trainings, at least")
     max_attempts: int = Field(3, ge=1, description="trainings of one version before it is given up")
