@@ -8,6 +8,7 @@ from typing import Any
 from dpo_pipeline.core import version_card
 from dpo_pipeline.core.version_card import CardFacts
 from dpo_pipeline.errors import ArtifactError
+from dpo_pipeline.ml.training_plan import dataset_dir
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import CARD, read_manifest, write_text
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord, utc_text
@@ -58,7 +59,7 @@ def card_facts(settings: Settings, ledger: Ledger, name: str) -> CardFacts:
 def _dataset(settings: Settings, record: VersionRecord) -> dict[str, Any]:
     """The manifest of what it was trained on; empty where there is none, or none any more."""
     try:
-        return read_manifest(settings.artifacts_dir / "datasets" / str(record.dataset_hash)[:16])
+        return read_manifest(dataset_dir(settings, str(record.dataset_hash)))
     except ArtifactError:
         return {}
 

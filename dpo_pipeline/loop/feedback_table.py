@@ -21,19 +21,7 @@ def write_feedback(serving_log_dir: Path, path: Path) -> Counter[str]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = (
-        "event_id",
-        "recorded_at",
-        "request_id",
-        "user",
-        "version",
-        "signal",
-        "value",
-        "prompt",
-        "answer",
-        "source",
-    )
-    schema = pa.schema([(name, pa.string()) for name in names])
+    schema = pa.schema([(name, pa.string()) for name in COLUMNS])
     counts: Counter[str] = Counter()
     path.parent.mkdir(parents=True, exist_ok=True)
     records = all_feedback(serving_log_dir)

@@ -69,18 +69,6 @@ def write_config(
         weights: of good and of bad answers, for KTO.
     """
     compute, is_kto = compute_of(model), recipe.objective == "kto"
-    if is_kto:
-        objective: dict[str, Any] = {
-            "kto_chosen_weight": weights[0],
-            "kto_rejected_weight": weights[1],
-            "dataset": "answers",
-        }
-    else:
-        objective = {
-            "pref_loss": recipe.loss_type[0],
-            "pref_ftx": (recipe.loss_weights or (1.0, 1.0))[1] if len(recipe.loss_type) == 2 else 0.0,
-            "dataset": "prefs",
-        }
     config = {
         "stage": recipe.objective,
         "do_train": True,
@@ -93,7 +81,7 @@ def write_config(
         "lora_alpha": model.lora_alpha,
         "lora_target": ",".join(model.lora_targets),
         "pref_beta": recipe.beta,
-        **objective,
+        **(_kto(weights) if is_kto else _dpo(recipe)),
         "dataset_dir": dataset,
         # Given tokens it needs no template, and not every template lets it find out what it looks like.
         **({"tokenized_path": tokens, "template": "empty"} if tokens else {}),
@@ -119,18 +107,33 @@ def write_config(
     return config
 
 
+def _dpo(recipe: DpoRecipe) -> dict[str, Any]:
+    return {
+        "pref_loss": recipe.loss_type[0],
+        "pref_ftx": (recipe.loss_weights or (1.0, 1.0))[1] if len(recipe.loss_type) == 2 else 0.0,
+        "dataset": "prefs",
+    }
+
+
+def _kto(weights: tuple[float, float]) -> dict[str, Any]:
+    return {"kto_chosen_weight": weights[0], "kto_rejected_weight": weights[1], "dataset": "answers"}
+
+
 def _told(prompt: str | Sequence[Message]) -> list[dict[str, str]]:
     return [{"from": _FROM[each["role"]], "value": each["content"]} for each in prompt_messages(prompt)]
 
 
+def _said(answer: str) -> dict[str, str]:
+    return {"from": "gpt", "value": defuse(answer, role="assistant").strip()}
+
+
 def _answer(prompt: str | Sequence[Message], text: str, good: bool) -> dict[str, Any]:
-    said = {"from": "gpt", "value": defuse(text, role="assistant").strip()}
-    return {"conversations": [*_told(prompt), said], "good": good}
+    return {"conversations": [*_told(prompt), _said(text)], "good": good}
 
 
 def _row(pair: Pair) -> dict[str, Any]:
     return {
         "conversations": _told(pair.prompt),
-        "chosen": {"from": "gpt", "value": defuse(pair.chosen, role="assistant").strip()},
-        "rejected": {"from": "gpt", "value": defuse(pair.rejected, role="assistant").strip()},
+        "chosen": _said(pair.chosen),
+        "rejected": _said(pair.rejected),
     }

@@ -25,6 +25,36 @@ def build(serving: Callable[[], Serving]) -> None:
 
     ui = _Layout(gr)
     person, talk = person_state(), gr.State(Conversation())
+    ask, again = _answering(ui, serving)
+    saying, correct = _judging(ui, serving)
+
+    def stopped(talk: Conversation) -> dict[Any, Any]:
+        talk.end_turn()
+        return ui.rest(talk, "Stopped.")
+
+    def start_again(talk: Conversation) -> tuple[Any, ...]:
+        fresh = Conversation(talk.session_id)
+        return fresh, *ui.in_order(ui.rest(fresh))
+
+    # A question sent while an answer is written waits for its end: by Gradio's default that Enter would be lost.
+    asked = gr.on(
+        [ui.question.submit, ui.send.click], ask, [ui.question, talk, person], ui.outputs,
+        trigger_mode="always_last", **STREAMED,
+    )  # fmt: skip
+    repeated = ui.again.click(again, [talk, person], ui.outputs, **STREAMED)
+    under_way = [asked, repeated]
+    ui.stop.click(stopped, talk, ui.outputs, cancels=under_way, **QUIET)
+    ui.start_again.click(start_again, talk, [talk, *ui.outputs], cancels=under_way, **QUIET)
+    for thumb, button in ui.thumbs.items():
+        button.click(saying("your opinion", thumb=thumb), [talk, person], ui.outputs, **QUIET)
+    for stars, button in enumerate(ui.stars, start=1):
+        button.click(saying(f"your rating of {stars} of 5", rating=stars), [talk, person], ui.outputs, **QUIET)
+    ui.save.click(correct, [ui.correction, talk, person], ui.told, **QUIET)
+
+
+def _answering(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What happens when somebody asks, and when they ask for another answer to the same."""
+    import gradio as gr
 
     async def answer(
         question: str, talk: Conversation, person: Any, request: gr.Request, instead: bool
@@ -51,14 +81,6 @@ def build(serving: Callable[[], Serving]) -> None:
             async for changes in steps:
                 yield changes
 
-    def stopped(talk: Conversation) -> dict[Any, Any]:
-        talk.end_turn()
-        return ui.rest(talk, "Stopped.")
-
-    def start_again(talk: Conversation) -> tuple[Any, ...]:
-        fresh = Conversation(talk.session_id)
-        return fresh, *ui.in_order(ui.rest(fresh))
-
     async def again(talk: Conversation, person: Any, request: gr.Request) -> AsyncGenerator[dict[Any, Any]]:
         if trouble := _said(serving(), talk, person, request, action="regenerate"):
             yield ui.rest(talk, trouble, trouble=True)
@@ -66,6 +88,13 @@ def build(serving: Callable[[], Serving]) -> None:
         async with aclosing(answer(talk.last_question, talk, person, request, instead=True)) as steps:
             async for changes in steps:
                 yield changes
+
+    return ask, again
+
+
+def _judging(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What happens when somebody says how good the last answer is, and when they correct it."""
+    import gradio as gr
 
     def saying(told: str, **given: Any) -> Callable[..., dict[Any, Any]]:
         [signal] = given
@@ -87,20 +116,7 @@ def build(serving: Callable[[], Serving]) -> None:
             return {ui.told: notice(trouble, trouble=True)}
         return {ui.told: notice("Thank you: your answer is stored as an example to learn from.")}
 
-    # A question sent while an answer is written waits for its end: by Gradio's default that Enter would be lost.
-    asked = gr.on(
-        [ui.question.submit, ui.send.click], ask, [ui.question, talk, person], ui.outputs,
-        trigger_mode="always_last", **STREAMED,
-    )  # fmt: skip
-    repeated = ui.again.click(again, [talk, person], ui.outputs, **STREAMED)
-    under_way = [asked, repeated]
-    ui.stop.click(stopped, talk, ui.outputs, cancels=under_way, **QUIET)
-    ui.start_again.click(start_again, talk, [talk, *ui.outputs], cancels=under_way, **QUIET)
-    for thumb, button in ui.thumbs.items():
-        button.click(saying("your opinion", thumb=thumb), [talk, person], ui.outputs, **QUIET)
-    for stars, button in enumerate(ui.stars, start=1):
-        button.click(saying(f"your rating of {stars} of 5", rating=stars), [talk, person], ui.outputs, **QUIET)
-    ui.save.click(correct, [ui.correction, talk, person], ui.told, **QUIET)
+    return saying, correct
 
 
 def _said(serving: Serving, talk: Conversation, person: Any, request: Any, **given: Any) -> str:
