@@ -54,10 +54,11 @@ def training_state(
     trained = [record for record in versions if record.name != BASELINE]
     accepted = [record for record in trained if record.status in ACCEPTED]
     newest = trained[-1] if trained else None
+    from_feedback = worth(accepted)
     return TrainingState(
         # People may exclude pairs that were trained on: fewer may be valid than were seen.
-        unused=_beyond(accepted, valid) + worth(accepted),
-        from_feedback=worth(accepted),
+        unused=_beyond(accepted, valid) + from_feedback,
+        from_feedback=from_feedback,
         fresh=_beyond(trained, valid) + worth(trained),
         accepted_versions=len(accepted),
         newest_was_given_up=newest is not None and newest.status in CLOSED,

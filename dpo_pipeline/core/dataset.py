@@ -76,7 +76,7 @@ def split_pairs(pairs: Iterable[Pair], held_out_prompts: frozenset[str], eval_sh
     by_prompt: dict[str, list[Pair]] = {}
     for (key, _, _), pair in kept.items():
         by_prompt.setdefault(key, []).append(pair)
-    eval_keys = {key for key in by_prompt if int(key, 16) / 2**64 < eval_share} or set(sorted(by_prompt)[:1])
+    eval_keys = {key for key in by_prompt if _is_evaluated(key, eval_share)} or set(sorted(by_prompt)[:1])
     train = tuple(pair for key, group in by_prompt.items() if key not in eval_keys for pair in group)
     held = tuple(pair for key, group in by_prompt.items() if key in eval_keys for pair in group)
     if at_least and (len(train) < at_least or not held):
@@ -86,6 +86,11 @@ def split_pairs(pairs: Iterable[Pair], held_out_prompts: frozenset[str], eval_sh
             "Collect more preferences, relax a quality criterion, or lower recipe.batch_size."
         )
     return Split(train, held, dict(left_out), content_hash(train, held))
+
+
+def _is_evaluated(key: str, eval_share: float) -> bool:
+    """The side of a prompt hangs on its `prompt_key` alone."""
+    return int(key, 16) / 2**64 < eval_share
 
 
 def count_sources(pairs: Iterable[Pair], labelled: Iterable[LabelledAnswer]) -> dict[str, int]:
@@ -121,7 +126,7 @@ def with_labelled(split: Split, labelled: Iterable[LabelledAnswer], eval_share: 
     kept: dict[tuple[str, str, bool], LabelledAnswer] = {}
     for each in labelled:
         key = prompt_key(each.prompt)
-        if key in judged or int(key, 16) / 2**64 < eval_share:
+        if key in judged or _is_evaluated(key, eval_share):
             left_out["label_on_evaluated_prompt"] += 1
         elif (key, each.answer, each.good) in kept:
             left_out["duplicate_label"] += 1

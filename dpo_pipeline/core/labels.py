@@ -74,9 +74,9 @@ def trainable(
         for each in judged
         if each.event_id in before and label_of(each.signal, each.value)
     ]
-    pairs = []
+    pairs, of_any_length = [], _of_any_length(criteria)
     for kind, pair in [("correction", each) for each in written] + [("judgement", each) for each in liked]:
-        if failed := failed_criteria(pair.chosen, pair.rejected, _of_any_length(criteria)):
+        if failed := failed_criteria(pair.chosen, pair.rejected, of_any_length):
             left_out[kind][failed[0]] += kind == "correction"  # the other is a label still
         else:
             pairs.append(pair)

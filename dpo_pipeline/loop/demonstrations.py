@@ -1,7 +1,6 @@
 """What people showed or liked, as demonstrations: corrected answers, and the answers that won their comparisons."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +11,9 @@ from dpo_pipeline.core.usable_feedback import Said, usable
 from dpo_pipeline.core.votes import Message, prompt_messages
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import held_out_prompts
-from dpo_pipeline.stores.served_texts import days_of
-from dpo_pipeline.stores.serving_log import FeedbackRecord, read_day
+from dpo_pipeline.stores.serving_log import FeedbackRecord, all_feedback
 
 log = logging.getLogger(__name__)
-
-
-def all_feedback(serving_log_dir: Path) -> Iterator[FeedbackRecord]:
-    """All that people ever said of answers, oldest first."""
-    return (record for _, _, record in placed_feedback(serving_log_dir))
-
-
-def placed_feedback(serving_log_dir: Path) -> Iterator[tuple[str, int, FeedbackRecord]]:
-    """The same with each record's day and its place in that day, counted from 0."""
-    for path in days_of(serving_log_dir):
-        records = (record for record in read_day(path) if isinstance(record, FeedbackRecord))
-        yield from ((path.stem, place, record) for place, record in enumerate(records))
 
 
 def said_in(record: FeedbackRecord) -> Said:

@@ -13,12 +13,12 @@ import msgspec
 from dpo_pipeline.core.feedback import FeedbackMark
 from dpo_pipeline.core.labels import BOTH_BAD
 from dpo_pipeline.core.votes import Preference
-from dpo_pipeline.loop.demonstrations import placed_feedback
 from dpo_pipeline.loop.label import given_feedback, trainable_feedback
 from dpo_pipeline.loop.trace import all_votes
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import write_text
 from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline.stores.serving_log import placed_feedback
 
 
 def plan_marks(settings: Settings, people: Sequence[str], is_gone: Callable[[Preference], bool]) -> None:

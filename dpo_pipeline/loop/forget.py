@@ -22,7 +22,6 @@ from dpo_pipeline.core.feedback import WORDS
 from dpo_pipeline.core.votes import Preference, prompt_key, prompt_text
 from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.loop.curate import rebuild_warehouse
-from dpo_pipeline.loop.demonstrations import all_feedback
 from dpo_pipeline.loop.feedback_marks import apply_marks, plan_marks
 from dpo_pipeline.loop.personal_traces import SHORTEST, Trace, forms_of, traces
 from dpo_pipeline.loop.trace import all_votes, datasets_with
@@ -32,9 +31,10 @@ from dpo_pipeline.stores.artifacts import replacing
 from dpo_pipeline.stores.bank import read_bank, read_edge_cases
 from dpo_pipeline.stores.key_ring import KeyRing
 from dpo_pipeline.stores.ledger import Ledger, utc_now
+from dpo_pipeline.stores.log import days_of
 from dpo_pipeline.stores.pseudonyms import theirs
-from dpo_pipeline.stores.served_texts import ServedText, days_of, read_texts
-from dpo_pipeline.stores.serving_log import read_day
+from dpo_pipeline.stores.served_texts import ServedText, read_texts
+from dpo_pipeline.stores.serving_log import all_feedback, read_day
 from dpo_pipeline.stores.serving_state import StoredRequest, forget_person, kept_requests, own_turns, people_of
 from dpo_pipeline.stores.warehouse import Warehouse
 

@@ -9,10 +9,11 @@ from dpo_pipeline.core.feedback import FeedbackMark
 from dpo_pipeline.core.labels import TrainableFeedback, trainable
 from dpo_pipeline.core.usable_feedback import Said
 from dpo_pipeline.core.votes import Preference
-from dpo_pipeline.loop.demonstrations import placed_feedback, said_in
+from dpo_pipeline.loop.demonstrations import said_in
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import held_out_prompts
-from dpo_pipeline.stores.curation import LabelSummary, publish_labels
+from dpo_pipeline.stores.curation import LabelSummary, publish_summary
+from dpo_pipeline.stores.serving_log import placed_feedback
 from dpo_pipeline.stores.warehouse import Warehouse
 
 OPEN_DAYS = 2
@@ -69,5 +70,5 @@ def label(settings: Settings, warehouse: Warehouse) -> TrainableFeedback:
     """All there is now; its counts are published for whoever asks whether a version is due."""
     found = trainable_feedback(settings, given_feedback(settings, warehouse.both_bad(), warehouse.tally("recorded")))
     summary = LabelSummary(len(found.pairs), len(found.labelled), found.sources, found.left_out)
-    publish_labels(settings.label_summary, summary)
+    publish_summary(settings.label_summary, summary)
     return found

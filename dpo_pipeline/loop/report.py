@@ -18,6 +18,7 @@ from dpo_pipeline.core.winrate import WinRate, win_rate
 from dpo_pipeline.loop.describe import answer_words
 from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord, utc_text
+from dpo_pipeline.stores.log import days_of
 from dpo_pipeline.stores.serving_log import (
     FeedbackRecord,
     Record,
@@ -111,7 +112,7 @@ def timeline(ledger: Ledger, warehouse: Warehouse, policy: RolloutPolicy, freque
 def days(serving_log_dir: Path) -> list[DayOfVersion]:
     """The whole serving log, a row for each day and version, oldest first."""
     found = []
-    for path in sorted(serving_log_dir.glob("????-??-??.jsonl")):
+    for path in days_of(serving_log_dir):
         records = list(read_day(path))
         names = sorted({each.version for each in records if not isinstance(each, RequestRecord) or is_evidence(each)})
         for name, metrics in version_metrics(serving_log_dir, f"{path.stem}T00:00:00Z", names, records).items():

@@ -16,14 +16,13 @@ from dpo_pipeline.core.report import kpis_of
 from dpo_pipeline.core.versions import is_version_name, served_name
 from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.errors import UnknownVersion
-from dpo_pipeline.loop.demonstrations import all_feedback
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord
-from dpo_pipeline.stores.log import Position, read_batches
+from dpo_pipeline.stores.log import Position, days_of, read_batches
 from dpo_pipeline.stores.pseudonyms import known_pseudonyms, theirs
-from dpo_pipeline.stores.serving_log import FeedbackRecord, Record, RequestRecord, read_day
+from dpo_pipeline.stores.serving_log import FeedbackRecord, Record, RequestRecord, all_feedback, read_day
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,7 @@ def _request(settings: Settings, name: str) -> RequestTrace | None:
 
 def _served(settings: Settings) -> Iterator[Record]:
     """Every record of the serving log."""
-    for path in sorted(settings.serving_log_dir.glob("*.jsonl")):
+    for path in days_of(settings.serving_log_dir):
         yield from read_day(path)
 
 

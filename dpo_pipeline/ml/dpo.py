@@ -74,14 +74,20 @@ def train_dpo(job: DpoJob, adapter_dir: Path, progress: Progress) -> DpoResult:
     """
     pairs = usable_pairs(job)
     trainer = _trainer(job, pairs, pairs.train)
-    trainer.add_callback(progress_callback(progress))
-    trainer.add_callback(seal_checkpoints())
-    resume = last_complete_checkpoint(job.work_dir / "checkpoints")
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    resume = resume_and_train(trainer, job, progress)
     metrics = _evaluated(trainer)
     curve = [row for row in trainer.state.log_history if "loss" in row]
     save_adapter(trainer.model, adapter_dir)
     return DpoResult(facts_of(job, pairs, adapter_dir, resume), metrics, curve)
+
+
+def resume_and_train(trainer: Any, job: DpoJob, progress: Progress) -> Path | None:
+    """Train to the end, with checkpoints that can be told whole; returns the one that it went on from."""
+    trainer.add_callback(progress_callback(progress))
+    trainer.add_callback(_seal_checkpoints())
+    resume = _last_complete_checkpoint(job.work_dir / "checkpoints")
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    return resume
 
 
 def facts_of(job: DpoJob, pairs: UsablePairs, adapter_dir: Path, resumed_from: Path | None) -> dict[str, Any]:
@@ -316,7 +322,7 @@ def check_reference(policy: Any) -> None:
             raise AdapterRefused(f"The reference differs from the start adapter in {name}. Nothing was trained.")
 
 
-def seal_checkpoints() -> Any:
+def _seal_checkpoints() -> Any:
     """A callback that writes a manifest into every checkpoint once it is whole."""
     from transformers import TrainerCallback
 
@@ -328,7 +334,7 @@ def seal_checkpoints() -> Any:
     return SealCheckpoints()
 
 
-def last_complete_checkpoint(directory: Path) -> Path | None:
+def _last_complete_checkpoint(directory: Path) -> Path | None:
     """The newest checkpoint whose manifest agrees; broken ones are deleted, because they cannot be resumed."""
     for path in sorted(directory.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
         try:

@@ -27,14 +27,13 @@ from dpo_pipeline.ml.dpo import (
     check_reference,
     facts_of,
     held_out_metrics,
-    last_complete_checkpoint,
     read_rows,
-    seal_checkpoints,
+    resume_and_train,
     trainer_arguments,
     usable_pairs,
 )
 from dpo_pipeline.ml.embedded import Progress
-from dpo_pipeline.ml.reporting import progress_callback, quieten
+from dpo_pipeline.ml.reporting import quieten
 
 
 def train_kto(job: DpoJob, adapter_dir: Path, progress: Progress) -> DpoResult:
@@ -56,10 +55,7 @@ def _trained(
 ) -> tuple[dict[str, Any], list[dict[str, float]]]:
     """(facts, curve); its model is gone by the time that the held-out pairs are read by another."""
     trainer, good, left_out = _trainer(job, pairs)
-    trainer.add_callback(progress_callback(progress))
-    trainer.add_callback(seal_checkpoints())
-    resume = last_complete_checkpoint(job.work_dir / "checkpoints")
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    resume = resume_and_train(trainer, job, progress)
     save_adapter(trainer.model, adapter_dir)
     facts = facts_of(job, pairs, adapter_dir, resume)
     facts |= {"answers": len(trainer.train_dataset), "good_answers": good}

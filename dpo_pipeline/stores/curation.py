@@ -25,10 +25,6 @@ class LabelSummary:
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
-def publish_labels(path: Path, summary: LabelSummary) -> None:
-    write_text(path, json.dumps(asdict(summary), indent=2))
-
-
 def read_labels(path: Path) -> LabelSummary:
     """The newest summary; all zero before the first.
 
@@ -38,7 +34,7 @@ def read_labels(path: Path) -> LabelSummary:
     return _read(path, LabelSummary, "labelled_answers")
 
 
-def publish_summary(path: Path, summary: CurationSummary) -> None:
+def publish_summary(path: Path, summary: CurationSummary | LabelSummary) -> None:
     write_text(path, json.dumps(asdict(summary), indent=2))
 
 

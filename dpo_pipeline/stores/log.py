@@ -232,3 +232,8 @@ def _replaced(path: Path, start: Position, found: str) -> str:
         f"{path} was read up to byte {start.offset}, but {found}. Put the file back as it was, or, if the change was "
         "meant, run `dpo rebuild`: the warehouse is then built again from the log as it stands."
     )
+
+
+def days_of(directory: Path) -> list[Path]:
+    """The file of each day, oldest first, where a log has a file a day."""
+    return sorted(directory.glob("????-??-??.jsonl"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from dpo_pipeline.core.identity import Identity
-from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.log import AppendLog, days_of
 from dpo_pipeline.stores.write_behind import WriteBehind
 
 
@@ -63,11 +63,6 @@ class ServedTexts:
         for day, group in groupby(texts, key=lambda text: text.recorded_at[:10]):
             log = AppendLog(self._directory / f"{day}.jsonl", durable=False)
             log.append_all([msgspec.json.encode(text) for text in group])
-
-
-def days_of(directory: Path) -> list[Path]:
-    """The file of each day, oldest first."""
-    return sorted(directory.glob("????-??-??.jsonl"))
 
 
 def read_texts(directory: Path) -> Iterator[ServedText]:

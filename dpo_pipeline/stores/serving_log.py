@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from pathlib import Path
 from statistics import fmean, variance
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import msgspec
 
@@ -20,7 +20,7 @@ from dpo_pipeline.core.rollout import Exposure, VersionMetrics
 from dpo_pipeline.core.sequential_tests import Events, Opinions, Shares
 from dpo_pipeline.core.votes import is_moment
 from dpo_pipeline.errors import LogWriteError
-from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.log import AppendLog, days_of
 from dpo_pipeline.stores.write_behind import WriteBehind
 
 RequestSource = Literal["ui", "api", "simulated"]
@@ -167,6 +167,18 @@ def read_day(path: Path) -> Iterator[Record]:
                 yield record
 
 
+def all_feedback(directory: Path) -> Iterator[FeedbackRecord]:
+    """All that people ever said of answers, oldest first."""
+    return (record for _, _, record in placed_feedback(directory))
+
+
+def placed_feedback(directory: Path) -> Iterator[tuple[str, int, FeedbackRecord]]:
+    """The same with each record's day and its place in that day, counted from 0."""
+    for path in days_of(directory):
+        records = (record for record in read_day(path) if isinstance(record, FeedbackRecord))
+        yield from ((path.stem, place, record) for place, record in enumerate(records))
+
+
 def _decoded(line: bytes, path: Path, number: int) -> Record | None:
     if line == b"\n":
         return None
@@ -195,6 +207,11 @@ def somebody_vouches(record: Record) -> bool:
     return is_proven(record.identity)
 
 
+def is_rating(record: Record) -> TypeGuard[FeedbackRecord]:
+    """It says how satisfied somebody is: stars, or a thumb."""
+    return isinstance(record, FeedbackRecord) and record.stars is not None
+
+
 def is_evidence(request: RequestRecord) -> bool:
     """It says something about the version, and a person met it."""
     return request.outcome.counts and not request.shadow
@@ -213,7 +230,7 @@ def version_metrics(
     for record in read_records(directory, since) if records is None else records:
         if isinstance(record, RequestRecord) and record.version in requests and is_evidence(record):
             requests[record.version].append((record.latency_ms, record.outcome))
-        elif isinstance(record, FeedbackRecord) and record.stars is not None and record.version in ratings:
+        elif is_rating(record) and record.version in ratings:
             ratings[record.version][record.request_id] = record
     return {name: _metrics(requests[name], list(ratings[name].values())) for name in versions}
 
@@ -225,12 +242,7 @@ def person_means(directory: Path, since: str, version: str, count_unproven: bool
     """
     newest: dict[str, FeedbackRecord] = {}
     for record in read_records(directory, since):
-        if (
-            isinstance(record, FeedbackRecord)
-            and record.stars is not None
-            and record.version == version
-            and (count_unproven or somebody_vouches(record))
-        ):
+        if is_rating(record) and record.version == version and (count_unproven or somebody_vouches(record)):
             newest[record.request_id] = record
     return _unit_means((rating.user, rating) for rating in newest.values())
 
@@ -271,7 +283,7 @@ def stage_metrics(
             if staging or gets_challenger(key, new, traffic) == (record.version == new):
                 keys[record.request_id] = key
                 requests[record.version].setdefault(key, []).append(record)
-        elif record.stars is not None:
+        elif is_rating(record):
             given.append(record)
     # After all requests: they are written a moment later than answered, and who is quick has rated by then.
     for rating in given:
@@ -322,7 +334,7 @@ def audience_of(directory: Path, since: datetime, now: datetime, count_unproven:
             requests += 1
             people.add(record.user)
             conversations.add((record.user, record.conversation or record.session_id or record.request_id))
-        elif isinstance(record, FeedbackRecord) and record.stars is not None:
+        elif is_rating(record):
             ratings += 1
     begun = datetime.fromisoformat(first) if first else since
     hours = max((now - begun).total_seconds() / 3600, SHORTEST_H)

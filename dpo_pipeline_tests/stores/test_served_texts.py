@@ -3,7 +3,8 @@
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from dpo_pipeline.stores.served_texts import ServedText, ServedTexts, days_of, read_texts
+from dpo_pipeline.stores.log import days_of
+from dpo_pipeline.stores.served_texts import ServedText, ServedTexts, read_texts
 
 
 def text(number: int, moment: str) -> ServedText:
