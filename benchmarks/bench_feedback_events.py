@@ -20,11 +20,11 @@ from pathlib import Path
 import msgspec
 from reporting import Goal, report, say, show
 
+from dpo_pipeline.core.serving_records import FeedbackRecord
 from dpo_pipeline.loop.feedback_table import write_feedback
 from dpo_pipeline.loop.label import given_feedback, trainable_feedback
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.stores.log import AppendLog
-from dpo_pipeline.stores.serving_log import FeedbackRecord
 
 DAYS, PEOPLE = 30, 5_000
 TABLE, LABELS, RIVAL = "feedback: checked, as Parquet", "labelled_answers: judged", "json.loads and a rule"

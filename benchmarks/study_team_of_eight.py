@@ -35,6 +35,7 @@ from dpo_pipeline.core.lifecycle import Status
 from dpo_pipeline.core.matchmaking import matches, pick
 from dpo_pipeline.core.questions import Question, least_covered, split_bank
 from dpo_pipeline.core.rollout import STAGES, traffic_of
+from dpo_pipeline.core.serving_records import FeedbackRecord, Record, RequestRecord
 from dpo_pipeline.core.versions import BASELINE, next_version
 from dpo_pipeline.core.votes import Preference, Sampling, encode_preference, outcome
 from dpo_pipeline.errors import AdapterRefused, TrainingDiverged
@@ -56,7 +57,6 @@ from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.ledger import Ledger, utc_text
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.registry import Registry
-from dpo_pipeline.stores.serving_log import FeedbackRecord, Record, RequestRecord
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 
 PEOPLE, VOTES_A_DAY, CHATS_A_DAY, RATED, ERRORS = 8, 25, 160, 0.3, 0.01

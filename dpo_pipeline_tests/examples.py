@@ -10,6 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from dpo_pipeline.core.outcomes import RequestOutcome
+from dpo_pipeline.core.serving_records import RequestRecord
 from dpo_pipeline.core.votes import Preference, Vote, outcome
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.settings import PROJECT_DIR, Settings, load_settings
@@ -18,6 +20,7 @@ from dpo_pipeline.stores.ledger.tables import VERSIONS
 
 SHORT = "It is Paris, of course."
 LONG = "The capital of France is Paris. It lies on the river Seine and is home to the Eiffel Tower."
+MOMENT = "2026-01-05T10:00:00.000Z"
 SHARED_DATA = PROJECT_DIR.parent / "shared" / "data"
 
 
@@ -42,6 +45,17 @@ def preference(number: int = 0, vote: Vote = "a", **changes: Any) -> Preference:
     names = ("chosen", "rejected", "chosen_model", "rejected_model")
     decided = outcome(vote, fields["response_a"], fields["response_b"], fields["model_a"], fields["model_b"])
     return Preference(vote=vote, **{**dict(zip(names, decided, strict=True)), **fields})
+
+
+def request(number: int, **changes: Any) -> RequestRecord:
+    """What serving keeps of an answer; by default v1.1 answered ann in the canary."""
+    fields: dict[str, Any] = {
+        "request_id": f"r-{number}", "recorded_at": MOMENT, "session_id": "", "user": "ann", "version": "v1.1",
+        "adapter_sha": "0" * 64, "stage": "canary", "shadow": False, "latency_ms": 100.0, "ttft_ms": None,
+        "tokens": 5, "outcome": "ok",
+    }  # fmt: skip
+    fields |= changes
+    return RequestRecord(**fields | {"outcome": RequestOutcome(fields["outcome"])})
 
 
 def put_version(ledger: Ledger, name: str, **values: Any) -> VersionRecord:

@@ -8,12 +8,13 @@ from typer.testing import CliRunner
 
 from dpo_pipeline import __version__
 from dpo_pipeline.cli import app
+from dpo_pipeline.core.serving_records import FeedbackRecord, RequestRecord
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.settings import setting_names
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.pseudonyms import pseudonym_of, signing_key
-from dpo_pipeline.stores.serving_log import FeedbackRecord, RequestRecord, ServingLog
+from dpo_pipeline.stores.serving_log import ServingLog
 from dpo_pipeline_tests.examples import preference, put_version, settings_in
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from dpo_pipeline.core.serving_records import FeedbackRecord
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.loop.curate import curate, rebuild_warehouse
@@ -24,7 +25,7 @@ from dpo_pipeline.status import loop_status
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.log import AppendLog
-from dpo_pipeline.stores.serving_log import FeedbackRecord, read_records
+from dpo_pipeline.stores.serving_log import read_records
 from dpo_pipeline.stores.serving_state import ServingState
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 from dpo_pipeline_tests.examples import GivenVotes, preference, settings_in

@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 
 from dpo_pipeline.core.conversation import as_rows
+from dpo_pipeline.core.serving_records import FeedbackRecord
 from dpo_pipeline.core.usable_feedback import Said, usable
 from dpo_pipeline.core.votes import Message, prompt_messages
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import held_out_prompts
-from dpo_pipeline.stores.serving_log import FeedbackRecord, all_feedback
+from dpo_pipeline.stores.serving_log import all_feedback
 
 log = logging.getLogger(__name__)
 

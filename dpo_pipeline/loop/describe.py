@@ -7,13 +7,14 @@ from typing import Any
 
 from dpo_pipeline.core import version_card
 from dpo_pipeline.core.version_card import CardFacts
+from dpo_pipeline.core.version_metrics import version_metrics
 from dpo_pipeline.errors import ArtifactError
 from dpo_pipeline.ml.training_plan import dataset_dir
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import CARD, read_manifest, write_text
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord, utc_text
 from dpo_pipeline.stores.registry import Registry
-from dpo_pipeline.stores.serving_log import version_metrics
+from dpo_pipeline.stores.serving_log import read_records
 
 RECENT = timedelta(days=30)
 SHOWN = ("promote", "rollback", "order", "pause", "resume")
@@ -28,7 +29,8 @@ def card_facts(settings: Settings, ledger: Ledger, name: str) -> CardFacts:
     told = [decision for decision in ledger.decisions(name) if decision.decision in SHOWN]
     out = next((each.decided_at for each in told if each.stage != "staging" and each.decision != "rollback"), None)
     since = max(out, utc_text(datetime.now(UTC) - RECENT)) if out else None
-    rated = version_metrics(settings.serving_log_dir, since, [name])[name].satisfaction if since else None
+    recent = read_records(settings.serving_log_dir, since) if since else ()
+    rated = version_metrics(recent, [name])[name].satisfaction
     dataset = _dataset(settings, record)
     return CardFacts(
         name=name,

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from dpo_pipeline.core.serving_records import FeedbackRecord
 from dpo_pipeline.stores.artifacts import replacing
-from dpo_pipeline.stores.serving_log import FeedbackRecord, all_feedback
+from dpo_pipeline.stores.serving_log import all_feedback
 
 COLUMNS = ("event_id", "recorded_at", "request_id", "user", "version", "signal", "value", "prompt", "answer", "source")
 BATCH = 20_000

@@ -9,9 +9,11 @@ import msgspec
 from dpo_pipeline.core.exposure import NO_AUDIENCE, Audience
 from dpo_pipeline.core.forecast import Forecast, forecast
 from dpo_pipeline.core.identity import is_proven
+from dpo_pipeline.core.version_metrics import audience_of
 from dpo_pipeline.core.votes import NOT_PEOPLES
 from dpo_pipeline.settings import RolloutPolicy, Settings
-from dpo_pipeline.stores.serving_log import audience_of
+from dpo_pipeline.stores.ledger import utc_text
+from dpo_pipeline.stores.serving_log import read_records
 
 WEEK = timedelta(days=7)
 
@@ -75,7 +77,8 @@ def _count(a_day: float) -> str:
 def last_week(settings: Settings, now: datetime | None = None) -> Usage:
     """From the serving log and the preference log; simulated votes count like the people they stand for."""
     moment = now or datetime.now(UTC)
-    found = audience_of(settings.serving_log_dir, moment - WEEK, moment, settings.rollout.count_unproven)
+    records = read_records(settings.serving_log_dir, utc_text(moment - WEEK))
+    found = audience_of(records, moment - WEEK, moment, settings.rollout.count_unproven)
     days = found.hours / 24
     return Usage(
         people=found.people,

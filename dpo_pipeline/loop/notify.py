@@ -7,12 +7,13 @@ from datetime import datetime, timedelta
 
 from dpo_pipeline.core.calendar import day_of, weeks_so_far
 from dpo_pipeline.core.questions import least_covered
+from dpo_pipeline.core.serving_records import RequestRecord, is_evidence
 from dpo_pipeline.errors import NotificationFailed
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.ledger import utc_text
 from dpo_pipeline.stores.log import Position, read_batches
-from dpo_pipeline.stores.serving_log import RequestRecord, is_evidence, read_records
+from dpo_pipeline.stores.serving_log import read_records
 
 log = logging.getLogger(__name__)
 ENOUGH_REQUESTS = 50

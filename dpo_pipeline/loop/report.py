@@ -13,21 +13,15 @@ from dpo_pipeline.core.leaderboard import PairCount
 from dpo_pipeline.core.quality import CRITERIA
 from dpo_pipeline.core.report import Step, VersionFigures, Week
 from dpo_pipeline.core.rollout import STAGES
+from dpo_pipeline.core.serving_records import FeedbackRecord, Record, RequestRecord, is_evidence
+from dpo_pipeline.core.version_metrics import version_metrics
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.core.winrate import WinRate, win_rate
 from dpo_pipeline.loop.describe import answer_words
 from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord, utc_text
 from dpo_pipeline.stores.log import days_of
-from dpo_pipeline.stores.serving_log import (
-    FeedbackRecord,
-    Record,
-    RequestRecord,
-    is_evidence,
-    read_day,
-    read_records,
-    version_metrics,
-)
+from dpo_pipeline.stores.serving_log import read_day, read_records
 from dpo_pipeline.stores.warehouse import Warehouse
 
 NEW_VISIT = timedelta(minutes=30)
@@ -60,7 +54,7 @@ def version_figures(settings: Settings, ledger: Ledger, warehouse: Warehouse, no
     """Every version, in order, as people met it in the last 60 days."""
     versions = ledger.versions()
     names = [record.name for record in versions]
-    met = version_metrics(settings.serving_log_dir, utc_text(now - timedelta(days=60)), names)
+    met = version_metrics(read_records(settings.serving_log_dir, utc_text(now - timedelta(days=60))), names)
     figures = []
     for record in versions:
         metrics, evaluation = met[record.name], record.evaluation or {}
@@ -115,7 +109,7 @@ def days(serving_log_dir: Path) -> list[DayOfVersion]:
     for path in days_of(serving_log_dir):
         records = list(read_day(path))
         names = sorted({each.version for each in records if not isinstance(each, RequestRecord) or is_evidence(each)})
-        for name, metrics in version_metrics(serving_log_dir, f"{path.stem}T00:00:00Z", names, records).items():
+        for name, metrics in version_metrics(records, names).items():
             found.append(
                 DayOfVersion(
                     path.stem, name, metrics.requests, metrics.errors, metrics.crashes, metrics.p99_ms,

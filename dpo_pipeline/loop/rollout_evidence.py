@@ -11,12 +11,15 @@ from dpo_pipeline.core.exposure import RolloutPlan
 from dpo_pipeline.core.identity import BURST_WITHIN_H, burst, uncounted
 from dpo_pipeline.core.rollout import STAGES, Condition, Evidence, Exposure, VersionMetrics, traffic_of
 from dpo_pipeline.core.sequential_tests import Events, Opinions, Shares
+from dpo_pipeline.core.version_metrics import Stage, stage_metrics
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import DecisionRecord, DeploymentState, Ledger, utc_text
-from dpo_pipeline.stores.serving_log import stage_metrics
+from dpo_pipeline.stores.serving_log import read_records
 
 WATCHED_FOR = timedelta(days=1)
+CLOCK_STEPS_BACK = timedelta(hours=1)
+"""So far the clock may be set back while a stage lasts without what was answered since being missed."""
 
 
 class PeoplesVotes(Protocol):
@@ -52,16 +55,17 @@ def gather(
     assert new and baseline
     policy = plan.policy
     since, day = counted_since(state, now)
-    ours, theirs, met = stage_metrics(
-        settings.serving_log_dir,
-        since,
-        new,
-        baseline,
-        traffic_of(state.stage, policy),
-        policy.max_p99_ms,
-        plan.unit,
-        policy.count_unproven,
+    records = read_records(settings.serving_log_dir, _earlier(since, CLOCK_STEPS_BACK))
+    stage = Stage(
+        since=since,
+        new=new,
+        baseline=baseline,
+        traffic=traffic_of(state.stage, policy),
+        unit=plan.unit,
+        epoch=_stage_epoch(ledger, new) if state.challenger else None,
+        count_unproven=policy.count_unproven,
     )
+    ours, theirs, met = stage_metrics(records, stage, policy.max_p99_ms)
     earlier: tuple[Exposure, ...] = ()
     promotions = _promotions(ledger, new)
     if state.challenger:
@@ -133,6 +137,15 @@ def _as_promoted(promotions: Sequence[DecisionRecord], met: Exposure) -> tuple[V
     control = _exposure(then["met"])
     beside = replace(met.bad, control=control.bad.control, control_bad=control.bad.control_bad)
     return VersionMetrics(**then["baseline"]), replace(met, bad=beside, control_opinions=control.control_opinions)
+
+
+def _stage_epoch(ledger: Ledger, challenger: str) -> int:
+    """Of the newest promotion, which began the stage it is at: pausing and holding begin none."""
+    return max(each.epoch for each in ledger.decisions(challenger) if each.decision == "promote")
+
+
+def _earlier(moment: str, by: timedelta) -> str:
+    return utc_text(datetime.fromisoformat(moment) - by)
 
 
 def counted_since(state: DeploymentState, now: datetime) -> tuple[str, int]:

@@ -5,13 +5,14 @@ from statistics import fmean
 from typing import Any
 
 from dpo_pipeline.core.diagnosis import Symptoms
+from dpo_pipeline.core.version_metrics import person_means
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.core.winrate import mean_interval
 from dpo_pipeline.loop.demonstrations import usable_corrections
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import VersionRecord
-from dpo_pipeline.stores.serving_log import person_means
+from dpo_pipeline.stores.serving_log import read_records
 
 RATED_WITHIN = timedelta(days=60)
 
@@ -25,7 +26,7 @@ def symptoms(settings: Settings, record: VersionRecord) -> Symptoms:
     votes = sum(summary.votes.values())
     since = (datetime.now(UTC) - RATED_WITHIN).isoformat()
     corrected = usable_corrections(settings)
-    liked = person_means(settings.serving_log_dir, since, BASELINE, settings.rollout.count_unproven)
+    liked = person_means(read_records(settings.serving_log_dir, since), BASELINE, settings.rollout.count_unproven)
     return Symptoms(
         win_rate=float(record.win_rate or 0.0),
         win_rate_high=float((evaluation.get("overall") or {}).get("high", 1.0)),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core.report import kpis_of
+from dpo_pipeline.core.serving_records import FeedbackRecord, Record, RequestRecord
 from dpo_pipeline.core.versions import is_version_name, served_name
 from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.errors import UnknownVersion
@@ -22,7 +23,7 @@ from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord
 from dpo_pipeline.stores.log import Position, days_of, read_batches
 from dpo_pipeline.stores.pseudonyms import known_pseudonyms, theirs
-from dpo_pipeline.stores.serving_log import FeedbackRecord, Record, RequestRecord, all_feedback, read_day
+from dpo_pipeline.stores.serving_log import all_feedback, read_day
 
 
 @dataclass(frozen=True)

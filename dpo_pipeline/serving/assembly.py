@@ -90,7 +90,7 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
         readiness=readiness,
         chats=Chats(
             engine, router, readiness,
-            RequestLog(log, texts, state, metrics, engine, router, redact), rates, defaults, visitors,
+            RequestLog(log, texts, state, metrics, engine, redact), rates, defaults, visitors,
             patience_s=settings.rollout.max_p99_ms / 1000, copy_all=settings.rollout.count_unproven,
         ),
         comparing=Comparing(

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import msgspec
 
 from dpo_pipeline.core.identity import Identity
+from dpo_pipeline.core.serving_records import RequestSource
 from dpo_pipeline.core.votes import prompt_key
 from dpo_pipeline.errors import LogWriteError, NicknameTaken
-from dpo_pipeline.stores.serving_log import RequestSource
 from dpo_pipeline.stores.write_behind import WriteBehind
 
 SCHEMA = """

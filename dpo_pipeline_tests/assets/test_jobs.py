@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from dpo_pipeline.core.exposure import gets_challenger
+from dpo_pipeline.core.serving_records import RequestRecord
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import StaleEpoch
 from dpo_pipeline.loop.attempts import attempt_of
@@ -27,7 +28,6 @@ from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord, utc_now
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.registry import Registry
-from dpo_pipeline.stores.serving_log import RequestRecord
 from dpo_pipeline.stores.synthetic import read_synthetic
 from dpo_pipeline_tests.assets.conftest import Loop
 from dpo_pipeline_tests.examples import SHARED_DATA, preference, put_version

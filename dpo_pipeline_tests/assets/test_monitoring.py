@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from dpo_pipeline.core.serving_records import FeedbackRecord, RequestRecord
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import NotificationFailed
 from dpo_pipeline.loop.notify import error_alert, notify, reminder
@@ -15,7 +16,7 @@ from dpo_pipeline.loop.report import session_lengths
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.stores.ledger import Ledger, utc_now, utc_text
 from dpo_pipeline.stores.log import AppendLog
-from dpo_pipeline.stores.serving_log import FeedbackRecord, RequestRecord, ServingLog
+from dpo_pipeline.stores.serving_log import ServingLog
 from dpo_pipeline_tests.assets.conftest import Loop
 from dpo_pipeline_tests.examples import LONG, SHORT, preference, put_version, settings_in
 from dpo_pipeline_tests.webhook import webhook

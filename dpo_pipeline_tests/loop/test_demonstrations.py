@@ -7,12 +7,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dpo_pipeline.core.serving_records import FeedbackRecord
 from dpo_pipeline.core.usable_feedback import Said, usable
 from dpo_pipeline.core.votes import prompt_key
 from dpo_pipeline.loop.demonstrations import demonstration_rows, usable_corrections
 from dpo_pipeline.settings import QualityCriteria, Settings
 from dpo_pipeline.stores.bank import held_out_prompts, read_bank
-from dpo_pipeline.stores.serving_log import FeedbackRecord, ServingLog
+from dpo_pipeline.stores.serving_log import ServingLog
 from dpo_pipeline_tests.examples import settings_in
 
 

@@ -13,13 +13,13 @@ import msgspec
 import pytest
 
 from dpo_pipeline.core.forecast import Forecast
+from dpo_pipeline.core.serving_records import RequestRecord
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.loop.forecast import Usage, last_week
 from dpo_pipeline.reports import plots
 from dpo_pipeline.reports.forecast_plot import rollout_forecast
 from dpo_pipeline.settings import RolloutPolicy
 from dpo_pipeline.stores.log import AppendLog
-from dpo_pipeline.stores.serving_log import RequestRecord
 from dpo_pipeline_tests.browser import PICTURES
 from dpo_pipeline_tests.examples import preference, settings_in
 

@@ -10,6 +10,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from dpo_pipeline.core.serving_records import FeedbackRecord, RequestRecord
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import DatasetTooSmall
 from dpo_pipeline.loop.build_dataset import BuiltDataset, build_dataset
@@ -22,7 +23,7 @@ from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import AppendLog
-from dpo_pipeline.stores.serving_log import FeedbackRecord, RequestRecord, ServingLog
+from dpo_pipeline.stores.serving_log import ServingLog
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 from dpo_pipeline_tests.examples import preference, put_version, settings_in
 from dpo_pipeline_tests.serving import collected

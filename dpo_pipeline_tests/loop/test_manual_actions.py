@@ -8,6 +8,7 @@ import pytest
 
 from dpo_pipeline.core.exposure import Audience, gets_challenger, is_control, plan_rollout
 from dpo_pipeline.core.rollout import STAGES
+from dpo_pipeline.core.serving_records import RequestRecord
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import InvalidRequest, OrderRefused
 from dpo_pipeline.loop.manual_actions import order
@@ -15,9 +16,9 @@ from dpo_pipeline.loop.roll_out import decide_now
 from dpo_pipeline.loop.rollout_evidence import gather
 from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores import artifacts
-from dpo_pipeline.stores.ledger import Ledger, utc_now
-from dpo_pipeline.stores.serving_log import RequestRecord, ServingLog
-from dpo_pipeline_tests.examples import GivenVotes, put_version
+from dpo_pipeline.stores.ledger import Ledger, utc_now, utc_text
+from dpo_pipeline.stores.serving_log import ServingLog
+from dpo_pipeline_tests.examples import GivenVotes, put_version, request
 from dpo_pipeline_tests.webhook import webhook
 
 WON: list[tuple[str, Outcome]] = [(f"p{n % 8}", "loss" if n % 5 == 0 else "win") for n in range(120)]
@@ -79,6 +80,22 @@ def test_a_promotion_by_hand_is_no_won_ab_test(settings: Settings, ledger: Ledge
     order(settings, ledger, "promote", "go", "ada")
     plan = plan_rollout(settings.rollout, Audience())
     assert not gather(settings, ledger, ledger.deployment(), plan, datetime.now(UTC)).ab_won
+
+
+def test_evidence_is_of_the_epoch_however_the_clock_is_set(settings: Settings, ledger: Ledger) -> None:
+    """The clock is set back by half an hour in the canary: what it meets counts, what staging met does not."""
+    decide_now(settings, ledger, VOTES, "v1.1", "test")
+    order(settings, ledger, "promote", "go", "ada")
+    state = ledger.deployment()
+    now = datetime.now(UTC)
+    in_canary = (f"r-{number}" for number in range(4000) if gets_challenger(f"r-{number}", "v1.1", 0.05))
+    log = ServingLog(settings.serving_log_dir)
+    for epoch in (state.epoch - 1, state.epoch, state.epoch + 1):
+        moment = utc_text(now if epoch < state.epoch else now - timedelta(minutes=30))
+        log.append_request(request(0, request_id=next(in_canary), recorded_at=moment, epoch=epoch))
+    log.close()
+    plan = plan_rollout(settings.rollout.model_copy(update={"unit": "request"}), Audience())
+    assert gather(settings, ledger, state, plan, now).new.requests == 2, "not the one of staging"
 
 
 def test_a_version_is_not_promoted_past_a_failed_check(settings: Settings, ledger: Ledger) -> None:

@@ -22,6 +22,7 @@ import pytest
 from dpo_pipeline.core.cadence import CadenceDecision, training_due, training_state
 from dpo_pipeline.core.exposure import gets_challenger, unit_key
 from dpo_pipeline.core.rollout import traffic_of
+from dpo_pipeline.core.serving_records import FeedbackRecord, Record, RequestRecord
 from dpo_pipeline.core.versions import next_version
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import RegistryUnavailable
@@ -32,7 +33,6 @@ from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.registry import Registry
-from dpo_pipeline.stores.serving_log import FeedbackRecord, Record, RequestRecord
 from dpo_pipeline_tests.assets.conftest import mlflow  # noqa: F401  (fixture)
 from dpo_pipeline_tests.examples import GivenVotes, put_version, settings_in
 

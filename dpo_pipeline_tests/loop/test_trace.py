@@ -9,6 +9,7 @@ import pytest
 
 from dpo_pipeline.core.dataset import split_pairs
 from dpo_pipeline.core.questions import Question, split_bank
+from dpo_pipeline.core.serving_records import FeedbackRecord, RequestRecord
 from dpo_pipeline.core.votes import decode_preference, encode_preference
 from dpo_pipeline.errors import UnknownVersion
 from dpo_pipeline.loop.forget import forget
@@ -21,7 +22,7 @@ from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.pseudonyms import claimed_pseudonym, pseudonym_of, pseudonyms_of, signing_key
-from dpo_pipeline.stores.serving_log import FeedbackRecord, RequestRecord, ServingLog
+from dpo_pipeline.stores.serving_log import ServingLog
 from dpo_pipeline.stores.serving_state import ServingState, StoredRequest
 from dpo_pipeline_tests.examples import preference, put_version, settings_in
 from dpo_pipeline_tests.serving import collected

@@ -9,6 +9,7 @@ import duckdb
 from dpo_pipeline.core.curation import summarise
 from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.exposure import gets_challenger
+from dpo_pipeline.core.serving_records import FeedbackRecord, RequestRecord
 from dpo_pipeline.core.votes import Vote, encode_preference
 from dpo_pipeline.loop.ingest import LOG, ingest, validate_new
 from dpo_pipeline.loop.roll_out import decide_now
@@ -18,7 +19,7 @@ from dpo_pipeline.stores.curation import publish_summary
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.reviews import apply_reviews
-from dpo_pipeline.stores.serving_log import FeedbackRecord, RequestRecord, ServingLog
+from dpo_pipeline.stores.serving_log import ServingLog
 from dpo_pipeline.stores.serving_state import ServingState
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 from dpo_pipeline_tests.examples import GivenVotes, preference

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 import openai
 import pytest
 
+from dpo_pipeline.core.serving_records import RequestRecord
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.serving_log import RequestRecord, read_records
+from dpo_pipeline.stores.serving_log import read_records
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
 from dpo_pipeline_tests.serving.conftest import VARIABLES, beside
 from dpo_pipeline_tests.upstream import model_server

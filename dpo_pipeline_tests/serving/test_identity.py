@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from dpo_pipeline.core.serving_records import FeedbackRecord, RequestRecord
 from dpo_pipeline.core.votes import Preference, decode_preference
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.audit import AuditLog
 from dpo_pipeline.stores.key_ring import KeyRing, local_key
 from dpo_pipeline.stores.pseudonyms import pseudonym_of, signing_key
-from dpo_pipeline.stores.serving_log import FeedbackRecord, RequestRecord, read_records
+from dpo_pipeline.stores.serving_log import read_records
 from dpo_pipeline.stores.serving_state import ServingState
 from dpo_pipeline_tests.browser import tab
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import httpx
 import pytest
 
+from dpo_pipeline.core.serving_records import FeedbackRecord, RequestRecord
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import write_text
 from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.reviews import ReviewLog, read_validated_pairs
-from dpo_pipeline.stores.serving_log import FeedbackRecord, RequestRecord, read_records
+from dpo_pipeline.stores.serving_log import read_records
 from dpo_pipeline_tests.browser import Tab, choose, tab
 from dpo_pipeline_tests.examples import put_version, settings_in
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving

@@ -14,10 +14,12 @@ import psutil
 import pytest
 
 from dpo_pipeline.core.exposure import NO_AUDIENCE, RolloutPlan, gets_challenger
+from dpo_pipeline.core.serving_records import RequestRecord
+from dpo_pipeline.core.version_metrics import version_metrics
 from dpo_pipeline.core.votes import decode_preference
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger, utc_now
-from dpo_pipeline.stores.serving_log import RequestRecord, read_records, version_metrics
+from dpo_pipeline.stores.serving_log import read_records
 from dpo_pipeline_tests.examples import put_version
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
 from dpo_pipeline_tests.serving.conftest import VARIABLES
@@ -174,7 +176,7 @@ def test_the_real_openai_client_works_unchanged(server: Server, own_project: Set
     feedback = server.client.post("/v1/feedback", json={"request_id": answer.id, "rating": 4})
     assert feedback.status_code == 201
     metrics = eventually(
-        lambda: version_metrics(own_project.serving_log_dir, "2026-01-01T00:00:00Z", ["v1.0"])["v1.0"],
+        lambda: version_metrics(read_records(own_project.serving_log_dir, "2026-01-01T00:00:00Z"), ["v1.0"])["v1.0"],
         lambda found: found.requests >= 1,
     )
     assert metrics.requests >= 1 and metrics.satisfaction == 4.0 and metrics.p99_ms
@@ -255,7 +257,7 @@ def test_in_staging_the_new_version_answers_copies_that_nobody_sees(server: Serv
         assert len(copies) >= 5 and {(each.version, each.stage, each.outcome) for each in copies} == {
             ("v1.1", "staging", "ok")
         }
-        assert version_metrics(own_project.serving_log_dir, begun, ["v1.1"])["v1.1"].requests == 0
+        assert version_metrics(read_records(own_project.serving_log_dir, begun), ["v1.1"])["v1.1"].requests == 0
         ledger.roll_back(ledger.deployment().epoch, ("test",), {}, "test")
 
 

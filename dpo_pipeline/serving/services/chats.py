@@ -16,7 +16,7 @@ from dpo_pipeline.core.votes import Sampling
 from dpo_pipeline.errors import RequestError
 from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.engines.engine import Engine
-from dpo_pipeline.serving.router import Router
+from dpo_pipeline.serving.router import Route, Router
 from dpo_pipeline.serving.services.chat_call import ChatCall
 from dpo_pipeline.serving.services.readiness import Readiness
 from dpo_pipeline.serving.services.request_log import Answering, RequestLog
@@ -65,11 +65,12 @@ class Chats:
         # In OpenAI's form. A rollout by request assigns by it, so it is drawn before the version is known.
         request_id = _new_request_id()
         conversation = conversation_key(visitor.person, visitor.session_id, messages[0][1] if messages else "")
-        version = self._version_for(model, visitor.person, conversation, request_id)
+        route = self._router.route
+        version = self._version_for(route, model, visitor.person, conversation, request_id)
         ask = Ask(version, messages, self._defaults.chat(sampling))
         # What nobody serves gets no line and no counter of its own: names are the client's to invent.
         self._engine.check_served([ask])
-        answering = Answering(request_id, version, visitor, conversation, shadow=False)
+        answering = Answering(request_id, version, visitor, conversation, route)
 
         def answered(answer: Answer) -> None:
             self._copy(ask, visitor)
@@ -77,8 +78,7 @@ class Chats:
 
         return ChatCall(self._engine, self._log, ask, answering, answered, self._patience_s)
 
-    def _version_for(self, model: str, person: str, conversation: str, request_id: str) -> str:
-        route = self._router.route
+    def _version_for(self, route: Route, model: str, person: str, conversation: str, request_id: str) -> str:
         version = route.version_for(person, conversation, request_id) if model == FOLLOW_ROLLOUT else served_name(model)
         if version is None:
             raise self._readiness.not_ready()
@@ -93,7 +93,7 @@ class Chats:
             return
         if random.random() < route.shadow_share:
             copied = replace(ask, model_id=route.challenger)
-            answering = Answering(_new_request_id(), route.challenger, visitor, "", shadow=True)
+            answering = Answering(_new_request_id(), route.challenger, visitor, "", route, shadow=True)
             call = ChatCall(self._engine, self._log, copied, answering, lambda answer: None, self._patience_s)
             task = asyncio.create_task(_unseen(call))
             self._copies.add(task)

@@ -7,12 +7,13 @@ import msgspec
 
 from dpo_pipeline.core.feedback import ACTIONS, WORDS, read_feedback
 from dpo_pipeline.core.redaction import Redactor
+from dpo_pipeline.core.serving_records import FeedbackRecord
 from dpo_pipeline.errors import TokenRefused, UnknownRequest
 from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.metrics import Metrics
 from dpo_pipeline.serving.services.visitors import Visitor, Visitors
 from dpo_pipeline.stores.ledger import utc_now
-from dpo_pipeline.stores.serving_log import FeedbackRecord, ServingLog
+from dpo_pipeline.stores.serving_log import ServingLog
 from dpo_pipeline.stores.serving_state import ServingState
 
 

@@ -8,14 +8,15 @@ from typing import Any
 from dpo_pipeline.core.answers import Messages
 from dpo_pipeline.core.outcomes import RequestOutcome
 from dpo_pipeline.core.redaction import Redactor, redacted_turns
+from dpo_pipeline.core.serving_records import RequestRecord
 from dpo_pipeline.errors import RedactionFailed
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import Metrics
-from dpo_pipeline.serving.router import Router
+from dpo_pipeline.serving.router import Route
 from dpo_pipeline.serving.services.visitors import Visitor
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.served_texts import ServedText, ServedTexts
-from dpo_pipeline.stores.serving_log import RequestRecord, ServingLog
+from dpo_pipeline.stores.serving_log import ServingLog
 from dpo_pipeline.stores.serving_state import ServingState, StoredRequest
 
 log = logging.getLogger(__name__)
@@ -23,13 +24,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Answering:
-    """A request that a version is answering. A shadow copy is nobody's to see or to rate."""
+    """A request that a version is answering, by the route of that moment. A shadow copy is nobody's to see or rate."""
 
     request_id: str
     version: str
     visitor: Visitor
     conversation: str
-    shadow: bool
+    route: Route
+    shadow: bool = False
 
 
 class RequestLog:
@@ -40,11 +42,10 @@ class RequestLog:
         state: ServingState,
         metrics: Metrics,
         engine: Engine,
-        router: Router,
         redact: Redactor,
     ):
         self._log, self._texts, self._state, self._metrics = log, texts, state, metrics
-        self._engine, self._router, self._redact = engine, router, redact
+        self._engine, self._redact = engine, redact
 
     def record(
         self,
@@ -60,7 +61,7 @@ class RequestLog:
             first_s: until the first streamed piece; null: not streamed, or none came.
             adapter: the sha256 of what answered; null: that of the version as it is served now.
         """
-        version, visitor, stage = answering.version, answering.visitor, self._router.route.stage or "full"
+        version, visitor, stage = answering.version, answering.visitor, answering.route.stage or "full"
         self._log.append_request(
             RequestRecord(
                 request_id=answering.request_id,
@@ -78,6 +79,7 @@ class RequestLog:
                 source=visitor.source,
                 conversation=answering.conversation,
                 identity=visitor.identity,
+                epoch=answering.route.epoch,
             )
         )
         if answering.shadow:

@@ -10,6 +10,7 @@ from typing import Any
 from dpo_pipeline.core.exposure import RolloutPlan
 from dpo_pipeline.core.forecast import Forecast
 from dpo_pipeline.core.rollout import STAGES, VersionMetrics, stage_policy
+from dpo_pipeline.core.version_metrics import version_metrics
 from dpo_pipeline.loop.forecast import last_week
 from dpo_pipeline.loop.roll_out import plan_of
 from dpo_pipeline.loop.rollout_evidence import counted_since, hours_since
@@ -17,7 +18,7 @@ from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import DecisionRecord, DeploymentState, Ledger
-from dpo_pipeline.stores.serving_log import version_metrics
+from dpo_pipeline.stores.serving_log import read_records
 
 KEPT_S, FORECAST_KEPT_S = 3.0, 600.0
 
@@ -115,7 +116,7 @@ class RolloutWatch:
             new=new,
             baseline=baseline,
             since=since,
-            metrics=version_metrics(settings.serving_log_dir, since, names) if since else {},
+            metrics=version_metrics(read_records(settings.serving_log_dir, since), names) if since else {},
             newest=holds[0] if holds else None,
             conditions=tuple(_newest(decisions, new, STAGES).get("conditions", ())),
             ab=_newest(decisions, new, STAGES[:1], "ab").get("ab"),
