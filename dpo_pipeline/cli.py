@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from dpo_pipeline import access_commands, rollout_commands, terminal  # noqa: F401  (they add their own commands)
+from dpo_pipeline import access_commands, people_commands, rollout_commands, terminal  # noqa: F401  (they add theirs)
 from dpo_pipeline.commands import app, command
 from dpo_pipeline.errors import LogReplaced, RedactionFailed, ServiceError, SettingsError, UnreadableImport
 from dpo_pipeline.settings import Section, Settings, load_settings, setting_names
@@ -259,41 +259,6 @@ def loadtest(
     console.print(f"The same with a plot: {page}")
     if not found.latencies_ms:
         raise ServiceError(f"{settings.serving_address} gave no answer: {dict(found.troubles)}. Is `make up` running?")
-
-
-@command("forget")
-def forget_person(
-    person: Annotated[str, typer.Argument(help="a name as it was given to serving, or a pseudonym from the log")],
-    pseudonym: Annotated[bool, typer.Option(help="PERSON is a pseudonym already")] = False,
-) -> None:
-    """Remove a person from logs, databases and datasets, and list the versions trained on their votes."""
-    from dpo_pipeline import programs
-    from dpo_pipeline.loop.forget import forget
-    from dpo_pipeline.stores.pseudonyms import pseudonyms_of, signing_key
-
-    settings = load_settings()
-    if running := [name for name, up in programs.answering(settings).items() if up and name != "MLflow"]:
-        raise ServiceError(
-            f"{' and '.join(running)} still run and would keep writing. Stop them (Ctrl-C in `make up`) first."
-        )
-    whose = [person] if pseudonym else pseudonyms_of(person, signing_key(settings))
-    found, who = forget(settings, *whose, name="" if pseudonym else person), whose[0]
-    console.print(
-        f"{found.votes} votes, {found.requests} requests and ratings, {found.reviews} reviews, {found.quarantined} "
-        f"quarantined lines and {len(found.datasets)} datasets of {who} are removed. The next curation run rebuilds "
-        "the warehouse."
-    )
-    if found.versions:
-        console.print(
-            f"Trained on these votes, and unchanged by this: {', '.join(found.versions)}. Retire them by rolling out a "
-            "version trained from now on."
-        )
-    if found.left:
-        for trace in found.left:
-            console.print(f"{trace.path} still holds {trace.what!r}", soft_wrap=True)
-        raise ServiceError(
-            f"{len(found.left)} files still hold something of {who}: look at them, and delete what is not needed."
-        )
 
 
 @command("build-base")

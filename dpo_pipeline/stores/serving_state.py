@@ -6,7 +6,7 @@ token. Whether a comparison was voted on is not kept here but in the preference 
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -297,6 +297,33 @@ def forget_person(path: Path, person: str) -> None:
         database.commit()
         database.execute("vacuum")
         database.execute("pragma wal_checkpoint(truncate)")
+
+
+def join_people(path: Path, earlier: Collection[str], person: str) -> int:
+    """Make rows of these pseudonyms this person's; returns how many. Of two nicknames the person's own stays."""
+    if not path.exists():
+        return 0
+    joined = 0
+    with closing(sqlite3.connect(path, timeout=30)) as database:
+        for old in earlier:
+            for table in ("comparisons", "requests"):
+                rows = database.execute(f"select id, content from {table}").fetchall()
+                theirs = [
+                    (content.replace(f'"{old}"'.encode(), f'"{person}"'.encode()), key)
+                    for key, content in rows
+                    if _is_of(content, old)
+                ]
+                database.executemany(f"update {table} set content = ? where id = ?", theirs)
+                joined += len(theirs)
+            for table in ("contributors", "people"):
+                joined += database.execute(f"select count(*) from {table} where person = ?", (old,)).fetchone()[0]
+                database.execute(f"update or ignore {table} set person = ? where person = ?", (person, old))
+            first = "select min(first_met) from people where person in (?, ?)"
+            database.execute(f"update people set first_met = ({first}) where person = ?", (old, person, person))
+            for table in ("contributors", "people"):
+                database.execute(f"delete from {table} where person = ?", (old,))
+        database.commit()
+    return joined
 
 
 class _Whose(msgspec.Struct):

@@ -1,0 +1,73 @@
+"""`dpo forget` and `dpo join-spellings`: what is kept of one person, changed while the programs are stopped."""
+
+from typing import Annotated
+
+import typer
+
+from dpo_pipeline import terminal
+from dpo_pipeline.commands import command
+from dpo_pipeline.errors import ServiceError
+from dpo_pipeline.settings import Settings, load_settings
+
+console = terminal.console
+
+
+@command("forget")
+def forget_person(
+    person: Annotated[str, typer.Argument(help="a name as it was given to serving, or a pseudonym from the log")],
+    pseudonym: Annotated[bool, typer.Option(help="PERSON is a pseudonym already")] = False,
+) -> None:
+    """Remove a person from logs, databases and datasets, and list the versions trained on their votes."""
+    from dpo_pipeline.loop.forget import forget
+    from dpo_pipeline.stores.pseudonyms import pseudonyms_of, signing_key
+
+    settings = load_settings()
+    _check_stopped(settings)
+    whose = [person] if pseudonym else pseudonyms_of(person, signing_key(settings))
+    found, who = forget(settings, *whose, name="" if pseudonym else person), whose[0]
+    console.print(
+        f"{found.votes} votes, {found.requests} requests and ratings, {found.reviews} reviews, {found.quarantined} "
+        f"quarantined lines and {len(found.datasets)} datasets of {who} are removed. The next curation run rebuilds "
+        "the warehouse."
+    )
+    if found.versions:
+        console.print(
+            f"Trained on these votes, and unchanged by this: {', '.join(found.versions)}. Retire them by rolling out a "
+            "version trained from now on."
+        )
+    if found.left:
+        for trace in found.left:
+            console.print(f"{trace.path} still holds {trace.what!r}", soft_wrap=True)
+        raise ServiceError(
+            f"{len(found.left)} files still hold something of {who}: look at them, and delete what is not needed."
+        )
+
+
+@command("join-spellings")
+def join_people(
+    names: Annotated[list[str], typer.Argument(help="names as they were given to serving")],
+) -> None:
+    """Join what earlier versions of this program kept of one person under several spellings of the name."""
+    from dpo_pipeline.loop.join_spellings import join_spellings
+
+    settings = load_settings()
+    _check_stopped(settings)
+    for name in names:
+        found = join_spellings(settings, name)
+        console.print(
+            f"{name}: {found.votes} votes, {found.lines} other lines and {found.rows} kept rows stood under other "
+            "spellings and are theirs now."
+        )
+
+
+def _check_stopped(settings: Settings) -> None:
+    """
+    Raises:
+        ServiceError: programs that write to the data folder answer.
+    """
+    from dpo_pipeline import programs
+
+    if running := [name for name, up in programs.answering(settings).items() if up and name != "MLflow"]:
+        raise ServiceError(
+            f"{' and '.join(running)} still run and would keep writing. Stop them (Ctrl-C in `make up`) first."
+        )
