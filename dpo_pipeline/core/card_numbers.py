@@ -6,36 +6,42 @@ card number has 13 to 19 digits in one piece, or in the groups in which cards pr
 most long ones that are no card numbers, stay.
 """
 
-import sys
 import unicodedata
 from functools import cache
+from typing import TYPE_CHECKING
 
-SHORTEST = 13
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+SHORTEST, LONGEST, GROUPED = 13, 19, 4
+"""Digits of a number, and of the first of its groups."""
 GROUPINGS = (
-    *((size,) for size in range(SHORTEST, 20)),
+    *((size,) for size in range(SHORTEST, LONGEST + 1)),
     *((4, 4, 4, 4), (4, 4, 4, 4, 1), (4, 4, 4, 4, 2), (4, 4, 4, 4, 3), (4, 6, 5), (4, 6, 4)),
 )
 GAPS = " .-\u00a0\u00ad\u2002\u2003\u2007\u2009\u200a\u200b\u2010\u2011\u2012\u2013\u2014\u202f\u2060"
 """What people and their programs put between the groups of a number, one or two of them."""
 WIDEST_GAP = 2
+PAST_DIGITS = 0x20000
+"""No script's digits lie behind this code point: only ideographs, tags and what is for private use do."""
+GAP, OTHER = 10, 11
+"""What a character is where it is no digit."""
 
 
 def card_numbers(text: str) -> list[tuple[int, int]]:
     """(begin, end) of each, in order; where several would overlap, the leftmost and then the longest."""
-    if not text.isascii():
-        text = text.translate(_decimals())
-    if sum(map(text.count, "0123456789")) < SHORTEST:
+    if text.isascii() and sum(map(text.count, "0123456789")) < SHORTEST:
         return []
     import numpy as np  # not at the top: most texts hold no long number
 
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-    is_gap = np.zeros(max(map(ord, GAPS)) + 2, dtype=bool)
-    is_gap[[ord(gap) for gap in GAPS]] = True
-    is_digit = codes - 48 < 10
-    others = np.cumsum(~(is_digit | is_gap[np.minimum(codes, len(is_gap) - 1)]), dtype=np.int32)
+    kinds = _kinds()[np.minimum(codes, PAST_DIGITS)]
     # By digit: where it stands, its value, and whether a new group or another number begins with it.
-    places = np.flatnonzero(is_digit)
-    value = (codes[places] - 48).astype(np.int8)
+    places = np.flatnonzero(kinds < GAP)
+    if len(places) < SHORTEST:
+        return []
+    value, others = kinds[places], np.cumsum(kinds == OTHER, dtype=np.int32)
     step = np.diff(places, prepend=-WIDEST_GAP - 2)
     broken = (step > 1 + WIDEST_GAP) | (np.diff(others[places], prepend=-1) > 0)
     # By group: its first digit, how many it has, and which number it is of.
@@ -49,12 +55,12 @@ def card_numbers(text: str) -> list[tuple[int, int]]:
         np.concatenate(([0], np.cumsum(np.where(each, doubled, value), dtype=np.int32))) for each in (odd, ~odd)
     )
     pays = (value[groups] >= 2) & (value[groups] <= 6)
+    may_begin = np.flatnonzero(pays & ((size == GROUPED) | ((size >= SHORTEST) & (size <= LONGEST))))
     found = []
-    for grouping in (each for each in GROUPINGS if len(each) <= len(groups)):
-        fits = pays[: len(groups) - len(grouping) + 1].copy()
+    for grouping in GROUPINGS:
+        first = may_begin[may_begin <= len(groups) - len(grouping)]
         for place, wanted in enumerate(grouping):
-            fits &= size[place : place + len(fits)] == wanted
-        first = np.flatnonzero(fits)
+            first = first[size[first + place] == wanted]
         first = first[number[first] == number[first + len(grouping) - 1]]
         begin = groups[first]
         end = begin + sum(grouping)
@@ -70,9 +76,14 @@ def card_numbers(text: str) -> list[tuple[int, int]]:
 
 
 @cache
-def _decimals() -> dict[int, str]:
-    """Every other script's digits as ours, one character each."""
-    written = (chr(code) for code in range(128, sys.maxunicode + 1))
-    return {
-        ord(each): str(unicodedata.decimal(each)) for each in written if unicodedata.decimal(each, None) is not None
-    }
+def _kinds() -> "npt.NDArray[np.int8]":
+    """Of every code point up to `PAST_DIGITS`: the value of a digit in whatever script, else `GAP` or `OTHER`."""
+    import numpy as np
+
+    found = np.full(PAST_DIGITS + 1, OTHER, dtype=np.int8)
+    for code in range(PAST_DIGITS):
+        value = unicodedata.decimal(chr(code), None)
+        if value is not None:
+            found[code] = value
+    found[[ord(gap) for gap in GAPS]] = GAP
+    return found

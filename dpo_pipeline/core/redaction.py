@@ -33,7 +33,11 @@ _IBAN_LENGTHS = {
     29: "BR EG PS QA UA", 30: "JO KW MU YE", 31: "MT SC", 32: "LC", 33: "RU",
 }  # fmt: skip
 """Characters by country, from the IBAN registry of ISO 13616."""
-_VALUE = {ord(letter): str(value) for value, letter in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZ", start=10)}
+_VALUE = {ord(letter): str(value) for value, letter in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZ", start=10)} | {
+    ord(gap): "" for gap in GAPS
+}
+_COUNTRY_DIGITS = 6
+"""Two letters, each of two digits as a value, and the two check digits."""
 
 
 def _iban(length: int, countries: str) -> str:
@@ -107,5 +111,5 @@ def _without(text: str, spans: Sequence[tuple[int, int]], kind: str) -> str:
 
 def _is_iban(text: str) -> bool:
     """ISO 13616: the rearranged number is 1 modulo 97."""
-    compact = "".join(character for character in text if character.isalnum()).upper()
-    return int((compact[4:] + compact[:4]).translate(_VALUE)) % 97 == 1
+    digits = text.upper().translate(_VALUE)
+    return int(digits[_COUNTRY_DIGITS:] + digits[:_COUNTRY_DIGITS]) % 97 == 1

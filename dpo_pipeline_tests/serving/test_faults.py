@@ -3,7 +3,9 @@
 import json
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,25 @@ METRIC = re.compile(r"dpo_\w+")
 UNLIMITED = (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY)
 
 
+SLOWLY = "Take your time"
+SLOW_S = 1.5
+SLOW_REDACTOR = f"""
+import time
+
+def redact(text):
+    if {SLOWLY!r} in text:
+        time.sleep({SLOW_S})
+    return text
+"""
+
+
 @pytest.fixture(scope="module")
-def server(own_project: Settings) -> Iterator[Server]:
-    """With no MLflow and no Dagster anywhere near it."""
-    with serving(own_project.data_dir, **VARIABLES) as running:
+def server(own_project: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """With no MLflow and no Dagster anywhere near it, and a redactor of its own that is slow where a text says so."""
+    folder = tmp_path_factory.mktemp("redactor")
+    (folder / "slow_redaction.py").write_text(SLOW_REDACTOR)
+    own = {"PYTHONPATH": str(folder), "DPO_COLLECTION__REDACTOR": "slow_redaction:redact"}
+    with serving(own_project.data_dir, **VARIABLES, **own) as running:
         yield running
 
 
@@ -153,3 +170,19 @@ def test_a_ledger_that_fails_is_followed_again(server: Server, own_project: Sett
             ledger.execute("alter table away rename to deployment")
             ledger.commit()
     assert eventually(lambda: server.client.get("/readyz").json(), lambda told: not told["trouble"])["trouble"] is None
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/comparisons"])
+def test_a_slow_redactor_holds_up_nobody_else(server: Server, path: str) -> None:
+    body = (
+        {"model": "chat", "messages": [{"role": "user", "content": SLOWLY}]} if "chat" in path else {"prompt": SLOWLY}
+    )
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(lambda: server.client.post(path, json=body, timeout=60))
+        looks = []
+        while not slow.done():
+            began = time.monotonic()
+            assert server.client.get("/healthz").status_code == 200
+            looks.append(time.monotonic() - began)
+        assert slow.result().is_success
+    assert len(looks) > 5 and max(looks) < SLOW_S, f"the longest of {len(looks)} looks took {max(looks):.1f} s"

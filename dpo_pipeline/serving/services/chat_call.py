@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from dpo_pipeline.core.answers import Answer, Ask
 from dpo_pipeline.core.outcomes import RequestOutcome
@@ -33,7 +33,7 @@ class ChatCall:
         log: RequestLog,
         ask: Ask,
         answering: Answering,
-        answered: Callable[[Answer], None],
+        answered: Callable[[Answer], Awaitable[None]],
         patience_s: float,
     ):
         self.request_id, self.version = answering.request_id, answering.version
@@ -52,7 +52,7 @@ class ChatCall:
         except Exception as error:
             self._record(outcome_of(error))
             raise
-        self._answered(answer)
+        await self._answered(answer)
         return answer
 
     async def stream(self) -> AsyncIterator[str | Answer]:
@@ -60,7 +60,7 @@ class ChatCall:
         try:
             async for event in self._engine.stream(self._ask):
                 if isinstance(event, Answer):
-                    self._answered(event)
+                    await self._answered(event)
                 elif self._first_s is None:
                     self._first_s = self._seconds
                 shown = time.perf_counter()
@@ -77,9 +77,9 @@ class ChatCall:
     def _seconds(self) -> float:
         return time.perf_counter() - self._started
 
-    def _answered(self, answer: Answer) -> None:
+    async def _answered(self, answer: Answer) -> None:
         self._record(RequestOutcome.OK, answer.tokens, answer.adapter)
-        self._on_answer(answer)
+        await self._on_answer(answer)
 
     def _left(self) -> None:
         """A person who goes away is no failure, unless a slow version made them wait for its first word."""

@@ -72,9 +72,10 @@ class Chats:
         self._engine.check_served([ask])
         answering = Answering(request_id, version, visitor, conversation, route)
 
-        def answered(answer: Answer) -> None:
+        async def answered(answer: Answer) -> None:
             self._copy(ask, visitor)
-            self._log.keep(answering, messages, answer.text)
+            # Redaction, by a function of the user's own too, may take its time.
+            await asyncio.to_thread(self._log.keep, answering, messages, answer.text)
 
         return ChatCall(self._engine, self._log, ask, answering, answered, self._patience_s)
 
@@ -94,7 +95,7 @@ class Chats:
         if random.random() < route.shadow_share:
             copied = replace(ask, model_id=route.challenger)
             answering = Answering(_new_request_id(), route.challenger, visitor, "", route, shadow=True)
-            call = ChatCall(self._engine, self._log, copied, answering, lambda answer: None, self._patience_s)
+            call = ChatCall(self._engine, self._log, copied, answering, _not_kept, self._patience_s)
             task = asyncio.create_task(_unseen(call))
             self._copies.add(task)
             task.add_done_callback(self._copies.discard)
@@ -102,6 +103,10 @@ class Chats:
 
 def _new_request_id() -> str:
     return f"chatcmpl-{uuid.uuid4().hex}"
+
+
+async def _not_kept(answer: Answer) -> None:
+    """Nobody sees the answer, so nobody says anything of it."""
 
 
 async def _unseen(call: ChatCall) -> None:

@@ -1,5 +1,6 @@
 """Side by side: what is asked, which versions answer, and the vote on it."""
 
+import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -124,7 +125,7 @@ class Comparing:
         _check_question(question)
         self._rates.check("answers", visitor.person, visitor.address)
         if question.again:
-            return [self._show_again(question.again, self._visitors.settled(visitor))]
+            return [await self._show_again(question.again, self._visitors.settled(visitor))]
         models, propensity = self._models(question.models)
         steered, visitor = question.is_steered, self._visitors.settled(visitor)
         redraw = question.drawn_again
@@ -132,7 +133,7 @@ class Comparing:
         answered = await self._answers.answer(models, question.messages, question.sampling, redraw)
         pairs = list(itertools.combinations(range(len(models)), 2))
         random.shuffle(pairs)
-        return [self._show(question, visitor, answered[i], answered[j], propensity, steered) for i, j in pairs]
+        return [await self._show(question, visitor, answered[i], answered[j], propensity, steered) for i, j in pairs]
 
     async def compare_streaming(
         self, question: ComparisonPrompt, visitor: Visitor
@@ -143,7 +144,7 @@ class Comparing:
         _check_question(question)
         self._rates.check("answers", visitor.person, visitor.address)
         if question.again:
-            yield self._show_again(question.again, self._visitors.settled(visitor))
+            yield await self._show_again(question.again, self._visitors.settled(visitor))
             return
         asked, propensity = self._models(question.models)
         models = asked[0], asked[1]
@@ -156,7 +157,7 @@ class Comparing:
                 yield PartialView(*(sides if left == "a" else sides[::-1]))
             else:
                 first, second = event
-                yield self._show(question, visitor, first, second, propensity, steered, left)
+                yield await self._show(question, visitor, first, second, propensity, steered, left)
 
     async def vote(
         self, comparison_id: str, token: str, choice: Choice, visitor: Visitor, claimed: str | None
@@ -194,7 +195,7 @@ class Comparing:
         match = pick(offered, random.random())
         return (match.first, match.second), match.propensity
 
-    def _show(
+    async def _show(
         self,
         question: ComparisonPrompt,
         visitor: Visitor,
@@ -204,7 +205,8 @@ class Comparing:
         steered: bool,
         left: str | None = None,
     ) -> ComparisonView:
-        return self._comparisons.open(
+        return await asyncio.to_thread(  # redaction, by a function of the user's own too, may take its time
+            self._comparisons.open,
             prompt=question.prompt,
             category=question.category,
             models=(first[0].model_id, second[0].model_id),
@@ -218,10 +220,11 @@ class Comparing:
             left=left,
         )
 
-    def _show_again(self, earlier: StoredComparison, visitor: Visitor) -> ComparisonView:
+    async def _show_again(self, earlier: StoredComparison, visitor: Visitor) -> ComparisonView:
         """To whoever decided it with the sides swapped: a habit of choosing one side then shows as a flip."""
         swapped = "b" if earlier.left == "a" else "a"
-        return self._comparisons.open(
+        return await asyncio.to_thread(
+            self._comparisons.open,
             prompt=earlier.prompt,
             category=earlier.category,
             models=(earlier.model_a, earlier.model_b),
