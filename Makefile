@@ -8,17 +8,18 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 TORCH ?=
 PEOPLE ?=
 
-.PHONY: help demo up real llamafactory test test-all check bench audit sbom clean setup
+.PHONY: help demo up real llamafactory test test-all check bench audit lock sbom clean setup
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
 setup: $(STAMP)  ## create .venv and install the pinned set; does nothing the second time
 
-$(STAMP): setup.py constraints.txt tools/check_machine.sh
+$(STAMP): setup.py constraints.txt requirements.txt tools/check_machine.sh
 	@TORCH="$(TORCH)" sh tools/check_machine.sh "$(PYTHON)"
 	@test -x $(BIN)/python || $$(sh tools/check_machine.sh "$(PYTHON)" --print) -m venv $(VENV)
 	@echo "Installing the pinned set into $(VENV), once."
+	@sh tools/install.sh $(PIP) --no-deps --require-hashes -r requirements.txt
 	@sh tools/install.sh $(PIP) $(TORCH) torch==2.13.0
 	@sh tools/install.sh $(PIP) -e '.[dev]'
 	@touch $(STAMP)
@@ -55,6 +56,9 @@ bench: $(STAMP)  ## the benchmarks, each beside its rival; results go to benchma
 audit:           ## known vulnerabilities of the pinned set, by PyPI's advisories (needs the network)
 	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit; }
 	@.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
+lock:            ## requirements.txt anew: hashes of what constraints.txt pins (needs the network)
+	@$(PYTHON) tools/hash_pins.py
 
 sbom: $(STAMP)   ## sbom.cdx.json: what is installed, as CycloneDX (needs the network once)
 	@test -x .venv-audit/bin/cyclonedx-py || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet cyclonedx-bom; }

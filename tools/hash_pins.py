@@ -1,0 +1,62 @@
+"""Write `requirements.txt`: the pinned set of `constraints.txt` with the hash of every file that pip may choose.
+
+Of each pin, wheels for the Pythons we support and the source archive, as the index that pip uses lists them (PEP 691).
+torch is left out: which build it is, CPU or CUDA, is chosen when it is installed.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+PYTHONS = ("cp311", "cp312", "cp313", "cp314", "py3", "py2.py3", "abi3")
+NOT_HASHED = {"torch"}
+HEAD = "# Made by `make lock` from constraints.txt; what is listed is all that `make setup` accepts.\n"
+
+
+def main() -> None:
+    pins = [line.split("==") for line in (PROJECT / "constraints.txt").read_text().splitlines() if "==" in line]
+    wanted = [(name, version) for name, version in pins if name not in NOT_HASHED]
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda pin: sorted(set(_hashes(*pin))), wanted))
+    entries = []
+    for (name, version), hashes in zip(wanted, found, strict=True):
+        if not hashes:
+            sys.exit(f"The index lists no file of {name} {version} that a supported Python could install.")
+        entries.append(" \\\n".join([f"{name}=={version}", *(f"    --hash=sha256:{each}" for each in hashes)]) + "\n")
+    (PROJECT / "requirements.txt").write_text(HEAD + "".join(entries))
+    print(f"requirements.txt: {len(entries)} packages, {sum(map(len, found))} files")
+
+
+def _hashes(name: str, version: str) -> Iterator[str]:
+    address = f"{_index()}/{re.sub(r'[-_.]+', '-', name).lower()}/"
+    asked = urllib.request.Request(address, headers={"Accept": "application/vnd.pypi.simple.v1+json"})
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        files = json.load(answer)["files"]
+    for file in files:
+        wheel = file["filename"].endswith(".whl")
+        stem = re.sub(r"\.(whl|tar\.gz|zip)$", "", file["filename"])
+        _, _, rest = stem.partition("-")
+        if rest.split("-")[0] != version or file.get("yanked"):
+            continue
+        if not wheel or any(tag in rest.split("-")[1:][-3:] for tag in PYTHONS):
+            yield file["hashes"]["sha256"]
+
+
+def _index() -> str:
+    """Of pip's own settings, or PyPI."""
+    if set_here := os.environ.get("PIP_INDEX_URL"):
+        return set_here.rstrip("/")
+    asked = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    return (told or "https://pypi.org/simple").rstrip("/")
+
+
+if __name__ == "__main__":
+    main()
