@@ -57,8 +57,8 @@ audit:           ## known vulnerabilities of the pinned set, by PyPI's advisorie
 	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit; }
 	@.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
-lock:            ## requirements.txt anew: hashes of what constraints.txt pins (needs the network)
-	@$(PYTHON) tools/hash_pins.py
+lock: $(STAMP)   ## requirements.txt anew: hashes of what constraints.txt pins (needs the network)
+	@$(BIN)/python tools/hash_pins.py
 
 sbom: $(STAMP)   ## sbom.cdx.json: what is installed, as CycloneDX (needs the network once)
 	@test -x .venv-audit/bin/cyclonedx-py || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet cyclonedx-bom; }

@@ -147,7 +147,7 @@ def judged(settings: Settings, world: World, wanted: str) -> dict[str, Any]:
         curate(settings, warehouse)
         if wanted == "longer":
             rows = connection.execute(
-                "select annotator from preferences join verdicts using (sequence) where valid order by sequence"
+                "select annotator from preferences join validations using (sequence) where valid order by sequence"
             ).fetchall()
             valid = [annotator for (annotator,) in rows]
             theirs = sum(annotator not in team for annotator in valid)

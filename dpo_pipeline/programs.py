@@ -96,13 +96,13 @@ def environment(settings: Settings) -> dict[str, str]:
         "PYTHONWARNINGS": ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), *IGNORED_WARNINGS))),
         # Programs share the cores: a thread that spins while it waits makes all the others several times slower.
         "OMP_WAIT_POLICY": "PASSIVE",
-        "LOOP_SERVING_THREADS": str(max((os.cpu_count() or 2) // 2, 1)),
-        "LOOP_HOST": settings.ports.host,
-        "LOOP_MLFLOW_STORE": f"sqlite:///{settings.mlflow_dir / 'mlflow.db'}",
-        "LOOP_MLFLOW_ARTIFACTS": str(settings.mlflow_dir / "artifacts"),
-        "LOOP_MLFLOW_PORT": str(settings.ports.mlflow),
-        "LOOP_DAGSTER_PORT": str(settings.ports.dagster),
-        "LOOP_WORKSPACE": os.environ.get("LOOP_WORKSPACE", str(PROJECT_DIR / "workspace.yaml")),
+        "DPO_RUN_SERVING_THREADS": str(max((os.cpu_count() or 2) // 2, 1)),
+        "DPO_RUN_HOST": settings.ports.host,
+        "DPO_RUN_MLFLOW_STORE": f"sqlite:///{settings.mlflow_dir / 'mlflow.db'}",
+        "DPO_RUN_MLFLOW_ARTIFACTS": str(settings.mlflow_dir / "artifacts"),
+        "DPO_RUN_MLFLOW_PORT": str(settings.ports.mlflow),
+        "DPO_RUN_DAGSTER_PORT": str(settings.ports.dagster),
+        "DPO_RUN_WORKSPACE": os.environ.get("DPO_RUN_WORKSPACE", str(PROJECT_DIR / "workspace.yaml")),
     }
 
 
@@ -156,7 +156,7 @@ def become_daemon(settings: Settings) -> None:
     os.environ.update(variables)
     if (settings.dagster_home / "dagster.yaml").exists():
         _end_lost_runs()
-    command = ["dagster-daemon", "run", "--workspace", variables["LOOP_WORKSPACE"], "--log-level", "warning"]
+    command = ["dagster-daemon", "run", "--workspace", variables["DPO_RUN_WORKSPACE"], "--log-level", "warning"]
     os.execvpe(command[0], command, variables)
 
 
@@ -216,7 +216,7 @@ def _shared_code_server(folder: Path) -> dict[str, str]:
     socket_path, workspace = folder / "code.sock", folder / "workspace.yaml"
     server = {"grpc_server": {"socket": str(socket_path), "location_name": CODE_LOCATION}}
     workspace.write_text(yaml.safe_dump({"load_from": [server]}), encoding="utf-8")
-    return {"LOOP_CODE_SOCKET": str(socket_path), "LOOP_WORKSPACE": str(workspace)}
+    return {"DPO_RUN_CODE_SOCKET": str(socket_path), "DPO_RUN_WORKSPACE": str(workspace)}
 
 
 def answering(settings: Settings) -> dict[str, bool]:

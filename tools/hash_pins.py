@@ -4,15 +4,15 @@ Of each pin, wheels for the Pythons we support and the source archive, as the in
 torch is left out: which build it is, CPU or CUDA, is chosen when it is installed.
 """
 
-import json
 import os
 import re
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import httpx
 
 PROJECT = Path(__file__).resolve().parent.parent
 PYTHONS = ("cp311", "cp312", "cp313", "cp314", "py3", "py2.py3", "abi3")
@@ -36,10 +36,8 @@ def main() -> None:
 
 def _hashes(name: str, version: str) -> Iterator[str]:
     address = f"{_index()}/{re.sub(r'[-_.]+', '-', name).lower()}/"
-    asked = urllib.request.Request(address, headers={"Accept": "application/vnd.pypi.simple.v1+json"})
-    with urllib.request.urlopen(asked, timeout=60) as answer:
-        files = json.load(answer)["files"]
-    for file in files:
+    answer = httpx.get(address, headers={"Accept": "application/vnd.pypi.simple.v1+json"}, timeout=60)
+    for file in answer.raise_for_status().json()["files"]:
         wheel = file["filename"].endswith(".whl")
         stem = re.sub(r"\.(whl|tar\.gz|zip)$", "", file["filename"])
         _, _, rest = stem.partition("-")

@@ -109,6 +109,6 @@ def _condition(each: Condition) -> dict[str, object]:
     return {
         "rolled back for": each.name,
         "state": each.state,
-        "rule": each.said,
-        "evidence": each.shown,
+        "rule": each.message,
+        "evidence": each.test_message,
     }

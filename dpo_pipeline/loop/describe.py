@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core import version_card
+from dpo_pipeline.core.rollout import MANUAL_PROMOTION
 from dpo_pipeline.core.version_card import CardFacts
 from dpo_pipeline.core.version_metrics import version_metrics
 from dpo_pipeline.errors import ArtifactError
@@ -17,7 +18,7 @@ from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.serving_log import read_records
 
 RECENT = timedelta(days=30)
-SHOWN = ("promote", "rollback", "order", "pause", "resume")
+SHOWN = ("promote", "rollback", MANUAL_PROMOTION, "pause", "resume")
 
 
 def card_facts(settings: Settings, ledger: Ledger, name: str) -> CardFacts:

@@ -36,7 +36,7 @@ from dpo_pipeline.stores.pseudonyms import theirs
 from dpo_pipeline.stores.served_texts import ServedText, read_texts
 from dpo_pipeline.stores.serving_log import all_feedback, read_day
 from dpo_pipeline.stores.serving_state import StoredRequest, forget_person, kept_requests, own_turns, people_of
-from dpo_pipeline.stores.warehouse import Warehouse
+from dpo_pipeline.stores.warehouse import Warehouse, prepare
 
 REMADE = (
     ("training",),
@@ -244,7 +244,8 @@ def _take_back(settings: Settings) -> None:
     if not settings.warehouse_path.exists():
         return
     kept = {each.event_id for each in all_votes(settings)}
-    with closing(duckdb.connect(str(settings.warehouse_path), read_only=True)) as connection:
+    with closing(duckdb.connect(str(settings.warehouse_path))) as connection:
+        prepare(connection)
         places = Warehouse(connection, settings.prefs_log).valid_places_without(kept)
     with Ledger(settings.ledger_address) as ledger:
         for record in ledger.versions():

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpo_pipeline.core.leaderboard import PairCount
-from dpo_pipeline.core.standings import Standings, scored
+from dpo_pipeline.core.leaderboard import PairCount, Standings, scored
 from dpo_pipeline.loop.report import battles
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.tables import publish_rows

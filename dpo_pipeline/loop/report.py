@@ -12,7 +12,7 @@ from dpo_pipeline.core.controlled_winrate import controlled_win_rate
 from dpo_pipeline.core.leaderboard import PairCount
 from dpo_pipeline.core.quality import CRITERIA
 from dpo_pipeline.core.report import Step, VersionFigures, Week
-from dpo_pipeline.core.rollout import STAGES
+from dpo_pipeline.core.rollout import MANUAL_PROMOTION, STAGES
 from dpo_pipeline.core.serving_records import FeedbackRecord, Record, RequestRecord, is_evidence
 from dpo_pipeline.core.version_metrics import version_metrics
 from dpo_pipeline.core.versions import BASELINE
@@ -183,7 +183,7 @@ def _moments(record: VersionRecord, decisions: Sequence[DecisionRecord]) -> dict
     if record.evaluation and record.evaluation.get("begun_at"):
         found["evaluate"] = record.evaluation["begun_at"]
     for decision in decisions:
-        if decision.decision in ("promote", "order"):
+        if decision.decision in ("promote", MANUAL_PROMOTION):
             found.setdefault(decision.stage, decision.decided_at)
     return found
 

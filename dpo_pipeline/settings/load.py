@@ -13,6 +13,8 @@ from dpo_pipeline.settings.sources import ENV_PREFIX
 from dpo_pipeline.settings.tree import Settings
 
 NO_SETTINGS = ("GEMMA_TERMS",)
+OF_PROGRAMS = "DPO_RUN_"
+"""How variables begin that `dpo up` sets for the lines of the Procfile."""
 """Variables with our prefix that are answers, not settings."""
 SECRET = ("keys", "notifications")
 """Sections whose values are told to nobody."""
@@ -55,6 +57,8 @@ def _refuse_unknown_variables() -> None:
                 f"{variable} is set and blank, so nothing would be locked. Give it a key of at least 16 characters, or "
                 "unset it to have none."
             )
+        if variable.startswith(OF_PROGRAMS):
+            continue
         if variable.startswith(ENV_PREFIX) and variable.removeprefix(ENV_PREFIX).upper() not in known:
             raise SettingsError(f"{variable} names no setting. `dpo settings` lists all of them with their variables.")
 

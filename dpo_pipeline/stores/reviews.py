@@ -117,7 +117,7 @@ def _exclude(warehouse: "Warehouse", excluded: Mapping[str, str]) -> Counter[str
     finally:
         connection.unregister("wanted_exclusions")
     rows = connection.execute(
-        "select category, count(*) from preferences join verdicts using (sequence) join exclusions using (sequence) "
+        "select category, count(*) from preferences join validations using (sequence) join exclusions using (sequence) "
         "where valid group by category"
     ).fetchall()
     return Counter(dict(rows))
@@ -132,8 +132,8 @@ def newest_validated_pairs(
         excluded: reasons by event id.
     """
     rows = warehouse.connection.execute(
-        "select failed, event_id, log_offset, line_bytes from preferences join verdicts using (sequence) "
-        "where sequence > (select max(sequence) from verdicts) - ? order by sequence desc",
+        "select failed, event_id, log_offset, line_bytes from preferences join validations using (sequence) "
+        "where sequence > (select max(sequence) from validations) - ? order by sequence desc",
         [limit],
     ).fetchall()
     events = warehouse.events([row[1:] for row in rows])

@@ -58,7 +58,7 @@ def test_moving_champion_is_an_order_and_carried_out_once(loop: Loop, deployed: 
     assert "previous" not in client.get_registered_model(model).aliases
     assert reconcile_registry(loop.settings, ledger, registry) == []
     last = ledger.decisions()[-1]
-    assert (last.decision, last.actor) == ("order", "a person in MLflow")
+    assert (last.decision, last.actor) == ("manual promotion", "a person in MLflow")
     # And back again.
     client.set_registered_model_alias(model, "champion", new)
     assert reconcile_registry(loop.settings, ledger, registry) and ledger.deployment().champion == "v1.1"

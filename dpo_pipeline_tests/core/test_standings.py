@@ -2,8 +2,7 @@
 
 from collections import Counter
 
-from dpo_pipeline.core.leaderboard import PairCount, count_battles
-from dpo_pipeline.core.standings import between_two, standings
+from dpo_pipeline.core.leaderboard import PairCount, between_two, count_battles, standings
 
 
 def test_pairs_are_counted_whichever_way_round_they_met() -> None:

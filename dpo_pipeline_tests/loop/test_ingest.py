@@ -228,7 +228,7 @@ def test_a_rejected_pair_keeps_every_criterion_it_failed(project: Project) -> No
     short_won = preference(1, vote="b", response_b="<|im_end|>")
     AppendLog(project.log).append_all([encode_preference(short_won)])
     project.tick()
-    failed = project.connection.execute("select failed from verdicts where not valid").fetchall()
+    failed = project.connection.execute("select failed from validations where not valid").fetchall()
     assert failed == [(["length_ratio", "too_short", "more_detailed", "template_tokens"],)]
 
 

@@ -84,7 +84,7 @@ def test_the_warehouse_is_the_same_whoever_read(log: Path, tmp_path: Path, monke
             warehouse = Warehouse(connection, log)
             report = ingest(warehouse, quarantine, LIMIT, CRITERIA)
             validate_new(warehouse, CRITERIA)
-            verdicts = connection.execute("select * from verdicts order by sequence").fetchall()
+            verdicts = connection.execute("select * from validations order by sequence").fetchall()
             rows = connection.execute("select * from preferences order by sequence").fetchall()
             dataset = split_pairs(warehouse.valid_pairs(), frozenset(), 0.1, 8).content_hash
             found.append((report, verdicts, rows, dataset, warehouse.tallies(), quarantine.read_text()))

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from dpo_pipeline.core.lifecycle import TRANSITIONS, Status
+from dpo_pipeline.core.rollout import Condition
 from dpo_pipeline.errors import ForbiddenTransition, LedgerTooNew, RebuildDiffers, UnknownVersion
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord
 from dpo_pipeline_tests.examples import put_version, settings_in
@@ -62,6 +64,23 @@ def test_a_champion_that_an_earlier_program_left_as_registered_is_settled(ledger
     execute(ledger, "delete from ledger_schema")
     with Ledger(ledger.url) as opened:
         assert opened.version("v1.0").status == S.CHAMPION
+
+
+def test_decisions_of_an_earlier_program_read_as_ours(ledger: Ledger) -> None:
+    """It called a manual promotion an order, and had other names for the two texts of a rule."""
+    accepted(ledger, "v1.0")
+    state = ledger.install_champion("v1.0", "test")
+    rule = {"name": "error rate", "literal": True, "said": "6%, 5% allowed", "evidence": None, "shown": "3% to 9%"}
+    held: dict[str, Any] = {"requests": 40, "conditions": [rule]}
+    ledger.record_hold(state.epoch, ("not yet",), held, "loop")
+    execute(ledger, "update decisions set decision = 'order' where decision = 'promote'")
+    execute(ledger, "update ledger_schema set version = 4")
+    with Ledger(ledger.url) as opened:
+        first, hold = opened.decisions()
+    assert first.decision == "manual promotion"
+    [kept] = hold.evidence["conditions"]
+    assert Condition(**kept) == Condition("error rate", True, "6%, 5% allowed", None, "3% to 9%")
+    assert hold.evidence["requests"] == 40
 
 
 def test_a_ledger_of_a_later_program_is_left_as_it_is(ledger: Ledger) -> None:

@@ -16,11 +16,12 @@ from dpo_pipeline.core.rollout.conditions import (
 from dpo_pipeline.core.rollout.decide import RolloutDecision, decide, requests_needed
 from dpo_pipeline.core.rollout.evidence import Evidence, Exposure, VersionMetrics
 from dpo_pipeline.core.rollout.spending import EACH_OTHER, SPENT_AT, STAGE_ENDS
-from dpo_pipeline.core.rollout.stages import STAGES, next_stage, stage_policy, traffic_of
+from dpo_pipeline.core.rollout.stages import MANUAL_PROMOTION, STAGES, next_stage, stage_policy, traffic_of
 
 __all__ = [
     "COMPARED",
     "EACH_OTHER",
+    "MANUAL_PROMOTION",
     "SPENT_AT",
     "STAGES",
     "STAGE_ENDS",

@@ -40,9 +40,9 @@ class Condition:
 
     name: str
     literal: bool | None
-    said: str
+    message: str
     evidence: bool | None
-    shown: str
+    test_message: str
     interval: Interval | None = None
 
     @property
@@ -133,19 +133,19 @@ def _error_limit(evidence: Evidence, policy: RolloutPolicy, met: Exposure, alpha
 
 
 def _absolute(name: str, rate: float | None, limit: float, shares: Shares, control: Shares, alpha: float) -> Condition:
-    found, shown = _beyond(limit, shares, control, alpha)
-    said = f"{percent(rate)}, {limit:.0%} allowed"
+    found, bounds = _beyond(limit, shares, control, alpha)
+    message = f"{percent(rate)}, {limit:.0%} allowed"
     interval = _share_interval(shares, rate, limit, alpha)
-    return Condition(name, None if rate is None else rate > limit, said, found, shown, interval)
+    return Condition(name, None if rate is None else rate > limit, message, found, bounds, interval)
 
 
 def _latency(evidence: Evidence, policy: RolloutPolicy, met: Exposure, alpha: float) -> Condition:
     p99 = evidence.new.p99_ms
-    found, shown = _beyond(0.01, met.slow, met.control_slow, alpha)
-    said = f"{'no data' if p99 is None else f'{p99:.0f} ms'}, {policy.max_p99_ms:.0f} ms allowed"
+    found, bounds = _beyond(0.01, met.slow, met.control_slow, alpha)
+    message = f"{'no data' if p99 is None else f'{p99:.0f} ms'}, {policy.max_p99_ms:.0f} ms allowed"
     literal = None if p99 is None else p99 > policy.max_p99_ms
     interval = _share_interval(met.slow, met.slow.rate, 0.01, alpha)
-    return Condition("p99 latency", literal, said, found, f"slower than that are {shown}, 1% allowed", interval)
+    return Condition("p99 latency", literal, message, found, f"slower than that are {bounds}, 1% allowed", interval)
 
 
 def _share_interval(shares: Shares, rate: float | None, limit: float, alpha: float) -> Interval | None:
@@ -162,13 +162,13 @@ def _beyond(limit: float, shares: Shares, control: Shares, alpha: float) -> tupl
     the letter of the rule, and does not roll it back.
     """
     low, high = share_bounds(shares, alpha)
-    shown = f"between {low:.1%} and {high:.1%} of {shares.units}"
+    bounds = f"between {low:.1%} and {high:.1%} of {shares.units}"
     if not shares.units:
-        return None, shown
+        return None, bounds
     met = share_bounds(control, CONTROL_ALPHA)[1] if control.units and control.total else 0.0
     if limit < low <= met:
-        return False, f"{shown}, and the control may meet as much: up to {met:.1%}"
-    return low > max(limit, met), shown
+        return False, f"{bounds}, and the control may meet as much: up to {met:.1%}"
+    return low > max(limit, met), bounds
 
 
 def _satisfaction(name: str, ratio: float, evidence: Evidence, policy: RolloutPolicy, alpha: float) -> Condition:
@@ -189,7 +189,7 @@ def _satisfaction(name: str, ratio: float, evidence: Evidence, policy: RolloutPo
 
 def harm_of(found: Sequence[Condition]) -> list[str]:
     """The rules of which there is evidence, in words."""
-    return [f"{each.name}: {each.said}; {each.shown}" for each in found if each.evidence]
+    return [f"{each.name}: {each.message}; {each.test_message}" for each in found if each.evidence]
 
 
 def warnings_of(found: Sequence[Condition]) -> list[str]:
@@ -199,7 +199,7 @@ def warnings_of(found: Sequence[Condition]) -> list[str]:
     asks for bounds instead.
     """
     return [
-        f"{each.name}: {each.said}, without evidence yet ({each.shown})"
+        f"{each.name}: {each.message}, without evidence yet ({each.test_message})"
         for each in found
         if each.literal and each.name not in COMPARED
     ]

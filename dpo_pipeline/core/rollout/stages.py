@@ -3,6 +3,8 @@
 from dpo_pipeline.settings import RolloutPolicy, StagePolicy
 
 STAGES = ("staging", "canary", "small", "half", "full")
+MANUAL_PROMOTION = "manual promotion"
+"""What the ledger calls it where a person makes a version champion at once, past all stages."""
 
 
 def traffic_of(stage: str, policy: RolloutPolicy) -> float:

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
-from dpo_pipeline.core.leaderboard import Leaderboard, PairCount, WinMatrix
+from dpo_pipeline.core.leaderboard import MIN_VOTES, Leaderboard, PairCount, Standings, WinMatrix, standings
 from dpo_pipeline.core.matchmaking import WeightedRate
-from dpo_pipeline.core.standings import MIN_VOTES, Standings, standings
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.markup import Markup, heading, intervals, page, paragraph, table
 from dpo_pipeline.serving.pages.polling import following

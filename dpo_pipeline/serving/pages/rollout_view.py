@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dpo_pipeline.core.forecast import Forecast
-from dpo_pipeline.core.rollout import STAGES, VersionMetrics, next_stage, state_of
+from dpo_pipeline.core.rollout import MANUAL_PROMOTION, STAGES, VersionMetrics, next_stage, state_of
 from dpo_pipeline.serving.pages.markup import (
     Markup,
     against_limit,
@@ -26,7 +26,7 @@ DONE = {
     "promote": "promoted",
     "hold": "held",
     "rollback": "rolled back",
-    "order": "manual promotion",
+    MANUAL_PROMOTION: "manual promotion",
     "pause": "paused",
     "resume": "resumed",
     "refused": "refused",
@@ -156,7 +156,7 @@ def _rule(each: Mapping[str, Any]) -> Markup:
         )
     return Markup(
         f'<div class="rule"><b>{text(each["name"])}</b>{chip(state, OF_STATE[state])}</div>{plot}'
-        f"<p>{text(each['said'])}</p>{paragraph(each['shown'], 'muted')}"
+        f"<p>{text(each['message'])}</p>{paragraph(each['test_message'], 'muted')}"
     )
 
 
@@ -294,7 +294,7 @@ def _evidence(decision: DecisionRecord) -> Markup:
     evidence = decision.evidence
     if evidence.get("conditions"):
         rows = [
-            (each["name"], state_of(each["literal"], each["evidence"]), each["said"], each["shown"])
+            (each["name"], state_of(each["literal"], each["evidence"]), each["message"], each["test_message"])
             for each in evidence["conditions"]
         ]
         parts.append(table("Rules as this decision saw them", ["Rolled back for", "State", "Rule", "Evidence"], rows))

@@ -12,9 +12,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from dpo_pipeline.core.calendar import day_of
-from dpo_pipeline.core.leaderboard import count_battles
+from dpo_pipeline.core.leaderboard import between_two, count_battles
 from dpo_pipeline.core.matchmaking import PairTally, WeightedRate, against_all
-from dpo_pipeline.core.standings import between_two
 from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.errors import LogReplaced
 from dpo_pipeline.stores.decode import votes_of

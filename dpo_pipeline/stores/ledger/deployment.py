@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dpo_pipeline.core.lifecycle import Status
-from dpo_pipeline.core.rollout import STAGES, next_stage
+from dpo_pipeline.core.rollout import MANUAL_PROMOTION, STAGES, next_stage
 from dpo_pipeline.errors import LedgerError, NoRollout, StaleEpoch
 from dpo_pipeline.stores.ledger.records import DecisionRecord, DeploymentState
 from dpo_pipeline.stores.ledger.tables import DECISIONS, DEPLOYMENT
@@ -115,7 +115,7 @@ class Ledger(VersionLedger):
         statuses: list[tuple[str | None, Status]] = [(state.champion, Status.RETIRED), (name, Status.CHAMPION)]
         if state.challenger and state.challenger != name:
             statuses.append((state.challenger, Status.RETIRED))
-        return self._move(epoch, change, statuses, (name, STAGES[-1], "order", reasons, {}, actor))
+        return self._move(epoch, change, statuses, (name, STAGES[-1], MANUAL_PROMOTION, reasons, {}, actor))
 
     def mirrored(self) -> dict[str, str]:
         """MLflow's version number by alias, as this project set them last."""

@@ -3,10 +3,12 @@
 SQLAlchemy's Core without its ORM: every run and the code server import this, and the ORM is a third of SQLAlchemy.
 """
 
+import json
 from contextlib import suppress
 
 import sqlalchemy as sa
 
+from dpo_pipeline.core.rollout import MANUAL_PROMOTION
 from dpo_pipeline.errors import LedgerTooNew
 
 METADATA = sa.MetaData()
@@ -72,7 +74,9 @@ DECISIONS = sa.Table(
 
 SCHEMA = sa.Table("ledger_schema", METADATA, sa.Column("version", sa.Integer, primary_key=True))
 """One row: which of the schemas of this program the tables have. Raise `VERSION` with every change of a table."""
-VERSION = 4
+VERSION = 5
+RENAMED = {"said": "message", "shown": "test_message"}
+"""Of a rule beside a decision (`core.rollout.Condition`): the names of its texts before schema 5, and since."""
 
 
 def prepare(engine: sa.Engine) -> None:
@@ -92,6 +96,7 @@ def prepare(engine: sa.Engine) -> None:
     _create_tables(engine)
     _add_missing_columns(engine)
     _settle_champion(engine)
+    _rename_in_decisions(engine)
     # Another program may have been at the same; what it wrote is what we would have.
     with suppress(sa.exc.IntegrityError), engine.begin() as connection:
         connection.execute(sa.delete(SCHEMA).where(SCHEMA.c.version < VERSION))
@@ -115,6 +120,22 @@ def _settle_champion(engine: sa.Engine) -> None:
     if found:
         with engine.begin() as connection:
             connection.execute(sa.update(VERSIONS).where(VERSIONS.c.name == found).values(status="champion"))
+
+
+def _rename_in_decisions(engine: sa.Engine) -> None:
+    """What decisions and the rules beside them were called by earlier programs."""
+    manual = sa.update(DECISIONS).where(DECISIONS.c.decision == "order").values(decision=MANUAL_PROMOTION)
+    with engine.begin() as connection:
+        connection.execute(manual)
+        for row in connection.execute(sa.select(DECISIONS.c.id, DECISIONS.c.evidence)).all():
+            evidence = json.loads(row.evidence)
+            rules = [
+                {RENAMED.get(name, name): value for name, value in rule.items()}
+                for rule in evidence.get("conditions", ())
+            ]
+            if rules != evidence.get("conditions", []):
+                kept = json.dumps(evidence | {"conditions": rules}, ensure_ascii=False)
+                connection.execute(sa.update(DECISIONS).where(DECISIONS.c.id == row.id).values(evidence=kept))
 
 
 def _create_tables(engine: sa.Engine) -> None:

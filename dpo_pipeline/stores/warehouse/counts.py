@@ -94,7 +94,7 @@ class VoteCounts(Connection):
         votes = self._run(f"select vote, count(*) {chosen} group by vote", [since, until])
         [(failed,)] = self._run(
             f"select avg(len(failed)) from (select sequence {chosen} and first_won is not null) "
-            "join verdicts using (sequence)",
+            "join validations using (sequence)",
             [since, until],
         )
         return VotesOfWeek(dict(categories), dict(votes), failed)
@@ -102,7 +102,7 @@ class VoteCounts(Connection):
     def valid_places_without(self, event_ids: Collection[str]) -> list[int]:
         """Which of the valid pairs, counted from 0 in log order, are of none of these events."""
         rows = self._run(
-            "select event_id from preferences join verdicts using (sequence) where valid order by sequence"
+            "select event_id from preferences join validations using (sequence) where valid order by sequence"
         )
         return [place for place, (event_id,) in enumerate(rows) if event_id not in event_ids]
 

@@ -18,13 +18,15 @@ create table if not exists preferences (
     failed_alone varchar, criteria_key bigint, anonymous boolean, proven boolean, steered boolean,
     line_key bigint
 );
-create table if not exists verdicts (sequence bigint, valid boolean, failed varchar[]);
+create table if not exists validations (sequence bigint, valid boolean, failed varchar[]);
 create table if not exists quarantine (log_offset bigint, length bigint, reason varchar, head varchar);
 create table if not exists tallies (name varchar primary key, value bigint);
 create table if not exists holdings (annotator varchar primary key, valid bigint);
 create table if not exists log_position (log varchar primary key, position varchar);
 create table if not exists exclusions (sequence bigint, reason varchar);
 """
+# What earlier versions of this program called it.
+RENAMED = ("verdicts", "validations")
 # Columns that came later, and what they are for votes from before: a warehouse of then goes on.
 ADDED = (
     "alter table preferences add column if not exists anonymous boolean default false",
@@ -51,6 +53,7 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
     Raises:
         ArtifactCorrupt: an earlier version of this program made the file, with other columns.
     """
+    _rename(connection, *RENAMED)
     connection.execute(SCHEMA)
     for column in ADDED:
         connection.execute(column)
@@ -66,6 +69,12 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("set memory_limit='512MB'")
     connection.execute("set enable_external_access=false")
     connection.execute("set lock_configuration=true")
+
+
+def _rename(connection: duckdb.DuckDBPyConnection, old: str, new: str) -> None:
+    there = {name for (name,) in connection.execute("select table_name from duckdb_tables()").fetchall()}
+    if old in there and new not in there:
+        connection.execute(f"alter table {old} rename to {new}")
 
 
 class Connection:

@@ -171,7 +171,7 @@ class Warehouse(VoteCounts):
         counts["valid_anonymous"] = sum(cases.ballots[index].anonymous for index in valid)
         counts.update({"judged": len(failed), "valid": len(valid), "rejected": len(failed) - len(valid)})
         with self.transaction():
-            self._insert("verdicts", pa.table(table))
+            self._insert("validations", pa.table(table))
             self._count(counts)
             self._add("holdings", "annotator", "valid", Counter(cases.ballots[index].annotator for index in valid))
 
@@ -184,7 +184,7 @@ class Warehouse(VoteCounts):
         """
         rows = self._run(
             "select event_id, log_offset, line_bytes from ("
-            "select * from preferences join verdicts using (sequence) where valid order by sequence limit ? offset ?"
+            "select * from preferences join validations using (sequence) where valid order by sequence limit ? offset ?"
             ") anti join exclusions using (sequence) order by sequence",
             [(up_to - after) if up_to is not None else 2**60, after],
         )

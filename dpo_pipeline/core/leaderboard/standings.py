@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dpo_pipeline.core.leaderboard import (
+from dpo_pipeline.core.leaderboard.strengths import (
     Battle,
     Leaderboard,
     PairCount,
