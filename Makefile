@@ -3,7 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c constraints.txt
+HASHED := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
+PIP := $(HASHED) -c constraints.txt
 # Options for pip when it fetches torch, such as the index of the CPU build: see the README.
 TORCH ?=
 PEOPLE ?=
@@ -19,7 +20,7 @@ $(STAMP): setup.py constraints.txt requirements.txt tools/check_machine.sh
 	@TORCH="$(TORCH)" sh tools/check_machine.sh "$(PYTHON)"
 	@test -x $(BIN)/python || $$(sh tools/check_machine.sh "$(PYTHON)" --print) -m venv $(VENV)
 	@echo "Installing the pinned set into $(VENV), once."
-	@sh tools/install.sh $(PIP) --no-deps --require-hashes -r requirements.txt
+	@sh tools/install.sh $(HASHED) --no-deps --require-hashes -r requirements.txt
 	@sh tools/install.sh $(PIP) $(TORCH) torch==2.13.0
 	@sh tools/install.sh $(PIP) -e '.[dev]'
 	@touch $(STAMP)
@@ -57,7 +58,7 @@ audit:           ## known vulnerabilities of the pinned set, by PyPI's advisorie
 	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit; }
 	@.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
-lock: $(STAMP)   ## requirements.txt anew: hashes of what constraints.txt pins (needs the network)
+lock:            ## requirements.txt anew: hashes of what constraints.txt pins (after make setup; needs the network)
 	@$(BIN)/python tools/hash_pins.py
 
 sbom: $(STAMP)   ## sbom.cdx.json: what is installed, as CycloneDX (needs the network once)

@@ -1,6 +1,6 @@
 """What does it cost to read and judge a vote, does it grow with the votes already there, and does it fit into memory?
 
-Ours is `loop.ingest`: the log into DuckDB, then a verdict on every pair, with all criteria, all
+Ours is `loop.ingest`: the log into DuckDB, then a validation result on every pair, with all criteria, all
 processes included. The rival is the user's four criteria written literally in Python (`json.loads`,
 `difflib`, a split on ".") on the first lines of the same log, each criterion's outcome known as it is
 with ours; two variants are shown beside it. Votes are drawn from the bank's words: answers of about
@@ -197,7 +197,7 @@ def compare(folder: Path, rows: int, sample: int, ticks: int) -> None:
     for row in sizes:
         row["us a pair"] = 1e6 * row["seconds"] / row["pairs"]
     costs = {"ours": sizes[-1]["us a pair"], **measure_rivals(logs[rows], sample)}
-    show("Ours: log to verdicts, each size in a fresh process", sizes)
+    show("Ours: log to validation results, each size in a fresh process", sizes)
     ahead = measure_ticks({size: logs[size] for size in (min(logs), rows)}, ticks, bank_dir)
     show(f"One run with {TICK:,} new votes, median of {ticks}", ahead)
     show(f"A pair; rivals on {sample:,} lines", [{"side": name, "us": cost} for name, cost in costs.items()])

@@ -25,7 +25,7 @@ from inputs import baseline, settings_for
 from reporting import RESULTS, Goal, plot, report, say, show
 
 from dpo_pipeline.core.dataset import Pair, split_pairs
-from dpo_pipeline.core.quality import ValidationHistory, verdict, vote_features
+from dpo_pipeline.core.quality import ValidationHistory, validate, vote_features
 from dpo_pipeline.core.questions import Question, least_covered, split_bank
 from dpo_pipeline.core.votes import Preference, Sampling, outcome
 from dpo_pipeline.core.winrate import student_t
@@ -195,7 +195,7 @@ def valid_pairs(votes: Sequence[Preference], settings: Settings) -> list[Pair]:
             source=vote.source,
         )
         for vote in votes
-        if not verdict(vote_features(vote, settings.quality), settings.quality, memory)
+        if not validate(vote_features(vote, settings.quality), settings.quality, memory)
     ]
 
 

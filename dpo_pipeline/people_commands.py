@@ -47,17 +47,23 @@ def forget_person(
 def join_people(
     names: Annotated[list[str], typer.Argument(help="names as they were given to serving")],
 ) -> None:
-    """Join what earlier versions of this program kept of one person under several spellings of the name."""
-    from dpo_pipeline.loop.join_spellings import join_spellings
+    """Join what earlier versions of this program kept of one person under several spellings of the name.
+
+    Give each name as it was typed then; the programs must be stopped.
+    """
+    from dpo_pipeline.loop.join_spellings import Joined, join_spellings
 
     settings = load_settings()
     _check_stopped(settings)
     for name in names:
         found = join_spellings(settings, name)
-        console.print(
-            f"{name}: {found.votes} votes, {found.lines} other lines and {found.rows} kept rows stood under other "
-            "spellings and are theirs now."
-        )
+        if found == Joined():
+            console.print(f"{name}: nothing stands under another spelling.")
+        else:
+            console.print(
+                f"{name}: {found.votes} votes, {found.lines} other lines and {found.rows} rows of the serving state "
+                "stood under other spellings and are theirs now."
+            )
 
 
 def _check_stopped(settings: Settings) -> None:

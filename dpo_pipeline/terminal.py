@@ -14,7 +14,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from dpo_pipeline import programs
 from dpo_pipeline.program_logs import tail
 from dpo_pipeline.settings import Settings
 
@@ -171,6 +170,8 @@ def watch_programs(settings: Settings, stopping: threading.Event) -> None:
 
 def system_status(settings: Settings) -> tuple[bool, str]:
     """(whether all programs answer and a version serves, what is going on in one sentence)."""
+    from dpo_pipeline import programs  # every command imports this module, and the engine's process with it
+
     missing = [name for name, up in programs.answering(settings).items() if not up]
     try:
         ready = programs.client().get(f"{settings.serving_address}/readyz")

@@ -13,9 +13,10 @@ os.environ["TQDM_DISABLE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
 os.environ["DO_NOT_TRACK"] = "1"
+# Tests start hundreds of processes: each would compile the whole package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 for name in [name for name in os.environ if name.startswith("DPO_")]:
     del os.environ[name]
-
 
 LONGEST = "test_dagster_pages.py"
 """One daemon after another, each with its own waits; `-n` gives a file to one worker as a whole."""

@@ -81,6 +81,7 @@ def test_its_votes_are_gone_on_with(settings: Settings) -> None:
         prepare(connection)
         tallies = Warehouse(connection, settings.prefs_log).tallies()
         assert (tallies["recorded"], tallies["valid"]) == (17, before["valid"] + 1), "one of them was taken out"
+        assert connection.execute("select count(*) from validations").fetchone() == (17,)
     # Unpacked, the log is another file than the one that was read: a restored folder is read again from its beginning.
     rebuild_warehouse(settings, "2026-11-27T00:00:00.000Z")
     AppendLog(settings.prefs_log).append(encode_preference(preference(500, prompt="What is a cloud made of?")))

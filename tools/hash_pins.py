@@ -40,10 +40,9 @@ def _hashes(name: str, version: str) -> Iterator[str]:
     for file in answer.raise_for_status().json()["files"]:
         wheel = file["filename"].endswith(".whl")
         stem = re.sub(r"\.(whl|tar\.gz|zip)$", "", file["filename"])
-        _, _, rest = stem.partition("-")
-        if rest.split("-")[0] != version or file.get("yanked"):
-            continue
-        if not wheel or any(tag in rest.split("-")[1:][-3:] for tag in PYTHONS):
+        # Of an archive the name may have hyphens, of a wheel it has none (PEP 427).
+        found, *tags = stem.split("-")[1:] if wheel else [stem.rpartition("-")[2]]
+        if found == version and not file.get("yanked") and (not wheel or set(tags) & set(PYTHONS)):
             yield file["hashes"]["sha256"]
 
 

@@ -58,7 +58,7 @@ def preferences(
     kinds={"jsonl", "parquet"},
     deps=[serving_log],
     automation_condition=when_inputs_change("10 * * * *"),
-    code_version=code_version("core.feedback", "loop.feedback_table", "stores.serving_log"),
+    code_version=code_version("core.feedback", "core.serving_records", "loop.feedback_table", "stores.serving_log"),
     description="What people said of chat answers and did with them, a row per event; a newer one stands beside it.",
 )
 def feedback(loop: LoopResource) -> dg.MaterializeResult:
@@ -80,7 +80,7 @@ def feedback(loop: LoopResource) -> dg.MaterializeResult:
     kinds={"jsonl", "parquet"},
     deps=[serving_log],
     automation_condition=when_inputs_change("10 * * * *"),
-    code_version=code_version("loop.report", "stores.serving_log"),
+    code_version=code_version("core.serving_records", "core.version_metrics", "loop.report", "stores.serving_log"),
     description="The serving log, a row for each day and version: requests, errors, latency, ratings.",
 )
 def requests(loop: LoopResource) -> dg.MaterializeResult:

@@ -1,9 +1,9 @@
 """Is this pair good enough to train on, and if not, why.
 
-The four criteria of the user, those beyond them, and those that look at earlier votes. A verdict
+The four criteria of the user, those beyond them, and those that look at earlier votes. A result
 lists every criterion that failed, in the order of `CRITERIA`; it is empty for a valid pair. It is
 reached in two steps: `vote_features` looks at one vote alone, so that votes can be read side by side, and
-`verdict` at what was voted before, in log order. Where pairs are stored, and what is done with the
+`validate` at what was voted before, in log order. Where pairs are stored, and what is done with the
 refused ones, belongs elsewhere.
 """
 
@@ -67,7 +67,7 @@ _INTRODUCTION = re.compile(r"\b(?:i am|i['’]m|my name is|this is)\s+(?:the\s+)
 
 
 class VoteFeatures(msgspec.Struct, frozen=True, gc=False):
-    """One vote, as far as a verdict needs it once its texts were looked at.
+    """One vote, as far as a validation result needs it once its texts were looked at.
 
     `pair` is the `pair_key`, and `first_won` whether the answer that sorts first won: both null where
     nobody won. `failed` are the criteria that the vote fails by itself. `anonymous`: nobody vouches for the annotator.
@@ -83,7 +83,7 @@ class VoteFeatures(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass
 class ValidationHistory:
-    """What earlier votes a verdict may depend on; the caller loads it, `verdict` keeps it up to date.
+    """What earlier votes a validation result may depend on; the caller loads it, `validate` keeps it up to date.
 
     `winners` maps (annotator, pair key) to `first_won` of this person's first vote on the pair; `held`
     counts the valid pairs of each annotator, `anonymous` those of all whom nobody vouches for.
@@ -165,7 +165,7 @@ def vote_features(preference: Preference, criteria: QualityCriteria) -> VoteFeat
     return VoteFeatures(p.annotator, p.source, pair_key(p), p.chosen <= p.rejected, tuple(failed), p.is_anonymous)
 
 
-def verdict(ballot: VoteFeatures, criteria: QualityCriteria, memory: ValidationHistory) -> tuple[str, ...]:
+def validate(ballot: VoteFeatures, criteria: QualityCriteria, memory: ValidationHistory) -> tuple[str, ...]:
     """Every criterion that the vote fails, none for a valid pair. Call it in log order: `memory` learns from it."""
     if ballot.pair is None or ballot.first_won is None:
         return ballot.failed

@@ -62,8 +62,8 @@ class Stage:
 
     Attributes:
         since: RFC 3339 in UTC.
-        epoch: of the deployment, from which on the stage was served; what was answered in another epoch is not of this
-            stage, whatever the clock said. Null: `since` alone tells.
+        epoch: the deployment's epoch since which this stage has been served; what was asked in an earlier one is not of
+            this stage, whatever the clock said. Null: `since` alone tells.
         traffic: the share of the new version; 0 in staging, where shadow copies stand for it beside all that the
             baseline answers, by request.
         count_unproven: what people met for whom nobody vouches counts too.

@@ -1,4 +1,4 @@
-"""From the log into the warehouse, and from there to verdicts: incremental, batch by batch.
+"""From the log into the warehouse, and from there to validation results: incremental, batch by batch.
 
 Run again after a crash, both go on where the last whole batch ended.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from dpo_pipeline.core.quality import VoteFeatures, failed_criteria, verdict
+from dpo_pipeline.core.quality import VoteFeatures, failed_criteria, validate
 from dpo_pipeline.settings import QualityCriteria
 from dpo_pipeline.stores.decode import Piece, criteria_key
 from dpo_pipeline.stores.decode_pool import read_log
@@ -73,12 +73,12 @@ def _store(warehouse: Warehouse, piece: Piece, quarantine: Path, report: IngestR
 def validate_new(
     warehouse: Warehouse, criteria: QualityCriteria, progress: Callable[[int], None] = lambda done: None
 ) -> int:
-    """Give every preference without a verdict its verdict; returns how many."""
+    """Give every preference without a validation result its own; returns how many."""
     done = 0
     while (cases := warehouse.unvalidated(VALIDATION_BATCH)).ballots:
         ballots = _under(criteria, cases, warehouse)
         memory = warehouse.history_for(cases)
-        warehouse.add_validation_results(cases, [verdict(ballot, criteria, memory) for ballot in ballots])
+        warehouse.add_validation_results(cases, [validate(ballot, criteria, memory) for ballot in ballots])
         done += len(ballots)
         progress(done)
     return done

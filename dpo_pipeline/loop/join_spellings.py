@@ -1,22 +1,27 @@
 """One person under several pseudonyms becomes one again.
 
 Earlier versions of this program made a pseudonym of a name as it was typed, so that the same name in other Unicode
-letters, or with a space behind it, was somebody else. Only the name itself tells which pseudonyms those are: a keyed
-hash leads nowhere back. Runs while the programs are stopped; interrupted, it can simply be run again.
+letters was somebody else. Only the name itself tells which pseudonyms those are: a keyed hash leads nowhere back. Runs
+while the programs are stopped; interrupted, it can simply be run again.
 """
 
 import fcntl
 from collections.abc import Collection
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpo_pipeline.loop.curate import rebuild_warehouse
+import duckdb
+
+from dpo_pipeline.loop.curate import curate, rebuild_warehouse
+from dpo_pipeline.loop.ingest import ingest
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import replacing
-from dpo_pipeline.stores.ledger import utc_now
+from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import days_of
 from dpo_pipeline.stores.pseudonyms import known_pseudonyms
 from dpo_pipeline.stores.serving_state import join_people
+from dpo_pipeline.stores.warehouse import Warehouse, prepare
 
 
 @dataclass(frozen=True)
@@ -29,35 +34,60 @@ class Joined:
 
 
 def join_spellings(settings: Settings, name: str) -> Joined:
-    """Write the pseudonym that `name` has now wherever one of its earlier ones stands.
+    """Write the pseudonym that `name` has now wherever one of its earlier ones stands, and validate all votes anew.
 
-    The next curation run validates all votes anew: two votes on one pair that were two people's are one's now.
+    Two votes on one pair that were two people's are one's now: what is no valid pair any more is taken off what
+    versions have seen, so that the pairs after it are not skipped.
     """
     person, *earlier = known_pseudonyms(name, settings) or [""]
     if not earlier:
         return Joined()
-    others = [settings.quarantine_log, *days_of(settings.serving_log_dir), *days_of(settings.served_texts_dir)]
+    others = [*days_of(settings.serving_log_dir), *days_of(settings.served_texts_dir)]
     lines = sum(_rewrite(path, earlier, person) for path in others)
+    if lines:  # made again with the next feedback
+        settings.feedback_table.unlink(missing_ok=True)
     rows = join_people(settings.serving_state, earlier, person)
-    votes = _rewrite(settings.prefs_log, earlier, person)
-    if votes:
-        rebuild_warehouse(settings, utc_now())
+    votes = 0
+    if _stand_in(settings.prefs_log, earlier, person):
+        before = _valid(settings)
+        rebuild_warehouse(settings, utc_now())  # first: interrupted, the log is no other than the one that was read
+        votes = _rewrite(settings.prefs_log, earlier, person)
+        _take_off_seen(settings, before, set(_valid(settings)))
     return Joined(votes, lines, rows)
 
 
-def _rewrite(path: Path, earlier: Collection[str], person: str) -> int:
-    """How many lines changed; a file without any stays as it is.
+def _valid(settings: Settings) -> list[str]:
+    """The events of all valid pairs, in log order, of a warehouse that is as far as the log."""
+    settings.warehouse_path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(duckdb.connect(str(settings.warehouse_path))) as connection:
+        prepare(connection)
+        warehouse = Warehouse(connection, settings.prefs_log)
+        ingest(warehouse, settings.quarantine_log, settings.collection.max_line_bytes, settings.quality)
+        curate(settings, warehouse)
+        return [pair.event_id for pair in warehouse.valid_pairs()]
 
-    Whole JSON strings only: what people typed may hold such digits too, and its quotation marks are escaped.
-    """
+
+def _take_off_seen(settings: Settings, before: list[str], now: set[str]) -> None:
+    with Ledger(settings.ledger_address) as ledger:
+        for record in ledger.versions():
+            if fewer := sum(event not in now for event in before[: record.pairs_seen]):
+                ledger.forget_pairs(record.name, fewer)
+
+
+def _stand_in(path: Path, earlier: Collection[str], person: str) -> bool:
     if not path.exists():
+        return False
+    with path.open("rb") as log:
+        return any(_joined(line, earlier, person) != line for line in log)
+
+
+def _rewrite(path: Path, earlier: Collection[str], person: str) -> int:
+    """How many lines changed; a file without any stays as it is."""
+    if not _stand_in(path, earlier, person):
         return 0
     changed = 0
     with path.open("rb") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
-        if not any(_joined(line, earlier, person) != line for line in log):
-            return 0
-        log.seek(0)
         with replacing(path) as file:
             for line in log:
                 joined = _joined(line, earlier, person)
@@ -67,6 +97,7 @@ def _rewrite(path: Path, earlier: Collection[str], person: str) -> int:
 
 
 def _joined(line: bytes, earlier: Collection[str], person: str) -> bytes:
+    """Whole JSON strings only: what people typed may hold such digits too, and its quotation marks are escaped."""
     for each in earlier:
         line = line.replace(f'"{each}"'.encode(), f'"{person}"'.encode())
     return line

@@ -9,7 +9,15 @@ from typing import Any, Protocol
 from dpo_pipeline.core.ab_test import read_votes
 from dpo_pipeline.core.exposure import RolloutPlan
 from dpo_pipeline.core.identity import BURST_WITHIN_H, burst, uncounted
-from dpo_pipeline.core.rollout import STAGES, Condition, Evidence, Exposure, VersionMetrics, traffic_of
+from dpo_pipeline.core.rollout import (
+    MANUAL_PROMOTION,
+    STAGES,
+    Condition,
+    Evidence,
+    Exposure,
+    VersionMetrics,
+    traffic_of,
+)
 from dpo_pipeline.core.sequential_tests import Events, Opinions, Shares
 from dpo_pipeline.core.version_metrics import Stage, stage_metrics
 from dpo_pipeline.core.winrate import Outcome
@@ -19,7 +27,7 @@ from dpo_pipeline.stores.serving_log import read_records
 
 WATCHED_FOR = timedelta(days=1)
 CLOCK_STEPS_BACK = timedelta(hours=1)
-"""So far the clock may be set back while a stage lasts without what was answered since being missed."""
+"""How far the clock may be set back in a stage, or on the first day at full traffic, without evidence being missed."""
 
 
 class PeoplesVotes(Protocol):
@@ -62,7 +70,7 @@ def gather(
         baseline=baseline,
         traffic=traffic_of(state.stage, policy),
         unit=plan.unit,
-        epoch=_stage_epoch(ledger, new) if state.challenger else None,
+        epoch=_stage_epoch(ledger, new) if day == 1 else None,
         count_unproven=policy.count_unproven,
     )
     ours, theirs, met = stage_metrics(records, stage, policy.max_p99_ms)
@@ -139,9 +147,10 @@ def _as_promoted(promotions: Sequence[DecisionRecord], met: Exposure) -> tuple[V
     return VersionMetrics(**then["baseline"]), replace(met, bad=beside, control_opinions=control.control_opinions)
 
 
-def _stage_epoch(ledger: Ledger, challenger: str) -> int:
-    """Of the newest promotion, which began the stage it is at: pausing and holding begin none."""
-    return max(each.epoch for each in ledger.decisions(challenger) if each.decision == "promote")
+def _stage_epoch(ledger: Ledger, name: str) -> int | None:
+    """Of the newest promotion, which began the stage the version is at: pausing and holding begin none."""
+    begun = [each.epoch for each in ledger.decisions(name) if each.decision in ("promote", MANUAL_PROMOTION)]
+    return max(begun, default=None)
 
 
 def _earlier(moment: str, by: timedelta) -> str:

@@ -83,7 +83,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     for part in (chat, comparisons, feedback, rollout, versions, health, sign_in):
         app.include_router(part.router)
     add_docs(app)
-    pages = mount_pages(app, settings, lambda: app.state.serving)
+    pages = mount_pages(app, settings, lambda: app.state.serving) if settings.access.pages else None
     app.add_middleware(Door, settings=settings, accounts=accounts, answer=_refuse)
     app.add_middleware(WebGate, settings=settings, answer=_refuse, policy=POLICY)
     if settings.access.origins:
@@ -97,12 +97,13 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     return app
 
 
-async def _forget_expired(serving: Serving, pages: "Blocks") -> None:
+async def _forget_expired(serving: Serving, pages: "Blocks | None") -> None:
     """A server that runs for months must not keep what nobody can vote on, rate, or look at any more."""
     while True:
         await asyncio.sleep(FORGET_EVERY_S)
         try:
-            forget_closed_tabs(pages)
+            if pages:
+                forget_closed_tabs(pages)
             await asyncio.to_thread(serving.comparing.forget_expired)
             await asyncio.to_thread(serving.texts.expire, datetime.now(UTC).date())
             await asyncio.to_thread(return_memory)

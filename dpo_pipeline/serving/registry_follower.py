@@ -9,13 +9,13 @@ from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.registry import Registry
 
-EVERY_S = 5.0
+EVERY_S = 3.0
 WITHOUT_MLFLOW_S = 15.0
 log = logging.getLogger(__name__)
 
 
 def registry_follower(settings: Settings) -> LedgerFollower:
-    """Looks every five seconds. Dagster's sensor looks too; what a person did is carried out once."""
+    """Looks every three seconds. Dagster's sensor looks too; what a person did is carried out once."""
     registry = Registry(settings.mlflow_address, settings.registered_model)
     refused: list[str] = []
 

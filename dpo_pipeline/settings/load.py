@@ -13,9 +13,9 @@ from dpo_pipeline.settings.sources import ENV_PREFIX
 from dpo_pipeline.settings.tree import Settings
 
 NO_SETTINGS = ("GEMMA_TERMS",)
+"""Variables with our prefix that are answers, not settings."""
 OF_PROGRAMS = "DPO_RUN_"
 """How variables begin that `dpo up` sets for the lines of the Procfile."""
-"""Variables with our prefix that are answers, not settings."""
 SECRET = ("keys", "notifications")
 """Sections whose values are told to nobody."""
 

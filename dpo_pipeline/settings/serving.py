@@ -113,6 +113,9 @@ class Access(Section):
         "it is believed, so nobody else may reach the port",
     )
     login_roles: dict[str, Role] = Field({}, description="roles of people whom the proxy names; others are raters")
+    pages: bool = Field(
+        True, description="serve the pages; without them, the API alone starts in half the time and takes 150 MB less"
+    )
     consent: str = Field(
         "Your questions, the answers and what you say of them are kept to improve the model, and other people may be "
         "asked to compare answers to your questions. E-mail addresses, card numbers and keys are removed before "

@@ -84,7 +84,7 @@ def _decode(path: Path, offset: int, line: bytes | None) -> Review:
 def apply_reviews(warehouse: "Warehouse", log: Path, table: Path) -> Counter[str]:
     """Bring the warehouse's exclusions up to the log and publish the newest judged pairs.
 
-    The verdicts stay as they were judged, so a warehouse that is rebuilt comes to the same result.
+    The results stay as they were judged, so a warehouse that is rebuilt comes to the same result.
 
     Returns:
         Valid pairs that are excluded, by category.

@@ -305,6 +305,7 @@ def join_people(path: Path, earlier: Collection[str], person: str) -> int:
         return 0
     joined = 0
     with closing(sqlite3.connect(path, timeout=30)) as database:
+        database.executescript(SCHEMA)  # an earlier program may have had fewer tables
         for old in earlier:
             for table in ("comparisons", "requests"):
                 rows = database.execute(f"select id, content from {table}").fetchall()

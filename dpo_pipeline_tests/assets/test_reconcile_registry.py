@@ -108,7 +108,7 @@ class NotFound(BaseHTTPRequestHandler):
 def test_serving_takes_the_order_within_five_seconds_without_dagster(loop: Loop, deployed: Any) -> None:
     ledger, _, (client, model) = deployed
     variables = {"DPO_MLFLOW_URL": loop.settings.mlflow_address, "DPO_REGISTERED_MODEL": model}
-    with serving(loop.settings.data_dir, **variables) as server:
+    with serving(loop.settings.data_dir, **variables, DPO_ACCESS__PAGES="false") as server:
         assert server.client.get("/v1/rollout").json()["champion"] == "v1.1"
         client.set_registered_model_alias(model, "champion", ledger.version("v1.0").mlflow_version)
         given = time.monotonic()

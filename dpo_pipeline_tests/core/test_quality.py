@@ -15,7 +15,7 @@ from dpo_pipeline.core.quality import (
     more_detailed,
     sentences,
     similarity,
-    verdict,
+    validate,
     vote_features,
 )
 from dpo_pipeline.core.votes import Preference
@@ -41,11 +41,11 @@ WIDE_SENTENCE_END = re.compile(r"[。！？…]+")
 PROSE = st.text(st.sampled_from("aB3 .!?\n\"')]*_。！…\u00a0"), max_size=40)
 
 
-def verdicts_on(
+def validated(
     votes: list[Preference], criteria: QualityCriteria = DEFAULT, memory: ValidationHistory | None = None
 ) -> list[tuple[str, ...]]:
     memory = memory or ValidationHistory()
-    return [verdict(vote_features(vote, criteria), criteria, memory) for vote in votes]
+    return [validate(vote_features(vote, criteria), criteria, memory) for vote in votes]
 
 
 @pytest.mark.parametrize(
@@ -209,58 +209,58 @@ def test_a_name_does_not_begin_where_the_other_text_ended() -> None:
 
 
 def test_a_tie_is_no_pair() -> None:
-    assert verdicts_on([preference(vote="tie"), preference(vote="both_bad")]) == [("no_winner",), ("no_winner",)]
+    assert validated([preference(vote="tie"), preference(vote="both_bad")]) == [("no_winner",), ("no_winner",)]
 
 
 def test_a_vote_against_ones_own_earlier_vote_is_a_contradiction() -> None:
     relaxed = DEFAULT.model_copy(update={"more_detailed": False, "min_length_ratio": None})
     first, second = preference(0), preference(0, vote="b", event_id="evt-other")
     again = preference(0, event_id="evt-again")
-    assert verdicts_on([first, second, again], relaxed) == [(), ("contradiction",), ("repeat",)]
+    assert validated([first, second, again], relaxed) == [(), ("contradiction",), ("repeat",)]
 
 
 def test_the_same_choice_with_the_sides_exchanged_is_a_repeat() -> None:
     relaxed = DEFAULT.model_copy(update={"more_detailed": False, "min_length_ratio": None})
     swapped = preference(0, vote="b", event_id="evt-swapped", response_a=SHORT, response_b=LONG)
-    assert verdicts_on([preference(0), swapped], relaxed) == [(), ("repeat",)]
+    assert validated([preference(0), swapped], relaxed) == [(), ("repeat",)]
 
 
 def test_another_persons_opposite_vote_is_evidence() -> None:
     relaxed = DEFAULT.model_copy(update={"more_detailed": False, "min_length_ratio": None})
     other = preference(0, vote="b", event_id="evt-other", annotator="somebody else")
-    assert verdicts_on([preference(0), other], relaxed) == [(), ()]
+    assert validated([preference(0), other], relaxed) == [(), ()]
 
 
 def test_one_person_with_a_hundred_votes_holds_no_more_than_the_share() -> None:
     votes = [preference(i, annotator="eager") for i in range(100)]
     votes += [preference(1000 + i, annotator=f"person-{i % 10}") for i in range(100)]
-    verdicts = verdicts_on(votes)
-    assert verdicts[:100].count(()) == DEFAULT.annotator_floor
-    assert all("annotator_share" in failed for failed in verdicts[:100] if failed)
-    assert verdicts[100:] == [()] * 100
+    results = validated(votes)
+    assert results[:100].count(()) == DEFAULT.annotator_floor
+    assert all("annotator_share" in failed for failed in results[:100] if failed)
+    assert results[100:] == [()] * 100
 
 
 def test_those_whom_nobody_vouches_for_hold_a_small_share_together() -> None:
     """200 invented names of one vote each, among the votes of a team: no tenth of the dataset is theirs."""
     team = [preference(i, annotator=f"person-{i % 8}", identity="named") for i in range(100)]
     crowd = [preference(100 + i, annotator=f"invented-{i}", identity="anonymous") for i in range(200)]
-    found = verdicts_on(team + crowd)
+    found = validated(team + crowd)
     taken = sum(not failed for failed in found[100:])
     assert found[:100] == [()] * 100 and set(found[100:]) == {(), ("anonymous_share",)}
     assert taken == 5, "5 of 105"
-    assert verdicts_on(crowd, QualityCriteria(max_anonymous_share=None)) == [()] * 200
-    assert verdicts_on(crowd[:1]) == [("anonymous_share",)], "alone they are no dataset"
-    assert verdicts_on([preference(1, identity="new")]) == [()], "somebody new at the machine is trained on"
+    assert validated(crowd, QualityCriteria(max_anonymous_share=None)) == [()] * 200
+    assert validated(crowd[:1]) == [("anonymous_share",)], "alone they are no dataset"
+    assert validated([preference(1, identity="new")]) == [()], "somebody new at the machine is trained on"
 
 
 def test_the_share_does_not_bind_imports() -> None:
     votes = [preference(i, annotator="import-file", source="import") for i in range(100)]
-    assert verdicts_on(votes) == [()] * 100
+    assert validated(votes) == [()] * 100
 
 
 @given(st.integers(1, 60), st.integers(0, 2**30))
-def test_batches_do_not_change_verdicts(size: int, seed: int) -> None:
+def test_batches_do_not_change_results(size: int, seed: int) -> None:
     votes = [preference(i % 17, vote="a" if (i * seed) % 3 else "b", event_id=f"e{i}") for i in range(60)]
     memory = ValidationHistory()
-    in_batches = [failed for i in range(0, 60, size) for failed in verdicts_on(votes[i : i + size], memory=memory)]
-    assert verdicts_on(votes) == in_batches
+    in_batches = [failed for i in range(0, 60, size) for failed in validated(votes[i : i + size], memory=memory)]
+    assert validated(votes) == in_batches

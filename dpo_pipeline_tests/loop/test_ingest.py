@@ -1,4 +1,4 @@
-"""From the log to verdicts: dirt is quarantined, nothing is lost, a rebuild gives the same result."""
+"""From the log to validation results: dirt is quarantined, nothing is lost, a rebuild gives the same result."""
 
 import json
 import random
@@ -186,7 +186,7 @@ def test_a_failed_batch_changes_nothing(project: Project, monkeypatch: pytest.Mo
     assert project.tick().recorded == 10
 
 
-def test_verdicts_see_earlier_votes_over_ticks(project: Project) -> None:
+def test_results_see_earlier_votes_over_ticks(project: Project) -> None:
     log = AppendLog(project.log)
     log.append(encode_preference(preference(1)))
     project.tick()

@@ -3,17 +3,22 @@
 import hashlib
 import hmac
 import json
+import sqlite3
 import unicodedata
+from contextlib import closing
 from pathlib import Path
+
+import msgspec
 
 from dpo_pipeline.core.serving_records import FeedbackRecord
 from dpo_pipeline.core.votes import decode_preference, encode_preference
 from dpo_pipeline.loop.join_spellings import Joined, join_spellings
+from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.log import AppendLog
-from dpo_pipeline.stores.pseudonyms import pseudonym_of, signing_key
+from dpo_pipeline.stores.pseudonyms import pseudonym_of, pseudonyms_of, signing_key
 from dpo_pipeline.stores.serving_log import ServingLog, all_feedback
 from dpo_pipeline.stores.serving_state import ServingState, StoredRequest
-from dpo_pipeline_tests.examples import MOMENT, preference, request, settings_in
+from dpo_pipeline_tests.examples import MOMENT, preference, put_version, request, settings_in
 from dpo_pipeline_tests.serving import collected
 
 NAME = "Zoë"
@@ -32,6 +37,9 @@ def test_two_spellings_are_one_person(tmp_path: Path) -> None:
     AppendLog(settings.prefs_log).append_all([encode_preference(each) for each in events])
     size = settings.prefs_log.stat().st_size
     assert len(collected.curate(settings)) == 5
+    with Ledger(settings.ledger_address) as ledger:
+        put_version(ledger, "v1.1", status="registered", pairs_seen=5)
+        put_version(ledger, "v1.2", status="registered", pairs_seen=3)
     log, state = ServingLog(settings.serving_log_dir), ServingState(settings.serving_state)
     log.append_request(request(1, user=before))
     told = {"event_id": "said", "recorded_at": MOMENT, "request_id": "r-1", "version": "v1.1"}
@@ -50,6 +58,9 @@ def test_two_spellings_are_one_person(tmp_path: Path) -> None:
     assert decode_preference(lines[1]).prompt == quoted, "what people typed stays"
     assert settings.prefs_log.stat().st_size == size
     assert len(collected.curate(settings)) == 4, "the second vote of one person on one pair is a repetition"
+    with Ledger(settings.ledger_address) as ledger:
+        seen = [ledger.version(name).pairs_seen for name in ("v1.1", "v1.2")]
+    assert seen == [4, 3], "what comes after is not taken for seen"
     assert {each.user for each in all_feedback(settings.serving_log_dir)} == {now}
     state = ServingState(settings.serving_state)
     kept = state.request("r-1")
@@ -59,6 +70,24 @@ def test_two_spellings_are_one_person(tmp_path: Path) -> None:
     assert met and met.first_met == 100.0, "known since either was"
     state.close()
     assert join_spellings(settings, NAME) == Joined()
+
+
+def test_a_serving_state_of_an_earlier_program_gets_the_tables_that_came_since(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    old = pseudonyms_of(NAME, signing_key(settings))[-1]
+    settings.serving_state.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(settings.serving_state)) as database:
+        for table in ("comparisons", "requests"):
+            extra = ", log_offset integer" if table == "comparisons" else ""
+            database.execute(f"create table {table} (id text primary key, created real{extra}, content blob)")
+        kept = msgspec.json.encode({"request_id": "r-1", "user": old, "version": "v1.0", "prompt": "Why?"})
+        database.execute("insert into requests values ('r-1', 1.0, ?)", (kept,))
+        database.commit()
+    assert join_spellings(settings, NAME) == Joined(rows=1)
+    state = ServingState(settings.serving_state)
+    found = state.request("r-1")
+    state.close()
+    assert found and found.user == pseudonym_of(NAME, signing_key(settings))
 
 
 def test_where_nobody_came_yet_nothing_is_made(tmp_path: Path) -> None:

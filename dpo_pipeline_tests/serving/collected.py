@@ -1,4 +1,4 @@
-"""A project in which people have voted: votes, verdicts, a version at stage canary with its traffic."""
+"""A project in which people have voted: votes, results, a version at stage canary with its traffic."""
 
 import random
 from datetime import UTC, datetime, timedelta

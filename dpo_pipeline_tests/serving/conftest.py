@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 VARIABLES = {
     "DPO_MODEL__MAX_NEW_TOKENS": "24",
     "DPO_LIMITS__VOTES_PER_MINUTE": "10000",
+    "DPO_ACCESS__PAGES": "false",
 }
 """What a server needs to find the trained project, and to let tests vote as fast as they can."""
+WITH_PAGES = VARIABLES | {"DPO_ACCESS__PAGES": "true"}
+"""The same for a server whose pages are looked at: Gradio is most of what it takes to start one."""
 
 
 def disturb(weights: Path) -> None:

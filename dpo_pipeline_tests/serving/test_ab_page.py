@@ -23,7 +23,7 @@ from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.browser import Tab, choose, tab
 from dpo_pipeline_tests.examples import put_version, settings_in
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
-from dpo_pipeline_tests.serving.conftest import VARIABLES
+from dpo_pipeline_tests.serving.conftest import WITH_PAGES
 from dpo_pipeline_tests.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -436,7 +436,7 @@ def test_questions_come_from_where_the_person_wants_them(desk: Tab, server: Serv
 
 
 def test_twenty_votes_with_a_model_of_our_own(browser: "Browser", own_project: Settings) -> None:
-    with serving(own_project.data_dir, **VARIABLES) as server, at_desk(browser, server) as opened:
+    with serving(own_project.data_dir, **WITH_PAGES) as server, at_desk(browser, server) as opened:
         choose(opened.page, "#ab-length", "20 questions")
         opened.page.click("#ab-start")
         for number in range(20):

@@ -25,7 +25,7 @@ UNLIMITED = (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY)
 
 
 SLOWLY = "Take your time"
-SLOW_S = 1.5
+SLOW_S = 3.0
 SLOW_REDACTOR = f"""
 import time
 
@@ -185,4 +185,5 @@ def test_a_slow_redactor_holds_up_nobody_else(server: Server, path: str) -> None
             assert server.client.get("/healthz").status_code == 200
             looks.append(time.monotonic() - began)
         assert slow.result().is_success
-    assert len(looks) > 5 and max(looks) < SLOW_S, f"the longest of {len(looks)} looks took {max(looks):.1f} s"
+    # One that waited for the redactor would have taken nearly all of it.
+    assert len(looks) > 5 and max(looks) < 0.6 * SLOW_S, f"the longest of {len(looks)} looks took {max(looks):.1f} s"

@@ -18,7 +18,7 @@ from dpo_pipeline.stores.serving_log import read_records
 from dpo_pipeline.stores.serving_state import ServingState
 from dpo_pipeline_tests.browser import tab
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
-from dpo_pipeline_tests.serving.conftest import VARIABLES, beside
+from dpo_pipeline_tests.serving.conftest import WITH_PAGES, beside
 from dpo_pipeline_tests.serving.test_ab_page import DONE, ready
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ ELSEWHERE = {"X-Forwarded-For": "198.51.100.7"}
 def open_to_all(own_project: Settings) -> Iterator[tuple[Server, Settings]]:
     """Nobody holds a key yet."""
     settings = beside(own_project)
-    with serving(settings.data_dir, **VARIABLES, DPO_LIMITS__NEW_PEOPLE_PER_DAY="6") as running:
+    with serving(settings.data_dir, **WITH_PAGES, DPO_LIMITS__NEW_PEOPLE_PER_DAY="6") as running:
         yield running, settings
 
 
@@ -50,7 +50,7 @@ def team(own_project: Settings) -> Iterator[tuple[Server, Settings, dict[str, st
         "Olga": ring.add("Olga", "operator"),
         "shop": ring.add("the shop", "service"),
     }
-    with serving(settings.data_dir, **VARIABLES) as running:
+    with serving(settings.data_dir, **WITH_PAGES) as running:
         yield running, settings, keys
 
 
@@ -336,7 +336,7 @@ def test_whoever_is_signed_in_gives_orders_without_a_key(
 def test_where_signing_in_is_required_nobody_looks_in(own_project: Settings, models: Any) -> None:
     settings = beside(own_project)
     key = KeyRing(settings.keys_log).add("Ada", "rater")
-    with serving(settings.data_dir, **VARIABLES, DPO_ACCESS__SIGN_IN="required") as server:
+    with serving(settings.data_dir, **WITH_PAGES, DPO_ACCESS__SIGN_IN="required") as server:
         sent = server.client.get("/", headers={"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"})
         assert (sent.status_code, sent.headers["location"]) == (303, "/sign-in")
         for path in ("/v1/models", "/metrics", "/docs", "/gradio_api/queue/data", "/config"):
@@ -355,7 +355,7 @@ def test_a_proxys_login_is_a_name(own_project: Settings) -> None:
     settings = beside(own_project)
     roles = '{"olga@example.org": "operator"}'
     login = {"DPO_ACCESS__LOGIN_HEADER": "X-Forwarded-User", "DPO_ACCESS__LOGIN_ROLES": roles}
-    with serving(settings.data_dir, **VARIABLES, **login) as server:
+    with serving(settings.data_dir, **WITH_PAGES, **login) as server:
         assert voted(server, {"X-Forwarded-User": "ada@example.org"}).status_code == 201
         assert (newest(settings).annotator, newest(settings).identity) == (person(settings, "ada@example.org"), "named")
         assert voted(server, annotator="ada@example.org").status_code == 201

@@ -41,3 +41,9 @@ def test_schemathesis_finds_no_server_error(server: Server, tmp_path: Path) -> N
     command += ["--max-examples", "15", "--seed", "7", "--generation-database", "none", "--request-timeout", "60"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=400, check=False)
     assert done.returncode == 0, done.stdout[-6000:]
+
+
+def test_without_pages_there_is_the_api_alone(server: Server) -> None:
+    page = server.client.get("/")
+    assert (page.status_code, page.json()["error"]["code"]) == (404, "not_found")
+    assert server.client.get("/docs").status_code == 200

@@ -14,7 +14,7 @@ from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.settings import Limits, Settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.programs_under_test import Server, serving
-from dpo_pipeline_tests.serving.conftest import VARIABLES
+from dpo_pipeline_tests.serving.conftest import WITH_PAGES
 
 pytestmark = pytest.mark.slow
 QUESTION = "Why is the sky blue?"
@@ -26,7 +26,7 @@ PLANTED = ("ada.canary@mail.example.org", "4111 1111 1111 1111", "sk-canarycanar
 
 @pytest.fixture(scope="module")
 def guarded(own_project: Settings) -> Iterator[Server]:
-    variables = VARIABLES | {
+    variables = WITH_PAGES | {
         "DPO_KEYS__API": "let-me-in-please",
         "DPO_KEYS__ADMIN": "root-of-all-evils",
         "DPO_ACCESS__ORIGINS": json.dumps(["https://app.example"]),

@@ -1,4 +1,4 @@
-"""Browse what was collected, with verdicts; take a preference out, or put it back, with a reason."""
+"""Browse what was collected, with validation results; take a preference out, or put it back, with a reason."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -154,26 +154,26 @@ class _Layout:
         }
 
 
-def _wanted(verdict: Any, criterion: str, category: str, version: str, source: str, text: str) -> PairFilter:
+def _wanted(validity: Any, criterion: str, category: str, version: str, source: str, text: str) -> PairFilter:
     criterion, category, version, source = (
         "" if value == ANY else value for value in (criterion, category, version, source)
     )
-    return PairFilter(verdict, criterion, category, version, source, text or "")
+    return PairFilter(validity, criterion, category, version, source, text or "")
 
 
 def _label(pair: ValidatedPair) -> str:
     question = " ".join(pair.prompt.split())
     if len(question) > LABEL_CHARACTERS:
         question = question[:LABEL_CHARACTERS].rstrip() + "…"
-    verdict = "✓ valid" if pair.valid else f"✗ {', '.join(pair.failed)}"
-    return f"{question} — {verdict}"
+    result = "✓ valid" if pair.valid else f"✗ {', '.join(pair.failed)}"
+    return f"{question} — {result}"
 
 
 def _pair(seen: ReviewedPair) -> Markup:
     pair = seen.pair
     facts = figures([("Vote", _vote(pair)), ("Category", pair.category), ("Source", pair.source)])
     origin = f"{pair.recorded_at} by {pair.annotator}, {pair.event_id}"
-    parts = [facts, paragraph(origin, "muted"), _verdict(seen), heading("Question"), quoted(pair.prompt)]
+    parts = [facts, paragraph(origin, "muted"), _result(seen), heading("Question"), quoted(pair.prompt)]
     sides = "".join(
         f"<section>{heading(f'{name}, {model}{_won(pair.vote, letter)}')}{boxed(formatted(answer))}</section>"
         for name, letter, model, answer in (
@@ -192,7 +192,7 @@ def _won(vote: str, letter: str) -> str:
     return ": chosen" if vote == letter else ": rejected" if vote in ("a", "b") else ""
 
 
-def _verdict(seen: ReviewedPair) -> Markup:
+def _result(seen: ReviewedPair) -> Markup:
     pair = seen.pair
     if pair.valid:
         said = Markup("<b>Valid</b>: it meets every criterion.")

@@ -18,6 +18,7 @@ from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.router import Route, Router
 from dpo_pipeline.serving.services.chat_call import ChatCall
+from dpo_pipeline.serving.services.keeping import keeping
 from dpo_pipeline.serving.services.readiness import Readiness
 from dpo_pipeline.serving.services.request_log import Answering, RequestLog
 from dpo_pipeline.serving.services.sampling import Defaults
@@ -74,8 +75,7 @@ class Chats:
 
         async def answered(answer: Answer) -> None:
             self._copy(ask, visitor)
-            # Redaction, by a function of the user's own too, may take its time.
-            await asyncio.to_thread(self._log.keep, answering, messages, answer.text)
+            await keeping(self._log.keep, answering, messages, answer.text)
 
         return ChatCall(self._engine, self._log, ask, answering, answered, self._patience_s)
 

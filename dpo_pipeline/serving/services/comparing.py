@@ -1,6 +1,5 @@
 """Side by side: what is asked, which versions answer, and the vote on it."""
 
-import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -20,6 +19,7 @@ from dpo_pipeline.serving.metrics import Metrics
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.services.chats import FOLLOW_ROLLOUT
 from dpo_pipeline.serving.services.comparisons import Comparisons, ComparisonView, Recorded
+from dpo_pipeline.serving.services.keeping import keeping
 from dpo_pipeline.serving.services.paired_answers import Again, Answered, PairedAnswers, PartialAnswers
 from dpo_pipeline.serving.services.preference_event import Choice
 from dpo_pipeline.serving.services.readiness import Readiness
@@ -205,7 +205,7 @@ class Comparing:
         steered: bool,
         left: str | None = None,
     ) -> ComparisonView:
-        return await asyncio.to_thread(  # redaction, by a function of the user's own too, may take its time
+        return await keeping(
             self._comparisons.open,
             prompt=question.prompt,
             category=question.category,
@@ -223,7 +223,7 @@ class Comparing:
     async def _show_again(self, earlier: StoredComparison, visitor: Visitor) -> ComparisonView:
         """To whoever decided it with the sides swapped: a habit of choosing one side then shows as a flip."""
         swapped = "b" if earlier.left == "a" else "a"
-        return await asyncio.to_thread(
+        return await keeping(
             self._comparisons.open,
             prompt=earlier.prompt,
             category=earlier.category,

@@ -63,7 +63,7 @@ class Recorded:
 
 
 class Comparisons:
-    """Opens comparisons and records votes, in one event loop; safe over a restart.
+    """Opens comparisons, from whatever thread, and records votes, in one event loop; safe over a restart.
 
     Args:
         prefs_log: where votes are appended.

@@ -29,7 +29,7 @@ Place = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class Cases:
-    """Votes that wait for their verdicts, in log order, a list a column; `criteria_keys` tell how a ballot was made."""
+    """Votes that wait for validation, in log order, a list a column; `criteria_keys` tell how a ballot was made."""
 
     sequences: list[int]
     categories: list[str]
@@ -81,7 +81,7 @@ class Warehouse(VoteCounts):
         return repeats
 
     def unvalidated(self, limit: int) -> Cases:
-        """The next votes without a verdict."""
+        """The next votes without a validation result."""
         judged = self.tally("judged")
         rows = self.connection.sql(
             "select sequence, category, criteria_key, annotator, source, pair_key, first_won, failed_alone, anonymous "

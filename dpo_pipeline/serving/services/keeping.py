@@ -1,0 +1,18 @@
+"""Redacting and storing beside the server's loop, to the end even where whoever asked has gone."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+# Its own threads: a redactor that takes seconds must not hold up those that sign people in or draw a question.
+_THREADS = ThreadPoolExecutor(4, thread_name_prefix="keeping")
+
+
+async def keeping(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What the function returns; it may take its time, as a redactor of the user's own does."""
+    begun = asyncio.get_running_loop().run_in_executor(_THREADS, partial(function, *args, **kwargs))
+    return await asyncio.shield(begun)
