@@ -15,7 +15,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from dpo_pipeline import access_commands, people_commands, rollout_commands, terminal  # noqa: F401  (they add theirs)
+from dpo_pipeline import (  # noqa: F401  (they add their commands)
+    access_commands,
+    backup_commands,
+    people_commands,
+    rollout_commands,
+    terminal,
+)
 from dpo_pipeline.commands import app, command
 from dpo_pipeline.errors import LogReplaced, RedactionFailed, ServiceError, SettingsError, UnreadableImport
 from dpo_pipeline.settings import Section, Settings, load_settings, setting_names

@@ -194,6 +194,10 @@ class ServiceError(DpoError):
     pass
 
 
+class BackupRefused(ServiceError):
+    pass
+
+
 class PortTaken(ServiceError):
     pass
 

@@ -165,6 +165,13 @@ class VersionLedger:
             record = _read(connection, name)
             return self._write(connection, name, record, {"pairs_seen": record.pairs_seen - count})
 
+    def relocate(self, before: str, now: str) -> None:
+        """The data folder lies elsewhere: the ledger holds absolute paths of adapters."""
+        moved = VERSIONS.c.adapter_dir.startswith(f"{before}/", autoescape=True)
+        path = sa.literal(now) + sa.func.substr(VERSIONS.c.adapter_dir, len(before) + 1)
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(VERSIONS).where(moved).values(adapter_dir=path))
+
     def forget_feedback(self, name: str, mark: dict[str, Any], pairs: int, labelled: int) -> VersionRecord:
         """Some of the feedback that the version has seen is gone: so much is left, and was read up to there."""
         with self._engine.begin() as connection:
