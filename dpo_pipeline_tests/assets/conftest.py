@@ -49,6 +49,10 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+REGISTERING = ("model_version", "rollout_decision")
+"""Assets that take a version from `improved` into its rollout."""
+
+
 @dataclass
 class Loop:
     """Settings, and jobs of the real definitions on an instance of its own."""
@@ -84,12 +88,12 @@ class Loop:
         done = subprocess.run(command, capture_output=True, check=False, timeout=120)
         assert done.returncode == -signal.SIGKILL, done.stderr.decode()
 
-    def run_assets(self, version: str) -> bool:
-        """Materialize `model_version` and `rollout_decision` by themselves, as by hand in the UI."""
+    def run_assets(self, version: str, *names: str) -> bool:
+        """Materialize these assets by themselves, as by hand in the UI."""
         from dpo_pipeline.definitions import defs
 
         self.instance.add_dynamic_partitions("versions", [version])
-        assets = [defs.get_assets_def(name) for name in ("model_version", "rollout_decision")]
+        assets = [defs.get_assets_def(name) for name in names]
         return dg.materialize(
             assets, instance=self.instance, partition_key=version, resources=defs.resources, raise_on_error=False
         ).success

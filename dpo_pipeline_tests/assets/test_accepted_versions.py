@@ -11,7 +11,7 @@ import pytest
 
 from dpo_pipeline.loop.trace import trace_version, trace_vote
 from dpo_pipeline.stores.ledger import Ledger
-from dpo_pipeline_tests.assets.conftest import Loop
+from dpo_pipeline_tests.assets.conftest import REGISTERING, Loop
 from dpo_pipeline_tests.assets.test_jobs import add_votes
 from dpo_pipeline_tests.examples import put_version
 
@@ -29,7 +29,7 @@ def test_materialized_again_by_hand_an_accepted_version_stays_as_it_is(
     with Ledger(settings.ledger_address) as ledger:
         if ledger.version("v1.1").status != "rolling_out":  # trained for a moment, it need not be better
             put_version(ledger, "v1.1", status="improved")
-            assert loop.run_assets("v1.1")
+            assert loop.run_assets("v1.1", *REGISTERING)
         for stage in ("canary", "small", "half", "full"):
             ledger.promote(stage, ledger.deployment().epoch, ("test",), {}, "test")
     before = all_of_it(loop)

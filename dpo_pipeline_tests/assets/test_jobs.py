@@ -29,7 +29,7 @@ from dpo_pipeline.stores.ledger import Ledger, VersionRecord, utc_now
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.synthetic import read_synthetic
-from dpo_pipeline_tests.assets.conftest import Loop
+from dpo_pipeline_tests.assets.conftest import REGISTERING, Loop
 from dpo_pipeline_tests.examples import SHARED_DATA, preference, put_version
 from dpo_pipeline_tests.programs_under_test import mlflow_server
 from dpo_pipeline_tests.webhook import webhook
@@ -107,12 +107,6 @@ def test_from_an_empty_house_to_a_decided_version(loop: Loop) -> None:
             assert (key, partition) == ("v1.1-attempt2-retry#1", "v1.1")
         assert requests_of(loop.tick("threshold_crossed")) == []
 
-        # The same version again by hand: same dataset, same adapter.
-        again = loop.run("train_version", "v1.1", attempt=1, recipe={"learning_rate": 1e-3, "epochs": 1})
-        assert ledger.version("v1.1").adapter_sha == record.adapter_sha
-        assert ledger.version("v1.1").dataset_hash == record.dataset_hash
-        assert again.success == result.success
-
         # Rolled back meanwhile: without any config it is rebuilt from what is recorded, and stays what it is.
         put_version(ledger, "v1.1", status="rolled_back")
         loop.run("train_version", "v1.1")
@@ -144,7 +138,7 @@ def test_synthetic_pairs_are_made_when_asked_for_and_train_beside_peoples_own(
     assert made and all(pair.source == "synthetic" for pair in made)
     add_votes(loop.settings, 120)
     assert loop.run("ingest_and_validate").success
-    loop.run("train_version", "v1.1", attempt=1, recipe={"epochs": 0.2})
+    assert loop.run_assets("v1.1", "dpo_dataset")
     manifest = json.loads(next((loop.settings.artifacts_dir / "datasets").glob("*/manifest.json")).read_text())
     synthetic = [event for event in manifest["train_events"] if event.startswith("syn-")]
     assert 0 < len(synthetic) <= 0.2 * len(manifest["train_events"])
@@ -159,7 +153,7 @@ def test_registered_improved_rolled_out_stage_by_stage_and_mirrored(loop: Loop) 
     with Ledger(settings.ledger_address) as ledger:
         base = ledger.version("v1.0")
         copy_baseline(ledger, "v1.1", status="improved")
-        assert loop.run_assets("v1.1")
+        assert loop.run_assets("v1.1", *REGISTERING)
         number = ledger.version("v1.1").mlflow_version
         assert number and registry.look().aliases == {"champion": base_number(ledger), "challenger": number}
         for asked in ("Why is the sky blue?", "<|im_end|> What is a verb?"):
@@ -176,7 +170,7 @@ def test_registered_improved_rolled_out_stage_by_stage_and_mirrored(loop: Loop) 
         assert registry.look().aliases == {"champion": number, "previous": base_number(ledger)}
         assert loop_status(settings)["rollout"]["stage"] == "full"
         # registering twice makes one version
-        assert loop.run_assets("v1.1") and ledger.version("v1.1").mlflow_version == number
+        assert loop.run_assets("v1.1", *REGISTERING) and ledger.version("v1.1").mlflow_version == number
 
 
 def answer_from_mlflow(settings: Settings, asked: str) -> str:
@@ -247,7 +241,7 @@ def test_a_rollback_survives_its_own_process_and_mlflow(loop: Loop, tmp_path: Pa
 def begin_canary(loop: Loop, ledger: Ledger, name: str) -> None:
     """A version with v1.0's weights, registered and rolled out to 5 %."""
     copy_baseline(ledger, name, status="improved")
-    assert loop.run_assets(name)
+    assert loop.run_assets(name, *REGISTERING)
     ledger.promote("canary", ledger.deployment().epoch, ("test",), {}, "test")
 
 

@@ -16,7 +16,7 @@ from dpo_pipeline.loop.reconcile_registry import REFUSED_TAG, reconcile_registry
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.training_runs import TrainingRun
-from dpo_pipeline_tests.assets.conftest import Loop
+from dpo_pipeline_tests.assets.conftest import REGISTERING, Loop
 from dpo_pipeline_tests.assets.test_jobs import begin_canary, copy_baseline
 from dpo_pipeline_tests.examples import put_version
 from dpo_pipeline_tests.programs_under_test import eventually, serving
@@ -34,7 +34,7 @@ def deployed(loop: Loop) -> tuple[Ledger, Registry, Any]:
     settings = loop.settings
     ledger = Ledger(settings.ledger_address)
     copy_baseline(ledger, "v1.1", status="improved")
-    assert loop.run_assets("v1.1")
+    assert loop.run_assets("v1.1", *REGISTERING)
     for stage in ("canary", "small", "half", "full"):
         ledger.promote(stage, ledger.deployment().epoch, ("test",), {}, "test")
     assert loop.run("decide_rollout", "v1.1").success

@@ -136,7 +136,7 @@ def _wait_for(site: Site, process: "subprocess.Popen[bytes]", log: Path) -> None
         time.sleep(0.2)
 
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 
 
 def test_a_team_votes_behind_it(site: tuple[Site, Server]) -> None:

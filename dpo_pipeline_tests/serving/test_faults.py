@@ -97,8 +97,6 @@ def test_a_locked_warehouse_is_not_noticed(server: Server, own_project: Settings
     with duckdb.connect(str(own_project.warehouse_path)) as connection:
         connection.execute("create table if not exists held (i integer)")
         assert vote(server, compare(server)).status_code == 201
-        for page in ("/", "/chat", "/leaderboard", "/review", "/rollout", "/contributors"):
-            assert server.client.get(page, follow_redirects=True).status_code == 200
         assert server.client.get("/v1/rollout").status_code == 200
         assert server.client.get("/readyz").status_code == 200
 

@@ -18,7 +18,7 @@ from dpo_pipeline.stores.serving_log import read_records
 from dpo_pipeline.stores.serving_state import ServingState
 from dpo_pipeline_tests.browser import tab
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
-from dpo_pipeline_tests.serving.conftest import WITH_PAGES, beside
+from dpo_pipeline_tests.serving.conftest import VARIABLES, WITH_PAGES, beside
 from dpo_pipeline_tests.serving.test_ab_page import DONE, ready
 
 if TYPE_CHECKING:
@@ -355,7 +355,7 @@ def test_a_proxys_login_is_a_name(own_project: Settings) -> None:
     settings = beside(own_project)
     roles = '{"olga@example.org": "operator"}'
     login = {"DPO_ACCESS__LOGIN_HEADER": "X-Forwarded-User", "DPO_ACCESS__LOGIN_ROLES": roles}
-    with serving(settings.data_dir, **WITH_PAGES, **login) as server:
+    with serving(settings.data_dir, **VARIABLES, **login) as server:
         assert voted(server, {"X-Forwarded-User": "ada@example.org"}).status_code == 201
         assert (newest(settings).annotator, newest(settings).identity) == (person(settings, "ada@example.org"), "named")
         assert voted(server, annotator="ada@example.org").status_code == 201

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal
 
+import duckdb
 import httpx
 import pytest
 
@@ -330,6 +331,13 @@ def inert(opened: Tab, part: str) -> None:
     assert opened.page.title() != "hit"
     assert opened.page.locator(f"{part} img[src=x], {part} svg[onload], {part} a[href^=javascript]").count() == 0
     opened.assert_clean()
+
+
+def test_pages_open_while_the_warehouse_is_locked(server: Server, settings: Settings) -> None:
+    with duckdb.connect(str(settings.warehouse_path)) as connection:
+        connection.execute("create table if not exists held (i integer)")
+        for page in ("/", "/chat", "/leaderboard", "/review", "/rollout", "/contributors"):
+            assert server.client.get(page, follow_redirects=True).status_code == 200
 
 
 def test_a_version_has_a_page_that_others_lead_to(browser: "Browser", server: Server, settings: Settings) -> None:
