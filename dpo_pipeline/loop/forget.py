@@ -77,6 +77,7 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
     if not people or not all(person.strip() for person in people):
         raise InvalidRequest("An empty name is nobody's. Name the person, or the pseudonym that stands in the log.")
     found = Forgotten()
+    _check_warehouse(settings)
     known = _KnownTexts(settings)
     people = tuple({*people, *_claims(settings, people)}) if name else people
     texts = _texts_of(settings, people, known)
@@ -239,13 +240,23 @@ def _look_again(settings: Settings, marks: Sequence[str]) -> list[Trace]:
     return left
 
 
+def _check_warehouse(settings: Settings) -> None:
+    """Before anything is removed: what versions have seen is worked out with it.
+
+    Raises:
+        ArtifactCorrupt: an earlier version of this program made it, with other columns.
+    """
+    if settings.warehouse_path.exists():
+        with closing(duckdb.connect(str(settings.warehouse_path))) as connection:
+            prepare(connection)
+
+
 def _take_back(settings: Settings) -> None:
     """The versions have then seen fewer of the pairs that are left: those after them would be skipped otherwise."""
     if not settings.warehouse_path.exists():
         return
     kept = {each.event_id for each in all_votes(settings)}
-    with closing(duckdb.connect(str(settings.warehouse_path))) as connection:
-        prepare(connection)
+    with closing(duckdb.connect(str(settings.warehouse_path), read_only=True)) as connection:
         places = Warehouse(connection, settings.prefs_log).valid_places_without(kept)
     with Ledger(settings.ledger_address) as ledger:
         for record in ledger.versions():
