@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-HASHED := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
+HASHED := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --no-compile
 PIP := $(HASHED) -c constraints.txt
 # Options for pip when it fetches torch, such as the index of the CPU build: see the README.
 TORCH ?=
@@ -23,6 +23,8 @@ $(STAMP): setup.py constraints.txt requirements.txt tools/check_machine.sh
 	@sh tools/install.sh $(HASHED) --no-deps --require-hashes -r requirements.txt
 	@sh tools/install.sh $(PIP) $(TORCH) torch==2.13.0
 	@sh tools/install.sh $(PIP) -e '.[dev]'
+	@# pip would compile on one core; what cannot be compiled, such as code for another Python, is nobody's to import.
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $(STAMP)
 
 demo: $(STAMP)   ## one full cycle of the loop with simulated people, then everything stops

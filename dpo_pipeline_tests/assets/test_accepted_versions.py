@@ -18,6 +18,7 @@ from dpo_pipeline_tests.examples import put_version
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.nightly
 def test_materialized_again_by_hand_an_accepted_version_stays_as_it_is(
     loop: Loop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

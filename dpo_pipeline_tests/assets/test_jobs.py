@@ -62,6 +62,7 @@ def requests_of(tick: list[Any]) -> list[tuple[str | None, str | None]]:
     return [(request.run_key, request.partition_key) for request in tick]
 
 
+@pytest.mark.nightly
 def test_from_an_empty_house_to_a_decided_version(loop: Loop) -> None:
     assert requests_of(loop.tick("baseline_missing")) == [("no-baseline#1", "v1.0")]
     assert loop.run("build_baseline", "v1.0").success

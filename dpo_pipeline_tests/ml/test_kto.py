@@ -31,6 +31,7 @@ def labelled(settings: Settings, number: int) -> list[LabelledAnswer]:
     ]
 
 
+@pytest.mark.nightly
 def test_it_learns_from_both_and_is_judged_on_held_out_pairs(project: Settings, baseline: Path) -> None:
     split = with_labelled(split_pairs(pairs(project), frozenset(), 0.15, 8), labelled(project, 60), 0.15)
     given = job(project, baseline, write_dataset(project, split), objective="kto", epochs=3)

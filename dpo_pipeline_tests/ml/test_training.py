@@ -178,6 +178,7 @@ def test_v1_is_tuned_on_the_files_that_are_named(project: Settings, tmp_path: Pa
         sft_job(project.model_copy(update={"sft": sft}), locate_base(project))
 
 
+@pytest.mark.nightly
 def test_an_adapter_is_the_same_file_in_every_process(tmp_path: Path) -> None:
     """PEFT keeps the layers' names in a set, whose order hangs on the seed of the process's hashes."""
     code = """

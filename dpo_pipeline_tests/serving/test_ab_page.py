@@ -435,6 +435,7 @@ def test_questions_come_from_where_the_person_wants_them(desk: Tab, server: Serv
     assert votes(settings)[-1].category in CATEGORIES
 
 
+@pytest.mark.nightly
 def test_twenty_votes_with_a_model_of_our_own(browser: "Browser", own_project: Settings) -> None:
     with serving(own_project.data_dir, **WITH_PAGES) as server, at_desk(browser, server) as opened:
         choose(opened.page, "#ab-length", "20 questions")
