@@ -60,7 +60,7 @@ audit:           ## known vulnerabilities of the pinned set, by PyPI's advisorie
 	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit; }
 	@.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
-lock:            ## requirements.txt anew: hashes of what constraints.txt pins (after make setup; needs the network)
+lock:            ## requirements.txt again: hashes of what constraints.txt pins (after make setup; needs the network)
 	@$(BIN)/python tools/hash_pins.py
 
 sbom: $(STAMP)   ## sbom.cdx.json: what is installed, as CycloneDX (needs the network once)

@@ -13,7 +13,7 @@ os.environ["TQDM_DISABLE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
 os.environ["DO_NOT_TRACK"] = "1"
-# Tests start hundreds of processes: each would compile the whole package anew.
+# Tests start hundreds of processes: each would compile the whole package again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 for name in [name for name in os.environ if name.startswith("DPO_")]:
     del os.environ[name]

@@ -49,7 +49,7 @@ def back_up(settings: Settings, directory: Path) -> Backup:
         raise BackupRefused(f"{directory} is in the data folder itself. Name one outside {source}.")
     _require_empty(directory)
     copied = [_copy(source, directory, path) for path in _kept(source) if path.suffix == DATABASE]
-    # Listed anew: an adapter that came meanwhile may stand in the ledger already.
+    # Listed again: an adapter that came meanwhile may stand in the ledger already.
     copied += [_copy(source, directory, path) for path in _kept(source) if path.suffix != DATABASE]
     files = {str(path.relative_to(directory)): file_sha256(path) for path in copied}
     told = {"made_at": utc_now(), "program": __version__, "data_dir": str(source), "files": files}

@@ -34,7 +34,7 @@ class Joined:
 
 
 def join_spellings(settings: Settings, name: str) -> Joined:
-    """Write the pseudonym that `name` has now wherever one of its earlier ones stands, and validate all votes anew.
+    """Write the pseudonym that `name` has now wherever one of its earlier ones stands, and validate all votes again.
 
     Two votes on one pair that were two people's are one's now: what is no valid pair any more is taken off what
     versions have seen, so that the pairs after it are not skipped.
