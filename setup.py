@@ -70,6 +70,7 @@ setup(
         "itsdangerous",
         "prometheus-client",
         "psutil",
+        "latex2mathml",
         "markdown-it-py",
         "rich",
         "typer",

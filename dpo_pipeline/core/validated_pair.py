@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dpo_pipeline.core.quality import CRITERIA
+from dpo_pipeline.core.votes import NO_REASON, VoteReason
 
 EXCLUDED = "excluded"
 MEANINGS = {**CRITERIA, EXCLUDED: "a person excluded it, with a reason"}
@@ -12,7 +13,9 @@ MEANINGS = {**CRITERIA, EXCLUDED: "a person excluded it, with a reason"}
 
 @dataclass(frozen=True)
 class ValidatedPair:
-    """`failed` is empty for a valid pair; `reason` is that of the newest exclusion, empty without one."""
+    """`failed` is empty for a valid pair; `why` is the voter's reason, `reason` that of the newest exclusion, empty
+    without one.
+    """
 
     event_id: str
     recorded_at: str
@@ -27,6 +30,7 @@ class ValidatedPair:
     source: str
     failed: tuple[str, ...]
     reason: str = ""
+    why: VoteReason = NO_REASON
 
     @property
     def valid(self) -> bool:

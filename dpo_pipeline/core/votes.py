@@ -20,6 +20,16 @@ Category = Literal["factual_qa", "comparison", "creative", "problem_solving", "e
 Vote = Literal["a", "b", "tie", "both_bad"]
 Side = Literal["a", "b"]
 Source = Literal["ui", "api", "import", "simulated", "synthetic"]
+Strength = Literal["slightly", "much"]
+ReasonTag = Literal["accurate", "complete", "clear", "style", "safe"]
+STRENGTH_LABELS: dict[Strength, str] = {"slightly": "slightly better", "much": "much better"}
+TAG_LABELS: dict[ReasonTag, str] = {
+    "accurate": "more accurate",
+    "complete": "more complete",
+    "clear": "clearer",
+    "style": "better written",
+    "safe": "safer",
+}
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 # Years that every calendar and time zone can reckon with.
 _MOMENT = re.compile(r"(?:19|20|21)\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|\+00:00)\Z")
@@ -40,6 +50,25 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=False, gc=False):
     top_p: float | None = None
     max_tokens: int | None = None
     seed: int | None = None
+
+
+class VoteReason(msgspec.Struct, frozen=True, gc=False):
+    """Why somebody voted so, where they said it.
+
+    `strength` is how much better the chosen answer is, `tags` what it has over the other, `words` the person's own.
+    """
+
+    strength: Strength | None = None
+    tags: tuple[ReasonTag, ...] = ()
+    words: str = ""
+
+    def __str__(self) -> str:
+        strength = [STRENGTH_LABELS[self.strength]] if self.strength else []
+        words = [f"“{self.words}”"] if self.words else []
+        return ", ".join([*strength, *(TAG_LABELS[tag] for tag in self.tags), *words])
+
+
+NO_REASON = VoteReason()
 
 
 class Preference(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -75,6 +104,13 @@ class Preference(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     answer is whose; or equal answers were drawn again, warmer than production draws."""
     asked_by: str | msgspec.UnsetType = msgspec.UNSET
     """The pseudonym of whoever wrote the question; absent where it is nobody's, as those of the bank."""
+    strength: Strength | msgspec.UnsetType = msgspec.UNSET
+    reason_tags: tuple[ReasonTag, ...] | msgspec.UnsetType = msgspec.UNSET
+    reason: str | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def why(self) -> VoteReason:
+        return VoteReason(self.strength or None, self.reason_tags or (), self.reason or "")
 
     @property
     def from_people(self) -> bool:

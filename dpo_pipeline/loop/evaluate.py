@@ -3,7 +3,10 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import msgspec
+
 from dpo_pipeline.core.diagnosis import Diagnosis
+from dpo_pipeline.core.judged_examples import clearest
 from dpo_pipeline.core.lifecycle import RECORDED, Status
 from dpo_pipeline.core.verdict import EvaluationVerdict, evaluate
 from dpo_pipeline.core.versions import BASELINE
@@ -60,6 +63,7 @@ def evaluate_version(settings: Settings, ledger: Ledger, registry: Registry, nam
     page = settings.reports_dir / "evaluation" / f"{name}-attempt{candidate.attempt}{'-again' if again else ''}.html"
     embedded = settings.model.base == "embedded"
     write_text(page, evaluation_page(name, parent.name, verdict, answers, diagnosis, embedded))
+    write_text(page.with_suffix(".json"), msgspec.json.encode(clearest(answers)).decode())
     if candidate.mlflow_run and not again:
         registry.log_evaluation(candidate.mlflow_run, page, asdict(verdict), figures(verdict))
         # How long its answers are was measured too.

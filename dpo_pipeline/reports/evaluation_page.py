@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from dpo_pipeline.core.diagnosis import Diagnosis
+from dpo_pipeline.core.judged_examples import clearest
 from dpo_pipeline.core.verdict import EvaluationVerdict, JudgedAnswer
 from dpo_pipeline.core.winrate import WinRate
 from dpo_pipeline.reports import plots
 from dpo_pipeline.reports.page import Page
 
 TONE = {"improved": "verdict good", "not_improved": "verdict bad", "inconclusive": "verdict open"}
-SHOWN = 12
 
 
 def evaluation_page(
@@ -44,8 +44,9 @@ def evaluation_page(
         page.heading("Why it is not better, and what comes next")
         page.table(diagnosis.rows())
         page.paragraph(diagnosis.conclusion)
-    page.heading("Answers, the clearest losses first")
-    page.table(_examples(answers))
+    examples = clearest(answers)
+    _examples(page, name, parent, "Answers it lost, the clearest first", examples.lost)
+    _examples(page, name, parent, "Answers it won", examples.won)
     return page.html()
 
 
@@ -112,17 +113,12 @@ def _measurements(verdict: EvaluationVerdict) -> list[dict[str, object]]:
     ]  # fmt: skip
 
 
-def _examples(answers: Sequence[JudgedAnswer]) -> list[dict[str, object]]:
-    order = {"loss": 0, "tie": 1, "win": 2, None: 3}
-    first = {answer.question: answer for answer in reversed(answers)}
-    ranked = sorted(
-        first.values(), key=lambda each: (order[each.outcome], (each.score or 0.0) - (each.parent_score or 0.0))
-    )
-    return [
-        {"question": each.question, "answer": each.answer, "parent's answer": each.parent_answer,
-         "outcome": each.outcome or "unreadable"}
-        for each in ranked[:SHOWN]
-    ]  # fmt: skip
+def _examples(page: Page, name: str, parent: str, title: str, answers: Sequence[JudgedAnswer]) -> None:
+    page.heading(title)
+    for each in answers:
+        page.side_by_side(each.question, (name, each.answer), (parent, each.parent_answer))
+    if not answers:
+        page.paragraph("none")
 
 
 def _both(answers: Sequence[JudgedAnswer]) -> tuple[list[str], list[str]]:

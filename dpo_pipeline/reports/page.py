@@ -4,17 +4,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
+from dpo_pipeline.core.word_differences import Span, word_differences
+
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5a6675; --line: #d8dee6; --back: #ffffff; --card: #f5f7fa;
-  --good: #17703a; --bad: #b3261e; --open: #8a5a00; }
+  --good: #17703a; --bad: #b3261e; --open: #8a5a00; --mark: #ffe7a3; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #a3afbd; --line: #37414d; --back: #12171d;
-  --card: #1b222b; --good: #6fd196; --bad: #ff9d94; --open: #f0c163; } }
+  --card: #1b222b; --good: #6fd196; --bad: #ff9d94; --open: #f0c163; --mark: #5b4a12; } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back); margin: 0 auto;
   padding: 1.5rem; max-width: 60rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
 p.sub { color: var(--soft); margin: 0 0 1rem; } .verdict { font-weight: 600; font-size: 1.15rem; }
 .good { color: var(--good); } .bad { color: var(--bad); } .open { color: var(--open); }
 .wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .92rem; }
+mark { background: var(--mark); color: inherit; border-radius: 2px; }
+details { border-bottom: 1px solid var(--line); padding: .4rem 0; } summary { cursor: pointer; }
+.sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(18rem, 100%), 1fr)); gap: .8rem; }
+.sides > div { background: var(--card); padding: .6rem .8rem; border-radius: .4rem; white-space: pre-wrap;
+  overflow-wrap: anywhere; } .sides b { display: block; }
 th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
 figure { margin: .5rem 0; background: #ffffff; border: 1px solid var(--line); border-radius: .5rem; padding: .5rem; }
@@ -50,6 +57,12 @@ class Page:
         body = "".join("<tr>" + "".join(_cell(value) for value in row.values()) + "</tr>" for row in rows)
         self.parts.append(f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>')
 
+    def side_by_side(self, summary: str, first: tuple[str, str], second: tuple[str, str]) -> None:
+        """Two named texts to be opened, the words marked that the other lacks."""
+        pieces = zip((first[0], second[0]), word_differences(first[1], second[1]), strict=True)
+        sides = "".join(f"<div><b>{escape(name)}</b>{''.join(map(_span, spans))}</div>" for name, spans in pieces)
+        self.parts.append(f'<details><summary>{escape(summary)}</summary><div class="sides">{sides}</div></details>')
+
     def figure(self, svg: str, caption: str) -> None:
         """`svg` comes from `reports.plots`, never from outside."""
         self.parts.append(f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>")
@@ -63,6 +76,10 @@ class Page:
             + "".join(self.parts)
             + "</body></html>"
         )
+
+
+def _span(span: Span) -> str:
+    return f"<mark>{escape(span[0])}</mark>" if span[1] else escape(span[0])
 
 
 def _cell(value: object) -> str:

@@ -6,7 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from dpo_pipeline.core.admission import LONGEST_REASON, LONGEST_TEXT, MOST_MESSAGES, ROLES, can_be_written
 from dpo_pipeline.core.feedback import Action
-from dpo_pipeline.core.votes import Category, Sampling
+from dpo_pipeline.core.votes import Category, ReasonTag, Sampling, Strength, VoteReason
 from dpo_pipeline.serving.services.preference_event import Choice
 
 MOST_FIELDS = 100
@@ -144,6 +144,13 @@ class VoteRequest(Body):
     token: str = Field(max_length=2000)
     vote: Choice
     annotator: str | None = Field(None, max_length=200, description="who votes; must be whom the comparison is for")
+    strength: Strength | None = Field(None, description="how much better the chosen answer is")
+    reason_tags: list[ReasonTag] = Field([], max_length=5, description="what it has over the other")
+    reason: str = Field("", max_length=LONGEST_REASON, description="why, in the person's own words")
+
+    @property
+    def why(self) -> VoteReason:
+        return VoteReason(self.strength, tuple(dict.fromkeys(self.reason_tags)), self.reason.strip())
 
 
 class VotedModels(Body):

@@ -18,8 +18,8 @@ from dpo_pipeline.stores.serving_log import read_records
 from dpo_pipeline.stores.serving_state import ServingState
 from dpo_pipeline_tests.browser import tab
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
+from dpo_pipeline_tests.serving.ab_page.desk import DONE, ready
 from dpo_pipeline_tests.serving.conftest import VARIABLES, WITH_PAGES, beside
-from dpo_pipeline_tests.serving.test_ab_page import DONE, ready
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

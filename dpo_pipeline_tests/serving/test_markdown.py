@@ -40,6 +40,14 @@ def shown(text: str) -> str:
             "(<em>so</em>) and <strong>Note</strong>s, 这是<strong>粗体",
         ),
         ("5 * 3 * 2 and snake_case_name", "<p>5 * 3 * 2 and snake_case_name</p>"),
+        ("it costs $5, not $10, in $HOME:$PATH", "<p>it costs $5, not $10, in $HOME:$PATH</p>"),
+        ("so $x^2$ it is", "<msup><mi>x</mi><mn>2</mn></msup>"),
+        (r"so \(a_1\) it is", "<msub><mi>a</mi><mn>1</mn></msub>"),
+        ("$$\n\\frac{1}{2}\n$$", "<mfrac><mrow><mn>1</mn></mrow><mrow><mn>2</mn></mrow></mfrac>"),
+        ("So we get:\n\\[\n\\sum_i i\n\\]\nfor all.", '<math display="block"><mrow><munder><mo>∑</mo>'),
+        (r"so \(\frac\) is none", r"<code>\frac</code>"),
+        (f"so $x{'+x' * 600}$ is too long", f"so $x{'+x' * 600}$ is too long"),
+        (r"| a |" + "\n|---|\n" + r"| $\alpha$ |", "<td><math"),
     ],
 )
 def test_formatted(text: str, expected: str) -> None:
@@ -58,13 +66,18 @@ def test_formatted(text: str, expected: str) -> None:
         '```"><script>alert(1)</script>\nx\n```',
         "| <img src=x> |\n|---|\n| <svg onload=y> |",
         "&lt;script&gt; &#60;b&#62;",
+        r"$\href{javascript:alert(1)}{x}$ and \(\style{background: url(x)}{y}\) \[\class{z}{w}\]",
+        r"$\text{<img src=x onerror=alert(1)>}$ $\text{&lt;script&gt;}$ $<script>$ $\unicode{60}$",
     ],
 )
 def test_nothing_in_a_text_can_load_link_or_run(text: str) -> None:
-    own = r"</?(?:div|p|h[456]|ul|ol|li|strong|em|s|br|hr|blockquote|pre|code|span|table|thead|tbody|tr|th|td|button)\b"
+    own = (
+        r"</?(?:m[a-z]+|div|p|h[456]|ul|ol|li|strong|em|s|br|hr|blockquote|pre|code|span|table|thead|tbody|tr|th|td"
+        r"|button)\b"
+    )
     for tag in re.findall(r"<[^>]*>", formatted(text)):
         assert re.match(own, tag), tag
-        assert not re.search(r"\b(?:href|src|on\w+)\s*=", tag), tag
+        assert not re.search(r"\b(?:href|src|style|on\w+)\s*=", tag), tag
 
 
 LOSING = [
@@ -83,7 +96,7 @@ def test_what_would_lose_something_is_shown_as_it_is(text: str) -> None:
     assert formatted(text).startswith('<div class="md-only">')
 
 
-@given(st.text(st.sampled_from("ab*_`#>-|~[]()!<&\\\n 1.:"), max_size=120))
+@given(st.text(st.sampled_from("ab*_`#>-|~[]()!<&$\\\n 1.:"), max_size=120))
 def test_no_word_is_lost(text: str) -> None:
     first = formatted(text).split('<div class="md-source">')[0]
     made = unescape(re.sub(r"<[^>]*>", "", first)).replace("Copy", "")
@@ -91,7 +104,30 @@ def test_no_word_is_lost(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["*", "a*", "_a ", "`", "> ", "- ", "|", "|a\n", "[", "~~a", "\\", "```\n", "# a\n", "**a", "&"]
+    "piece",
+    [
+        "*",
+        "a*",
+        "_a ",
+        "`",
+        "> ",
+        "- ",
+        "|",
+        "|a\n",
+        "[",
+        "~~a",
+        "\\",
+        "```\n",
+        "# a\n",
+        "**a",
+        "&",
+        "$a",
+        "$1 ",
+        "$$x\n\n",
+        "\\[\n\n",
+        "\\(",
+        "$x^2$ ",
+    ],
 )
 def test_the_worst_texts_cost_a_fraction_of_a_second(piece: str) -> None:
     head = "|a" * 100 + "|\n" + "|-" * 100 + "|\n" if piece.startswith("|") else ""

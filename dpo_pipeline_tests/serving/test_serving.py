@@ -16,7 +16,7 @@ import pytest
 from dpo_pipeline.core.exposure import NO_AUDIENCE, RolloutPlan, gets_challenger
 from dpo_pipeline.core.serving_records import RequestRecord
 from dpo_pipeline.core.version_metrics import version_metrics
-from dpo_pipeline.core.votes import decode_preference
+from dpo_pipeline.core.votes import VoteReason, decode_preference
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.serving_log import read_records
@@ -103,6 +103,19 @@ def test_the_same_vote_again_is_the_same_event_and_another_is_refused(server: Se
     assert first.json() == again.json()
     assert other.json()["error"]["code"] == "already_voted"
     assert sum(e.comparison_id == shown["comparison_id"] for e in log_lines(own_project)) == 1
+
+
+def test_a_vote_may_say_why(server: Server, own_project: Settings) -> None:
+    tags, reason = ["clear", "accurate", "clear"], " cites a source, unlike anna@example.com "
+    tie = vote(server, compare(server), "tie", strength="much")
+    assert tie.status_code == 400 and "strength says how much better one answer is" in tie.text
+    assert vote(server, compare(server), strength="enormously").status_code == 422
+    assert vote(server, compare(server), reason="x" * 501).status_code == 422
+    shown = compare(server)
+    told = vote(server, shown, strength="slightly", reason_tags=tags, reason=reason)
+    assert (told.status_code, vote(server, shown).status_code) == (201, 200)
+    [event] = [each for each in log_lines(own_project) if each.comparison_id == shown["comparison_id"]]
+    assert event.why == VoteReason("slightly", ("clear", "accurate"), "cites a source, unlike [EMAIL]")
 
 
 def test_a_hundred_sends_at_once_are_one_vote(server: Server, own_project: Settings) -> None:

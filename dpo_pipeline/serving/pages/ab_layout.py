@@ -1,7 +1,10 @@
 """The components of the A/B page, in the order in which they are read, and its keys."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from dpo_pipeline.core.admission import LONGEST_REASON
+from dpo_pipeline.core.votes import STRENGTH_LABELS, TAG_LABELS
 from dpo_pipeline.serving.pages import ab_view
 from dpo_pipeline.serving.pages.ab_visit import Visit
 
@@ -37,7 +40,7 @@ KEYS = """
 
 def layout() -> dict[str, Any]:
     """The components by name."""
-    return {**_order(), **_pair()}
+    return {**_order(), **_pair(), **_why(), **_outcome()}
 
 
 def _order() -> dict[str, Any]:
@@ -106,7 +109,45 @@ def _pair() -> dict[str, Any]:
     with gr.Row():
         parts["tie"] = gr.Button("Tie", interactive=False, elem_id="ab-tie", min_width=120)
         parts["both_bad"] = gr.Button("Both bad", interactive=False, elem_id="ab-both-bad", min_width=120)
+    return parts
+
+
+def _why() -> dict[str, Any]:
+    """Why somebody is about to vote so: sent with the vote, and asked of nobody who does not open it."""
+    import gradio as gr
+
+    parts: dict[str, Any] = {}
+    with gr.Accordion("Why? (optional)", open=False, elem_id="ab-why"):
+        with gr.Row():
+            parts["strength"] = gr.Radio(
+                [("Better", ""), *_choices(STRENGTH_LABELS)], value="", label="The one I choose is", min_width=260
+            )
+            parts["tags"] = gr.CheckboxGroup(_choices(TAG_LABELS), label="It is", min_width=260)
+        parts["words"] = gr.Textbox(label="In your words", max_length=LONGEST_REASON, elem_id="ab-words")
+    return parts
+
+
+def _choices(labels: Mapping[Any, str]) -> list[tuple[str, str]]:
+    return [(label.capitalize(), name) for name, label in labels.items()]
+
+
+def _outcome() -> dict[str, Any]:
+    """What the vote revealed, and what comes next."""
+    import gradio as gr
+
+    parts: dict[str, Any] = {}
     parts["result"] = gr.HTML(elem_id="ab-result", elem_classes="ab-line")
+    with gr.Row(visible=False, equal_height=True) as parts["further"]:
+        parts["follow"] = gr.Textbox(
+            label="Go on with this conversation",
+            placeholder="Ask a follow-up: both models answer it after the answer you chose",
+            max_lines=6,
+            max_length=LONGEST_QUESTION,
+            elem_id="ab-follow",
+            min_width=240,
+            scale=5,
+        )
+        parts["go_on"] = gr.Button("Ask both", elem_id="ab-go-on", min_width=120, scale=1)
     parts["next"] = gr.Button("Next comparison", variant="primary", visible=False, elem_id="ab-next")
     gr.HTML(ab_view.KEYS_HINT)
     return parts

@@ -5,10 +5,13 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, get_args
+from typing import Any, Literal, get_args
+
+from msgspec.structs import replace
 
 from dpo_pipeline.core.questions import OriginFilter
 from dpo_pipeline.core.versions import iteration, served_name
+from dpo_pipeline.core.votes import ReasonTag, Strength, VoteReason
 from dpo_pipeline.errors import AlreadyVoted, DpoError, RequestError, RoleRequired, TokenRefused, UnknownComparison
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages import ab_view
@@ -23,6 +26,8 @@ from dpo_pipeline.serving.services.prefetch import Prefetch
 from dpo_pipeline.serving.services.visitors import Visitor
 
 CHOICES: tuple[Choice, ...] = get_args(Choice)
+INPUTS = ("first", "second", "origin", "typed", "length", "follow", "strength", "tags", "words")
+NOTHING_SAID: dict[str, Any] = {"strength": "", "tags": [], "words": ""}
 Update = dict[str, Any]
 
 
@@ -32,6 +37,8 @@ class Form:
 
     typed: str
     length: int
+    follow: str
+    why: VoteReason
 
 
 Run = Callable[[Visit, Visitor, Form], AsyncIterator[Update]]
@@ -56,8 +63,14 @@ class Page:
         """A comparison at the person's wish, of a typed question or of one that is drawn."""
         if visit.batch and visit.batch.over:
             visit.batch = None
-        async for update in self._show(visit, visitor, (text or "").strip()):
+        async for update in self._show(visit, visitor, "typed", text):
             yield update
+
+    async def go_on(self, visit: Visit, visitor: Visitor, text: str) -> AsyncIterator[Update]:
+        """Both models answer the next message of the conversation; without one nothing happens."""
+        if (text or "").strip():
+            async for update in self._show(visit, visitor, "follow", text):
+                yield update
 
     async def start_batch(self, visit: Visit, visitor: Visitor, length: int) -> AsyncIterator[Update]:
         visit.batch = Batch(length if length in BATCHES else BATCHES[0])
@@ -72,10 +85,10 @@ class Page:
         summary = ab_view.batch_line(batch, True) if batch and batch.votes else ""
         yield {"batch": summary, **_batch_buttons(False), "next": _changed(visible=True)}
 
-    async def vote(self, visit: Visit, visitor: Visitor, choice: Choice) -> AsyncIterator[Update]:
+    async def vote(self, visit: Visit, visitor: Visitor, choice: Choice, why: VoteReason) -> AsyncIterator[Update]:
         """Record, reveal, and in a batch testing session go on at once."""
         try:
-            recorded = await self._desk.vote(visit, visitor, choice)
+            recorded = await self._desk.vote(visit, visitor, choice, _of(choice, why))
         except RequestError as error:
             told = notice(ab_view.trouble(error), error=True)
             lost = isinstance(error, TokenRefused | UnknownComparison | AlreadyVoted)
@@ -83,7 +96,7 @@ class Page:
             return
         if recorded is None or visit.shown is None:
             return
-        revealed = {"result": ab_view.result(visit), "notice": "", **await self._around(visit)}
+        revealed = {"result": ab_view.result(visit), "notice": "", **NOTHING_SAID, **await self._around(visit)}
         if visit.batch and not visit.batch.over:
             async for update in self._show(visit, visitor, opening=revealed):
                 yield update
@@ -95,19 +108,31 @@ class Page:
             **_vote_buttons(False),
             **_batch_buttons(False),
             "next": _changed(visible=True),
+            "further": _changed(visible=visit.conversation is not None),
         }
 
     async def _show(
-        self, visit: Visit, visitor: Visitor, typed: str = "", opening: Update | None = None
+        self,
+        visit: Visit,
+        visitor: Visitor,
+        field: Literal["typed", "follow"] = "typed",
+        text: str = "",
+        opening: Update | None = None,
     ) -> AsyncIterator[Update]:
-        """The next pair as it grows. What `opening` says goes out with the first sight of it."""
+        """The next pair as it grows. What `opening` says goes out with the first sight of it.
+
+        Args:
+            field: where the question was typed; without a text one is drawn.
+        """
         opening = {"notice": "", "result": ""} if opening is None else opening
-        running = visit.batch is not None
-        if typed:
-            opening["typed"] = ""
+        running, asked = visit.batch is not None, None
+        if text := (text or "").strip():
+            opening[field] = ""
+            asked = (self._desk.follow_up if field == "follow" else self._desk.typed)(visit, text)
         opening |= _vote_buttons(False) | _batch_buttons(running) | {"next": _changed(visible=False)}
+        opening |= {"further": _changed(visible=False)}
         try:
-            async for event in self._desk.show(visit, visitor, typed):
+            async for event in self._desk.show(visit, visitor, asked):
                 if opening:
                     opening |= {"question": ab_view.question(visit), "batch": ab_view.batch_line(visit.batch, False)}
                 update, opening = {**opening, **_cards(visit, event)}, {}
@@ -116,8 +141,8 @@ class Page:
                 yield update
         except DpoError as error:
             told = notice(ab_view.trouble(error), error=True)
-            kept = {"typed": typed} if typed else {}
-            yield {**opening, **kept, "notice": told, **_cards(visit, None), "next": _changed(visible=not typed)}
+            kept = {field: text, "further": _changed(visible=field == "follow")} if text else {}
+            yield {**opening, "notice": told, **_cards(visit, None), "next": _changed(visible=not text), **kept}
 
     async def _around(self, visit: Visit) -> Update:
         """Progress and coverage; the choice of versions where it has changed."""
@@ -141,7 +166,7 @@ def build(serving: Callable[[], Serving]) -> None:
     page = Page(serving)
     visit, person = gr.State(Visit()), person_state()
     parts = layout()
-    inputs = [visit, person, *(parts[name] for name in ("first", "second", "origin", "typed", "length"))]
+    inputs = [visit, person, *(parts[name] for name in INPUTS)]
 
     def connect(trigger: Callable[..., Any], run: Run, mode: str = "once") -> None:
         async def handle(
@@ -152,6 +177,10 @@ def build(serving: Callable[[], Serving]) -> None:
             origin: OriginFilter,
             typed: str,
             length: int,
+            follow: str,
+            strength: Strength | Literal[""],
+            tags: list[ReasonTag],
+            words: str,
             request: gr.Request,
         ) -> AsyncIterator[dict[Any, Any]]:
             visit.key = request.session_hash or ""
@@ -162,7 +191,8 @@ def build(serving: Callable[[], Serving]) -> None:
             except RoleRequired as error:
                 yield {parts["result"]: notice(str(error), error=True)}
                 return
-            async for update in run(visit, visitor, Form(typed, length)):
+            why = VoteReason(strength or None, tuple(tags), words.strip())
+            async for update in run(visit, visitor, Form(typed, length, follow, why)):
                 yield {parts[name]: value for name, value in update.items()}
 
         # `multiple`: Gradio would drop a click that comes before the last one is wholly done, and say nothing.
@@ -190,6 +220,8 @@ def _buttons(page: Page, parts: dict[str, Any], connect: Callable[..., None]) ->
     connect(parts["generate"].click, lambda visit, visitor, form: page.generate(visit, visitor, form.typed))
     connect(parts["typed"].submit, lambda visit, visitor, form: page.generate(visit, visitor, form.typed))
     connect(parts["next"].click, lambda visit, visitor, form: page.generate(visit, visitor, ""))
+    for trigger in (parts["go_on"].click, parts["follow"].submit):
+        connect(trigger, lambda visit, visitor, form: page.go_on(visit, visitor, form.follow))
     connect(parts["start"].click, lambda visit, visitor, form: page.start_batch(visit, visitor, form.length))
     connect(parts["end"].click, lambda visit, visitor, form: page.end_batch(visit, visitor))
     for choice in CHOICES:
@@ -197,7 +229,12 @@ def _buttons(page: Page, parts: dict[str, Any], connect: Callable[..., None]) ->
 
 
 def _vote(page: Page, choice: Choice, visit: Visit, visitor: Visitor, form: Form) -> AsyncIterator[Update]:
-    return page.vote(visit, visitor, choice)
+    return page.vote(visit, visitor, choice, form.why)
+
+
+def _of(choice: Choice, why: VoteReason) -> VoteReason:
+    """Nobody is better in a tie: what was picked for the other button does not stand in the way of this one."""
+    return why if choice in ab_view.LETTER else replace(why, strength=None)
 
 
 def _cards(visit: Visit, pair: PartialView | ComparisonView | None) -> Update:

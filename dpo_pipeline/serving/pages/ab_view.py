@@ -54,6 +54,9 @@ CSS = """
 .ab-question { margin: 0; font-size: 1.125rem; font-weight: 600; line-height: 1.4; white-space: pre-wrap;
   overflow-wrap: anywhere; color: var(--body-text-color); }
 .ab-question small { display: block; font-size: .8125rem; font-weight: 400; color: var(--body-text-color-subdued); }
+.ab-turn { margin: 0 0 .6rem; padding: .5rem .8rem; border-radius: 10px; width: fit-content; max-width: min(44rem, 92%);
+  border: 1px solid var(--border-color-primary); color: var(--body-text-color); overflow-wrap: anywhere; }
+.ab-turn.user { margin-left: auto; white-space: pre-wrap; border-color: var(--color-accent); }
 .ab-card { box-sizing: border-box; height: 100%; padding: .8rem 1rem 1rem; border-radius: 10px;
   border: 1px solid var(--border-color-primary); background: var(--block-background-fill);
   color: var(--body-text-color); }
@@ -90,7 +93,7 @@ CSS = """
 # keys are for voting.
 LOOK_UP = """watch('value', () => {
   element.scrollIntoView({block: 'nearest'});
-  if (document.activeElement?.closest('#ab-typed')) document.activeElement.blur();
+  if (document.activeElement?.closest('#ab-typed, #ab-follow')) document.activeElement.blur();
 });"""
 KEYS_HINT = (
     '<p class="ab-keys">'
@@ -132,7 +135,16 @@ def question(visit: Visit) -> str:
     line = " · ".join(["Question", *filter(None, parts)])
     stands_in = STANDS_IN.get(visit.plan.origin, "") if asked.origin == "bank" else ""
     told = f'<small role="status">{stands_in}</small>' if stands_in else ""
-    return f'<p class="ab-question">{told}<small>{line}</small>{inert(str(asked.prompt))}</p>'
+    *earlier, (_, last) = asked.messages
+    turns = "".join(_turn(role, said) for role, said in earlier)
+    return f'{turns}<p class="ab-question">{told}<small>{line}</small>{inert(last)}</p>'
+
+
+def _turn(role: str, said: str) -> str:
+    """What was said before the question."""
+    shown = formatted(said) if role == "assistant" else inert(said)
+    name = {"user": "You", "assistant": "The answer that goes on"}.get(role, role.capitalize())
+    return f'<section class="ab-turn {role}" aria-label="{name}">{shown}</section>'
 
 
 def card(side: Side, answer: str | None, visit: Visit, whole: bool = True) -> str:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 
 from dpo_pipeline.core.questions import OriginFilter, QuestionFilter
+from dpo_pipeline.core.votes import VoteReason
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.services.chats import FOLLOW_ROLLOUT
 from dpo_pipeline.serving.services.comparing import ComparisonPrompt, PartialView
@@ -75,6 +76,21 @@ class Visit:
     turn: int = 0
 
     @property
+    def conversation(self) -> list[dict[str, str]] | None:
+        """What a follow-up question goes on from: all that was said, and the answer that won, in a tie that on the
+        left; what a follow-up without answers went on from. Null where nothing can: before the vote, or when both
+        answers are bad.
+        """
+        if self.shown is None and self.question and isinstance(self.question.prompt, list):
+            return self.question.prompt[:-1] or None
+        if self.shown is None or self.voted is None or self.voted[0] == "both_bad":
+            return None
+        answer = self.shown.right if self.voted[0] == "right" else self.shown.left
+        said, prompt = {"role": "assistant", "content": answer}, self.shown.prompt
+        turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        return [*turns, said] if answer.strip() else None
+
+    @property
     def session(self) -> str:
         return self.batch.session_id if self.batch else self.session_id
 
@@ -87,22 +103,22 @@ class ComparisonFlow:
     prefetch: Prefetch
 
     async def show(
-        self, visit: Visit, visitor: Visitor, typed: str = ""
+        self, visit: Visit, visitor: Visitor, asked: ComparisonPrompt | None = None
     ) -> AsyncIterator[PartialView | ComparisonView]:
         """The next pair as it grows, and last what can be voted on. A later call ends an earlier one.
 
         Args:
-            typed: the person's own question; empty: one is drawn.
+            asked: the person's own question; null: one is drawn.
 
         Raises:
             RequestError: there is no pair, and why.
         """
         visitor = replace(visitor, session_id=visit.session)
-        preparing = None if typed else self.prefetch.take(visit.key, self._plan(visit, visitor))
+        preparing = None if asked else self.prefetch.take(visit.key, self._plan(visit, visitor))
         if preparing:
             question = visit.prepared
         else:
-            question = self._typed(visit, typed) if typed else self._next(visit, visitor)
+            question = asked or self._next(visit, visitor)
             preparing = self._begin(question, visitor)
         assert question is not None
         visit.question, visit.shown, visit.voted = question, None, None
@@ -133,7 +149,7 @@ class ComparisonFlow:
 
         self.prefetch.prepare(visit.key, self._plan(visit, visitor), begin, most)
 
-    async def vote(self, visit: Visit, visitor: Visitor, choice: Choice) -> Recorded | None:
+    async def vote(self, visit: Visit, visitor: Visitor, choice: Choice, why: VoteReason) -> Recorded | None:
         """Record a vote on what is shown; null where there is nothing to vote on, as in a double click.
 
         Raises:
@@ -144,7 +160,9 @@ class ComparisonFlow:
             return None
         serving, visit.voting = self.serving(), True
         try:
-            recorded = await serving.comparing.vote(shown.comparison_id, shown.token, choice, visitor, visitor.person)
+            recorded = await serving.comparing.vote(
+                shown.comparison_id, shown.token, choice, visitor, visitor.person, why
+            )
         finally:
             visit.voting = False
         visit.voted = choice, recorded
@@ -172,8 +190,19 @@ class ComparisonFlow:
             drawn.question, drawn.category, visit.plan.models(serving), origin=drawn.origin, asked_by=drawn.asked_by
         )
 
-    def _typed(self, visit: Visit, text: str) -> ComparisonPrompt:
+    def typed(self, visit: Visit, text: str) -> ComparisonPrompt:
+        """The person's own question."""
         return ComparisonPrompt(text, "other", visit.plan.models(self.serving()))
+
+    def follow_up(self, visit: Visit, text: str) -> ComparisonPrompt:
+        """The next turn of the conversation on screen; without one, a question of its own."""
+        earlier, before = visit.question, visit.conversation
+        if earlier is None or before is None:
+            return self.typed(visit, text)
+        turns = [*before, {"role": "user", "content": text}]
+        # Whoever asked what it began with can have it removed.
+        models, asker = visit.plan.models(self.serving()), earlier.asked_by
+        return ComparisonPrompt(turns, earlier.category, models, asked_by=asker)
 
     def _begin(self, question: ComparisonPrompt, visitor: Visitor) -> Preparing:
         return Preparing(self.serving().comparing.compare_streaming(question, visitor))

@@ -1,4 +1,5 @@
-"""Answers as people expect to read them: headings, lists, tables, emphasis and code, in HTML that can do nothing.
+"""Answers as people expect to read them: headings, lists, tables, emphasis, code and formulas, in HTML that can do
+nothing.
 
 No HTML of the text's own, no image, no link: those stay the characters they are. And nothing is hidden: where Markdown
 would drop a word or a number (a cell too many, a quote nested too deep), or take a product for emphasis, the text is
@@ -17,10 +18,12 @@ from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 
+from dpo_pipeline.serving.pages.formulas import BLOCK, INLINE, as_written, formulas, mathml
 from dpo_pipeline.serving.pages.markup import Markup
 
 LONGEST, MOST_COLUMNS, MOST_TABLE_LINES = 20_000, 30, 1_000
 """Beyond these a text is shown as it is: rendering it could take longer than a person waits."""
+AS_WRITTEN = "formulas as written"
 CJK = "\u2e80"
 """From here on scripts are written without spaces between words."""
 FIRST_HEADING = 4
@@ -42,6 +45,7 @@ html.raw-text .md, html:not(.raw-text) .md-source, html.raw-text .if-md, html:no
 .md .md-wide { overflow-x: auto; margin: 0 0 .6rem; contain: inline-size; }
 .md .md-wide table { border-collapse: collapse; margin: 0; }
 .md .md-wide :is(th, td) { border: 1px solid var(--border-color-primary); padding: .25rem .6rem; text-align: left; }
+.md-math { display: block; overflow-x: auto; margin: 0 0 .6rem; }
 .md code { font: .875em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; padding: .1em .3em;
   border-radius: 4px; background: var(--border-color-primary); color: inherit; }
 .md-code { margin: 0 0 .6rem; contain: inline-size; overflow: hidden; border-radius: 8px;
@@ -110,15 +114,25 @@ class _Inert(RendererHTML):
         )
 
 
+def _formula(self: RendererHTML, tokens: Sequence[Token], place: int, options: Any, env: dict[str, bool]) -> str:
+    """As it is written where only its characters are counted."""
+    tex, block = tokens[place].content, tokens[place].type == BLOCK
+    made = as_written(tex) if env.get(AS_WRITTEN) else mathml(tex.strip(), block)
+    return f'<span class="md-math">{made}</span>' if block else made
+
+
 def _lowered(tag: str) -> str:
     return f"h{min(int(tag[1]) + FIRST_HEADING - 1, 6)}"
 
 
 _PARSER = (
     MarkdownIt("commonmark", {"html": False, "breaks": True}, renderer_cls=_Inert)
+    .use(formulas)
     .enable(["table", "strikethrough"])
     .disable(["image", "link", "autolink", "reference", "html_inline", "html_block", "code", "entity"])
 )
+for _kind in (INLINE, BLOCK):
+    _PARSER.add_render_rule(_kind, _formula)
 
 
 @lru_cache(maxsize=128)
@@ -148,8 +162,10 @@ def _rendered(value: str) -> str:
     tokens = _PARSER.parse(value)
     if any(_takes_a_product_for_emphasis(token.children or ()) for token in tokens):
         return ""
-    made = str(_PARSER.renderer.render(tokens, _PARSER.options, {}))
-    return made if _content(_shown(made)) == _content(value) else ""
+    counted = str(_PARSER.renderer.render(tokens, _PARSER.options, {AS_WRITTEN: True}))
+    if _content(_shown(counted)) != _content(value):
+        return ""
+    return str(_PARSER.renderer.render(tokens, _PARSER.options, {}))
 
 
 def _takes_a_product_for_emphasis(children: Sequence[Token]) -> bool:

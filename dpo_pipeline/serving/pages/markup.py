@@ -6,6 +6,8 @@ Colours are Gradio's own variables, so that light and dark follow the theme.
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from dpo_pipeline.core.word_differences import Span, word_differences
+
 STYLE = """<style>
 .dpo { color: var(--body-text-color); font-size: 0.95rem; line-height: 1.5; overflow-wrap: anywhere; }
 .dpo h3 { margin: 0.9rem 0 0.3rem; font-size: 1.05rem; }
@@ -98,6 +100,9 @@ STYLE = """<style>
 }
 .dpo .text { white-space: pre-wrap; border: 1px solid var(--border-color-primary); border-radius: 0.5rem;
   padding: 0.6rem 0.8rem; background: var(--background-fill-secondary); margin: 0.2rem 0 0.6rem; }
+.dpo details { border-bottom: 1px solid var(--border-color-primary); padding: 0.3rem 0; }
+.dpo summary { cursor: pointer; }
+.dpo mark { background: color-mix(in srgb, var(--color-accent) 28%, transparent); color: inherit; border-radius: 2px; }
 .dpo .sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(18rem, 100%), 1fr)); gap: 0.8rem; }
 .dpo .figures { display: flex; flex-wrap: wrap; gap: 0.6rem 2rem; margin: 0.4rem 0; }
 .dpo .figures dt { color: var(--body-text-color-subdued); font-size: 0.85rem; }
@@ -146,6 +151,25 @@ def quoted(value: str) -> Markup:
 
 def boxed(inside: Markup) -> Markup:
     return Markup(f'<div class="text">{inside}</div>')
+
+
+def differing(names: Sequence[str], texts: tuple[str, str]) -> Markup:
+    """Two texts side by side, exactly as they are, the words marked that the other lacks."""
+    sides = zip(names, word_differences(*texts), strict=True)
+    return Markup(
+        '<div class="sides">'
+        + "".join(f"<section>{heading(name)}{boxed(_marked(spans))}</section>" for name, spans in sides)
+        + "</div>"
+    )
+
+
+def _marked(spans: Sequence[Span]) -> Markup:
+    return Markup("".join(f"<mark>{escape(said)}</mark>" if differs else escape(said) for said, differs in spans))
+
+
+def opening(summary: str, inside: Markup) -> Markup:
+    """What is shown once somebody asks for it."""
+    return Markup(f"<details><summary>{text(summary)}</summary>{inside}</details>")
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequence[int] = ()) -> Markup:

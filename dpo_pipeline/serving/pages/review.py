@@ -11,7 +11,19 @@ from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.accounts import address_of
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.markdown import TOGGLE, formatted
-from dpo_pipeline.serving.pages.markup import Markup, boxed, figures, heading, notice, page, paragraph, quoted, text
+from dpo_pipeline.serving.pages.markup import (
+    Markup,
+    boxed,
+    differing,
+    figures,
+    heading,
+    notice,
+    opening,
+    page,
+    paragraph,
+    quoted,
+    text,
+)
 from dpo_pipeline.serving.pages.polling import QUIET
 from dpo_pipeline.serving.services.reviews import ReviewedPair, ReviewPage, find, page_of
 
@@ -172,8 +184,9 @@ def _label(pair: ValidatedPair) -> str:
 def _pair(seen: ReviewedPair) -> Markup:
     pair = seen.pair
     facts = figures([("Vote", _vote(pair)), ("Category", pair.category), ("Source", pair.source)])
+    why = [paragraph(f"Why, by the voter: {pair.why}")] if str(pair.why) else []
     origin = f"{pair.recorded_at} by {pair.annotator}, {pair.event_id}"
-    parts = [facts, paragraph(origin, "muted"), _result(seen), heading("Question"), quoted(pair.prompt)]
+    parts = [facts, *why, paragraph(origin, "muted"), _result(seen), heading("Question"), quoted(pair.prompt)]
     sides = "".join(
         f"<section>{heading(f'{name}, {model}{_won(pair.vote, letter)}')}{boxed(formatted(answer))}</section>"
         for name, letter, model, answer in (
@@ -181,7 +194,9 @@ def _pair(seen: ReviewedPair) -> Markup:
             ("Answer B", "b", pair.model_b, pair.response_b),
         )
     )
-    return Markup("".join(parts) + f'<div class="sides">{sides}</div>{TOGGLE}')
+    names = f"Answer A, {pair.model_a}", f"Answer B, {pair.model_b}"
+    words = opening("Words that differ", differing(names, (pair.response_a, pair.response_b)))
+    return Markup("".join(parts) + f'<div class="sides">{sides}</div>{TOGGLE}{words}')
 
 
 def _vote(pair: ValidatedPair) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dpo_pipeline.core.verdict import JudgedAnswer
 from dpo_pipeline.core.version_card import CardFacts, headline, load_snippet, reproduce
 from dpo_pipeline.core.versions import VersionRecord, is_version_name
 from dpo_pipeline.serving.assembly import Serving
@@ -10,10 +11,12 @@ from dpo_pipeline.serving.pages.markdown import formatted
 from dpo_pipeline.serving.pages.markup import (
     Markup,
     chip,
+    differing,
     figures,
     heading,
     intervals,
     link,
+    opening,
     page,
     paragraph,
     table,
@@ -84,6 +87,8 @@ def _one(seen: VersionView) -> Markup:
         paragraph(link("The whole evaluation, with plots and answers", f"/v1/versions/{record.name}/evaluation"))
         if seen.has_report
         else Markup(""),
+        _examples(facts, "Answers it lost, the clearest first", seen.examples.lost),
+        _examples(facts, "Answers it won", seen.examples.won),
         heading("What became of it") + timeline(seen.decisions) if seen.decisions else Markup(""),
         heading("Load it") + formatted(f"```python\n{load_snippet(facts)}\n```") if facts.adapter_sha else Markup(""),
         heading("Train it again"),
@@ -108,6 +113,13 @@ def _evaluation(facts: CardFacts) -> Markup:
         f"Win rate over {facts.parent} on questions that neither was trained on; the thin line is 50 %.", "muted"
     )
     return Markup(f"{heading('Evaluation')}<ul>{reasons}</ul>{plot}{told}")
+
+
+def _examples(facts: CardFacts, title: str, answers: Sequence[JudgedAnswer]) -> Markup:
+    """Each question opens its two answers."""
+    names = facts.name, str(facts.parent)
+    shown = "".join(opening(each.question, differing(names, (each.answer, each.parent_answer))) for each in answers)
+    return Markup(heading(title) + shown) if answers else Markup("")
 
 
 def _status(status: str) -> Markup:

@@ -75,7 +75,7 @@ async def vote(
     """201 when the vote is on disk; the same vote again: 200 and the same event id."""
     voter = visitor(request, serving, body.annotator or "")
     claimed = voter.person if body.annotator else None
-    recorded = await serving.comparing.vote(comparison_id, body.token, body.vote, voter, claimed)
+    recorded = await serving.comparing.vote(comparison_id, body.token, body.vote, voter, claimed, body.why)
     response.status_code = 200 if recorded.repeated else 201
     models = VotedModels(left=recorded.left_model, right=recorded.right_model)
     return VoteResponse(event_id=recorded.event_id, models=models)

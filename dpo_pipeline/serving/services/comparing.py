@@ -5,13 +5,13 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from dpo_pipeline.core.admission import cannot_be_asked, check_messages
+from dpo_pipeline.core.admission import LONGEST_REASON, cannot_be_asked, check_messages, check_text
 from dpo_pipeline.core.answers import Messages
 from dpo_pipeline.core.matchmaking import matches, pick
 from dpo_pipeline.core.questions import AskedQuestion, Origin, OriginFilter, QuestionFilter
 from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import served_name
-from dpo_pipeline.core.votes import Sampling
+from dpo_pipeline.core.votes import NO_REASON, Sampling, VoteReason
 from dpo_pipeline.errors import InvalidRequest, TokenRefused
 from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.engines.engine import Engine
@@ -35,8 +35,8 @@ Prompt = str | list[dict[str, str]]
 class ComparisonPrompt:
     """What two or more versions shall answer. `origin` is where it was drawn from; null: somebody asks it now.
 
-    `asked_by` is the person who asked it in production. `again` is a pair that was decided before; then nothing is
-    generated.
+    `asked_by` is the person who asked it, or what it follows on, in production. `again` is a pair that was decided
+    before; then nothing is generated.
     """
 
     prompt: Prompt
@@ -160,7 +160,13 @@ class Comparing:
                 yield await self._show(question, visitor, first, second, propensity, steered, left)
 
     async def vote(
-        self, comparison_id: str, token: str, choice: Choice, visitor: Visitor, claimed: str | None
+        self,
+        comparison_id: str,
+        token: str,
+        choice: Choice,
+        visitor: Visitor,
+        claimed: str | None,
+        why: VoteReason = NO_REASON,
     ) -> Recorded:
         """Record a vote; on return it is on disk.
 
@@ -168,13 +174,17 @@ class Comparing:
             claimed: the pseudonym of whom the call names; null: it names nobody, and the token says enough.
 
         Raises:
+            InvalidRequest: what was said of it does not fit.
             TokenRefused: the comparison is another person's, or was opened with a key that is not sent.
         """
+        if why.strength and choice not in ("left", "right"):
+            raise InvalidRequest(f"strength says how much better one answer is; leave it out of a vote of {choice!r}.")
+        check_text("The reason", why.words, LONGEST_REASON)
         comparison = self._comparisons.find(comparison_id, token, claimed)
         if not visitor.speaks_for(comparison.annotator, str(comparison.identity)):
             raise TokenRefused("This comparison was opened with a key. Send the same key with the vote.")
         self._rates.check("votes", comparison.annotator, visitor.address)
-        recorded = await self._comparisons.vote(comparison, choice)
+        recorded = await self._comparisons.vote(comparison, choice, why)
         if not recorded.repeated:
             self._metrics.votes.labels(recorded.category, recorded.source, choice).inc()
         return recorded
@@ -216,7 +226,7 @@ class Comparing:
             propensity=propensity,
             # Warmer than production answers, they say little of what production would get.
             steered=steered or first[0].sampling.temperature != question.sampling.temperature,
-            asked_by=question.asked_by if question.origin else visitor.person,
+            asked_by=question.asked_by or ("" if question.origin else visitor.person),
             left=left,
         )
 

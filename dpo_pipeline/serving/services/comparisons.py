@@ -12,11 +12,12 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from dpo_pipeline.core.questions import AskedQuestion, OriginFilter, QuestionFilter
 from dpo_pipeline.core.redaction import Redactor, redacted_turns
-from dpo_pipeline.core.votes import Sampling, Vote, encode_preference
+from dpo_pipeline.core.votes import Sampling, Vote, VoteReason, encode_preference
 from dpo_pipeline.errors import (
     AlreadyVoted,
     LogWriteError,
@@ -189,8 +190,9 @@ class Comparisons:
         votes = {} if category else self._tally.refresh().by_category
         return self.questions.draw(QuestionFilter(origin, category), votes)
 
-    async def vote(self, comparison: StoredComparison, choice: Choice) -> Recorded:
-        """Record a vote on what `find` gave; on return it is on disk. The same vote again changes nothing.
+    async def vote(self, comparison: StoredComparison, choice: Choice, why: VoteReason) -> Recorded:
+        """Record a vote on what `find` gave; on return it is on disk. The same vote again changes nothing, its reason
+        neither.
 
         Raises:
             AlreadyVoted: nothing was recorded.
@@ -203,7 +205,8 @@ class Comparisons:
         if earlier is not None and earlier != vote:
             raise AlreadyVoted("This comparison was voted on with another choice. A vote cannot be changed.")
         if earlier is None:
-            self._writing[event_id] = asyncio.create_task(self._write(comparison, vote))
+            why = msgspec.structs.replace(why, words=self._redact(why.words))
+            self._writing[event_id] = asyncio.create_task(self._write(comparison, vote, why))
             # A caller who goes away meanwhile must not leave a vote on disk that nobody knows of.
             await asyncio.shield(self._writing[event_id])
             if vote in ("a", "b") and self.questions.in_bank(comparison.prompt):
@@ -229,9 +232,9 @@ class Comparisons:
         if annotator is not None and annotator != comparison.annotator:
             raise TokenRefused("The token belongs to another person. Ask for a comparison of your own.")
 
-    async def _write(self, comparison: StoredComparison, vote: Vote) -> None:
+    async def _write(self, comparison: StoredComparison, vote: Vote, why: VoteReason) -> None:
         try:
-            await self._log.append(encode_preference(preference(comparison, vote)))
+            await self._log.append(encode_preference(preference(comparison, vote, why)))
             self._voted[comparison.event_id] = vote
         except LogWriteError as error:
             raise VoteNotRecorded(str(error)) from error

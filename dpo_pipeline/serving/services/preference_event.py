@@ -1,10 +1,10 @@
 """A choice on what was shown, as the event that goes into the preference log."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
-from dpo_pipeline.core.votes import Preference, Vote, outcome
+from dpo_pipeline.core.votes import Preference, Vote, VoteReason, outcome
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.serving_state import StoredComparison
 
@@ -23,12 +23,12 @@ def as_vote(choice: Choice, left: str) -> Vote:
     return "a" if (left if choice == "left" else right) == "a" else "b"
 
 
-def preference(shown: StoredComparison, vote: Vote) -> Preference:
+def preference(shown: StoredComparison, vote: Vote, why: VoteReason) -> Preference:
     """The event of a vote given now."""
     chosen, rejected, chosen_model, rejected_model = outcome(
         vote, shown.response_a, shown.response_b, shown.model_a, shown.model_b
     )
-    line = {
+    line: dict[str, Any] = {
         "event_id": shown.event_id,
         "recorded_at": utc_now(),
         "comparison_id": shown.comparison_id,
@@ -60,4 +60,6 @@ def preference(shown: StoredComparison, vote: Vote) -> Preference:
         line["identity"] = shown.identity
     if shown.asked_by:
         line["asked_by"] = shown.asked_by
+    said = {"strength": why.strength, "reason_tags": list(why.tags), "reason": why.words}
+    line.update({name: value for name, value in said.items() if value})
     return msgspec.convert(line, Preference)

@@ -5,6 +5,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
+from dpo_pipeline.core.judged_examples import JudgedExamples
 from dpo_pipeline.core.version_card import CardFacts
 from dpo_pipeline.core.versions import VersionRecord, served_name
 from dpo_pipeline.errors import NotEvaluated
@@ -17,12 +20,13 @@ KEPT_S = 30.0
 
 @dataclass(frozen=True)
 class VersionView:
-    """`decisions`: newest first, without holds."""
+    """`decisions`: newest first, without holds; `examples`: of the newest evaluation."""
 
     record: VersionRecord
     facts: CardFacts
     decisions: tuple[DecisionRecord, ...]
     has_report: bool
+    examples: JudgedExamples
 
 
 class Versions:
@@ -53,7 +57,8 @@ class Versions:
         with Ledger(self._settings.ledger_address) as ledger:
             decisions = [each for each in ledger.decisions(name) if each.decision != "hold"]
             facts = card_facts(self._settings, ledger, name)
-            return VersionView(ledger.version(name), facts, tuple(reversed(decisions)), self._report(name) is not None)
+            record, report = ledger.version(name), self._report(name)
+        return VersionView(record, facts, tuple(reversed(decisions)), report is not None, _examples(report))
 
     def report(self, name: str) -> Path:
         """The page of its newest evaluation.
@@ -71,3 +76,9 @@ class Versions:
         """Of a name that is known to be a version's: it becomes part of a path."""
         pages = (self._settings.reports_dir / "evaluation").glob(f"{name}-attempt*.html")
         return max(pages, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _examples(report: Path | None) -> JudgedExamples:
+    """None of an evaluation from before they were kept."""
+    kept = report.with_suffix(".json") if report else None
+    return msgspec.json.decode(kept.read_bytes(), type=JudgedExamples) if kept and kept.exists() else JudgedExamples()

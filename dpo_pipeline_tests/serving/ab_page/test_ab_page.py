@@ -7,7 +7,6 @@ the last test uses a model of our own.
 import re
 import resource
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +14,13 @@ import httpx
 import pytest
 
 from dpo_pipeline.core.questions import CATEGORIES, is_held_out
-from dpo_pipeline.core.votes import Preference, decode_preference
 from dpo_pipeline.serving.pages.ab_view import PICKED
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import read_bank, read_edge_cases
-from dpo_pipeline.stores.ledger import Ledger
-from dpo_pipeline_tests.browser import Tab, choose, tab
-from dpo_pipeline_tests.examples import put_version, settings_in
+from dpo_pipeline_tests.browser import Tab, choose
+from dpo_pipeline_tests.examples import settings_in
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
+from dpo_pipeline_tests.serving.ab_page.desk import DONE, READY, answer, at_desk, install, ready, text, variables, votes
 from dpo_pipeline_tests.serving.conftest import WITH_PAGES
 from dpo_pipeline_tests.upstream import Upstream
 
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
-READY = "#ab-left:not([disabled])"
-DONE = "#ab-next:visible"
 PAYLOAD = (
     '<img src=x onerror="window.hacked=1"> <svg onload="window.hacked=1"></svg> <script>window.hacked=1</script> '
     "[click](javascript:window.hacked=1) <a href='javascript:window.hacked=1'>x</a> ${window.hacked=1} {{value}} `"
@@ -50,78 +46,6 @@ OVERHEAR = """(() => {
     return response;
   };
 })()"""
-
-
-@pytest.fixture(autouse=True)
-def as_in_the_bank(models: Upstream) -> None:
-    """v1.0 is terse, v1.1 tells more; no waiting."""
-    bank = {question.question: question for question in read_bank(settings_in(Path("unused")).bank_dir)}
-
-    def say(model: str, asked: str) -> str:
-        question = bank.get(asked)
-        if question is None:
-            return "Short." if model == "v1.0" else "A longer answer. It has two sentences."
-        return question.terse[0] if model == "v1.0" else question.detailed[0]
-
-    models.say, models.word_s, models.status = say, 0.0, 200
-
-
-def install(settings: Settings) -> None:
-    """Two versions that the other server answers for; v1.0 in production, v1.1 on its way."""
-    with Ledger(settings.ledger_address) as ledger:
-        for name in ("v1.0", "v1.1"):
-            sha = name[-1] * 64
-            put_version(ledger, name, status="registered", adapter_sha=sha, adapter_dir="there", parent=None)
-        ledger.install_champion("v1.0", actor="test")
-        ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
-
-
-def variables(models: Upstream) -> dict[str, str]:
-    return {"DPO_ENGINE__KIND": "forward", "DPO_ENGINE__URL": models.url, "DPO_LIMITS__VOTES_PER_MINUTE": "10000"}
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    made = settings_in(tmp_path_factory.mktemp("pages"))
-    install(made)
-    return made
-
-
-@pytest.fixture(scope="module")
-def server(settings: Settings, models: Upstream) -> Iterator[Server]:
-    with serving(settings.data_dir, **variables(models)) as running:
-        yield running
-
-
-@pytest.fixture
-def desk(browser: "Browser", server: Server) -> Iterator[Tab]:
-    """The page as a person finds it, and at the end: nothing went wrong in the browser."""
-    with at_desk(browser, server) as opened:
-        yield opened
-        opened.assert_clean()
-
-
-def at_desk(browser: "Browser", server: Server, **screen: Any) -> Any:
-    return tab(browser, server.url, wait="#ab-progress p", **screen)
-
-
-def votes(settings: Settings) -> list[Preference]:
-    log = settings.prefs_log
-    return [decode_preference(line) for line in log.read_bytes().split(b"\n")[:-1]] if log.exists() else []
-
-
-def ready(opened: Tab) -> None:
-    """Both answers are there, and a person has looked at them for longer than a double click takes."""
-    opened.page.wait_for_selector(READY)
-    opened.page.wait_for_timeout(350)
-
-
-def text(opened: Tab, selector: str) -> str:
-    return opened.page.inner_text(selector).strip()
-
-
-def answer(opened: Tab, side: str) -> str:
-    return text(opened, f"#ab-card-{side} .ab-answer")
 
 
 def test_two_versions_picked_by_hand_are_compared_blind_and_revealed_by_the_vote(desk: Tab, settings: Settings) -> None:

@@ -1,0 +1,54 @@
+"""What tests of the A/B page do with it: open it, wait for a pair, read it, and read what is on disk."""
+
+from typing import TYPE_CHECKING, Any
+
+from dpo_pipeline.core.votes import Preference, decode_preference
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline_tests.browser import Tab, tab
+from dpo_pipeline_tests.examples import put_version
+from dpo_pipeline_tests.programs_under_test import Server
+from dpo_pipeline_tests.upstream import Upstream
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+READY = "#ab-left:not([disabled])"
+DONE = "#ab-next:visible"
+
+
+def install(settings: Settings) -> None:
+    """Two versions that the other server answers for; v1.0 in production, v1.1 on its way."""
+    with Ledger(settings.ledger_address) as ledger:
+        for name in ("v1.0", "v1.1"):
+            sha = name[-1] * 64
+            put_version(ledger, name, status="registered", adapter_sha=sha, adapter_dir="there", parent=None)
+        ledger.install_champion("v1.0", actor="test")
+        ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
+
+
+def variables(models: Upstream) -> dict[str, str]:
+    return {"DPO_ENGINE__KIND": "forward", "DPO_ENGINE__URL": models.url, "DPO_LIMITS__VOTES_PER_MINUTE": "10000"}
+
+
+def at_desk(browser: "Browser", server: Server, **screen: Any) -> Any:
+    return tab(browser, server.url, wait="#ab-progress p", **screen)
+
+
+def votes(settings: Settings) -> list[Preference]:
+    log = settings.prefs_log
+    return [decode_preference(line) for line in log.read_bytes().split(b"\n")[:-1]] if log.exists() else []
+
+
+def ready(opened: Tab) -> None:
+    """Both answers are there, and a person has looked at them for longer than a double click takes."""
+    opened.page.wait_for_selector(READY)
+    opened.page.wait_for_timeout(350)
+
+
+def text(opened: Tab, selector: str) -> str:
+    return opened.page.inner_text(selector).strip()
+
+
+def answer(opened: Tab, side: str) -> str:
+    return text(opened, f"#ab-card-{side} .ab-answer")

@@ -1,0 +1,103 @@
+"""More than one bare vote: a conversation that goes on after it, and why somebody voted so."""
+
+import json
+from typing import Any
+
+import pytest
+
+from dpo_pipeline.core.votes import VoteReason
+from dpo_pipeline.settings import Settings
+from dpo_pipeline_tests.browser import Tab
+from dpo_pipeline_tests.serving.ab_page.desk import DONE, answer, ready, text, votes
+from dpo_pipeline_tests.upstream import Upstream
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+FOLLOW = "#ab-follow textarea"
+
+
+def ask(desk: Tab, question: str) -> None:
+    desk.page.fill("#ab-typed textarea", question)
+    desk.page.click("#ab-generate")
+    ready(desk)
+
+
+def vote(desk: Tab, button: str) -> None:
+    desk.page.click(button)
+    desk.page.wait_for_selector(DONE)
+
+
+def follow_up(desk: Tab, question: str) -> None:
+    desk.page.fill(FOLLOW, question)
+    desk.page.press(FOLLOW, "Enter")
+    ready(desk)
+
+
+def test_a_conversation_goes_on_with_the_answer_that_won_and_every_turn_has_its_vote(
+    desk: Tab, settings: Settings, models: Upstream
+) -> None:
+    before = len(votes(settings))
+    assert not desk.page.is_visible(FOLLOW)
+    ask(desk, "Why do cats purr?")
+    won = answer(desk, "right")
+    vote(desk, "#ab-right")
+    follow_up(desk, "And dogs?")
+    assert [text(desk, ".ab-turn.user"), text(desk, ".ab-turn.assistant")] == ["Why do cats purr?", won]
+    assert "And dogs?" in text(desk, ".ab-question") and not desk.page.is_visible(FOLLOW)
+    on_the_left = answer(desk, "left")
+    vote(desk, "#ab-tie")
+    follow_up(desk, "And both?")
+    vote(desk, "#ab-both-bad")
+    assert not desk.page.is_visible(FOLLOW), "there is no answer to go on from"
+
+    said: list[dict[str, Any]] = [
+        {"role": "user", "content": "Why do cats purr?"},
+        {"role": "assistant", "content": won},
+        {"role": "user", "content": "And dogs?"},
+        {"role": "assistant", "content": on_the_left},
+        {"role": "user", "content": "And both?"},
+    ]
+    first, second, third = votes(settings)[before:]
+    assert first.prompt == "Why do cats purr?"
+    assert [{"role": each.role, "content": each.content} for each in second.prompt] == said[:3]
+    assert [{"role": each.role, "content": each.content} for each in third.prompt] == said
+    assert {first.asked_by, second.asked_by, third.asked_by} == {first.annotator}
+
+
+def test_a_follow_up_that_fails_can_be_asked_again(desk: Tab, settings: Settings, models: Upstream) -> None:
+    before = len(votes(settings))
+    ask(desk, "Why is the sky blue?")
+    won = answer(desk, "left")
+    vote(desk, "#ab-left")
+    models.status = 500
+    desk.page.fill(FOLLOW, "At night?")
+    desk.page.click("#ab-go-on")
+    desk.page.wait_for_selector("#ab-notice p")
+    assert desk.page.input_value(FOLLOW) == "At night?"
+    models.status = 200
+    desk.page.click("#ab-go-on")
+    ready(desk)
+    vote(desk, "#ab-left")
+    assert [each.content for each in votes(settings)[before + 1].prompt] == ["Why is the sky blue?", won, "At night?"]
+
+
+def test_strength_tags_and_words_go_into_the_log_with_the_vote(desk: Tab, settings: Settings) -> None:
+    before = len(votes(settings))
+    ask(desk, "Why do cats purr?")
+    desk.page.click("#ab-why button")
+    desk.page.get_by_label("Much better").check()
+    desk.page.get_by_label("More accurate").check()
+    desk.page.get_by_label("Clearer").check()
+    desk.page.fill("#ab-words textarea", "  ask anna@example.com, she knows  ")
+    vote(desk, "#ab-left")
+    assert desk.page.get_by_label("More accurate").is_checked() is False, "said of one vote only"
+    assert desk.page.input_value("#ab-words textarea") == ""
+    ask(desk, "Why do dogs bark?")
+    desk.page.get_by_label("Slightly better").check()
+    vote(desk, "#ab-tie")
+    ask(desk, "Why do fish swim?")
+    vote(desk, "#ab-left")
+    explained, tie, bare = votes(settings)[before:]
+    assert explained.why == VoteReason("much", ("accurate", "clear"), "ask [EMAIL], she knows")
+    assert tie.why == bare.why == VoteReason(), "nobody is better in a tie"
+    line = json.loads(settings.prefs_log.read_bytes().splitlines()[-1])
+    assert not {"strength", "reason_tags", "reason"} & line.keys()
