@@ -37,7 +37,7 @@ class Form:
 
     typed: str
     length: int
-    follow: str
+    follow: str | None
     why: VoteReason
 
 
@@ -66,7 +66,7 @@ class Page:
         async for update in self._show(visit, visitor, "typed", text):
             yield update
 
-    async def go_on(self, visit: Visit, visitor: Visitor, text: str) -> AsyncIterator[Update]:
+    async def go_on(self, visit: Visit, visitor: Visitor, text: str | None) -> AsyncIterator[Update]:
         """Both models answer the next message of the conversation; without one nothing happens."""
         if (text or "").strip():
             async for update in self._show(visit, visitor, "follow", text):
@@ -116,7 +116,7 @@ class Page:
         visit: Visit,
         visitor: Visitor,
         field: Literal["typed", "follow"] = "typed",
-        text: str = "",
+        text: str | None = "",
         opening: Update | None = None,
     ) -> AsyncIterator[Update]:
         """The next pair as it grows. What `opening` says goes out with the first sight of it.
@@ -177,10 +177,10 @@ def build(serving: Callable[[], Serving]) -> None:
             origin: OriginFilter,
             typed: str,
             length: int,
-            follow: str,
+            follow: str | None,
             strength: Strength | Literal[""],
             tags: list[ReasonTag],
-            words: str,
+            words: str | None,
             request: gr.Request,
         ) -> AsyncIterator[dict[Any, Any]]:
             visit.key = request.session_hash or ""
@@ -191,7 +191,7 @@ def build(serving: Callable[[], Serving]) -> None:
             except RoleRequired as error:
                 yield {parts["result"]: notice(str(error), error=True)}
                 return
-            why = VoteReason(strength or None, tuple(tags), words.strip())
+            why = VoteReason(strength or None, tuple(tags), (words or "").strip())
             async for update in run(visit, visitor, Form(typed, length, follow, why)):
                 yield {parts[name]: value for name, value in update.items()}
 

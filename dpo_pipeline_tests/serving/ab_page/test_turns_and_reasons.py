@@ -97,7 +97,7 @@ def test_strength_tags_and_words_go_into_the_log_with_the_vote(desk: Tab, settin
     ask(desk, "Why do fish swim?")
     vote(desk, "#ab-left")
     explained, tie, bare = votes(settings)[before:]
-    assert explained.why == VoteReason("much", ("accurate", "clear"), "ask [EMAIL], she knows")
+    assert explained.why == VoteReason("much", ("accurate", "clear"), "ask [e-mail], she knows")
     assert tie.why == bare.why == VoteReason(), "nobody is better in a tie"
     line = json.loads(settings.prefs_log.read_bytes().splitlines()[-1])
     assert not {"strength", "reason_tags", "reason"} & line.keys()
