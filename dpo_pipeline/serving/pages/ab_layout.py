@@ -17,7 +17,7 @@ KEYS = """
   const keys = {"1": "ab-left", "a": "ab-left", "arrowleft": "ab-left", "2": "ab-right", "b": "ab-right",
     "arrowright": "ab-right", "t": "ab-tie", "x": "ab-both-bad", "enter": "ab-next"};
   const own = "input, textarea, select, [contenteditable=true], [role=listbox], [role=combobox], [role=slider]";
-  const scrolls = ".md-wide, .md-code pre";
+  const scrolls = ".md-wide, .md-code pre, .md-math";
   document.addEventListener("keydown", event => {
     const id = keys[event.key.toLowerCase()];
     if (!id || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -102,11 +102,14 @@ def _pair() -> dict[str, Any]:
         parts[name] = gr.HTML(elem_id=f"ab-{name}", elem_classes="ab-line")
     parts["question"] = gr.HTML(elem_id="ab-question", elem_classes="ab-line", js_on_load=ab_view.LOOK_UP)
     with gr.Row(equal_height=True):
-        for side, letter in ab_view.LETTER.items():
+        for side in ab_view.LETTER:
             with gr.Column(min_width=300, elem_classes="ab-cell"):
                 parts[f"card_{side}"] = gr.HTML(ab_view.card(side, None, empty), elem_id=f"ab-card-{side}")
-                parts[side] = gr.Button(f"Select Model {letter}", interactive=False, elem_id=f"ab-{side}")
-    with gr.Row():
+    with gr.Row(elem_id="ab-votes"):
+        for side, letter in ab_view.LETTER.items():
+            parts[side] = gr.Button(
+                f"Select Model {letter}", interactive=False, elem_id=f"ab-{side}", min_width=120, scale=2
+            )
         parts["tie"] = gr.Button("Tie", interactive=False, elem_id="ab-tie", min_width=120)
         parts["both_bad"] = gr.Button("Both bad", interactive=False, elem_id="ab-both-bad", min_width=120)
     return parts

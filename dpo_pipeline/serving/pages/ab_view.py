@@ -65,10 +65,12 @@ CSS = """
   font-size: .9375rem; font-weight: 650; color: var(--body-text-color); }
 .ab-card h3 .name { font-weight: 400; color: var(--body-text-color-subdued); }
 .ab-card h3 .mark { font-weight: 600; color: var(--link-text-color); }
-.ab-answer { min-height: 7rem; font-size: 1rem; line-height: 1.55; overflow-wrap: anywhere; }
+.ab-answer { min-height: 7rem; max-height: max(14rem, 60vh); overflow-y: auto; font-size: 1rem; line-height: 1.55;
+  overflow-wrap: anywhere; }
 .ab-answer.empty { color: var(--body-text-color-subdued); }
-.ab-cell { justify-content: space-between; }
-.ab-cell > .block:first-child { flex: 1; }
+.ab-cell :is(.block, .html-container, .prose) { display: grid; grid-template: 1fr / minmax(0, 1fr); flex: 1; }
+.gradio-container { overflow: visible !important; overflow-x: clip !important; }
+#ab-votes { position: sticky; bottom: 0; z-index: 5; padding: .5rem 0; background: var(--body-background-fill); }
 .ab-result { margin: 0; font-size: 1rem; color: var(--body-text-color); }
 .ab-keys { margin: 0; font-size: .8125rem; line-height: 1.9; color: var(--body-text-color-subdued); }
 .ab-keys span { display: inline-block; margin-right: 1rem; white-space: nowrap; }
@@ -84,15 +86,18 @@ CSS = """
 @media (max-width: 700px) {
   .ab-progress { grid-template-columns: 1fr; }
   .ab-coverage { grid-template-columns: repeat(2, 1fr); }
-  .ab-answer { min-height: 3rem; }
+  .ab-answer { min-height: 0; height: 24vh; }
+  .ab-card { padding: .5rem .8rem; } .ab-card h3 { margin: 0 0 .2rem; }
+  #ab-votes { display: grid; grid-template-columns: 1fr 1fr; gap: .4rem; }
 }
 @media (pointer: coarse) { .ab-keys { display: none; } }
 """
 
-# A new question may be out of sight, above the buttons that were pressed; and once a typed one is sent,
-# keys are for voting.
+# A new question may be out of sight, above the buttons that were pressed; on a narrow screen it goes to the top, so that
+# both answers fit below it. Once a typed one is sent, keys are for voting.
 LOOK_UP = """watch('value', () => {
-  element.scrollIntoView({block: 'nearest'});
+  const block = innerWidth > 700 ? 'nearest' : 'start';
+  (element.querySelector('.ab-question') ?? element).scrollIntoView({block});
   if (document.activeElement?.closest('#ab-typed, #ab-follow')) document.activeElement.blur();
 });"""
 KEYS_HINT = (
@@ -162,7 +167,7 @@ def card(side: Side, answer: str | None, visit: Visit, whole: bool = True) -> st
         if choice == side:
             kind, head = "ab-card chosen", head + '<span class="mark">✓ your choice</span>'
     if answer:
-        shown = f'<div class="ab-answer">{formatted(answer) if whole else as_it_is(answer)}</div>'
+        shown = f'<div class="ab-answer" tabindex="0">{formatted(answer) if whole else as_it_is(answer)}</div>'
     else:
         empty = HERE if answer is None else EMPTY_ANSWER if whole else WAITING
         shown = f'<div class="ab-answer empty">{empty}</div>'

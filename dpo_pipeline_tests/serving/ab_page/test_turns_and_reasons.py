@@ -1,17 +1,22 @@
 """More than one bare vote: a conversation that goes on after it, and why somebody voted so."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from dpo_pipeline.core.votes import VoteReason
 from dpo_pipeline.settings import Settings
 from dpo_pipeline_tests.browser import Tab
-from dpo_pipeline_tests.serving.ab_page.desk import DONE, answer, ready, text, votes
+from dpo_pipeline_tests.programs_under_test import Server
+from dpo_pipeline_tests.serving.ab_page.desk import DONE, answer, at_desk, ready, text, votes
 from dpo_pipeline_tests.upstream import Upstream
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
+CARDS = ("#ab-card-left", "#ab-card-right")
 FOLLOW = "#ab-follow textarea"
 
 
@@ -78,6 +83,23 @@ def test_a_follow_up_that_fails_can_be_asked_again(desk: Tab, settings: Settings
     ready(desk)
     vote(desk, "#ab-left")
     assert [each.content for each in votes(settings)[before + 1].prompt] == ["Why is the sky blue?", won, "At night?"]
+
+
+@pytest.mark.parametrize("height", [660, 844])
+def test_on_a_phone_question_answers_and_buttons_are_on_screen_at_once(
+    browser: "Browser", server: Server, models: Upstream, height: int
+) -> None:
+    models.say = lambda model, asked: "A long answer. " * (200 if model == "v1.0" else 100)
+    with at_desk(browser, server, width=390) as opened:
+        opened.page.set_viewport_size({"width": 390, "height": height})
+        ask(opened, "Why do cats purr?")
+        opened.page.wait_for_timeout(300)
+        boxes = {each: opened.page.locator(each).bounding_box() for each in (".ab-question", *CARDS, "#ab-votes")}
+        edges = {name: (box["y"], box["y"] + box["height"]) for name, box in boxes.items() if box}
+        assert len(edges) == 4 and edges["#ab-votes"][1] <= height + 1
+        assert edges[".ab-question"][0] >= 0 and edges[CARDS[1]][1] <= edges["#ab-votes"][0] + 1, edges
+        opened.assert_fits()
+        opened.assert_clean()
 
 
 def test_strength_tags_and_words_go_into_the_log_with_the_vote(desk: Tab, settings: Settings) -> None:
