@@ -36,6 +36,7 @@ def loop_status(settings: Settings) -> dict[str, Any]:
             "quarantined": summary.quarantined,
             "valid": summary.valid,
             "rejected": summary.rejected,
+            "set_aside": summary.set_aside,
             "unused": cadence.unused,
             "threshold": cadence.threshold,
             "phase": cadence.phase,

@@ -18,6 +18,7 @@ from dpo_pipeline.core.curation import CurationSummary
 from dpo_pipeline.core.validated_pair import MEANINGS
 from dpo_pipeline.loop.curate import curate
 from dpo_pipeline.loop.label import label
+from dpo_pipeline.loop.set_aside import find_suspects
 from dpo_pipeline.resources import LoopResource, WarehouseResource
 from dpo_pipeline.stores.curation import read_summary
 
@@ -28,7 +29,7 @@ from dpo_pipeline.stores.curation import read_summary
     kinds={"duckdb"},
     deps=[preferences],
     pool=WAREHOUSE_POOL,
-    code_version=code_version("core.quality", "loop.curate"),
+    code_version=code_version("core.quality", "core.set_aside", "loop.curate"),
     description="The validation result of every preference: valid, or the quality criteria that it fails.",
 )
 def validated_pairs(
@@ -36,7 +37,9 @@ def validated_pairs(
 ) -> dg.MaterializeResult:
     settings = loop.settings()
     with warehouse.open(settings) as store:
-        curated = curate(settings, store, lambda done: context.log.info(f"{done} validated"))
+        with loop.ledger() as ledger:
+            suspects = find_suspects(ledger)
+        curated = curate(settings, store, lambda done: context.log.info(f"{done} validated"), suspects)
     summary = curated.summary
     refused = [{"criterion": name, "meaning": MEANINGS[name], "refused": n} for name, n in _most(summary.failed)]
     return dg.MaterializeResult(
@@ -44,6 +47,7 @@ def validated_pairs(
             "validated_now": curated.validated_now,
             "valid": summary.valid,
             "rejected": summary.rejected,
+            "set_aside_after_a_rollback": summary.set_aside,
             "refused_by_criterion": table(refused),
             "second_looks": table(_second_looks(summary)),
             "valid_by_category": table([{"category": c, "pairs": n} for c, n in _most(summary.valid_categories)]),

@@ -32,6 +32,7 @@ from dpo_pipeline.errors import RegistryError
 from dpo_pipeline.loop.attempts import next_attempt, spent_attempts
 from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.reconcile_registry import registry_differences
+from dpo_pipeline.loop.set_aside import find_suspects
 from dpo_pipeline.resources import LoopResource
 from dpo_pipeline.settings import load_settings
 from dpo_pipeline.stores.curation import read_summary
@@ -77,12 +78,17 @@ def baseline_missing(context: dg.SensorEvaluationContext, loop: LoopResource) ->
     job=ingest_and_validate,
     minimum_interval_seconds=EVERY_S,
     default_status=ON,
-    description="The preference log or the reviews grew: ingest and validate.",
+    description="The preference log or the reviews grew, or a version was rolled back for harm: ingest and validate.",
 )
 def new_votes(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
     settings = loop.settings()
     size, reviews = file_bytes(settings.prefs_log), file_bytes(settings.reviews_log)
     summary = read_summary(settings.curation_summary)
+    with loop.ledger() as ledger:
+        unsorted = [each.version for each in find_suspects(ledger) if each.version not in summary.suspects]
+    if unsorted and size >= summary.log_offset:
+        why = f"{unsorted[0]} was rolled back for harm: set aside the pairs that this puts in question"
+        return launch(context.instance, Cause(f"rolled-back-{'-'.join(unsorted)}", why), INGESTING)
     if (size, reviews) == (summary.log_offset, summary.reviews_bytes):
         return dg.SkipReason(f"all {size} bytes of the log are validated, all {reviews} bytes of reviews applied")
     if size < summary.log_offset:

@@ -14,7 +14,8 @@ class TrainingState:
     """What the decision looks at; counts are of valid pairs and, beside them, of what feedback is worth: so many of
     `unused` are `from_feedback`.
 
-    `unused`: not yet used by an accepted version. `fresh`: since the newest training of any kind.
+    `unused`: not yet used by an accepted version. `fresh`: since the newest training of any kind. `unsorted`: a version
+    that was rolled back for harm, whose pairs curation has not set aside yet.
     """
 
     unused: int
@@ -25,6 +26,7 @@ class TrainingState:
     rollout_of: str | None
     hours_since_training: float | None
     from_feedback: int = 0
+    unsorted: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class CadenceDecision:
 def training_state(
     versions: Sequence[VersionRecord],
     rollout_of: str | None,
-    valid: int,
+    valid_beyond: Callable[[int], int],
     now: datetime,
     worth: Callable[[Sequence[VersionRecord]], int] = lambda seen_by: 0,
 ) -> TrainingState:
@@ -48,7 +50,7 @@ def training_state(
 
     Args:
         rollout_of: the version that is being rolled out.
-        valid: valid pairs so far.
+        valid_beyond: how many pairs are valid behind a place among them.
         worth: of feedback that none of these versions has seen, in valid pairs.
     """
     trained = [record for record in versions if record.name != BASELINE]
@@ -56,10 +58,9 @@ def training_state(
     newest = trained[-1] if trained else None
     from_feedback = worth(accepted)
     return TrainingState(
-        # People may exclude pairs that were trained on: fewer may be valid than were seen.
-        unused=_beyond(accepted, valid) + from_feedback,
+        unused=valid_beyond(_seen(accepted)) + from_feedback,
         from_feedback=from_feedback,
-        fresh=_beyond(trained, valid) + worth(trained),
+        fresh=valid_beyond(_seen(trained)) + worth(trained),
         accepted_versions=len(accepted),
         newest_was_given_up=newest is not None and newest.status in CLOSED,
         training_now=newest is not None and newest.status not in (*ACCEPTED, *CLOSED),
@@ -70,8 +71,9 @@ def training_state(
     )
 
 
-def _beyond(versions: Sequence[VersionRecord], valid: int) -> int:
-    return max(valid - max((record.pairs_seen for record in versions), default=0), 0)
+def _seen(versions: Sequence[VersionRecord]) -> int:
+    """Up to which place among the valid pairs any of them has seen them."""
+    return max((record.pairs_seen for record in versions), default=0)
 
 
 def unseen_feedback(
@@ -112,6 +114,10 @@ def training_due(state: TrainingState, cadence: Cadence) -> CadenceDecision:
         return decide(False, "a version is being trained")
     if state.rollout_of:
         return decide(False, f"{state.rollout_of} is being rolled out; the next version must beat whoever wins")
+    if state.unsorted:
+        return decide(
+            False, f"{state.unsorted} was rolled back for harm; the pairs that this puts in question come first"
+        )
     missing = phase.min_samples - state.unused
     if missing > 0:
         told = f", {state.from_feedback} of them from feedback" if state.from_feedback else ""

@@ -1,19 +1,33 @@
 """The collection in counts: what was recorded, what of it is valid, and how far votes can be trusted."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from dpo_pipeline.core.agreement import flip_rate, krippendorff_alpha
-from dpo_pipeline.core.validated_pair import EXCLUDED
+from dpo_pipeline.core.validated_pair import EXCLUDED, SET_ASIDE
 from dpo_pipeline.core.votes import Vote
 
 MIN_SECOND_LOOKS = 30
 
 
 @dataclass(frozen=True)
+class TakenOut:
+    """Valid pairs that are not trained on all the same: what people `excluded` and what was `set_aside` after a
+    rollback, by category; `places` are positions among the valid pairs, in the order of the log and counted from 1.
+    """
+
+    excluded: dict[str, int] = field(default_factory=dict)
+    set_aside: dict[str, int] = field(default_factory=dict)
+    places: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class CurationSummary:
     """Counts as of the newest curation run. `failed` counts rejected pairs by criterion; one pair may fail several.
     `votes`, `left_wins` and `categories` are of people's votes, without pairs that were brought in or made.
+
+    `taken_out` are the places of `TakenOut`; `suspects` are versions whose rollback has been dealt with.
 
     `rebuilt` is when somebody last had the warehouse built again; empty: never.
 
@@ -34,11 +48,22 @@ class CurationSummary:
     valid_categories: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
     rebuilt: str = ""
+    taken_out: Sequence[int] = ()
+    suspects: Sequence[str] = ()
     decided_twice: int = 0
     flip_rate: float | None = None
     flip_rate_low: float | None = None
     decided_by_several: int = 0
     alpha: float | None = None
+
+    @property
+    def set_aside(self) -> int:
+        """Valid pairs that wait for a person to look at them, after a rollback."""
+        return self.failed.get(SET_ASIDE, 0)
+
+    def valid_beyond(self, place: int) -> int:
+        """Valid pairs behind a place among them, such as that up to which a version has seen them."""
+        return max(self.valid + len(self.taken_out) - place, 0) - sum(taken > place for taken in self.taken_out)
 
 
 def with_second_looks(
@@ -79,15 +104,18 @@ def summarise(tallies: dict[str, int], log_offset: int, reviews_bytes: int = 0, 
     )
 
 
-def without_excluded(summary: CurationSummary, excluded: Mapping[str, int]) -> CurationSummary:
-    """The summary after people took out valid pairs, counted by category: those are rejected, as `excluded`."""
-    count = sum(excluded.values())
-    if not count:
+def without_taken_out(summary: CurationSummary, taken_out: TakenOut) -> CurationSummary:
+    """The summary after valid pairs were taken out: those are rejected, as `excluded` or `set_aside`."""
+    gone = Counter(taken_out.excluded) + Counter(taken_out.set_aside)
+    excluded, set_aside = sum(taken_out.excluded.values()), sum(taken_out.set_aside.values())
+    if not gone:
         return summary
+    failed = {name: count for name, count in ((EXCLUDED, excluded), (SET_ASIDE, set_aside)) if count}
     return replace(
         summary,
-        valid=summary.valid - count,
-        rejected=summary.rejected + count,
-        valid_categories={name: n - excluded.get(name, 0) for name, n in summary.valid_categories.items()},
-        failed={**summary.failed, EXCLUDED: count},
+        valid=summary.valid - gone.total(),
+        rejected=summary.rejected + gone.total(),
+        valid_categories={name: n - gone[name] for name, n in summary.valid_categories.items()},
+        failed={**summary.failed, **failed},
+        taken_out=taken_out.places,
     )

@@ -120,6 +120,7 @@ def weekly_report(
     timeline: Sequence[Step],
     cadence: Cadence,
     kpis: Kpis,
+    set_aside: int = 0,
 ) -> WeeklyReport:
     """This week against the targets and the week before.
 
@@ -127,6 +128,7 @@ def weekly_report(
         weeks: this week first, then the one before, where there is one.
         versions: every version, in order.
         unused, threshold: valid pairs towards the next training.
+        set_aside: pairs that a rollback put in question.
     """
     week, before = weeks[0], weeks[1] if len(weeks) > 1 else Week()
     newest = versions[-1] if len(versions) > 1 else None
@@ -138,7 +140,14 @@ def weekly_report(
         target=cadence.weekly_target,
         comparison=comparison,
         timeline=tuple(timeline),
-        next_actions=_next_actions(week, newest, champion, unused, threshold, cadence, kpis),
+        next_actions=(
+            *_next_actions(week, newest, champion, unused, threshold, cadence, kpis),
+            *(
+                [f"Review the {set_aside} pairs that a rollback put in question (criterion set_aside)"]
+                if set_aside
+                else []
+            ),
+        ),
     )
 
 

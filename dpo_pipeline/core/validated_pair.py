@@ -1,20 +1,26 @@
 """A preference with its verdict, as people browse it, and which of them somebody wants to see."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from dpo_pipeline.core.quality import CRITERIA
 from dpo_pipeline.core.votes import NO_REASON, VoteReason
 
-EXCLUDED = "excluded"
-MEANINGS = {**CRITERIA, EXCLUDED: "a person excluded it, with a reason"}
+ReviewAction = Literal["exclude", "set_aside", "restore"]
+EXCLUDED, SET_ASIDE = "excluded", "set_aside"
+TAKEN_OUT: dict[str, str] = {"exclude": EXCLUDED, "set_aside": SET_ASIDE}
+MEANINGS = {
+    **CRITERIA,
+    EXCLUDED: "a person excluded it, with a reason",
+    SET_ASIDE: "a version that wrote an answer of it, or alone was trained on it, was rolled back for harm",
+}
 """All that a rejected pair can have failed."""
 
 
 @dataclass(frozen=True)
 class ValidatedPair:
-    """`failed` is empty for a valid pair; `why` is the voter's reason, `reason` that of the newest exclusion, empty
-    without one.
+    """`failed` is empty for a valid pair; `why` is the voter's reason, `reason` why it was taken out, empty where it
+    was not.
     """
 
     event_id: str
@@ -37,19 +43,16 @@ class ValidatedPair:
         return not self.failed
 
     @property
-    def excluded(self) -> bool:
-        return EXCLUDED in self.failed
+    def taken_out(self) -> bool:
+        """By a person or after a rollback, whatever else it fails."""
+        return not set(TAKEN_OUT.values()).isdisjoint(self.failed)
 
-    def reviewed(self, action: Literal["exclude", "restore"], reason: str) -> "ValidatedPair":
-        """The same pair after a person's order; what it failed by itself stays."""
-        own = tuple(name for name in self.failed if name != EXCLUDED)
-        excluded = action == "exclude"
-        fields = {
-            **self.__dict__,
-            "failed": (*own, EXCLUDED) if excluded else own,
-            "reason": reason if excluded else "",
-        }
-        return ValidatedPair(**fields)
+    def reviewed(self, action: ReviewAction, reason: str) -> "ValidatedPair":
+        """The same pair after a review; what it failed by itself stays."""
+        own = tuple(name for name in self.failed if name not in TAKEN_OUT.values())
+        if action == "restore":
+            return replace(self, failed=own, reason="")
+        return replace(self, failed=(*own, TAKEN_OUT[action]), reason=reason)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The pairs that one version is trained on: a split by prompts, pinned by the hash of its content."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -11,8 +11,10 @@ from dpo_pipeline.core.dataset import LabelledAnswer, Pair, Split, check_answers
 from dpo_pipeline.core.feedback import FeedbackMark
 from dpo_pipeline.core.labels import TrainableFeedback
 from dpo_pipeline.core.lifecycle import ACCEPTED, RECORDED
+from dpo_pipeline.core.validated_pair import SET_ASIDE
 from dpo_pipeline.core.versions import iteration
 from dpo_pipeline.loop.label import GivenFeedback, given_feedback, trainable_feedback
+from dpo_pipeline.loop.set_aside import find_suspects, set_aside
 from dpo_pipeline.ml.training_plan import write_dataset
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores.bank import held_out_prompts, held_out_texts
@@ -43,8 +45,9 @@ def build_dataset(settings: Settings, ledger: Ledger, warehouse: Warehouse, name
     own = next((record for record in versions if record.name == name), None)
     recipe = _recipe(settings, own)
     after, up_to = _range(versions, name, own, warehouse.tally("valid"), recipe)
-    # A pair that a person excluded a moment ago must not be trained on.
-    apply_reviews(warehouse, settings.reviews_log, settings.review_table)
+    # What a person excluded or a rollback put in question a moment ago must not be trained on.
+    set_aside(settings, warehouse, find_suspects(ledger))
+    taken_out = apply_reviews(warehouse, settings.reviews_log, settings.review_table)
     given = given_feedback(settings, warehouse.both_bad(), warehouse.tally("recorded"))
     if own and own.dataset_hash:  # which feedback it sees is pinned
         given = given.up_to(FeedbackMark(**own.feedback_mark) if own.feedback_mark else None)
@@ -63,6 +66,8 @@ def build_dataset(settings: Settings, ledger: Ledger, warehouse: Warehouse, name
     if settings.augmentation.enabled:
         synthetic = read_synthetic(settings.synthetic_pairs)
         split = mixed(split, synthetic, settings.augmentation.max_share, held_out_texts(settings))
+    if questioned := sum(taken_out.set_aside.values()):
+        split = replace(split, left_out={**split.left_out, SET_ASIDE: questioned})
     # Recorded first: what differs from a registered version is refused before anything is published.
     mark = msgspec.to_builtins(given.mark)
     could_label = len(feedback.labelled) if recipe.objective == "kto" else 0

@@ -1,10 +1,12 @@
 """From preferences to valid pairs: validate what is new, apply people's reviews, publish the counts."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from dpo_pipeline.core.curation import CurationSummary, summarise, with_second_looks, without_excluded
+from dpo_pipeline.core.curation import CurationSummary, summarise, with_second_looks, without_taken_out
+from dpo_pipeline.core.set_aside import Suspect
 from dpo_pipeline.loop.ingest import LOG, validate_new
+from dpo_pipeline.loop.set_aside import set_aside
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.curation import publish_summary, read_summary
 from dpo_pipeline.stores.log import file_bytes
@@ -14,26 +16,37 @@ from dpo_pipeline.stores.warehouse import Warehouse
 
 @dataclass(frozen=True)
 class Curated:
-    """`validated_now`: preferences that this run gave a validation result. `summary`: the counts as of now."""
+    """`validated_now`: preferences that this run gave a validation result; `set_aside_now`: pairs that a rollback put
+    in question. `summary`: the counts as of now.
+    """
 
     validated_now: int
+    set_aside_now: int
     summary: CurationSummary
 
 
-def curate(settings: Settings, warehouse: Warehouse, progress: Callable[[int], None] = lambda done: None) -> Curated:
+def curate(
+    settings: Settings,
+    warehouse: Warehouse,
+    progress: Callable[[int], None] = lambda done: None,
+    suspects: tuple[Suspect, ...] = (),
+) -> Curated:
     """Incremental: run again after a crash, it goes on where the last whole batch ended.
 
     Args:
+        suspects: versions that were rolled back for harm.
         progress: called with how many are validated so far.
     """
-    reviews_bytes = file_bytes(settings.reviews_log)  # before they are read: what comes meanwhile is seen next time
     count = validate_new(warehouse, settings.quality, progress)
-    excluded = apply_reviews(warehouse, settings.reviews_log, settings.review_table)
+    questioned = set_aside(settings, warehouse, suspects)
+    reviews_bytes = file_bytes(settings.reviews_log)  # before they are read: what comes meanwhile is seen next time
+    taken_out = apply_reviews(warehouse, settings.reviews_log, settings.review_table)
     rebuilt = read_summary(settings.curation_summary).rebuilt
     counted = summarise(warehouse.tallies(), warehouse.position(LOG).offset, reviews_bytes, rebuilt)
-    summary = with_second_looks(without_excluded(counted, excluded), *warehouse.second_looks())
+    summary = with_second_looks(without_taken_out(counted, taken_out), *warehouse.second_looks())
+    summary = replace(summary, suspects=tuple(each.version for each in suspects))
     publish_summary(settings.curation_summary, summary)
-    return Curated(count, summary)
+    return Curated(count, questioned, summary)
 
 
 def rebuild_warehouse(settings: Settings, now: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from dpo_pipeline.core.ab_test import read_votes
 from dpo_pipeline.core.exposure import Audience, RolloutPlan, Unit, plan_rollout
-from dpo_pipeline.core.rollout import STAGES, Evidence, Exposure, VersionMetrics, decide, next_stage, traffic_of
+from dpo_pipeline.core.rollout import HARM, STAGES, Evidence, Exposure, VersionMetrics, decide, next_stage, traffic_of
 from dpo_pipeline.core.sequential_tests import Events, Opinions, Shares
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.settings import RolloutPolicy
@@ -216,7 +216,7 @@ def play(world: World, policy: RolloutPolicy, draw: np.random.Generator) -> Play
                 stage=STAGES[-1] if decision.decision == "promote" else name,
                 won_ab=won,
                 rolled_back=decision.decision == "rollback",
-                for_harm=decision.reasons[0] == "evidence of harm",
+                for_harm=decision.reasons[0] == HARM,
                 asked=decision.asks,
                 days=clock / 24,
                 votes=len(votes),

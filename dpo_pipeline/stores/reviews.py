@@ -1,20 +1,21 @@
-"""What people take out of the collection and put back: events in a log, applied by every curation run.
+"""What is taken out of the collection, by people or after a rollback, and put back: events in a log, applied by every
+curation run.
 
 The preference log is never edited. The newest event of a preference holds. The warehouse admits one
 program at a time, so the newest judged pairs are published beside it for pages to read.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import pyarrow as pa
 
 from dpo_pipeline.core.admission import LONGEST_REASON
-from dpo_pipeline.core.validated_pair import ValidatedPair
+from dpo_pipeline.core.curation import TakenOut
+from dpo_pipeline.core.validated_pair import ReviewAction, ValidatedPair
 from dpo_pipeline.core.votes import Preference, prompt_text, text_key
 from dpo_pipeline.errors import ArtifactCorrupt, InvalidRecord
 from dpo_pipeline.stores.artifacts import replacing
@@ -29,12 +30,12 @@ Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Review(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One event of `reviews.jsonl`: somebody takes a preference out, or puts it back."""
+    """One event of `reviews.jsonl`: a person takes a preference out, a rollback sets it aside, people put it back."""
 
     review_id: Text
     recorded_at: Text
     event_id: Text
-    action: Literal["exclude", "restore"]
+    action: ReviewAction
     reason: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_REASON)]
     actor: Text
 
@@ -56,7 +57,16 @@ class ReviewLog:
         Raises:
             LogWriteError: nothing was recorded.
         """
-        self._log.append(msgspec.json.encode(review))
+        self.append_all([review])
+
+    def append_all(self, reviews: Iterable[Review]) -> None:
+        """All with one sync; otherwise as `append`."""
+        if lines := [msgspec.json.encode(review) for review in reviews]:
+            self._log.append_all(lines)
+
+    def review_ids(self) -> set[str]:
+        """Of every event; raises as `newest`."""
+        return {review.review_id for review in self._all()}
 
     def newest(self) -> dict[str, Review]:
         """The event that holds, by the preference's event id.
@@ -64,12 +74,12 @@ class ReviewLog:
         Raises:
             InvalidRecord: a line is no review. It may have excluded a pair, so nothing goes on without it.
         """
-        found: dict[str, Review] = {}
+        return {review.event_id: review for review in self._all()}
+
+    def _all(self) -> Iterator[Review]:
         for batch in read_batches(self.path, Position(), MAX_LINE_BYTES):
             for line in batch.lines:
-                review = _decode(self.path, line.offset, line.data)
-                found[review.event_id] = review
-        return found
+                yield _decode(self.path, line.offset, line.data)
 
 
 def _decode(path: Path, offset: int, line: bytes | None) -> Review:
@@ -81,28 +91,25 @@ def _decode(path: Path, offset: int, line: bytes | None) -> Review:
         ) from error
 
 
-def apply_reviews(warehouse: "Warehouse", log: Path, table: Path) -> Counter[str]:
+def apply_reviews(warehouse: "Warehouse", log: Path, table: Path) -> TakenOut:
     """Bring the warehouse's exclusions up to the log and publish the newest judged pairs.
 
     The results stay as they were judged, so a warehouse that is rebuilt comes to the same result.
-
-    Returns:
-        Valid pairs that are excluded, by category.
     """
-    reviews = ReviewLog(log).newest()
-    excluded = {name: review.reason for name, review in reviews.items() if review.action == "exclude"}
-    taken_out = _exclude(warehouse, excluded)
-    publish_validated_pairs(table, newest_validated_pairs(warehouse, excluded))
-    return taken_out
+    taken_out = {name: review for name, review in ReviewLog(log).newest().items() if review.action != "restore"}
+    _take_out(warehouse, list(taken_out.values()))
+    publish_validated_pairs(table, newest_validated_pairs(warehouse, taken_out))
+    return warehouse.taken_out()
 
 
-def _exclude(warehouse: "Warehouse", excluded: Mapping[str, str]) -> Counter[str]:
+def _take_out(warehouse: "Warehouse", reviews: Sequence[Review]) -> None:
     """Replace the table of exclusions, found by the key of the event id and then by the id itself."""
     wanted = pa.table(
         {
-            "event_id": pa.array(list(excluded), pa.string()),
-            "event_key": pa.array([text_key(name) for name in excluded], pa.int64()),
-            "reason": pa.array(list(excluded.values()), pa.string()),
+            "event_id": pa.array([review.event_id for review in reviews], pa.string()),
+            "event_key": pa.array([text_key(review.event_id) for review in reviews], pa.int64()),
+            "reason": pa.array([review.reason for review in reviews], pa.string()),
+            "action": pa.array([review.action for review in reviews], pa.string()),
         }
     )
     connection = warehouse.connection
@@ -111,25 +118,20 @@ def _exclude(warehouse: "Warehouse", excluded: Mapping[str, str]) -> Counter[str
         with warehouse.transaction():
             connection.execute("delete from exclusions")
             connection.execute(
-                "insert into exclusions select p.sequence, w.reason from preferences p "
+                "insert into exclusions select p.sequence, w.reason, w.action from preferences p "
                 "join wanted_exclusions w on p.event_key = w.event_key and p.event_id = w.event_id"
             )
     finally:
         connection.unregister("wanted_exclusions")
-    rows = connection.execute(
-        "select category, count(*) from preferences join validations using (sequence) join exclusions using (sequence) "
-        "where valid group by category"
-    ).fetchall()
-    return Counter(dict(rows))
 
 
 def newest_validated_pairs(
-    warehouse: "Warehouse", excluded: Mapping[str, str], limit: int = SHOWN
+    warehouse: "Warehouse", taken_out: Mapping[str, Review], limit: int = SHOWN
 ) -> list[ValidatedPair]:
     """The newest judged preferences, newest first.
 
     Args:
-        excluded: reasons by event id.
+        taken_out: by event id.
     """
     rows = warehouse.connection.execute(
         "select failed, event_id, log_offset, line_bytes from preferences join validations using (sequence) "
@@ -138,14 +140,14 @@ def newest_validated_pairs(
     ).fetchall()
     events = warehouse.events([row[1:] for row in rows])
     return [
-        _judged(event, tuple(row[0]), excluded.get(event.event_id)) for row, event in zip(rows, events, strict=True)
+        _judged(event, tuple(row[0]), taken_out.get(event.event_id)) for row, event in zip(rows, events, strict=True)
     ]
 
 
-def _judged(event: Preference, failed: tuple[str, ...], reason: str | None) -> ValidatedPair:
+def _judged(event: Preference, failed: tuple[str, ...], review: Review | None) -> ValidatedPair:
     shown = {each.name: getattr(event, each.name) for each in fields(ValidatedPair) if hasattr(event, each.name)}
     pair = ValidatedPair(**{**shown, "prompt": prompt_text(event.prompt), "failed": failed})
-    return pair if reason is None else pair.reviewed("exclude", reason)
+    return pair if review is None else pair.reviewed(review.action, review.reason)
 
 
 def publish_validated_pairs(path: Path, pairs: Iterable[ValidatedPair]) -> None:

@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 
 from dpo_pipeline.core.curation import CurationSummary
+from dpo_pipeline.core.rollout import HARM
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.definitions import defs
 from dpo_pipeline.loop.attempts import attempt_of, conclude
@@ -70,6 +71,18 @@ def test_a_log_that_grew_is_ingested_and_one_that_is_rebuilt_too(loop: Loop, led
     assert again == f"log-0-{size}-0-rebuilt-2026-01-01T00:00:00.000Z#1", "Dagster ignores a key that was used"
     publish_summary(loop.settings.curation_summary, CurationSummary(log_offset=size + 1))
     assert keys(loop, "new_votes") == [(f"log-replaced-{size}-{size + 1}#1", None)]
+
+
+def test_a_rollback_for_harm_asks_for_its_pairs_to_be_set_aside(loop: Loop, ledger: Ledger) -> None:
+    put_version(ledger, "v1.1", status="registered", pairs_seen=100)
+    ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
+    publish_summary(loop.settings.curation_summary, CurationSummary(valid=100))
+    assert keys(loop, "new_votes") == []
+    ledger.roll_back(ledger.deployment().epoch, (HARM, "crash rate"), {}, "loop")
+    assert keys(loop, "new_votes") == [("rolled-back-v1.1#1", None)]
+    assert keys(loop, "threshold_crossed") == [], "not before"
+    publish_summary(loop.settings.curation_summary, CurationSummary(valid=100, suspects=("v1.1",)))
+    assert keys(loop, "new_votes") == []
 
 
 def test_a_crossing_asks_for_the_next_version_once(loop: Loop, ledger: Ledger) -> None:

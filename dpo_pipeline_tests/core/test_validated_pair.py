@@ -32,7 +32,8 @@ def test_filters(wanted: PairFilter, found: str) -> None:
 
 def test_an_exclusion_comes_on_top_of_what_the_pair_failed_and_goes_without_a_trace() -> None:
     excluded = REFUSED.reviewed("exclude", "spam")
-    assert (excluded.failed, excluded.reason, excluded.excluded) == (("similarity", "excluded"), "spam", True)
+    assert (excluded.failed, excluded.reason, excluded.taken_out) == (("similarity", "excluded"), "spam", True)
     assert excluded.reviewed("exclude", "again").failed == ("similarity", "excluded")
     assert excluded.reviewed("restore", "no") == REFUSED
     assert PAIR.reviewed("exclude", "x").reviewed("restore", "y").valid
+    assert PAIR.reviewed("set_aside", "v1.2").reviewed("exclude", "x").failed == ("excluded",)

@@ -83,7 +83,8 @@ class Month:
     def due(self) -> CadenceDecision:
         """Whether the votes so far make a training due."""
         versions, challenger = self.ledger.versions(), self.ledger.deployment().challenger
-        return training_due(training_state(versions, challenger, self.valid, self.now), self.settings.cadence)
+        state = training_state(versions, challenger, lambda place: max(self.valid - place, 0), self.now)
+        return training_due(state, self.settings.cadence)
 
     def register(self, name: str) -> None:
         """A version as it is after training and a good evaluation."""

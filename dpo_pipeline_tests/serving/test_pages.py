@@ -409,7 +409,9 @@ def test_a_preference_is_excluded_and_restored_with_a_reason_behind_the_key(
     prefs = settings.prefs_log.read_bytes()
     with at(browser, server, "review") as opened:
         page = opened.page
-        exclude, restore = (page.get_by_role("button", name=name) for name in ("Exclude from training", "Restore"))
+        exclude, restore = (
+            page.get_by_role("button", name=name, exact=True) for name in ("Exclude from training", "Restore")
+        )
         for reason, key, answer in (
             ("spam", "wrong", "The key is wrong or was revoked"),
             ("spam", "", "This needs the key of a reviewer"),
@@ -423,7 +425,7 @@ def test_a_preference_is_excluded_and_restored_with_a_reason_behind_the_key(
 
         page.fill("#reason textarea, #reason input", "an attack, see me@home.example")
         exclude.click()
-        told(opened, "Excluded. It is left out of datasets")
+        told(opened, "Excluded. Left out of datasets")
         page.locator("#review-pair", has_text="an attack, see [e-mail]").wait_for()
         assert "Takes effect after the next curation run" in page.inner_text("#review-pair")
         review = log.newest()[chosen.event_id]
@@ -435,11 +437,42 @@ def test_a_preference_is_excluded_and_restored_with_a_reason_behind_the_key(
         page.locator("#review-pair", has_text="Takes effect after").wait_for(state="detached")
         page.fill("#reason textarea, #reason input", "it teaches something")
         restore.click()
-        told(opened, "Restored. It is included in")
+        told(opened, "Restored. Included in")
         assert log.newest()[chosen.event_id].action == "restore"
+        collected.curate(settings)
+        page.reload()
+        many_at_once(opened, settings)
     collected.curate(settings)
     assert next(read_validated_pairs(settings.review_table)) == chosen
     assert settings.prefs_log.read_bytes() == prefs, "the votes themselves are never touched"
+
+
+def many_at_once(opened: Tab, settings: Settings) -> None:
+    """All that match, after a look at how many; and back."""
+    page, log = opened.page, ReviewLog(settings.reviews_log)
+    fits = [pair for pair in read_validated_pairs(settings.review_table) if pair.category == "creative" and pair.valid]
+    choose(page, "#filter-category", "creative")
+    page.get_by_label("valid", exact=True).check()
+    page.get_by_text(f"{len(fits)} of the newest").wait_for()
+    page.fill("#reason textarea, #reason input", "the questions were drawn wrongly")
+    page.fill("#key input", KEY)
+    before = log.newest()
+    page.get_by_role("button", name="Exclude all that match").click()
+    page.get_by_text(f"Exclude {len(fits)} pairs: all that match the filters above").wait_for()
+    page.get_by_role("button", name="Cancel").click()
+    page.locator("#asked").wait_for(state="hidden")
+    assert log.newest() == before, "nothing happens to many without a yes"
+    page.get_by_role("button", name="Exclude all that match").click()
+    page.get_by_role("button", name=f"Exclude {len(fits)} pairs").click()
+    told(opened, f"datasets built after the next curation run: {len(fits)} pairs")
+    assert {name for name, each in log.newest().items() if each.action == "exclude"} == {each.event_id for each in fits}
+    collected.curate(settings)
+    page.get_by_label("all", exact=True).check()
+    page.fill("#reason textarea, #reason input", "they were not")
+    page.get_by_role("button", name="Restore all that match").click()
+    page.get_by_role("button", name=f"Restore {len(fits)} pairs").click()
+    told(opened, f"Restored. Included in datasets built after the next curation run: {len(fits)} pairs")
+    assert not [each for each in log.newest().values() if each.action == "exclude"]
 
 
 def test_without_an_admin_key_a_person_at_the_machine_may_exclude(

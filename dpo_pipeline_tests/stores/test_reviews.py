@@ -7,6 +7,7 @@ import duckdb
 import msgspec
 import pytest
 
+from dpo_pipeline.core.curation import TakenOut
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import ArtifactCorrupt, InvalidRecord
 from dpo_pipeline.loop.ingest import ingest, validate_new
@@ -36,12 +37,12 @@ class Project:
         self.connection = duckdb.connect(str(directory / "loop.duckdb"))
         self.curate()
 
-    def curate(self) -> dict[str, int]:
+    def curate(self) -> TakenOut:
         prepare(self.connection) if not self._prepared() else None
         store = Warehouse(self.connection, self.prefs)
         ingest(store, self.directory / "quarantine.jsonl", 1 << 20, QualityCriteria())
         validate_new(store, QualityCriteria())
-        return dict(apply_reviews(store, self.reviews.path, self.table))
+        return apply_reviews(store, self.reviews.path, self.table)
 
     def rebuild(self) -> None:
         self.connection.close()
@@ -74,14 +75,14 @@ def test_without_reviews_the_newest_judged_pairs_are_published(project: Project)
 def test_an_excluded_pair_leaves_the_datasets_and_a_restored_one_comes_back(project: Project) -> None:
     project.reviews.append(review(1, "evt-1", "exclude", "names a person"))
     project.reviews.append(review(2, "evt-3", "exclude"))
-    assert project.curate() == {"creative": 1}, "evt-3 was not valid anyway"
+    assert project.curate() == TakenOut({"creative": 1}, {}, (2,)), "evt-3 was not valid anyway"
     assert project.valid() == ["evt-0", "evt-2"]
     pairs = {pair.event_id: pair for pair in read_validated_pairs(project.table)}
     assert (pairs["evt-1"].failed, pairs["evt-1"].reason) == (("excluded",), "names a person")
     assert pairs["evt-3"].failed[-1] == "excluded" and len(pairs["evt-3"].failed) > 1
 
     project.reviews.append(review(3, "evt-1", "restore", "my mistake"))
-    assert project.curate() == {}
+    assert project.curate() == TakenOut()
     assert project.valid() == ["evt-0", "evt-1", "evt-2"]
     pairs = {pair.event_id: pair for pair in read_validated_pairs(project.table)}
     assert pairs["evt-1"].valid and pairs["evt-1"].reason == ""

@@ -13,7 +13,7 @@ from dpo_pipeline.core.rollout.conditions import (
     should_rollback,
     state_of,
 )
-from dpo_pipeline.core.rollout.decide import RolloutDecision, decide, requests_needed
+from dpo_pipeline.core.rollout.decide import HARM, RolloutDecision, decide, requests_needed
 from dpo_pipeline.core.rollout.evidence import Evidence, Exposure, VersionMetrics
 from dpo_pipeline.core.rollout.spending import EACH_OTHER, SPENT_AT, STAGE_ENDS
 from dpo_pipeline.core.rollout.stages import MANUAL_PROMOTION, STAGES, next_stage, stage_policy, traffic_of
@@ -21,6 +21,7 @@ from dpo_pipeline.core.rollout.stages import MANUAL_PROMOTION, STAGES, next_stag
 __all__ = [
     "COMPARED",
     "EACH_OTHER",
+    "HARM",
     "MANUAL_PROMOTION",
     "SPENT_AT",
     "STAGES",

@@ -25,6 +25,8 @@ from dpo_pipeline.core.sequential_tests import (
 from dpo_pipeline.settings import RolloutPolicy, StagePolicy
 
 Decision = Literal["promote", "hold", "rollback"]
+HARM = "evidence of harm"
+"""The first reason of every rollback that was not only for want of evidence."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def decide(evidence: Evidence, plan: RolloutPlan) -> RolloutDecision:
     policy = plan.policy
     found = conditions(evidence, policy)
     if harm := harm_of(found):
-        return RolloutDecision("rollback", ("evidence of harm", *harm), found)
+        return RolloutDecision("rollback", (HARM, *harm), found)
     if evidence.stage == STAGES[0]:
         return _decide_staging(evidence, plan, found)
     if next_stage(evidence.stage) is None:
@@ -65,7 +67,7 @@ def decide(evidence: Evidence, plan: RolloutPlan) -> RolloutDecision:
     if waiting:
         return RolloutDecision("hold", tuple(waiting), found)
     if at_the_end := _harm_at_the_end(evidence, policy):
-        return RolloutDecision("rollback", ("evidence of harm", at_the_end), found)
+        return RolloutDecision("rollback", (HARM, at_the_end), found)
     return _end_of_stage(evidence, stage, plan, found)
 
 
@@ -125,7 +127,7 @@ def _by_ab_test(evidence: Evidence, plan: RolloutPlan, found: tuple[Condition, .
             return RolloutDecision("rollback", (f"A/B test won, and still held after {limit:g} h", *waiting), found)
         return RolloutDecision("hold", (f"A/B test won: {ab}", *waiting), found)
     if harm := _harm_at_the_end(evidence, policy):
-        return RolloutDecision("rollback", ("evidence of harm", harm), found)
+        return RolloutDecision("rollback", (HARM, harm), found)
     return RolloutDecision("promote", (f"A/B test won: {ab}",), found)
 
 

@@ -93,8 +93,8 @@ CSS = """
 @media (pointer: coarse) { .ab-keys { display: none; } }
 """
 
-# A new question may be out of sight, above the buttons that were pressed; on a narrow screen it goes to the top, so that
-# both answers fit below it. Once a typed one is sent, keys are for voting.
+# A new question may be out of sight, above the buttons that were pressed; on a narrow screen it goes to the top, so
+# that both answers fit below it. Once a typed one is sent, keys are for voting.
 LOOK_UP = """watch('value', () => {
   const block = innerWidth > 700 ? 'nearest' : 'start';
   (element.querySelector('.ab-question') ?? element).scrollIntoView({block});

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from dpo_pipeline.core.questions import CATEGORIES
 from dpo_pipeline.core.validated_pair import MEANINGS, PairFilter, ValidatedPair
@@ -25,9 +25,10 @@ from dpo_pipeline.serving.pages.markup import (
     text,
 )
 from dpo_pipeline.serving.pages.polling import QUIET
-from dpo_pipeline.serving.services.reviews import ReviewedPair, ReviewPage, find, page_of
+from dpo_pipeline.serving.services.reviews import Order, ReviewedPair, ReviewPage, find, page_of
 
 ANY = "any"
+DONE: dict[Order, str] = {"exclude": "Excluded. Left out of", "restore": "Restored. Included in"}
 LABEL_CHARACTERS = 90
 EMPTY = (
     "No validated preferences yet: vote on the A/B test page. While Dagster runs (`make up`), new votes are validated "
@@ -44,7 +45,7 @@ def build(serving: Callable[[], Serving]) -> None:
     """The page, in the gr.Blocks context that is open."""
     import gradio as gr
 
-    ui, number = _Layout(gr), gr.State(0)
+    ui, number, asked = _Layout(gr), gr.State(0), gr.State(None)
 
     def show(turn: int, chosen: str | None, *filters: Any) -> dict[Any, Any]:
         try:
@@ -68,7 +69,7 @@ def build(serving: Callable[[], Serving]) -> None:
     def read(chosen: str | None) -> dict[Any, Any]:
         return ui.reading(find(serving().reviews.collected(), chosen)) | {ui.told: page()}
 
-    def ordering(action: Literal["exclude", "restore"]) -> Callable[..., Awaitable[dict[Any, Any]]]:
+    def ordering(action: Order) -> Callable[..., Awaitable[dict[Any, Any]]]:
         async def order(
             request: gr.Request, chosen: str | None, reason: str, key: str, number: int, *rest: Any
         ) -> dict[Any, Any]:
@@ -79,14 +80,38 @@ def build(serving: Callable[[], Serving]) -> None:
                 )
             except DpoError as error:
                 return {ui.told: notice(str(error), trouble=True)}
-            done = "Excluded. It is left out of" if action == "exclude" else "Restored. It is included in"
-            told = f"{done} datasets built after the next curation run."
+            told = f"{DONE[action]} datasets built after the next curation run."
             shown = await asyncio.to_thread(show, number, chosen, *rest)
             return shown | {ui.told: notice(told), ui.reason: ""}
 
         return order
 
-    outputs = [*ui.outputs, number]
+    def asking(action: Order) -> Callable[..., dict[Any, Any]]:
+        def ask(*filters: Any) -> dict[Any, Any]:
+            try:
+                count = len(serving().reviews.changed_by(_wanted(*filters), action))
+            except DpoError as error:
+                return {ui.told: notice(str(error), trouble=True)}
+            return ui.asked(action, count) | {asked: (action, count, filters)}
+
+        return ask
+
+    async def confirm(
+        request: gr.Request, wish: tuple[Order, int, tuple[Any, ...]], reason: str, key: str, *filters: Any
+    ) -> dict[Any, Any]:
+        action, count, meant = wish
+        try:
+            account = await serving().accounts.at_page(request, key)
+            await asyncio.to_thread(
+                serving().reviews.order_all, action, _wanted(*meant), count, reason, account, address_of(request)
+            )
+        except DpoError as error:
+            return {ui.told: notice(str(error), trouble=True)}
+        shown = await asyncio.to_thread(show, 0, None, *filters)
+        told = notice(f"{DONE[action]} datasets built after the next curation run: {count} pairs.")
+        return shown | ui.unasked() | {ui.told: told, ui.reason: ""}
+
+    outputs = [*ui.outputs, number, asked]
     blocks = gr.context.Context.root_block
     assert blocks is not None
     gr.on([blocks.load, *(each.change for each in ui.filters)], first, ui.filters, outputs, **QUIET)
@@ -96,6 +121,10 @@ def build(serving: Callable[[], Serving]) -> None:
     for action, button in (("exclude", ui.exclude), ("restore", ui.restore)):
         given = [ui.list, ui.reason, ui.key, number, *ui.filters]
         button.click(ordering(action), given, outputs, **QUIET)  # type: ignore[arg-type]
+    ui.exclude_all.click(asking("exclude"), ui.filters, outputs, **QUIET)
+    ui.restore_all.click(asking("restore"), ui.filters, outputs, **QUIET)
+    ui.no.click(ui.unasked, None, outputs, **QUIET)
+    ui.yes.click(confirm, [asked, ui.reason, ui.key, *ui.filters], outputs, **QUIET)
 
 
 class _Layout:
@@ -132,9 +161,35 @@ class _Layout:
                     with gr.Row():
                         self.exclude = gr.Button("Exclude from training", min_width=120)
                         self.restore = gr.Button("Restore", min_width=120)
+                    with gr.Row():
+                        self.exclude_all = gr.Button("Exclude all that match …", size="sm", min_width=150)
+                        self.restore_all = gr.Button("Restore all that match …", size="sm", min_width=150)
+                    with gr.Column(visible=False) as self.confirmation:
+                        self.question = gr.HTML(page(), elem_id="asked")
+                        with gr.Row():
+                            self.yes = gr.Button("Yes", variant="stop", size="sm", min_width=120)
+                            self.no = gr.Button("Cancel", size="sm", min_width=120)
                 self.told = gr.HTML(page(), elem_id="told")
         parts = [self.count, self.list, self.back, self.on, self.pair, self.orders, self.reason, self.exclude]
-        self.outputs = [*parts, self.restore, self.told, self.filters[3]]
+        asked = [self.confirmation, self.question, self.yes]
+        self.outputs = [*parts, *asked, self.restore, self.told, self.filters[3]]
+
+    def asked(self, action: Order, count: int) -> dict[Any, Any]:
+        """Nothing is done to many pairs at once without a person having seen how many."""
+        gr, what = self._gr, {"exclude": "Exclude", "restore": "Restore"}[action]
+        pairs = f"{count} pair" if count == 1 else f"{count} pairs"
+        told = f"{what} {pairs}: all that match the filters above, on every page, with the one reason given."
+        return {
+            self.confirmation: gr.update(visible=True),
+            self.question: page(
+                paragraph(told if count else f"No pair that matches is there to {what.lower()}.", "asks")
+            ),
+            self.yes: gr.update(value=f"{what} {pairs}", visible=count > 0),
+            self.told: page(),
+        }
+
+    def unasked(self) -> dict[Any, Any]:
+        return {self.confirmation: self._gr.update(visible=False)}
 
     def listed(self, listed: ReviewPage, chosen: ReviewedPair | None) -> dict[Any, Any]:
         gr = self._gr
@@ -161,8 +216,8 @@ class _Layout:
         return {
             self.pair: page(_pair(seen)),
             self.orders: gr.update(visible=True),
-            self.exclude: gr.update(visible=not seen.pair.excluded),
-            self.restore: gr.update(visible=seen.pair.excluded),
+            self.exclude: gr.update(visible=not seen.pair.taken_out),
+            self.restore: gr.update(visible=seen.pair.taken_out),
         }
 
 

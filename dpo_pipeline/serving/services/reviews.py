@@ -16,6 +16,8 @@ from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.reviews import Review, ReviewLog, read_validated_pairs
 
 PAGE = 10
+Order = Literal["exclude", "restore"]
+"""What a person can say of a preference."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Reviews:
     def order(
         self,
         event_id: str,
-        action: Literal["exclude", "restore"],
+        action: Order,
         reason: str,
         account: Account | None,
         address: str,
@@ -82,16 +84,44 @@ class Reviews:
         newest = self._log.newest().get(event_id)
         if (newest.action if newest else "restore") == action:
             raise InvalidRequest(f"Nothing to do: the newest order about this preference is {action!r} already.")
-        review = Review(
-            review_id=f"rev-{uuid.uuid4().hex}",
-            recorded_at=utc_now(),
-            event_id=event_id,
-            action=action,
-            reason=redact(reason)[:LONGEST_REASON],
-            actor=reviewer.name,
-        )
+        review = _review(event_id, action, reason, reviewer.name)
         self._log.append(review)
         return review
+
+    def changed_by(self, wanted: PairFilter, action: Order) -> list[str]:
+        """Event ids of the pairs that fit and that the order would change: all there are, not one page."""
+        fitting = (seen.pair for seen in self.collected() if wanted.fits(seen.pair))
+        return [pair.event_id for pair in fitting if pair.taken_out == (action == "restore")]
+
+    def order_all(
+        self, action: Order, wanted: PairFilter, count: int, reason: str, account: Account | None, address: str
+    ) -> int:
+        """The same order for every pair that fits; returns how many.
+
+        Args:
+            count: of how many the person was told, and said yes.
+
+        Raises:
+            RoleRequired, InvalidRequest: as `order`, and where it would be another number by now.
+        """
+        detail = f"{count} pairs that fit {wanted}: {reason}"
+        reviewer = self._accounts.allowed(account, "reviewer", f"preferences: {action}", address, detail)
+        reason, events = check_reason(reason), self.changed_by(wanted, action)
+        if len(events) != count:
+            raise InvalidRequest(f"It would be {len(events)} pairs by now, not {count}. Look again, and confirm again.")
+        self._log.append_all(_review(event_id, action, reason, reviewer.name) for event_id in events)
+        return count
+
+
+def _review(event_id: str, action: Order, reason: str, actor: str) -> Review:
+    return Review(
+        review_id=f"rev-{uuid.uuid4().hex}",
+        recorded_at=utc_now(),
+        event_id=event_id,
+        action=action,
+        reason=redact(reason)[:LONGEST_REASON],
+        actor=actor,
+    )
 
 
 def find(pairs: Iterable[ReviewedPair], event_id: str | None) -> ReviewedPair | None:
@@ -116,4 +146,4 @@ def page_of(pairs: Iterable[ReviewedPair], wanted: PairFilter, number: int) -> R
 
 def _seen(pair: ValidatedPair, review: Review | None) -> ReviewedPair:
     now = pair.reviewed(review.action, review.reason) if review else pair.reviewed("restore", "")
-    return ReviewedPair(now, in_effect=now.excluded == pair.excluded)
+    return ReviewedPair(now, in_effect=now.taken_out == pair.taken_out)

@@ -23,7 +23,7 @@ create table if not exists quarantine (log_offset bigint, length bigint, reason 
 create table if not exists tallies (name varchar primary key, value bigint);
 create table if not exists holdings (annotator varchar primary key, valid bigint);
 create table if not exists log_position (log varchar primary key, position varchar);
-create table if not exists exclusions (sequence bigint, reason varchar);
+create table if not exists exclusions (sequence bigint, reason varchar, action varchar);
 """
 # What earlier versions of this program called it.
 RENAMED = ("verdicts", "validations")
@@ -33,6 +33,7 @@ ADDED = (
     "alter table preferences add column if not exists proven boolean default true",
     "alter table preferences add column if not exists steered boolean default false",
     "alter table preferences add column if not exists line_key bigint",
+    "alter table exclusions add column if not exists action varchar default 'exclude'",
 )
 PEOPLES = f"source not in {NOT_PEOPLES}"
 DECIDED = (

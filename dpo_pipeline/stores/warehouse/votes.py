@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpo_pipeline.core.controlled_winrate import SidedComparison
+from dpo_pipeline.core.curation import TakenOut
 from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.quality import ValidationHistory, VoteFeatures
 from dpo_pipeline.core.votes import NOT_PEOPLES, Preference, decode_preference, line_key
@@ -23,6 +24,11 @@ from dpo_pipeline.stores.log import Position, read_places
 from dpo_pipeline.stores.warehouse.counts import BETWEEN_TWO, VoteCounts, between, outcome_for
 from dpo_pipeline.stores.warehouse.schema import DECIDED, PEOPLES
 
+VALID = (
+    "select *, row_number() over (order by sequence) as place from preferences join validations using (sequence) "
+    "where valid"
+)
+"""Valid pairs, each with its place among them, in log order and counted from 1."""
 Place = tuple[str, int, int]
 """Event id, offset and length of a vote's line: the columns event_id, log_offset and line_bytes."""
 
@@ -176,10 +182,10 @@ class Warehouse(VoteCounts):
             self._add("holdings", "annotator", "valid", Counter(cases.ballots[index].annotator for index in valid))
 
     def valid_pairs(self, after: int = 0, up_to: int | None = None) -> list[Pair]:
-        """Valid pairs in log order, without those that a person excluded.
+        """Valid pairs in log order, without those that were excluded or set aside.
 
         Args:
-            after, up_to: positions in the order of valid pairs, to pick those new since a version. An excluded pair
+            after, up_to: positions in the order of valid pairs, to pick those new since a version. A pair taken out
                 keeps its position, so that no version skips one or sees one twice.
         """
         rows = self._run(
@@ -199,6 +205,25 @@ class Warehouse(VoteCounts):
             )
             for event in self.events(rows)
         ]
+
+    def valid_events_of(self, version: str, after: int, up_to: int) -> list[str]:
+        """Event ids, in log order, of valid pairs that the version answered, or whose place is in (after, up_to]."""
+        rows = self._run(
+            f"select event_id from ({VALID}) where model_a = ? or model_b = ? or (place > ? and place <= ?) "
+            "order by sequence",
+            [version, version, after, up_to],
+        )
+        return [event_id for (event_id,) in rows]
+
+    def taken_out(self) -> TakenOut:
+        """Valid pairs that are not trained on all the same."""
+        if not self._run("select 1 from exclusions limit 1"):
+            return TakenOut()
+        query = f"select place, category, action from ({VALID}) join exclusions using (sequence) order by place"
+        rows = self._run(query)
+        excluded = Counter(category for _, category, action in rows if action == "exclude")
+        set_aside = Counter(category for _, category, action in rows if action == "set_aside")
+        return TakenOut(dict(excluded), dict(set_aside), tuple(place for place, _, _ in rows))
 
     def both_bad(self) -> list[tuple[int, Preference]]:
         """People's votes that both answers were bad, each with its sequence, without those that a person excluded."""
