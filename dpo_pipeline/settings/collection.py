@@ -51,6 +51,13 @@ class Collection(Section):
     repeat_share: float = Field(
         0.03, ge=0, lt=1, description="share of drawn comparisons that were decided before: how often votes flip"
     )
+    shadow_ballot_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of comparisons, while a version is in staging, on what production was asked: the champion's "
+        "answer beside the version's shadow copy",
+    )
     repeat_after_s: float = Field(60, ge=0, description="seconds after which a decided pair may be shown again")
     measure_share: float = Field(
         0.1, ge=0, lt=1, description="share of comparisons for pairs of versions other than the one that is due"

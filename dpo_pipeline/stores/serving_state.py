@@ -6,7 +6,7 @@ token. Whether a comparison was voted on is not kept here but in the preference 
 
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from dpo_pipeline.stores.write_behind import WriteBehind
 SCHEMA = """
 create table if not exists comparisons (id text primary key, created real, log_offset integer, content blob);
 create table if not exists requests (id text primary key, created real, content blob);
+create table if not exists ballots (id text primary key, created real, content blob);
 create table if not exists contributors (person text primary key, nickname text, spelling text unique);
 create table if not exists people (person text primary key, first_met real, address text, crowded integer);
 create index if not exists comparisons_created on comparisons (created);
@@ -40,6 +41,9 @@ KEPT_FRESH = 10_000
 LOCKED_S = 0.2
 """How long another program may hold the database: everybody waits meanwhile, so the call is refused then."""
 PATIENT_S = 8.0
+NEWEST_BALLOTS = 200
+WITH_CONTENT = ("comparisons", "requests", "ballots")
+"""Tables whose rows say in their content whose they are."""
 NEWEST_REQUESTS = "select content from requests order by created desc, rowid desc limit ?"
 
 
@@ -132,6 +136,29 @@ class ServingState:
             raise LogWriteError(
                 f"{self._path}: {error}. {what} was not kept; try again, and free some space where the disk is full."
             ) from error
+
+    def add_ballot(self, ballot: StoredComparison, created: float) -> None:
+        """Two answers to what somebody asked, to be compared by others; of these the newest are kept.
+
+        Raises:
+            LogWriteError: the disk refused it, or another program works on the database.
+        """
+        row = (ballot.comparison_id, created, msgspec.json.encode(ballot))
+        with self._writing("The copy"):
+            self._db.execute("insert into ballots values (?, ?, ?)", row)
+            self._db.execute(
+                "delete from ballots where rowid <= (select max(rowid) from ballots) - ?", (NEWEST_BALLOTS,)
+            )
+
+    def take_ballot(self, fits: Callable[[StoredComparison], bool]) -> StoredComparison | None:
+        """The newest that fits, which nobody gets again; raises LogWriteError as `add_ballot`."""
+        with self._writing("What is shown"):
+            for key, content in self._db.execute("select id, content from ballots order by rowid desc").fetchall():
+                ballot = msgspec.json.decode(content, type=StoredComparison)
+                if fits(ballot):
+                    self._db.execute("delete from ballots where id = ?", (key,))
+                    return ballot
+        return None
 
     def comparison(self, comparison_id: str) -> StoredComparison | None:
         with self._lock:
@@ -242,8 +269,8 @@ class ServingState:
     def forget_before(self, moment: float) -> None:
         """Drop what can no longer be voted on or rated."""
         with self._lock:
-            self._db.execute("delete from comparisons where created < ?", (moment,))
-            self._db.execute("delete from requests where created < ?", (moment,))
+            for table in WITH_CONTENT:
+                self._db.execute(f"delete from {table} where created < ?", (moment,))
 
 
 def kept_requests(path: Path) -> Iterator[StoredRequest]:
@@ -262,12 +289,18 @@ def people_of(path: Path) -> list[str]:
         return []
     found: set[str] = set()
     with closing(sqlite3.connect(path, timeout=30)) as database:
-        for table in ("comparisons", "requests"):
+        for table in _there(database):
             for (content,) in database.execute(f"select content from {table}"):
                 with suppress(msgspec.MsgspecError):
                     row = _whose.decode(content)
                     found |= {row.annotator, row.asked_by, row.user}
     return sorted(found - {""})
+
+
+def _there(database: sqlite3.Connection) -> list[str]:
+    """Those of `WITH_CONTENT` that the database has: an earlier program may have had fewer."""
+    found = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
+    return [table for table in WITH_CONTENT if table in found]
 
 
 def own_turns(prompt: str | list[dict[str, str]]) -> list[str]:
@@ -290,7 +323,7 @@ def forget_person(path: Path, person: str) -> None:
                 database.execute(f"delete from {table} where person = ?", (person,))
                 if table == "people":  # somebody without a name is known by their address
                     database.execute("update people set address = '' where address = ?", (person,))
-        for table in ("comparisons", "requests"):
+        for table in _there(database):
             rows = database.execute(f"select id, content from {table}").fetchall()
             theirs = [(key,) for key, content in rows if _is_of(content, person)]
             database.executemany(f"delete from {table} where id = ?", theirs)
@@ -307,7 +340,7 @@ def join_people(path: Path, earlier: Collection[str], person: str) -> int:
     with closing(sqlite3.connect(path, timeout=30)) as database:
         database.executescript(SCHEMA)  # an earlier program may have had fewer tables
         for old in earlier:
-            for table in ("comparisons", "requests"):
+            for table in _there(database):
                 rows = database.execute(f"select id, content from {table}").fetchall()
                 theirs = [
                     (content.replace(f'"{old}"'.encode(), f'"{person}"'.encode()), key)

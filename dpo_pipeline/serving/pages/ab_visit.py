@@ -174,7 +174,7 @@ class ComparisonFlow:
         """A question that is drawn; now and then, where the server picks the versions, a pair decided before."""
         serving = self.serving()
         free = visit.plan.models(serving) is None
-        return (serving.comparing.decided_before(visitor, visit.plan.origin) if free else None) or self.draw(visit)
+        return (serving.comparing.answered_before(visitor, visit.plan.origin) if free else None) or self.draw(visit)
 
     def draw(self, visit: Visit) -> ComparisonPrompt:
         """A question from where the person wants it; the bank's are of the category covered least.

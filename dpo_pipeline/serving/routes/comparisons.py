@@ -56,7 +56,7 @@ async def compare_next(
     is a pair that was decided before, so that it can be told how often votes flip and how far people agree.
     """
     asker = visitor(request, serving, annotator, session_id, source == "simulated")
-    question = None if category else serving.comparing.decided_before(asker, origin)
+    question = None if category else serving.comparing.answered_before(asker, origin)
     if question is None:
         # In a thread: the first call reads the whole log to count what is covered.
         drawn = await asyncio.to_thread(serving.comparing.draw_question, category, origin)

@@ -74,7 +74,7 @@ class Chats:
         answering = Answering(request_id, version, visitor, conversation, route)
 
         async def answered(answer: Answer) -> None:
-            self._copy(ask, visitor)
+            self._copy(ask, visitor, answer.text)
             await keeping(self._log.keep, answering, messages, answer.text)
 
         return ChatCall(self._engine, self._log, ask, answering, answered, self._patience_s)
@@ -85,8 +85,10 @@ class Chats:
             raise self._readiness.not_ready()
         return version
 
-    def _copy(self, ask: Ask, visitor: Visitor) -> None:
-        """In staging, let the challenger answer a share of what the champion did; only the log sees it."""
+    def _copy(self, ask: Ask, visitor: Visitor, answer: str) -> None:
+        """In staging, let the challenger answer a share of what the champion did. Whoever asked never sees it; others
+        may be asked which of the two is better.
+        """
         route = self._router.route
         if not (self._copy_all or is_proven(visitor.identity)):
             return  # what strangers meet is no evidence, so a copy of it would be none
@@ -95,7 +97,11 @@ class Chats:
         if random.random() < route.shadow_share:
             copied = replace(ask, model_id=route.challenger)
             answering = Answering(_new_request_id(), route.challenger, visitor, "", route, shadow=True)
-            call = ChatCall(self._engine, self._log, copied, answering, _not_kept, self._patience_s)
+
+            async def copied_too(copy: Answer) -> None:
+                await keeping(self._log.keep_copy, answering, ask, (answer, copy.text))
+
+            call = ChatCall(self._engine, self._log, copied, answering, copied_too, self._patience_s)
             task = asyncio.create_task(_unseen(call))
             self._copies.add(task)
             task.add_done_callback(self._copies.discard)
@@ -103,10 +109,6 @@ class Chats:
 
 def _new_request_id() -> str:
     return f"chatcmpl-{uuid.uuid4().hex}"
-
-
-async def _not_kept(answer: Answer) -> None:
-    """Nobody sees the answer, so nobody says anything of it."""
 
 
 async def _unseen(call: ChatCall) -> None:

@@ -35,8 +35,8 @@ Prompt = str | list[dict[str, str]]
 class ComparisonPrompt:
     """What two or more versions shall answer. `origin` is where it was drawn from; null: somebody asks it now.
 
-    `asked_by` is the person who asked it, or what it follows on, in production. `again` is a pair that was decided
-    before; then nothing is generated.
+    `asked_by` is the person who asked it, or what it follows on, in production. `answered` is a pair that
+    is there already; then nothing is generated.
     """
 
     prompt: Prompt
@@ -45,7 +45,7 @@ class ComparisonPrompt:
     sampling: Sampling = field(default_factory=Sampling)
     origin: Origin | None = None
     asked_by: str = ""
-    again: StoredComparison | None = None
+    answered: StoredComparison | None = None
 
     @property
     def is_steered(self) -> bool:
@@ -111,10 +111,17 @@ class Comparing:
         """
         return self._comparisons.questions.draw(wish, votes)
 
-    def decided_before(self, visitor: Visitor, origin: OriginFilter) -> ComparisonPrompt | None:
-        """Now and then a pair that was decided before, instead of a new question."""
+    def answered_before(self, visitor: Visitor, origin: OriginFilter) -> ComparisonPrompt | None:
+        """Now and then, instead of a new question, a pair that is there: one that was decided before, or in staging
+        what people asked in production, answered by the champion and by its challenger's shadow copy.
+        """
+        route = self._router.route
+        if route.stage == STAGES[0] and route.champion and route.challenger:
+            models = route.champion, route.challenger
+            if copied := self._comparisons.shadowed(visitor.person, origin, models):
+                return ComparisonPrompt(copied.prompt, copied.category, origin="production", answered=copied)
         earlier = self._comparisons.again(visitor.person, origin)
-        return ComparisonPrompt(earlier.prompt, earlier.category, origin="bank", again=earlier) if earlier else None
+        return ComparisonPrompt(earlier.prompt, earlier.category, origin="bank", answered=earlier) if earlier else None
 
     async def compare(self, question: ComparisonPrompt, visitor: Visitor) -> list[ComparisonView]:
         """One comparison for every pair of the versions asked for, in random order.
@@ -124,8 +131,8 @@ class Comparing:
         """
         _check_question(question)
         self._rates.check("answers", visitor.person, visitor.address)
-        if question.again:
-            return [await self._show_again(question.again, self._visitors.settled(visitor))]
+        if question.answered:
+            return [await self._show_answered(question.answered, self._visitors.settled(visitor))]
         models, propensity = self._models(question.models)
         steered, visitor = question.is_steered, self._visitors.settled(visitor)
         redraw = question.drawn_again
@@ -143,8 +150,8 @@ class Comparing:
         """
         _check_question(question)
         self._rates.check("answers", visitor.person, visitor.address)
-        if question.again:
-            yield await self._show_again(question.again, self._visitors.settled(visitor))
+        if question.answered:
+            yield await self._show_answered(question.answered, self._visitors.settled(visitor))
             return
         asked, propensity = self._models(question.models)
         models = asked[0], asked[1]
@@ -230,7 +237,7 @@ class Comparing:
             left=left,
         )
 
-    async def _show_again(self, earlier: StoredComparison, visitor: Visitor) -> ComparisonView:
+    async def _show_answered(self, earlier: StoredComparison, visitor: Visitor) -> ComparisonView:
         """To whoever decided it with the sides swapped: a habit of choosing one side then shows as a flip."""
         swapped = "b" if earlier.left == "a" else "a"
         return await keeping(

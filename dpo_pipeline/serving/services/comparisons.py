@@ -182,6 +182,25 @@ class Comparisons:
         self._decided.remove(chosen)
         return chosen[1]
 
+    def shadowed(self, annotator: str, origin: OriginFilter, models: tuple[str, str]) -> StoredComparison | None:
+        """While a version is in staging, a pair of answers to what somebody else asked in production, at the share of
+        the settings; each is shown once, and not to whoever asked: they know one of the answers.
+
+        Args:
+            models: the champion and the version in staging.
+        """
+        if origin not in ("mix", "production") or self._random.random() >= self._collection.shadow_ballot_share:
+            return None
+
+        def fits(ballot: StoredComparison) -> bool:
+            return (ballot.model_a, ballot.model_b) == models and ballot.annotator != annotator
+
+        ballot = self._state.take_ballot(fits)
+        asked = self.questions.of_production(ballot.prompt, ballot.asked_by) if ballot else None
+        if ballot is None or asked is None:
+            return None
+        return msgspec.structs.replace(ballot, category=asked.category, asked_by=asked.asked_by)
+
     def draw_question(self, category: str | None = None, origin: OriginFilter = "mix") -> AskedQuestion:
         """A question that may be asked; where it comes from the bank, of the category that has the fewest votes.
 

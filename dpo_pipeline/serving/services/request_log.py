@@ -5,11 +5,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from dpo_pipeline.core.answers import Messages
+from dpo_pipeline.core.answers import Ask, Messages
 from dpo_pipeline.core.outcomes import RequestOutcome
 from dpo_pipeline.core.redaction import Redactor, redacted_turns
 from dpo_pipeline.core.serving_records import RequestRecord
-from dpo_pipeline.errors import RedactionFailed
+from dpo_pipeline.errors import LogWriteError, RedactionFailed
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import Metrics
 from dpo_pipeline.serving.router import Route
@@ -17,9 +17,11 @@ from dpo_pipeline.serving.services.visitors import Visitor
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.served_texts import ServedText, ServedTexts
 from dpo_pipeline.stores.serving_log import ServingLog
-from dpo_pipeline.stores.serving_state import ServingState, StoredRequest
+from dpo_pipeline.stores.serving_state import ServingState, StoredComparison, StoredRequest
 
 log = logging.getLogger(__name__)
+LONGEST_BALLOT = 4_000
+"""Characters of a conversation that others are asked to read."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,45 @@ class RequestLog:
         self._state.add_request(StoredRequest(**told), time.time())
         if self._texts.keeps:
             self._texts.append(ServedText(**told, recorded_at=utc_now()))
+
+    def keep_copy(self, answering: Answering, ask: Ask, answers: tuple[str, str]) -> None:
+        """A shadow copy beside what was answered: others may be asked which is better.
+
+        Args:
+            answering: of the copy.
+            ask: what the champion was asked.
+            answers: the champion's, and the copy.
+        """
+        visitor, told = answering.visitor, _told(ask.messages)
+        if not self._texts.keeps or visitor.source == "simulated" or len(str(told)) > LONGEST_BALLOT:
+            return
+        if answers[0].strip() == answers[1].strip():
+            return  # there is nothing to choose between
+        sampling = ask.sampling
+        try:
+            ballot = StoredComparison(
+                comparison_id=f"shadow-{answering.request_id}",
+                event_id="",
+                session_id="",
+                prompt=redacted_turns(told, self._redact),
+                category="other",
+                model_a=ask.model_id,
+                model_b=answering.version,
+                response_a=self._redact(answers[0]),
+                response_b=self._redact(answers[1]),
+                left="a",
+                annotator=visitor.person,
+                source=visitor.source,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_tokens,
+                seed=sampling.seed,
+                propensity=1.0,
+                asked_by=visitor.person,
+            )
+            self._state.add_ballot(ballot, time.time())
+        except (RedactionFailed, LogWriteError) as error:  # the person has their answer; a copy less is compared
+            log.warning("the copy %s cannot be kept: %s", answering.request_id, error)
 
 
 def _told(messages: Messages) -> str | list[dict[str, str]]:
