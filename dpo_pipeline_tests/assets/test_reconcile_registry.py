@@ -219,22 +219,26 @@ def test_a_model_deleted_as_a_whole_is_made_again_with_other_numbers(loop: Loop,
     assert loop.tick("registry_changed") == []
 
 
-def test_killed_between_artifact_version_and_alias_and_run_again(loop: Loop, deployed: Any) -> None:
+@pytest.mark.parametrize(
+    ("module", "owner", "after"),
+    [
+        pytest.param("mlflow", "MlflowClient", "create_registered_model", marks=pytest.mark.nightly),
+        ("mlflow", "MlflowClient", "create_model_version"),
+        pytest.param("dpo_pipeline.stores.registry", "Registry", "point", marks=pytest.mark.nightly),
+    ],
+)
+def test_killed_between_artifact_version_and_alias_and_run_again(
+    loop: Loop, deployed: Any, module: str, owner: str, after: str
+) -> None:
     """The process of the run is killed with -9 right after one of its calls to MLflow; the next run ends the work."""
     ledger, _, (client, model) = deployed
-    ours = "dpo_pipeline.stores.registry", "Registry", "point"
-    for module, owner, after in (
-        ("mlflow", "MlflowClient", "create_registered_model"),
-        ("mlflow", "MlflowClient", "create_model_version"),
-        ours,
-    ):
-        client.delete_registered_model(model)
-        loop.run_killed("register_version", "v1.1", module, owner, after)
-        assert loop.run("register_version", "v1.1").success
-        [version] = client.search_model_versions(f"name = '{model}'")
-        assert version.tags["adapter_sha"] == ledger.version("v1.1").adapter_sha
-        assert client.get_model_version_by_alias(model, "champion").version == version.version
-        assert ledger.version("v1.1").mlflow_version == version.version
+    client.delete_registered_model(model)
+    loop.run_killed("register_version", "v1.1", module, owner, after)
+    assert loop.run("register_version", "v1.1").success
+    [version] = client.search_model_versions(f"name = '{model}'")
+    assert version.tags["adapter_sha"] == ledger.version("v1.1").adapter_sha
+    assert client.get_model_version_by_alias(model, "champion").version == version.version
+    assert ledger.version("v1.1").mlflow_version == version.version
 
 
 def test_without_mlflow_there_are_no_orders(loop: Loop) -> None:

@@ -35,10 +35,20 @@ def test_every_route_is_described(server: Server) -> None:
     )
 
 
-def test_schemathesis_finds_no_server_error(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("examples", [3, pytest.param(20, marks=pytest.mark.nightly)])
+def test_schemathesis_finds_no_server_error(server: Server, tmp_path: Path, examples: int) -> None:
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{server.url}/openapi.json"]
     command += ["--checks", "not_a_server_error,status_code_conformance,content_type_conformance"]
-    command += ["--max-examples", "8", "--seed", "7", "--generation-database", "none", "--request-timeout", "60"]
+    command += [
+        "--max-examples",
+        str(examples),
+        "--seed",
+        "7",
+        "--generation-database",
+        "none",
+        "--request-timeout",
+        "60",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=400, check=False)
     assert done.returncode == 0, done.stdout[-6000:]
 

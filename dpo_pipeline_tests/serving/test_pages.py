@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from dpo_pipeline.core.serving_records import FeedbackRecord, RequestRecord
+from dpo_pipeline.core.votes import decode_preference
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import write_text
 from dpo_pipeline.stores.bank import read_bank
@@ -361,7 +362,7 @@ def test_a_version_has_a_page_that_others_lead_to(browser: "Browser", server: Se
         assert httpx.get(f"{server.url}/v1/versions/{name}/evaluation").status_code == 404
 
 
-def test_the_leaderboard_shows_scores_wins_and_votes(browser: "Browser", server: Server) -> None:
+def test_the_leaderboard_shows_scores_wins_and_votes(browser: "Browser", server: Server, settings: Settings) -> None:
     with at(browser, server, "leaderboard") as opened:
         shown = opened.page.inner_text("#leaderboard")
         ranked = opened.page.locator("table").first.locator("tbody th").all_inner_texts()
@@ -370,6 +371,17 @@ def test_the_leaderboard_shows_scores_wins_and_votes(browser: "Browser", server:
         votes = opened.page.locator("table").last.locator("tbody td:last-child").all_inner_texts()
         assert sum(map(int, votes)) == VOTES + 1
         assert opened.page.locator(".track").count() == 3
+
+        choose(opened.page, "#of-category", "Creative")
+        opened.page.get_by_text("Against all others").wait_for(state="detached")
+        events = map(decode_preference, settings.prefs_log.read_bytes().splitlines())
+        creative = sum(event.category == "creative" for event in events)
+        votes = opened.page.locator("table").last.locator("tbody td:last-child").all_inner_texts()
+        assert sum(map(int, votes)) == creative
+        choose(opened.page, "#of-whom", "Simulated people")
+        opened.page.get_by_text("No votes between two versions match these filters").wait_for()
+        opened.assert_fits()
+        opened.assert_clean()
 
 
 def test_preferences_are_browsed_filtered_and_read(browser: "Browser", server: Server, settings: Settings) -> None:

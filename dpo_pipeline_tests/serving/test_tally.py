@@ -1,11 +1,12 @@
 """What the pages count: people's votes, and of one person only so many on the same two versions."""
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from dpo_pipeline.core.votes import encode_preference
-from dpo_pipeline.serving.services.tally import Tally
+from dpo_pipeline.core.votes import Preference, Vote, encode_preference
+from dpo_pipeline.serving.services.tally import BattleFilter, Tally
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline_tests.examples import preference
 
@@ -17,9 +18,33 @@ def test_one_person_with_a_hundred_votes_does_not_move_the_leaderboard(tmp_path:
     others = [preference(number, event_id=f"evt-o{number}", annotator=f"p{number}", vote="a") for number in range(30)]
     AppendLog(tmp_path / "prefs.jsonl").append_all([encode_preference(event) for event in [*flood, *others]])
     tally = Tally(tmp_path / "prefs.jsonl", LIMIT, votes_per_person=20, zone=ZoneInfo("UTC")).refresh()
-    won = {winner: count for (_, _, winner), count in tally.battles.items()}
+    won = {winner: count for (_, _, winner), count in tally.battles().items()}
     assert won == {"model_b": 20, "model_a": 30}
     assert sum(tally.by_day.values()) == 130, "all of them were collected"
+
+
+def test_battles_by_category_by_whom_and_of_late(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+
+    def vote(number: int, vote: Vote, days_ago: int, **fields: Any) -> Preference:
+        when = (now - timedelta(days=days_ago)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return preference(number, vote, recorded_at=when, model_b="v1.1", **fields)
+
+    events = [
+        vote(0, "a", 0, category="creative"),
+        vote(1, "b", 6, category="creative"),
+        vote(2, "tie", 7, source="simulated"),
+    ]
+    AppendLog(tmp_path / "prefs.jsonl").append_all([encode_preference(event) for event in events])
+    tally = Tally(tmp_path / "prefs.jsonl", LIMIT, votes_per_person=20, zone=ZoneInfo("UTC")).refresh()
+
+    def found(**wanted: Any) -> list[str]:
+        return sorted(winner for _, _, winner in tally.battles(BattleFilter(**wanted)))
+
+    assert found() == ["model_a", "model_b", "tie"]
+    assert found(category="creative") == found(whose="people") == found(days=7) == ["model_a", "model_b"]
+    assert found(whose="simulated") == found(category="factual_qa") == ["tie"]
+    assert found(days=1) == ["model_a"] and found(days=1, whose="simulated") == []
 
 
 def test_imported_pairs_are_nobodys_votes(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """How strong the versions are, by all votes: scores with intervals, head-to-head, votes per pair."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from dpo_pipeline.core.leaderboard import MIN_VOTES, Leaderboard, PairCount, Standings, WinMatrix, standings
 from dpo_pipeline.core.matchmaking import WeightedRate
+from dpo_pipeline.core.questions import CATEGORIES
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.markup import Markup, heading, intervals, page, paragraph, table
 from dpo_pipeline.serving.pages.polling import following
 from dpo_pipeline.serving.pages.versions import link_to
+from dpo_pipeline.serving.services.tally import ALL, BattleFilter
 
 REFRESH_S = 15.0
 EMPTY = "No votes yet: open the A/B test page, read two answers and choose one. The scores appear here by themselves."
@@ -17,26 +20,46 @@ EXPLAINED = (
 )
 
 
+NONE_OF_THESE = "No votes between two versions match these filters. Widen them."
+CATEGORIES_OFFERED = [("All", ""), *((name.replace("_", " ").capitalize(), name) for name in (*CATEGORIES, "other"))]
+WHOSE = [("Everybody", ""), ("People", "people"), ("Simulated people", "simulated")]
+DAYS = [("The beginning", 0), ("30 days ago", 30), ("7 days ago", 7), ("Today", 1)]
+
+
 def build(serving: Callable[[], Serving]) -> None:
     """The page, in the gr.Blocks context that is open."""
     import gradio as gr
 
+    with gr.Row():
+        filters = [
+            gr.Dropdown(choices, value=choices[0][1], label=label, filterable=False, min_width=130, elem_id=name)
+            for name, label, choices in (
+                ("of-category", "Category", CATEGORIES_OFFERED),
+                ("of-whom", "Votes of", WHOSE),
+                ("of-days", "Since", DAYS),
+            )
+        ]
     shown = gr.HTML(page(paragraph("Counting the votes…", "muted")), elem_id="leaderboard")
 
-    def look(_: object, request: object) -> str:
+    def look(wish: Sequence[Any], request: object) -> str:
         tally = serving().tally.refresh()
-        return _page(standings(tally.battles.copy()), tally.reweighted())
+        category, whose, days = wish
+        wanted = BattleFilter(category or None, whose or None, days or None)
+        return _page(standings(tally.battles(wanted)), tally.reweighted(), wanted)
 
-    following(shown, look, REFRESH_S)
+    following(shown, look, REFRESH_S, filters)
 
 
-def _page(found: Standings, reweighted: Mapping[str, WeightedRate]) -> str:
+def _page(found: Standings, reweighted: Mapping[str, WeightedRate], wanted: BattleFilter) -> str:
+    if wanted != ALL:
+        reweighted = {}  # it is of all votes
     if not found.pairs:
-        return page(paragraph(EMPTY, "notice"), _itself(found))
+        return page(paragraph(EMPTY if wanted == ALL else NONE_OF_THESE, "notice"), _itself(found))
     parts = [paragraph(found.trouble, "notice")] if found.trouble else [_scores(found)]
     if found.matrix:
         parts.append(_matrix(found.matrix))
-    parts.append(_against_all(reweighted))
+    if reweighted:
+        parts.append(_against_all(reweighted))
     return page(*parts, _pairs(found.pairs), _itself(found))
 
 

@@ -22,7 +22,7 @@ def following(shown: Any, look: Callable[[Any, Any], str], every_s: float, given
 
     Args:
         shown: a gr.HTML.
-        look: what to show, from the value of `given` and the request.
+        look: what to show, from the value of `given`, or from a list of values where that is a list, and the request.
     """
     all_following([shown], lambda value, request: [look(value, request)], every_s, given)
 
@@ -39,17 +39,17 @@ def all_following(
 
     blocks = gr.context.Context.root_block
     assert blocks is not None, "called inside the page's gr.Blocks context"
-    seen = gr.State([""] * len(parts))
+    seen, several = gr.State([""] * len(parts)), isinstance(given, list)
 
     def follow(request: gr.Request, seen: Sequence[str], *values: Any) -> list[Any]:
         try:
-            now = look(values[0] if values else None, request)
+            now = look(values if several else values[0] if values else None, request)
         except DpoError as error:
             now = [notice(f"This cannot be shown: {error}", trouble=True)] * len(parts)
         # Writing the same again would take scroll position and selection from whoever reads.
         written = [gr.skip() if new == old else new for new, old in zip(now, seen, strict=True)]
         return [*written, list(now)]
 
-    inputs = [seen] if given is None else [seen, given]
-    changed = [] if given is None else [given.change]
-    gr.on([blocks.load, gr.Timer(every_s).tick, *changed], follow, inputs, [*parts, seen], **QUIET)
+    wishes = given if several else [] if given is None else [given]
+    changed = [each.change for each in wishes]
+    gr.on([blocks.load, gr.Timer(every_s).tick, *changed], follow, [seen, *wishes], [*parts, seen], **QUIET)

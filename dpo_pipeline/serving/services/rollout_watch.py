@@ -181,5 +181,5 @@ def _newest(
 def _votes_between(tally: Tally, new: str | None, baseline: str | None) -> int:
     if not (new and baseline):
         return 0
-    battles = tally.refresh().battles.copy()
+    battles = tally.refresh().battles()
     return sum(count for (first, second, _), count in battles.items() if {first, second} == {new, baseline})

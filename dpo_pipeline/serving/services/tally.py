@@ -7,8 +7,10 @@ trained on is decided by curation.
 
 import threading
 from collections import Counter
-from datetime import UTC, date, datetime
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from dpo_pipeline.core.calendar import day_of
@@ -21,7 +23,28 @@ from dpo_pipeline.stores.log import Position, read_batches
 
 Battle = tuple[str, str, str]
 """(model_a, model_b, winner), the winner in the words of `core.leaderboard`."""
+Whose = Literal["people", "simulated"]
 
+
+@dataclass(frozen=True)
+class BattleFilter:
+    """Which votes a leaderboard is of; null: any. `days`: those of today and of so many days before it, less one."""
+
+    category: str | None = None
+    whose: Whose | None = None
+    days: int | None = None
+
+
+class _Kind(NamedTuple):
+    """What votes that are counted together have in common."""
+
+    battle: Battle
+    category: str
+    whose: Whose
+    day: date
+
+
+ALL = BattleFilter()
 _WINNER = {"a": "model_a", "b": "model_b", "tie": "tie", "both_bad": "both_bad"}
 
 
@@ -29,7 +52,7 @@ class Tally:
     """Counts of the whole log. `refresh` reads what is new; safe from many threads."""
 
     def __init__(self, log: Path, max_line_bytes: int, votes_per_person: int, zone: ZoneInfo):
-        """`votes_per_person`: of one person so many votes on the same two versions count in `battles`; days are those
+        """`votes_per_person`: of one person so many votes on the same two versions count as `battles`; days are those
         of `zone`."""
         self._zone = zone
         self._log, self._max_line_bytes, self._most = log, max_line_bytes, votes_per_person
@@ -41,7 +64,7 @@ class Tally:
         self.by_day: Counter[date] = Counter()
         self.by_category: Counter[str] = Counter()
         self.by_person: Counter[tuple[str, date]] = Counter()
-        self.battles: Counter[Battle] = Counter()
+        self._kinds: Counter[_Kind] = Counter()
         self._given: Counter[tuple[str, frozenset[str]]] = Counter()
         self._weighed: dict[str, dict[str, list[tuple[float, float]]]] = {}
 
@@ -65,8 +88,21 @@ class Tally:
             frozenset((each.model_a, each.model_b)): PairTally(
                 each.wins_a + each.wins_b + each.ties, each.wins_a + each.ties / 2
             )
-            for each in count_battles(between_two(self.battles.copy()))
+            for each in count_battles(between_two(self.battles()))
         }
+
+    def battles(self, wanted: BattleFilter = ALL) -> Counter[Battle]:
+        """How often each was voted, of one person at most so many on the same two versions."""
+        since = None if wanted.days is None else self._today() - timedelta(days=wanted.days - 1)
+        found: Counter[Battle] = Counter()
+        for kind, count in self._kinds.copy().items():
+            if (
+                wanted.category in (None, kind.category)
+                and wanted.whose in (None, kind.whose)
+                and (since is None or kind.day >= since)
+            ):
+                found[kind.battle] += count
+        return found
 
     def reweighted(self) -> dict[str, WeightedRate]:
         """Each version against all others, as if every pair had been shown equally often."""
@@ -74,7 +110,10 @@ class Tally:
 
     @property
     def today(self) -> int:
-        return self.by_day[day_of(datetime.now(UTC), self._zone)]
+        return self.by_day[self._today()]
+
+    def _today(self) -> date:
+        return day_of(datetime.now(UTC), self._zone)
 
     def _read(self) -> None:
         for batch in read_batches(self._log, self._position, self._max_line_bytes):
@@ -92,7 +131,9 @@ class Tally:
         given = event.annotator, frozenset((event.model_a, event.model_b))
         self._given[given] += 1
         if self._given[given] <= self._most:
-            self.battles[event.model_a, event.model_b, _WINNER[event.vote]] += 1
+            battle = event.model_a, event.model_b, _WINNER[event.vote]
+            whose: Whose = "simulated" if event.source == "simulated" else "people"
+            self._kinds[_Kind(battle, event.category, whose, day)] += 1
             if event.vote != "both_bad" and event.model_a != event.model_b:
                 won = {"a": 1.0, "tie": 0.5, "b": 0.0}[event.vote]
                 for name, other, share in (
