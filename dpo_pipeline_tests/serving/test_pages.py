@@ -451,12 +451,46 @@ def test_a_preference_is_excluded_and_restored_with_a_reason_behind_the_key(
         restore.click()
         told(opened, "Restored. Included in")
         assert log.newest()[chosen.event_id].action == "restore"
+        by_key(page, log)
         collected.curate(settings)
         page.reload()
         many_at_once(opened, settings)
     collected.curate(settings)
     assert next(read_validated_pairs(settings.review_table)) == chosen
     assert settings.prefs_log.read_bytes() == prefs, "the votes themselves are never touched"
+
+
+def by_key(page: Any, log: ReviewLog) -> None:
+    """J and K move, E excludes, U undoes; the pair it was about stays on screen, and so does what the team agreed on."""
+    log.path.with_name("guidelines.md").write_text("Prefer **short** answers.")
+    page.reload()
+    page.get_by_text("Guidelines of the team").click()
+    page.get_by_text("Prefer short answers.").wait_for()
+    choose(page, "#filter-source", "ui")
+    page.get_by_label("valid", exact=True).check()
+    pairs = page.locator("#review-list input")
+    page.locator("#review-list input:checked").wait_for()
+    before = page.inner_text("#review-pair")
+    page.locator("#review-pair h3").first.click()
+    page.keyboard.press("j")
+    expect_checked(pairs, 1)
+    page.keyboard.press("k")
+    expect_checked(pairs, 0)
+    page.keyboard.press("e")
+    assert page.evaluate("document.activeElement.closest('#reason') !== null"), "a reason comes first"
+    page.keyboard.type("a joke")
+    page.fill("#key input", KEY)
+    page.locator("#review-pair h3").first.click()
+    page.keyboard.press("e")
+    page.locator("#review-pair", has_text="a joke").wait_for()
+    assert before.splitlines()[-1] in page.inner_text("#review-pair")
+    page.keyboard.press("u")
+    page.locator("#review-pair", has_text="a joke").wait_for(state="detached")
+    assert [each.reason for each in log.newest().values()].count("undone") == 1
+
+
+def expect_checked(pairs: Any, place: int) -> None:
+    assert eventually(lambda: bool(pairs.nth(place).is_checked()), bool)
 
 
 def many_at_once(opened: Tab, settings: Settings) -> None:

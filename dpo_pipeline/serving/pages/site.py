@@ -68,7 +68,7 @@ def mount_pages(app: FastAPI, settings: Settings, serving: Callable[[], Serving]
     import gradio as gr
     from gradio.components.navbar import Navbar
 
-    from dpo_pipeline.serving.pages import ab_layout, ab_view, markdown, theme
+    from dpo_pipeline.serving.pages import ab_layout, ab_view, markdown, review_layout, theme
 
     site = gr.Blocks(title="A/B testing and feedback", analytics_enabled=False, fill_width=True)
     for title, path, name in PAGES:
@@ -100,7 +100,7 @@ def mount_pages(app: FastAPI, settings: Settings, serving: Callable[[], Serving]
             css=theme.CSS + ab_view.CSS,
             head=(
                 f"<style>{theme.FRAME}{markdown.STYLE}</style>"
-                f"<script>{theme.STARTUP}{theme.WHO}{ab_layout.KEYS}{markdown.SCRIPT}</script>"
+                f"<script>{theme.STARTUP}{theme.WHO}{ab_layout.KEYS}{review_layout.KEYS}{markdown.SCRIPT}</script>"
             ),
         )
     mounted = app.router.routes[-1]

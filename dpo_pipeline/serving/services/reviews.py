@@ -53,6 +53,11 @@ class Reviews:
     def __init__(self, table: Path, log: Path, accounts: Accounts):
         self._table, self._log, self._accounts = table, ReviewLog(log), accounts
 
+    def guidelines(self) -> str:
+        """What the team wrote for whoever reviews, as Markdown; empty where nobody did."""
+        path = self._log.path.with_name("guidelines.md")
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
     def collected(self) -> Iterator[ReviewedPair]:
         """Newest first, one at a time: a server that holds thousands of them grows with the votes.
 
