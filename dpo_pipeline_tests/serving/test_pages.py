@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import duckdb
 import httpx
+import msgspec
 import pytest
 
+from dpo_pipeline.core.judged_examples import JudgedExamples
 from dpo_pipeline.core.serving_records import FeedbackRecord, RequestRecord
+from dpo_pipeline.core.verdict import JudgedAnswer
 from dpo_pipeline.core.votes import decode_preference
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import write_text
@@ -344,6 +347,11 @@ def test_pages_open_while_the_warehouse_is_locked(server: Server, settings: Sett
 def test_a_version_has_a_page_that_others_lead_to(browser: "Browser", server: Server, settings: Settings) -> None:
     report = settings.reports_dir / "evaluation" / "v1.1-attempt1.html"
     write_text(report, "<!doctype html><title>v1.1 against v1.0</title><p>the whole evaluation")
+    won = JudgedAnswer(
+        "Why do cats purr?", "factual_qa", "win", f"They are content. {collected.ATTACK}", "They are cats."
+    )
+    examples = msgspec.json.encode(JudgedExamples(won=(won,)))
+    write_text(report.with_suffix(".json"), examples.decode())
     with at(browser, server, "leaderboard") as opened:
         opened.page.locator("#leaderboard").get_by_role("link", name="v1.1", exact=True).first.click()
         opened.page.wait_for_url("**/versions?name=v1.1")
@@ -353,6 +361,10 @@ def test_a_version_has_a_page_that_others_lead_to(browser: "Browser", server: Se
         for words in ("so that length alone may explain it", "rolling out", "PeftModel.from_pretrained", "job execute"):
             assert words in told
         assert "staging" in shown.locator(".timeline").inner_text()
+        shown.get_by_text("Why do cats purr?").click()
+        sides = shown.locator("details .sides section")
+        assert sides.nth(1).locator("mark").all_inner_texts() == ["cats."] and "content." in sides.nth(0).inner_text()
+        assert "Answers it lost" not in told and opened.page.title() != "hit"
         shown.get_by_role("link", name="The whole evaluation").click()
         opened.page.get_by_text("the whole evaluation").wait_for()
         opened.go(f"{server.url}/versions?name=v9.9")
@@ -461,7 +473,7 @@ def test_a_preference_is_excluded_and_restored_with_a_reason_behind_the_key(
 
 
 def by_key(page: Any, log: ReviewLog) -> None:
-    """J and K move, E excludes, U undoes; the pair it was about stays on screen, and so does what the team agreed on."""
+    """J and K move, E excludes, U undoes; the pair it was about stays on screen, beside what the team agreed on."""
     log.path.with_name("guidelines.md").write_text("Prefer **short** answers.")
     page.reload()
     page.get_by_text("Guidelines of the team").click()

@@ -158,7 +158,7 @@ def differing(names: Sequence[str], texts: tuple[str, str]) -> Markup:
     sides = zip(names, word_differences(*texts), strict=True)
     return Markup(
         '<div class="sides">'
-        + "".join(f"<section>{heading(name)}{boxed(_marked(spans))}</section>" for name, spans in sides)
+        + "".join(f"<section><b>{text(name)}</b>{boxed(_marked(spans))}</section>" for name, spans in sides)
         + "</div>"
     )
 
