@@ -217,6 +217,10 @@ class InvalidRequest(RequestError):
     pass
 
 
+class OrderChanged(InvalidRequest):
+    """What a person said yes to would be something else by now."""
+
+
 class KeyRequired(RequestError):
     status = 401
     code = "invalid_api_key"

@@ -48,6 +48,7 @@ def validated_pairs(
             "valid": summary.valid,
             "rejected": summary.rejected,
             "set_aside_after_a_rollback": summary.set_aside,
+            "set_aside_now": curated.set_aside_now,
             "refused_by_criterion": table(refused),
             "second_looks": table(_second_looks(summary)),
             "valid_by_category": table([{"category": c, "pairs": n} for c, n in _most(summary.valid_categories)]),

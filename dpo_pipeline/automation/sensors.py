@@ -88,7 +88,10 @@ def new_votes(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
         unsorted = [each.version for each in find_suspects(ledger) if each.version not in summary.suspects]
     if unsorted and size >= summary.log_offset:
         why = f"{unsorted[0]} was rolled back for harm: set aside the pairs that this puts in question"
-        return launch(context.instance, Cause(f"rolled-back-{'-'.join(unsorted)}", why), INGESTING)
+        cause = Cause(f"rolled-back-{'-'.join(unsorted)}-{summary.rebuilt}".rstrip("-"), why)
+        asked = launch(context.instance, cause, INGESTING)
+        if isinstance(asked, dg.SensorResult):
+            return asked
     if (size, reviews) == (summary.log_offset, summary.reviews_bytes):
         return dg.SkipReason(f"all {size} bytes of the log are validated, all {reviews} bytes of reviews applied")
     if size < summary.log_offset:

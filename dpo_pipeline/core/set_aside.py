@@ -9,18 +9,24 @@ from dpo_pipeline.core.versions import VersionRecord, iteration
 
 @dataclass(frozen=True)
 class Suspect:
-    """A version that evidence of harm rolled back. Of the valid pairs, in the order of the log and counted from 1, it
-    alone was trained on those in (after, up_to]; in question are these, and those with an answer of its own.
+    """A version that evidence of harm rolled back, and the places of valid pairs, in the order of the log and counted
+    from 1, that this puts in question: those in (after, up_to], which no earlier accepted version was trained on, and
+    those with an answer of its own; of both only what lies behind `accepted`, up to which a later version was trained
+    and accepted all the same.
     """
 
     version: str
     after: int
     up_to: int
+    accepted: int
     harm: str
 
     @property
     def reason(self) -> str:
-        return f"{self.version}, which wrote an answer of it or alone was trained on it, was rolled back: {self.harm}"
+        return (
+            f"{self.version} was rolled back ({self.harm}); it wrote one of these answers, or it alone was trained on "
+            "this pair"
+        )
 
 
 def suspects(versions: Sequence[VersionRecord], harm: Mapping[str, str]) -> tuple[Suspect, ...]:
@@ -29,14 +35,12 @@ def suspects(versions: Sequence[VersionRecord], harm: Mapping[str, str]) -> tupl
         harm: of each version that was rolled back for harm, what it was.
     """
 
-    def seen_before(record: VersionRecord) -> int:
-        earlier = (
-            each for each in versions if each.status in ACCEPTED and iteration(each.name) < iteration(record.name)
-        )
-        return max((each.pairs_seen for each in earlier), default=0)
-
-    return tuple(
-        Suspect(record.name, seen_before(record), record.pairs_seen, harm[record.name])
-        for record in versions
-        if record.name in harm
-    )
+    accepted = [(iteration(each.name), each.pairs_seen) for each in versions if each.status in ACCEPTED]
+    found = []
+    for record in versions:
+        if record.name in harm:
+            own = iteration(record.name)
+            earlier = max((seen for number, seen in accepted if number < own), default=0)
+            later = max((seen for number, seen in accepted if number > own), default=0)
+            found.append(Suspect(record.name, earlier, record.pairs_seen, later, harm[record.name]))
+    return tuple(found)

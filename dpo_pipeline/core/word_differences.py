@@ -8,7 +8,7 @@ Span = tuple[str, bool]
 """A piece of a text with the white space behind it, and whether the other text lacks it."""
 MOST_WORDS = 5_000
 """Of both texts; looking for what they share costs their product."""
-_WORD = re.compile(r"\s*\S+\s*")
+_WORD = re.compile(r"^\s+|\S+\s*")
 
 
 def word_differences(first: str, second: str) -> tuple[list[Span], list[Span]]:

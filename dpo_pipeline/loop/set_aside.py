@@ -38,7 +38,7 @@ def set_aside(settings: Settings, warehouse: Warehouse, found: tuple[Suspect, ..
             actor=ACTOR,
         )
         for suspect in found
-        for event_id in warehouse.valid_events_of(suspect.version, suspect.after, suspect.up_to)
+        for event_id in warehouse.valid_events_of(suspect.version, suspect.after, suspect.up_to, suspect.accepted)
         if (review_id := f"{suspect.version}-{ACTOR}-{event_id}") not in known
     ]
     log.append_all(reviews)

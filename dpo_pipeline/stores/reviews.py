@@ -128,15 +128,18 @@ def _take_out(warehouse: "Warehouse", reviews: Sequence[Review]) -> None:
 def newest_validated_pairs(
     warehouse: "Warehouse", taken_out: Mapping[str, Review], limit: int = SHOWN
 ) -> list[ValidatedPair]:
-    """The newest judged preferences, newest first.
+    """The newest judged preferences, newest first, and beside them as many of those that are set aside: people go
+    through these, however old they are.
 
     Args:
         taken_out: by event id.
     """
     rows = warehouse.connection.execute(
         "select failed, event_id, log_offset, line_bytes from preferences join validations using (sequence) "
-        "where sequence > (select max(sequence) from validations) - ? order by sequence desc",
-        [limit],
+        "where sequence > (select max(sequence) from validations) - ? or sequence in "
+        "(select sequence from exclusions where action = 'set_aside' order by sequence desc limit ?) "
+        "order by sequence desc",
+        [limit, limit],
     ).fetchall()
     events = warehouse.events([row[1:] for row in rows])
     return [

@@ -380,6 +380,11 @@ def _is_of(content: bytes, person: str) -> bool:
         return person.encode() in content
 
 
+def may_be_asked_again(prompt: str | list[dict[str, str]]) -> bool:
+    """A single question of 3 to 500 characters: neither a slip of the keyboard nor an essay."""
+    return isinstance(prompt, str) and SHORTEST_PROMPT <= len(prompt.strip()) <= LONGEST_PROMPT
+
+
 def newest_prompts(path: Path) -> dict[str, str]:
     """Distinct single questions of people's newest requests, newest first, and who asked each; none before the first.
 
@@ -399,7 +404,7 @@ def _prompts(rows: Iterable[tuple[bytes]]) -> dict[str, str]:
         if request.source == "simulated" or not isinstance(request.prompt, str):
             continue
         text = request.prompt.strip()
-        if SHORTEST_PROMPT <= len(text) <= LONGEST_PROMPT:
+        if may_be_asked_again(text):
             prompts.setdefault(prompt_key(text), (text, request.user))
         if len(prompts) == NEWEST_PROMPTS:
             break

@@ -89,7 +89,8 @@ def test_what_it_answered_and_alone_was_trained_on_is_set_aside_with_the_reason(
     pairs = {pair.event_id: pair for pair in read_validated_pairs(settings.review_table)}
     assert pairs["evt-0"].valid and pairs[f"evt-{SEEN}"].failed == ("set_aside",)
     assert pairs[f"evt-{SEEN}"].reason == (
-        "v1.2, which wrote an answer of it or alone was trained on it, was rolled back: crash rate: 4.0 % after 0.0 %"
+        "v1.2 was rolled back (crash rate: 4.0 % after 0.0 %); it wrote one of these answers, or it alone was trained "
+        "on this pair"
     )
     kept = {pair.event_id for pair in opened(settings, lambda store: store.valid_pairs())}
     assert kept == {f"evt-{n}" for n in (*range(SEEN), *range(SEEN + ALONE, SEEN + ALONE + LATER - ANSWERED))}
@@ -98,6 +99,14 @@ def test_what_it_answered_and_alone_was_trained_on_is_set_aside_with_the_reason(
 def test_no_other_rollback_puts_a_pair_in_question(settings: Settings, ledger: Ledger) -> None:
     roll_back(ledger, "A/B test lost: 40 % of 90 votes")
     assert curated(settings, ledger).set_aside == 0
+
+
+def test_what_a_later_version_was_accepted_with_is_not_put_in_question(settings: Settings, ledger: Ledger) -> None:
+    """A folder from before pairs were set aside: v1.3 learned from the same pairs, and serves."""
+    curated(settings, ledger)
+    roll_back(ledger, HARM, "crash rate")
+    put_version(ledger, "v1.3", status="champion", pairs_seen=SEEN + ALONE)
+    assert curated(settings, ledger).set_aside == ANSWERED, "what came since"
 
 
 def test_what_a_person_restored_stays_also_in_a_warehouse_that_is_built_again(

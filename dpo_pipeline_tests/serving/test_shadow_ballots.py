@@ -45,12 +45,10 @@ def server(settings: Settings, models: Upstream) -> Iterator[Server]:
         yield running
 
 
-def ask(server: Server, settings: Settings, *turns: str, **fields: Any) -> None:
+def ask(server: Server, settings: Settings, question: str) -> None:
     """Ada asks; the copy is kept a moment later."""
     before = kept(settings)
-    roles = ("user", "assistant")
-    messages = [{"role": roles[place % 2], "content": turn} for place, turn in enumerate(turns)]
-    body = {"model": "chat", "messages": messages, "user": "Ada", **fields}
+    body = {"model": "chat", "messages": [{"role": "user", "content": question}], "user": "Ada"}
     assert server.client.post("/v1/chat/completions", json=body).status_code == 200
     eventually(lambda: kept(settings), lambda found: found == before + 1)
 
@@ -95,15 +93,7 @@ def test_others_compare_the_two_answers_that_there_are_once(
     )
 
 
-def test_a_conversation_is_compared_at_its_last_turn(server: Server, settings: Settings) -> None:
-    ask(server, settings, "Hello, my mail is ada@example.com", "Hello Ada.", "How do I wake it?")
-    shown = compare(server, "Bob")
-    assert [turn["content"] for turn in shown["prompt"]] == [
-        "Hello, my mail is [e-mail]", "Hello Ada.", "How do I wake it?",
-    ]  # fmt: skip
-
-
-def test_of_equal_answers_and_of_simulated_people_nothing_is_kept(
+def test_of_equal_answers_of_simulated_people_and_of_conversations_nothing_is_kept(
     server: Server, settings: Settings, models: Upstream
 ) -> None:
     say, copies = models.say, len([model for model, _ in models.asked if model == "v1.1"])
@@ -111,10 +101,15 @@ def test_of_equal_answers_and_of_simulated_people_nothing_is_kept(
     for question, source in (("What is equal?", "api"), ("Am I real?", "simulated")):
         body = {"model": "chat", "messages": [{"role": "user", "content": question}], "user": "Ada", "source": source}
         assert server.client.post("/v1/chat/completions", json=body).status_code == 200
+    turns = [{"role": "system", "content": "Our secret."}, {"role": "user", "content": "And with a system turn?"}]
+    assert server.client.post("/v1/chat/completions", json={"model": "chat", "messages": turns}).status_code == 200
     ask(server, settings, "And this one?")
     models.say = say
     copied = [asked for model, asked in models.asked if model == "v1.1"][copies:]
-    assert sorted(copied) == ["Am I real?", "And this one?", "What is equal?"] and kept(settings) == 1
+    assert (
+        sorted(copied) == ["Am I real?", "And this one?", "And with a system turn?", "What is equal?"]
+        and kept(settings) == 1
+    )
     assert compare(server, "Bob")["prompt"] == "And this one?"
 
 

@@ -26,7 +26,7 @@ from dpo_pipeline.settings import RolloutPolicy, StagePolicy
 
 Decision = Literal["promote", "hold", "rollback"]
 HARM = "evidence of harm"
-"""The first reason of every rollback that was not only for want of evidence."""
+"""The first reason of a rollback for which the version was met and found harmful; a lost A/B test is none."""
 
 
 @dataclass(frozen=True)

@@ -143,14 +143,14 @@ def _outcome() -> dict[str, Any]:
     with gr.Row(visible=False, equal_height=True) as parts["further"]:
         parts["follow"] = gr.Textbox(
             label="Go on with this conversation",
-            placeholder="Ask a follow-up: both models answer it after the answer you chose",
+            placeholder="Ask a follow-up: two models answer it after the answer you chose",
             max_lines=6,
             max_length=LONGEST_QUESTION,
             elem_id="ab-follow",
             min_width=240,
             scale=5,
         )
-        parts["go_on"] = gr.Button("Ask both", elem_id="ab-go-on", min_width=120, scale=1)
+        parts["go_on"] = gr.Button("Ask", elem_id="ab-go-on", min_width=120, scale=1)
     parts["next"] = gr.Button("Next comparison", variant="primary", visible=False, elem_id="ab-next")
     gr.HTML(ab_view.KEYS_HINT)
     return parts

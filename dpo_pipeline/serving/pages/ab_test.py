@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
-from msgspec.structs import replace
-
 from dpo_pipeline.core.questions import OriginFilter
 from dpo_pipeline.core.versions import iteration, served_name
 from dpo_pipeline.core.votes import ReasonTag, Strength, VoteReason
-from dpo_pipeline.errors import AlreadyVoted, DpoError, RequestError, RoleRequired, TokenRefused, UnknownComparison
+from dpo_pipeline.errors import AlreadyVoted, DpoError, RoleRequired, TokenRefused, UnknownComparison
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages import ab_view
 from dpo_pipeline.serving.pages.ab_layout import ANY, BATCHES, layout
@@ -67,7 +65,9 @@ class Page:
             yield update
 
     async def go_on(self, visit: Visit, visitor: Visitor, text: str | None) -> AsyncIterator[Update]:
-        """Both models answer the next message of the conversation; without one nothing happens."""
+        """Two models answer the next message of the conversation; without one nothing happens."""
+        if visit.batch and visit.batch.over:
+            visit.batch = None
         if (text or "").strip():
             async for update in self._show(visit, visitor, "follow", text):
                 yield update
@@ -89,7 +89,7 @@ class Page:
         """Record, reveal, and in a batch testing session go on at once."""
         try:
             recorded = await self._desk.vote(visit, visitor, choice, _of(choice, why))
-        except RequestError as error:
+        except DpoError as error:
             told = notice(ab_view.trouble(error), error=True)
             lost = isinstance(error, TokenRefused | UnknownComparison | AlreadyVoted)
             yield {"notice": told, **_vote_buttons(not lost), "next": _changed(visible=lost)}
@@ -130,7 +130,8 @@ class Page:
             opening[field] = ""
             asked = (self._desk.follow_up if field == "follow" else self._desk.typed)(visit, text)
         opening |= _vote_buttons(False) | _batch_buttons(running) | {"next": _changed(visible=False)}
-        opening |= {"further": _changed(visible=False)}
+        # What was said of one pair does not go with the vote on another.
+        opening |= {"further": _changed(visible=False), **NOTHING_SAID}
         try:
             async for event in self._desk.show(visit, visitor, asked):
                 if opening:
@@ -234,7 +235,7 @@ def _vote(page: Page, choice: Choice, visit: Visit, visitor: Visitor, form: Form
 
 def _of(choice: Choice, why: VoteReason) -> VoteReason:
     """Nobody is better in a tie: what was picked for the other button does not stand in the way of this one."""
-    return why if choice in ab_view.LETTER else replace(why, strength=None)
+    return why if choice in ab_view.LETTER else VoteReason(words=why.words)
 
 
 def _cards(visit: Visit, pair: PartialView | ComparisonView | None) -> Update:

@@ -148,7 +148,7 @@ def question(visit: Visit) -> str:
 def _turn(role: str, said: str) -> str:
     """What was said before the question."""
     shown = formatted(said) if role == "assistant" else inert(said)
-    name = {"user": "You", "assistant": "The answer that goes on"}.get(role, role.capitalize())
+    name = {"user": "Question", "assistant": "Answer"}.get(role, role.capitalize())
     return f'<section class="ab-turn {role}" aria-label="{name}">{shown}</section>'
 
 

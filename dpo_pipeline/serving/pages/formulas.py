@@ -1,6 +1,8 @@
 """Formulas in TeX as MathML, which browsers draw by themselves: nothing is loaded, and nothing in it can act."""
 
+import re
 from html import escape, unescape
+from itertools import accumulate
 from xml.etree.ElementTree import Element
 
 from latex2mathml.converter import convert_to_element
@@ -9,6 +11,8 @@ from markdown_it.rules_inline import StateInline
 
 from dpo_pipeline.serving.pages.markup import Markup
 
+DEEPEST = 30
+"""Braces within braces; beyond these converting ends in Python's own limit."""
 LONGEST = 1_000
 """Characters of one formula; a longer one is none."""
 KEPT = frozenset({
@@ -21,6 +25,8 @@ KEPT = frozenset({
 
 INLINE, BLOCK = "math_inline", "math_block"
 _DELIMITERS = {"\\(": ("\\)", INLINE), "\\[": ("\\]", BLOCK), "$$": ("$$", BLOCK), "$": ("$", INLINE)}
+# Comments, empty space of a text's size, and commands that mean something else from then on.
+_HIDES = re.compile(r"(?<!\\)%|\\(?:[hv]?phantom|mathchoice|def|(?:re)?newcommand|let)(?![a-zA-Z])")
 
 
 def formulas(parser: MarkdownIt) -> None:
@@ -51,17 +57,23 @@ def _between_dollars(text: str, start: int, end: int) -> bool:
 
 
 def mathml(tex: str, block: bool) -> Markup:
-    """A formula as an element of its own; as it is written where the converter cannot read it.
+    """A formula as an element of its own; as it is written where the converter cannot read it, or where TeX would hide
+    a part of it.
 
     Args:
         tex: without its delimiters.
         block: on lines of its own.
     """
+    if _HIDES.search(tex) or _depth(tex) > DEEPEST:
+        return as_written(tex)
     try:
-        made = convert_to_element(tex, display="block" if block else "inline")
+        return Markup(_serialised(convert_to_element(tex, display="block" if block else "inline")))
     except Exception:  # whatever the converter stumbles over in what a model wrote
         return as_written(tex)
-    return Markup(_serialised(made))
+
+
+def _depth(tex: str) -> int:
+    return max(accumulate((each == "{") - (each == "}") for each in tex), default=0)
 
 
 def as_written(tex: str) -> Markup:

@@ -21,6 +21,10 @@ EXPLAINED = (
 
 
 NONE_OF_THESE = "No votes between two versions match these filters. Widen them."
+FILTERED = (
+    "Votes that match the filters, of those that count: of one person, the first ones on the same two versions "
+    "(rollout.votes_per_person)."
+)
 CATEGORIES_OFFERED = [("All", ""), *((name.replace("_", " ").capitalize(), name) for name in (*CATEGORIES, "other"))]
 WHOSE = [("Everybody", ""), ("People", "people"), ("Simulated people", "simulated")]
 DAYS = [("The beginning", 0), ("30 days ago", 30), ("7 days ago", 7), ("Today", 1)]
@@ -55,7 +59,8 @@ def _page(found: Standings, reweighted: Mapping[str, WeightedRate], wanted: Batt
         reweighted = {}  # it is of all votes
     if not found.pairs:
         return page(paragraph(EMPTY if wanted == ALL else NONE_OF_THESE, "notice"), _itself(found))
-    parts = [paragraph(found.trouble, "notice")] if found.trouble else [_scores(found)]
+    parts = [] if wanted == ALL else [paragraph(FILTERED, "muted")]
+    parts.append(paragraph(found.trouble, "notice") if found.trouble else _scores(found))
     if found.matrix:
         parts.append(_matrix(found.matrix))
     if reweighted:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from dpo_pipeline.core.validated_pair import PairFilter
-from dpo_pipeline.errors import DpoError
+from dpo_pipeline.errors import DpoError, OrderChanged
 from dpo_pipeline.serving.accounts import address_of
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.markup import notice, page
@@ -36,7 +36,7 @@ def build(serving: Callable[[], Serving]) -> None:
         }
 
     def first(*filters: Any) -> dict[Any, Any]:
-        return show(0, None, *filters)
+        return show(0, None, *filters) | ui.unasked()  # the question was about other filters
 
     def opened(*filters: Any) -> dict[Any, Any]:
         return first(*filters) | {ui.guidelines: ui.advice(serving().reviews.guidelines())}
@@ -95,6 +95,8 @@ def build(serving: Callable[[], Serving]) -> None:
             await asyncio.to_thread(
                 serving().reviews.order_all, action, _wanted(*meant), count, reason, account, address_of(request)
             )
+        except OrderChanged as error:
+            return ui.unasked() | {ui.told: notice(str(error), trouble=True)}
         except DpoError as error:
             return {ui.told: notice(str(error), trouble=True)}
         shown = await asyncio.to_thread(show, 0, None, *filters)

@@ -3,7 +3,7 @@
 from typing import Any, get_args
 
 from dpo_pipeline.core.questions import CATEGORIES
-from dpo_pipeline.core.validated_pair import MEANINGS, ValidatedPair
+from dpo_pipeline.core.validated_pair import EXCLUDED, MEANINGS, ValidatedPair
 from dpo_pipeline.core.votes import Source
 from dpo_pipeline.serving.pages.markdown import TOGGLE, formatted
 from dpo_pipeline.serving.pages.markup import (
@@ -128,9 +128,7 @@ class ReviewLayout:
         told = f"{what} {pairs}: all that match the filters above, on every page, with the one reason given."
         return {
             self.confirmation: gr.update(visible=True),
-            self.question: page(
-                paragraph(told if count else f"No pair that matches is there to {what.lower()}.", "asks")
-            ),
+            self.question: page(paragraph(told if count else f"No matching pair is left to {what.lower()}.", "asks")),
             self.yes: gr.update(value=f"{what} {pairs}", visible=count > 0),
             self.told: page(),
         }
@@ -165,7 +163,7 @@ class ReviewLayout:
         return {
             self.pair: page(_pair(seen)),
             self.orders: gr.update(visible=True),
-            self.exclude: gr.update(visible=not seen.pair.taken_out),
+            self.exclude: gr.update(visible=EXCLUDED not in seen.pair.failed),
             self.restore: gr.update(visible=seen.pair.taken_out),
         }
 

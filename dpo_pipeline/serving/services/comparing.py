@@ -35,7 +35,7 @@ Prompt = str | list[dict[str, str]]
 class ComparisonPrompt:
     """What two or more versions shall answer. `origin` is where it was drawn from; null: somebody asks it now.
 
-    `asked_by` is the person who asked it, or what it follows on, in production. `answered` is a pair that
+    `asked_by` is the person who, in production, asked it or the question that it follows. `answered` is a pair that
     is there already; then nothing is generated.
     """
 
@@ -184,8 +184,11 @@ class Comparing:
             InvalidRequest: what was said of it does not fit.
             TokenRefused: the comparison is another person's, or was opened with a key that is not sent.
         """
-        if why.strength and choice not in ("left", "right"):
-            raise InvalidRequest(f"strength says how much better one answer is; leave it out of a vote of {choice!r}.")
+        if (why.strength or why.tags) and choice not in ("left", "right"):
+            raise InvalidRequest(
+                "strength and reason_tags say what one answer has over the other; leave them out of a vote of "
+                f"{choice!r}."
+            )
         check_text("The reason", why.words, LONGEST_REASON)
         comparison = self._comparisons.find(comparison_id, token, claimed)
         if not visitor.speaks_for(comparison.annotator, str(comparison.identity)):

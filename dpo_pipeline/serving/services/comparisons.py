@@ -25,6 +25,7 @@ from dpo_pipeline.errors import (
     UnknownComparison,
     VoteNotRecorded,
 )
+from dpo_pipeline.serving.services.keeping import keeping
 from dpo_pipeline.serving.services.preference_event import Choice, as_vote, preference
 from dpo_pipeline.serving.services.questions import Questions
 from dpo_pipeline.serving.services.tally import Tally
@@ -169,7 +170,7 @@ class Comparisons:
     def again(self, annotator: str, origin: OriginFilter) -> StoredComparison | None:
         """Now and then, a pair on a question of the bank that was decided a while ago, each at most once.
 
-        ComparisonView to the same person it tells how often votes flip, to another one how far people agree.
+        Shown to the same person it tells how often votes flip, to another one how far people agree.
         """
         collection, now = self._collection, time.monotonic()
         if origin not in ("mix", "bank") or self._random.random() >= collection.repeat_share:
@@ -195,8 +196,11 @@ class Comparisons:
         def fits(ballot: StoredComparison) -> bool:
             return (ballot.model_a, ballot.model_b) == models and ballot.annotator != annotator
 
-        ballot = self._state.take_ballot(fits)
-        asked = self.questions.of_production(ballot.prompt, ballot.asked_by) if ballot else None
+        try:
+            ballot = self._state.take_ballot(fits)
+        except LogWriteError:  # another program has the database for a moment: a question is drawn instead
+            return None
+        asked = self.questions.of_production(str(ballot.prompt), ballot.asked_by) if ballot else None
         if ballot is None or asked is None:
             return None
         return msgspec.structs.replace(ballot, category=asked.category, asked_by=asked.asked_by)
@@ -218,13 +222,14 @@ class Comparisons:
             VoteNotRecorded: the disk refused it; the vote may be sent again.
         """
         vote, event_id = as_vote(choice, comparison.left), comparison.event_id
+        if why.words:
+            why = msgspec.structs.replace(why, words=await keeping(self._redact, why.words))
         while writing := self._writing.get(event_id):
             await asyncio.wait([writing])
         earlier = self._voted.get(event_id)
         if earlier is not None and earlier != vote:
             raise AlreadyVoted("This comparison was voted on with another choice. A vote cannot be changed.")
         if earlier is None:
-            why = msgspec.structs.replace(why, words=self._redact(why.words))
             self._writing[event_id] = asyncio.create_task(self._write(comparison, vote, why))
             # A caller who goes away meanwhile must not leave a vote on disk that nobody knows of.
             await asyncio.shield(self._writing[event_id])

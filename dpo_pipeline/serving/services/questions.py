@@ -52,13 +52,9 @@ class Questions:
             pools["production"] = self._from_production()
         return self._random.choice(candidates(pools, origin, wish, least_covered(votes)))
 
-    def of_production(self, prompt: str | list[dict[str, str]], person: str) -> AskedQuestion | None:
-        """What somebody asked in a chat as a question to compare answers to; null for one that is kept for evaluation.
-
-        Of a conversation it is what was asked last.
-        """
-        text = prompt if isinstance(prompt, str) else prompt[-1]["content"]
-        found = production_questions({text: person}, self._whole_bank, self._collection.holdout_share)
+    def of_production(self, prompt: str, person: str) -> AskedQuestion | None:
+        """What somebody asked in a chat as a question to compare answers to; null where it is held out."""
+        found = production_questions({prompt: person}, self._whole_bank, self._collection.holdout_share)
         return found[0] if found else None
 
     def in_bank(self, prompt: str | list[dict[str, str]]) -> bool:

@@ -17,11 +17,9 @@ from dpo_pipeline.serving.services.visitors import Visitor
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.served_texts import ServedText, ServedTexts
 from dpo_pipeline.stores.serving_log import ServingLog
-from dpo_pipeline.stores.serving_state import ServingState, StoredComparison, StoredRequest
+from dpo_pipeline.stores.serving_state import ServingState, StoredComparison, StoredRequest, may_be_asked_again
 
 log = logging.getLogger(__name__)
-LONGEST_BALLOT = 4_000
-"""Characters of a conversation that others are asked to read."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +110,16 @@ class RequestLog:
     def keep_copy(self, answering: Answering, ask: Ask, answers: tuple[str, str]) -> None:
         """A shadow copy beside what was answered: others may be asked which is better.
 
+        Only of single questions, as those that are drawn from production: a conversation, or what a product tells its
+        model, is for nobody else to read.
+
         Args:
             answering: of the copy.
             ask: what the champion was asked.
             answers: the champion's, and the copy.
         """
         visitor, told = answering.visitor, _told(ask.messages)
-        if not self._texts.keeps or visitor.source == "simulated" or len(str(told)) > LONGEST_BALLOT:
+        if not self._texts.keeps or visitor.source == "simulated" or not may_be_asked_again(told):
             return
         if answers[0].strip() == answers[1].strip():
             return  # there is nothing to choose between

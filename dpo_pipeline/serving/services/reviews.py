@@ -8,8 +8,8 @@ from typing import Literal
 
 from dpo_pipeline.core.admission import LONGEST_REASON, check_reason
 from dpo_pipeline.core.redaction import redact
-from dpo_pipeline.core.validated_pair import PairFilter, ValidatedPair
-from dpo_pipeline.errors import InvalidRequest
+from dpo_pipeline.core.validated_pair import EXCLUDED, PairFilter, ValidatedPair
+from dpo_pipeline.errors import InvalidRequest, OrderChanged
 from dpo_pipeline.serving.accounts import Accounts
 from dpo_pipeline.stores.key_ring import Account
 from dpo_pipeline.stores.ledger import utc_now
@@ -96,7 +96,11 @@ class Reviews:
     def changed_by(self, wanted: PairFilter, action: Order) -> list[str]:
         """Event ids of the pairs that fit and that the order would change: all there are, not one page."""
         fitting = (seen.pair for seen in self.collected() if wanted.fits(seen.pair))
-        return [pair.event_id for pair in fitting if pair.taken_out == (action == "restore")]
+        return [
+            pair.event_id
+            for pair in fitting
+            if (pair.taken_out if action == "restore" else EXCLUDED not in pair.failed)
+        ]
 
     def order_all(
         self, action: Order, wanted: PairFilter, count: int, reason: str, account: Account | None, address: str
@@ -107,13 +111,14 @@ class Reviews:
             count: of how many the person was told, and said yes.
 
         Raises:
-            RoleRequired, InvalidRequest: as `order`, and where it would be another number by now.
+            RoleRequired, InvalidRequest: as `order`.
+            OrderChanged: it would be another number by now.
         """
         detail = f"{count} pairs that fit {wanted}: {reason}"
         reviewer = self._accounts.allowed(account, "reviewer", f"preferences: {action}", address, detail)
         reason, events = check_reason(reason), self.changed_by(wanted, action)
         if len(events) != count:
-            raise InvalidRequest(f"It would be {len(events)} pairs by now, not {count}. Look again, and confirm again.")
+            raise OrderChanged(f"It would be {len(events)} pairs by now, not {count}. Look again before you confirm.")
         self._log.append_all(_review(event_id, action, reason, reviewer.name) for event_id in events)
         return count
 

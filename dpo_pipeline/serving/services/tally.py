@@ -28,7 +28,7 @@ Whose = Literal["people", "simulated"]
 
 @dataclass(frozen=True)
 class BattleFilter:
-    """Which votes a leaderboard is of; null: any. `days`: those of today and of so many days before it, less one."""
+    """Which votes a leaderboard is of; null: any. `days`: those of the last so many days, today included."""
 
     category: str | None = None
     whose: Whose | None = None
@@ -64,6 +64,7 @@ class Tally:
         self.by_day: Counter[date] = Counter()
         self.by_category: Counter[str] = Counter()
         self.by_person: Counter[tuple[str, date]] = Counter()
+        self._battles: Counter[Battle] = Counter()
         self._kinds: Counter[_Kind] = Counter()
         self._given: Counter[tuple[str, frozenset[str]]] = Counter()
         self._weighed: dict[str, dict[str, list[tuple[float, float]]]] = {}
@@ -92,7 +93,11 @@ class Tally:
         }
 
     def battles(self, wanted: BattleFilter = ALL) -> Counter[Battle]:
-        """How often each was voted, of one person at most so many on the same two versions."""
+        """How often each was voted. Of one person the first so many votes on the same two versions count, whatever is
+        wanted of them.
+        """
+        if wanted == ALL:
+            return self._battles.copy()
         since = None if wanted.days is None else self._today() - timedelta(days=wanted.days - 1)
         found: Counter[Battle] = Counter()
         for kind, count in self._kinds.copy().items():
@@ -133,6 +138,7 @@ class Tally:
         if self._given[given] <= self._most:
             battle = event.model_a, event.model_b, _WINNER[event.vote]
             whose: Whose = "simulated" if event.source == "simulated" else "people"
+            self._battles[battle] += 1
             self._kinds[_Kind(battle, event.category, whose, day)] += 1
             if event.vote != "both_bad" and event.model_a != event.model_b:
                 won = {"a": 1.0, "tie": 0.5, "b": 0.0}[event.vote]

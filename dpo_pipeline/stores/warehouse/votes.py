@@ -206,12 +206,14 @@ class Warehouse(VoteCounts):
             for event in self.events(rows)
         ]
 
-    def valid_events_of(self, version: str, after: int, up_to: int) -> list[str]:
-        """Event ids, in log order, of valid pairs that the version answered, or whose place is in (after, up_to]."""
+    def valid_events_of(self, version: str, after: int, up_to: int, behind: int) -> list[str]:
+        """Event ids, in log order, of valid pairs that the version answered, or whose place is in (after, up_to]; of
+        both only those behind a place.
+        """
         rows = self._run(
-            f"select event_id from ({VALID}) where model_a = ? or model_b = ? or (place > ? and place <= ?) "
-            "order by sequence",
-            [version, version, after, up_to],
+            f"select event_id from ({VALID}) where place > ? and (model_a = ? or model_b = ? or "
+            "(place > ? and place <= ?)) order by sequence",
+            [behind, version, version, after, up_to],
         )
         return [event_id for (event_id,) in rows]
 
