@@ -77,6 +77,21 @@ def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch, name: str, va
         load_settings()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data_dir", "bank_dir", "model__base", "model__chat_template", "sft__demonstrations",
+        "evaluation__reward_model", "evaluation__question_files", "llamafactory__command",
+    ],
+)  # fmt: skip
+def test_a_home_that_nobody_has_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"DPO_{name.upper()}", "~nobody-of-this-name/there")
+    with pytest.raises(SettingsError, match=f"(?s)DPO_{name.upper()}.*home directory"):
+        load_settings()
+    monkeypatch.setenv(f"DPO_{name.upper()}", "~/there")
+    load_settings()
+
+
 @pytest.mark.parametrize("value", ["http://a,http://b", '["http://a", "http://b"]', " http://a , http://b,"])
 def test_a_list_is_written_with_commas_or_as_json(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("DPO_ACCESS__ORIGINS", value)

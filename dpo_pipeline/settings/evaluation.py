@@ -1,11 +1,10 @@
 """How a version is judged against its parent, and what synthetic pairs are made with the judge."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from dpo_pipeline.settings.section import Section
+from dpo_pipeline.settings.section import HomePath, HomeText, Section
 
 
 class JudgeWeights(Section):
@@ -20,14 +19,14 @@ class JudgeWeights(Section):
 class Evaluation(Section):
     eval_share: float = Field(0.1, gt=0, lt=1, description="share of the pairs' prompts held out of training")
     questions: int = Field(100, ge=4, description="held-out questions that both models answer, at most")
-    question_files: tuple[Path, ...] = Field(
+    question_files: tuple[HomePath, ...] = Field(
         (),
         description="files of questions to judge versions on, in the forms of sft.demonstrations or prompts alone, for "
         "a base that never saw the bank; none: the bank's. No vote on them is trained on",
     )
     samples: int = Field(2, ge=1, description="answers per question and model; a question counts once")
     judge: Literal["automatic", "reward_model", "llm"] = Field("automatic", description="who compares the answers")
-    reward_model: str = Field("", description="judge reward_model: folder of a sequence classifier with one output")
+    reward_model: HomeText = Field("", description="judge reward_model: folder of a classifier with one output")
     judge_url: str = Field("", description="judge llm: base address of an OpenAI-compatible server, ending in /v1")
     judge_model: str = Field("", description="judge llm: the model's name there")
     judge_timeout_s: float = Field(120, gt=0, description="judge llm: how long one verdict may take")

@@ -4,14 +4,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from dpo_pipeline.settings.section import Section
+from dpo_pipeline.settings.section import HomeText, Section
 
 
 class ModelSettings(Section):
-    base: str = Field(
+    base: HomeText = Field(
         "embedded", description="'embedded' (built here), a Hugging Face id, a local model folder, or a GGUF file"
     )
-    chat_template: str | None = Field(
+    chat_template: HomeText | None = Field(
         None,
         description="chatml, gemma, or a Jinja file, for a base model without a template or in place of its own; null: "
         "its own",

@@ -1,19 +1,18 @@
 """How versions are trained: the hyperparameters of SFT and of DPO."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from dpo_pipeline.settings.layout import PROJECT_DIR
-from dpo_pipeline.settings.section import Section
+from dpo_pipeline.settings.section import HomePath, Section
 
 LLAMAFACTORY_LOSSES = ("sigmoid", "hinge", "ipo")
 """By the names that TRL gives them too; `sft` beside one of them is what it calls `pref_ftx`."""
 
 
 class SftRecipe(Section):
-    demonstrations: tuple[Path, ...] = Field(
+    demonstrations: tuple[HomePath, ...] = Field(
         (), description="files of demonstrations, in the forms of the README, that v1.0 is tuned on; none: the bank's"
     )
     epochs: float = Field(3, gt=0, description="passes over the demonstrations that v1.0 is tuned on")
@@ -23,7 +22,7 @@ class SftRecipe(Section):
 
 
 class LlamaFactory(Section):
-    command: Path = Field(
+    command: HomePath = Field(
         PROJECT_DIR / ".venv-llamafactory" / "bin" / "llamafactory-cli",
         description="recipe.trainer llamafactory: its program; the default is where `make llamafactory` puts it",
     )

@@ -16,6 +16,7 @@ from dpo_pipeline.settings.orchestration import Dagster
 from dpo_pipeline.settings.quality import QualityCriteria
 from dpo_pipeline.settings.recipes import DpoRecipe, LlamaFactory, SftRecipe
 from dpo_pipeline.settings.rollout import RolloutPolicy
+from dpo_pipeline.settings.section import HomePath
 from dpo_pipeline.settings.serving import Access, EngineSettings, Keys, Limits, Ports
 from dpo_pipeline.settings.sources import ENV_PREFIX, ProfileSource, VariableSource
 
@@ -35,8 +36,8 @@ class Settings(Layout, BaseSettings):
     )
 
     profile: str = Field("tiny", description="name of a profile (tiny, qwen2, gemma) or path of a profile file")
-    data_dir: Path = Field(PROJECT_DIR / "data", description="where everything made at run time lives")
-    bank_dir: Path = Field(PROJECT_DIR / "data" / "bank", description="the question bank")
+    data_dir: HomePath = Field(PROJECT_DIR / "data", description="where everything made at run time lives")
+    bank_dir: HomePath = Field(PROJECT_DIR / "data" / "bank", description="the question bank")
     ledger_url: str | None = Field(None, description="SQLAlchemy URL of the ledger; null: SQLite in data_dir")
     mlflow_url: str | None = Field(None, description="MLflow tracking server; null: the one that `dpo up` starts")
     registered_model: str = Field("chat", description="name of the model in the MLflow registry")
