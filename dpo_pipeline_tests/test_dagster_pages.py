@@ -231,6 +231,7 @@ def test_a_persons_way_through_the_pages(dagster: Dagster, page: Tab) -> None:
         page.picture(name, heights.get(name))
 
 
+@pytest.mark.nightly
 def test_harm_takes_a_version_back_while_nobody_looks(dagster: Dagster) -> None:
     """Errors of a canary come into the serving log; sensor, run, ledger and server do the rest."""
     settings = dagster.settings

@@ -47,7 +47,7 @@ def build_dataset(settings: Settings, ledger: Ledger, warehouse: Warehouse, name
     after, up_to = _range(versions, name, own, warehouse.tally("valid"), recipe)
     # What a person excluded or a rollback put in question a moment ago must not be trained on.
     set_aside(settings, warehouse, find_suspects(ledger))
-    taken_out = apply_reviews(warehouse, settings.reviews_log, settings.review_table)
+    apply_reviews(warehouse, settings.reviews_log, settings.review_table)
     given = given_feedback(settings, warehouse.both_bad(), warehouse.tally("recorded"))
     if own and own.dataset_hash:  # which feedback it sees is pinned
         given = given.up_to(FeedbackMark(**own.feedback_mark) if own.feedback_mark else None)
@@ -66,7 +66,7 @@ def build_dataset(settings: Settings, ledger: Ledger, warehouse: Warehouse, name
     if settings.augmentation.enabled:
         synthetic = read_synthetic(settings.synthetic_pairs)
         split = mixed(split, synthetic, settings.augmentation.max_share, held_out_texts(settings))
-    if questioned := sum(taken_out.set_aside.values()):
+    if questioned := warehouse.set_aside_between(after, up_to):
         split = replace(split, left_out={**split.left_out, SET_ASIDE: questioned})
     # Recorded first: what differs from a registered version is refused before anything is published.
     mark = msgspec.to_builtins(given.mark)

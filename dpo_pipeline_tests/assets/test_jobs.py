@@ -127,6 +127,7 @@ def test_from_an_empty_house_to_a_decided_version(loop: Loop) -> None:
     assert not set(manifest["train_events"]) & set(manifest["eval_events"])
 
 
+@pytest.mark.nightly
 def test_synthetic_pairs_are_made_when_asked_for_and_train_beside_peoples_own(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +208,7 @@ def answer_as_served(settings: Settings, adapter: VersionRecord, asked: str) -> 
     return answer.text
 
 
+@pytest.mark.nightly
 def test_a_rollback_survives_its_own_process_and_mlflow(loop: Loop, tmp_path: Path, monkeypatch: Any) -> None:
     """In canary every request to v1.1 fails. The process that rolls it back is killed in the middle, and the next run
     ends the work; with v1.2 MLflow is killed instead.
@@ -311,7 +313,7 @@ def test_status_has_exactly_the_documented_keys(loop: Loop) -> None:
     status = loop_status(loop.settings)
     assert list(status) == ["preferences", "feedback", "versions", "champion", "challenger", "rollout", "now", "next"]
     assert list(status["preferences"]) == [
-        "recorded", "quarantined", "valid", "rejected", "unused", "threshold", "phase",
+        "recorded", "quarantined", "valid", "rejected", "set_aside", "unused", "threshold", "phase",
     ]  # fmt: skip
     assert list(status["versions"][0]) == [
         "name", "attempt", "status", "adapter_sha", "parent", "dataset_hash", "pairs", "win_rate", "mlflow_version",

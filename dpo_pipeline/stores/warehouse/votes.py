@@ -227,6 +227,11 @@ class Warehouse(VoteCounts):
         set_aside = Counter(category for _, category, action in rows if action == "set_aside")
         return TakenOut(dict(excluded), dict(set_aside), tuple(place for place, _, _ in rows))
 
+    def set_aside_between(self, after: int, up_to: int) -> int:
+        """How many valid pairs with a place in (after, up_to] a rollback put in question."""
+        query = f"select count(*) from ({VALID}) join exclusions using (sequence) where action = 'set_aside' "
+        return int(self._run(query + "and place > ? and place <= ?", [after, up_to])[0][0])
+
     def both_bad(self) -> list[tuple[int, Preference]]:
         """People's votes that both answers were bad, each with its sequence, without those that a person excluded."""
         rows = self._run(
