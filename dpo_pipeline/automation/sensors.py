@@ -32,7 +32,7 @@ from dpo_pipeline.errors import RegistryError
 from dpo_pipeline.loop.attempts import next_attempt, spent_attempts
 from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.reconcile_registry import registry_differences
-from dpo_pipeline.loop.set_aside import find_suspects
+from dpo_pipeline.loop.set_aside import not_set_aside
 from dpo_pipeline.resources import LoopResource
 from dpo_pipeline.settings import load_settings
 from dpo_pipeline.stores.curation import read_summary
@@ -85,7 +85,7 @@ def new_votes(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
     size, reviews = file_bytes(settings.prefs_log), file_bytes(settings.reviews_log)
     summary = read_summary(settings.curation_summary)
     with loop.ledger() as ledger:
-        unsorted = [each.version for each in find_suspects(ledger) if each.version not in summary.suspects]
+        unsorted = not_set_aside(ledger, summary)
     if unsorted and size >= summary.log_offset:
         why = f"{unsorted[0]} was rolled back for harm: set aside the pairs that this puts in question"
         cause = Cause(f"rolled-back-{'-'.join(unsorted)}-{summary.rebuilt}".rstrip("-"), why)

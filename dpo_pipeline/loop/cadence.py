@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from dpo_pipeline.core.cadence import CadenceDecision, training_due, training_state, unseen_feedback
-from dpo_pipeline.loop.set_aside import find_suspects
+from dpo_pipeline.loop.set_aside import not_set_aside
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.curation import read_labels, read_summary
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord
@@ -21,5 +21,4 @@ def next_training(settings: Settings, ledger: Ledger, now: datetime) -> CadenceD
         return unseen_feedback(seen_by, said.pairs, said.labelled, objective, rate)
 
     state = training_state(ledger.versions(), ledger.deployment().challenger, summary.valid_beyond, now, worth)
-    open_ = [each.version for each in find_suspects(ledger) if each.version not in summary.suspects]
-    return training_due(replace(state, unsorted=open_[0] if open_ else None), cadence)
+    return training_due(replace(state, unsorted=next(iter(not_set_aside(ledger, summary)), None)), cadence)

@@ -1,6 +1,7 @@
 """After a rollback for harm: the pairs that it puts in question are set aside, each once; people may restore them."""
 
 from dpo_pipeline.core.admission import LONGEST_REASON
+from dpo_pipeline.core.curation import CurationSummary
 from dpo_pipeline.core.lifecycle import Status
 from dpo_pipeline.core.rollout import HARM
 from dpo_pipeline.core.set_aside import Suspect, suspects
@@ -20,6 +21,11 @@ def find_suspects(ledger: Ledger) -> tuple[Suspect, ...]:
             rollbacks = [each for each in ledger.decisions(record.name) if each.decision == "rollback"]
             harm |= {each.version: "; ".join(each.reasons[1:]) for each in rollbacks if each.reasons[0] == HARM}
     return suspects(versions, harm)
+
+
+def not_set_aside(ledger: Ledger, summary: CurationSummary) -> list[str]:
+    """Versions that were rolled back for harm, which curation has not dealt with yet."""
+    return [each.version for each in find_suspects(ledger) if each.version not in summary.suspects]
 
 
 def set_aside(settings: Settings, warehouse: Warehouse, found: tuple[Suspect, ...]) -> int:

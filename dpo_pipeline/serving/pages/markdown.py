@@ -162,10 +162,10 @@ def _rendered(value: str) -> str:
     tokens = _PARSER.parse(value)
     if any(_takes_a_product_for_emphasis(token.children or ()) for token in tokens):
         return ""
-    counted = str(_PARSER.renderer.render(tokens, _PARSER.options, {AS_WRITTEN: True}))
-    if _content(_shown(counted)) != _content(value):
-        return ""
-    return str(_PARSER.renderer.render(tokens, _PARSER.options, {}))
+    made = str(_PARSER.renderer.render(tokens, _PARSER.options, {}))
+    has_formulas = any(child.type in (INLINE, BLOCK) for token in tokens for child in token.children or ())
+    counted = str(_PARSER.renderer.render(tokens, _PARSER.options, {AS_WRITTEN: True})) if has_formulas else made
+    return made if _content(_shown(counted)) == _content(value) else ""
 
 
 def _takes_a_product_for_emphasis(children: Sequence[Token]) -> bool:

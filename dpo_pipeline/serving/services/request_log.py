@@ -5,6 +5,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from dpo_pipeline.core.answers import Ask, Messages
 from dpo_pipeline.core.outcomes import RequestOutcome
 from dpo_pipeline.core.redaction import Redactor, redacted_turns
@@ -123,7 +125,6 @@ class RequestLog:
             return
         if answers[0].strip() == answers[1].strip():
             return  # there is nothing to choose between
-        sampling = ask.sampling
         try:
             ballot = StoredComparison(
                 comparison_id=f"shadow-{answering.request_id}",
@@ -138,10 +139,7 @@ class RequestLog:
                 left="a",
                 annotator=visitor.person,
                 source=visitor.source,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=sampling.max_tokens,
-                seed=sampling.seed,
+                **msgspec.structs.asdict(ask.sampling),
                 propensity=1.0,
                 asked_by=visitor.person,
             )
