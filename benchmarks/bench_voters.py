@@ -32,8 +32,10 @@ from dpo_pipeline.serving.services.questions import Questions
 from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.serving.services.visitors import Visitor
 from dpo_pipeline.settings import Settings, load_settings
+from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.pseudonyms import signing_key
 from dpo_pipeline.stores.serving_state import ServingState
+from dpo_pipeline.stores.vote_log import FileVotes
 
 PEOPLE, SECONDS, RATE = 200, 30, 100
 OPENED = 24_000
@@ -79,7 +81,8 @@ def opened(settings: Settings, count: int) -> list[Ballot]:
     state, collection = ServingState(settings.serving_state), settings.collection
     tally = Tally(settings.prefs_log, collection.max_line_bytes, 20, settings.zone)
     questions = Questions(collection, settings.bank_dir, state)
-    comparisons = Comparisons(collection, settings.prefs_log, questions, state, tally, signing_key(settings), redact)
+    votes = FileVotes(AppendLog(settings.prefs_log), collection.max_line_bytes, None)
+    comparisons = Comparisons(collection, votes, questions, state, tally, signing_key(settings), redact)
     ballots = []
     for number in range(count):
         shown = comparisons.open(

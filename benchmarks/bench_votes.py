@@ -22,7 +22,7 @@ from inputs import settings_for
 from reporting import Goal, report, show
 from synthetic_votes import vote_lines
 
-from dpo_pipeline.stores.group_commit import GroupCommit
+from dpo_pipeline.stores.group_commit import GroupCommit, committing
 from dpo_pipeline.stores.log import AppendLog
 
 WRITERS = 32
@@ -57,14 +57,14 @@ def votes_a_second(append: Callable[[bytes], None], lines: list[bytes]) -> float
         return len(lines) / (time.perf_counter() - begin)
 
 
-async def shared_votes_a_second(log: GroupCommit, lines: list[bytes]) -> float:
+async def shared_votes_a_second(log: GroupCommit[bytes, None], lines: list[bytes]) -> float:
     """Coroutines: the same."""
 
     async def write(share: list[bytes]) -> None:
         for line in share:
-            await log.append(line)
+            await log.submit(line)
 
-    await asyncio.gather(*(log.append(line) for line in lines[:WRITERS]))
+    await asyncio.gather(*(log.submit(line) for line in lines[:WRITERS]))
     begin = time.perf_counter()
     await asyncio.gather(*(write(lines[writer::WRITERS]) for writer in range(WRITERS)))
     return len(lines) / (time.perf_counter() - begin)
@@ -82,7 +82,7 @@ def main() -> None:
     found: dict[str, list[float]] = {"shared sync": [], "one sync a vote": []}
     with tempfile.TemporaryDirectory(dir=settings.data_dir) as directory:
         for turn in range(args.rounds):
-            ours = GroupCommit(AppendLog(Path(directory) / f"ours-{turn}"))
+            ours = committing(AppendLog(Path(directory) / f"ours-{turn}"))
             found["shared sync"].append(asyncio.run(shared_votes_a_second(ours, lines)))
             rival = one_sync_each(Path(directory) / f"rival-{turn}")
             found["one sync a vote"].append(votes_a_second(rival, lines[: args.votes // 4]))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpo_pipeline import terminal
-from dpo_pipeline.commands import app, command
-from dpo_pipeline.settings import Role, load_settings
+from dpo_pipeline.commands import app, command, data_folder
+from dpo_pipeline.settings import Role
 
 if TYPE_CHECKING:
     from dpo_pipeline.stores.audit import AuditLog
@@ -28,9 +28,10 @@ def add_key(
     """Make a key and show it once. From the first one on, people without a key count as anonymous."""
     from dpo_pipeline.core.identity import ROLES, with_article
     from dpo_pipeline.stores.key_ring import KeyRing
+    from dpo_pipeline.stores.logs import logs_of
 
-    settings = load_settings()
-    key = KeyRing(settings.keys_log).add(name, role)
+    settings = data_folder()
+    key = KeyRing(settings.keys_log, logs_of(settings)).add(name, role)
     note(settings.audit_log, f"gave {name} the key of {with_article(role)}")
     terminal.console.print(f"{name} is {with_article(role)}, who {ROLES[role]}. The key, which nobody can show again:")
     typer.echo(key)
@@ -43,7 +44,7 @@ def list_keys() -> None:
     """Whose keys are valid."""
     from dpo_pipeline.stores.key_ring import KeyRing
 
-    ring = KeyRing(load_settings().keys_log)
+    ring = KeyRing(data_folder().keys_log)
     found = ring.accounts()
     rows = [{"name": each.name, "role": each.role, "id": each.key_id, "since": each.since} for each in found]
     if rows:
@@ -58,9 +59,10 @@ def list_keys() -> None:
 def revoke_key(name: Annotated[str, typer.Argument(help="whose key, or its id")]) -> None:
     """Revoke a key; it and the sessions that began with it end at once."""
     from dpo_pipeline.stores.key_ring import KeyRing
+    from dpo_pipeline.stores.logs import logs_of
 
-    settings = load_settings()
-    account = KeyRing(settings.keys_log).revoke(name)
+    settings = data_folder()
+    account = KeyRing(settings.keys_log, logs_of(settings)).revoke(name)
     note(settings.audit_log, f"revoked the key of {account.name}")
     terminal.console.print(f"The key of {account.name} opens nothing any more.")
 
@@ -97,4 +99,4 @@ def note(path: Path, what: str, detail: str = "") -> None:
 def _audit_log() -> "AuditLog":
     from dpo_pipeline.stores.audit import AuditLog
 
-    return AuditLog(load_settings().audit_log)
+    return AuditLog(data_folder().audit_log)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dpo_pipeline import terminal
-from dpo_pipeline.commands import command
+from dpo_pipeline.commands import command, data_folder
 from dpo_pipeline.settings import load_settings
 
 MB = 1_000_000
@@ -17,7 +17,7 @@ def back_up(directory: Annotated[Path, typer.Argument(help="a new folder, outsid
     """Copy all that must not be lost, while the programs run. The copy holds what people said, and the keys."""
     from dpo_pipeline.loop.backup import back_up
 
-    made = back_up(load_settings(), directory)
+    made = back_up(data_folder(), directory)
     terminal.console.print(f"{directory}: {made.files} files, {made.size_bytes / MB:,.1f} MB.", soft_wrap=True)
     for name in made.elsewhere:
         terminal.console.print(f"What {name} names is not in it: back it up by its own means.", soft_wrap=True)

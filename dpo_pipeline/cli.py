@@ -22,7 +22,7 @@ from dpo_pipeline import (  # noqa: F401  (they add their commands)
     rollout_commands,
     terminal,
 )
-from dpo_pipeline.commands import app, command
+from dpo_pipeline.commands import app, command, data_folder
 from dpo_pipeline.errors import LogReplaced, RedactionFailed, ServiceError, SettingsError, UnreadableImport
 from dpo_pipeline.settings import Section, Settings, load_settings, setting_names
 from dpo_pipeline.settings.shown import without_passwords
@@ -66,7 +66,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="as JSON, for pr
     """The loop at a glance: preferences, versions, rollout."""
     from dpo_pipeline.status import loop_status
 
-    settings = load_settings()
+    settings = data_folder()
     found = loop_status(settings)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
@@ -164,14 +164,17 @@ def import_pairs(
     """Import pairs from elsewhere, in the formats that other tools write. Exit status 1: a file holds no pair."""
     from dpo_pipeline.loop.import_pairs import ImportReport, import_file
     from dpo_pipeline.loop.redactor import redactor
+    from dpo_pipeline.stores.logs import logs_of
 
-    settings = load_settings()
+    settings = data_folder()
     redact = redactor(settings.collection)
     reports: dict[str, ImportReport] = {}
     failed: list[str] = []
     for path in files:
         try:
-            report = import_file(path, settings.prefs_log, settings.collection.max_line_bytes, redact)
+            report = import_file(
+                path, settings.prefs_log, settings.collection.max_line_bytes, redact, logs_of(settings)
+            )
         except (UnreadableImport, RedactionFailed) as error:  # what the other files hold is told all the same
             failed.append(str(error))
             continue
@@ -214,7 +217,7 @@ def show_forecast(
     """How long a rollout takes with your audience, how many votes it needs, and what harm would be detected."""
     from dpo_pipeline.loop.forecast import last_week, play_rollouts
 
-    settings = load_settings()
+    settings = data_folder()
     usage = last_week(settings).given(people, requests_a_day, votes_a_day, ratings_share)
     if runs:
         found = play_rollouts(settings.rollout, usage, runs, new_errors, new_win_rate, satisfaction_shift, seed)
@@ -239,7 +242,7 @@ def trace_anything(
     """Follow a vote or a person to the datasets and versions they touched, or a version back to its votes."""
     from dpo_pipeline.loop.trace import trace
 
-    terminal.print_trace(trace(load_settings(), what))
+    terminal.print_trace(trace(data_folder(), what))
 
 
 @command("loadtest")
@@ -256,7 +259,7 @@ def loadtest(
     from dpo_pipeline.stores.artifacts import write_text
     from dpo_pipeline.stores.bank import read_bank
 
-    settings = load_settings()
+    settings = data_folder()
     key = settings.keys.api.get_secret_value() if settings.keys.api else ""
     found = asyncio.run(load(settings.serving_address, read_bank(settings.bank_dir), clients, seconds, model, key))
     page = settings.reports_dir / "loadtest.html"

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from dpo_pipeline import __version__, terminal
 from dpo_pipeline.errors import DpoError
+from dpo_pipeline.settings import Settings, load_settings
 
 app = typer.Typer(help="An online feedback loop for chat models.", no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -27,6 +28,16 @@ def _options(
     ] = False,
 ) -> None:
     """An online feedback loop for chat models."""
+
+
+def data_folder() -> Settings:
+    """The settings of a command that looks into the data folder, whose logs are as far as those of other machines."""
+    settings = load_settings()
+    if settings.database_url:
+        from dpo_pipeline.stores.logs import follow_logs  # a tenth of a second that only who shares one shall wait
+
+        follow_logs(settings)
+    return settings
 
 
 def command(name: str, of: typer.Typer = app) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

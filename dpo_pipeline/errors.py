@@ -6,6 +6,7 @@ DpoError
 │   ├── InvalidRecord         a line is not a valid event
 │   ├── LogWriteError         an event could not be put on disk (nothing was acknowledged)
 │   └── LogReplaced           the file shrank or is another file than the one read before
+├── DatabaseUnavailable       the database that machines share does not answer
 ├── UnreadableImport          a file given to `dpo import` is in no known form
 ├── RedactionFailed           a redactor of the user's own failed on a text, which was therefore not stored
 ├── WarehouseBusy             another process holds the DuckDB file
@@ -83,6 +84,10 @@ class LogWriteError(LogError):
 
 
 class LogReplaced(LogError):
+    pass
+
+
+class DatabaseUnavailable(DpoError):
     pass
 
 

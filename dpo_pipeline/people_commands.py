@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from dpo_pipeline import terminal
-from dpo_pipeline.commands import command
+from dpo_pipeline.commands import command, data_folder
 from dpo_pipeline.errors import ServiceError
-from dpo_pipeline.settings import Settings, load_settings
+from dpo_pipeline.settings import Settings
 
 console = terminal.console
 
@@ -21,7 +21,7 @@ def forget_person(
     from dpo_pipeline.loop.forget import forget
     from dpo_pipeline.stores.pseudonyms import pseudonyms_of, signing_key
 
-    settings = load_settings()
+    settings = data_folder()
     _check_stopped(settings)
     whose = [person] if pseudonym else pseudonyms_of(person, signing_key(settings))
     found, who = forget(settings, *whose, name="" if pseudonym else person), whose[0]
@@ -53,7 +53,7 @@ def join_people(
     """
     from dpo_pipeline.loop.join_spellings import Joined, join_spellings
 
-    settings = load_settings()
+    settings = data_folder()
     _check_stopped(settings)
     for name in names:
         found = join_spellings(settings, name)

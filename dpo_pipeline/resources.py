@@ -14,6 +14,7 @@ from dpo_pipeline.errors import WarehouseBusy
 from dpo_pipeline.ml.worker import Worker
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline.stores.logs import follow_logs
 from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 
@@ -29,8 +30,11 @@ class LoopResource(dg.ConfigurableResource):
     _loaded: Settings | None = PrivateAttr(None)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Settings are read once a run or tick: a run does not change them under way."""
+        """Settings are read once a run or tick: a run does not change them under way. Shared logs are brought up to
+        the database first, so that it sees whatever was written before it began.
+        """
         self._loaded = self._load()
+        follow_logs(self._loaded)
 
     def settings(self) -> Settings:
         return self._loaded or self._load()

@@ -8,8 +8,7 @@ import typer
 
 from dpo_pipeline import terminal
 from dpo_pipeline.access_commands import note
-from dpo_pipeline.commands import app, command
-from dpo_pipeline.settings import load_settings
+from dpo_pipeline.commands import app, command, data_folder
 
 if TYPE_CHECKING:
     from dpo_pipeline.loop.manual_actions import Order
@@ -24,7 +23,7 @@ def show_rollout(as_json: Annotated[bool, typer.Option("--json", help="as JSON, 
     """Version, stage, traffic and what it waits for."""
     from dpo_pipeline.status import loop_status
 
-    found = loop_status(load_settings())
+    found = loop_status(data_folder())
     if as_json:
         typer.echo(json.dumps(found["rollout"], indent=2))
     else:
@@ -65,7 +64,7 @@ def _order(what: "Order", reason: str) -> None:
     from dpo_pipeline.loop.manual_actions import order
     from dpo_pipeline.stores.ledger import Ledger
 
-    settings = load_settings()
+    settings = data_folder()
     with Ledger(settings.ledger_address) as ledger:
         before = ledger.deployment()
         note(settings.audit_log, f"rollout: {what}", reason)

@@ -5,14 +5,12 @@ while the programs are stopped. The preference log is rewritten without them, so
 afterwards. Interrupted, it can simply be run again.
 """
 
-import fcntl
 import shutil
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -27,15 +25,22 @@ from dpo_pipeline.loop.personal_traces import SHORTEST, Trace, forms_of, traces
 from dpo_pipeline.loop.trace import all_votes, datasets_with
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
-from dpo_pipeline.stores.artifacts import replacing
 from dpo_pipeline.stores.bank import read_bank, read_edge_cases
 from dpo_pipeline.stores.key_ring import KeyRing
 from dpo_pipeline.stores.ledger import Ledger, utc_now
-from dpo_pipeline.stores.log import days_of
+from dpo_pipeline.stores.log import FILES, Change, days_of
+from dpo_pipeline.stores.logs import logs_of
 from dpo_pipeline.stores.pseudonyms import theirs
 from dpo_pipeline.stores.served_texts import ServedText, read_texts
 from dpo_pipeline.stores.serving_log import all_feedback, read_day
-from dpo_pipeline.stores.serving_state import StoredRequest, forget_person, kept_requests, own_turns, people_of
+from dpo_pipeline.stores.serving_state import (
+    StoredRequest,
+    forget_person,
+    kept_requests,
+    own_turns,
+    people_of,
+    place_of,
+)
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 
 REMADE = (
@@ -97,27 +102,29 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
             if path.name != artifacts.MANIFEST:
                 path.rmdir() if path.is_dir() else path.unlink()
         shutil.rmtree(directory)
-    found.reviews = _without(settings.reviews_log, lambda line: _field(line, "event_id") in events)
-    found.reviews += _nobodys(settings.reviews_log, {_plain(each) for each in (*people, name) if each})
-    found.quarantined = _without(settings.quarantine_log, person.stands_in)
+    logs = logs_of(settings)
+    found.reviews = logs.rewrite(settings.reviews_log, _without(lambda line: _field(line, "event_id") in events))
+    found.reviews += logs.rewrite(settings.reviews_log, _nobodys({_plain(each) for each in (*people, name) if each}))
+    found.quarantined = FILES.rewrite(settings.quarantine_log, _without(person.stands_in))
     # Made from corrections and chosen answers of everybody; the next SFT round makes them again.
     shutil.rmtree(settings.artifacts_dir / "demonstrations", ignore_errors=True)
     # Tokens are no texts that could be found; a training that is not finished makes them again.
     for tokens in settings.training_dir.glob("*/llamafactory/tokens"):
         shutil.rmtree(tokens)
-    found.votes = _without(settings.prefs_log, lambda line: _field(line, "event_id") in events or person.wrote(line))
+    theirs = _without(lambda line: _field(line, "event_id") in events or person.wrote(line))
+    found.votes = logs.rewrite(settings.prefs_log, theirs)
     _take_back(settings)
     rebuild_warehouse(settings, utc_now())
     # After the votes: what they asked stands here alone, and running this again has to find it.
     for path in days_of(settings.serving_log_dir):
-        found.requests += _without(path, person.wrote)
+        found.requests += logs.rewrite(path, _without(person.wrote))
     for path in days_of(settings.served_texts_dir):
-        _without(path, person.wrote)
+        logs.rewrite(path, _without(person.wrote))
     apply_marks(settings)
     for each in people:
-        forget_person(settings.serving_state, each)
+        forget_person(place_of(settings), each)
     if name:
-        KeyRing(settings.keys_log).forget(name)
+        KeyRing(settings.keys_log, logs).forget(name)
     others = _asked_by_others(settings)
     found.left = _look_again(settings, [*people, *(text for text in texts if prompt_key(text) not in others)])
     return found
@@ -172,7 +179,7 @@ def _plain(text: str) -> str:
 def _texts_of(settings: Settings, people: Sequence[str], known: _KnownTexts) -> list[str]:
     """What they asked in chats and said of answers in their own words."""
     kept: Iterator[StoredRequest | ServedText] = chain(
-        kept_requests(settings.serving_state), read_texts(settings.served_texts_dir)
+        kept_requests(place_of(settings)), read_texts(settings.served_texts_dir)
     )
     texts = [text for each in kept if each.user in people for text in own_turns(each.prompt)]
     for record in all_feedback(settings.serving_log_dir):
@@ -198,7 +205,7 @@ def _begins_in(line: bytes, form: bytes) -> bool:
 
 def _claims(settings: Settings, people: Sequence[str]) -> set[str]:
     """Pseudonyms of whoever came under one of these names without showing a key, from whatever address."""
-    met = {each.annotator for each in all_votes(settings)} | set(people_of(settings.serving_state))
+    met = {each.annotator for each in all_votes(settings)} | set(people_of(place_of(settings)))
     for path in days_of(settings.serving_log_dir):
         met |= {record.user for record in read_day(path)}
     met |= {text.user for text in read_texts(settings.served_texts_dir)}
@@ -207,26 +214,20 @@ def _claims(settings: Settings, people: Sequence[str]) -> set[str]:
 
 def _asked_by_others(settings: Settings) -> set[str]:
     """`prompt_key`s of what others asked who are still here: the same words, and not this person's."""
-    asked = {prompt_key(text) for each in kept_requests(settings.serving_state) for text in own_turns(each.prompt)}
+    asked = {prompt_key(text) for each in kept_requests(place_of(settings)) for text in own_turns(each.prompt)}
     return asked | {prompt_key(each.prompt) for each in all_votes(settings) if each.asked_by is not msgspec.UNSET}
 
 
-def _nobodys(path: Path, names: set[str]) -> int:
+def _nobodys(names: set[str]) -> Change:
     """Orders that they gave about others' votes stay in effect, but no longer say who gave them and why."""
-    if not path.exists():
-        return 0
-    changed = 0
-    lines = []
-    for line in path.read_bytes().splitlines(keepends=True):
+
+    def change(line: bytes) -> bytes:
         row = _row(line)
         if row is not None and _plain(str(row.get("actor"))) in names:
-            line = msgspec.json.encode(row | {"actor": "forgotten", "reason": "forgotten"}) + b"\n"
-            changed += 1
-        lines.append(line)
-    if changed:
-        with replacing(path) as file:
-            file.writelines(lines)
-    return changed
+            return msgspec.json.encode(row | {"actor": "forgotten", "reason": "forgotten"})
+        return line
+
+    return change
 
 
 def _look_again(settings: Settings, marks: Sequence[str]) -> list[Trace]:
@@ -264,20 +265,9 @@ def _take_back(settings: Settings) -> None:
                 ledger.forget_pairs(record.name, fewer)
 
 
-def _without(path: Path, unwanted: Callable[[bytes], bool]) -> int:
-    """Rewrite a log without some of its lines, in one step; returns how many. One without any stays as it is."""
-    if not path.exists():
-        return 0
-    with path.open("rb") as log:
-        fcntl.flock(log, fcntl.LOCK_EX)
-        removed = 0
-        with replacing(path) as file:
-            for line in log:
-                if unwanted(line):
-                    removed += 1
-                else:
-                    file.write(line)
-        return removed
+def _without(unwanted: Callable[[bytes], bool]) -> Change:
+    """Removes lines of a log."""
+    return lambda line: None if unwanted(line) else line
 
 
 def _row(line: bytes) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import InvalidRecord, RedactionFailed
 from dpo_pipeline.stores.import_files import read_rows
 from dpo_pipeline.stores.ledger import utc_now
-from dpo_pipeline.stores.log import AppendLog, Position, read_batches
+from dpo_pipeline.stores.log import FILES, Logs, Position, read_batches
 
 BATCH, EXAMPLES = 500, 5
 
@@ -30,7 +30,9 @@ class ImportReport:
         return bool(self.refused) and not self.forms
 
 
-def import_file(path: Path, log: Path, max_line_bytes: int, redact: Redactor = redact) -> ImportReport:
+def import_file(
+    path: Path, log: Path, max_line_bytes: int, redact: Redactor = redact, logs: Logs = FILES
+) -> ImportReport:
     """Append every pair of the file that is not in the log yet, without the personal data that `redact` finds.
 
     Raises:
@@ -40,7 +42,7 @@ def import_file(path: Path, log: Path, max_line_bytes: int, redact: Redactor = r
     """
     report = ImportReport()
     seen = _imported_ids(log, max_line_bytes)
-    writer, waiting = AppendLog(log), []
+    writer, waiting = logs.open(log), []
     # A name may hold bytes that are no text in this system's encoding.
     source_name = path.stem.encode(errors="replace").decode()
     for number, row in list(read_rows(path)):

@@ -5,8 +5,7 @@ letters was somebody else. Only the name itself tells which pseudonyms those are
 while the programs are stopped; interrupted, it can simply be run again.
 """
 
-import fcntl
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,11 @@ import duckdb
 from dpo_pipeline.loop.curate import curate, rebuild_warehouse
 from dpo_pipeline.loop.ingest import ingest
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.artifacts import replacing
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import days_of
+from dpo_pipeline.stores.logs import logs_of
 from dpo_pipeline.stores.pseudonyms import known_pseudonyms
-from dpo_pipeline.stores.serving_state import join_people
+from dpo_pipeline.stores.serving_state import join_people, place_of
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 
 
@@ -43,15 +42,20 @@ def join_spellings(settings: Settings, name: str) -> Joined:
     if not earlier:
         return Joined()
     others = [*days_of(settings.serving_log_dir), *days_of(settings.served_texts_dir)]
-    lines = sum(_rewrite(path, earlier, person) for path in others)
+    logs = logs_of(settings)
+
+    def joined(line: bytes) -> bytes:
+        return _joined(line, earlier, person)
+
+    lines = sum(logs.rewrite(path, joined) for path in others)
     if lines:  # made again with the next feedback
         settings.feedback_table.unlink(missing_ok=True)
-    rows = join_people(settings.serving_state, earlier, person)
+    rows = join_people(place_of(settings), earlier, person)
     votes = 0
-    if _stand_in(settings.prefs_log, earlier, person):
+    if _stand_in(settings.prefs_log, joined):
         before = _valid(settings)
         rebuild_warehouse(settings, utc_now())  # first: interrupted, the log is no other than the one that was read
-        votes = _rewrite(settings.prefs_log, earlier, person)
+        votes = logs.rewrite(settings.prefs_log, joined)
         _take_off_seen(settings, before, set(_valid(settings)))
     return Joined(votes, lines, rows)
 
@@ -74,26 +78,11 @@ def _take_off_seen(settings: Settings, before: list[str], now: set[str]) -> None
                 ledger.forget_pairs(record.name, fewer)
 
 
-def _stand_in(path: Path, earlier: Collection[str], person: str) -> bool:
+def _stand_in(path: Path, joined: Callable[[bytes], bytes]) -> bool:
     if not path.exists():
         return False
     with path.open("rb") as log:
-        return any(_joined(line, earlier, person) != line for line in log)
-
-
-def _rewrite(path: Path, earlier: Collection[str], person: str) -> int:
-    """How many lines changed; a file without any stays as it is."""
-    if not _stand_in(path, earlier, person):
-        return 0
-    changed = 0
-    with path.open("rb") as log:
-        fcntl.flock(log, fcntl.LOCK_EX)
-        with replacing(path) as file:
-            for line in log:
-                joined = _joined(line, earlier, person)
-                changed += joined != line
-                file.write(joined)
-    return changed
+        return any(joined(line) != line for line in log)
 
 
 def _joined(line: bytes, earlier: Collection[str], person: str) -> bytes:

@@ -7,6 +7,7 @@ from dpo_pipeline.core.rollout import HARM
 from dpo_pipeline.core.set_aside import Suspect, suspects
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger, utc_now
+from dpo_pipeline.stores.logs import logs_of
 from dpo_pipeline.stores.reviews import Review, ReviewLog
 from dpo_pipeline.stores.warehouse import Warehouse
 
@@ -32,7 +33,7 @@ def set_aside(settings: Settings, warehouse: Warehouse, found: tuple[Suspect, ..
     """Note in the reviews what is not set aside yet: what a person restored stays restored. Returns how many pairs."""
     if not found:
         return 0
-    log, now = ReviewLog(settings.reviews_log), utc_now()
+    log, now = ReviewLog(settings.reviews_log, logs_of(settings)), utc_now()
     known = log.review_ids()
     reviews = [
         Review(

@@ -23,7 +23,7 @@ from dpo_pipeline.ml.dpo import LABELLED
 from dpo_pipeline.ml.generation import GenerationRequest, Generator, ScoredAnswer
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import gating_questions, read_bank, read_edge_cases, read_harmful
-from dpo_pipeline.stores.serving_state import newest_prompts
+from dpo_pipeline.stores.serving_state import newest_prompts, place_of
 
 BATCH = 128
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def build_eval_set(settings: Settings, dataset_dir: Path | None = None) -> EvalS
     bank = read_bank(settings.bank_dir)
     gating = gating_questions(settings)
     known = {prompt_key(question.question) for question in (*bank, *gating)}
-    asked = [each for each in newest_prompts(settings.serving_state) if is_held_out(each, share)]
+    asked = [each for each in newest_prompts(place_of(settings)) if is_held_out(each, share)]
     production = [_unanswered(text, "other") for text in asked if prompt_key(text) not in known]
     edge_cases = [
         _unanswered(case.question, case.category)

@@ -3,6 +3,7 @@
 Whose key it is, `accounts` knows; under which name the server is called and by whose pages, `gate`.
 """
 
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal
@@ -88,10 +89,17 @@ class Door:
             check_role(account, "rater")
 
 
+Key = tuple[str, str]
+"""What is counted together: the kind of call, and whose it is."""
+
+
 class RateLimits:
     """Calls a minute, by person and by address: this minute's, and the share of the last one's that still counts.
 
-    In memory and of one server; what a minute forgets is gone.
+    In memory; what a minute forgets is gone. Of several servers, `shared_rates` adds up what each has counted.
+
+    Args:
+        clock: seconds. Servers that add up have to agree on when a minute begins.
     """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic):
@@ -102,10 +110,12 @@ class RateLimits:
             "actions": limits.answers_per_minute,
         }
         self._address_amount = limits.address_per_minute
-        self._clock = clock
+        self._clock, self._lock = clock, threading.Lock()
         self._minute = 0
-        self._now: dict[tuple[str, str], int] = {}
-        self._before: dict[tuple[str, str], int] = {}
+        self._now: dict[Key, int] = {}
+        self._before: dict[Key, int] = {}
+        # Of `_now`, what other servers know of already, be it theirs or ours.
+        self._told: dict[Key, int] = {}
 
     def check(self, kind: Literal["answers", "votes", "actions"], person: str, address: str) -> None:
         """Count one call.
@@ -119,15 +129,37 @@ class RateLimits:
         if not is_loopback(address) and not self._hit(("address", address), self._address_amount):
             raise TooManyRequests(f"More than {self._address_amount} calls in a minute from {address}. Wait a little.")
 
-    def _hit(self, key: tuple[str, str], amount: int) -> bool:
+    def counted(self) -> tuple[int, dict[Key, int]]:
+        """This minute, and the calls in it that were not `told` yet."""
+        with self._lock:
+            self._turn()
+            untold = {key: count - self._told.get(key, 0) for key, count in self._now.items()}
+            return self._minute, {key: count for key, count in untold.items() if count}
+
+    def told(self, minute: int, counted: Mapping[Key, int], everywhere: Mapping[Key, int]) -> None:
+        """What was `counted` is in the sum of all servers now, and this is that sum."""
+        with self._lock:
+            if minute != self._minute:
+                return
+            for key, count in everywhere.items():
+                since = self._now.get(key, 0) - self._told.get(key, 0) - counted.get(key, 0)
+                self._now[key], self._told[key] = count + since, count
+
+    def _turn(self) -> float:
+        """Begin a new minute where one has begun; returns how much of it is over."""
         minute, part = divmod(self._clock() / 60, 1)
         if minute != self._minute:
             self._before = self._now if minute == self._minute + 1 else {}
-            self._now, self._minute = {}, int(minute)
-        if self._now.get(key, 0) + self._before.get(key, 0) * (1 - part) >= amount:
-            return False
-        self._now[key] = self._now.get(key, 0) + 1
-        return True
+            self._now, self._told, self._minute = {}, {}, int(minute)
+        return part
+
+    def _hit(self, key: Key, amount: int) -> bool:
+        with self._lock:
+            part = self._turn()
+            if self._now.get(key, 0) + self._before.get(key, 0) * (1 - part) >= amount:
+                return False
+            self._now[key] = self._now.get(key, 0) + 1
+            return True
 
 
 def _text(value: bytes) -> str:

@@ -25,7 +25,6 @@ from dpo_pipeline.serving.assembly import Serving, assemble, make_engine
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import CallMetrics, Metrics
 from dpo_pipeline.serving.pages.site import POLICY, forget_closed_tabs, mount_pages
-from dpo_pipeline.serving.registry_follower import registry_follower
 from dpo_pipeline.serving.routes import chat, comparisons, feedback, health, rollout, sign_in, versions
 from dpo_pipeline.serving.routes.docs import add_docs
 from dpo_pipeline.settings import Settings
@@ -51,9 +50,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         serving = assemble(settings, metrics, engine or make_engine(settings), accounts)
         app.state.serving = serving
-        serving.router.start()
-        orders = registry_follower(settings)
-        orders.start()
+        serving.start()
         # A log of a million votes takes seconds to count; nobody has to wait for that.
         counting = asyncio.create_task(asyncio.to_thread(serving.tally.refresh))
         forgetting = asyncio.create_task(_forget_expired(serving, pages))
@@ -62,7 +59,6 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         finally:
             forgetting.cancel()
             await counting
-            orders.close()
             await serving.close()
 
     # What is measured here goes to Prometheus; looking for OpenTelemetry would cost every call.

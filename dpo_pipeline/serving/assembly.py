@@ -1,6 +1,9 @@
 """The services of one server, put together from its settings."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from dpo_pipeline.loop.redactor import redactor
 from dpo_pipeline.serving.access import RateLimits
@@ -8,11 +11,13 @@ from dpo_pipeline.serving.accounts import Accounts
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.engines.forward import ForwardEngine
 from dpo_pipeline.serving.engines.local import LocalEngine
+from dpo_pipeline.serving.log_follower import LogFollower
 from dpo_pipeline.serving.metrics import Metrics
+from dpo_pipeline.serving.registry_follower import registry_follower
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.services.chats import Chats
 from dpo_pipeline.serving.services.comparing import Comparing
-from dpo_pipeline.serving.services.comparisons import Comparisons
+from dpo_pipeline.serving.services.comparisons import Comparisons, valid_s
 from dpo_pipeline.serving.services.contributors import Contributors
 from dpo_pipeline.serving.services.feedback import Feedback
 from dpo_pipeline.serving.services.loop_watch import LoopWatch
@@ -27,11 +32,24 @@ from dpo_pipeline.serving.services.sampling import Defaults
 from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.serving.services.versions import Versions
 from dpo_pipeline.serving.services.visitors import Visitors
+from dpo_pipeline.serving.shared_rates import SharedRates
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.logs import logs_of, shared_logs
 from dpo_pipeline.stores.pseudonyms import signing_key
+from dpo_pipeline.stores.reviews import ReviewLog
 from dpo_pipeline.stores.served_texts import ServedTexts
 from dpo_pipeline.stores.serving_log import ServingLog
-from dpo_pipeline.stores.serving_state import ServingState
+from dpo_pipeline.stores.serving_state import ServingState, place_of
+from dpo_pipeline.stores.vote_log import FileVotes, SharedVotes, VoteLog
+
+
+class Follower(Protocol):
+    """A thread of the server's own."""
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -58,10 +76,17 @@ class Serving:
     log: ServingLog
     texts: ServedTexts
     state: ServingState
+    followers: Sequence[Follower]
+
+    def start(self) -> None:
+        """Begin to follow the ledger, and what other servers write."""
+        for each in self.followers:
+            each.start()
 
     async def close(self) -> None:
-        """Stop following the ledger and answering, and write what waits to be written."""
-        self.router.close()
+        """Stop following and answering, and write what waits to be written."""
+        for each in self.followers:
+            each.close()
         await self.engine.close()
         self.log.close()
         self.texts.close()
@@ -69,12 +94,13 @@ class Serving:
 
 
 def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Accounts) -> Serving:
-    """Nothing is started: the router begins to follow the ledger when it is told to."""
-    collection, key = settings.collection, signing_key(settings)
-    log, state = ServingLog(settings.serving_log_dir), ServingState(settings.serving_state)
-    texts = ServedTexts(settings.served_texts_dir, collection.retain_texts_days)
+    """Nothing is started yet."""
+    collection, key, logs = settings.collection, signing_key(settings), logs_of(settings)
+    log, state = ServingLog(settings.serving_log_dir, logs), ServingState(place_of(settings))
+    texts = ServedTexts(settings.served_texts_dir, collection.retain_texts_days, logs)
     tally = Tally(settings.prefs_log, collection.max_line_bytes, settings.rollout.votes_per_person, settings.zone)
-    router, rates = Router(settings, engine), RateLimits(settings.limits)
+    router = Router(settings, engine)
+    rates = RateLimits(settings.limits, time.time if settings.database_url else time.monotonic)
     readiness = Readiness(settings.data_dir / "progress", engine, router)
     defaults = Defaults(settings.generation, collection, settings.model.max_new_tokens)
     questions = Questions(collection, settings.bank_dir, state)
@@ -96,11 +122,11 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
         comparing=Comparing(
             engine, router, readiness,
             PairedAnswers(engine, collection.samples, settings.limits.queue, settings.quality),
-            Comparisons(collection, settings.prefs_log, questions, state, tally, key, redact),
+            Comparisons(collection, _vote_log(settings, state), questions, state, tally, key, redact),
             tally, visitors, rates, metrics, defaults, collection.measure_share,
         ),
         feedback=Feedback(state, log, visitors, rates, metrics, redact),
-        reviews=Reviews(settings.review_table, settings.reviews_log, accounts),
+        reviews=Reviews(settings.review_table, ReviewLog(settings.reviews_log, logs), accounts),
         rollouts=Rollouts(settings, router, accounts),
         rollout_watch=RolloutWatch(settings, router, tally),
         loop_watch=LoopWatch(settings),
@@ -109,7 +135,23 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
         log=log,
         texts=texts,
         state=state,
+        followers=[router, registry_follower(settings), *_followers_of_others(settings, rates)],
     )  # fmt: skip
+
+
+def _followers_of_others(settings: Settings, rates: RateLimits) -> list[Follower]:
+    """Of what other servers write and count, where there are some."""
+    shared = shared_logs(settings)
+    return [LogFollower(shared), SharedRates(shared.engine, rates)] if shared else []
+
+
+def _vote_log(settings: Settings, state: ServingState) -> VoteLog:
+    """Votes that were given before this server started count, as long as they can be sent again."""
+    path, oldest = settings.prefs_log, time.time() - valid_s(settings.collection)
+    if shared := shared_logs(settings):
+        return SharedVotes(shared, path)
+    state.forget_before(oldest)
+    return FileVotes(AppendLog(path), settings.collection.max_line_bytes, state.oldest_open_offset(oldest))
 
 
 def make_engine(settings: Settings) -> Engine:

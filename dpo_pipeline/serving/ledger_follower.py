@@ -14,11 +14,13 @@ log = logging.getLogger(__name__)
 class LedgerFollower:
     """Calls `look` with a ledger of its own, at once and then whenever the seconds that `look` returned are over.
 
-    `look` raises nothing: whatever it meets, the next look may find it gone.
+    `look` raises nothing: whatever it meets, the next look may find it gone. `ended` is called after the last one.
     """
 
-    def __init__(self, name: str, settings: Settings, look: Callable[[Ledger], float]):
-        self._settings, self._look = settings, look
+    def __init__(
+        self, name: str, settings: Settings, look: Callable[[Ledger], float], ended: Callable[[], None] | None = None
+    ):
+        self._settings, self._look, self._ended = settings, look, ended
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name=name, daemon=True)
 
@@ -28,6 +30,8 @@ class LedgerFollower:
     def close(self) -> None:
         self._stop.set()
         self._thread.join(timeout=30)
+        if self._ended:
+            self._ended()
 
     def _follow(self) -> None:
         pause = 0.0

@@ -2,10 +2,11 @@
 
 import logging
 
-from dpo_pipeline.errors import RegistryError, RegistryRefused
+from dpo_pipeline.errors import DatabaseUnavailable, RegistryError, RegistryRefused
 from dpo_pipeline.loop.reconcile_registry import reconcile_registry
 from dpo_pipeline.serving.ledger_follower import LedgerFollower
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.database import Leadership, engine_of
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.registry import Registry
 
@@ -15,12 +16,18 @@ log = logging.getLogger(__name__)
 
 
 def registry_follower(settings: Settings) -> LedgerFollower:
-    """Looks every three seconds. Dagster's sensor looks too; what a person did is carried out once."""
+    """Looks every three seconds. Dagster's sensor looks too; what a person did is carried out once.
+
+    Of several servers one does, and another within three seconds where that one has ended.
+    """
     registry = Registry(settings.mlflow_address, settings.registered_model)
+    leadership = Leadership(engine_of(settings.database_url), "registry") if settings.database_url else None
     refused: list[str] = []
 
     def look(ledger: Ledger) -> float:
         try:
+            if leadership and not leadership.held():
+                return EVERY_S
             if done := reconcile_registry(settings, ledger, registry, wait_s=0):
                 log.info("%s", "; ".join(done))
         except RegistryRefused as error:
@@ -30,8 +37,10 @@ def registry_follower(settings: Settings) -> LedgerFollower:
             return WITHOUT_MLFLOW_S
         except RegistryError:
             return WITHOUT_MLFLOW_S  # serving goes on without it
+        except DatabaseUnavailable as error:
+            log.warning("%s", error)
         except Exception:
             log.exception("the registry was not read; tried again in %g s", EVERY_S)
         return EVERY_S
 
-    return LedgerFollower("registry", settings, look)
+    return LedgerFollower("registry", settings, look, leadership.close if leadership else None)

@@ -38,7 +38,14 @@ class Settings(Layout, BaseSettings):
     profile: str = Field("tiny", description="name of a profile (tiny, qwen2, gemma) or path of a profile file")
     data_dir: HomePath = Field(PROJECT_DIR / "data", description="where everything made at run time lives")
     bank_dir: HomePath = Field(PROJECT_DIR / "data" / "bank", description="the question bank")
-    ledger_url: str | None = Field(None, description="SQLAlchemy URL of the ledger; null: SQLite in data_dir")
+    database_url: str | None = Field(
+        None,
+        description="Postgres that several machines share, as postgresql+psycopg://user@host/name: ledger, votes, "
+        "feedback, keys and what serving remembers; null: files in data_dir",
+    )
+    ledger_url: str | None = Field(
+        None, description="SQLAlchemy URL of the ledger alone; null: database_url, or SQLite in data_dir"
+    )
     mlflow_url: str | None = Field(None, description="MLflow tracking server; null: the one that `dpo up` starts")
     registered_model: str = Field("chat", description="name of the model in the MLflow registry")
     time_zone: str = Field("UTC", description="where the team's days and weeks begin: a name such as Europe/Berlin")
@@ -68,6 +75,15 @@ class Settings(Layout, BaseSettings):
         if not name.strip() or set(name) & set("/:'\"\\"):
             raise ValueError("MLflow's registry takes no name that is empty or holds a slash, colon or quotation mark")
         return name
+
+    @field_validator("database_url")
+    @classmethod
+    def _a_postgres_by_the_driver_that_is_here(cls, url: str | None) -> str | None:
+        if url and url.startswith(("postgresql://", "postgres://")):
+            url = f"postgresql+psycopg://{url.partition('://')[2]}"
+        if url and not url.startswith("postgresql+psycopg://"):
+            raise ValueError("only a Postgres can be shared: postgresql+psycopg://user@host/name")
+        return url
 
     @field_validator("time_zone")
     @classmethod
@@ -107,7 +123,7 @@ class Settings(Layout, BaseSettings):
 
     @property
     def ledger_address(self) -> str:
-        return self.ledger_url or f"sqlite:///{self.data_dir / 'ledger.db'}"
+        return self.ledger_url or self.database_url or f"sqlite:///{self.data_dir / 'ledger.db'}"
 
     @property
     def mlflow_address(self) -> str:

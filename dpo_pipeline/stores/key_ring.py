@@ -16,9 +16,8 @@ import msgspec
 from dpo_pipeline.core.identity import checked_name
 from dpo_pipeline.errors import ArtifactCorrupt, InvalidRequest
 from dpo_pipeline.settings import Role, Settings
-from dpo_pipeline.stores.artifacts import replacing
 from dpo_pipeline.stores.ledger import utc_now
-from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.log import FILES, Logs
 from dpo_pipeline.stores.pseudonyms import signing_key
 
 PREFIX = "dpo"
@@ -49,8 +48,8 @@ class Account:
 class KeyRing:
     """The keys that are valid now; looks at the file again where it has changed."""
 
-    def __init__(self, path: Path):
-        self._path = path
+    def __init__(self, path: Path, logs: Logs = FILES):
+        self._path, self._logs = path, logs
         self._seen: tuple[int, int] | None = None
         self._valid: dict[str, tuple[Account, str]] = {}
 
@@ -92,17 +91,22 @@ class KeyRing:
         if not self._path.exists():
             return
         lines = [line for line in self._path.read_bytes().splitlines() if line.strip()]
-        events = [(line, msgspec.json.decode(line, type=KeyEvent)) for line in lines]
+        events = [msgspec.json.decode(line, type=KeyEvent) for line in lines]
         wanted = " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
-        theirs = {event.key_id for _, event in events if event.name.casefold() == wanted}
+        theirs = {event.key_id for event in events if event.name.casefold() == wanted}
+
+        def without_name_and_hash(line: bytes) -> bytes | None:
+            event = msgspec.json.decode(line, type=KeyEvent) if line.strip() else None
+            if event is None or event.key_id not in theirs:
+                return line
+            if event.action != "add":
+                return None
+            # There were keys here, and there are none by it.
+            gone = KeyEvent(recorded_at=event.recorded_at, action="revoke", key_id=event.key_id)
+            return msgspec.json.encode(gone)
+
         if theirs:
-            with replacing(self._path) as file:
-                for line, event in events:
-                    if event.key_id not in theirs:
-                        file.write(line + b"\n")
-                    elif event.action == "add":  # without name and hash: there were keys here, and there are none by it
-                        gone = KeyEvent(recorded_at=event.recorded_at, action="revoke", key_id=event.key_id)
-                        file.write(msgspec.json.encode(gone) + b"\n")
+            self._logs.rewrite(self._path, without_name_and_hash)
 
     def accounts(self) -> list[Account]:
         """Of all keys that are valid, oldest first."""
@@ -126,7 +130,7 @@ class KeyRing:
         return found[0] if found else None
 
     def _append(self, event: KeyEvent) -> None:
-        AppendLog(self._path).append(msgspec.json.encode(event))
+        self._logs.open(self._path).append(msgspec.json.encode(event))
 
     def _look(self) -> None:
         try:

@@ -7,12 +7,13 @@ the last newline, split on "\\n" only, because texts hold U+2028. What a line me
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
 from dpo_pipeline.errors import LogReplaced, LogWriteError
+from dpo_pipeline.stores.artifacts import replacing
 
 # Small enough that the memory of one chunk serves the next one: fresh pages cost more than reading.
 CHUNK_BYTES = 1024 * 1024
@@ -22,6 +23,37 @@ READ_BYTES = 256 * 1024
 def file_bytes(path: Path) -> int:
     """The size of a log; 0 before its first line."""
     return path.stat().st_size if path.exists() else 0
+
+
+class Log(Protocol):
+    """Where lines are put on record, one after the other."""
+
+    path: Path
+
+    def append(self, line: bytes) -> None: ...
+
+    def append_all(self, lines: Sequence[bytes]) -> None: ...
+
+
+Change = Callable[[bytes], bytes | None]
+"""What becomes of a line, without its newline: another one, or null for none."""
+
+
+class Logs(Protocol):
+    """The logs of a data folder: files, or with a database that machines share a copy of what stands there."""
+
+    def open(self, path: Path, durable: bool = True) -> Log: ...
+
+    def rewrite(self, path: Path, change: Change) -> int:
+        """Change or remove lines of a log, all in one step; returns how many.
+
+        Programs that append must be stopped. A log of which nothing changes stays as it is.
+        """
+        ...
+
+    def remove(self, path: Path) -> None:
+        """A log whose time is over."""
+        ...
 
 
 class AppendLog:
@@ -53,6 +85,37 @@ class AppendLog:
             raise LogWriteError(
                 f"{self.path}: {error.strerror or error}. The event is not recorded; free some space and send it again."
             ) from error
+
+
+class FileLogs:
+    """Files of this machine."""
+
+    def open(self, path: Path, durable: bool = True) -> AppendLog:
+        return AppendLog(path, durable)
+
+    def rewrite(self, path: Path, change: Change) -> int:
+        if not path.exists():
+            return 0
+        with path.open("rb") as log:
+            fcntl.flock(log, fcntl.LOCK_EX)
+            # Looked through first: a file that is replaced, though equal, is another one to whoever read it.
+            changed = sum(change(line) != line for line in _lines(log))
+            if changed:
+                log.seek(0)
+                with replacing(path) as file:
+                    wanted = (change(line) for line in _lines(log))
+                    file.writelines(line + b"\n" for line in wanted if line is not None)
+        return changed
+
+    def remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+
+def _lines(log: BinaryIO) -> Iterator[bytes]:
+    return (line.removesuffix(b"\n") for line in log)
+
+
+FILES = FileLogs()
 
 
 def _write_whole(path: Path, data: bytes, durable: bool) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dpo_pipeline.errors import ArtifactCorrupt
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import write_text
+from dpo_pipeline.stores.database import engine_of, shared_secret
 
 KEY_CHARACTERS = 64
 CLAIM = 8
@@ -16,12 +17,15 @@ CLAIM = 8
 
 
 def signing_key(settings: Settings) -> bytes:
-    """The key of tokens and pseudonyms: made once, readable by its owner only.
+    """The key of tokens and pseudonyms: made once, readable by its owner only; of all who share a database the same.
 
     Raises:
         ArtifactCorrupt: the file was emptied or cut: with such a key anybody could forge tokens.
+        DatabaseUnavailable: it is to come from there.
     """
     path = settings.data_dir / "serving.key"
+    if settings.database_url:
+        return shared_secret(engine_of(settings.database_url), path.name, secrets.token_hex(KEY_CHARACTERS // 2))
     if not path.exists():
         write_text(path, secrets.token_hex(KEY_CHARACTERS // 2), mode=0o600)
     key = path.read_text().strip().encode()
@@ -66,7 +70,7 @@ def theirs(pseudonyms: Iterable[str]) -> Callable[[str], bool]:
 
 def known_pseudonyms(person: str, settings: Settings) -> list[str]:
     """As `pseudonyms_of`; none where nobody was given a pseudonym yet."""
-    there = (settings.data_dir / "serving.key").exists()
+    there = settings.database_url is not None or (settings.data_dir / "serving.key").exists()
     return pseudonyms_of(person, signing_key(settings)) if there else []
 
 

@@ -19,7 +19,7 @@ from dpo_pipeline.core.validated_pair import ReviewAction, ValidatedPair
 from dpo_pipeline.core.votes import Preference, prompt_text, text_key
 from dpo_pipeline.errors import ArtifactCorrupt, InvalidRecord
 from dpo_pipeline.stores.artifacts import replacing
-from dpo_pipeline.stores.log import AppendLog, Position, read_batches
+from dpo_pipeline.stores.log import FILES, Logs, Position, read_batches
 
 if TYPE_CHECKING:
     from dpo_pipeline.stores.warehouse import Warehouse
@@ -47,9 +47,9 @@ _judged_decoder = msgspec.json.Decoder(ValidatedPair)
 class ReviewLog:
     """Appends events and reads them back; safe from many threads and programs."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, logs: Logs = FILES):
         self.path = path
-        self._log = AppendLog(path)
+        self._log = logs.open(path)
 
     def append(self, review: Review) -> None:
         """On return it is on disk.

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from dpo_pipeline.core.identity import Identity
-from dpo_pipeline.stores.log import AppendLog, days_of
+from dpo_pipeline.stores.log import FILES, Logs, days_of
 from dpo_pipeline.stores.write_behind import WriteBehind
 
 
@@ -37,8 +37,8 @@ class ServedTexts:
         keep_days: so many days are kept beside today; 0: nothing is.
     """
 
-    def __init__(self, directory: Path, keep_days: int):
-        self._directory, self._keep_days = directory, keep_days
+    def __init__(self, directory: Path, keep_days: int, logs: Logs = FILES):
+        self._directory, self._keep_days, self._logs = directory, keep_days, logs
         self._behind = WriteBehind(self._write, "served texts")
         self.expire(datetime.now(UTC).date())
 
@@ -57,11 +57,11 @@ class ServedTexts:
         oldest = (today - timedelta(days=self._keep_days)).isoformat() if self.keeps else "9999"
         for path in days_of(self._directory):
             if path.stem < oldest:
-                path.unlink(missing_ok=True)
+                self._logs.remove(path)
 
     def _write(self, texts: list[ServedText]) -> None:
         for day, group in groupby(texts, key=lambda text: text.recorded_at[:10]):
-            log = AppendLog(self._directory / f"{day}.jsonl", durable=False)
+            log = self._logs.open(self._directory / f"{day}.jsonl", durable=False)
             log.append_all([msgspec.json.encode(text) for text in group])
 
 

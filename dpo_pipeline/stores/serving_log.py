@@ -13,7 +13,7 @@ from dpo_pipeline.core.identity import Identity
 from dpo_pipeline.core.serving_records import FeedbackRecord, Record, RequestRecord, RequestSource
 from dpo_pipeline.core.votes import is_moment
 from dpo_pipeline.errors import LogWriteError
-from dpo_pipeline.stores.log import AppendLog, days_of
+from dpo_pipeline.stores.log import FILES, Log, Logs, days_of
 from dpo_pipeline.stores.write_behind import WriteBehind
 
 
@@ -50,9 +50,9 @@ log = logging.getLogger(__name__)
 class ServingLog:
     """Appends to the file of the day. Feedback is synced like votes; requests follow a moment later."""
 
-    def __init__(self, directory: Path):
-        self.directory = directory
-        self._feedback: tuple[str, AppendLog] | None = None
+    def __init__(self, directory: Path, logs: Logs = FILES):
+        self.directory, self._logs = directory, logs
+        self._feedback: tuple[str, Log] | None = None
         self._behind = WriteBehind(self._write_requests, "the serving log")
 
     def close(self) -> None:
@@ -65,7 +65,7 @@ class ServingLog:
         """
         day = record.recorded_at[:10]
         if self._feedback is None or self._feedback[0] != day:
-            self._feedback = day, AppendLog(self._path(day))
+            self._feedback = day, self._logs.open(self._path(day))
         self._feedback[1].append(msgspec.json.encode(record))
 
     def append_request(self, record: RequestRecord) -> None:
@@ -77,7 +77,7 @@ class ServingLog:
         for day, group in itertools.groupby(lines, key=itemgetter(0)):
             of_day = [line for _, line in group]
             try:
-                AppendLog(self._path(day), durable=False).append_all(of_day)
+                self._logs.open(self._path(day), durable=False).append_all(of_day)
                 written += len(of_day)
             except LogWriteError as error:
                 if not written:

@@ -15,7 +15,9 @@ from dpo_pipeline.serving.services.comparisons import Comparisons, ComparisonVie
 from dpo_pipeline.serving.services.questions import Questions
 from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.serving.services.visitors import Visitor
+from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.serving_state import ServingState
+from dpo_pipeline.stores.vote_log import FileVotes
 from dpo_pipeline_tests.examples import settings_in
 
 KEY, PSEUDONYM = b"k" * 64, "0123456789abcdef"
@@ -27,7 +29,8 @@ def comparisons(tmp_path: Path) -> Any:
     state = ServingState(tmp_path / "state.db")
     tally = Tally(settings.prefs_log, 1 << 20, 20, settings.zone)
     questions = Questions(settings.collection, settings.bank_dir, state)
-    yield Comparisons(settings.collection, settings.prefs_log, questions, state, tally, KEY, redact)
+    votes = FileVotes(AppendLog(settings.prefs_log), settings.collection.max_line_bytes, None)
+    yield Comparisons(settings.collection, votes, questions, state, tally, KEY, redact)
     state.close()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dpo_pipeline.errors import LogWriteError
-from dpo_pipeline.stores.group_commit import GroupCommit
+from dpo_pipeline.stores.group_commit import committing
 from dpo_pipeline.stores.log import AppendLog
 
 
@@ -24,10 +24,10 @@ def test_those_that_wait_share_a_sync(tmp_path: Path, monkeypatch: pytest.Monkey
     path = tmp_path / "log"
 
     async def write_all() -> None:
-        log = GroupCommit(AppendLog(path))
+        log = committing(AppendLog(path))
 
         async def write(number: int) -> None:
-            await log.append(b"%d" % number)
+            await log.submit(b"%d" % number)
             assert b"%d\n" % number in path.read_bytes(), "acknowledged before it was there"
 
         await asyncio.gather(*map(write, range(64)))
@@ -39,9 +39,9 @@ def test_those_that_wait_share_a_sync(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_an_error_reaches_everybody_who_shared_it_and_nobody_after(tmp_path: Path) -> None:
     async def write_all() -> list[object]:
-        log = GroupCommit(AppendLog(tmp_path / "log"))
-        refused = await asyncio.gather(log.append(b"one"), log.append(b"two\nlines"), return_exceptions=True)
-        await log.append(b"three")
+        log = committing(AppendLog(tmp_path / "log"))
+        refused = await asyncio.gather(log.submit(b"one"), log.submit(b"two\nlines"), return_exceptions=True)
+        await log.submit(b"three")
         return list(refused)
 
     refused = asyncio.run(write_all())
@@ -51,12 +51,12 @@ def test_an_error_reaches_everybody_who_shared_it_and_nobody_after(tmp_path: Pat
 
 def test_an_error_nobody_foresaw_leaves_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def write_all() -> None:
-        log = GroupCommit(AppendLog(tmp_path / "log"))
+        log = committing(AppendLog(tmp_path / "log"))
         with monkeypatch.context() as broken:
             broken.setattr(AppendLog, "append_all", lambda log, lines: 1 / 0)
             with pytest.raises(ZeroDivisionError):
-                await asyncio.wait_for(log.append(b"one"), 10)
-        await asyncio.wait_for(log.append(b"two"), 10)
+                await asyncio.wait_for(log.submit(b"one"), 10)
+        await asyncio.wait_for(log.submit(b"two"), 10)
 
     asyncio.run(write_all())
     assert (tmp_path / "log").read_bytes() == b"two\n"
@@ -64,9 +64,9 @@ def test_an_error_nobody_foresaw_leaves_nobody_waiting(tmp_path: Path, monkeypat
 
 def test_a_caller_who_went_away_stops_nobody(tmp_path: Path) -> None:
     async def write_all() -> None:
-        log = GroupCommit(AppendLog(tmp_path / "log"))
-        gone = asyncio.create_task(log.append(b"gone"))
-        stays = asyncio.create_task(log.append(b"stays"))
+        log = committing(AppendLog(tmp_path / "log"))
+        gone = asyncio.create_task(log.submit(b"gone"))
+        stays = asyncio.create_task(log.submit(b"stays"))
         await asyncio.sleep(0)
         gone.cancel()
         await stays

@@ -65,11 +65,13 @@ def test_what_simulated_people_ask_is_not_asked_of_people(tmp_path: Path) -> Non
 def test_a_comparison_that_the_disk_refuses_is_an_error(tmp_path: Path) -> None:
     """A real refusal: the database may have no more pages than it has."""
     state = ServingState(tmp_path / "state.db")
-    pages = state._db.execute("pragma page_count").fetchone()[0]
-    state._db.execute(f"pragma max_page_count = {pages}")
+    with state._engine.connect() as database:
+        pages = database.exec_driver_sql("pragma page_count").scalar_one()
+        database.exec_driver_sql(f"pragma max_page_count = {pages}")
     with pytest.raises(LogWriteError, match=r"state\.db: database or disk is full.*not kept"):
         state.add_comparison(comparison(response_a="long " * 10_000), 1.0, 0)
-    state._db.execute("pragma max_page_count = 100000")
+    with state._engine.connect() as database:
+        database.exec_driver_sql("pragma max_page_count = 100000")
     state.add_comparison(comparison(response_a="long " * 10_000), 1.0, 0)
     assert state.comparison("cmp-1") is not None
     state.close()

@@ -10,14 +10,13 @@ import time
 import uuid
 from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from dpo_pipeline.core.questions import AskedQuestion, OriginFilter, QuestionFilter
 from dpo_pipeline.core.redaction import Redactor, redacted_turns
-from dpo_pipeline.core.votes import Sampling, Vote, VoteReason, encode_preference
+from dpo_pipeline.core.votes import Sampling, Vote, VoteReason
 from dpo_pipeline.errors import (
     AlreadyVoted,
     LogWriteError,
@@ -31,10 +30,8 @@ from dpo_pipeline.serving.services.questions import Questions
 from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.serving.services.visitors import Visitor
 from dpo_pipeline.settings import Collection
-from dpo_pipeline.stores.decode import votes_of
-from dpo_pipeline.stores.group_commit import GroupCommit
-from dpo_pipeline.stores.log import AppendLog, Position, file_bytes, line_start, read_batches
 from dpo_pipeline.stores.serving_state import ServingState, StoredComparison
+from dpo_pipeline.stores.vote_log import Recording, VoteLog
 
 KEPT_DECIDED = 500
 
@@ -68,7 +65,7 @@ class Comparisons:
     """Opens comparisons, from whatever thread, and records votes, in one event loop; safe over a restart.
 
     Args:
-        prefs_log: where votes are appended.
+        log: where votes are put on record.
         key: signs the tokens.
         redact: what questions and answers go through before they are kept.
     """
@@ -76,24 +73,22 @@ class Comparisons:
     def __init__(
         self,
         collection: Collection,
-        prefs_log: Path,
+        log: VoteLog,
         questions: Questions,
         state: ServingState,
         tally: Tally,
         key: bytes,
         redact: Redactor,
     ):
-        self._collection, self._prefs_log, self._redact = collection, prefs_log, redact
+        self._collection, self._log, self._redact = collection, log, redact
         self._state = state
         self._tally = tally
-        self._log = GroupCommit(AppendLog(prefs_log))
-        self._valid_s = collection.token_valid_h * 3600
+        self._valid_s = valid_s(collection)
         self._signer = URLSafeTimedSerializer(key, salt="comparison")
-        self._writing: dict[str, asyncio.Task[None]] = {}
+        self._writing: dict[str, asyncio.Task[Recording]] = {}
         self._random = random.SystemRandom()
         self._decided: deque[tuple[float, StoredComparison]] = deque(maxlen=KEPT_DECIDED)
         self.questions = questions
-        self._voted = self._votes_on_disk()
 
     def open(
         self,
@@ -137,7 +132,7 @@ class Comparisons:
             steered=steered,
             asked_by=asked_by,
         )
-        self._state.add_comparison(comparison, now, file_bytes(self._prefs_log))
+        self._state.add_comparison(comparison, now, self._log.offset())
         left_is_a = comparison.left == "a"
         return ComparisonView(
             comparison_id=comparison.comparison_id,
@@ -223,20 +218,18 @@ class Comparisons:
             why = msgspec.structs.replace(why, words=await keeping(self._redact, why.words))
         while writing := self._writing.get(event_id):
             await asyncio.wait([writing])
-        earlier = self._voted.get(event_id)
-        if earlier is not None and earlier != vote:
-            raise AlreadyVoted("This comparison was voted on with another choice. A vote cannot be changed.")
-        if earlier is None:
+        recorded, is_new = self._log.known(event_id), False
+        if recorded is None:
             self._writing[event_id] = asyncio.create_task(self._write(comparison, vote, why))
             # A caller who goes away meanwhile must not leave a vote on disk that nobody knows of.
-            await asyncio.shield(self._writing[event_id])
-            if vote in ("a", "b") and self.questions.in_bank(comparison.prompt):
-                self._decided.append((time.monotonic(), comparison))
+            recorded, is_new = await asyncio.shield(self._writing[event_id])
+        if recorded != vote:
+            raise AlreadyVoted("This comparison was voted on with another choice. A vote cannot be changed.")
+        if is_new and vote in ("a", "b") and self.questions.in_bank(comparison.prompt):
+            self._decided.append((time.monotonic(), comparison))
         models = (comparison.model_a, comparison.model_b)
         left, right = models if comparison.left == "a" else models[::-1]
-        return Recorded(
-            comparison.event_id, left, right, comparison.category, comparison.source, repeated=earlier is not None
-        )
+        return Recorded(comparison.event_id, left, right, comparison.category, comparison.source, repeated=not is_new)
 
     def _check_token(self, comparison: StoredComparison, token: str, annotator: str | None) -> None:
         try:
@@ -253,10 +246,9 @@ class Comparisons:
         if annotator is not None and annotator != comparison.annotator:
             raise TokenRefused("The token belongs to another person. Ask for a comparison of your own.")
 
-    async def _write(self, comparison: StoredComparison, vote: Vote, why: VoteReason) -> None:
+    async def _write(self, comparison: StoredComparison, vote: Vote, why: VoteReason) -> Recording:
         try:
-            await self._log.append(encode_preference(preference(comparison, vote, why)))
-            self._voted[comparison.event_id] = vote
+            return await self._log.record(preference(comparison, vote, why))
         except LogWriteError as error:
             raise VoteNotRecorded(str(error)) from error
         finally:
@@ -266,18 +258,7 @@ class Comparisons:
         """Drop comparisons that can no longer be voted on, and requests as old."""
         self._state.forget_before(time.time() - self._valid_s)
 
-    def _votes_on_disk(self) -> dict[str, Vote]:
-        """Votes on comparisons that may still be voted on: read from the log, which is the truth."""
-        self.forget_expired()
-        start = self._state.oldest_open_offset(time.time() - self._valid_s)
-        voted: dict[str, Vote] = {}
-        log = self._prefs_log
-        if start is None or not log.exists():
-            return voted
-        found = log.stat()
-        if start > found.st_size:
-            return voted
-        position = Position(line_start(log, start), found.st_ino, found.st_dev) if start else Position()
-        for batch in read_batches(log, position, self._collection.max_line_bytes):
-            voted |= {event.event_id: event.vote for event in votes_of(batch)}
-        return voted
+
+def valid_s(collection: Collection) -> float:
+    """How long a comparison can be voted on."""
+    return collection.token_valid_h * 3600

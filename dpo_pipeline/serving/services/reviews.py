@@ -50,8 +50,8 @@ class Reviews:
         log: people's orders.
     """
 
-    def __init__(self, table: Path, log: Path, accounts: Accounts):
-        self._table, self._log, self._accounts = table, ReviewLog(log), accounts
+    def __init__(self, table: Path, log: ReviewLog, accounts: Accounts):
+        self._table, self._log, self._accounts = table, log, accounts
 
     def guidelines(self) -> str:
         """What the team wrote for whoever reviews, as Markdown; empty where nobody did."""

@@ -34,7 +34,7 @@ class Ledger(VersionLedger):
     def install_champion(self, name: str, actor: str) -> DeploymentState:
         """Make the first version champion; does nothing where there is one."""
         self.version(name)
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             if connection.execute(sa.select(DEPLOYMENT.c.id)).first() is None:
                 first = {"id": 1, "epoch": 1, "champion": name, "paused": False}
                 connection.execute(sa.insert(DEPLOYMENT).values(first))
@@ -124,7 +124,7 @@ class Ledger(VersionLedger):
             return json.loads(noted) if noted else {}
 
     def note_mirrored(self, aliases: Mapping[str, str]) -> None:
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(sa.update(DEPLOYMENT).values(mirrored=json.dumps(dict(aliases))))
 
     def set_paused(self, paused: bool, epoch: int, reasons: Sequence[str], actor: str) -> DeploymentState:
@@ -139,7 +139,7 @@ class Ledger(VersionLedger):
         subject = state.subject
         if state.epoch != epoch or subject is None:
             raise StaleEpoch(_stale(epoch, state.epoch))
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             newest = connection.execute(sa.select(DECISIONS).order_by(DECISIONS.c.id.desc()).limit(1)).first()
             if newest is not None and (newest.decision, newest.epoch) == ("hold", epoch):
                 again = _what_it_rested_on(reasons, evidence, self.clock())
@@ -159,7 +159,7 @@ class Ledger(VersionLedger):
     def record_refusal(self, name: str, reason: str, actor: str) -> None:
         """Note an order that was not carried out."""
         state = self.deployment()
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             self._add_decision(
                 connection, state.epoch, name, state.stage or STAGES[-1], "refused", (reason,), {}, actor
             )
@@ -199,7 +199,7 @@ class Ledger(VersionLedger):
         decision: tuple[Any, ...],
     ) -> DeploymentState:
         """One transaction: compare the epoch, change the row, set statuses, add the decision."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             moved = connection.execute(
                 sa.update(DEPLOYMENT).where(DEPLOYMENT.c.epoch == epoch).values(epoch=epoch + 1, **change)
             )

@@ -10,20 +10,21 @@ import sqlalchemy as sa
 
 from dpo_pipeline.core.rollout import MANUAL_PROMOTION
 from dpo_pipeline.errors import LedgerTooNew
+from dpo_pipeline.stores.database import alone
 
 METADATA = sa.MetaData()
 
 VERSIONS = sa.Table(
     "versions",
     METADATA,
-    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
     sa.Column("attempt", sa.Integer, nullable=False),
-    sa.Column("status", sa.String(32), nullable=False),
-    sa.Column("parent", sa.String(32)),
-    sa.Column("adapter_sha", sa.String(64)),
-    sa.Column("adapter_dir", sa.String),
-    sa.Column("base_sha", sa.String(64)),
-    sa.Column("dataset_hash", sa.String(64)),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("parent", sa.Text),
+    sa.Column("adapter_sha", sa.Text),
+    sa.Column("adapter_dir", sa.Text),
+    sa.Column("base_sha", sa.Text),
+    sa.Column("dataset_hash", sa.Text),
     sa.Column("pairs", sa.Integer),
     sa.Column("pairs_seen", sa.Integer, nullable=False),
     sa.Column("feedback_mark", sa.Text),
@@ -33,10 +34,10 @@ VERSIONS = sa.Table(
     sa.Column("win_rate", sa.Float),
     sa.Column("evaluation", sa.Text),
     sa.Column("training_metrics", sa.Text),
-    sa.Column("mlflow_run", sa.String(64)),
-    sa.Column("mlflow_version", sa.String(32)),
-    sa.Column("created_at", sa.String(40), nullable=False),
-    sa.Column("updated_at", sa.String(40), nullable=False),
+    sa.Column("mlflow_run", sa.Text),
+    sa.Column("mlflow_version", sa.Text),
+    sa.Column("created_at", sa.Text, nullable=False),
+    sa.Column("updated_at", sa.Text, nullable=False),
 )
 """One row a version: what it is made of and what became of it. The newest attempt only."""
 
@@ -45,11 +46,11 @@ DEPLOYMENT = sa.Table(
     METADATA,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("epoch", sa.Integer, nullable=False),
-    sa.Column("champion", sa.String(32)),
-    sa.Column("previous", sa.String(32)),
-    sa.Column("challenger", sa.String(32)),
-    sa.Column("stage", sa.String(32)),
-    sa.Column("stage_since", sa.String(40)),
+    sa.Column("champion", sa.Text),
+    sa.Column("previous", sa.Text),
+    sa.Column("challenger", sa.Text),
+    sa.Column("stage", sa.Text),
+    sa.Column("stage_since", sa.Text),
     sa.Column("paused", sa.Boolean, nullable=False),
     sa.Column("mirrored", sa.Text),
     sa.Column("plan", sa.Text),
@@ -61,13 +62,13 @@ DECISIONS = sa.Table(
     METADATA,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("epoch", sa.Integer, nullable=False),
-    sa.Column("version", sa.String(32), nullable=False),
-    sa.Column("stage", sa.String(32), nullable=False),
-    sa.Column("decision", sa.String(32), nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("stage", sa.Text, nullable=False),
+    sa.Column("decision", sa.Text, nullable=False),
     sa.Column("reasons", sa.Text, nullable=False),
     sa.Column("evidence", sa.Text, nullable=False),
-    sa.Column("actor", sa.String(64), nullable=False),
-    sa.Column("decided_at", sa.String(40), nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("decided_at", sa.Text, nullable=False),
 )
 """Every decision, with what it rested on. A repeated hold keeps its row, with the newest evidence."""
 
@@ -85,8 +86,14 @@ def prepare(engine: sa.Engine) -> None:
     Raises:
         LedgerTooNew: a later version of this program wrote it.
     """
+    if _schema_of(engine) != VERSION:
+        with alone(engine, "ledger schema"):
+            _prepare(engine)
+
+
+def _prepare(engine: sa.Engine) -> None:
     found = _schema_of(engine)
-    if found == VERSION:
+    if found == VERSION:  # another program was at the same, and first
         return
     if found > VERSION:
         raise LedgerTooNew(

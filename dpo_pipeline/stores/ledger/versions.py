@@ -4,7 +4,9 @@ What was registered is only ever compared: rebuilt by hand, a version must come 
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from sqlalchemy.engine import make_url
 from dpo_pipeline.core.lifecycle import RECORDED, TRANSITIONS, Status, follows
 from dpo_pipeline.core.versions import VersionRecord, iteration
 from dpo_pipeline.errors import ForbiddenTransition, RebuildDiffers, UnknownVersion
+from dpo_pipeline.stores.database import engine_of, take_turn
 from dpo_pipeline.stores.ledger.records import utc_now
 from dpo_pipeline.stores.ledger.tables import VERSIONS, prepare
 
@@ -21,7 +24,8 @@ _JSON_FIELDS = ("recipe", "evaluation", "training_metrics", "feedback_mark")
 
 
 class VersionLedger:
-    """The versions of the database behind one URL. Cheap to make; holds a small connection pool.
+    """The versions of the database behind one URL. Cheap to make: a SQLite file is opened, and closed again; the
+    connections to a Postgres are the process's, and stay.
 
     Args:
         clock: what stands as the moment of every change.
@@ -29,16 +33,26 @@ class VersionLedger:
 
     def __init__(self, url: str, clock: Callable[[], str] = utc_now):
         self.url, parsed = url, make_url(url)
-        connect_args: dict[str, Any] = {}
-        if parsed.get_backend_name() == "sqlite":
-            if parsed.database:
-                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            connect_args = {"timeout": 30}
-        self._engine, self.clock = sa.create_engine(parsed, connect_args=connect_args), clock
+        self._is_file, self.clock = parsed.get_backend_name() == "sqlite", clock
+        if not self._is_file:
+            self._engine = engine_of(url)
+            _prepare_once(self._engine)
+            return
+        if parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        self._engine = sa.create_engine(parsed, connect_args={"timeout": 30})
         prepare(self._engine)
 
     def close(self) -> None:
-        self._engine.dispose()
+        if self._is_file:
+            self._engine.dispose()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        """A transaction that no other writer of a ledger comes into: steps are checked against what they change."""
+        with self._engine.begin() as connection:
+            take_turn(connection, "ledger")
+            yield connection
 
     def versions(self) -> list[VersionRecord]:
         """All versions, oldest first."""
@@ -69,7 +83,7 @@ class VersionLedger:
         Raises:
             RebuildDiffers: the version is registered, with another dataset.
         """
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             record = _find(connection, name)
             if record and record.status in RECORDED:
                 require_same(record, "dataset", record.dataset_hash, content_hash)
@@ -153,7 +167,7 @@ class VersionLedger:
 
     def note_mlflow_version(self, name: str, number: str | None) -> VersionRecord:
         """Where MLflow has the version; null: it was deleted there. What the version is does not change."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             record = _read(connection, name)
             if record.mlflow_version == number:
                 return record
@@ -161,7 +175,7 @@ class VersionLedger:
 
     def forget_pairs(self, name: str, count: int) -> VersionRecord:
         """So many of the valid pairs that the version has seen are gone: people asked to be forgotten."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             record = _read(connection, name)
             return self._write(connection, name, record, {"pairs_seen": record.pairs_seen - count})
 
@@ -169,17 +183,17 @@ class VersionLedger:
         """The data folder lies elsewhere: the ledger holds absolute paths of adapters."""
         moved = VERSIONS.c.adapter_dir.startswith(f"{before}/", autoescape=True)
         path = sa.literal(now) + sa.func.substr(VERSIONS.c.adapter_dir, len(before) + 1)
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             connection.execute(sa.update(VERSIONS).where(moved).values(adapter_dir=path))
 
     def forget_feedback(self, name: str, mark: dict[str, Any], pairs: int, labelled: int) -> VersionRecord:
         """Some of the feedback that the version has seen is gone: so much is left, and was read up to there."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             left = {"feedback_mark": mark, "feedback_pairs": pairs, "labelled": labelled}
             return self._write(connection, name, _read(connection, name), left)
 
     def _step(self, name: str, status: Status, values: dict[str, Any]) -> VersionRecord:
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             record = _find(connection, name)
             if record:
                 check_transition(record.name, record.status, status)
@@ -200,6 +214,11 @@ class VersionLedger:
             new = {"attempt": 1, "pairs_seen": 0, "status": Status.TRAINING, "created_at": stored["updated_at"]}
             connection.execute(sa.insert(VERSIONS).values(new | {"name": name} | stored))
         return _read(connection, name)
+
+
+@cache
+def _prepare_once(engine: sa.Engine) -> None:
+    prepare(engine)
 
 
 def set_status(connection: sa.Connection, name: str, status: Status, moment: str) -> None:

@@ -1,0 +1,36 @@
+"""Where logs are shared: a thread that brings this server's copies up to the database, as long as the server runs."""
+
+import logging
+import threading
+
+from dpo_pipeline.errors import DatabaseUnavailable
+from dpo_pipeline.stores.shared_logs import SharedLogs
+
+EVERY_S = 0.5
+log = logging.getLogger(__name__)
+
+
+class LogFollower:
+    def __init__(self, logs: SharedLogs):
+        self._logs, self._stop = logs, threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="shared logs", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+    def _follow(self) -> None:
+        silent = False
+        while not self._stop.wait(EVERY_S):
+            try:
+                self._logs.follow()
+                silent = False
+            except DatabaseUnavailable as error:
+                if not silent:  # said once for each outage
+                    log.warning("pages show what was there before the database went away: %s", error)
+                silent = True
+            except Exception:
+                log.exception("shared logs were not followed; tried again in %g s", EVERY_S)

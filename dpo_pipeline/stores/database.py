@@ -1,0 +1,148 @@
+"""The database that several machines share, where one is set: its connections, and locks that end with their holder.
+
+One engine a process and address: opening a connection takes ten times as long as a query. SQLAlchemy's Core without
+its ORM, as the ledger has it.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import make_url
+
+from dpo_pipeline.errors import DatabaseUnavailable
+
+CONNECT_S = 5
+STATEMENT_S = 30
+SILENT = "-c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=2"
+"""The server ends a session, and with it a lock, four seconds after its machine has gone."""
+POOL = 8
+"""Connections that a process keeps at most; beyond them, callers wait."""
+
+
+@cache
+def engine_of(url: str) -> sa.Engine:
+    """The engine of this process for a Postgres; it connects when it is first used, and again after an outage."""
+    return sa.create_engine(
+        make_url(url),
+        pool_size=POOL,
+        max_overflow=0,
+        pool_timeout=CONNECT_S,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": CONNECT_S, "options": f"-c statement_timeout={STATEMENT_S}s {SILENT}"},
+    )
+
+
+@contextmanager
+def connected(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction on it: all of it, or nothing.
+
+    Raises:
+        DatabaseUnavailable: it does not answer, or went away meanwhile.
+    """
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
+        raise DatabaseUnavailable(
+            f"The database at {engine.url.render_as_string(hide_password=True)} did not do it: "
+            f"{first_line(error)}. Nothing was changed. Start it, or look at DPO_DATABASE_URL; then try again."
+        ) from error
+
+
+def take_turn(connection: sa.Connection, what: str) -> None:
+    """Until this transaction ends no other one on this database is at the same. A SQLite file has one writer anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("select pg_advisory_xact_lock(:key)"), {"key": _lock_key(what)})
+
+
+@contextmanager
+def alone(engine: sa.Engine, what: str) -> Iterator[None]:
+    """The same for a block that has transactions of its own."""
+    with engine.begin() as connection:
+        take_turn(connection, what)
+        yield
+
+
+def create_once(engine: sa.Engine, metadata: sa.MetaData) -> None:
+    """Create the tables that are missing, one program at a time: of two at once, Postgres would refuse one."""
+    with connected(engine) as connection:
+        take_turn(connection, "schema")
+        metadata.create_all(connection)
+
+
+METADATA = sa.MetaData()
+SECRETS = sa.Table(
+    "secrets",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.LargeBinary, nullable=False),
+)
+"""What only these programs may read: grant nobody else this database."""
+
+
+@cache
+def shared_secret(engine: sa.Engine, name: str, made: str) -> bytes:
+    """The secret of this name, which is `made` where nobody had one.
+
+    Raises:
+        DatabaseUnavailable
+    """
+    create_once(engine, METADATA)
+    with connected(engine) as connection:
+        connection.execute(postgresql.insert(SECRETS).values(name=name, value=made.encode()).on_conflict_do_nothing())
+        return bytes(connection.execute(sa.select(SECRETS.c.value).where(SECRETS.c.name == name)).scalar_one())
+
+
+class Leadership:
+    """Who of several programs does what must be done once: a lock of the session, which the database itself takes back
+    from a program that has ended or cannot be reached any more.
+    """
+
+    def __init__(self, engine: sa.Engine, what: str):
+        self._engine, self._key = engine, _lock_key(what)
+        self._held: sa.Connection | None = None
+
+    def held(self) -> bool:
+        """Whether it is this program, which asks for it where nobody is; call it again before each turn.
+
+        Raises:
+            DatabaseUnavailable: nobody can tell who leads.
+        """
+        try:
+            if self._held is not None:
+                self._held.execute(sa.text("select 1"))
+                self._held.commit()
+                return True
+            connection = self._engine.connect()
+            taken = connection.scalar(sa.text("select pg_try_advisory_lock(:key)"), {"key": self._key})
+            connection.commit()
+        except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
+            self.close()
+            raise DatabaseUnavailable(f"The database does not say who leads: {first_line(error)}.") from error
+        if taken:
+            self._held = connection
+        else:
+            connection.close()
+        return bool(taken)
+
+    def close(self) -> None:
+        """Hand it on."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.invalidate()  # closes the session; given back to the pool, it would go on holding the lock
+            held.close()
+
+
+def _lock_key(what: str) -> int:
+    """A number of 63 bits that no other program's lock has by chance."""
+    return int.from_bytes(hashlib.sha256(f"dpo_pipeline {what}".encode()).digest()[:8], "big") >> 1
+
+
+def first_line(error: Exception) -> str:
+    """What a driver says, without SQLAlchemy's page about it."""
+    text = str(getattr(error, "orig", None) or error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

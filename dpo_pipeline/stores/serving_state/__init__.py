@@ -1,0 +1,37 @@
+"""What serving must remember over a restart: open comparisons, who was answered what, and who came.
+
+SQLite beside the serving log, or the database that several servers share. Texts and model names stay here, on the
+server; a vote brings only a token. `records` has what is kept, `tables` where, `state` what a server does with it,
+`people` what is done for one person while the servers are stopped.
+"""
+
+from dpo_pipeline.stores.serving_state.people import forget_person, join_people, kept_requests, people_of
+from dpo_pipeline.stores.serving_state.records import (
+    NEWEST_PROMPTS,
+    REQUESTS_LOOKED_AT,
+    Met,
+    StoredComparison,
+    StoredRequest,
+    may_be_asked_again,
+    own_turns,
+)
+from dpo_pipeline.stores.serving_state.state import ServingState, newest_prompts
+from dpo_pipeline.stores.serving_state.tables import Place, place_of
+
+__all__ = [
+    "NEWEST_PROMPTS",
+    "REQUESTS_LOOKED_AT",
+    "Met",
+    "Place",
+    "ServingState",
+    "StoredComparison",
+    "StoredRequest",
+    "forget_person",
+    "join_people",
+    "kept_requests",
+    "may_be_asked_again",
+    "newest_prompts",
+    "own_turns",
+    "people_of",
+    "place_of",
+]

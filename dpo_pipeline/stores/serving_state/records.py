@@ -1,0 +1,89 @@
+"""What is kept of a comparison, a request and a person, and which prompts may be asked again."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from dpo_pipeline.core.identity import Identity
+from dpo_pipeline.core.serving_records import RequestSource
+from dpo_pipeline.core.votes import prompt_key
+
+# What is asked again: the newest prompts of people, neither a slip of the keyboard nor an essay.
+NEWEST_PROMPTS, SHORTEST_PROMPT, LONGEST_PROMPT = 500, 3, 500
+REQUESTS_LOOKED_AT = 2000
+
+
+class StoredComparison(msgspec.Struct, frozen=True, kw_only=True):
+    """A comparison as it was shown; `event_id` is that of the vote to come."""
+
+    comparison_id: str
+    event_id: str
+    session_id: str
+    prompt: str | list[dict[str, str]]
+    category: str
+    model_a: str
+    model_b: str
+    response_a: str
+    response_b: str
+    left: str
+    annotator: str
+    source: str
+    temperature: float | None
+    top_p: float | None
+    max_tokens: int | None
+    seed: int | None
+    propensity: float
+    identity: Identity | msgspec.UnsetType = msgspec.UNSET
+    steered: bool = False
+    asked_by: str = ""
+
+
+class Met(NamedTuple):
+    """When somebody without a key was first met, and whether as one of too many from an address that day."""
+
+    first_met: float
+    crowded: bool
+
+
+class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """An answered chat request, so that people can say something of it later.
+
+    `prompt` is a text, or the list of messages where there was more than one question. `answer` is empty where texts
+    are not kept.
+    """
+
+    request_id: str
+    user: str
+    version: str
+    prompt: str | list[dict[str, str]]
+    answer: str = ""
+    source: RequestSource = "api"
+    identity: Identity | msgspec.UnsetType = msgspec.UNSET
+
+
+def own_turns(prompt: str | list[dict[str, str]]) -> list[str]:
+    """What a person wrote of a prompt."""
+    return [prompt] if isinstance(prompt, str) else [turn["content"] for turn in prompt if turn["role"] == "user"]
+
+
+def may_be_asked_again(prompt: str | list[dict[str, str]]) -> bool:
+    """A single question of 3 to 500 characters: neither a slip of the keyboard nor an essay."""
+    return isinstance(prompt, str) and SHORTEST_PROMPT <= len(prompt.strip()) <= LONGEST_PROMPT
+
+
+def askable_prompts(requests: Iterable[StoredRequest]) -> dict[str, str]:
+    """Distinct single questions of people, in the order of their requests, and who asked each; at most 500.
+
+    Case and white space make no difference.
+    """
+    prompts: dict[str, tuple[str, str]] = {}
+    for request in requests:
+        if request.source == "simulated" or not isinstance(request.prompt, str):
+            continue
+        text = request.prompt.strip()
+        if may_be_asked_again(text):
+            prompts.setdefault(prompt_key(text), (text, request.user))
+        if len(prompts) == NEWEST_PROMPTS:
+            break
+    return dict(prompts.values())
