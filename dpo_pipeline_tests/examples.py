@@ -62,11 +62,13 @@ def put_version(ledger: Ledger, name: str, **values: Any) -> VersionRecord:
     """A version as a test wants it, whatever it was before: the ledger's own verbs allow only what may follow."""
     now = ledger.clock()
     rows = {key: json.dumps(value) if isinstance(value, dict) else value for key, value in values.items()}
-    with sa.create_engine(ledger.url).begin() as connection:
+    engine = sa.create_engine(ledger.url)
+    with engine.begin() as connection:
         there = sa.update(VERSIONS).where(VERSIONS.c.name == name)
         if connection.execute(there.values({"updated_at": now, **rows})).rowcount == 0:
             new = {"attempt": 1, "pairs_seen": 0, "status": "training", "created_at": now, "updated_at": now}
             connection.execute(sa.insert(VERSIONS).values({**new, "name": name, **rows}))
+    engine.dispose()
     return ledger.version(name)
 
 

@@ -72,6 +72,8 @@ class Ledger(VersionLedger):
             LedgerError: another stage than the next one: none is left out.
         """
         state = self.current_rollout()
+        if state.epoch != epoch:
+            raise StaleEpoch(_stale(epoch, state.epoch))
         if stage != next_stage(state.stage or STAGES[0]):
             raise LedgerError(
                 f"{state.challenger} is at stage {state.stage}; {next_stage(state.stage or STAGES[0])} comes next, not "

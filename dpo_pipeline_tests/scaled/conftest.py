@@ -1,0 +1,32 @@
+"""One Postgres for all tests of a worker; each has a database of its own in it."""
+
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from dpo_pipeline.stores.database import engine_of
+from dpo_pipeline_tests.postgres import Postgres, postgres
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    # pytest's own folders are for their owner alone.
+    folder = tmp_path_factory.mktemp("postgres")
+    for each in (folder, folder.parent, folder.parent.parent):
+        each.chmod(0o711)
+    with postgres(folder / "server") as running:
+        yield running
+
+
+@pytest.fixture
+def database(server: Postgres) -> Iterator[str]:
+    """Its address."""
+    url = server.new_database()
+    yield url
+    engine_of(url).dispose()
+
+
+@pytest.fixture
+def engine(database: str) -> sa.Engine:
+    return engine_of(database)
