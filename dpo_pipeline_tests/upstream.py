@@ -26,6 +26,13 @@ class Upstream:
     url: str = ""
 
 
+class _Patient(ThreadingHTTPServer):
+    """Lets as many wait as two servers send at once; the usual five would be cut off."""
+
+    request_queue_size = 256
+    daemon_threads = True
+
+
 @contextmanager
 def model_server() -> Iterator[Upstream]:
     upstream = Upstream()
@@ -60,8 +67,7 @@ def model_server() -> Iterator[Upstream]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Patient(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     upstream.url = f"http://127.0.0.1:{server.server_port}/v1"
     try:

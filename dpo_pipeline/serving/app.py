@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from dpo_pipeline import __version__
-from dpo_pipeline.errors import DpoError, LogWriteError, RequestError, VoteNotRecorded
+from dpo_pipeline.errors import DatabaseUnavailable, DpoError, LogWriteError, RequestError, VoteNotRecorded
 from dpo_pipeline.gate import WebGate
 from dpo_pipeline.serving.access import Door
 from dpo_pipeline.serving.accounts import Accounts
@@ -123,6 +123,8 @@ async def _answer_error(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, LogWriteError):
         return _error(507, str(error), "server_error", "not_recorded", {"Retry-After": RETRY_AFTER_S})
     log.error("%s %s failed: %s", request.method, request.url.path, error)
+    if isinstance(error, DatabaseUnavailable):
+        return _error(503, str(error), "server_error", "database_unavailable", {"Retry-After": RETRY_AFTER_S})
     return _error(500, str(error), "server_error", type(error).__name__)
 
 

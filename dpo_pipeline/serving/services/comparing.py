@@ -132,9 +132,9 @@ class Comparing:
         _check_question(question)
         self._rates.check("answers", visitor.person, visitor.address)
         if question.answered:
-            return [await self._show_answered(question.answered, self._visitors.settled(visitor))]
+            return [await self._show_answered(question.answered, await keeping(self._visitors.settled, visitor))]
         models, propensity = self._models(question.models)
-        steered, visitor = question.is_steered, self._visitors.settled(visitor)
+        steered, visitor = question.is_steered, await keeping(self._visitors.settled, visitor)
         redraw = question.drawn_again
         question = replace(question, sampling=self._defaults.comparison(question.sampling, models))
         answered = await self._answers.answer(models, question.messages, question.sampling, redraw)
@@ -151,11 +151,11 @@ class Comparing:
         _check_question(question)
         self._rates.check("answers", visitor.person, visitor.address)
         if question.answered:
-            yield await self._show_answered(question.answered, self._visitors.settled(visitor))
+            yield await self._show_answered(question.answered, await keeping(self._visitors.settled, visitor))
             return
         asked, propensity = self._models(question.models)
         models = asked[0], asked[1]
-        steered, visitor = question.is_steered, self._visitors.settled(visitor)
+        steered, visitor = question.is_steered, await keeping(self._visitors.settled, visitor)
         sampling, redraw = self._defaults.comparison(question.sampling, models), question.drawn_again
         question, left = replace(question, sampling=sampling), random.choice("ab")
         async for event in self._answers.streaming(models, question.messages, sampling, redraw):
@@ -190,7 +190,7 @@ class Comparing:
                 f"{choice!r}."
             )
         check_text("The reason", why.words, LONGEST_REASON)
-        comparison = self._comparisons.find(comparison_id, token, claimed)
+        comparison = await keeping(self._comparisons.find, comparison_id, token, claimed)
         if not visitor.speaks_for(comparison.annotator, str(comparison.identity)):
             raise TokenRefused("This comparison was opened with a key. Send the same key with the vote.")
         self._rates.check("votes", comparison.annotator, visitor.address)

@@ -18,6 +18,7 @@ from dpo_pipeline.core.questions import (
     origin_by_shares,
     production_questions,
 )
+from dpo_pipeline.errors import DatabaseUnavailable
 from dpo_pipeline.settings import Collection
 from dpo_pipeline.stores.bank import read_bank, read_edge_cases
 from dpo_pipeline.stores.serving_state import ServingState
@@ -68,7 +69,10 @@ class Questions:
     def _from_production(self) -> tuple[AskedQuestion, ...]:
         seen_at, questions = self._production
         if not questions or time.monotonic() - seen_at > KEEP_S:
-            prompts = self._state.newest_prompts()
+            try:
+                prompts = self._state.newest_prompts()
+            except DatabaseUnavailable:  # those that were there, or else the bank, are good enough
+                return questions
             questions = production_questions(prompts, self._whole_bank, self._collection.holdout_share)
             self._production = time.monotonic(), questions
         return questions

@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from dpo_pipeline.errors import LogWriteError, NicknameTaken
+from dpo_pipeline.errors import DatabaseUnavailable, LogWriteError, NicknameTaken
 from dpo_pipeline.stores.database import first_line
 from dpo_pipeline.stores.serving_state.records import (
     REQUESTS_LOOKED_AT,
@@ -50,6 +50,8 @@ REQUEST = sa.select(REQUESTS.c.content).where(REQUESTS.c.id == sa.bindparam("id"
 
 class ServingState:
     """Writes are small and need no sync of their own, since the log holds the votes.
+
+    What is asked for raises DatabaseUnavailable where it cannot be told.
 
     A SQLite file has one connection, with one lock: its writers would only wait for each other.
 
@@ -227,8 +229,13 @@ class ServingState:
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
-        with self._lock, self._engine.connect() as connection:
-            yield connection
+        try:
+            with self._lock, self._engine.connect() as connection:
+                yield connection
+        except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
+            raise DatabaseUnavailable(
+                f"{self._where}: {first_line(error)}. What was asked for is not known now; try again."
+            ) from error
 
     @contextmanager
     def _writing(self, what: str) -> Iterator[sa.Connection]:
@@ -236,11 +243,14 @@ class ServingState:
             with self._lock, self._engine.begin() as connection:
                 yield connection
         except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
-            where = self._engine.url.render_as_string(hide_password=True)
             raise LogWriteError(
-                f"{where}: {first_line(error)}. {what} was not kept; try again, and free some space where the disk is "
-                "full."
+                f"{self._where}: {first_line(error)}. {what} was not kept; try again, and free some space where the "
+                "disk is full."
             ) from error
+
+    @property
+    def _where(self) -> str:
+        return self._engine.url.render_as_string(hide_password=True)
 
 
 def newest_prompts(place: Place) -> dict[str, str]:
