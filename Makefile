@@ -3,13 +3,14 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SCALED := $(VENV)/.scaled
 HASHED := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --no-compile
 PIP := $(HASHED) -c constraints.txt
 # Options for pip when it fetches torch, such as the index of the CPU build: see the README.
 TORCH ?=
 PEOPLE ?=
 
-.PHONY: help demo up real llamafactory test test-all check bench audit lock sbom clean setup
+.PHONY: help demo up real llamafactory scaled test test-scaled test-all check bench audit lock sbom clean setup
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -41,8 +42,17 @@ llamafactory:    ## LLaMA-Factory in .venv-llamafactory (2 GB); then DPO_RECIPE_
 	@sh tools/check_machine.sh "$(PYTHON)"
 	@sh tools/install_llamafactory.sh $$(sh tools/check_machine.sh "$(PYTHON)" --print) $(TORCH)
 
+scaled: $(SCALED) ## what DPO_DATABASE_URL, DPO_ARTIFACTS_URL and the Ray backend need, into .venv (420 MB)
+
+$(SCALED): $(STAMP) constraints-scaled.txt
+	@sh tools/install.sh $(PIP) -c constraints-scaled.txt -e '.[dev,scaled-dev]'
+	@touch $(SCALED)
+
 test: $(STAMP)   ## the tests that CI runs
 	@$(BIN)/python -m pytest
+
+test-scaled: $(SCALED) ## the tests past one machine, on a real Postgres; installs `make scaled` first
+	@$(BIN)/python -m pytest -n 2 dpo_pipeline_tests/scaled
 
 test-all: $(STAMP) llamafactory ## also those that take minutes each; installs LLaMA-Factory first (2 GB)
 	@$(BIN)/python -m pytest -m ""

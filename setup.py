@@ -3,6 +3,16 @@
 from setuptools import find_packages, setup
 
 GGUF = ["gguf>=0.19,<0.20"]
+SCALED = [
+    "boto3",
+    "dagster-k8s>=0.29,<0.30",
+    "dagster-postgres>=0.29,<0.30",
+    "dagster-ray>=0.4.8,<0.5",
+    "psycopg[binary]>=3.3,<4",
+    "psycopg2-binary",  # what dagster-postgres and MLflow speak to Postgres with
+    "ray[default]>=2.60,<3",
+    "s3fs",
+]
 DEVELOPMENT = [
     *GGUF,
     "hypothesis",
@@ -76,7 +86,7 @@ setup(
         "typer",
         "uvicorn",
     ],
-    extras_require={"dev": DEVELOPMENT, "gguf": GGUF},
+    extras_require={"dev": DEVELOPMENT, "gguf": GGUF, "scaled": SCALED, "scaled-dev": [*SCALED, "moto[server]"]},
     entry_points={
         "console_scripts": ["dpo = dpo_pipeline.cli:app"],
         "mlflow.app": ["dpo = dpo_pipeline.gated_mlflow:app"],

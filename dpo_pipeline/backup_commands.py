@@ -7,7 +7,9 @@ import typer
 
 from dpo_pipeline import terminal
 from dpo_pipeline.commands import command, data_folder
-from dpo_pipeline.settings import load_settings
+from dpo_pipeline.errors import InvalidRequest
+from dpo_pipeline.settings import Settings, load_settings
+from dpo_pipeline.settings.shown import without_passwords
 
 MB = 1_000_000
 
@@ -21,6 +23,29 @@ def back_up(directory: Annotated[Path, typer.Argument(help="a new folder, outsid
     terminal.console.print(f"{directory}: {made.files} files, {made.size_bytes / MB:,.1f} MB.", soft_wrap=True)
     for name in made.elsewhere:
         terminal.console.print(f"What {name} names is not in it: back it up by its own means.", soft_wrap=True)
+
+
+@command("migrate")
+def migrate(
+    to: Annotated[str, typer.Option(help="postgresql://user@host/name; or `files`, back from DPO_DATABASE_URL")],
+) -> None:
+    """Move votes, feedback, ledger, keys and what serving remembers into a Postgres that machines share, or back.
+
+    Stop the programs first. Both sides are compared at the end; interrupted, run it again.
+    """
+    from dpo_pipeline.loop.migrate import into_database, into_files
+
+    settings = load_settings()
+    if to == "files":
+        moved, then = into_files(settings), "Leave DPO_DATABASE_URL out from now on."
+    elif settings.database_url:
+        raise InvalidRequest("DPO_DATABASE_URL is set: this folder works on a database already. Leave it out here.")
+    else:
+        url = Settings(database_url=to).database_url or to
+        moved, then = into_database(settings, url), f"Set DPO_DATABASE_URL={without_passwords(url)} from now on."
+    for name, count in {**moved.lines, **moved.rows}.items():
+        terminal.console.print(f"{count:>9,} {name}", soft_wrap=True)
+    terminal.console.print(f"All of it is there, and equal. {then}", soft_wrap=True)
 
 
 @command("restore")

@@ -7,6 +7,7 @@ DpoError
 │   ├── LogWriteError         an event could not be put on disk (nothing was acknowledged)
 │   └── LogReplaced           the file shrank or is another file than the one read before
 ├── DatabaseUnavailable       the database that machines share does not answer
+├── MigrationRefused          what would be moved is not what stands on the other side
 ├── UnreadableImport          a file given to `dpo import` is in no known form
 ├── RedactionFailed           a redactor of the user's own failed on a text, which was therefore not stored
 ├── WarehouseBusy             another process holds the DuckDB file
@@ -88,6 +89,10 @@ class LogReplaced(LogError):
 
 
 class DatabaseUnavailable(DpoError):
+    pass
+
+
+class MigrationRefused(DpoError):
     pass
 
 

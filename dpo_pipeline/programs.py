@@ -18,11 +18,14 @@ from pathlib import Path
 import httpx
 import yaml
 
+from dpo_pipeline.dagster_instance import DATABASE, dagster_database, place_instance_config
 from dpo_pipeline.errors import DiskFull, PortTaken, ServiceError
 from dpo_pipeline.program_logs import ProgramLogs
 from dpo_pipeline.settings import PROJECT_DIR, Settings
+from dpo_pipeline.stores.database import create_schemas, with_schema
 from dpo_pipeline.stores.folder_lock import take_lock
 from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline.stores.logs import follow_logs
 
 # Told at every start or run, and nothing that whoever reads it could do about: Dagster's own code calls a function
 # of Dagster that is in preview, MLflow's own a module that Starlette will drop, TRL's own an argument that transformers
@@ -98,12 +101,21 @@ def environment(settings: Settings) -> dict[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",
         "DPO_RUN_SERVING_THREADS": str(max((os.cpu_count() or 2) // 2, 1)),
         "DPO_RUN_HOST": settings.ports.host,
-        "DPO_RUN_MLFLOW_STORE": f"sqlite:///{settings.mlflow_dir / 'mlflow.db'}",
+        "DPO_RUN_MLFLOW_STORE": _mlflow_database(settings),
+        DATABASE: dagster_database(settings) or "",
         "DPO_RUN_MLFLOW_ARTIFACTS": str(settings.mlflow_dir / "artifacts"),
         "DPO_RUN_MLFLOW_PORT": str(settings.ports.mlflow),
         "DPO_RUN_DAGSTER_PORT": str(settings.ports.dagster),
         "DPO_RUN_WORKSPACE": os.environ.get("DPO_RUN_WORKSPACE", str(PROJECT_DIR / "workspace.yaml")),
     }
+
+
+def _mlflow_database(settings: Settings) -> str:
+    if settings.mlflow_database_url:
+        return settings.mlflow_database_url
+    if settings.database_url:
+        return with_schema(settings.database_url, "mlflow", "psycopg2")
+    return f"sqlite:///{settings.mlflow_dir / 'mlflow.db'}"
 
 
 def _absolute_paths(settings: Settings) -> dict[str, str]:
@@ -130,11 +142,11 @@ def prepare(settings: Settings) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     with Ledger(settings.ledger_address):
         pass
-    link = settings.dagster_home / "dagster.yaml"
-    if not link.exists():
-        link.unlink(missing_ok=True)
-        link.symlink_to(PROJECT_DIR / "dagster.yaml")
-    if not (settings.dagster_home / "history").exists():
+    follow_logs(settings)
+    if settings.database_url:
+        create_schemas(settings.database_url, "dagster", "mlflow")
+    place_instance_config(settings)
+    if dagster_database(settings) or not (settings.dagster_home / "history").exists():
         done = subprocess.run(
             ["dagster", "instance", "migrate"], env=environment(settings), capture_output=True, text=True, check=False
         )

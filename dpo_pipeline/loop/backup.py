@@ -54,7 +54,8 @@ def back_up(settings: Settings, directory: Path) -> Backup:
     files = {str(path.relative_to(directory)): file_sha256(path) for path in copied}
     told = {"made_at": utc_now(), "program": __version__, "data_dir": str(source), "files": files}
     write_text(directory / MANIFEST, json.dumps(told, indent=1, ensure_ascii=False), mode=0o600)
-    elsewhere = {"DPO_LEDGER_URL": settings.ledger_url, "DPO_MLFLOW_URL": settings.mlflow_url}
+    names = ("database_url", "ledger_url", "mlflow_url", "mlflow_database_url")
+    elsewhere = {f"DPO_{name.upper()}": getattr(settings, name) for name in names}
     size = sum(path.stat().st_size for path in copied)
     return Backup(len(copied), size, tuple(name for name, value in elsewhere.items() if value))
 

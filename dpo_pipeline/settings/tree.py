@@ -47,6 +47,11 @@ class Settings(Layout, BaseSettings):
         None, description="SQLAlchemy URL of the ledger alone; null: database_url, or SQLite in data_dir"
     )
     mlflow_url: str | None = Field(None, description="MLflow tracking server; null: the one that `dpo up` starts")
+    mlflow_database_url: str | None = Field(
+        None,
+        description="SQLAlchemy URL for the MLflow that `dpo up` starts; null: database_url, in a schema of its own, "
+        "or SQLite",
+    )
     registered_model: str = Field("chat", description="name of the model in the MLflow registry")
     time_zone: str = Field("UTC", description="where the team's days and weeks begin: a name such as Europe/Berlin")
     model: ModelSettings = ModelSettings()

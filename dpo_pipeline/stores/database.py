@@ -5,7 +5,7 @@ its ORM, as the ledger has it.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import make_url
 
-from dpo_pipeline.errors import DatabaseUnavailable
+from dpo_pipeline.errors import DatabaseUnavailable, SettingsError
 
 CONNECT_S = 5
 STATEMENT_S = 30
@@ -25,15 +25,43 @@ POOL = 8
 
 @cache
 def engine_of(url: str) -> sa.Engine:
-    """The engine of this process for a Postgres; it connects when it is first used, and again after an outage."""
-    return sa.create_engine(
-        make_url(url),
-        pool_size=POOL,
-        max_overflow=0,
-        pool_timeout=CONNECT_S,
-        pool_pre_ping=True,
-        connect_args={"connect_timeout": CONNECT_S, "options": f"-c statement_timeout={STATEMENT_S}s {SILENT}"},
-    )
+    """The engine of this process for a Postgres; it connects when it is first used, and again after an outage.
+
+    Raises:
+        SettingsError: what speaks to Postgres is not installed.
+    """
+    try:
+        return sa.create_engine(
+            make_url(url),
+            pool_size=POOL,
+            max_overflow=0,
+            pool_timeout=CONNECT_S,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": CONNECT_S, "options": f"-c statement_timeout={STATEMENT_S}s {SILENT}"},
+        )
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"DPO_DATABASE_URL names a Postgres, and {error.name} is not installed here. Run `make scaled`, or "
+            "`pip install 'dpo-pipeline[scaled]'`."
+        ) from error
+
+
+def with_schema(url: str, schema: str, driver: str) -> str:
+    """The same database for another program: its tables in a schema of their own, by the driver that it needs."""
+    own = make_url(url).set(drivername=f"postgresql+{driver}")
+    return own.update_query_dict({"options": f"-csearch_path={schema}"}).render_as_string(hide_password=False)
+
+
+def create_schemas(url: str, *schemas: str) -> None:
+    """Those that are missing.
+
+    Raises:
+        DatabaseUnavailable
+    """
+    with connected(engine_of(url)) as connection:
+        take_turn(connection, "schema")
+        for schema in schemas:
+            connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
 
 
 @contextmanager
@@ -85,16 +113,26 @@ SECRETS = sa.Table(
 
 
 @cache
-def shared_secret(engine: sa.Engine, name: str, made: str) -> bytes:
-    """The secret of this name, which is `made` where nobody had one.
+def shared_secret(engine: sa.Engine, name: str, make: Callable[[], str]) -> bytes:
+    """The secret of this name, which is made where there is none yet.
 
     Raises:
         DatabaseUnavailable
     """
+    if (there := known_secret(engine, name)) is not None:
+        return there
+    with connected(engine) as connection:
+        made = postgresql.insert(SECRETS).values(name=name, value=make().encode())
+        connection.execute(made.on_conflict_do_nothing())
+        return bytes(connection.execute(sa.select(SECRETS.c.value).where(SECRETS.c.name == name)).scalar_one())
+
+
+def known_secret(engine: sa.Engine, name: str) -> bytes | None:
+    """Null where there is none; raises as `shared_secret`."""
     create_once(engine, METADATA)
     with connected(engine) as connection:
-        connection.execute(postgresql.insert(SECRETS).values(name=name, value=made.encode()).on_conflict_do_nothing())
-        return bytes(connection.execute(sa.select(SECRETS.c.value).where(SECRETS.c.name == name)).scalar_one())
+        found = connection.scalar(sa.select(SECRETS.c.value).where(SECRETS.c.name == name))
+        return None if found is None else bytes(found)
 
 
 class Leadership:

@@ -5,6 +5,7 @@ import hmac
 import secrets
 import unicodedata
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from dpo_pipeline.errors import ArtifactCorrupt
 from dpo_pipeline.settings import Settings
@@ -16,6 +17,11 @@ CLAIM = 8
 """So many digits of a claimed pseudonym are those of the name."""
 
 
+def key_file(settings: Settings) -> Path:
+    """Where the key is, where no database is shared."""
+    return settings.data_dir / "serving.key"
+
+
 def signing_key(settings: Settings) -> bytes:
     """The key of tokens and pseudonyms: made once, readable by its owner only; of all who share a database the same.
 
@@ -23,11 +29,11 @@ def signing_key(settings: Settings) -> bytes:
         ArtifactCorrupt: the file was emptied or cut: with such a key anybody could forge tokens.
         DatabaseUnavailable: it is to come from there.
     """
-    path = settings.data_dir / "serving.key"
+    path = key_file(settings)
     if settings.database_url:
-        return shared_secret(engine_of(settings.database_url), path.name, secrets.token_hex(KEY_CHARACTERS // 2))
+        return shared_secret(engine_of(settings.database_url), path.name, _new_key)
     if not path.exists():
-        write_text(path, secrets.token_hex(KEY_CHARACTERS // 2), mode=0o600)
+        write_text(path, _new_key(), mode=0o600)
     key = path.read_text().strip().encode()
     if len(key) < KEY_CHARACTERS:
         raise ArtifactCorrupt(
@@ -36,6 +42,10 @@ def signing_key(settings: Settings) -> bytes:
             "pseudonyms of everybody then change."
         )
     return key
+
+
+def _new_key() -> str:
+    return secrets.token_hex(KEY_CHARACTERS // 2)
 
 
 def pseudonym_of(person: str, key: bytes) -> str:
@@ -70,7 +80,7 @@ def theirs(pseudonyms: Iterable[str]) -> Callable[[str], bool]:
 
 def known_pseudonyms(person: str, settings: Settings) -> list[str]:
     """As `pseudonyms_of`; none where nobody was given a pseudonym yet."""
-    there = settings.database_url is not None or (settings.data_dir / "serving.key").exists()
+    there = settings.database_url is not None or key_file(settings).exists()
     return pseudonyms_of(person, signing_key(settings)) if there else []
 
 

@@ -113,6 +113,12 @@ class SharedLogs:
             query = sa.select(LINES.c.key, LINES.c.line).where(LINES.c.log == log, LINES.c.key.in_(earlier))
             return {key: bytes(line) for key, line in connection.execute(query)}
 
+    def count(self, path: Path) -> int:
+        """How many lines a log has."""
+        query = sa.select(sa.func.count()).select_from(LINES).where(LINES.c.log == self._name(path))
+        with connected(self.engine) as connection:
+            return int(connection.scalar(query) or 0)
+
     def follow(self) -> int:
         """Bring the copies up to what is settled; returns how many lines came. Any number of programs may call it.
 

@@ -114,7 +114,7 @@ def test_a_leader_that_lost_its_connection_leads_no_more(database: str) -> None:
 
 
 def test_a_secret_is_the_first_that_was_made(engine: sa.Engine) -> None:
-    told = all_at_once(lambda number: shared_secret(engine, "serving.key", f"secret {number}"))
+    told = all_at_once(lambda number: shared_secret(engine, "serving.key", lambda: f"secret {number}"))
     assert len(set(told)) == 1 and isinstance(told[0], bytes) and told[0].startswith(b"secret")
 
 

@@ -43,6 +43,11 @@ class VersionLedger:
         self._engine = sa.create_engine(parsed, connect_args={"timeout": 30})
         prepare(self._engine)
 
+    @property
+    def engine(self) -> sa.Engine:
+        """For whoever copies the whole ledger."""
+        return self._engine
+
     def close(self) -> None:
         if self._is_file:
             self._engine.dispose()

@@ -16,7 +16,7 @@ from dpo_pipeline.stores.serving_state.records import (
     own_turns,
 )
 from dpo_pipeline.stores.serving_state.state import ServingState, newest_prompts
-from dpo_pipeline.stores.serving_state.tables import Place, place_of
+from dpo_pipeline.stores.serving_state.tables import Place, opened_for_copy, place_of
 
 __all__ = [
     "NEWEST_PROMPTS",
@@ -31,6 +31,7 @@ __all__ = [
     "kept_requests",
     "may_be_asked_again",
     "newest_prompts",
+    "opened_for_copy",
     "own_turns",
     "people_of",
     "place_of",

@@ -90,6 +90,17 @@ def create_tables(engine: sa.Engine) -> None:
 
 
 @contextmanager
+def opened_for_copy(place: Place) -> Iterator[sa.Engine]:
+    """With all its tables, be it a file that is not there yet."""
+    if isinstance(place, Path):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch(mode=0o600)
+    with opened(place) as engine:
+        assert engine is not None
+        yield engine
+
+
+@contextmanager
 def opened(place: Place) -> Iterator[sa.Engine | None]:
     """For a program that looks at it beside the server, or without one; null where nothing is kept yet."""
     if isinstance(place, sa.Engine):
