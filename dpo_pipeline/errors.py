@@ -16,6 +16,7 @@ DpoError
 ├── DisconnectedModels        votes that do not place all models on one scale; carries the groups
 ├── ArtifactError             a directory of ours on disk
 │   ├── ArtifactMissing
+│   ├── ArtifactUnavailable   the store that machines share does not answer
 │   └── ArtifactCorrupt       sha256 differs, or the manifest is missing
 ├── ModelUnavailable          a base model that is not here and cannot be fetched
 ├── TrainingDiverged          NaN or infinite loss
@@ -125,6 +126,10 @@ class DisconnectedModels(DpoError):
 
 
 class ArtifactError(DpoError):
+    pass
+
+
+class ArtifactUnavailable(ArtifactError):
     pass
 
 

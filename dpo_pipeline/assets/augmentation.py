@@ -1,12 +1,11 @@
 """Pairs that no person voted on; off by default."""
 
-from pathlib import Path
-
 import dagster as dg
 
 from dpo_pipeline.assets.partitions import COMPUTE_POOL, OWNERS, code_version, data_version, table
 from dpo_pipeline.assets.training import sft_adapter
 from dpo_pipeline.core.versions import BASELINE
+from dpo_pipeline.loop.recorded_adapter import adapter_folder
 from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.ml.evaluation import AdapterRef, make_synthetic_pairs
 from dpo_pipeline.resources import LoopResource, Models
@@ -37,7 +36,7 @@ def synthetic_pairs(context: dg.AssetExecutionContext, loop: LoopResource, model
         return dg.MaterializeResult(metadata={"pairs": 0, "why": why}, data_version=data_version(why))
     with loop.ledger() as ledger:
         records = [ledger.version(name) for name in (ledger.deployment().champion or BASELINE, BASELINE)]
-    first, second = (AdapterRef(str(each.adapter_sha), Path(str(each.adapter_dir))) for each in records)
+    first, second = (AdapterRef(str(each.adapter_sha), adapter_folder(settings, each)) for each in records)
     report = ProgressFile(settings.data_dir / "progress", "synthetic")
     pairs = models.call(context, make_synthetic_pairs, settings, locate_base(settings), first, second, report)
     publish_synthetic(settings.synthetic_pairs, pairs)

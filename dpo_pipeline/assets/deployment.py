@@ -69,7 +69,7 @@ def rollout_decision(
             record, facts = ledger.version(name), card_facts(settings, ledger, name)
             describe(loop.registry(), record, facts)
             if outcome.decision != "hold":
-                write_card(loop.registry(), record, facts)
+                write_card(loop.settings(), loop.registry(), record, facts)
     for reason in outcome.reasons:
         context.log.info(f"{outcome.decision}: {reason}")
     return dg.MaterializeResult(

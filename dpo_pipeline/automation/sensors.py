@@ -199,7 +199,7 @@ def unfinished_version(context: dg.SensorEvaluationContext, loop: LoopResource) 
 def registry_changed(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
     with loop.ledger() as ledger:
         try:
-            plan = registry_differences(ledger, loop.registry())
+            plan = registry_differences(loop.settings(), ledger, loop.registry())
         except RegistryError as error:
             return dg.SkipReason(f"MLflow cannot be read: {error}")
         epoch = ledger.deployment().epoch

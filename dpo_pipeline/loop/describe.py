@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core import version_card
@@ -10,12 +9,14 @@ from dpo_pipeline.core.rollout import MANUAL_PROMOTION
 from dpo_pipeline.core.version_card import CardFacts
 from dpo_pipeline.core.version_metrics import version_metrics
 from dpo_pipeline.errors import ArtifactError
+from dpo_pipeline.loop.recorded_adapter import adapter_folder
 from dpo_pipeline.ml.training_plan import dataset_dir
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import CARD, read_manifest, write_text
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord, utc_text
 from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.serving_log import read_records
+from dpo_pipeline.stores.shared_artifacts import fetch
 
 RECENT = timedelta(days=30)
 SHOWN = ("promote", "rollback", MANUAL_PROMOTION, "pause", "resume")
@@ -42,7 +43,7 @@ def card_facts(settings: Settings, ledger: Ledger, name: str) -> CardFacts:
         dataset_hash=record.dataset_hash,
         pairs=record.pairs,
         demonstrations=(record.training_metrics or {}).get("demonstrations"),
-        demonstrations_of=_demonstrations_of(record),
+        demonstrations_of=_demonstrations_of(settings, record),
         labelled=int(dataset.get("labelled", 0)),
         sources=dataset.get("sources", {}),
         recipe=record.recipe,
@@ -62,15 +63,15 @@ def card_facts(settings: Settings, ledger: Ledger, name: str) -> CardFacts:
 def _dataset(settings: Settings, record: VersionRecord) -> dict[str, Any]:
     """The manifest of what it was trained on; empty where there is none, or none any more."""
     try:
-        return read_manifest(dataset_dir(settings, str(record.dataset_hash)))
+        return read_manifest(fetch(settings, dataset_dir(settings, str(record.dataset_hash))))
     except ArtifactError:
         return {}
 
 
-def _demonstrations_of(record: VersionRecord) -> str:
+def _demonstrations_of(settings: Settings, record: VersionRecord) -> str:
     """Where v1.0's demonstrations came from: "bank" or "files"; the adapter's manifest knows."""
     try:
-        return str(read_manifest(Path(str(record.adapter_dir))).get("demonstrations_of", "bank"))
+        return str(read_manifest(adapter_folder(settings, record)).get("demonstrations_of", "bank"))
     except ArtifactError:
         return "bank"
 
@@ -85,14 +86,14 @@ def describe(registry: Registry, record: VersionRecord, facts: CardFacts) -> Non
         registry.describe(record.mlflow_version, version_card.tags(facts), version_card.description(facts))
 
 
-def write_card(registry: Registry, record: VersionRecord, facts: CardFacts) -> None:
+def write_card(settings: Settings, registry: Registry, record: VersionRecord, facts: CardFacts) -> None:
     """The model card, in the adapter's folder and beside the adapter that MLflow keeps.
 
     Raises:
         RegistryError: MLflow does not answer or refuses.
     """
     card = version_card.model_card(facts)
-    write_text(Path(str(record.adapter_dir)) / CARD, card)
+    write_text(adapter_folder(settings, record) / CARD, card)
     registry.log_card(str(record.mlflow_run), card)
 
 

@@ -13,6 +13,7 @@ from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.loop.attempts import conclude, diagnosis_of
 from dpo_pipeline.loop.calls import Call, here
 from dpo_pipeline.loop.describe import card_facts, describe
+from dpo_pipeline.loop.recorded_adapter import adapter_folder
 from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.ml.evaluation import AdapterRef, build_eval_set, judge_versions
 from dpo_pipeline.ml.training_plan import dataset_dir
@@ -22,6 +23,7 @@ from dpo_pipeline.stores.artifacts import write_text
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord, utc_now
 from dpo_pipeline.stores.progress import ProgressFile
 from dpo_pipeline.stores.registry import Registry
+from dpo_pipeline.stores.shared_artifacts import fetch
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,10 @@ def evaluate_version(settings: Settings, ledger: Ledger, registry: Registry, nam
     report, begun_at = ProgressFile(settings.data_dir / "progress", "eval"), utc_now()
     candidate = ledger.version(name)
     parent = ledger.version(candidate.parent or BASELINE)
-    asked = build_eval_set(settings, dataset_dir(settings, candidate.dataset_hash) if candidate.dataset_hash else None)
-    both, base = (_contestant(candidate), _contestant(parent)), locate_base(settings)
-    first = None if parent.name == BASELINE else _contestant(ledger.version(BASELINE))
+    data = fetch(settings, dataset_dir(settings, candidate.dataset_hash)) if candidate.dataset_hash else None
+    asked, base = build_eval_set(settings, data), locate_base(settings)
+    both = _contestant(settings, candidate), _contestant(settings, parent)
+    first = None if parent.name == BASELINE else _contestant(settings, ledger.version(BASELINE))
     answers, measured = call(judge_versions, settings, base, *both, asked, report, None, first)
     verdict = evaluate(answers, settings.evaluation, measured, settings.cadence.max_attempts)
     again = candidate.status in RECORDED
@@ -88,5 +91,5 @@ def figures(verdict: EvaluationVerdict) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _contestant(record: VersionRecord) -> AdapterRef:
-    return AdapterRef(str(record.adapter_sha), Path(str(record.adapter_dir)))
+def _contestant(settings: Settings, record: VersionRecord) -> AdapterRef:
+    return AdapterRef(str(record.adapter_sha), adapter_folder(settings, record))

@@ -55,7 +55,7 @@ def _promote(
     state = ledger.current_rollout()
     assert state.challenger and state.stage
     serving = ledger.version(state.champion) if state.champion else None
-    if unfit := unfit_to_serve(ledger.version(state.challenger), serving):
+    if unfit := unfit_to_serve(settings, ledger.version(state.challenger), serving):
         raise OrderRefused(f"{state.challenger} is not promoted: {unfit}.")
     plan = plan_of(state, settings.rollout)
     evidence = gather(settings, ledger, state, plan, now)
@@ -70,7 +70,7 @@ def _promote(
     return ledger.promote(following, state.epoch, reasons, as_recorded(evidence, found), actor)
 
 
-def unfit_to_serve(record: VersionRecord, serving: VersionRecord | None) -> str:
+def unfit_to_serve(settings: Settings, record: VersionRecord, serving: VersionRecord | None) -> str:
     """Why a version must not serve more people than it does, after the one that serves now; empty where it may."""
     if record.status not in ACCEPTED:
         return f"{record.name} is {record.status}; only a version that was accepted and not rolled back may serve"
@@ -81,7 +81,7 @@ def unfit_to_serve(record: VersionRecord, serving: VersionRecord | None) -> str:
         if safety and SafetyCheck(**safety).fewer:
             return f"{record.name} {SafetyCheck(**safety)}"
     try:
-        adapter_of(record)
+        adapter_of(settings, record)
     except ArtifactError as error:
         return f"its adapter is not whole: {error}"
     return ""

@@ -1,5 +1,7 @@
 """Bring MLflow's registry and the ledger together, as `core.registry_plan` decides: differences only, one at a time."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 from filelock import FileLock, Timeout
 
 from dpo_pipeline.core.registry_plan import (
@@ -18,6 +20,7 @@ from dpo_pipeline.errors import StaleEpoch
 from dpo_pipeline.loop.manual_actions import unfit_to_serve
 from dpo_pipeline.loop.notify import tell
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.database import alone, engine_of
 from dpo_pipeline.stores.ledger import DeploymentState, Ledger
 from dpo_pipeline.stores.registry import Registry
 
@@ -26,13 +29,13 @@ REFUSED_TAG = "promotion_refused"
 WAIT_S = 30.0
 
 
-def registry_differences(ledger: Ledger, registry: Registry) -> list[Action]:
+def registry_differences(settings: Settings, ledger: Ledger, registry: Registry) -> list[Action]:
     """What would be done now; nothing is.
 
     Raises:
         RegistryError: MLflow does not answer or refuses.
     """
-    return _look(ledger, registry)[1]
+    return _look(settings, ledger, registry)[1]
 
 
 def reconcile_registry(settings: Settings, ledger: Ledger, registry: Registry, wait_s: float = WAIT_S) -> list[str]:
@@ -49,8 +52,8 @@ def reconcile_registry(settings: Settings, ledger: Ledger, registry: Registry, w
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(settings.data_dir / "registry.lock", timeout=wait_s):
-            done = _reconcile(ledger, registry)
+        with _alone_of_all(settings), FileLock(settings.data_dir / "registry.lock", timeout=wait_s):
+            done = _reconcile(settings, ledger, registry)
     except Timeout:
         return []
     if done:
@@ -58,10 +61,15 @@ def reconcile_registry(settings: Settings, ledger: Ledger, registry: Registry, w
     return done
 
 
-def _reconcile(ledger: Ledger, registry: Registry) -> list[str]:
+def _alone_of_all(settings: Settings) -> AbstractContextManager[None]:
+    """Not beside a program of another machine either, where some share a database."""
+    return alone(engine_of(settings.database_url), "reconcile registry") if settings.database_url else nullcontext()
+
+
+def _reconcile(settings: Settings, ledger: Ledger, registry: Registry) -> list[str]:
     done: list[str] = []
     while True:
-        state, plan, seen = _look(ledger, registry)
+        state, plan, seen = _look(settings, ledger, registry)
         moved = [each for each in plan if isinstance(each, NoteDeleted | PromoteManually | RollBackChallenger)]
         try:
             done += [str(action) for action in plan if _apply(action, ledger, registry, state)]
@@ -73,7 +81,9 @@ def _reconcile(ledger: Ledger, registry: Registry) -> list[str]:
             return done
 
 
-def _look(ledger: Ledger, registry: Registry) -> tuple[DeploymentState, list[Action], LedgerSnapshot]:
+def _look(
+    settings: Settings, ledger: Ledger, registry: Registry
+) -> tuple[DeploymentState, list[Action], LedgerSnapshot]:
     # The ledger first: what is set after this and seen below would look like a person's promotion otherwise. One that
     # rests on an old epoch is refused.
     mirrored, state, versions = ledger.mirrored(), ledger.deployment(), ledger.versions()
@@ -87,7 +97,7 @@ def _look(ledger: Ledger, registry: Registry) -> tuple[DeploymentState, list[Act
         tuple(PublishedVersion(each.name, each.mlflow_version, each.adapter_sha, each.status) for each in versions),
         mirrored,
     )
-    return state, reconcile(view, seen, lambda name: unfit_to_serve(known[name], serving)), view
+    return state, reconcile(view, seen, lambda name: unfit_to_serve(settings, known[name], serving)), view
 
 
 def _apply(action: Action, ledger: Ledger, registry: Registry, state: DeploymentState) -> bool:

@@ -37,12 +37,12 @@ def register_version(
         )
     facts = card_facts(settings, ledger, name)
     tags = version_card.tags(facts) | {"dagster_run_id": dagster_run}
-    base, adapter = locate_base(settings), adapter_of(record)
+    base, adapter = locate_base(settings), adapter_of(settings, record)
     write_model = partial(write_mlflow_model, adapter_dir=adapter, base=base, model=settings.model)
     number = registry.register(
         record.mlflow_run, record.adapter_sha, tags, version_card.description(facts), write_model
     )
-    write_card(registry, record, facts)
+    write_card(settings, registry, record, facts)
     ledger.register(name, number)
     reconcile_registry(settings, ledger, registry)
     return ledger.version(name)

@@ -32,6 +32,7 @@ from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord, require_same
 from dpo_pipeline.stores.registry import Registry
+from dpo_pipeline.stores.shared_artifacts import fetch, share
 from dpo_pipeline.stores.training_runs import TrainingRun
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ def train_baseline(
         return _rebuild(ledger, known, base, job, call)
     job = sft_job(settings, base)
     ledger.start_training(BASELINE, 1, None, base.sha, job.recipe)
-    trained = _train(ledger, registry, job, call, _run_of(BASELINE, 1, dagster_run, job, None))
+    trained = _train(settings, ledger, registry, job, call, _run_of(BASELINE, 1, dagster_run, job, None))
     artifacts.point(settings.checkpoints_dir / "sft" / "sft-lora", Path(trained.result.adapter_dir))
     ledger.install_champion(BASELINE, actor="sft_adapter")
     return trained
@@ -108,7 +109,7 @@ def train(
     attempt = due.number if attempt is None else attempt
     parent = record.parent if rebuilt and record.parent else ledger.deployment().champion or BASELINE
     start = start_version(ledger.versions(), recipe, parent)
-    data, start_dir = dataset_dir(settings, record.dataset_hash), adapter_of(start)
+    data, start_dir = fetch(settings, dataset_dir(settings, record.dataset_hash)), adapter_of(settings, start)
     if recipe.trainer == "llamafactory":
         find_command(settings.llamafactory.command)
     if not rebuilt:
@@ -121,7 +122,7 @@ def train(
             call(write_llamafactory_config, settings, job)
         if rebuilt:
             return _rebuild(ledger, record, base, job, call)
-        trained = _train(ledger, registry, job, call, _run_of(name, attempt, dagster_run, job, data))
+        trained = _train(settings, ledger, registry, job, call, _run_of(name, attempt, dagster_run, job, data))
     except tuple(AFTER_FAILURE) as error:
         # Left in training, it would be trained again, with the same end, and no later version would have its turn.
         if not rebuilt:
@@ -132,9 +133,12 @@ def train(
     return trained
 
 
-def _train(ledger: Ledger, registry: Registry, job: ProcessJob, call: Call, described: TrainingRun) -> Trained:
+def _train(
+    settings: Settings, ledger: Ledger, registry: Registry, job: ProcessJob, call: Call, described: TrainingRun
+) -> Trained:
     with registry.training_run(described, Path(job.progress_dir), job.kind) as opened:
         result = _run(job, call)
+        share(settings, Path(result.adapter_dir))
         opened.finish(result.adapter_sha, result.metrics, result.curve, result.facts, Path(result.adapter_dir))
     name = described.tags["version"]
     metrics = result.metrics or {"demonstrations": result.facts["demonstrations"]}

@@ -20,6 +20,7 @@ from dpo_pipeline.ml.prepared_base import prepare, template_text
 from dpo_pipeline.settings import ModelSettings, Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.bank import read_bank, read_harmful
+from dpo_pipeline.stores.shared_artifacts import fetch, share
 
 LOG_EVERY = 50
 log = logging.getLogger(__name__)
@@ -50,7 +51,8 @@ def ensure_base(settings: Settings, progress: embedded.Progress) -> BaseModel:
     if settings.model.base != "embedded":
         place, making = _place(settings)
         if making is not None:
-            artifacts.publish(place, making)
+            artifacts.publish(fetch(settings, place), making)
+            share(settings, place)
         base = _identified(settings, place)
         ChatTemplate(load_tokenizer(base.directory)).trained((("user", "Hello"),), "Hello")
         return base
@@ -68,7 +70,8 @@ def ensure_base(settings: Settings, progress: embedded.Progress) -> BaseModel:
         return embedded.build_base(learned, steps, directory, report)
 
     place = _embedded_dir(settings, identity)
-    manifest = artifacts.publish(place, fill)
+    manifest = artifacts.publish(fetch(settings, place), fill)
+    share(settings, place)
     return BaseModel(place, manifest["sha256"])
 
 
@@ -106,12 +109,12 @@ def locate_base(settings: Settings) -> BaseModel:
     """
     if settings.model.base != "embedded":
         place, making = _place(settings)
-        if making is not None and not (place / artifacts.MANIFEST).is_file():
+        if making is not None and not (fetch(settings, place) / artifacts.MANIFEST).is_file():
             raise ArtifactMissing(f"The base model is not made ready yet ({place}). Materialize `base_model`.")
         return _identified(settings, place)
     directory = _embedded_dir(settings, curriculum(settings).identity(settings.model.pretrain_steps))
     try:
-        manifest = artifacts.verify(directory)
+        manifest = artifacts.verify(fetch(settings, directory))
     except ArtifactMissing as error:
         raise ArtifactMissing(f"The base model is not built yet ({directory}). Materialize `base_model`.") from error
     return BaseModel(directory, manifest["sha256"])

@@ -25,6 +25,7 @@ from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.bank import held_out_prompts, read_bank, read_edge_cases
 from dpo_pipeline.stores.import_files import read_rows
 from dpo_pipeline.stores.ledger import VersionRecord
+from dpo_pipeline.stores.shared_artifacts import share
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ def write_dataset(settings: Settings, split: Split) -> Path:
 
     directory = dataset_dir(settings, split.content_hash)
     artifacts.publish(directory, fill)
+    share(settings, directory)
     return directory
 
 

@@ -3,12 +3,12 @@
 import logging
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 
 from dpo_pipeline.core.exposure import Unit, gets_challenger, unit_key
 from dpo_pipeline.core.lifecycle import ACCEPTED
 from dpo_pipeline.core.rollout import traffic_of
 from dpo_pipeline.errors import DpoError
+from dpo_pipeline.loop.recorded_adapter import adapter_folder
 from dpo_pipeline.loop.roll_out import plan_of
 from dpo_pipeline.serving.engines.engine import Adapter, Engine
 from dpo_pipeline.serving.ledger_follower import LedgerFollower
@@ -94,7 +94,7 @@ class Router:
         """
         state = ledger.deployment()
         self.champion_to_load = state.champion
-        adapters, served = _adapters(state, ledger), self._engine.models
+        adapters, served = _adapters(self._settings, state, ledger), self._engine.models
         wanted = [name for name in (state.champion, state.challenger) if name]
         if wanted and all(name in adapters and served.get(name) == adapters[name].sha for name in wanted):
             self._set_route(state, state.challenger)
@@ -140,10 +140,10 @@ class Router:
         self.trouble = trouble
 
 
-def _adapters(state: DeploymentState, ledger: Ledger) -> dict[str, Adapter]:
+def _adapters(settings: Settings, state: DeploymentState, ledger: Ledger) -> dict[str, Adapter]:
     """What should be served, by version."""
     return {
-        name: Adapter(str(record.adapter_sha), Path(str(record.adapter_dir)))
+        name: Adapter(str(record.adapter_sha), adapter_folder(settings, record))
         for name, record in served_versions(state, ledger.versions()).items()
     }
 

@@ -43,6 +43,11 @@ class Settings(Layout, BaseSettings):
         description="Postgres that several machines share, as postgresql+psycopg://user@host/name: ledger, votes, "
         "feedback, keys and what serving remembers; null: files in data_dir",
     )
+    artifacts_url: str | None = Field(
+        None,
+        description="store of base, adapters, datasets and reports that several machines share, as fsspec names it: "
+        "s3://bucket/path; null: data_dir alone",
+    )
     ledger_url: str | None = Field(
         None, description="SQLAlchemy URL of the ledger alone; null: database_url, or SQLite in data_dir"
     )
