@@ -11,7 +11,10 @@ from dagster_duckdb import DuckDBResource
 from pydantic import PrivateAttr
 
 from dpo_pipeline.errors import WarehouseBusy
+from dpo_pipeline.loop.calls import Call
+from dpo_pipeline.ml.train_process import run
 from dpo_pipeline.ml.worker import Worker
+from dpo_pipeline.ray_training import train_on_ray
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.logs import follow_logs
@@ -93,6 +96,18 @@ class Models(dg.ConfigurableResource):
             yield self
         finally:
             self._worker.close()
+
+    def training_call(self, context: dg.AssetExecutionContext, settings: Settings) -> Call:
+        """As `call`; trainings themselves run where the settings say."""
+        if settings.training.backend == "local":
+            return partial(self.call, context)
+
+        def call(task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+            if task is run:
+                return train_on_ray(context, settings, *args)  # type: ignore[return-value, arg-type]
+            return self.call(context, task, *args, **kwargs)
+
+        return call
 
     def call(self, context: dg.AssetExecutionContext, task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What the task returns; what it logs meanwhile goes to the log of the step, through Dagster Pipes.

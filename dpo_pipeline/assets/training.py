@@ -1,6 +1,5 @@
 """From a base model and valid pairs to the adapter of a version."""
 
-from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -66,7 +65,7 @@ def base_model(context: dg.AssetExecutionContext, loop: LoopResource, models: Mo
 )
 def sft_adapter(context: dg.AssetExecutionContext, loop: LoopResource, models: Models) -> dg.MaterializeResult:
     with loop.ledger() as ledger:
-        call = partial(models.call, context)
+        call = models.training_call(context, loop.settings())
         trained = train_baseline(loop.settings(), ledger, loop.registry(), call, context.run.run_id)
     return dg.MaterializeResult(
         metadata={
@@ -136,7 +135,7 @@ def trained_adapter(
 ) -> dg.MaterializeResult:
     settings, name, changed = loop.settings(), context.partition_key, config.changed()
     with loop.ledger() as ledger:
-        call = partial(models.call, context)
+        call = models.training_call(context, settings)
         trained = train(settings, ledger, loop.registry(), name, config.attempt, changed, call, context.run.run_id)
     result = trained.result
     return dg.MaterializeResult(

@@ -16,7 +16,8 @@ from dpo_pipeline.errors import AdapterRefused, ArtifactMissing, DatasetTooSmall
 from dpo_pipeline.loop.attempts import attempt_of, conclude
 from dpo_pipeline.loop.calls import Call, here
 from dpo_pipeline.loop.demonstrations import demonstration_rows
-from dpo_pipeline.loop.recorded_adapter import adapter_of
+from dpo_pipeline.loop.recorded_adapter import adapter_folder, adapter_of
+from dpo_pipeline.ml.adapters import differ_only_in_place
 from dpo_pipeline.ml.base_model import BaseModel, locate_base
 from dpo_pipeline.ml.llamafactory_trainer import find_command
 from dpo_pipeline.ml.train_process import ProcessJob, ProcessResult, run
@@ -66,7 +67,7 @@ def train_baseline(
     known = next((record for record in ledger.versions() if record.name == BASELINE), None)
     if known and known.status in RECORDED:
         job = sft_job(settings, base, known.recipe)
-        return _rebuild(ledger, known, base, job, call)
+        return _rebuild(settings, ledger, known, base, job, call)
     job = sft_job(settings, base)
     ledger.start_training(BASELINE, 1, None, base.sha, job.recipe)
     trained = _train(settings, ledger, registry, job, call, _run_of(BASELINE, 1, dagster_run, job, None))
@@ -121,7 +122,7 @@ def train(
         if recipe.trainer == "trl":  # the other writes its own
             call(write_llamafactory_config, settings, job)
         if rebuilt:
-            return _rebuild(ledger, record, base, job, call)
+            return _rebuild(settings, ledger, record, base, job, call)
         trained = _train(settings, ledger, registry, job, call, _run_of(name, attempt, dagster_run, job, data))
     except tuple(AFTER_FAILURE) as error:
         # Left in training, it would be trained again, with the same end, and no later version would have its turn.
@@ -146,9 +147,14 @@ def _train(
     return Trained(record, job, result)
 
 
-def _rebuild(ledger: Ledger, record: VersionRecord, base: BaseModel, job: ProcessJob, call: Call) -> Trained:
+def _rebuild(
+    settings: Settings, ledger: Ledger, record: VersionRecord, base: BaseModel, job: ProcessJob, call: Call
+) -> Trained:
     require_same(record, "base model", record.base_sha, base.sha)
     result = _run(job, call)
+    recorded, built = adapter_folder(settings, record), Path(result.adapter_dir)
+    if recorded.is_dir() and result.adapter_sha != record.adapter_sha and differ_only_in_place(recorded, built):
+        return Trained(record, job, result)
     ledger.record_training(record.name, result.adapter_sha, result.adapter_dir, {}, None)
     return Trained(record, job, result)
 

@@ -10,6 +10,7 @@ from dpo_pipeline.stores import artifacts
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+BASE_PATH = "base_model_name_or_path"
 
 
 def check_adapter(directory: Path, base_sha: str, model: ModelSettings) -> dict[str, Any]:
@@ -54,16 +55,41 @@ def _check_ranks(directory: Path, rank: int) -> None:
             raise AdapterRefused(f"{directory}: {name} is {shape}; rank {rank} was required by {CONFIG}. Train again.")
 
 
-def save_adapter(model: Any, directory: Path) -> None:
-    """As PEFT saves it, but for the order of the layers' names: it keeps them in a set, whose order each process draws.
+def to_train_on(model: Any, start: Path, base: Path) -> Any:
+    """The base model under an adapter to go on from, as PEFT loads it.
 
-    Equal weights are then equal files, in whichever process they were made.
+    PEFT looks into the base's folder whenever it saves; where that lies, no adapter of ours says.
+    """
+    from peft import PeftModel
+
+    policy = PeftModel.from_pretrained(model, start, is_trainable=True)
+    for config in policy.peft_config.values():
+        config.base_model_name_or_path = str(base)
+    return policy
+
+
+def save_adapter(model: Any, directory: Path) -> None:
+    """As PEFT saves it, but for the order of the layers' names, a set, whose order each process draws, and for the path
+    of the base model, which lies elsewhere on another machine.
+
+    Equal weights are then equal files, wherever they were made.
     """
     model.save_pretrained(directory, selected_adapters=["default"])
     path = directory / CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))
     config["target_modules"] = sorted(config["target_modules"])
+    config[BASE_PATH] = Path(config[BASE_PATH] or "").name
     artifacts.write_text(path, json.dumps(config, indent=2, sort_keys=True))
+
+
+def differ_only_in_place(first: Path, second: Path) -> bool:
+    """Whether two adapters are one but for the path of the base model, which earlier versions of this program kept."""
+    configs = [json.loads((folder / CONFIG).read_text(encoding="utf-8")) for folder in (first, second)]
+    for config in configs:
+        config[BASE_PATH] = Path(config[BASE_PATH] or "").name
+    return configs[0] == configs[1] and artifacts.file_sha256(first / WEIGHTS) == artifacts.file_sha256(
+        second / WEIGHTS
+    )
 
 
 def check_weights(directory: Path, start: Path | None) -> dict[str, float]:

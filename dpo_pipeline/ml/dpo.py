@@ -18,7 +18,7 @@ from dpo_pipeline.core.conversation import as_rows
 from dpo_pipeline.core.dataset import LabelledAnswer
 from dpo_pipeline.core.votes import prompt_messages
 from dpo_pipeline.errors import AdapterRefused, ArtifactError, DatasetTooSmall, InvalidRequest
-from dpo_pipeline.ml.adapters import WEIGHTS, check_adapter, check_weights, save_adapter
+from dpo_pipeline.ml.adapters import WEIGHTS, check_adapter, check_weights, save_adapter, to_train_on
 from dpo_pipeline.ml.base_model import BaseModel, load_base, load_tokenizer
 from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
 from dpo_pipeline.ml.compute import compute_of, recomputes
@@ -146,15 +146,13 @@ def usable_pairs(job: DpoJob) -> UsablePairs:
 
 def _trainer(job: DpoJob, pairs: UsablePairs, train: Any) -> Any:
     """A TRL trainer on `train`, with reference log-probabilities computed."""
-    from peft import PeftModel
-
     model, tokenizer = load_base(job.base.directory, job.model)
     tokenizer.padding_side = "right"
     template, held = ChatTemplate(tokenizer), pairs.held
     # Of the rows as they are trained on, which the template and what it cannot take have shaped.
     rows = hashlib.sha256(json.dumps([train.to_list(), held.to_list()]).encode()).hexdigest()
     which = f"{pairs.dataset_hash[:16]}-{pairs.reference_sha[:16]}-{job.model.max_length}-{rows[:16]}"
-    policy = PeftModel.from_pretrained(model, job.start_dir, is_trainable=True)
+    policy = to_train_on(model, job.start_dir, job.base.directory)
     policy.create_or_update_model_card = lambda output_dir: None  # see `create_model_card`
     trainer = _cached_reference_trainer(job.reference_cache / which)(
         model=policy,

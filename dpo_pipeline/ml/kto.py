@@ -15,7 +15,7 @@ from typing import Any
 from dpo_pipeline.core.conversation import as_rows
 from dpo_pipeline.core.dataset import answer_weights, check_answers
 from dpo_pipeline.errors import InvalidRequest
-from dpo_pipeline.ml.adapters import save_adapter
+from dpo_pipeline.ml.adapters import save_adapter, to_train_on
 from dpo_pipeline.ml.base_model import load_base
 from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
 from dpo_pipeline.ml.compute import compute_of, recomputes
@@ -66,7 +66,6 @@ def _trained(
 def _trainer(job: DpoJob, pairs: UsablePairs) -> tuple[Any, int, Counter[str]]:
     """(TRL's trainer with the reference computed, how many of its answers are good, what was left out)."""
     from datasets import Dataset
-    from peft import PeftModel
     from trl import KTOConfig, KTOTrainer
 
     model, tokenizer = load_base(job.base.directory, job.model)
@@ -76,7 +75,7 @@ def _trainer(job: DpoJob, pairs: UsablePairs) -> tuple[Any, int, Counter[str]]:
     check_answers(len(rows), job.recipe.batch_size)
     good = sum(row["label"] for row in rows)
     good_weight, bad_weight = answer_weights(good, len(rows) - good)
-    policy = PeftModel.from_pretrained(model, job.start_dir, is_trainable=True)
+    policy = to_train_on(model, job.start_dir, job.base.directory)
     policy.create_or_update_model_card = lambda output_dir: None  # see `ml.dpo`
     arguments = trainer_arguments(job, len(rows) / 2, recomputes(model, compute_of(job.model)))
     # As many answers a step as the two of each of its pairs.

@@ -8,7 +8,7 @@ from typing import Any
 from dpo_pipeline.core.conversation import as_rows
 from dpo_pipeline.core.questions import Question
 from dpo_pipeline.errors import InvalidRequest
-from dpo_pipeline.ml.adapters import check_adapter, check_weights, save_adapter
+from dpo_pipeline.ml.adapters import check_adapter, check_weights, save_adapter, to_train_on
 from dpo_pipeline.ml.base_model import BaseModel, load_base
 from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
 from dpo_pipeline.ml.compute import compute_of, recomputes
@@ -56,7 +56,7 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
         Facts for the manifest: recipe, final loss, norm of the update, rows that the template cannot take.
     """
     from datasets import Dataset
-    from peft import LoraConfig, PeftModel
+    from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
     from dpo_pipeline.ml.shared_prompts import share_prompts
@@ -64,7 +64,7 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
     model, tokenizer = load_base(job.base.directory, job.model)
     if job.start_dir:
         check_adapter(job.start_dir, job.base.sha, job.model)
-        model = PeftModel.from_pretrained(model, job.start_dir, is_trainable=True)
+        model = to_train_on(model, job.start_dir, job.base.directory)
     tokenizer.padding_side = "right"
     compute = compute_of(job.model)
     template = ChatTemplate(tokenizer)

@@ -105,7 +105,7 @@ def _outcome(call: _Call) -> Any:
         # Not `open_dagster_pipes`, which knows one session a process.
         loader = PipesMappingParamsLoader(call.pipes)
         with PipesContext(loader, PipesDefaultContextLoader(), PipesDefaultMessageWriter()) as pipes:
-            told = _Told(pipes)
+            told = PipesLog(pipes)
             log.addHandler(told)
             try:
                 return call.task()
@@ -117,7 +117,7 @@ def _outcome(call: _Call) -> Any:
         return TaskFailed(f"{call.task.func.__name__}: {type(error).__name__}: {error}\n{traceback.format_exc()}")
 
 
-class _Told(logging.Handler):
+class PipesLog(logging.Handler):
     """Our log lines, in the Dagster log of the step."""
 
     def __init__(self, pipes: PipesContext) -> None:

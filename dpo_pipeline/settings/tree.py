@@ -19,6 +19,7 @@ from dpo_pipeline.settings.rollout import RolloutPolicy
 from dpo_pipeline.settings.section import HomePath
 from dpo_pipeline.settings.serving import Access, EngineSettings, Keys, Limits, Ports
 from dpo_pipeline.settings.sources import ENV_PREFIX, ProfileSource, VariableSource
+from dpo_pipeline.settings.training import Training
 
 
 class Settings(Layout, BaseSettings):
@@ -63,6 +64,7 @@ class Settings(Layout, BaseSettings):
     generation: Generation = Generation()
     sft: SftRecipe = SftRecipe()
     recipe: DpoRecipe = DpoRecipe()
+    training: Training = Training()
     llamafactory: LlamaFactory = LlamaFactory()
     quality: QualityCriteria = QualityCriteria()
     cadence: Cadence = Cadence()

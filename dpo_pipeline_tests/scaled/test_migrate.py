@@ -52,9 +52,11 @@ def contents(settings: Settings) -> dict[str, Any]:
     found["key"] = signing_key(settings)
     for database in (settings.data_dir / "ledger.db", settings.serving_state):
         with closing(sqlite3.connect(database)) as connection:
+            connection.row_factory = sqlite3.Row  # by name: columns of an older table stand in another order
             names = connection.execute("select name from sqlite_master where type = 'table' order by name").fetchall()
             for (name,) in names:
-                found[name] = sorted(connection.execute(f"select * from {name}").fetchall(), key=repr)
+                rows = connection.execute(f"select * from {name}").fetchall()
+                found[name] = sorted((dict(row) for row in rows), key=lambda row: repr(sorted(row.items())))
     return found
 
 
