@@ -10,7 +10,7 @@ PIP := $(HASHED) -c constraints.txt
 TORCH ?=
 PEOPLE ?=
 
-.PHONY: help demo up real llamafactory scaled test test-scaled test-all check bench audit lock sbom clean setup
+.PHONY: help demo up up-scaled real llamafactory scaled test test-scaled test-all check bench audit lock sbom clean setup
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -30,6 +30,9 @@ $(STAMP): setup.py constraints.txt requirements.txt tools/check_machine.sh
 
 demo: $(STAMP)   ## one full cycle of the loop with simulated people, then everything stops
 	@$(BIN)/dpo demo
+
+up-scaled: $(SCALED) ## the same with two servers on a Postgres, an S3 and a Ray head that are started too
+	@$(BIN)/dpo up-scaled $(if $(filter simulated,$(PEOPLE)),--people)
 
 up: $(STAMP)     ## MLflow, Dagster and serving, to stay; PEOPLE=simulated adds people
 	@$(BIN)/dpo up $(if $(filter simulated,$(PEOPLE)),--people)

@@ -175,7 +175,7 @@ def main() -> None:
         with said.open("wb") as out:
             command = [str(Path(sys.executable).with_name("dpo")), "up"]
             up = subprocess.Popen(command, env=programs.environment(settings), stdout=out, stderr=out)
-        crowd = Crowd(settings.serving_address, read_bank(settings.bank_dir), pace=2.0, key=local_key(settings))
+        crowd = Crowd([settings.serving_address], read_bank(settings.bank_dir), pace=2.0, key=local_key(settings))
         try:
             with said.open("rb") as heard:
                 wait_until_answering(up, f"{settings.serving_address}/readyz", heard, seconds=900)

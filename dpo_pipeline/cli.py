@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from difflib import get_close_matches
 from functools import partial
@@ -107,14 +108,32 @@ def serve() -> None:
     )
 
 
+People = Annotated[bool, typer.Option(help="let simulated people use it too")]
+Replicas = Annotated[int, typer.Option(min=1, help="servers, at this port and those after it; see DPO_DATABASE_URL")]
+
+
 @command("up")
-def up(people: Annotated[bool, typer.Option(help="let simulated people use it too")] = False) -> None:
+def up(people: People = False, replicas: Replicas = 1) -> None:
     """Start MLflow, Dagster and serving, and keep them running until Ctrl-C."""
+    _up(load_settings(), people, replicas)
+
+
+@command("up-scaled")
+def up_scaled(people: People = False, replicas: Replicas = 2) -> None:
+    """The same on a Postgres, an S3 (in memory) and a Ray head that are started too: the loop past one machine."""
+    from dpo_pipeline.engines import engines
+
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    with engines(load_settings()) as variables:
+        os.environ.update(variables)
+        _up(load_settings(), people, replicas)
+
+
+def _up(settings: Settings, people: bool, replicas: int) -> None:
     from dpo_pipeline import programs
 
-    settings = load_settings()
     programs.preflight(settings)
-    status = programs.run_all(settings, people, partial(terminal.watch_programs, settings))
+    status = programs.run_all(settings, people, partial(terminal.watch_programs, settings), replicas)
     if status and status not in STOPPED:
         terminal.print_log_tails(settings)
     raise typer.Exit(status)
@@ -136,7 +155,7 @@ def people(pace: Annotated[float, typer.Option(help="actions per second, all peo
     from dpo_pipeline.stores.key_ring import local_key
 
     settings = load_settings()
-    crowd = Crowd(settings.serving_address, read_bank(settings.bank_dir), pace=pace, key=local_key(settings))
+    crowd = Crowd([settings.serving_address], read_bank(settings.bank_dir), pace=pace, key=local_key(settings))
     crowd.start()
     try:
         crowd.wait()
@@ -146,15 +165,20 @@ def people(pace: Annotated[float, typer.Option(help="actions per second, all peo
 
 
 @command("demo")
-def demo() -> None:
+def demo(
+    scaled: Annotated[bool, typer.Option(help="on the engines of `dpo up-scaled`, with two servers")] = False,
+) -> None:
     """Run the loop once with simulated people, show what happened, and stop everything."""
     from dpo_pipeline.demo import run_demo
+    from dpo_pipeline.engines import engines
 
     # A plain `kill` shall stop the programs too: it unwinds like Ctrl-C.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    result = run_demo(console)
-    settings = load_settings()
-    terminal.print_demo(settings, result)
+    started: AbstractContextManager[dict[str, str]] = engines(load_settings()) if scaled else nullcontext({})
+    with started as variables:
+        os.environ.update(variables)
+        result = run_demo(console, replicas=2 if scaled else 1)
+        terminal.print_demo(load_settings(), result)
 
 
 @command("import")

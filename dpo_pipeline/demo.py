@@ -56,8 +56,11 @@ class DemoResult:
     seconds: float
 
 
-def run_demo(console: Console) -> DemoResult:
+def run_demo(console: Console, replicas: int = 1) -> DemoResult:
     """Start everything, watch one version through, stop everything.
+
+    Args:
+        replicas: servers; people use all of them.
 
     Raises:
         ServiceError: a program did not start or ended, or nothing was decided in time.
@@ -71,13 +74,15 @@ def run_demo(console: Console) -> DemoResult:
     output = settings.logs_dir / "up.log"
     with output.open("w") as file:
         up = subprocess.Popen(
-            [sys.executable, "-m", "dpo_pipeline.cli", "up"],
+            [sys.executable, "-m", "dpo_pipeline.cli", "up", "--replicas", str(replicas)],
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env=programs.environment(settings),
         )
-    crowd = Crowd(settings.serving_address, read_bank(settings.bank_dir), pace=0.0, key=local_key(settings))
+    addresses = [settings.serving_address]
+    addresses += [f"http://{settings.ports.host}:{settings.ports.serving + number}" for number in range(1, replicas)]
+    crowd = Crowd(addresses, read_bank(settings.bank_dir), pace=0.0, key=local_key(settings))
     try:
         with Ledger(settings.ledger_address) as ledger:
             version = _Watch(console, settings, ledger, crowd, up).until_decided()

@@ -19,7 +19,7 @@ import httpx
 import yaml
 
 from dpo_pipeline.dagster_instance import DATABASE, dagster_database, place_instance_config
-from dpo_pipeline.errors import DiskFull, PortTaken, ServiceError
+from dpo_pipeline.errors import DiskFull, InvalidRequest, PortTaken, ServiceError
 from dpo_pipeline.program_logs import ProgramLogs
 from dpo_pipeline.settings import PROJECT_DIR, Settings
 from dpo_pipeline.stores.database import create_schemas, with_schema
@@ -182,7 +182,7 @@ def _end_lost_runs() -> None:
             print(f"{len(lost)} runs had gone down with their process and are marked as failed.", file=sys.stderr)
 
 
-def run_all(settings: Settings, people: bool, watch: Callable[[threading.Event], None]) -> int:
+def run_all(settings: Settings, people: bool, watch: Callable[[threading.Event], None], replicas: int = 1) -> int:
     """Run every program until one ends or a signal comes; returns the exit status of the first that ended.
 
     What they print goes to files (`program_logs`). Webserver and daemon share one code server, on a socket that only
@@ -191,7 +191,15 @@ def run_all(settings: Settings, people: bool, watch: Callable[[threading.Event],
     Args:
         people: let simulated people use the system too.
         watch: called in a thread of its own, to show how they are until the event is set.
+        replicas: so many servers, which share nothing but the database and the artifact store.
+
+    Raises:
+        InvalidRequest: several servers, and no database that they could share.
     """
+    if replicas > 1 and not settings.database_url:
+        raise InvalidRequest(
+            "Several servers agree on votes through a database: set DPO_DATABASE_URL, or start one server."
+        )
     from honcho.environ import parse_procfile
     from honcho.manager import Manager
 
@@ -211,7 +219,8 @@ def run_all(settings: Settings, people: bool, watch: Callable[[threading.Event],
         for name, command in parse_procfile((PROJECT_DIR / "Procfile").read_text()).processes.items():
             if name == "mlflow" and settings.mlflow_url:
                 continue  # somebody else's server is named
-            manager.add_process(name, command, env=variables, cwd=str(PROJECT_DIR))
+            for title, own in _copies(settings, name, replicas):
+                manager.add_process(title, command, env=variables | own, cwd=str(PROJECT_DIR))
         if people:
             command = "exec python -m dpo_pipeline.restart dpo people"
             manager.add_process("people", command, env=variables, cwd=str(PROJECT_DIR))
@@ -221,6 +230,22 @@ def run_all(settings: Settings, people: bool, watch: Callable[[threading.Event],
         watching.join(timeout=5)
     logs.close()
     return int(manager.returncode or 0)
+
+
+def _copies(settings: Settings, name: str, replicas: int) -> list[tuple[str, dict[str, str]]]:
+    """A program's title and its own variables; of a server that runs more than once, each with a folder and a port."""
+    if name != "serving" or replicas == 1:
+        return [(name, {})]
+    return [
+        (
+            f"serving-{number}",
+            {
+                "DPO_DATA_DIR": str(settings.data_dir / "machines" / f"serving-{number}"),
+                "DPO_PORTS__SERVING": str(settings.ports.serving + number - 1),
+            },
+        )
+        for number in range(1, replicas + 1)
+    ]
 
 
 def _shared_code_server(folder: Path) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Dagster resources: how assets and sensors reach settings and stores. Each opens at use and closes in `finally`."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -10,7 +10,7 @@ import duckdb
 from dagster_duckdb import DuckDBResource
 from pydantic import PrivateAttr
 
-from dpo_pipeline.errors import WarehouseBusy
+from dpo_pipeline.errors import DatabaseUnavailable, WarehouseBusy
 from dpo_pipeline.loop.calls import Call
 from dpo_pipeline.ml.train_process import run
 from dpo_pipeline.ml.worker import Worker
@@ -18,6 +18,7 @@ from dpo_pipeline.ray_training import train_on_ray
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.logs import follow_logs
+from dpo_pipeline.stores.published_files import share_published
 from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 
@@ -38,6 +39,11 @@ class LoopResource(dg.ConfigurableResource):
         """
         self._loaded = self._load()
         follow_logs(self._loaded)
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """What the run or tick wrote for people to look at goes to the servers of other machines."""
+        with suppress(DatabaseUnavailable):  # the next one does it
+            share_published(self.settings())
 
     def settings(self) -> Settings:
         return self._loaded or self._load()

@@ -37,6 +37,7 @@ from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.logs import logs_of, shared_logs
 from dpo_pipeline.stores.pseudonyms import signing_key
+from dpo_pipeline.stores.published_files import PublishedFiles
 from dpo_pipeline.stores.reviews import ReviewLog
 from dpo_pipeline.stores.served_texts import ServedTexts
 from dpo_pipeline.stores.serving_log import ServingLog
@@ -142,7 +143,11 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
 def _followers_of_others(settings: Settings, rates: RateLimits) -> list[Follower]:
     """Of what other servers write and count, where there are some."""
     shared = shared_logs(settings)
-    return [LogFollower(shared), SharedRates(shared.engine, rates)] if shared else []
+    if shared is None:
+        return []
+    trains_here = settings.dagster_home.exists()
+    published = None if trains_here else PublishedFiles(shared.engine, settings.data_dir)
+    return [LogFollower(shared, published), SharedRates(shared.engine, rates)]
 
 
 def _vote_log(settings: Settings, state: ServingState) -> VoteLog:

@@ -1,9 +1,12 @@
-"""Where logs are shared: a thread that brings this server's copies up to the database, as long as the server runs."""
+"""Where servers share a database: a thread that brings this one's copies of the logs, and of what was published for
+people to look at, up to it, as long as the server runs.
+"""
 
 import logging
 import threading
 
 from dpo_pipeline.errors import DatabaseUnavailable
+from dpo_pipeline.stores.published_files import PublishedFiles
 from dpo_pipeline.stores.shared_logs import SharedLogs
 
 EVERY_S = 0.5
@@ -11,8 +14,13 @@ log = logging.getLogger(__name__)
 
 
 class LogFollower:
-    def __init__(self, logs: SharedLogs):
-        self._logs, self._stop = logs, threading.Event()
+    """
+    Args:
+        published: null where the files are written on this machine itself.
+    """
+
+    def __init__(self, logs: SharedLogs, published: PublishedFiles | None):
+        self._logs, self._published, self._stop = logs, published, threading.Event()
         self._thread = threading.Thread(target=self._follow, name="shared logs", daemon=True)
 
     def start(self) -> None:
@@ -27,6 +35,8 @@ class LogFollower:
         while not self._stop.wait(EVERY_S):
             try:
                 self._logs.follow()
+                if self._published:
+                    self._published.follow()
                 silent = False
             except DatabaseUnavailable as error:
                 if not silent:  # said once for each outage

@@ -17,21 +17,21 @@ VOTERS, CHATTERS = 600, 2000
 class Crowd:
     """People in a thread of their own.
 
-    `key` vouches for them; without one their votes are those of strangers. `pace` is actions a second of all together
-    and may be changed at any time; 0 is a break. `votes`, `chats`, `ratings` and `troubles` count what they did and
-    what they met.
+    `urls` are those of the servers; each call goes to any of them. `key` vouches for these people; without one their
+    votes are those of strangers. `pace` is actions a second of all together and may be changed at any time; 0 is a
+    break. `votes`, `chats`, `ratings` and `troubles` count what they did and what they met.
     """
 
     def __init__(
         self,
-        url: str,
+        urls: Sequence[str],
         bank: Sequence[Question],
         pace: float = 4.0,
         seed: int = 0,
         chat_share: float = 0.5,
         key: str = "",
     ):
-        self.url = url
+        self._urls = list(urls)
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.pace = pace
         self.chat_share = chat_share
@@ -60,7 +60,7 @@ class Crowd:
 
     async def _live(self) -> None:
         doing: set[asyncio.Task[None]] = set()
-        async with httpx.AsyncClient(base_url=self.url, headers=self._headers, timeout=90) as client:
+        async with httpx.AsyncClient(headers=self._headers, timeout=90) as client:
             while not self._stop.is_set():
                 if self.pace <= 0 or len(doing) >= 16:
                     await asyncio.sleep(0.1)
@@ -72,6 +72,9 @@ class Crowd:
                 doing = {task for task in doing if not task.done()}
             for task in doing:
                 task.cancel()
+
+    def _at(self, path: str) -> str:
+        return (self._urls[0] if len(self._urls) == 1 else self._draw.choice(self._urls)) + path
 
     async def _try(self, action) -> None:  # type: ignore[no-untyped-def]
         """A person who meets trouble shrugs and comes back later; what it was is counted."""
@@ -88,14 +91,14 @@ class Crowd:
         person = self._draw.choice(self._voters)
         who = {"annotator": person.name, "session_id": f"session-{person.name}", "source": "simulated"}
         # These people have an opinion on the questions of the bank only.
-        shown = _json(await client.get("/v1/comparisons/next", params=who | {"origin": "bank"}))
+        shown = _json(await client.get(self._at("/v1/comparisons/next"), params=who | {"origin": "bank"}))
         question = self._by_text.get(shown["prompt"])
         if question is None:
             return
         answers = shown["answers"]
         vote = choose(person, question, answers["left"], answers["right"], self._draw)
         path = f"/v1/comparisons/{shown['comparison_id']}/vote"
-        _json(await client.post(path, json={"token": shown["token"], "vote": vote}))
+        _json(await client.post(self._at(path), json={"token": shown["token"], "vote": vote}))
         self.votes += 1
 
     async def _chat(self, client: httpx.AsyncClient) -> None:
@@ -107,12 +110,12 @@ class Crowd:
             "source": "simulated",
             "messages": [{"role": "user", "content": question.question}],
         }
-        answered = _json(await client.post("/v1/chat/completions", json=body))
+        answered = _json(await client.post(self._at("/v1/chat/completions"), json=body))
         self.chats += 1
         if self._draw.random() < 0.6:
             text = answered["choices"][0]["message"]["content"]
             rating = rate(person, question, text, self._draw)
-            _json(await client.post("/v1/feedback", json={"request_id": answered["id"], "rating": rating}))
+            _json(await client.post(self._at("/v1/feedback"), json={"request_id": answered["id"], "rating": rating}))
             self.ratings += 1
 
 
