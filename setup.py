@@ -86,7 +86,12 @@ setup(
         "typer",
         "uvicorn",
     ],
-    extras_require={"dev": DEVELOPMENT, "gguf": GGUF, "scaled": SCALED, "scaled-dev": [*SCALED, "moto[server]"]},
+    extras_require={
+        "dev": DEVELOPMENT,
+        "gguf": GGUF,
+        "scaled": SCALED,
+        "scaled-dev": [*SCALED, "kubernetes-validate", "moto[server]", "podman-compose"],
+    },
     entry_points={
         "console_scripts": ["dpo = dpo_pipeline.cli:app"],
         "mlflow.app": ["dpo = dpo_pipeline.gated_mlflow:app"],

@@ -139,6 +139,14 @@ def _up(settings: Settings, people: bool, replicas: int) -> None:
     raise typer.Exit(status)
 
 
+@command("run")
+def run(program: Annotated[str, typer.Argument(help="as it is called in the Procfile, such as serving")]) -> None:
+    """Run one program of `dpo up` by itself, as containers do."""
+    from dpo_pipeline import programs
+
+    programs.become(load_settings(), program)
+
+
 @command("daemon")
 def daemon() -> None:
     """Run Dagster's daemon, as the only one on this data folder: two would launch everything twice."""

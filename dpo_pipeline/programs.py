@@ -103,7 +103,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "DPO_RUN_HOST": settings.ports.host,
         "DPO_RUN_MLFLOW_STORE": _mlflow_database(settings),
         DATABASE: dagster_database(settings) or "",
-        "DPO_RUN_MLFLOW_ARTIFACTS": str(settings.mlflow_dir / "artifacts"),
+        **_mlflow_artifacts(settings),
         "DPO_RUN_MLFLOW_PORT": str(settings.ports.mlflow),
         "DPO_RUN_DAGSTER_PORT": str(settings.ports.dagster),
         "DPO_RUN_WORKSPACE": os.environ.get("DPO_RUN_WORKSPACE", str(PROJECT_DIR / "workspace.yaml")),
@@ -116,6 +116,16 @@ def _mlflow_database(settings: Settings) -> str:
     if settings.database_url:
         return with_schema(settings.database_url, "mlflow", "psycopg2")
     return f"sqlite:///{settings.mlflow_dir / 'mlflow.db'}"
+
+
+def _mlflow_artifacts(settings: Settings) -> dict[str, str]:
+    """In the store that machines share, where that is an S3, which MLflow reads by itself."""
+    if not (settings.artifacts_url or "").startswith("s3://"):
+        return {"DPO_RUN_MLFLOW_ARTIFACTS": str(settings.mlflow_dir / "artifacts")}
+    told = {"DPO_RUN_MLFLOW_ARTIFACTS": f"{str(settings.artifacts_url).rstrip('/')}/mlflow"}
+    if endpoint := os.environ.get("AWS_ENDPOINT_URL"):
+        told["MLFLOW_S3_ENDPOINT_URL"] = endpoint
+    return told
 
 
 def _absolute_paths(settings: Settings) -> dict[str, str]:
@@ -152,6 +162,24 @@ def prepare(settings: Settings) -> None:
         )
         if done.returncode:
             raise ServiceError(f"The Dagster instance in {settings.dagster_home} failed:\n{done.stderr[-2000:]}")
+
+
+def become(settings: Settings, name: str) -> None:
+    """Replace this process by one of the programs, for whatever starts and watches each by itself, such as containers.
+
+    Raises:
+        InvalidRequest: there is no such program.
+    """
+    from honcho.environ import parse_procfile
+
+    known = parse_procfile((PROJECT_DIR / "Procfile").read_text()).processes
+    if name not in known:
+        raise InvalidRequest(f"There is no program {name!r}; there are {', '.join(known)}.")
+    prepare(settings)
+    # Whoever starts containers starts them again.
+    command = known[name].replace("python -m dpo_pipeline.restart ", "")
+    os.chdir(PROJECT_DIR)
+    os.execvpe("sh", ["sh", "-c", command], environment(settings))
 
 
 def become_daemon(settings: Settings) -> None:
