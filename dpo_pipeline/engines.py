@@ -41,7 +41,7 @@ def engines(settings: Settings) -> Iterator[dict[str, str]]:
     for folder in (logs, kept):
         folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as running:
-        database = running.enter_context(_postgres(kept / "postgres", logs))
+        database = running.enter_context(postgres(kept / "postgres", logs))
         store = running.enter_context(_s3(logs))
         ray = running.enter_context(_ray(logs, store))
         worker = store | {"DPO_DATA_DIR": str(settings.data_dir / "machines" / "ray"), "DPO_PROFILE": settings.profile}
@@ -70,7 +70,7 @@ def postgres_binaries() -> Path:
 
 
 @contextmanager
-def _postgres(folder: Path, logs: Path) -> Iterator[str]:
+def postgres(folder: Path, logs: Path) -> Iterator[str]:
     binaries, port = postgres_binaries(), _free_port()
     prefix = NOT_AS_ROOT if os.getuid() == 0 else ()  # it refuses to run as root
     if prefix:
