@@ -8,6 +8,7 @@ import typer
 from dpo_pipeline import terminal
 from dpo_pipeline.commands import command, data_folder
 from dpo_pipeline.errors import InvalidRequest
+from dpo_pipeline.people_commands import check_stopped
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.settings.shown import without_passwords
 
@@ -36,6 +37,7 @@ def migrate(
     from dpo_pipeline.loop.migrate import into_database, into_files
 
     settings = load_settings()
+    check_stopped(settings)
     if to == "files":
         moved, then = into_files(settings), "Leave DPO_DATABASE_URL out from now on."
     elif settings.database_url:

@@ -88,7 +88,7 @@ def serve() -> None:
     from dpo_pipeline.serving.http_protocol import BoundedHttp, allow_connections
     from dpo_pipeline.stores.folder_lock import take_lock
 
-    settings = load_settings()
+    settings = data_folder()
     redactor(settings.collection)  # before anything starts, where its error is one line
     faulthandler.enable()  # should native code ever crash, the log says where
     log_to_terminal()

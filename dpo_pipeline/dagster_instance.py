@@ -11,6 +11,7 @@ import yaml
 
 from dpo_pipeline.errors import SettingsError
 from dpo_pipeline.settings import PROJECT_DIR, Settings
+from dpo_pipeline.stores.artifacts import write_text
 from dpo_pipeline.stores.database import with_schema
 
 COMMITTED = PROJECT_DIR / "dagster.yaml"
@@ -57,8 +58,7 @@ def place_instance_config(settings: Settings) -> None:
         return
     if changed:
         config = yaml.safe_load(COMMITTED.read_text(encoding="utf-8")) | changed
-        place.unlink(missing_ok=True)
-        place.write_text(HEAD + yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        write_text(place, HEAD + yaml.safe_dump(config, sort_keys=False))
     elif not _points_to(place, COMMITTED):
         place.unlink(missing_ok=True)
         place.symlink_to(COMMITTED)

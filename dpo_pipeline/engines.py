@@ -7,9 +7,11 @@ when it is killed. Whoever has real ones names them in the settings instead; see
 import hashlib
 import json
 import os
+import pwd
 import secrets
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,7 @@ import httpx
 
 from dpo_pipeline.errors import DatabaseUnavailable, ServiceError
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.artifacts import write_text
 from dpo_pipeline.stores.database import connected, engine_of
 
 DEBIAN = Path("/usr/lib/postgresql")
@@ -75,26 +78,19 @@ def postgres(folder: Path, logs: Path) -> Iterator[str]:
     prefix = NOT_AS_ROOT if os.getuid() == 0 else ()  # it refuses to run as root
     if prefix:
         folder = _for_nobody(folder)
-    data = folder / "data"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    data, password = folder / "data", folder / "password"
     if not (data / "PG_VERSION").exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        write_text(password, secrets.token_hex(16), mode=0o600)
         if prefix:
-            shutil.chown(folder, "nobody", "nogroup")
-        made = [*prefix, str(binaries / "initdb"), "-D", str(data), "-U", "dpo", "--auth=trust", "-E", "UTF8"]
-        _run(made, folder)
-    command = [
-        *prefix,
-        str(binaries / "postgres"),
-        "-D",
-        str(data),
-        "-p",
-        str(port),
-        "-h",
-        "127.0.0.1",
-        "-k",
-        str(folder),
-    ]
-    url = f"postgresql+psycopg://dpo@127.0.0.1:{port}/postgres"
+            for each in (folder, password):
+                shutil.chown(each, "nobody", "nogroup")
+        # Whoever may log in as its superuser may run programs: nobody else of this machine shall.
+        login = ["-U", "dpo", "--auth=scram-sha-256", f"--pwfile={password}"]
+        _run([*prefix, str(binaries / "initdb"), "-D", str(data), "-E", "UTF8", *login], folder)
+    listening = ["-p", str(port), "-h", "127.0.0.1", "-k", str(folder)]
+    command = [*prefix, str(binaries / "postgres"), "-D", str(data), *listening]
+    url = f"postgresql+psycopg://dpo:{password.read_text()}@127.0.0.1:{port}/postgres"
 
     def answers() -> bool:
         with suppress(DatabaseUnavailable), connected(engine_of(url)):
@@ -199,8 +195,19 @@ def _supervised(
 
 
 def _for_nobody(folder: Path) -> Path:
-    """Root's own folders are closed to others: as root, Postgres keeps its data beside, by the same name each time."""
-    return Path(tempfile.gettempdir()) / f"dpo-postgres-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+    """Root's own folders are closed to others: as root, Postgres keeps its data in the system's, by the same name.
+
+    Raises:
+        ServiceError: somebody else made that folder.
+    """
+    name = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    place = Path(tempfile.gettempdir()) / f"dpo-postgres-{name}"
+    with suppress(FileExistsError):
+        place.mkdir(mode=0o700)
+    found = place.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (0, pwd.getpwnam("nobody").pw_uid):
+        raise ServiceError(f"{place} was made by somebody else. Look at it, and delete it.")
+    return place
 
 
 def _run(command: list[str], folder: Path) -> None:

@@ -22,7 +22,7 @@ def forget_person(
     from dpo_pipeline.stores.pseudonyms import pseudonyms_of, signing_key
 
     settings = data_folder()
-    _check_stopped(settings)
+    check_stopped(settings)
     whose = [person] if pseudonym else pseudonyms_of(person, signing_key(settings))
     found, who = forget(settings, *whose, name="" if pseudonym else person), whose[0]
     console.print(
@@ -54,7 +54,7 @@ def join_people(
     from dpo_pipeline.loop.join_spellings import Joined, join_spellings
 
     settings = data_folder()
-    _check_stopped(settings)
+    check_stopped(settings)
     for name in names:
         found = join_spellings(settings, name)
         if found == Joined():
@@ -66,7 +66,7 @@ def join_people(
             )
 
 
-def _check_stopped(settings: Settings) -> None:
+def check_stopped(settings: Settings) -> None:
     """
     Raises:
         ServiceError: programs that write to the data folder answer.

@@ -101,7 +101,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "OMP_WAIT_POLICY": "PASSIVE",
         "DPO_RUN_SERVING_THREADS": str(max((os.cpu_count() or 2) // 2, 1)),
         "DPO_RUN_HOST": settings.ports.host,
-        "DPO_RUN_MLFLOW_STORE": _mlflow_database(settings),
+        "MLFLOW_BACKEND_STORE_URI": _mlflow_database(settings),
         DATABASE: dagster_database(settings) or "",
         **_mlflow_artifacts(settings),
         "DPO_RUN_MLFLOW_PORT": str(settings.ports.mlflow),
@@ -175,7 +175,8 @@ def become(settings: Settings, name: str) -> None:
     known = parse_procfile((PROJECT_DIR / "Procfile").read_text()).processes
     if name not in known:
         raise InvalidRequest(f"There is no program {name!r}; there are {', '.join(known)}.")
-    prepare(settings)
+    if name != "serving":  # a server needs nothing of Dagster
+        prepare(settings)
     # Whoever starts containers starts them again.
     command = known[name].replace("python -m dpo_pipeline.restart ", "")
     os.chdir(PROJECT_DIR)
@@ -194,7 +195,8 @@ def become_daemon(settings: Settings) -> None:
     os.set_inheritable(lock, True)
     variables = environment(settings)
     os.environ.update(variables)
-    if (settings.dagster_home / "dagster.yaml").exists():
+    # Elsewhere a run's process has no number of this machine.
+    if settings.dagster.launcher == "default" and (settings.dagster_home / "dagster.yaml").exists():
         _end_lost_runs()
     command = ["dagster-daemon", "run", "--workspace", variables["DPO_RUN_WORKSPACE"], "--log-level", "warning"]
     os.execvpe(command[0], command, variables)

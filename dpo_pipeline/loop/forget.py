@@ -26,11 +26,13 @@ from dpo_pipeline.loop.trace import all_votes, datasets_with
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.bank import read_bank, read_edge_cases
+from dpo_pipeline.stores.database import check_nobody_serves
 from dpo_pipeline.stores.key_ring import KeyRing
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import FILES, Change, days_of
 from dpo_pipeline.stores.logs import logs_of
 from dpo_pipeline.stores.pseudonyms import theirs
+from dpo_pipeline.stores.published_files import forget_published
 from dpo_pipeline.stores.served_texts import ServedText, read_texts
 from dpo_pipeline.stores.serving_log import all_feedback, read_day
 from dpo_pipeline.stores.serving_state import (
@@ -41,6 +43,7 @@ from dpo_pipeline.stores.serving_state import (
     people_of,
     place_of,
 )
+from dpo_pipeline.stores.shared_artifacts import store_of
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 
 REMADE = (
@@ -78,7 +81,9 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
 
     Raises:
         InvalidRequest: an empty pseudonym, which would be found in everything.
+        ServiceError: a server of another machine still works on the shared database.
     """
+    check_nobody_serves(settings)
     if not people or not all(person.strip() for person in people):
         raise InvalidRequest("An empty name is nobody's. Name the person, or the pseudonym that stands in the log.")
     found = Forgotten()
@@ -91,12 +96,18 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
     said = {each.event_id for each in all_feedback(settings.serving_log_dir) if each.user in people}
     events = {each.event_id for each in given} | said
     texts += [text for each in given for text in _said_in(each, people) if text not in known]
+    store = store_of(settings)
+    if store:  # a dataset that was never brought here may be theirs too
+        for folder in store.folders(settings.artifacts_dir / "datasets"):
+            store.pull(folder)
     with Ledger(settings.ledger_address) as ledger:
         used = list(datasets_with(settings, events, ledger.versions()))
     plan_marks(settings, people, person.is_behind)
     found.versions = sorted({name for each in used if each.part != "eval" for name in each.versions})
     for directory in sorted({each.directory for each in used}):
         found.datasets.append(directory.name)
+        if store:
+            store.drop(directory)
         # The manifest last: by it a dataset is found again, should this be interrupted.
         for path in sorted(directory.rglob("*"), reverse=True):
             if path.name != artifacts.MANIFEST:
@@ -108,6 +119,8 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
     found.quarantined = FILES.rewrite(settings.quarantine_log, _without(person.stands_in))
     # Made from corrections and chosen answers of everybody; the next SFT round makes them again.
     shutil.rmtree(settings.artifacts_dir / "demonstrations", ignore_errors=True)
+    if store:
+        store.drop_files(settings.artifacts_dir / "demonstrations")
     # Tokens are no texts that could be found; a training that is not finished makes them again.
     for tokens in settings.training_dir.glob("*/llamafactory/tokens"):
         shutil.rmtree(tokens)
@@ -123,6 +136,7 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
     apply_marks(settings)
     for each in people:
         forget_person(place_of(settings), each)
+    forget_published(settings)
     if name:
         KeyRing(settings.keys_log, logs).forget(name)
     others = _asked_by_others(settings)

@@ -15,6 +15,7 @@ import duckdb
 from dpo_pipeline.loop.curate import curate, rebuild_warehouse
 from dpo_pipeline.loop.ingest import ingest
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.database import check_nobody_serves
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import days_of
 from dpo_pipeline.stores.logs import logs_of
@@ -38,6 +39,7 @@ def join_spellings(settings: Settings, name: str) -> Joined:
     Two votes on one pair that were two people's are one's now: what is no valid pair any more is taken off what
     versions have seen, so that the pairs after it are not skipped.
     """
+    check_nobody_serves(settings)
     person, *earlier = known_pseudonyms(name, settings) or [""]
     if not earlier:
         return Joined()

@@ -7,11 +7,11 @@ compared, line by line and row by row.
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 
 from dpo_pipeline.errors import MigrationRefused
@@ -25,9 +25,9 @@ from dpo_pipeline.stores.logs import shared_logs
 from dpo_pipeline.stores.pseudonyms import key_file
 from dpo_pipeline.stores.serving_state import opened_for_copy
 from dpo_pipeline.stores.serving_state.tables import METADATA as STATE
-from dpo_pipeline.stores.shared_logs import COPY, LOCK, SharedLogs
+from dpo_pipeline.stores.shared_logs import COPY, LOCK, SharedLogs, key_of
 
-BATCH = 5_000
+BATCH, EARLIER = 5_000, ".earlier"
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,6 @@ class Migrated:
 
     lines: dict[str, int]
     rows: dict[str, int]
-
-
-class _EventId(msgspec.Struct):
-    event_id: str = ""
-
-
-_event_id = msgspec.json.Decoder(_EventId)
 
 
 def into_database(settings: Settings, url: str) -> Migrated:
@@ -62,17 +55,21 @@ def into_database(settings: Settings, url: str) -> Migrated:
         rows = _copy_tables(source.engine, target.engine, LEDGER)
     with opened_for_copy(settings.serving_state) as source_engine, opened_for_copy(logs.engine) as target_engine:
         rows |= _copy_tables(source_engine, target_engine, STATE)
+    for path in shared_files(settings):
+        _end_last_line(path)
     lines = {str(path.relative_to(settings.data_dir)): _copy_log(logs, path) for path in shared_files(settings)}
     with tempfile.TemporaryDirectory(prefix="dpo-migrate-") as folder:
         copies = SharedLogs(logs.engine, Path(folder))
         copies.follow()
+        _require_all(copies, lines)
         _compare(settings.data_dir, Path(folder), lines)
-    logs.follow()
+        logs.take_over(copies.copied())
     return Migrated(lines, rows)
 
 
 def into_files(settings: Settings) -> Migrated:
-    """Copy what stands in the database into this folder, which then needs none.
+    """Copy what stands in the database into this folder, which then needs none. Databases of before, from which it may
+    have been migrated, are kept beside as `….earlier`.
 
     Args:
         settings: of the folder, with the database.
@@ -85,15 +82,20 @@ def into_files(settings: Settings) -> Migrated:
     secret = known_secret(logs.engine, key_file(here).name)
     if secret is None:
         raise MigrationRefused("The database holds no signing key: no server ever worked on it. Nothing was changed.")
-    write_text(key_file(here), secret.decode(), mode=0o600)
-    with Ledger(settings.ledger_address) as source, Ledger(here.ledger_address) as target:
-        rows = _copy_tables(source.engine, target.engine, LEDGER)
-    with opened_for_copy(logs.engine) as source_engine, opened_for_copy(here.serving_state) as target_engine:
-        rows |= _copy_tables(source_engine, target_engine, STATE)
     lines = {}
     for path in shared_files(settings):
         with path.open("rb") as file:
             lines[str(path.relative_to(settings.data_dir))] = sum(1 for _ in file)
+    _require_all(logs, lines)
+    write_text(key_file(here), secret.decode(), mode=0o600)
+    for database in (settings.data_dir / "ledger.db", settings.serving_state):
+        for path in database.parent.glob(f"{database.name}*"):
+            if not path.name.endswith(EARLIER):
+                path.rename(path.with_name(f"{path.name}{EARLIER}"))
+    with Ledger(settings.ledger_address) as source, Ledger(here.ledger_address) as target:
+        rows = _copy_tables(source.engine, target.engine, LEDGER)
+    with opened_for_copy(logs.engine) as source_engine, opened_for_copy(here.serving_state) as target_engine:
+        rows |= _copy_tables(source_engine, target_engine, STATE)
     # The logs are this folder's own from now on.
     (settings.data_dir / COPY).unlink(missing_ok=True)
     (settings.data_dir / LOCK).unlink(missing_ok=True)
@@ -114,19 +116,45 @@ def _shared(settings: Settings) -> SharedLogs:
     return logs
 
 
+def _require_all(logs: SharedLogs, lines: dict[str, int]) -> None:
+    """
+    Raises:
+        MigrationRefused: the copies are not as far as the database, or the other way round.
+    """
+    for log in sorted({*lines, *logs.names()}):
+        there = logs.count_of(log)
+        if there != lines.get(log, 0):
+            raise MigrationRefused(
+                f"{log} has {lines.get(log, 0)} lines here and {there} in the database. Stop what writes to either; a "
+                "transaction that stays open on that Postgres, such as a dump, holds lines back too: let it end. Then "
+                "run it again; nothing was changed."
+            )
+
+
+def _end_last_line(path: Path) -> None:
+    """A program may have died in the middle of one: as the next append would, so that what follows stands alone."""
+    with path.open("r+b") as file:
+        if file.seek(0, 2) and (file.seek(-1, 2), file.read(1))[1] != b"\n":
+            file.write(b"\n")
+
+
 def _copy_secret(settings: Settings, logs: SharedLogs) -> None:
     path = key_file(settings)
-    if path.exists() and shared_secret(logs.engine, path.name, path.read_text) != path.read_bytes():
+    if path.exists() and shared_secret(logs.engine, path.name, partial(_key_in, path)).decode() != _key_in(path):
         raise MigrationRefused(
             "Servers that worked on this database have another signing key: what people said there would be other "
             "people's here. Name an empty database. Nothing was changed."
         )
 
 
+def _key_in(path: Path) -> str:
+    return path.read_text().strip()
+
+
 def _copy_log(logs: SharedLogs, path: Path) -> int:
     """How many lines it has; those that are there already are not written again."""
     with path.open("rb") as file:
-        lines = _with_keys(path.name, (line.removesuffix(b"\n") for line in file))
+        lines = _with_keys(line.removesuffix(b"\n") for line in file)
         done = sum(1 for _ in islice(lines, logs.count(path)))
         while batch := list(islice(lines, BATCH)):
             logs.append(path, [line for line, _ in batch], [key for _, key in batch])
@@ -139,20 +167,14 @@ def _copy_log(logs: SharedLogs, path: Path) -> int:
     return done
 
 
-def _with_keys(name: str, lines: Iterable[bytes]) -> Iterator[tuple[bytes, str | None]]:
-    """The ids of votes, so that a vote that is sent again is known; of one that stands there twice the first has it."""
+def _with_keys(lines: Iterable[bytes]) -> Iterator[tuple[bytes, str | None]]:
+    """By what a line that is sent again is known; of one that stands there twice the first has it."""
     seen: set[str] = set()
     for line in lines:
-        key = _id_of(line) if name == "prefs.jsonl" else ""
-        yield line, key if key and key not in seen else None
-        seen.add(key)
-
-
-def _id_of(line: bytes) -> str:
-    try:
-        return _event_id.decode(line).event_id
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return ""
+        key = key_of(line)
+        yield line, None if key in seen else key
+        if key is not None:
+            seen.add(key)
 
 
 def _copy_tables(source: sa.Engine, target: sa.Engine, metadata: sa.MetaData) -> dict[str, int]:

@@ -20,7 +20,7 @@ from dpo_pipeline.errors import StaleEpoch
 from dpo_pipeline.loop.manual_actions import unfit_to_serve
 from dpo_pipeline.loop.notify import tell
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.database import alone, engine_of
+from dpo_pipeline.stores.database import engine_of, only_one
 from dpo_pipeline.stores.ledger import DeploymentState, Ledger
 from dpo_pipeline.stores.registry import Registry
 
@@ -52,8 +52,11 @@ def reconcile_registry(settings: Settings, ledger: Ledger, registry: Registry, w
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     try:
-        with _alone_of_all(settings), FileLock(settings.data_dir / "registry.lock", timeout=wait_s):
-            done = _reconcile(settings, ledger, registry)
+        with (
+            FileLock(settings.data_dir / "registry.lock", timeout=wait_s),
+            _only_one(settings, wait_s) as is_only_one,
+        ):
+            done = _reconcile(settings, ledger, registry) if is_only_one else []
     except Timeout:
         return []
     if done:
@@ -61,9 +64,11 @@ def reconcile_registry(settings: Settings, ledger: Ledger, registry: Registry, w
     return done
 
 
-def _alone_of_all(settings: Settings) -> AbstractContextManager[None]:
-    """Not beside a program of another machine either, where some share a database."""
-    return alone(engine_of(settings.database_url), "reconcile registry") if settings.database_url else nullcontext()
+def _only_one(settings: Settings, wait_s: float) -> AbstractContextManager[bool]:
+    """Whether no program of another machine is at it, where some share a database."""
+    if settings.database_url is None:
+        return nullcontext(True)
+    return only_one(engine_of(settings.database_url), "reconcile registry", wait_s)
 
 
 def _reconcile(settings: Settings, ledger: Ledger, registry: Registry) -> list[str]:

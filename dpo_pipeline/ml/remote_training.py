@@ -119,10 +119,10 @@ class _Sharing:
             try:
                 self._store.push(sealed.parent)
                 self._shared.add(sealed)
-            except errors.ArtifactError as error:  # deleted meanwhile, for newer ones; or the store is away
+            except (errors.ArtifactError, OSError) as error:  # deleted meanwhile, for newer ones; or the store is away
                 log.warning("checkpoint %s is not in the store: %s", sealed.parent.name, error)
         if self._progress.exists():
-            with suppress(errors.ArtifactError):
+            with suppress(errors.ArtifactError, OSError):
                 self._store.push_file(self._progress)
 
 

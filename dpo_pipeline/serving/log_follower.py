@@ -6,6 +6,7 @@ import logging
 import threading
 
 from dpo_pipeline.errors import DatabaseUnavailable
+from dpo_pipeline.stores.database import SERVING, Leadership
 from dpo_pipeline.stores.published_files import PublishedFiles
 from dpo_pipeline.stores.shared_logs import SharedLogs
 
@@ -21,6 +22,7 @@ class LogFollower:
 
     def __init__(self, logs: SharedLogs, published: PublishedFiles | None):
         self._logs, self._published, self._stop = logs, published, threading.Event()
+        self._present = Leadership(logs.engine, SERVING, shared=True)
         self._thread = threading.Thread(target=self._follow, name="shared logs", daemon=True)
 
     def start(self) -> None:
@@ -29,11 +31,15 @@ class LogFollower:
     def close(self) -> None:
         self._stop.set()
         self._thread.join(timeout=10)
+        self._present.close()
 
     def _follow(self) -> None:
         silent = False
-        while not self._stop.wait(EVERY_S):
+        pause = 0.0
+        while not self._stop.wait(pause):
+            pause = EVERY_S
             try:
+                self._present.held()
                 self._logs.follow()
                 if self._published:
                     self._published.follow()

@@ -5,6 +5,7 @@ its ORM, as the ledger has it.
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -13,13 +14,20 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import make_url
 
-from dpo_pipeline.errors import DatabaseUnavailable, SettingsError
+from dpo_pipeline.errors import DatabaseUnavailable, ServiceError, SettingsError
+from dpo_pipeline.settings import Settings
 
 CONNECT_S = 5
 STATEMENT_S = 30
+TROUBLE = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
+"""What a driver has for a database that is away, ends a session, or became a read-only one."""
+GONE_MS = 5_000
+"""So long an answer may be missing before a connection counts as lost: the system itself would wait a quarter hour."""
+KEEPALIVES = {"keepalives_idle": 2, "keepalives_interval": 1, "keepalives_count": 2, "tcp_user_timeout": GONE_MS}
 SILENT = "-c tcp_keepalives_idle=2 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=2"
 """The server ends a session, and with it a lock, four seconds after its machine has gone."""
-POOL = 8
+OPTIONS = f"-c statement_timeout={STATEMENT_S}s {SILENT}"
+POOL = 16
 """Connections that a process keeps at most; beyond them, callers wait."""
 
 
@@ -37,7 +45,8 @@ def engine_of(url: str) -> sa.Engine:
             max_overflow=0,
             pool_timeout=CONNECT_S,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": CONNECT_S, "options": f"-c statement_timeout={STATEMENT_S}s {SILENT}"},
+            connect_args=KEEPALIVES
+            | {"connect_timeout": CONNECT_S, "options": f"-c statement_timeout={STATEMENT_S}s {SILENT}"},
         )
     except ModuleNotFoundError as error:
         raise SettingsError(
@@ -74,10 +83,10 @@ def connected(engine: sa.Engine) -> Iterator[sa.Connection]:
     try:
         with engine.begin() as connection:
             yield connection
-    except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
+    except TROUBLE as error:
         raise DatabaseUnavailable(
-            f"The database at {engine.url.render_as_string(hide_password=True)} did not do it: "
-            f"{first_line(error)}. Nothing was changed. Start it, or look at DPO_DATABASE_URL; then try again."
+            f"The database at {engine.url.render_as_string(hide_password=True)} did not say that it is done: "
+            f"{first_line(error)}. Start it, or look at DPO_DATABASE_URL; then try again."
         ) from error
 
 
@@ -90,9 +99,24 @@ def take_turn(connection: sa.Connection, what: str) -> None:
 @contextmanager
 def alone(engine: sa.Engine, what: str) -> Iterator[None]:
     """The same for a block that has transactions of its own."""
-    with engine.begin() as connection:
+    with connected(engine) as connection:
         take_turn(connection, what)
         yield
+
+
+@contextmanager
+def only_one(engine: sa.Engine, what: str, wait_s: float) -> Iterator[bool]:
+    """Whether this is the only program that is at it, for which it waits so long at most.
+
+    Raises:
+        DatabaseUnavailable
+    """
+    until = time.monotonic() + wait_s
+    asked = sa.text("select pg_try_advisory_xact_lock(:key)")
+    with connected(engine) as connection:
+        while not (taken := bool(connection.scalar(asked, {"key": _lock_key(what)}))) and time.monotonic() < until:
+            time.sleep(0.1)
+        yield taken
 
 
 def create_once(engine: sa.Engine, metadata: sa.MetaData) -> None:
@@ -138,10 +162,14 @@ def known_secret(engine: sa.Engine, name: str) -> bytes | None:
 class Leadership:
     """Who of several programs does what must be done once: a lock of the session, which the database itself takes back
     from a program that has ended or cannot be reached any more.
+
+    Args:
+        shared: any number may hold it, and then nobody else alone.
     """
 
-    def __init__(self, engine: sa.Engine, what: str):
+    def __init__(self, engine: sa.Engine, what: str, shared: bool = False):
         self._engine, self._key = engine, _lock_key(what)
+        self._ask = sa.text(f"select pg_try_advisory_lock{'_shared' if shared else ''}(:key)")
         self._held: sa.Connection | None = None
 
     def held(self) -> bool:
@@ -156,9 +184,9 @@ class Leadership:
                 self._held.commit()
                 return True
             connection = self._engine.connect()
-            taken = connection.scalar(sa.text("select pg_try_advisory_lock(:key)"), {"key": self._key})
+            taken = connection.scalar(self._ask, {"key": self._key})
             connection.commit()
-        except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
+        except TROUBLE as error:
             self.close()
             raise DatabaseUnavailable(f"The database does not say who leads: {first_line(error)}.") from error
         if taken:
@@ -173,6 +201,28 @@ class Leadership:
         if held is not None:
             held.invalidate()  # closes the session; given back to the pool, it would go on holding the lock
             held.close()
+
+
+SERVING = "serving"
+"""What every server that works on the database holds, all together, as long as it runs."""
+
+
+def check_nobody_serves(settings: Settings) -> None:
+    """
+    Raises:
+        ServiceError: a server works on the database that is set: what it remembers would be written again.
+    """
+    if settings.database_url is None:
+        return
+    alone = Leadership(engine_of(settings.database_url), SERVING)
+    try:
+        if not alone.held():
+            raise ServiceError(
+                "A server still works on this database, on this machine or another. Stop all of them first, and start "
+                "them again afterwards."
+            )
+    finally:
+        alone.close()
 
 
 def _lock_key(what: str) -> int:

@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql
 
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import replacing, write_text
-from dpo_pipeline.stores.database import connected, create_once, engine_of
+from dpo_pipeline.stores.database import connected, create_once, engine_of, take_turn
 
 METADATA = sa.MetaData()
 NUMBERS = sa.Sequence("published_numbers", metadata=METADATA)
@@ -38,7 +38,7 @@ class PublishedFiles:
 
     def __init__(self, engine: sa.Engine, data_dir: Path):
         self._engine, self._dir = engine, data_dir
-        self._seen: int | None = None
+        self._seen: tuple[int, int] | None = None
 
     def share(self) -> int:
         """Let the servers have what has changed here since the last time; returns how many files.
@@ -59,24 +59,44 @@ class PublishedFiles:
                     index_elements=[FILES.c.path], set_=values, where=FILES.c.sha256 != digest
                 )
                 with connected(self._engine) as connection:
+                    take_turn(connection, "published files")  # numbers are seen in the order in which they are drawn
                     connection.execute(newest)
         if changed:
             write_text(self._dir / NOTED, msgspec.json.encode(noted | changed).decode())
         return len(changed)
 
     def follow(self) -> int:
-        """Bring the newest of each here; returns how many came. Raises DatabaseUnavailable."""
+        """Bring the newest of each here, and remove those that are gone; returns how many came.
+
+        Raises:
+            DatabaseUnavailable
+        """
         if self._seen is None:
             create_once(self._engine, METADATA)
-            self._seen = 0
-        newer = sa.select(FILES.c.path, FILES.c.number, FILES.c.content).where(FILES.c.number > self._seen)
+            self._seen = (0, -1)
+        newest = sa.select(sa.func.coalesce(sa.func.max(FILES.c.number), 0), sa.func.count())
         with connected(self._engine) as connection:
+            now = tuple(connection.execute(newest).one())
+            if now == self._seen:
+                return 0
+            newer = sa.select(FILES.c.path, FILES.c.content).where(FILES.c.number > self._seen[0])
             rows = connection.execute(newer.order_by(FILES.c.number)).all()
-        for name, number, content in rows:
+            there = set(connection.scalars(sa.select(FILES.c.path)))
+        for name, content in rows:
             with replacing(self._dir / name) as file:
                 file.write(bytes(content))
-            self._seen = number
+        for name, _ in self._stamps():
+            if name not in there:
+                (self._dir / name).unlink(missing_ok=True)
+        self._seen = (now[0], now[1])
         return len(rows)
+
+    def forget(self) -> None:
+        """All of them go everywhere; what is here comes again with the next `share`. Raises DatabaseUnavailable."""
+        create_once(self._engine, METADATA)
+        with connected(self._engine) as connection:
+            connection.execute(sa.delete(FILES))
+        (self._dir / NOTED).unlink(missing_ok=True)
 
     def _stamps(self) -> Iterator[tuple[str, list[int]]]:
         for kind in KINDS:
@@ -90,6 +110,12 @@ class PublishedFiles:
         with suppress(FileNotFoundError, msgspec.MsgspecError):
             return msgspec.json.decode((self._dir / NOTED).read_bytes(), type=dict[str, list[int]])
         return {}
+
+
+def forget_published(settings: Settings) -> None:
+    """As `PublishedFiles.forget`, where a database is set."""
+    if settings.database_url:
+        PublishedFiles(engine_of(settings.database_url), settings.data_dir).forget()
 
 
 def share_published(settings: Settings) -> None:

@@ -5,6 +5,7 @@ manifest is: that comes last, and only where there is none. Whatever is brought 
 """
 
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dpo_pipeline.errors import ArtifactCorrupt, ArtifactUnavailable, SettingsError
+from filelock import FileLock
+
+from dpo_pipeline.errors import ArtifactCorrupt, ArtifactUnavailable, DpoError, SettingsError
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.artifacts import MANIFEST, replacing, verify
+from dpo_pipeline.stores.artifacts import CARD, MANIFEST, replacing, verify
 
 CONTENT, FOLDERS, FILES = "content", "folders", "files"
 
@@ -42,9 +45,8 @@ class ArtifactStore:
         manifest = verify(folder)
         data, place = (folder / MANIFEST).read_bytes(), self._place(FOLDERS, f"{self._name(folder)}.json")
         with self._asking():
-            for name, sha in manifest["files"].items():
-                if (folder / name).is_file():
-                    self._put_content(folder / name, sha)
+            for name, sha in _content(manifest).items():
+                self._put_content(folder / name, sha)
             if not self._fs.exists(place):
                 self._create(place, data)
             found = json.loads(self._fs.cat_file(place))["sha256"]
@@ -63,18 +65,22 @@ class ArtifactStore:
         """
         if (folder / MANIFEST).is_file():
             return True
-        place = self._place(FOLDERS, f"{self._name(folder)}.json")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}"
+        with FileLock(folder.with_name(f".{folder.name}.lock")):  # two threads, or programs, may want it at once
+            return (folder / MANIFEST).is_file() or self._pull(folder)
+
+    def _pull(self, folder: Path) -> bool:
+        place = self._place(FOLDERS, f"{self._name(folder)}.json")
+        fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
         try:
             with self._asking():
+                self._fs.invalidate_cache()
                 if not self._fs.exists(place):
                     return False
                 data = self._fs.cat_file(place)
-                for name, sha in json.loads(data)["files"].items():
-                    (fresh / name).parent.mkdir(parents=True, exist_ok=True)
-                    self._fs.get_file(self._place(CONTENT, sha[:2], sha), str(fresh / name))
-            fresh.mkdir(exist_ok=True)
+                fresh.mkdir()
+                for name, sha in _content(json.loads(data)).items():
+                    self._get_content(fresh / name, sha)
             (fresh / MANIFEST).write_bytes(data)
             verify(fresh)
             shutil.rmtree(folder, ignore_errors=True)  # one that was never finished
@@ -93,15 +99,31 @@ class ArtifactStore:
         return [below / PurePosixPath(each).relative_to(place).with_suffix("") for each in names]
 
     def drop(self, folder: Path) -> None:
-        """The folder is not needed any more; its content stays, as others may have the same.
+        """The folder goes, and of its content what no other folder has.
 
         Raises:
             ArtifactUnavailable
         """
         place = self._place(FOLDERS, f"{self._name(folder)}.json")
         with self._asking():
+            self._fs.invalidate_cache()
+            if not self._fs.exists(place):
+                return
+            unused = set(_content(json.loads(self._fs.cat_file(place))).values())
+            self._fs.rm_file(place)  # first: without its content it would be a folder that nobody can have
+            for other in self._fs.find(self._place(FOLDERS)):
+                unused -= set(_content(json.loads(self._fs.cat_file(other))).values())
+            for sha in unused:
+                if self._fs.exists(content := self._place(CONTENT, sha[:2], sha)):
+                    self._fs.rm_file(content)
+
+    def drop_files(self, below: Path) -> None:
+        """Files that `push_file` put below a path; raises ArtifactUnavailable."""
+        place = self._place(FILES, self._name(below))
+        with self._asking():
+            self._fs.invalidate_cache()
             if self._fs.exists(place):
-                self._fs.rm_file(place)
+                self._fs.rm(place, recursive=True)
 
     def push_file(self, path: Path) -> None:
         """Put a file there that is rewritten now and then, such as a page; the last one stays.
@@ -132,6 +154,21 @@ class ArtifactStore:
             self._fs.makedirs(str(PurePosixPath(place).parent), exist_ok=True)
             self._fs.put_file(str(path), place)
 
+    def _get_content(self, path: Path, sha: str) -> None:
+        """
+        Raises:
+            ArtifactCorrupt: the store lacks it.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._fs.get_file(self._place(CONTENT, sha[:2], sha), str(path))
+        except FileNotFoundError as error:
+            raise ArtifactCorrupt(
+                f"{self.url} lacks {path.name} ({sha[:12]}) of {path.parent.name}. Materialize it again."
+            ) from error
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
     def _create(self, place: str, data: bytes) -> None:
         """Where there is nothing, whole; what another machine put there meanwhile stays."""
         self._fs.makedirs(str(PurePosixPath(place).parent), exist_ok=True)
@@ -159,11 +196,18 @@ class ArtifactStore:
     def _asking(self) -> Iterator[None]:
         try:
             yield
+        except DpoError:
+            raise
         except Exception as error:  # whatever the library of this store has for it
             raise ArtifactUnavailable(
                 f"{self.url} did not do it: {type(error).__name__}: {error}. Start that store, or fix "
                 "DPO_ARTIFACTS_URL and its credentials; then try again."
             ) from error
+
+
+def _content(manifest: dict[str, Any]) -> dict[str, str]:
+    """sha256 by name of what is kept; a card is rewritten as more is known, and stays where it is."""
+    return {name: sha for name, sha in manifest["files"].items() if name != CARD}
 
 
 def store_of(settings: Settings) -> ArtifactStore | None:

@@ -8,7 +8,7 @@ number alone would lose lines: one that is drawn early may be committed late.
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from operator import itemgetter
@@ -16,9 +16,10 @@ from pathlib import Path
 
 import msgspec
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
-from dpo_pipeline.errors import DatabaseUnavailable, LogWriteError
-from dpo_pipeline.stores.artifacts import write_text
+from dpo_pipeline.errors import DatabaseUnavailable, LogWriteError, MigrationRefused
+from dpo_pipeline.stores.artifacts import replacing, write_text
 from dpo_pipeline.stores.database import connected, create_once
 from dpo_pipeline.stores.log import Change, file_bytes
 
@@ -33,29 +34,28 @@ LINES = sa.Table(
     sa.Column("line", sa.LargeBinary, nullable=False),
     sa.PrimaryKeyConstraint("written_by", "number"),
     sa.Index("log_lines_key", "log", "key", unique=True),
+    sa.Index("log_lines_of", "log", "written_by", "number"),
 )
 """`written_by` is the transaction; `log` the path of the file in a data folder; of a `key` each log has one line."""
 REWRITES = sa.Table(
     "log_rewrites",
     METADATA,
-    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("log", sa.Text, primary_key=True),
     sa.Column("count", sa.BigInteger, nullable=False),
 )
-"""One row: how often lines that stood there were changed or removed. Copies made before begin again."""
+"""How often lines that stood in a log were changed or removed. Copies made before are made again."""
 
 COPY, LOCK = "shared_logs.json", "shared_logs.lock"
 AT_ONCE = 20_000
-SETTLED = "(pg_snapshot_xmin(pg_current_snapshot())::text)::bigint"
-"""The oldest transaction that is under way: all before it are over, and what they wrote is all there."""
-NEXT_LINES = sa.text(
-    f"select written_by, number, log, line from log_lines where written_by < {SETTLED} "
-    "and (written_by, number) > (:written_by, :number) order by written_by, number limit :at_once"
-)
+SETTLED = sa.text("written_by < (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint")
+"""Older than the oldest transaction that is under way: all of those are over, and what they wrote is all there."""
+PLACE = sa.tuple_(LINES.c.written_by, LINES.c.number)
 INSERT = sa.text(
     "insert into log_lines (log, key, line) select :log, key, line "
     "from unnest(cast(:keys as text[]), cast(:lines as bytea[])) with ordinality as given (key, line, place) "
     "order by place on conflict (log, key) do nothing returning key"
 )
+Row = sa.Row[int, int, str, bytes]
 
 
 def prepare(engine: sa.Engine) -> None:
@@ -65,17 +65,35 @@ def prepare(engine: sa.Engine) -> None:
         DatabaseUnavailable
     """
     create_once(engine, METADATA)
-    with connected(engine) as connection:
-        connection.execute(sa.text("insert into log_rewrites values (1, 0) on conflict do nothing"))
 
 
-class _Copied(msgspec.Struct, frozen=True):
-    """How far a data folder's copies are: the last line that stands in them, and the bytes of each file."""
+class _Ids(msgspec.Struct):
+    review_id: str = ""
+    event_id: str = ""
+    request_id: str = ""
+
+
+_ids = msgspec.json.Decoder(_Ids)
+
+
+def key_of(line: bytes) -> str | None:
+    """By what a line that is sent again is known; null where a log may hold the same twice."""
+    try:
+        ids = _ids.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return ids.review_id or ids.event_id or ids.request_id or None
+
+
+class Copied(msgspec.Struct, frozen=True):
+    """How far a data folder's copies are: the last line that stands in them, the bytes of each file, and how often it
+    had been rewritten.
+    """
 
     written_by: int = 0
     number: int = 0
-    rewrites: int = 0
     sizes: dict[str, int] = {}
+    rewrites: dict[str, int] = {}
 
 
 class SharedLogs:
@@ -115,18 +133,39 @@ class SharedLogs:
 
     def count(self, path: Path) -> int:
         """How many lines a log has."""
-        query = sa.select(sa.func.count()).select_from(LINES).where(LINES.c.log == self._name(path))
+        return self.count_of(self._name(path))
+
+    def count_of(self, log: str) -> int:
+        """Likewise, by its path in a data folder."""
+        query = sa.select(sa.func.count()).select_from(LINES).where(LINES.c.log == log)
         with connected(self.engine) as connection:
             return int(connection.scalar(query) or 0)
+
+    def names(self) -> list[str]:
+        """Of all logs that the database has, as paths in a data folder."""
+        with connected(self.engine) as connection:
+            return list(connection.scalars(sa.select(LINES.c.log).distinct().order_by(LINES.c.log)))
 
     def follow(self) -> int:
         """Bring the copies up to what is settled; returns how many lines came. Any number of programs may call it.
 
         Raises:
             DatabaseUnavailable: the copies stay as far as they are.
+            MigrationRefused: a log of this folder's own stands where a copy would go.
         """
-        with self._alone() as copied:
-            return self._follow(copied)
+        with self._alone():
+            return self._follow(self.copied())
+
+    def copied(self) -> Copied:
+        """How far the copies here are."""
+        with suppress(FileNotFoundError):
+            return msgspec.json.decode((self._dir / COPY).read_bytes(), type=Copied)
+        return Copied()
+
+    def take_over(self, copied: Copied) -> None:
+        """Files that stand here already, equal to the copies elsewhere, are this folder's copies from now on."""
+        with self._alone():
+            self._note(copied)
 
     def rewrite(self, path: Path, change: Change) -> int:
         """As `stores.log.Logs` says, on every machine.
@@ -134,107 +173,147 @@ class SharedLogs:
         Raises:
             DatabaseUnavailable: nothing was changed.
         """
-        where = (LINES.c.log == self._name(path),)
-        changed = 0
+        log, changed = self._name(path), 0
         with connected(self.engine) as connection:
             connection.execute(sa.text("lock table log_lines in share row exclusive mode"))
-            rows = connection.execute(sa.select(LINES.c.number, LINES.c.line).where(*where)).all()
-            for number, found in rows:
+            for written_by, number, _, found in self._lines_of(connection, log):
                 line = bytes(found)
                 wanted = change(line)
                 if wanted == line:
                     continue
                 changed += 1
-                this = (*where, LINES.c.number == number)
+                this = (LINES.c.written_by == written_by, LINES.c.number == number)
                 connection.execute(
                     sa.delete(LINES).where(*this)
                     if wanted is None
                     else sa.update(LINES).where(*this).values(line=wanted)
                 )
             if changed:
-                connection.execute(sa.update(REWRITES).values(count=REWRITES.c.count + 1))
+                _count_rewrite(connection, log)
         if changed:
             self.follow()
         return changed
 
     def remove(self, path: Path) -> None:
-        """As `stores.log.Logs` says; the copy on another machine goes when that one removes it.
+        """As `stores.log.Logs` says; the copies of other machines go when they follow.
 
         Raises:
             DatabaseUnavailable
         """
         log = self._name(path)
-        with self._alone() as copied:
-            with connected(self.engine) as connection:
-                connection.execute(sa.delete(LINES).where(LINES.c.log == log))
-            path.unlink(missing_ok=True)
-            self._note(msgspec.structs.replace(copied, sizes={k: v for k, v in copied.sizes.items() if k != log}))
+        with connected(self.engine) as connection:
+            connection.execute(sa.delete(LINES).where(LINES.c.log == log))
+            _count_rewrite(connection, log)
+        self.follow()
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._dir).as_posix()
 
-    def _note(self, copied: _Copied) -> None:
+    def _note(self, copied: Copied) -> None:
         write_text(self._dir / COPY, msgspec.json.encode(copied).decode())
 
-    def _follow(self, copied: _Copied) -> int:
+    def _follow(self, copied: Copied) -> int:
         came = 0
-        if not self._is_whole(copied):  # a file was deleted, or its end went down with the power
-            self._begin_again(copied)
-            copied = _Copied(rewrites=copied.rewrites)
         while True:
             with connected(self.engine) as connection:
-                rewrites = connection.scalar(sa.select(REWRITES.c.count)) or 0
-                if rewrites != copied.rewrites:
-                    self._begin_again(copied)
-                    copied = _Copied(rewrites=rewrites)
-                last = {"written_by": copied.written_by, "number": copied.number, "at_once": AT_ONCE}
-                rows = connection.execute(NEXT_LINES, last).all()
+                rewrites = dict(connection.execute(sa.select(REWRITES.c.log, REWRITES.c.count)).all())
+                copied = self._made_again(connection, copied, rewrites)
+                after = (copied.written_by, copied.number) < PLACE
+                rows = connection.execute(_lines().where(SETTLED, after).limit(AT_ONCE)).all()
             if not rows:
                 return came
-            copied = self._write(copied, rows)
+            copied = self._write(copied, rows, rewrites)
             came += len(rows)
             if len(rows) < AT_ONCE:
                 return came
 
-    def _write(self, copied: _Copied, rows: Sequence[sa.Row[int, int, str, bytes]]) -> _Copied:
+    def _made_again(self, connection: sa.Connection, copied: Copied, rewrites: dict[str, int]) -> Copied:
+        """Copies of logs that were rewritten, deleted here, or whose end went down with the power."""
         sizes = dict(copied.sizes)
-        for log, group in groupby(sorted(rows, key=itemgetter(2)), key=itemgetter(2)):
-            path = self._dir / log
-            path.parent.mkdir(parents=True, exist_ok=True)
-            data = b"".join(bytes(line) + b"\n" for *_, line in group)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-            with os.fdopen(descriptor, "r+b") as file:
-                # What stands behind is of a turn that was interrupted: these are the same lines.
-                file.seek(sizes.get(log, 0))
-                file.write(data)
-                file.truncate()
+        for log, size in copied.sizes.items():
+            if rewrites.get(log, 0) == copied.rewrites.get(log, 0) and file_bytes(self._dir / log) >= size:
+                continue
+            path, until = self._dir / log, (copied.written_by, copied.number)
+            # Another file, not one that was emptied: whoever was reading it must see that.
+            with replacing(path) as file:
+                for *_, line in self._lines_of(connection, log, until):
+                    file.write(bytes(line) + b"\n")
                 sizes[log] = file.tell()
-        written_by, number, *_ = rows[-1]
-        copied = _Copied(written_by, number, copied.rewrites, sizes)
+            if not sizes[log]:
+                path.unlink()
+                del sizes[log]
+        if (sizes, rewrites) == (copied.sizes, copied.rewrites):
+            return copied
+        copied = msgspec.structs.replace(copied, sizes=sizes, rewrites=rewrites)
         self._note(copied)
         return copied
 
-    def _is_whole(self, copied: _Copied) -> bool:
-        return all(file_bytes(self._dir / log) >= size for log, size in copied.sizes.items())
+    def _lines_of(self, connection: sa.Connection, log: str, until: tuple[int, int] | None = None) -> Iterator[Row]:
+        """All lines of a log, oldest first, some at a time."""
+        after = (0, 0)
+        while True:
+            query = _lines().where(LINES.c.log == log, after < PLACE)
+            if until is not None:
+                query = query.where(until >= PLACE)
+            rows = connection.execute(query.limit(AT_ONCE)).all()
+            yield from rows
+            if len(rows) < AT_ONCE:
+                return
+            after = rows[-1][0], rows[-1][1]
 
-    def _begin_again(self, copied: _Copied) -> None:
-        """Other files, not emptied ones: whoever was reading one must see that it is another."""
-        for log in copied.sizes:
-            (self._dir / log).unlink(missing_ok=True)
-        (self._dir / COPY).unlink(missing_ok=True)
+    def _write(self, copied: Copied, rows: Sequence[Row], rewrites: dict[str, int]) -> Copied:
+        by_log = {log: list(group) for log, group in groupby(sorted(rows, key=itemgetter(2)), key=itemgetter(2))}
+        sizes = copied.sizes | self._begun(by_log.keys() - copied.sizes.keys())
+        if sizes != copied.sizes:  # before anything is written: a file that is not noted is nobody's copy
+            self._note(msgspec.structs.replace(copied, sizes=sizes, rewrites=rewrites))
+        for log, of_log in by_log.items():
+            descriptor = os.open(self._dir / log, os.O_RDWR | os.O_CREAT, 0o644)
+            with os.fdopen(descriptor, "r+b") as file:
+                # What stands behind is of a turn that was interrupted: these are the same lines.
+                file.seek(sizes[log])
+                file.write(b"".join(bytes(line) + b"\n" for *_, line in of_log))
+                file.truncate()
+                sizes[log] = file.tell()
+        copied = Copied(rows[-1][0], rows[-1][1], sizes, rewrites)
+        self._note(copied)
+        return copied
+
+    def _begun(self, logs: Iterable[str]) -> dict[str, int]:
+        """
+        Raises:
+            MigrationRefused: a file stands where a copy would begin.
+        """
+        for log in logs:
+            path = self._dir / log
+            if path.exists():
+                raise MigrationRefused(
+                    f"{path} is a log of this folder's own, which the database does not have. Bring it there with "
+                    "`dpo migrate` (DPO_DATABASE_URL left out), or set DPO_DATA_DIR to an empty folder. Nothing was "
+                    "changed."
+                )
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return dict.fromkeys(logs, 0)
 
     @contextmanager
-    def _alone(self) -> Iterator[_Copied]:
+    def _alone(self) -> Iterator[None]:
         self._dir.mkdir(parents=True, exist_ok=True)
         lock = os.open(self._dir / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            with suppress(FileNotFoundError):
-                yield msgspec.json.decode((self._dir / COPY).read_bytes(), type=_Copied)
-                return
-            yield _Copied()
+            yield
         finally:
             os.close(lock)
+
+
+def _lines() -> sa.Select[int, int, str, bytes]:
+    columns = (LINES.c.written_by, LINES.c.number, LINES.c.log, LINES.c.line)
+    return sa.select(*columns).order_by(LINES.c.written_by, LINES.c.number)
+
+
+def _count_rewrite(connection: sa.Connection, log: str) -> None:
+    counted = postgresql.insert(REWRITES).values(log=log, count=1)
+    again = {"count": REWRITES.c.count + 1}
+    connection.execute(counted.on_conflict_do_update(index_elements=[REWRITES.c.log], set_=again))
 
 
 class SharedLog:
@@ -249,7 +328,7 @@ class SharedLog:
 
     def append_all(self, lines: Sequence[bytes]) -> None:
         try:
-            self._logs.append(self.path, lines, [None] * len(lines))
+            self._logs.append(self.path, lines, [key_of(line) for line in lines])
         except DatabaseUnavailable as error:
             raise LogWriteError(f"{self.path.name} is not written. {error}") from error
         if self._durable:

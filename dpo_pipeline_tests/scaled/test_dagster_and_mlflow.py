@@ -55,7 +55,7 @@ def test_a_run_stands_in_postgres_beside_the_ledger(shared: Settings) -> None:
 @pytest.mark.slow
 def test_mlflow_keeps_its_registry_in_its_own_schema(shared: Settings) -> None:
     programs.prepare(shared)
-    store = programs.environment(shared)["DPO_RUN_MLFLOW_STORE"]
+    store = programs.environment(shared)["MLFLOW_BACKEND_STORE_URI"]
     register = (
         "import mlflow, sys; from mlflow import MlflowClient\n"
         "client = MlflowClient(sys.argv[1]); client.create_registered_model('chat'); "

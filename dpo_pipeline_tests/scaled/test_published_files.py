@@ -52,3 +52,18 @@ def test_votes_databases_and_what_is_too_large_stay_where_they_are(
         write(tmp_path, name, "x")
     write(tmp_path, "reports/huge.html", "x" * (LARGEST_BYTES + 1))
     assert trains.share() == 0 and serves.follow() == 0
+
+
+def test_what_is_forgotten_goes_from_every_server(
+    trains: PublishedFiles, serves: PublishedFiles, tmp_path: Path
+) -> None:
+    write(tmp_path, "reports/feedback.parquet", "words")
+    write(tmp_path, "warehouse/curation.json", "counts")
+    trains.share()
+    serves.follow()
+    (tmp_path / "trains/reports/feedback.parquet").unlink()
+    trains.forget()
+    trains.share()
+    serves.follow()
+    assert not (tmp_path / "serves/reports/feedback.parquet").exists()
+    assert (tmp_path / "serves/warehouse/curation.json").read_text() == "counts"

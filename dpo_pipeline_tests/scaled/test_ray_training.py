@@ -35,6 +35,7 @@ from dpo_pipeline_tests.scaled.s3 import BUCKET, s3_server
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.ray,
     # dagster-ray leaves the event loop open in which it read a job's log.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]

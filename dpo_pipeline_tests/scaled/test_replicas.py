@@ -13,11 +13,13 @@ import httpx
 import pytest
 
 from dpo_pipeline.core.votes import decode_preference
+from dpo_pipeline.errors import ServiceError
 from dpo_pipeline.loop.curate import curate
 from dpo_pipeline.loop.forget import forget
 from dpo_pipeline.loop.ingest import ingest
 from dpo_pipeline.resources import WarehouseResource
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.database import check_nobody_serves
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.logs import follow_logs
 from dpo_pipeline.stores.pseudonyms import pseudonyms_of, signing_key
@@ -79,6 +81,14 @@ def compare(server: Server, **fields: Any) -> dict[str, Any]:
 def vote(server: Server, shown: dict[str, Any], choice: str = "left") -> httpx.Response:
     path = f"/v1/comparisons/{shown['comparison_id']}/vote"
     return server.client.post(path, json={"token": shown["token"], "vote": choice})
+
+
+def nobody_serves(settings: Settings) -> bool:
+    try:
+        check_nobody_serves(settings)
+    except ServiceError:
+        return False
+    return True
 
 
 def votes_in(settings: Settings) -> list[Any]:
@@ -215,9 +225,17 @@ def test_what_trains_reads_it_and_what_is_forgotten_is_gone_everywhere(replicas:
         read = ingest(warehouse, settings.quarantine_log, settings.collection.max_line_bytes, settings.quality)
         curate(settings, warehouse)
         assert (read.recorded, read.quarantined) == (len(everything), 0)
-    theirs = forget(settings, *pseudonyms_of("Bob", signing_key(settings)))
+    bob = pseudonyms_of("Bob", signing_key(settings))
+    with pytest.raises(ServiceError, match="A server still works on this database"):
+        forget(settings, *bob)
+    for server in replicas[:2]:
+        server.kill()
+    assert eventually(lambda: nobody_serves(settings), bool), "a killed server holds nothing"
+    theirs = forget(settings, *bob)
     assert theirs.votes == 1 and not theirs.left
     assert len(votes_in(settings)) == len(everything) - 1
+    for server in replicas[:2]:
+        server.start(ready="/healthz")
     for folder in replicas.folders:
         copy = folder / settings.prefs_log.relative_to(settings.data_dir)
         assert eventually(copy.read_bytes, settings.prefs_log.read_bytes().__eq__) == settings.prefs_log.read_bytes()

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from dpo_pipeline.core.votes import Preference, Vote, encode_preference
-from dpo_pipeline.errors import DatabaseUnavailable, LogReplaced, LogWriteError
+from dpo_pipeline.errors import DatabaseUnavailable, LogReplaced, LogWriteError, MigrationRefused
 from dpo_pipeline.stores.log import AppendLog, Position, read_batches
 from dpo_pipeline.stores.shared_logs import LINES, SharedLogs, prepare
 from dpo_pipeline.stores.vote_log import Recording, SharedVotes
@@ -113,7 +113,6 @@ def test_a_log_whose_time_is_over_goes_and_the_others_stay(machines: list[Shared
     for logs in machines[:2]:
         logs.follow()
     machines[0].remove(tmp_path / "a" / NAMES[1])
-    machines[1].remove(tmp_path / "b" / NAMES[1])
     for name, logs in zip("abc", machines, strict=True):
         logs.follow()
         assert (tmp_path / name / NAMES[0]).exists() and not (tmp_path / name / NAMES[1]).exists()
@@ -203,4 +202,20 @@ def test_without_the_database_nothing_is_acknowledged_and_afterwards_all_goes_on
         assert not (await record(1)).is_new
 
     asyncio.run(through_an_outage())
+    assert machines[1].follow() == 2
+
+
+def test_a_folder_with_logs_of_its_own_is_not_overwritten(machines: list[SharedLogs], tmp_path: Path) -> None:
+    """Somebody sets the database and forgets to migrate."""
+    own = tmp_path / "c" / NAMES[0]
+    AppendLog(own).append_all([b"fifty", b"thousand", b"votes"])
+    write(machines[0], tmp_path / "a", b"line")
+    with pytest.raises(MigrationRefused, match="dpo migrate"):
+        machines[2].follow()
+    assert own.read_bytes() == b"fifty\nthousand\nvotes\n"
+
+
+def test_requests_and_feedback_that_are_sent_again_stand_once(machines: list[SharedLogs], tmp_path: Path) -> None:
+    for _ in range(2):
+        write(machines[0], tmp_path / "a", b'{"request_id":"r"}', b'{"event_id":"e","request_id":"r"}', log=NAMES[1])
     assert machines[1].follow() == 2

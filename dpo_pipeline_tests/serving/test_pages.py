@@ -142,7 +142,15 @@ def new_requests(settings: Settings, before: int, count: int) -> list[RequestRec
 
 
 @pytest.mark.parametrize("page", FILLED)
-@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "light"), (1440, "dark"), (390, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1440, "light"),
+        (390, "dark"),
+        pytest.param(390, "light", marks=pytest.mark.nightly),
+        pytest.param(1440, "dark", marks=pytest.mark.nightly),
+    ],
+)
 def test_every_page_can_be_read_on_every_screen(
     browser: "Browser", server: Server, page: str, width: int, scheme: Literal["light", "dark"]
 ) -> None:

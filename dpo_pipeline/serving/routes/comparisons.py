@@ -19,7 +19,7 @@ from dpo_pipeline.serving.bodies import (
 from dpo_pipeline.serving.routes.parts import KEYED, Served, errors, visitor, while_connected
 from dpo_pipeline.serving.services.comparing import ComparisonPrompt
 from dpo_pipeline.serving.services.comparisons import ComparisonView
-from dpo_pipeline.serving.services.keeping import keeping
+from dpo_pipeline.serving.services.keeping import asking
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"], dependencies=KEYED)
 REPEATED: dict[int | str, dict[str, Any]] = {200: {"model": VoteResponse, "description": "The same vote again"}}
@@ -57,7 +57,7 @@ async def compare_next(
     is a pair that was decided before, so that it can be told how often votes flip and how far people agree.
     """
     asker = visitor(request, serving, annotator, session_id, source == "simulated")
-    question = None if category else await keeping(serving.comparing.answered_before, asker, origin)
+    question = None if category else await asking(serving.comparing.answered_before, asker, origin)
     if question is None:
         # In a thread: the first call reads the whole log to count what is covered.
         drawn = await asyncio.to_thread(serving.comparing.draw_question, category, origin)

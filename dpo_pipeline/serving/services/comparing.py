@@ -19,7 +19,7 @@ from dpo_pipeline.serving.metrics import Metrics
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.services.chats import FOLLOW_ROLLOUT
 from dpo_pipeline.serving.services.comparisons import Comparisons, ComparisonView, Recorded
-from dpo_pipeline.serving.services.keeping import keeping
+from dpo_pipeline.serving.services.keeping import asking
 from dpo_pipeline.serving.services.paired_answers import Again, Answered, PairedAnswers, PartialAnswers
 from dpo_pipeline.serving.services.preference_event import Choice
 from dpo_pipeline.serving.services.readiness import Readiness
@@ -132,9 +132,9 @@ class Comparing:
         _check_question(question)
         self._rates.check("answers", visitor.person, visitor.address)
         if question.answered:
-            return [await self._show_answered(question.answered, await keeping(self._visitors.settled, visitor))]
+            return [await self._show_answered(question.answered, await asking(self._visitors.settled, visitor))]
         models, propensity = self._models(question.models)
-        steered, visitor = question.is_steered, await keeping(self._visitors.settled, visitor)
+        steered, visitor = question.is_steered, await asking(self._visitors.settled, visitor)
         redraw = question.drawn_again
         question = replace(question, sampling=self._defaults.comparison(question.sampling, models))
         answered = await self._answers.answer(models, question.messages, question.sampling, redraw)
@@ -151,11 +151,11 @@ class Comparing:
         _check_question(question)
         self._rates.check("answers", visitor.person, visitor.address)
         if question.answered:
-            yield await self._show_answered(question.answered, await keeping(self._visitors.settled, visitor))
+            yield await self._show_answered(question.answered, await asking(self._visitors.settled, visitor))
             return
         asked, propensity = self._models(question.models)
         models = asked[0], asked[1]
-        steered, visitor = question.is_steered, await keeping(self._visitors.settled, visitor)
+        steered, visitor = question.is_steered, await asking(self._visitors.settled, visitor)
         sampling, redraw = self._defaults.comparison(question.sampling, models), question.drawn_again
         question, left = replace(question, sampling=sampling), random.choice("ab")
         async for event in self._answers.streaming(models, question.messages, sampling, redraw):
@@ -190,7 +190,7 @@ class Comparing:
                 f"{choice!r}."
             )
         check_text("The reason", why.words, LONGEST_REASON)
-        comparison = await keeping(self._comparisons.find, comparison_id, token, claimed)
+        comparison = await asking(self._comparisons.find, comparison_id, token, claimed)
         if not visitor.speaks_for(comparison.annotator, str(comparison.identity)):
             raise TokenRefused("This comparison was opened with a key. Send the same key with the vote.")
         self._rates.check("votes", comparison.annotator, visitor.address)
@@ -225,7 +225,7 @@ class Comparing:
         steered: bool,
         left: str | None = None,
     ) -> ComparisonView:
-        return await keeping(
+        return await asking(
             self._comparisons.open,
             prompt=question.prompt,
             category=question.category,
@@ -243,7 +243,7 @@ class Comparing:
     async def _show_answered(self, earlier: StoredComparison, visitor: Visitor) -> ComparisonView:
         """To whoever decided it with the sides swapped: a habit of choosing one side then shows as a flip."""
         swapped = "b" if earlier.left == "a" else "a"
-        return await keeping(
+        return await asking(
             self._comparisons.open,
             prompt=earlier.prompt,
             category=earlier.category,

@@ -28,7 +28,7 @@ class Ledger(VersionLedger):
         self.close()
 
     def deployment(self) -> DeploymentState:
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return _deployment_state(connection)
 
     def install_champion(self, name: str, actor: str) -> DeploymentState:
@@ -121,7 +121,7 @@ class Ledger(VersionLedger):
 
     def mirrored(self) -> dict[str, str]:
         """MLflow's version number by alias, as this project set them last."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             noted = connection.scalar(sa.select(DEPLOYMENT.c.mirrored))
             return json.loads(noted) if noted else {}
 
@@ -180,7 +180,7 @@ class Ledger(VersionLedger):
             query = query.where(DECISIONS.c.version == version)
         if before is not None:
             query = query.where(DECISIONS.c.id < before)
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return [_decision_record(row) for row in connection.execute(query).mappings()][::-1]
 
     def current_rollout(self) -> DeploymentState:

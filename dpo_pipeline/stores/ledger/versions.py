@@ -5,7 +5,7 @@ What was registered is only ever compared: rebuilt by hand, a version must come 
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 from dpo_pipeline.core.lifecycle import RECORDED, TRANSITIONS, Status, follows
 from dpo_pipeline.core.versions import VersionRecord, iteration
 from dpo_pipeline.errors import ForbiddenTransition, RebuildDiffers, UnknownVersion
-from dpo_pipeline.stores.database import engine_of, take_turn
+from dpo_pipeline.stores.database import connected, engine_of, take_turn
 from dpo_pipeline.stores.ledger.records import utc_now
 from dpo_pipeline.stores.ledger.tables import VERSIONS, prepare
 
@@ -55,13 +55,18 @@ class VersionLedger:
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
         """A transaction that no other writer of a ledger comes into: steps are checked against what they change."""
-        with self._engine.begin() as connection:
+        begun = self._engine.begin() if self._is_file else connected(self._engine)
+        with begun as connection:
             take_turn(connection, "ledger")
             yield connection
 
+    def _reading(self) -> AbstractContextManager[sa.Connection]:
+        """Raises DatabaseUnavailable, as `_writing` does, where machines share it."""
+        return self._engine.connect() if self._is_file else connected(self._engine)
+
     def versions(self) -> list[VersionRecord]:
         """All versions, oldest first."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             rows = connection.execute(sa.select(VERSIONS)).mappings()
             return sorted((_record(row) for row in rows), key=lambda record: iteration(record.name))
 
@@ -70,7 +75,7 @@ class VersionLedger:
         Raises:
             UnknownVersion: naming those there are.
         """
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return _read(connection, name)
 
     def record_dataset(

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from dpo_pipeline.errors import DatabaseUnavailable, LogWriteError, NicknameTaken
-from dpo_pipeline.stores.database import first_line
+from dpo_pipeline.stores.database import TROUBLE, first_line
 from dpo_pipeline.stores.serving_state.records import (
     REQUESTS_LOOKED_AT,
     Met,
@@ -232,7 +232,7 @@ class ServingState:
         try:
             with self._lock, self._engine.connect() as connection:
                 yield connection
-        except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
+        except TROUBLE as error:
             raise DatabaseUnavailable(
                 f"{self._where}: {first_line(error)}. What was asked for is not known now; try again."
             ) from error
@@ -242,7 +242,7 @@ class ServingState:
         try:
             with self._lock, self._engine.begin() as connection:
                 yield connection
-        except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:
+        except TROUBLE as error:
             raise LogWriteError(
                 f"{self._where}: {first_line(error)}. {what} was not kept; try again, and free some space where the "
                 "disk is full."

@@ -83,10 +83,17 @@ def sqlite_engine(path: Path, timeout_s: float, **options: Any) -> sa.Engine:
 
 def create_tables(engine: sa.Engine) -> None:
     """Those that are missing: an earlier program may have had fewer."""
-    if engine.dialect.name == "sqlite":
-        METADATA.create_all(engine)
-    else:
+    if engine.dialect.name != "sqlite":
         create_once(engine, METADATA)
+        return
+    for _ in METADATA.tables:
+        try:
+            METADATA.create_all(engine)
+        except sa.exc.OperationalError as error:  # another program was at the same
+            if "already exists" not in str(error):
+                raise
+        else:
+            return
 
 
 @contextmanager
