@@ -22,7 +22,7 @@ from dpo_pipeline.core.lifecycle import CLOSED, RETRIED
 from dpo_pipeline.core.progress import duration
 from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import next_version
-from dpo_pipeline.errors import ServiceError
+from dpo_pipeline.errors import DatabaseUnavailable, ServiceError
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.simulation.crowd import Crowd
 from dpo_pipeline.stores.bank import read_bank
@@ -135,7 +135,13 @@ class _Watch:
         """Show one phase until `look` says (done, total, note) with done ≥ total."""
         task = self.bars.add_task(title, total=total, note="")
         while True:
-            done, total, note = look()
+            try:
+                done, total, note = look()
+            except DatabaseUnavailable:  # somebody killed it: whoever keeps it running starts it again
+                self.bars.update(task, note="the database is away")
+                self._check_programs()
+                time.sleep(1.0)
+                continue
             self.bars.update(task, completed=min(done, total), total=total, note=note)
             self._say(title, done, total, note, finished=done >= total)
             if done >= total:
@@ -151,16 +157,22 @@ class _Watch:
             self._said = time.monotonic()
             self.console.print(f"{'✓' if finished else '…'} {title}: {done:.0f} of {total:.0f} {note}")
 
-    def _check(self, title: str, done: float, total: float, note: str) -> None:
+    def _check_programs(self) -> None:
         log = self.settings.logs_dir / "up.log"
         if self.up.poll() is not None:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
             raise ServiceError(f"The programs ended with status {self.up.returncode}. The last lines of {log}:\n{tail}")
+
+    def _check(self, title: str, done: float, total: float, note: str) -> None:
+        self._check_programs()
         if time.monotonic() > self._look_again:
             self._look_again = time.monotonic() + CHECK_DAGSTER_EVERY_S
             if trouble := programs.code_location_error(self.settings):
                 raise ServiceError(f"Dagster cannot load the definitions: {trouble}")
-        seen = (title, done, *self._movements())
+        try:
+            seen = (title, done, *self._movements())
+        except DatabaseUnavailable:
+            return
         if seen != self.seen:
             self.seen, self.moved_at = seen, time.monotonic()
         elif time.monotonic() - self.moved_at > STILL_S:
@@ -168,7 +180,7 @@ class _Watch:
             raise ServiceError(
                 f"Nothing has moved for {duration(STILL_S)} at: {phase}. No training or evaluation went a step on, no "
                 f"vote was taken in, nothing was decided. Look at the runs in {self.settings.dagster_address} and "
-                f"at the logs in {log.parent}, then run `make demo` again: it goes on where this one ended."
+                f"at the logs in {self.settings.logs_dir}, then run `make demo` again: it goes on where this one ended."
             )
 
     def _movements(self) -> tuple[object, ...]:

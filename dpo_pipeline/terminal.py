@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from dpo_pipeline.errors import DatabaseUnavailable
 from dpo_pipeline.program_logs import tail
 from dpo_pipeline.settings import Settings
 
@@ -178,6 +179,8 @@ def system_status(settings: Settings) -> tuple[bool, str]:
         sentence = _now_and_next(settings) if ready.is_success else str(ready.json()["error"]["message"])
     except (httpx.HTTPError, ValueError):
         return False, f"starting: {', '.join(missing or ['serving'])}"
+    except DatabaseUnavailable:
+        return False, "the database that servers share does not answer"
     return not missing and ready.is_success, "; ".join((*(f"{name} is starting" for name in missing), sentence))
 
 
