@@ -45,8 +45,7 @@ def engine_of(url: str) -> sa.Engine:
             max_overflow=0,
             pool_timeout=CONNECT_S,
             pool_pre_ping=True,
-            connect_args=KEEPALIVES
-            | {"connect_timeout": CONNECT_S, "options": f"-c statement_timeout={STATEMENT_S}s {SILENT}"},
+            connect_args=KEEPALIVES | {"connect_timeout": CONNECT_S, "options": OPTIONS},
         )
     except ModuleNotFoundError as error:
         raise SettingsError(
