@@ -10,6 +10,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -166,7 +167,7 @@ def _set(variables: dict[str, str]) -> Iterator[None]:
 def _supervised(
     name: str, command: list[str], logs: Path, variables: dict[str, str], answers: Callable[[], bool]
 ) -> Iterator[None]:
-    """Started, and started again whenever it ends, until the block is left."""
+    """Started, and started again whenever it ends, until the block is left; then interrupted, as by Ctrl-C."""
     log = logs / f"{name}.log"
     with log.open("ab") as out:
         process = subprocess.Popen(
@@ -186,11 +187,11 @@ def _supervised(
         yield
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, 15)
+            os.killpg(process.pid, signal.SIGINT)  # of a SIGTERM, Postgres waits for its clients
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=20)
         with suppress(ProcessLookupError):  # what the engine itself has left in its group
-            os.killpg(process.pid, 9)
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
