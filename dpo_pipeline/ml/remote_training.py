@@ -19,9 +19,10 @@ from typing import Any
 from dagster_pipes import DAGSTER_PIPES_CONTEXT_ENV_VAR, open_dagster_pipes
 
 from dpo_pipeline import errors
+from dpo_pipeline.ml.base_model import ensure_base
 from dpo_pipeline.ml.train_process import RESULT, ProcessJob, ProcessResult, run
 from dpo_pipeline.ml.worker import PipesLog
-from dpo_pipeline.settings import PROJECT_DIR, Settings, load_settings
+from dpo_pipeline.settings import PROJECT_DIR, ModelSettings, Settings, load_settings
 from dpo_pipeline.stores.artifacts import MANIFEST, write_text
 from dpo_pipeline.stores.shared_artifacts import ArtifactStore, store_of
 
@@ -40,7 +41,7 @@ def send(settings: Settings, job: ProcessJob) -> str:
         ArtifactUnavailable, ArtifactCorrupt
     """
     store, work_dir = _store(settings), Path(job.work_dir)
-    for folder in _folders(job):
+    for folder in _folders(settings, job):
         store.push(folder)
     if job.rows_file:
         store.push_file(Path(job.rows_file))
@@ -84,7 +85,8 @@ def train_here(settings: Settings, name: str) -> ProcessResult:
         raise errors.ArtifactMissing(f"{store.url} has no job {name!r}. It is sent by the run that asks for it.")
     job = _moved(ProcessJob(**json.loads((work_dir / JOB).read_bytes())), _places(settings))
     try:
-        for folder in _folders(job):
+        job = _with_base(settings, job)
+        for folder in _folders(settings, job):
             if not store.pull(folder):
                 raise errors.ArtifactMissing(f"{store.url} has no {folder.name}, which the job {name!r} is made of.")
         if job.rows_file:
@@ -159,10 +161,29 @@ def _progress(job: ProcessJob) -> Path:
     return Path(job.progress_dir) / f"{job.kind}.json"
 
 
-def _folders(job: ProcessJob) -> list[Path]:
-    """Sealed folders that a job is made of."""
+def _folders(settings: Settings, job: ProcessJob) -> list[Path]:
+    """Sealed folders that a job is made of: all that lie in the data folder."""
     named = [Path(each) for each in (job.base_dir, job.start_dir, job.dataset_dir) if each]
-    return [folder for folder in named if (folder / MANIFEST).is_file() or DATA not in str(folder)]
+    return [folder for folder in named if folder.is_relative_to(settings.data_dir)]
+
+
+def _with_base(settings: Settings, job: ProcessJob) -> ProcessJob:
+    """A base that lies elsewhere, such as one of the hub, is found on this machine by its name.
+
+    Raises:
+        ModelUnavailable: it is not.
+        ArtifactCorrupt: it is another one.
+    """
+    if Path(job.base_dir).is_relative_to(settings.data_dir):
+        return job
+    here = settings.model_copy(update={"model": ModelSettings(**job.model)})
+    base = ensure_base(here, lambda step, total, metrics: None)
+    if base.sha != job.base_sha:
+        raise errors.ArtifactCorrupt(
+            f"{job.model['base']} is {base.sha[:12]} here; the training is of {job.base_sha[:12]}. Fetch the same "
+            "revision of it on all machines."
+        )
+    return replace(job, base_dir=str(base.directory))
 
 
 def _places(settings: Settings) -> dict[str, str]:

@@ -25,7 +25,7 @@ from dpo_pipeline.serving.assembly import Serving, assemble, make_engine
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import CallMetrics, Metrics
 from dpo_pipeline.serving.pages.site import POLICY, forget_closed_tabs, mount_pages
-from dpo_pipeline.serving.routes import chat, comparisons, feedback, health, rollout, sign_in, versions
+from dpo_pipeline.serving.routes import chat, comparisons, feedback, health, preferences, rollout, sign_in, versions
 from dpo_pipeline.serving.routes.docs import add_docs
 from dpo_pipeline.settings import Settings
 
@@ -76,7 +76,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_unforeseen)
     chat.add_completions(app.router)
-    for part in (chat, comparisons, feedback, rollout, versions, health, sign_in):
+    for part in (chat, comparisons, feedback, preferences, rollout, versions, health, sign_in):
         app.include_router(part.router)
     add_docs(app)
     pages = mount_pages(app, settings, lambda: app.state.serving) if settings.access.pages else None

@@ -31,6 +31,7 @@ FILES = sa.Table(
 KINDS = ("warehouse/*.json", "warehouse/*.jsonl", "progress/*.json", "reports/**/*")
 LARGEST_BYTES = 20_000_000
 NOTED = "published_files.json"
+"""By name what was shared from here, with its time and size; in the folder of a server, what came."""
 
 
 class PublishedFiles:
@@ -85,9 +86,9 @@ class PublishedFiles:
         for name, content in rows:
             with replacing(self._dir / name) as file:
                 file.write(bytes(content))
-        for name, _ in self._stamps():
-            if name not in there:
-                (self._dir / name).unlink(missing_ok=True)
+        for name in self._noted().keys() - there:
+            (self._dir / name).unlink(missing_ok=True)
+        write_text(self._dir / NOTED, msgspec.json.encode({name: [] for name in sorted(there)}).decode())
         self._seen = (now[0], now[1])
         return len(rows)
 

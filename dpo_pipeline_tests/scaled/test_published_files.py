@@ -55,15 +55,17 @@ def test_votes_databases_and_what_is_too_large_stay_where_they_are(
 
 
 def test_what_is_forgotten_goes_from_every_server(
-    trains: PublishedFiles, serves: PublishedFiles, tmp_path: Path
+    trains: PublishedFiles, serves: PublishedFiles, engine: sa.Engine, tmp_path: Path
 ) -> None:
     write(tmp_path, "reports/feedback.parquet", "words")
     write(tmp_path, "warehouse/curation.json", "counts")
     trains.share()
     serves.follow()
+    own = tmp_path / "serves/reports/loadtest.html"
+    own.write_text("of this server alone")
     (tmp_path / "trains/reports/feedback.parquet").unlink()
     trains.forget()
     trains.share()
-    serves.follow()
-    assert not (tmp_path / "serves/reports/feedback.parquet").exists()
+    PublishedFiles(engine, tmp_path / "serves").follow()  # servers are stopped while somebody is forgotten
+    assert not (tmp_path / "serves/reports/feedback.parquet").exists() and own.exists()
     assert (tmp_path / "serves/warehouse/curation.json").read_text() == "counts"

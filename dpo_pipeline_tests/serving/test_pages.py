@@ -3,9 +3,11 @@
 Answers come from a second server that says what the test wants, so that nothing here waits for a model.
 """
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import duckdb
@@ -419,6 +421,11 @@ def test_preferences_are_browsed_filtered_and_read(browser: "Browser", server: S
         fits = [pair for pair in pairs if pair.valid and pair.category == "creative"]
         page.get_by_text(f"{len(fits)} of the newest").wait_for()
         opened.picture("review.png")
+        with page.expect_download() as download:
+            page.get_by_role("link", name="TRL").click()
+        rows = [json.loads(line) for line in Path(download.value.path()).read_text().splitlines()]
+        assert download.value.suggested_filename == "preferences-trl.jsonl"
+        assert [row["prompt"][0]["content"] for row in rows] == [pair.prompt for pair in fits if pair.vote in "ab"]
         second = fits[1]
         page.locator("#review-list input").nth(0).focus()
         page.keyboard.press("Tab")

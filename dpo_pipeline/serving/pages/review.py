@@ -24,13 +24,14 @@ def build(serving: Callable[[], Serving]) -> None:
     ui, number, asked, undone = ReviewLayout(gr), gr.State(0), gr.State(None), gr.State(None)
 
     def show(turn: int, chosen: str | None, *filters: Any) -> dict[Any, Any]:
+        wanted = _wanted(*filters)
         try:
-            listed = page_of(serving().reviews.collected(), _wanted(*filters), turn)
+            listed = page_of(serving().reviews.collected(), wanted, turn)
         except DpoError as error:
             return {ui.count: notice(str(error), trouble=True)}
         # A pair that somebody just spoke of stays on screen, also where it fits the filters no longer.
         read = (find(serving().reviews.collected(), chosen) if chosen else None) or next(iter(listed.rows), None)
-        return ui.listed(listed, read) | {
+        return ui.listed(listed, read, wanted) | {
             number: listed.number,
             ui.filters[3]: gr.update(choices=[ANY, *listed.versions]),
         }

@@ -1,9 +1,11 @@
 """What the review page is made of, and its keys."""
 
+from dataclasses import asdict
 from typing import Any, get_args
+from urllib.parse import urlencode
 
 from dpo_pipeline.core.questions import CATEGORIES
-from dpo_pipeline.core.validated_pair import EXCLUDED, MEANINGS, ValidatedPair
+from dpo_pipeline.core.validated_pair import EXCLUDED, MEANINGS, PairFilter, ValidatedPair
 from dpo_pipeline.core.votes import Source
 from dpo_pipeline.serving.pages.markdown import TOGGLE, formatted
 from dpo_pipeline.serving.pages.markup import (
@@ -136,7 +138,7 @@ class ReviewLayout:
     def unasked(self) -> dict[Any, Any]:
         return {self.confirmation: self._gr.update(visible=False)}
 
-    def listed(self, listed: ReviewPage, chosen: ReviewedPair | None) -> dict[Any, Any]:
+    def listed(self, listed: ReviewPage, chosen: ReviewedPair | None, wanted: PairFilter) -> dict[Any, Any]:
         gr = self._gr
         if not listed.collected:
             said = paragraph(EMPTY, "notice")
@@ -144,7 +146,8 @@ class ReviewLayout:
             said = paragraph(NOTHING, "notice")
         else:
             where = f"page {listed.number + 1} of {listed.pages}"
-            said = paragraph(f"{listed.fits} of the newest {listed.collected} validated preferences, {where}", "muted")
+            shown = f"{listed.fits} of the newest {listed.collected} validated preferences, {where}"
+            said = Markup(f'<p class="muted">{text(shown)}. {_downloads(wanted)}</p>')
         choices = [(_label(seen.pair), seen.pair.event_id) for seen in listed.rows]
         return {
             self.count: page(said),
@@ -166,6 +169,16 @@ class ReviewLayout:
             self.exclude: gr.update(visible=EXCLUDED not in seen.pair.failed),
             self.restore: gr.update(visible=seen.pair.taken_out),
         }
+
+
+def _downloads(wanted: PairFilter) -> Markup:
+    """Links to what the filters let through, in the forms of `core.pair_export`."""
+    asked = {name: value for name, value in asdict(wanted).items() if value}
+    links = (
+        f'<a href="/v1/preferences?{text(urlencode(asked | {"form": form}))}" download>{name}</a>'
+        for form, name in (("trl", "TRL"), ("llamafactory", "LLaMA-Factory"))
+    )
+    return Markup(f"Download these pairs for {' or '.join(links)}.")
 
 
 def _label(pair: ValidatedPair) -> str:

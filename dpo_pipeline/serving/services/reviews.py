@@ -4,9 +4,10 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dpo_pipeline.core.admission import LONGEST_REASON, check_reason
+from dpo_pipeline.core.pair_export import ExportForm, exported
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.validated_pair import EXCLUDED, PairFilter, ValidatedPair
 from dpo_pipeline.errors import InvalidRequest, OrderChanged
@@ -92,6 +93,11 @@ class Reviews:
         review = _review(event_id, action, reason, reviewer.name)
         self._log.append(review)
         return review
+
+    def exported(self, wanted: PairFilter, form: ExportForm) -> Iterator[dict[str, Any]]:
+        """The pairs that fit, as a trainer reads them, without those that nobody won; raises as `collected`."""
+        fitting = (seen.pair for seen in self.collected() if wanted.fits(seen.pair))
+        return (row for pair in fitting if (row := exported(pair, form)) is not None)
 
     def changed_by(self, wanted: PairFilter, action: Order) -> list[str]:
         """Event ids of the pairs that fit and that the order would change: all there are, not one page."""
