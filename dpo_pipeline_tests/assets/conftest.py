@@ -105,8 +105,8 @@ class Loop:
         repository = defs.get_repository_def()
         definition = repository.get_sensor_def(sensor)
         needed = {name: (defs.resources or {})[name] for name in definition.required_resource_keys}
-        context = dg.build_sensor_context(instance=self.instance, repository_def=repository, resources=needed)
-        result = definition(context)
+        with dg.build_sensor_context(instance=self.instance, repository_def=repository, resources=needed) as context:
+            result = definition(context)
         if not isinstance(result, dg.SensorResult):
             return [result] if isinstance(result, dg.RunRequest) else []
         for wanted in result.dynamic_partitions_requests or ():
