@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dpo_pipeline.errors import ArtifactCorrupt, DatasetTooSmall
+from dpo_pipeline.errors import ArtifactCorrupt, TrainingDiverged
 from dpo_pipeline.ml.base_model import ensure_base, locate_base
 from dpo_pipeline.ml.remote_training import collect, send, train_here
 from dpo_pipeline.ml.train_process import ProcessJob
@@ -59,12 +59,10 @@ def test_another_base_there_is_refused_and_told(machines: tuple[Settings, Settin
 def test_an_error_of_the_training_is_told_as_it_is(machines: tuple[Settings, Settings]) -> None:
     asks, trains = machines
     job = job_of(asks)
-    job = replace(job, rows_file=str(asks.artifacts_dir / "demonstrations" / "none.jsonl"), bank_dir="")
-    Path(job.rows_file).parent.mkdir(parents=True)
-    Path(job.rows_file).write_text("")
-    with pytest.raises(DatasetTooSmall):
+    job = replace(job, recipe=job.recipe | {"learning_rate": 1e30})
+    with pytest.raises(TrainingDiverged):
         train_here(trains, send(asks, job))
-    with pytest.raises(DatasetTooSmall):
+    with pytest.raises(TrainingDiverged):
         collect(asks, job)
     send(asks, job)
     assert collect(asks, job) is None, "sent again, it is tried again"
