@@ -10,8 +10,6 @@ SELDOM := /transformers/models/(?!auto|qwen2|gemma|llama|__init__)|/tests?/|/tes
 # Options for pip when it fetches torch, such as the index of the CPU build: see the README.
 TORCH ?=
 PEOPLE ?=
-# Which of the tests past one machine are run, as pytest has it.
-MARKED ?=
 
 .PHONY: help demo up up-scaled real llamafactory scaled test test-scaled test-all check bench audit lock sbom clean setup
 
@@ -59,7 +57,7 @@ test: $(STAMP)   ## the tests that CI runs
 	@$(BIN)/python -m pytest
 
 test-scaled: $(SCALED) ## the tests past one machine, on a real Postgres, S3 and Ray head; installs `make scaled` first
-	@$(BIN)/python -m pytest -n 2 dpo_pipeline_tests/scaled -m '$(MARKED)'
+	@$(BIN)/python -m pytest -n 2 dpo_pipeline_tests/scaled
 
 test-all: $(STAMP) llamafactory ## also those that take minutes each; installs LLaMA-Factory first (2 GB)
 	@$(BIN)/python -m pytest -m ""

@@ -20,6 +20,7 @@ DEVELOPMENT = [
     "openai",
     "playwright",
     "pre-commit",
+    "psycopg[binary]>=3.3,<4",  # for the tests on a Postgres
     "pytest",
     "pytest-timeout",
     "pytest-xdist",

@@ -18,6 +18,7 @@ from dpo_pipeline.settings import PROJECT_DIR, Settings
 from dpo_pipeline.stores.database import engine_of
 from dpo_pipeline_tests.examples import settings_in
 
+pytest.importorskip("dagster_postgres", reason="make test-scaled installs it")
 RUN_ONE = """
 import dagster as dg
 from dpo_pipeline.automation.jobs import ingest_and_validate

@@ -14,6 +14,7 @@ from honcho.environ import parse_procfile
 from dpo_pipeline.settings import PROJECT_DIR
 from dpo_pipeline_tests.programs_under_test import free_port, wait_until_answering
 
+pytest.importorskip("kubernetes_validate", reason="make test-scaled installs it")
 DEPLOY = PROJECT_DIR / "deploy"
 PROGRAMS = set(parse_procfile((PROJECT_DIR / "Procfile").read_text()).processes)
 

@@ -33,6 +33,7 @@ from dpo_pipeline_tests.ml.trainings import pairs
 from dpo_pipeline_tests.programs_under_test import eventually, free_port
 from dpo_pipeline_tests.scaled.s3 import BUCKET, s3_server
 
+pytest.importorskip("ray", reason="make test-scaled installs it")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.ray,

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    pytest.importorskip("moto", reason="make test-scaled installs it")
     with s3_server(tmp_path_factory.mktemp("s3")) as variables, pytest.MonkeyPatch.context() as patched:
         for name, value in variables.items():
             patched.setenv(name, value)
@@ -105,6 +106,7 @@ def test_a_page_is_rewritten(machines: list[ArtifactStore], tmp_path: Path) -> N
 
 
 def test_a_store_that_is_gone_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("s3fs", reason="make test-scaled installs it")
     store = ArtifactStore("s3://dpo/x?nobody", tmp_path)
     with pytest.MonkeyPatch.context() as patched:
         for name, value in {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "x"}.items():

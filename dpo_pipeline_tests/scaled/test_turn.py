@@ -15,6 +15,7 @@ from dpo_pipeline.stores.log import file_bytes
 from dpo_pipeline_tests.examples import settings_in
 from dpo_pipeline_tests.programs_under_test import eventually, free_port
 
+pytest.importorskip("ray", reason="make test-scaled installs it")
 pytestmark = pytest.mark.nightly
 MINUTES = 20
 
