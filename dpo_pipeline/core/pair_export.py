@@ -4,15 +4,15 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from dpo_pipeline.core.validated_pair import ValidatedPair
-from dpo_pipeline.core.votes import outcome
 
 ExportForm = Literal["trl", "llamafactory"]
 
 
 def exported(pair: ValidatedPair, form: ExportForm) -> dict[str, Any] | None:
     """One row; null where nobody won, so that there is nothing to prefer. Who voted is not in it."""
-    chosen, rejected, *_ = outcome(pair.vote, pair.response_a, pair.response_b, pair.model_a, pair.model_b)
-    return None if chosen is None or rejected is None else FORMS[form](pair.prompt, chosen, rejected)
+    a, b = pair.response_a, pair.response_b
+    sides = {"a": (a, b), "b": (b, a)}.get(pair.vote)
+    return FORMS[form](pair.prompt, *sides) if sides else None
 
 
 def _trl(prompt: str, chosen: str, rejected: str) -> dict[str, Any]:

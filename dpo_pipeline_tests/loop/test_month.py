@@ -275,6 +275,7 @@ def test_an_outage_after_weeks_of_good_answers_is_seen_the_same_day(month: Month
     assert month.ledger.decisions("v1.1")[-1].reasons[0] == "evidence of harm"
 
 
+@pytest.mark.nightly
 def test_a_champion_that_people_stop_liking_is_rolled_back(month: Month) -> None:
     """At full traffic nobody meets the one before it any more: what its people said last stands beside it."""
     month.register("v1.1")
@@ -286,6 +287,7 @@ def test_a_champion_that_people_stop_liking_is_rolled_back(month: Month) -> None
     assert "satisfaction" in " ".join(month.ledger.decisions("v1.1")[-1].reasons)
 
 
+@pytest.mark.nightly
 def test_a_clock_set_back_or_on_promotes_nothing_by_itself(month: Month) -> None:
     """In canary nobody comes any more; the clock goes an hour back, then three days on: the stage's hours are over."""
     month.register("v1.1")
