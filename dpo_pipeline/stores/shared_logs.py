@@ -9,7 +9,7 @@ number alone would lose lines: one that is drawn early may be committed late.
 import fcntl
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -219,7 +219,7 @@ class SharedLogs:
                 rewrites = dict(connection.execute(sa.select(REWRITES.c.log, REWRITES.c.count)).all())
                 copied = self._made_again(connection, copied, rewrites)
                 after = (copied.written_by, copied.number) < PLACE
-                rows = connection.execute(_lines().where(SETTLED, after).limit(AT_ONCE)).all()
+                rows = _binary(connection, _lines().where(SETTLED, after).limit(AT_ONCE))
             if not rows:
                 return came
             copied = self._write(copied, rows, rewrites)
@@ -271,7 +271,7 @@ class SharedLogs:
             with os.fdopen(descriptor, "r+b") as file:
                 # What stands behind is of a turn that was interrupted: these are the same lines.
                 file.seek(sizes[log])
-                file.write(b"".join(bytes(line) + b"\n" for *_, line in of_log))
+                file.writelines(part for *_, line in of_log for part in (line, b"\n"))
                 file.truncate()
                 sizes[log] = file.tell()
         copied = Copied(rows[-1][0], rows[-1][1], sizes, rewrites)
@@ -308,6 +308,14 @@ class SharedLogs:
 def _lines() -> sa.Select[int, int, str, bytes]:
     columns = (LINES.c.written_by, LINES.c.number, LINES.c.log, LINES.c.line)
     return sa.select(*columns).order_by(LINES.c.written_by, LINES.c.number)
+
+
+def _binary(connection: sa.Connection, query: sa.Select[int, int, str, bytes]) -> list[Row]:
+    """The same rows in half the time: by default lines come as text, two digits a byte."""
+    compiled = query.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
+    with closing(connection.connection.cursor(binary=True)) as cursor:
+        cursor.execute(str(compiled), compiled.params)
+        return list(cursor.fetchall())
 
 
 def _count_rewrite(connection: sa.Connection, log: str) -> None:
