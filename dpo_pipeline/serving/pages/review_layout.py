@@ -178,7 +178,7 @@ def _downloads(wanted: PairFilter) -> Markup:
         f'<a href="/v1/preferences?{text(urlencode(asked | {"form": form}))}" download>{name}</a>'
         for form, name in (("trl", "TRL"), ("llamafactory", "LLaMA-Factory"))
     )
-    return Markup(f"Download these pairs for {' or '.join(links)}.")
+    return Markup(f"Download these pairs for {' or '.join(links)}")
 
 
 def _label(pair: ValidatedPair) -> str:
