@@ -12,17 +12,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from dpo_pipeline.engines import NOT_AS_ROOT, postgres_binaries
+from dpo_pipeline.errors import ServiceError
 from dpo_pipeline_tests.programs_under_test import free_port
 
-DEBIAN = Path("/usr/lib/postgresql")
 START_S = 30
-
-
-def binaries() -> Path | None:
-    """Where `initdb` and `postgres` are; null where there are none."""
-    if found := shutil.which("initdb"):
-        return Path(found).resolve().parent
-    return next((path.parent for path in sorted(DEBIAN.glob("*/bin/initdb"), reverse=True)), None)
 
 
 class Postgres:
@@ -30,9 +24,7 @@ class Postgres:
 
     def __init__(self, folder: Path, binaries: Path):
         self._folder, self._binaries, self.port = folder, binaries, free_port()
-        self._as_somebody_else = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
-        if os.getuid() != 0:  # Postgres runs for anybody but root
-            self._as_somebody_else = []
+        self._as_somebody_else = NOT_AS_ROOT if os.getuid() == 0 else ()
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True)
         if self._as_somebody_else:
@@ -88,9 +80,10 @@ class Postgres:
 @contextmanager
 def postgres(folder: Path) -> Iterator[Postgres]:
     """A running one; skips the test where none is installed."""
-    found = binaries()
-    if found is None:
-        pytest.skip("Postgres is not installed; on Debian: apt-get install postgresql")
+    try:
+        found = postgres_binaries()
+    except ServiceError as error:
+        pytest.skip(str(error))
     server = Postgres(folder, found)
     server.start()
     try:

@@ -4,6 +4,7 @@ Interrupted, it is run again and goes on: what is there already is not written t
 compared, line by line and row by row.
 """
 
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -134,7 +135,10 @@ def _require_all(logs: SharedLogs, lines: dict[str, int]) -> None:
 def _end_last_line(path: Path) -> None:
     """A program may have died in the middle of one: as the next append would, so that what follows stands alone."""
     with path.open("r+b") as file:
-        if file.seek(0, 2) and (file.seek(-1, 2), file.read(1))[1] != b"\n":
+        if not file.seek(0, os.SEEK_END):
+            return
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
             file.write(b"\n")
 
 

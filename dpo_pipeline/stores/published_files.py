@@ -47,9 +47,11 @@ class PublishedFiles:
         Raises:
             DatabaseUnavailable: the next time does it.
         """
-        create_once(self._engine, METADATA)
         noted = self._noted()
         changed = {name: stamp for name, stamp in self._stamps() if noted.get(name) != stamp}
+        if not changed:
+            return 0
+        create_once(self._engine, METADATA)
         for name in changed:
             with suppress(FileNotFoundError):
                 content = (self._dir / name).read_bytes()
@@ -62,8 +64,7 @@ class PublishedFiles:
                 with connected(self._engine) as connection:
                     take_turn(connection, "published files")  # numbers are seen in the order in which they are drawn
                     connection.execute(newest)
-        if changed:
-            write_text(self._dir / NOTED, msgspec.json.encode(noted | changed).decode())
+        write_text(self._dir / NOTED, msgspec.json.encode(noted | changed).decode())
         return len(changed)
 
     def follow(self) -> int:
