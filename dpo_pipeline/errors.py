@@ -327,6 +327,10 @@ class UpstreamFailed(EngineFailed):
     code = "upstream_failed"
 
 
+class ModelNotHeld(UpstreamFailed):
+    """Another server knows no model of the name that a version has there."""
+
+
 class NotReady(RequestError):
     status = 503
     code = "not_ready"

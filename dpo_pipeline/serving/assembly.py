@@ -129,7 +129,7 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
         feedback=Feedback(state, log, visitors, rates, metrics, redact),
         reviews=Reviews(settings.review_table, ReviewLog(settings.reviews_log, logs), accounts),
         rollouts=Rollouts(settings, router, accounts),
-        rollout_watch=RolloutWatch(settings, router, tally),
+        rollout_watch=RolloutWatch(settings, engine, router, tally),
         loop_watch=LoopWatch(settings),
         versions=Versions(settings),
         contributors=Contributors(state, tally, visitors, rates, settings.cadence, settings.zone),

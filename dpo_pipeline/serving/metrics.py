@@ -38,6 +38,16 @@ class Metrics:
         )
         self.waiting = Gauge("dpo_engine_waiting", "Requests that wait for a place in the batch", registry=registry)
         self.running = Gauge("dpo_engine_running", "Requests that are being answered", registry=registry)
+        self.server_up = Gauge(
+            "dpo_server_up", "1: a server that answers are forwarded to can be asked", ["server"], registry=registry
+        )
+        self.server_holds = Gauge("dpo_server_holds", "1: it holds this model", ["server", "model"], registry=registry)
+        self.server_lost = Gauge(
+            "dpo_server_lost",
+            "Requests for a version that it had lost, each asked again",
+            ["server"],
+            registry=registry,
+        )
         self.traffic = Gauge("dpo_rollout_traffic", "Share of the traffic", ["version"], registry=registry)
         self.epoch = Gauge("dpo_rollout_epoch", "Epoch of the rollout", registry=registry)
 
@@ -51,6 +61,12 @@ class Metrics:
         for version in engine.models:
             self.traffic.labels(version).set(route.share_of(version))
         self.epoch.set(route.epoch)
+        self.server_holds.clear()
+        for server in engine.servers:
+            self.server_up.labels(server.url).set(server.reachable)
+            self.server_lost.labels(server.url).set(server.lost)
+            for model in server.holds or ():
+                self.server_holds.labels(server.url, model).set(1)
 
 
 class CallMetrics:

@@ -1,9 +1,9 @@
 """Where programs listen, what they allow, and who may call."""
 
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from dpo_pipeline.settings.section import Section
 
@@ -39,11 +39,36 @@ class Limits(Section):
 
 
 class EngineSettings(Section):
-    """Where answers come from. `forward` needs a server that knows every version under a name of its own."""
+    """Where answers come from. With `forward`, other servers hold every version, under a name of its own."""
 
-    kind: Literal["local", "forward"] = Field("local", description="generate here, or forward to another server")
-    url: str = Field("", description="forward: base address of an OpenAI-compatible server, ending in /v1")
+    kind: Literal["local", "forward"] = Field("local", description="generate here, or forward to other servers")
+    url: tuple[str, ...] = Field(
+        (),
+        description="forward: base address of an OpenAI-compatible server, ending in /v1; or of several alike",
+    )
     names: dict[str, str] = Field({}, description="forward: model name there of each version; default: the same name")
+    loads: bool = Field(
+        False,
+        description="forward: load adapters on those servers, and unload them, by vLLM's API; they belong to this loop",
+    )
+    adapters: str = Field(
+        "", description="loads: where those servers see this folder's artifacts/adapters; default: under the same path"
+    )
+
+    @field_validator("url", mode="before")
+    @classmethod
+    def _one_or_several(cls, url: object) -> object:
+        return [url] if isinstance(url, str) else url
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.kind == "forward" and not any(self.url):
+            raise ValueError("forward needs engine.url: the address of a server, such as http://127.0.0.1:8001/v1")
+        if self.loads and self.kind != "forward":
+            raise ValueError("engine.loads is for servers that answers are forwarded to: set engine.kind to forward")
+        if self.loads and self.names:
+            raise ValueError("with engine.loads, versions have names of their own there: leave engine.names out")
+        return self
 
 
 class Keys(Section):
@@ -58,7 +83,7 @@ class Keys(Section):
         "Bearer …`; whoever sends it vouches for the people it names",
     )
     admin: SecretStr | None = Field(None, description="one operator's key for all, where nobody keeps keys by name")
-    engine: SecretStr | None = Field(None, description="sent to the server that engine.url names")
+    engine: SecretStr | None = Field(None, description="sent to the servers that engine.url names")
     judge: SecretStr | None = Field(None, description="sent to the server that evaluation.judge_url names")
 
     @field_validator("api", "admin")

@@ -41,6 +41,20 @@ def raw(text: str, end: str = "\n\n") -> bytes:
 DONE = raw("[DONE]")
 
 
+def question_at(listener: socket.socket) -> socket.socket:
+    """The connection on which the first question came, read; whoever asks what models there are is told nothing."""
+    while True:
+        connection, _ = listener.accept()
+        connection.settimeout(10)
+        read = connection.recv(65536)
+        if read.startswith(b"POST"):
+            while read and not read.endswith(b"}"):
+                read += connection.recv(65536)
+            return connection
+        with connection:
+            connection.sendall(b"HTTP/1.1 501 None\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+
 @contextmanager
 def sending(content: bytes, kind: str, status: int, pieces: int = 1) -> Iterator[str]:
     """A server that sends this once, in so many packets, and hangs up; yields its address."""
@@ -48,12 +62,7 @@ def sending(content: bytes, kind: str, status: int, pieces: int = 1) -> Iterator
     head = f"HTTP/1.1 {status} Any\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n".encode()
 
     def serve() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            connection.settimeout(10)
-            read = b""
-            while b"}" not in read[-1:]:
-                read += connection.recv(65536)
+        with question_at(listener) as connection:
             connection.sendall(head)
             with suppress(ConnectionError):  # whoever has read enough hangs up
                 for number in range(pieces):
@@ -166,9 +175,7 @@ def test_a_stream_that_stalls_is_a_timeout_and_frees_its_place(tmp_path: Path) -
     stop = threading.Event()
 
     def stall() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            connection.recv(65536)
+        with question_at(listener) as connection:
             connection.sendall(begun)
             stop.wait(10)
 

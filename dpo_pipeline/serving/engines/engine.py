@@ -18,6 +18,20 @@ class Adapter:
     directory: Path
 
 
+@dataclass(frozen=True)
+class ServerState:
+    """A server that answers are forwarded to, as of the last look at it.
+
+    `holds` are names of models there; null: it does not say. `lost` counts requests for an adapter that it had lost.
+    """
+
+    url: str
+    reachable: bool
+    holds: tuple[str, ...] | None
+    trouble: str | None
+    lost: int
+
+
 class Engine(ABC):
     """Answers of served models, whole or as they grow. A second engine forwards to another server."""
 
@@ -28,12 +42,17 @@ class Engine(ABC):
     def ready(self) -> bool:
         return bool(self.models)
 
+    @property
+    def servers(self) -> Sequence[ServerState]:
+        """Those that answers are forwarded to; none where this machine generates."""
+        return ()
+
     @abstractmethod
     def serve(self, adapters: Mapping[str, Adapter]) -> None:
         """Serve exactly these models from now on; blocks until they are loaded.
 
         Raises:
-            ArtifactError, AdapterRefused: one must not be served; what was served before stays.
+            ArtifactError, AdapterRefused, UpstreamFailed: one cannot be served; what was served before stays.
         """
 
     @abstractmethod

@@ -1,11 +1,12 @@
-"""The second engine: answers come from any OpenAI-compatible server, such as vLLM.
+"""The second engine: answers come from OpenAI-compatible servers, such as vLLM.
 
-Versions map to model names there (`engine.names`). That server loads the adapters itself; ours says
-which versions there are, who gets which, and keeps deadline and limits.
+Versions map to model names there (`engine.names`), or are loaded there (`engine.loads`). Ours says which versions there
+are, who gets which, and keeps deadline and limits. Of several servers that hold a version, the least busy one is asked.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -13,13 +14,17 @@ import httpx
 
 from dpo_pipeline.core.answers import Answer, Ask
 from dpo_pipeline.core.template_tokens import defuse
-from dpo_pipeline.errors import DeadlineExceeded, QueueFull, UpstreamFailed
-from dpo_pipeline.serving.engines.engine import Adapter, Engine
+from dpo_pipeline.errors import DeadlineExceeded, ModelNotHeld, NotReady, QueueFull, UpstreamFailed
+from dpo_pipeline.serving.engines.engine import Adapter, Engine, ServerState
+from dpo_pipeline.serving.engines.model_server import ModelServer, name_there
 from dpo_pipeline.serving.engines.upstream import End, read_answer
 from dpo_pipeline.settings import Settings
 
 BYTES_A_TOKEN, LEAST_CAP = 2_000, 4_000_000
 """An answer of another server may have so many for each token that is asked for, with the JSON around them."""
+SETTLE_S = 10.0
+"""How long `serve` waits for a version to be loaded; what takes longer goes on, and is waited for again."""
+RETRY_S = 0.05
 
 
 class ForwardEngine(Engine):
@@ -33,8 +38,10 @@ class ForwardEngine(Engine):
         self._most_bytes = max(LEAST_CAP, BYTES_A_TOKEN * settings.model.max_new_tokens)
         key = settings.keys.engine
         headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+        self._servers = [
+            ModelServer(url, self._engine, headers, linger_s=settings.limits.deadline_s) for url in self._engine.url
+        ]
         self._client = httpx.AsyncClient(
-            base_url=self._engine.url.rstrip("/") + "/",
             headers=headers,
             timeout=None,  # noqa: S113  (every use has the request's own deadline)
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=settings.limits.batch),
@@ -44,9 +51,26 @@ class ForwardEngine(Engine):
     def load(self) -> tuple[int, int]:
         return 0, self._running
 
+    @property
+    def servers(self) -> tuple[ServerState, ...]:
+        return tuple(server.state for server in self._servers)
+
     def serve(self, adapters: Mapping[str, Adapter]) -> None:
-        """Route to these versions. Whether the other server has them shows when one is asked for."""
-        self.models = {name: adapter.sha for name, adapter in adapters.items()}
+        """
+        Raises:
+            UpstreamFailed: no server holds one of them, and why.
+        """
+        names = {version: self._name(version, adapter.sha) for version, adapter in adapters.items()}
+        until = time.monotonic() + SETTLE_S
+        for server in self._servers:
+            server.want({names[version]: adapter for version, adapter in adapters.items()})
+        for server in self._servers:
+            server.settle(until)
+        for version, name in names.items():
+            if not any(server.holds(name) for server in self._servers):
+                reasons = "; ".join(server.why_not(name) for server in self._servers)
+                raise UpstreamFailed(f"No server holds {version}. {reasons}")
+        self.models = {version: adapter.sha for version, adapter in adapters.items()}
 
     async def answers(self, asks: Sequence[Ask]) -> list[Answer]:
         ended = await asyncio.gather(*map(self._whole, asks), return_exceptions=True)
@@ -57,51 +81,94 @@ class ForwardEngine(Engine):
 
     async def stream(self, ask: Ask) -> AsyncIterator[str | Answer]:
         self.check_served([ask])
-        pieces: list[str] = []
-        end: End | None = None
-        clock = asyncio.get_running_loop().time
-        until = clock() + self._limits.deadline_s
-        request = self._client.build_request("POST", "chat/completions", json=self._body(ask))
-        response: httpx.Response | None = None
+        name = self._name(ask.model_id, self.models[ask.model_id])
+        until = asyncio.get_running_loop().time() + self._limits.deadline_s
+        failed: set[ModelServer] = set()
         self._enter()
         try:
-            # A timeout for each wait: one around a `yield` would end whoever reads the pieces.
-            async with asyncio.timeout_at(until):
-                response = await self._client.send(request, stream=True)
-            async with aclosing(read_answer(response, self._most_bytes)) as events:
-                while end is None:
-                    async with asyncio.timeout_at(until):
-                        event = await anext(events)
-                    if isinstance(event, End):
-                        end = event
-                    else:
-                        pieces.append(event)
-                        shown = clock()
-                        yield event
-                        until += clock() - shown  # a slow reader is no slow server
+            while True:
+                server, begun = await self._server(name, failed, until), False
+                try:
+                    async with aclosing(self._read(server, ask, name, until)) as events:
+                        async for event in events:
+                            begun = True
+                            yield event
+                    return
+                except ModelNotHeld:
+                    # Before the first piece, and nobody has seen anything: it is asked again once it is back.
+                    if begun or not self._engine.loads:
+                        raise
+                    server.lost(name)
+                except httpx.HTTPError as error:
+                    failed.add(server)
+                    if begun or not self._holding(name, failed):
+                        raise UpstreamFailed(
+                            f"{server.url} could not be asked ({type(error).__name__}: {error}). Start that server or "
+                            "fix engine.url."
+                        ) from error
         except TimeoutError as error:
-            raise DeadlineExceeded(
-                f"{self._engine.url} gave no answer within {self._limits.deadline_s:g} s."
-            ) from error
-        except httpx.HTTPError as error:
-            raise UpstreamFailed(
-                f"{self._engine.url} could not be asked ({type(error).__name__}: {error}). Start that server or fix "
-                "engine.url."
-            ) from error
+            raise DeadlineExceeded(f"No answer came within {self._limits.deadline_s:g} s.") from error
         finally:
             self._running -= 1
-            if response is not None:
-                await response.aclose()
+
+    async def close(self) -> None:
+        await asyncio.gather(*(asyncio.to_thread(server.close) for server in self._servers))
+        await self._client.aclose()
+
+    async def _server(self, name: str, failed: set[ModelServer], until: float) -> ModelServer:
+        """The least busy server that holds it; one that has lost it is given until the deadline to have it again.
+
+        Raises:
+            NotReady: none holds it.
+        """
+        clock = asyncio.get_running_loop().time
+        while not (holding := self._holding(name, failed)):
+            if clock() > until:
+                reasons = "; ".join(server.why_not(name) for server in self._servers)
+                raise NotReady(f"No server holds this version at the moment. {reasons}")
+            await asyncio.sleep(RETRY_S)
+        return min(holding, key=lambda server: (not server.reachable, server.busy))
+
+    def _holding(self, name: str, failed: set[ModelServer]) -> list[ModelServer]:
+        return [server for server in self._servers if server.holds(name) and server not in failed]
+
+    async def _read(self, server: ModelServer, ask: Ask, name: str, until: float) -> AsyncGenerator[str | Answer]:
+        """
+        Raises:
+            TimeoutError: at the deadline, to which the time that a slow reader takes is added.
+            httpx.HTTPError, and as `read_answer`.
+        """
+        sha, clock = self.models.get(ask.model_id), asyncio.get_running_loop().time
+        request = self._client.build_request("POST", f"{server.url}chat/completions", json=self._body(ask, name))
+        response: httpx.Response | None = None
+        pieces: list[str] = []
+        end: End | None = None
+        with server.answering(name):
+            try:
+                # A timeout for each wait: one around a `yield` would end whoever reads the pieces.
+                async with asyncio.timeout_at(until):
+                    response = await self._client.send(request, stream=True)
+                async with aclosing(read_answer(response, self._most_bytes)) as events:
+                    while end is None:
+                        async with asyncio.timeout_at(until):
+                            event = await anext(events)
+                        if isinstance(event, End):
+                            end = event
+                        else:
+                            pieces.append(event)
+                            shown = clock()
+                            yield event
+                            until += clock() - shown  # a slow reader is no slow server
+            finally:
+                if response is not None:
+                    await response.aclose()
         yield Answer(
             text="".join(pieces).strip(),
             prompt_tokens=end.prompt_tokens or 0,
             tokens=len(pieces) if end.tokens is None else end.tokens,
             finished=end.finished,
-            adapter=self.models.get(ask.model_id),
+            adapter=sha,
         )
-
-    async def close(self) -> None:
-        await self._client.aclose()
 
     def _enter(self) -> None:
         if self._running >= self._room:
@@ -112,9 +179,12 @@ class ForwardEngine(Engine):
         async for event in self.stream(ask):
             if isinstance(event, Answer):
                 return event
-        raise UpstreamFailed(f"{self._engine.url} ended without an answer.")
+        raise UpstreamFailed("The other server ended without an answer.")
 
-    def _body(self, ask: Ask) -> dict[str, Any]:
+    def _name(self, version: str, sha: str) -> str:
+        return name_there(version, sha) if self._engine.loads else self._engine.names.get(version, version)
+
+    def _body(self, ask: Ask, name: str) -> dict[str, Any]:
         sampling = ask.sampling
         wanted = {
             "temperature": sampling.temperature,
@@ -123,7 +193,7 @@ class ForwardEngine(Engine):
             "seed": sampling.seed,
         }
         return {
-            "model": self._engine.names.get(ask.model_id, ask.model_id),
+            "model": name,
             "messages": [{"role": role, "content": defuse(content, role=role)} for role, content in ask.messages],
             "stream": True,
             "stream_options": {"include_usage": True},

@@ -16,7 +16,7 @@ import msgspec
 from httpx_sse import EventSource
 
 from dpo_pipeline.core.redaction import redact
-from dpo_pipeline.errors import InvalidRequest, QueueFull, UpstreamFailed
+from dpo_pipeline.errors import InvalidRequest, ModelNotHeld, QueueFull, UpstreamFailed
 
 DONE = "[DONE]"
 DRAIN_S = 1.0
@@ -67,6 +67,7 @@ async def read_answer(response: httpx.Response, most_bytes: int) -> AsyncGenerat
     Raises:
         InvalidRequest: the other server says that the request is at fault.
         QueueFull: it has no room.
+        ModelNotHeld: it knows no model of this name.
         UpstreamFailed: it failed, or sent what is no whole answer.
     """
     if isinstance(response.stream, httpx.AsyncByteStream):
@@ -86,7 +87,7 @@ async def read_answer(response: httpx.Response, most_bytes: int) -> AsyncGenerat
     if kind not in ("text/event-stream", "text/plain", ""):
         said = (await response.aread()).decode(errors="replace")
         raise UpstreamFailed(
-            f"The other server answered with {kind}, where server-sent events were required: {_cut(said)}"
+            f"The other server answered with {kind}, where server-sent events were required: {cut(said)}"
         )
     response.headers["content-type"] = "text/event-stream"
     async with aclosing(EventSource(response).aiter_sse()) as events:
@@ -142,7 +143,7 @@ class _Reader:
     def text(self, chunk: _Chunk) -> str:
         """The text of one chunk. Half of a surrogate pair at its end waits for the other half."""
         if chunk.error is not None:
-            raise UpstreamFailed(f"The other server broke off: {_cut(str(chunk.error))}")
+            raise UpstreamFailed(f"The other server broke off: {cut(str(chunk.error))}")
         self._usage = chunk.usage or self._usage
         if not chunk.choices:
             return ""
@@ -169,22 +170,22 @@ def _decoded(text: str) -> _Chunk:
     try:
         chunk = msgspec.convert(json.loads(text), _Chunk)
     except (ValueError, RecursionError) as error:
-        raise UpstreamFailed(f"The other server sent what is no chunk of an answer ({error}): {_cut(text)}") from error
+        raise UpstreamFailed(f"The other server sent what is no chunk of an answer ({error}): {cut(text)}") from error
     return chunk
 
 
-def _cut(text: str) -> str:
-    """Its beginning, without what nobody else shall read: servers repeat keys in their errors."""
+def cut(text: str) -> str:
+    """The beginning of what another server said, without what is secret: servers repeat keys in their errors."""
     text = redact(text[: 2 * SHOWN])
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _refusal(status: int, body: str) -> Exception:
-    said = f"The other server answered {status}: {_cut(body)}"
+    said = f"The other server answered {status}: {cut(body)}"
     if status == 429:
         return QueueFull(said)
     if status in (400, 413, 422):
         return InvalidRequest(said)
     if status == 404:
-        return UpstreamFailed(f"{said} It does not serve this version: load it there, or set engine.names.")
+        return ModelNotHeld(f"{said} It does not serve this version: load it there, or set engine.names.")
     return UpstreamFailed(said)

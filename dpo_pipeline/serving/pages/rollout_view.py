@@ -45,8 +45,8 @@ def now_page(live: RolloutSnapshot) -> str:
 
 
 def evidence_page(live: RolloutSnapshot) -> str:
-    """The rules, the A/B test, what was measured, and the forecast."""
-    return page(_rules(live), _ab_test(live), _metrics(live), _forecast(live))
+    """The rules, the A/B test, what was measured, who answers, and the forecast."""
+    return page(_rules(live), _ab_test(live), _metrics(live), _servers(live), _forecast(live))
 
 
 def history_page(live: RolloutSnapshot, shown: int) -> str:
@@ -225,6 +225,28 @@ def measured(new: VersionMetrics, baseline: VersionMetrics) -> list[tuple[str, o
         both("Ratings", lambda each: each.ratings),
         both("Satisfaction, of 5", lambda each: "no data" if each.satisfaction is None else f"{each.satisfaction:.2f}"),
     ]
+
+
+def _servers(live: RolloutSnapshot) -> Markup:
+    """What the servers hold that answers are forwarded to."""
+    if not live.servers:
+        return Markup("")
+    rows = [
+        (
+            server.url,
+            "it does not say" if server.holds is None else ", ".join(server.holds) or "nothing",
+            chip("not reachable", "triggered") if not server.reachable else
+            chip("trouble", "watching") if server.trouble else chip("OK", "ok"),
+            f"{server.lost:,}",
+        )
+        for server in live.servers
+    ]  # fmt: skip
+    troubles = [
+        paragraph(f"{server.url}: {server.trouble}", "notice trouble") for server in live.servers if server.trouble
+    ]
+    head = ["Server", "Holds", "State", "Asked again"]
+    caption = "Asked again: requests for a version that the server had lost, answered once it was back"
+    return Markup(heading("Model servers") + "".join(troubles) + table(caption, head, rows, numbers=(3,)))
 
 
 def _forecast(live: RolloutSnapshot) -> Markup:

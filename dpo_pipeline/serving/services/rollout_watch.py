@@ -14,6 +14,7 @@ from dpo_pipeline.core.version_metrics import version_metrics
 from dpo_pipeline.loop.forecast import last_week
 from dpo_pipeline.loop.roll_out import plan_of
 from dpo_pipeline.loop.rollout_evidence import counted_since, hours_since
+from dpo_pipeline.serving.engines.engine import Engine, ServerState
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.settings import Settings
@@ -44,7 +45,7 @@ class RolloutSnapshot:
     `new`, `ab` the A/B test of the newest one in staging, where votes decide. `metrics` count `since` the stage began,
     at full traffic since its day did. `forecast` is the one that the rollout began with, or one of the next rollout
     where none is under way, with the `usage` it is made from. `decisions`: newest first, those before `newest` where
-    that is a hold.
+    that is a hold. `servers`: those that answers are forwarded to.
     """
 
     state: DeploymentState
@@ -63,6 +64,7 @@ class RolloutSnapshot:
     usage: str
     changed_settings: tuple[str, ...]
     decisions: tuple[DecisionRecord, ...]
+    servers: tuple[ServerState, ...]
 
     @property
     def under_way(self) -> bool:
@@ -82,8 +84,8 @@ class RolloutSnapshot:
 class RolloutWatch:
     """Reads what has changed at most every few seconds: the serving log of a long stage is not small."""
 
-    def __init__(self, settings: Settings, router: Router, tally: Tally) -> None:
-        self._settings, self._router, self._tally = settings, router, tally
+    def __init__(self, settings: Settings, engine: Engine, router: Router, tally: Tally) -> None:
+        self._settings, self._engine, self._router, self._tally = settings, engine, router, tally
         self._lock = threading.Lock()
         self._kept: tuple[float, RolloutSnapshot] | None = None
         self._next_forecast: tuple[float, Forecast, str] | None = None
@@ -126,6 +128,7 @@ class RolloutWatch:
             usage=usage,
             changed_settings=_changed(plan, settings) if state.challenger and state.plan else (),
             decisions=tuple(reversed(decisions[: len(decisions) - len(holds)])),
+            servers=tuple(self._engine.servers),
         )
 
     def _of_the_next(self) -> tuple[Forecast, str]:

@@ -1,0 +1,249 @@
+"""A server that calls are forwarded to: what it holds, and with `engine.loads`, kept as the rollout wants it.
+
+A thread looks at it again and again. Adapters are loaded by vLLM's API
+(https://docs.vllm.ai/en/stable/features/lora.html#dynamically-serving-lora-adapters) under `version@sha12`: a name that
+no other weights ever had, so that no server can answer with others.
+"""
+
+import logging
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+
+import httpx
+
+from dpo_pipeline.errors import ArtifactCorrupt, DpoError, UpstreamFailed
+from dpo_pipeline.serving.engines.engine import Adapter, ServerState
+from dpo_pipeline.serving.engines.upstream import cut
+from dpo_pipeline.settings import EngineSettings
+from dpo_pipeline.settings.shown import without_passwords
+from dpo_pipeline.stores import artifacts
+
+LOOK_S, GLANCE_S = 0.5, 5.0
+"""Between two looks: where adapters are kept there, and where a look can only tell what is missing."""
+AGAIN_S = 5.0
+"""After which an adapter that was refused is tried again."""
+PATIENCE_S, LOADING_S = 5.0, 120.0
+_OURS = re.compile(r".+@[0-9a-f]{12}")
+log = logging.getLogger(__name__)
+
+
+def name_there(version: str, sha: str) -> str:
+    """What a version's adapter is called on a server that we load it on."""
+    return f"{version}@{sha[:12]}"
+
+
+class ModelServer:
+    """One server. `want` says what it should hold; whether it does, `holds` tells for each.
+
+    Args:
+        linger_s: how long an adapter stays there that is wanted no longer: other servers of ours may still send
+            people to it.
+    """
+
+    def __init__(self, url: str, settings: EngineSettings, headers: Mapping[str, str], linger_s: float):
+        self.url, self._shown = url.rstrip("/") + "/", str(without_passwords(url))
+        self._settings, self._linger_s = settings, linger_s
+        self._client = httpx.Client(base_url=self.url, headers=dict(headers), timeout=PATIENCE_S)
+        self.reachable = True
+        self._listed: frozenset[str] | None = None
+        self._answered: frozenset[str] = frozenset()
+        self._refused: dict[str, tuple[float, str]] = {}
+        self._trouble: str | None = None
+        self._unwanted_since: dict[str, float] = {}
+        self._answering: Counter[str] = Counter()
+        self._lost = 0
+        self._changed = threading.Condition()
+        self._wanted: Mapping[str, Adapter] = {}
+        self._orders, self._done, self._woken, self._closed = 0, 0, False, False
+        self._thread = threading.Thread(target=self._follow, name=f"model server {self._shown}", daemon=True)
+
+    @property
+    def state(self) -> ServerState:
+        listed = self._listed
+        return ServerState(
+            self._shown, self.reachable, None if listed is None else tuple(sorted(listed)), self._trouble, self._lost
+        )
+
+    @property
+    def busy(self) -> int:
+        """Requests of ours that it is answering."""
+        return self._answering.total()
+
+    def holds(self, name: str) -> bool:
+        """Whether a request for it can be sent there; a server that does not say is believed to hold everything."""
+        return (self._listed is None and not self._settings.loads) or name in (self._listed or ())
+
+    def why_not(self, name: str) -> str:
+        """What keeps it from holding an adapter."""
+        _, refused = self._refused.get(name, (0.0, None))
+        return f"{self._shown}: {refused or self._trouble or f'{name} is not there yet'}"
+
+    def want(self, wanted: Mapping[str, Adapter]) -> None:
+        """It should hold these, by their names there."""
+        with self._changed:
+            self._wanted = dict(wanted)
+            self._orders += 1
+            self._changed.notify_all()
+            if self._thread.ident is None:
+                self._thread.start()
+
+    def settle(self, until: float) -> None:
+        """Wait until a look has dealt with the newest order, or until a time of the monotonic clock."""
+        with self._changed:
+            order = self._orders
+            self._changed.wait_for(lambda: self._done >= order or self._closed, max(until - time.monotonic(), 0))
+
+    def lost(self, name: str) -> None:
+        """A request found that it is not there: nobody is sent to it before a look has brought it back."""
+        with self._changed:
+            self._lost += 1
+            self._listed = (self._listed or frozenset()) - {name}
+            self._woken = True
+            self._changed.notify_all()
+
+    @contextmanager
+    def answering(self, name: str) -> Iterator[None]:
+        """While a request is answered, its adapter stays."""
+        self._answering[name] += 1
+        try:
+            yield
+        finally:
+            self._answering[name] -= 1
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join(timeout=PATIENCE_S)
+        self._client.close()
+
+    def _follow(self) -> None:
+        pause = LOOK_S if self._settings.loads else GLANCE_S
+        while not self._closed:
+            with self._changed:
+                order, wanted, self._woken = self._orders, self._wanted, False
+            self._tell(self._look(wanted))
+            with self._changed:
+                self._done = order
+                self._changed.notify_all()
+                self._changed.wait_for(self._asked_to_look, pause)
+
+    def _asked_to_look(self) -> bool:
+        return self._closed or self._woken or self._orders > self._done
+
+    def _look(self, wanted: Mapping[str, Adapter]) -> str | None:
+        """What is not as it should be afterwards, or null."""
+        try:
+            self._listed = self._list()
+            self.reachable = True
+            if self._settings.loads:
+                self._keep(wanted)
+                missing = {name: why for name, (_, why) in self._refused.items() if name in wanted}
+            else:
+                missing = self._missing(wanted)
+        except httpx.HTTPError as error:
+            self.reachable = False
+            return f"it cannot be asked ({type(error).__name__}: {error}). Start that server or fix engine.url."
+        except DpoError as error:
+            return str(error)
+        except Exception as error:
+            log.exception("%s could not be looked at", self._shown)
+            return f"it could not be looked at ({type(error).__name__}: {error})."
+        return " ".join(f"{name}: {why}" for name, why in missing.items()) or None
+
+    def _list(self) -> frozenset[str] | None:
+        """The models that it names; null where it does not say and nothing is loaded by us.
+
+        Raises:
+            httpx.HTTPError, UpstreamFailed
+        """
+        answer = self._client.get("models")
+        try:
+            return frozenset(str(each["id"]) for each in answer.raise_for_status().json()["data"])
+        except (httpx.HTTPStatusError, KeyError, TypeError, ValueError) as error:
+            if not self._settings.loads:
+                return None
+            raise UpstreamFailed(
+                f"it answered GET models with {answer.status_code} and no list of models: {cut(answer.text)} "
+                "engine.loads needs a vLLM server; engine.url ends in /v1."
+            ) from error
+
+    def _missing(self, wanted: Mapping[str, Adapter]) -> dict[str, str]:
+        """Of what should be there, what is neither listed nor answered for; gateways answer for more than they list."""
+        if self._listed is None:
+            return {}
+        self._listed |= self._answered
+        unlisted = [name for name in wanted if name not in self._listed]
+        told = {name: self._post("chat/completions", {**_ONE_TOKEN, "model": name}, PATIENCE_S) for name in unlisted}
+        self._answered |= {name for name, answer in told.items() if answer.status_code != 404}
+        self._listed |= self._answered
+        return {
+            name: f"that server does not hold it ({cut(answer.text)}). Load it there, set engine.names, or let "
+            "engine.loads load it."
+            for name, answer in told.items()
+            if answer.status_code == 404
+        }
+
+    def _keep(self, wanted: Mapping[str, Adapter]) -> None:
+        """Load what is missing; unload what was ours and is wanted no longer, once nobody is answered by it."""
+        now = time.monotonic()
+        self._refused = {name: refused for name, refused in self._refused.items() if now - refused[0] < AGAIN_S}
+        for name, adapter in wanted.items():
+            if name not in (self._listed or ()) and name not in self._refused:
+                self._load(name, adapter)
+        unwanted = {name for name in self._listed or () if _OURS.fullmatch(name) and name not in wanted}
+        self._unwanted_since = {name: self._unwanted_since.get(name, now) for name in unwanted}
+        for name, since in self._unwanted_since.items():
+            if now - since >= self._linger_s and not self._answering[name]:
+                self._unload(name)
+
+    def _load(self, name: str, adapter: Adapter) -> None:
+        try:
+            if artifacts.verify(adapter.directory)["sha256"] != adapter.sha:
+                raise ArtifactCorrupt(f"{adapter.directory} holds another adapter than the ledger has for {name}.")
+            path = str(adapter.directory)
+            if self._settings.adapters:
+                path = str(PurePosixPath(self._settings.adapters, adapter.directory.name))
+            answer = self._post("load_lora_adapter", {"lora_name": name, "lora_path": path}, LOADING_S)
+            if answer.status_code != 200 and name not in (self._list() or ()):  # another server of ours was first
+                raise UpstreamFailed(f"it was refused with {answer.status_code}: {cut(answer.text)}{_hint(answer)}")
+        except DpoError as error:
+            self._refused[name] = (time.monotonic(), str(error))
+            return
+        self._listed = (self._listed or frozenset()) | {name}
+        log.info("%s holds %s", self._shown, name)
+
+    def _unload(self, name: str) -> None:
+        self._listed = (self._listed or frozenset()) - {name}
+        answer = self._post("unload_lora_adapter", {"lora_name": name}, PATIENCE_S)
+        if answer.status_code not in (200, 404):
+            raise UpstreamFailed(f"{name} could not be unloaded: {answer.status_code}: {cut(answer.text)}")
+        log.info("%s holds %s no longer", self._shown, name)
+
+    def _post(self, path: str, body: Mapping[str, object], patience_s: float) -> httpx.Response:
+        return self._client.post(path, json=body, timeout=patience_s)
+
+    def _tell(self, trouble: str | None) -> None:
+        if trouble and trouble != self._trouble:
+            log.error("%s: %s", self._shown, trouble)
+        elif self._trouble and not trouble:
+            log.info("%s is as it should be again", self._shown)
+        self._trouble = trouble
+
+
+_ONE_TOKEN = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
+
+
+def _hint(answer: httpx.Response) -> str:
+    """What to do about the usual refusals of vLLM."""
+    if answer.status_code == 404 and "No adapter found" in answer.text:
+        return " That server sees the folder under another path: set engine.adapters."
+    if answer.status_code in (404, 405):
+        return " Start it with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True."
+    return ""
