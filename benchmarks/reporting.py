@@ -7,9 +7,10 @@ import resource
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def report(name: str, goals: Sequence[Goal], measured: Mapping[str, Any]) -> Non
         "quiet": quiet,
         "neighbours_cores": neighbours,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        "versions": {"python": platform.python_version(), **_versions()},
         "commit": _commit(),
         "device": _device(),
     }
@@ -128,6 +129,15 @@ def _console() -> Console:
 
 def _cell(value: Any) -> str:
     return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _versions() -> dict[str, str]:
+    """Of what is installed: a machine with a GPU may have no more than a training needs."""
+    found = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _rounded(value: Any) -> Any:

@@ -3,6 +3,7 @@
 It loads and unloads adapters in the words of vLLM 0.32, which `test_vllm.py` asks for real.
 """
 
+import itertools
 import json
 import threading
 import time
@@ -11,6 +12,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+
+def _different() -> Callable[[str, str], str]:
+    """Answers of which no two are equal: those would be drawn again."""
+    drawn = itertools.count()
+    return lambda model, question: f"{model} says {next(drawn)} things about: {question}"
 
 
 @dataclass
@@ -23,7 +30,7 @@ class Upstream:
     are models that it has without listing them. `refuses` is what it says where an adapter shall be loaded.
     """
 
-    say: Callable[[str, str], str] = lambda model, question: f"An answer to: {question}"
+    say: Callable[[str, str], str] = field(default_factory=_different)
     word_s: float = 0.0
     status: int = 200
     cut_off: bool = False
@@ -32,6 +39,11 @@ class Upstream:
     answers_for: tuple[str, ...] = ()
     refuses: str | None = None
     url: str = ""
+
+
+def answered_by(models: Upstream) -> dict[str, str]:
+    """The variables by which a server of ours forwards to it: without a model of its own, it starts in seconds."""
+    return {"DPO_ENGINE__KIND": "forward", "DPO_ENGINE__URL": models.url}
 
 
 class _Patient(ThreadingHTTPServer):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.errors import AdapterRefused, ArtifactCorrupt, TrainingDiverged
+from dpo_pipeline.ml.processes import first_then_others, is_first
 from dpo_pipeline.settings import ModelSettings
 from dpo_pipeline.stores import artifacts
 
@@ -72,8 +73,14 @@ def save_adapter(model: Any, directory: Path) -> None:
     """As PEFT saves it, but for the order of the layers' names, a set, whose order each process draws, and for the path
     of the base model, which lies elsewhere on another machine.
 
-    Equal weights are then equal files, wherever they were made.
+    Equal weights are then equal files, wherever they were made. Of several processes, one writes, and all go on then.
     """
+    with first_then_others():
+        if is_first():
+            _save(model, directory)
+
+
+def _save(model: Any, directory: Path) -> None:
     model.save_pretrained(directory, selected_adapters=["default"])
     path = directory / CONFIG
     config = json.loads(path.read_text(encoding="utf-8"))

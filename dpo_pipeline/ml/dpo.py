@@ -23,6 +23,7 @@ from dpo_pipeline.ml.base_model import BaseModel, load_base, load_tokenizer
 from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
 from dpo_pipeline.ml.compute import compute_of, recomputes
 from dpo_pipeline.ml.embedded import Progress
+from dpo_pipeline.ml.processes import first_then_others, is_first, share_of, wait_for_all, world_size
 from dpo_pipeline.ml.reporting import LOGGED_SHARE, progress_callback, quieten
 from dpo_pipeline.settings import DpoRecipe, ModelSettings
 from dpo_pipeline.stores import artifacts
@@ -85,7 +86,8 @@ def resume_and_train(trainer: Any, job: DpoJob, progress: Progress) -> Path | No
     """Train to the end, with checkpoints that can be told whole; returns the one that it went on from."""
     trainer.add_callback(progress_callback(progress))
     trainer.add_callback(_seal_checkpoints())
-    resume = _last_complete_checkpoint(job.work_dir / "checkpoints")
+    with first_then_others():  # of which the first deletes what is broken
+        resume = _last_complete_checkpoint(job.work_dir / "checkpoints")
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     return resume
 
@@ -157,8 +159,8 @@ def _trainer(job: DpoJob, pairs: UsablePairs, train: Any) -> Any:
     trainer = _cached_reference_trainer(job.reference_cache / which)(
         model=policy,
         args=_arguments(job, len(train), model),
-        train_dataset=train,
-        eval_dataset=held,
+        train_dataset=_shared(train, job.work_dir / "rows" / "train"),
+        eval_dataset=_shared(held, job.work_dir / "rows" / "held"),
         processing_class=tokenizer,
     )
     quieten(trainer)
@@ -174,6 +176,19 @@ def _trainer(job: DpoJob, pairs: UsablePairs, train: Any) -> Any:
     # Its log-probabilities are in the dataset now; without it no checkpoint carries a second adapter.
     policy.delete_adapter("ref")
     return trainer
+
+
+def _shared(rows: Any, folder: Path) -> Any:
+    """The same rows where each of several processes finds what another one has computed of them."""
+    from datasets import load_from_disk
+
+    if world_size() == 1:
+        return rows
+    with first_then_others():
+        if is_first():
+            shutil.rmtree(folder, ignore_errors=True)
+            rows.save_to_disk(str(folder))
+        return load_from_disk(str(folder))
 
 
 def _arguments(job: DpoJob, pairs: int, model: Any) -> Any:
@@ -204,8 +219,8 @@ def trainer_arguments(job: DpoJob, pairs: float, is_large: bool) -> dict[str, An
         "beta": recipe.beta,
         "learning_rate": recipe.learning_rate,
         "num_train_epochs": recipe.epochs_on(pairs),
-        "per_device_train_batch_size": recipe.batch_size,
-        "per_device_eval_batch_size": recipe.batch_size,
+        "per_device_train_batch_size": share_of(recipe.batch_size),
+        "per_device_eval_batch_size": share_of(recipe.batch_size),
         "gradient_accumulation_steps": recipe.gradient_accumulation,
         "warmup_steps": recipe.warmup_share,
         "max_length": job.model.max_length,
@@ -256,8 +271,9 @@ def _cached_reference_trainer(cache: Path) -> Any:
                 known = Dataset.from_dict(pq.read_table(path).to_pydict())
                 return concatenate_datasets([dataset, known], axis=1)
             computed = super()._precompute_ref_logps(dataset, name, batch_size)
-            with artifacts.replacing(path) as file:
-                pq.write_table(pa.table({column: list(computed[column]) for column in columns}), file)
+            if is_first():
+                with artifacts.replacing(path) as file:
+                    pq.write_table(pa.table({column: list(computed[column]) for column in columns}), file)
             return computed
 
     return CachedReferenceTrainer
@@ -327,6 +343,9 @@ def _seal_checkpoints() -> Any:
     class SealCheckpoints(TrainerCallback):
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             directory = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            wait_for_all()  # each process has put its own generator's state there
+            if not is_first():
+                return
             artifacts.write_manifest(directory, {"kind": "checkpoint", "step": state.global_step})
 
     return SealCheckpoints()

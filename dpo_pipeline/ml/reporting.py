@@ -29,11 +29,12 @@ def progress_callback(progress: Progress) -> Any:
                     )
             shown = ("loss", "rewards/margins", "rewards/accuracies", "learning_rate")
             metrics = {name: float(logs[name]) for name in shown if logs and name in logs}
-            if metrics:
+            if metrics and state.is_world_process_zero:
                 progress(state.global_step, state.max_steps, metrics)
 
         def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            progress(state.max_steps, state.max_steps, {})
+            if state.is_world_process_zero:
+                progress(state.max_steps, state.max_steps, {})
 
     return ReportProgress()
 

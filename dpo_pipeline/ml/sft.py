@@ -13,6 +13,7 @@ from dpo_pipeline.ml.base_model import BaseModel, load_base
 from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
 from dpo_pipeline.ml.compute import compute_of, recomputes
 from dpo_pipeline.ml.embedded import Progress, first_sentence
+from dpo_pipeline.ml.processes import share_of
 from dpo_pipeline.ml.reporting import LOGGED_SHARE, progress_callback, quieten
 from dpo_pipeline.settings import ModelSettings, SftRecipe
 
@@ -75,7 +76,7 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
             output_dir=str(job.work_dir),
             num_train_epochs=job.recipe.epochs,
             learning_rate=job.recipe.learning_rate,
-            per_device_train_batch_size=job.recipe.batch_size,
+            per_device_train_batch_size=share_of(job.recipe.batch_size),
             lr_scheduler_type="cosine",
             warmup_steps=0.05,
             max_length=job.model.max_length,

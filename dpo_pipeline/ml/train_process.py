@@ -9,6 +9,7 @@ import logging
 import shutil
 import sys
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from filelock import FileLock
 
 from dpo_pipeline import errors
 from dpo_pipeline.ml.base_model import BaseModel
+from dpo_pipeline.ml.embedded import Progress
+from dpo_pipeline.ml.processes import how_many, together
 from dpo_pipeline.settings import DpoRecipe, ModelSettings, SftRecipe
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.progress import ProgressFile
@@ -27,7 +30,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ProcessJob:
-    """All that goes into a training, as JSON: paths are strings, recipes are mappings."""
+    """All that goes into a training, as JSON: paths are strings, recipes are mappings.
+
+    `processes`: how many train together, where it is trained; null: one for each GPU.
+    """
 
     kind: str
     base_dir: str
@@ -45,6 +51,7 @@ class ProcessJob:
     holdout_share: float = 0.0
     rows_file: str = ""
     llamafactory_command: str = ""
+    processes: int | None = None
 
     def write(self, path: Path) -> Path:
         artifacts.write_text(path, json.dumps(asdict(self), indent=2))
@@ -99,22 +106,30 @@ def run(job: ProcessJob) -> ProcessResult:
         return _train(job, work_dir)
 
 
-def _train(job: ProcessJob, work_dir: Path) -> ProcessResult:
-    report = ProgressFile(Path(job.progress_dir), job.kind)
-    said = {"step": -LOG_EVERY}
+class _Told:
+    """How far a training is: a file for pages, and a line of the log every few steps."""
 
-    def progress(step: int, total: int, metrics: dict[str, float]) -> None:
-        report(step, total, metrics)
-        if step - said["step"] >= LOG_EVERY or step >= total:
-            said["step"] = step
+    def __init__(self, job: ProcessJob):
+        self._kind, self._report = job.kind, ProgressFile(Path(job.progress_dir), job.kind)
+        self._said = -LOG_EVERY
+
+    def __call__(self, step: int, total: int, metrics: dict[str, float]) -> None:
+        self._report(step, total, metrics)
+        if step - self._said >= LOG_EVERY or step >= total:
+            self._said = step
             values = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-            log.info("%s step %d of %d%s", job.kind, step, total, f": {values}" if values else "")
+            log.info("%s step %d of %d%s", self._kind, step, total, f": {values}" if values else "")
 
+
+def _train(job: ProcessJob, work_dir: Path) -> ProcessResult:
     fresh = work_dir / "adapter"
     if fresh.exists():
         shutil.rmtree(fresh)
     fresh.mkdir(parents=True)
-    facts, metrics, curve = _train_sft(job, fresh, progress) if job.kind == "sft" else _train_dpo(job, fresh, progress)
+    trained, count = partial(_trained, job, fresh, _Told(job)), _processes(job)
+    facts, metrics, curve = trained() if count == 1 else together(count, trained)
+    if count > 1:
+        facts = facts | {"processes": count}
     directory, sha = publish_adapter(fresh, Path(job.adapters_dir), {**facts, **job.facts})
     result = ProcessResult(str(directory), sha, {**facts, **job.facts}, metrics, curve)
     artifacts.write_text(work_dir / RESULT, json.dumps(asdict(result), indent=2))
@@ -135,7 +150,19 @@ def publish_adapter(fresh: Path, adapters_dir: Path, facts: dict[str, Any]) -> t
     return final, sha
 
 
-def _train_sft(job: ProcessJob, fresh: Path, progress: Any) -> tuple[dict[str, Any], dict[str, float], list[Any]]:
+def _processes(job: ProcessJob) -> int:
+    """Of those, how many: KTO compares answers of one batch with each other, and LLaMA-Factory starts its own."""
+    if job.recipe.get("trainer") == "llamafactory" or job.recipe.get("objective") == "kto":
+        return 1
+    return how_many(ModelSettings(**job.model), job.processes, job.recipe["batch_size"])
+
+
+def _trained(job: ProcessJob, fresh: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, float], list[Any]]:
+    """(facts, metrics, curve) of a training that leaves its adapter in `fresh`."""
+    return _train_sft(job, fresh, progress) if job.kind == "sft" else _train_dpo(job, fresh, progress)
+
+
+def _train_sft(job: ProcessJob, fresh: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, float], list[Any]]:
     from dpo_pipeline.ml.sft import SftJob, train_sft
 
     sft = SftJob(
@@ -160,7 +187,7 @@ def _sft_rows(job: ProcessJob) -> list[dict[str, Any]]:
     return demonstrations(asked)
 
 
-def _train_dpo(job: ProcessJob, fresh: Path, progress: Any) -> tuple[dict[str, Any], dict[str, float], list[Any]]:
+def _train_dpo(job: ProcessJob, fresh: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, float], list[Any]]:
     from dpo_pipeline.ml.dpo import DpoJob, train_dpo
     from dpo_pipeline.ml.llamafactory_trainer import train_with_llamafactory
 

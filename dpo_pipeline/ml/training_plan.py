@@ -219,5 +219,6 @@ def _job(
         progress_dir=str(settings.data_dir / "progress"),
         facts=facts,
         llamafactory_command=llamafactory_command,
+        processes=settings.training.processes,
         **inputs,
     )

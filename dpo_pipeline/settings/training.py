@@ -11,6 +11,11 @@ class Training(Section):
     backend: Literal["local", "ray"] = Field(
         "local", description="where trainings run: in the run that asks for one, or as a job of a Ray cluster"
     )
+    processes: int | None = Field(
+        None,
+        ge=1,
+        description="processes that train one adapter together, each on a GPU of its own; default: one for each GPU",
+    )
     ray_address: str = Field("http://127.0.0.1:8265", description="dashboard of the Ray cluster, which takes jobs")
     ray_cpus: float = Field(1, ge=0, description="cores that a training asks the cluster for")
     ray_gpus: float = Field(0, ge=0, description="GPUs that a training asks the cluster for")

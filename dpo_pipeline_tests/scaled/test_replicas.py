@@ -27,7 +27,7 @@ from dpo_pipeline.stores.serving_log import all_feedback
 from dpo_pipeline_tests.examples import put_version, settings_in
 from dpo_pipeline_tests.postgres import Postgres
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
-from dpo_pipeline_tests.upstream import Upstream, model_server
+from dpo_pipeline_tests.upstream import Upstream, answered_by, model_server
 
 pytestmark = pytest.mark.slow
 ANN = {"annotator": "Ann"}
@@ -45,8 +45,6 @@ class Replicas(NamedTuple):
 @pytest.fixture(scope="module")
 def models() -> Iterator[Upstream]:
     with model_server() as running:
-        drawn = itertools.count()  # two equal answers would be drawn again
-        running.say = lambda model, asked: f"{model} says {next(drawn)} things about: {asked}"
         yield running
 
 
@@ -59,8 +57,7 @@ def replicas(server: Postgres, models: Upstream, tmp_path_factory: pytest.TempPa
         ledger.install_champion("v1.0", "test")
     variables = {
         "DPO_DATABASE_URL": database,
-        "DPO_ENGINE__KIND": "forward",
-        "DPO_ENGINE__URL": models.url,
+        **answered_by(models),
         "DPO_ACCESS__PAGES": "false",
         "DPO_LIMITS__VOTES_PER_MINUTE": "10000",
         "DPO_LIMITS__ANSWERS_PER_MINUTE": "10000",

@@ -20,6 +20,7 @@ from dpo_pipeline_tests.browser import tab
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
 from dpo_pipeline_tests.serving.ab_page.desk import DONE, ready
 from dpo_pipeline_tests.serving.conftest import VARIABLES, WITH_PAGES, beside
+from dpo_pipeline_tests.upstream import Upstream, answered_by
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -30,15 +31,15 @@ ELSEWHERE = {"X-Forwarded-For": "198.51.100.7"}
 
 
 @pytest.fixture(scope="module")
-def open_to_all(own_project: Settings) -> Iterator[tuple[Server, Settings]]:
+def open_to_all(own_project: Settings, models: Upstream) -> Iterator[tuple[Server, Settings]]:
     """Nobody holds a key yet."""
     settings = beside(own_project)
-    with serving(settings.data_dir, **WITH_PAGES, DPO_LIMITS__NEW_PEOPLE_PER_DAY="6") as running:
+    with serving(settings.data_dir, **WITH_PAGES, **answered_by(models), DPO_LIMITS__NEW_PEOPLE_PER_DAY="6") as running:
         yield running, settings
 
 
 @pytest.fixture(scope="module")
-def team(own_project: Settings) -> Iterator[tuple[Server, Settings, dict[str, str]]]:
+def team(own_project: Settings, models: Upstream) -> Iterator[tuple[Server, Settings, dict[str, str]]]:
     """A team whose members hold keys."""
     settings = beside(own_project)
     ring = KeyRing(settings.keys_log)
@@ -50,7 +51,7 @@ def team(own_project: Settings) -> Iterator[tuple[Server, Settings, dict[str, st
         "Olga": ring.add("Olga", "operator"),
         "shop": ring.add("the shop", "service"),
     }
-    with serving(settings.data_dir, **WITH_PAGES) as running:
+    with serving(settings.data_dir, **WITH_PAGES, **answered_by(models)) as running:
         yield running, settings, keys
 
 
@@ -333,10 +334,10 @@ def test_whoever_is_signed_in_gives_orders_without_a_key(
         opened.assert_clean()
 
 
-def test_where_signing_in_is_required_nobody_looks_in(own_project: Settings, models: Any) -> None:
+def test_where_signing_in_is_required_nobody_looks_in(own_project: Settings, models: Upstream) -> None:
     settings = beside(own_project)
     key = KeyRing(settings.keys_log).add("Ada", "rater")
-    with serving(settings.data_dir, **WITH_PAGES, DPO_ACCESS__SIGN_IN="required") as server:
+    with serving(settings.data_dir, **WITH_PAGES, **answered_by(models), DPO_ACCESS__SIGN_IN="required") as server:
         sent = server.client.get("/", headers={"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"})
         assert (sent.status_code, sent.headers["location"]) == (303, "/sign-in")
         for path in ("/v1/models", "/metrics", "/docs", "/gradio_api/queue/data", "/config"):
@@ -351,11 +352,11 @@ def test_where_signing_in_is_required_nobody_looks_in(own_project: Settings, mod
         assert server.client.get("/healthz").status_code == 200
 
 
-def test_a_proxys_login_is_a_name(own_project: Settings) -> None:
+def test_a_proxys_login_is_a_name(own_project: Settings, models: Upstream) -> None:
     settings = beside(own_project)
     roles = '{"olga@example.org": "operator"}'
     login = {"DPO_ACCESS__LOGIN_HEADER": "X-Forwarded-User", "DPO_ACCESS__LOGIN_ROLES": roles}
-    with serving(settings.data_dir, **VARIABLES, **login) as server:
+    with serving(settings.data_dir, **VARIABLES, **answered_by(models), **login) as server:
         assert voted(server, {"X-Forwarded-User": "ada@example.org"}).status_code == 201
         assert (newest(settings).annotator, newest(settings).identity) == (person(settings, "ada@example.org"), "named")
         assert voted(server, annotator="ada@example.org").status_code == 201

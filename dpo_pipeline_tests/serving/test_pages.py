@@ -30,7 +30,7 @@ from dpo_pipeline_tests.examples import put_version, settings_in
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
 from dpo_pipeline_tests.serving import collected
 from dpo_pipeline_tests.serving.collected import ATTACK, VOTES
-from dpo_pipeline_tests.upstream import Upstream
+from dpo_pipeline_tests.upstream import Upstream, answered_by
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -98,7 +98,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="module")
 def server(settings: Settings, models: Upstream) -> Iterator[Server]:
-    with serving(settings.data_dir, **variables(models), DPO_KEYS__ADMIN=KEY) as running:
+    with serving(settings.data_dir, **answered_by(models), DPO_KEYS__ADMIN=KEY) as running:
         yield running
 
 
@@ -106,12 +106,8 @@ def server(settings: Settings, models: Upstream) -> Iterator[Server]:
 def empty(tmp_path_factory: pytest.TempPathFactory, models: Upstream) -> Iterator[Server]:
     """A server on which nobody has voted, without an admin key."""
     made = project(settings_in(tmp_path_factory.mktemp("empty")))
-    with serving(made.data_dir, **variables(models)) as running:
+    with serving(made.data_dir, **answered_by(models)) as running:
         yield running
-
-
-def variables(models: Upstream) -> dict[str, str]:
-    return {"DPO_ENGINE__KIND": "forward", "DPO_ENGINE__URL": models.url}
 
 
 def at(browser: "Browser", server: Server, page: str, **screen: Any) -> AbstractContextManager[Tab]:
@@ -125,7 +121,7 @@ def told(opened: Tab, words: str) -> None:
 
 def say(opened: Tab, words: str) -> None:
     """Type, press Enter, and wait for the whole answer."""
-    answered = opened.page.locator("#conversation [aria-busy=false] .by")
+    answered = opened.page.locator("#conversation [aria-busy=false] .by .muted")
     before = answered.count()
     opened.page.fill("#message textarea", words)
     opened.page.keyboard.press("Enter")
@@ -182,7 +178,7 @@ def test_a_conversation_is_answered_rated_and_corrected(
     with at(browser, server, "chat") as opened:
         page = opened.page
         say(opened, "Why is the sky blue?")
-        assert page.inner_text("#conversation .by").strip() in ("Answered by v1.0", "Answered by v1.1")
+        assert page.inner_text("#conversation .by .muted").strip() in ("Answered by v1.0", "Answered by v1.1")
         say(opened, "And at sunset?")
         said = page.locator("#conversation .turn").all_inner_texts()
         assert said[:2] == ["Why is the sky blue?", known["Why is the sky blue?"]] and len(said) == 4
@@ -200,9 +196,10 @@ def test_a_conversation_is_answered_rated_and_corrected(
         )
         assert len(page.locator("#conversation .turn").all()) == 4, "in place of the answer before"
         request = asked_again
-        page.get_by_role("button", name="Good answer").click()
+        page.get_by_role("button", name="Good answer").last.click()
         told(opened, "your opinion is recorded")
-        assert page.get_by_role("button", name="Bad answer").is_disabled()
+        assert page.get_by_role("button", name="Bad answer").last.is_disabled()
+        assert page.get_by_role("button", name="Bad answer").first.is_enabled(), "each answer has thumbs of its own"
         page.get_by_role("button", name="4", exact=True).focus()
         page.keyboard.press("Enter")
         told(opened, "4 of 5 is recorded")
@@ -232,20 +229,77 @@ def test_a_conversation_is_answered_rated_and_corrected(
         opened.assert_clean()
 
 
-def test_the_person_stays_the_same_over_a_reload_and_the_visit_does_not(
+def test_every_answer_can_be_spoken_of_and_every_question_asked_otherwise(
+    browser: "Browser", server: Server, settings: Settings
+) -> None:
+    before, said_before = len(records(settings, RequestRecord)), len(records(settings, FeedbackRecord))
+    with at(browser, server, "chat") as opened:
+        page = opened.page
+        opened.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        for question in ("First?", "Second?", "Third?"):
+            say(opened, question)
+        first, second, _ = new_requests(settings, before, 3)
+        page.get_by_role("button", name="Bad answer").first.click()
+        told(opened, "your opinion is recorded")
+        page.get_by_role("button", name="Copy this answer").nth(1).click()
+        found = eventually(
+            lambda: [(each.signal, each.value, each.request_id) for each in records(settings, FeedbackRecord)],
+            lambda found: len(found) == said_before + 4,
+        )
+        # Each next question is told of the answer before it, without anybody being asked.
+        assert found[said_before:] == [
+            ("follow_up", "", first.request_id), ("follow_up", "", second.request_id),
+            ("thumb", "down", first.request_id), ("copy", "", second.request_id),
+        ]  # fmt: skip
+        assert page.evaluate("navigator.clipboard.readText()") == "You asked: Second?"
+
+        edit = page.get_by_role("button", name="Edit this message").nth(1)
+        edit.click()
+        told(opened, "replaces that message and everything after it")
+        assert page.input_value("#message textarea") == "Second?"
+        edit.click()
+        page.wait_for_function("document.querySelector('#message textarea').value === ''")
+        edit.click()
+        page.wait_for_function("document.querySelector('#message textarea').value === 'Second?'")
+        page.fill("#message textarea", "Second, otherwise?")
+        page.keyboard.press("Enter")
+        page.locator("#conversation .turn", has_text="You asked: Second, otherwise?").wait_for()
+        page.locator("#conversation [aria-busy=true]").wait_for(state="detached")
+        said = page.locator("#conversation .turn").all_inner_texts()
+        assert said == ["First?", "You asked: First?", "Second, otherwise?", "You asked: Second, otherwise?"]
+        assert page.get_by_role("button", name="Bad answer").first.is_disabled(), "what was said of it stays"
+        opened.assert_clean()
+
+
+def test_a_reload_keeps_conversation_and_draft_and_another_tab_begins_anew_as_the_same_person(
     browser: "Browser", server: Server, settings: Settings
 ) -> None:
     before = len(records(settings, RequestRecord))
     with at(browser, server, "chat") as opened:
+        page = opened.page
         # Whoever is quicker than the page's first moment goes by the visit.
-        opened.page.wait_for_function("localStorage.getItem('dpo-person')")
-        say(opened, "first visit")
-        opened.go(opened.page.url)
-        opened.page.wait_for_selector("#message")
-        say(opened, "second visit")
-        first, second = new_requests(settings, before, 2)
-        assert first.user == second.user  # on one side of a rollout by person: test_serving; this one is by request
-        assert first.session_id != second.session_id
+        page.wait_for_function("localStorage.getItem('dpo-person')")
+        say(opened, "before")
+        page.get_by_role("button", name="Good answer").click()
+        told(opened, "your opinion is recorded")
+        page.fill("#message textarea", "half a que")
+        opened.go(page.url)
+        page.locator("#conversation .turn", has_text="You asked: before").wait_for()
+        assert page.get_by_role("button", name="Good answer").is_disabled(), "what was said of it stays"
+        assert page.input_value("#message textarea") == "half a que"
+        say(opened, "after")
+        assert page.locator("#conversation .turn").all_inner_texts()[:3] == ["before", "You asked: before", "after"]
+        second = page.context.new_page()
+        second.goto(page.url)
+        second.get_by_text("No messages yet").wait_for()
+        second.wait_for_function("localStorage.getItem('dpo-person')")
+        second.fill("#message textarea", "elsewhere")
+        second.keyboard.press("Enter")
+        second.locator("#conversation [aria-busy=false] .by .muted").wait_for()
+        one, two, other = new_requests(settings, before, 3)
+        assert one.user == two.user == other.user  # on one side of a rollout by person: test_serving
+        assert one.session_id == two.session_id != other.session_id
+        opened.assert_clean()
 
 
 def test_a_question_sent_while_an_answer_is_written_is_asked_next(
@@ -259,7 +313,7 @@ def test_a_question_sent_while_an_answer_is_written_is_asked_next(
         page.locator("#conversation", has_text="two").wait_for()
         page.fill("#message textarea", "Second?")
         page.keyboard.press("Enter")
-        page.locator("#conversation [aria-busy=false] .by").nth(1).wait_for()
+        page.locator("#conversation [aria-busy=false] .by .muted").nth(1).wait_for()
         said = page.locator("#conversation .turn.own").all_inner_texts()
         assert said == ["First?", "Second?"] and page.input_value("#message textarea") == ""
 
@@ -320,7 +374,7 @@ def test_a_failure_is_told_and_the_question_can_be_sent_again(
         assert opened.page.input_value("#message textarea") == "Are you there?"
         models.status = 200
         opened.page.keyboard.press("Enter")
-        opened.page.locator("[aria-busy=false] .by").wait_for()
+        opened.page.locator("[aria-busy=false] .by .muted").wait_for()
 
 
 def test_what_people_and_models_write_does_nothing(browser: "Browser", server: Server, models: Upstream) -> None:
@@ -554,7 +608,7 @@ def test_without_an_admin_key_a_person_at_the_machine_may_exclude(
     own = project(settings_in(tmp_path_factory.mktemp("keyless")))
     collected.vote(own)
     collected.curate(own)
-    with serving(own.data_dir, **variables(models)) as server:
+    with serving(own.data_dir, **answered_by(models)) as server:
         with at(browser, server, "review") as opened:
             opened.page.fill("#reason textarea, #reason input", "spam")
             opened.page.get_by_role("button", name="Exclude from training").click()

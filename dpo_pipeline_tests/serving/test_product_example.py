@@ -15,6 +15,7 @@ from dpo_pipeline.settings import PROJECT_DIR, Settings
 from dpo_pipeline_tests.browser import chromium, tab
 from dpo_pipeline_tests.programs_under_test import Server, serving
 from dpo_pipeline_tests.serving.conftest import VARIABLES
+from dpo_pipeline_tests.upstream import Upstream, answered_by
 
 pytestmark = pytest.mark.slow
 EXAMPLES = PROJECT_DIR / "docs" / "examples"
@@ -37,8 +38,10 @@ def product() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def server(own_project: Settings, product: str) -> Iterator[Server]:
-    with serving(own_project.data_dir, **VARIABLES, DPO_ACCESS__ORIGINS=json.dumps([product])) as running:
+def server(own_project: Settings, product: str, models: Upstream) -> Iterator[Server]:
+    with serving(
+        own_project.data_dir, **VARIABLES, **answered_by(models), DPO_ACCESS__ORIGINS=json.dumps([product])
+    ) as running:
         yield running
 
 

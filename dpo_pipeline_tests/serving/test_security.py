@@ -15,6 +15,7 @@ from dpo_pipeline.settings import Limits, Settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.programs_under_test import Server, serving
 from dpo_pipeline_tests.serving.conftest import WITH_PAGES
+from dpo_pipeline_tests.upstream import Upstream, answered_by
 
 pytestmark = pytest.mark.slow
 QUESTION = "Why is the sky blue?"
@@ -25,7 +26,7 @@ PLANTED = ("ada.canary@mail.example.org", "4111 1111 1111 1111", "sk-canarycanar
 
 
 @pytest.fixture(scope="module")
-def guarded(own_project: Settings) -> Iterator[Server]:
+def guarded(own_project: Settings, models: Upstream) -> Iterator[Server]:
     variables = WITH_PAGES | {
         "DPO_KEYS__API": "let-me-in-please",
         "DPO_KEYS__ADMIN": "root-of-all-evils",
@@ -34,7 +35,7 @@ def guarded(own_project: Settings) -> Iterator[Server]:
         "DPO_LIMITS__ANSWERS_PER_MINUTE": "40",
         "DPO_LIMITS__VOTES_PER_MINUTE": "12",
     }
-    with serving(own_project.data_dir, **variables) as running:
+    with serving(own_project.data_dir, **variables, **answered_by(models)) as running:
         running.client.headers.update(KEY)
         yield running
 

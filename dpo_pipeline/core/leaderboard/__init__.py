@@ -1,6 +1,6 @@
-"""Versions on one scale by votes: `strengths` estimates them, `standings` says what may be shown of them."""
+"""Versions on one scale by votes: `strengths` and `style` estimate them, `standings` says what may be shown of them."""
 
-from dpo_pipeline.core.leaderboard.standings import MIN_VOTES, Standings, between_two, scored, standings
+from dpo_pipeline.core.leaderboard.standings import MIN_VOTES, Standings, at_equal_style, between_two, scored, standings
 from dpo_pipeline.core.leaderboard.strengths import (
     Battle,
     Leaderboard,
@@ -13,6 +13,7 @@ from dpo_pipeline.core.leaderboard.strengths import (
     percentile_interval,
     win_matrix,
 )
+from dpo_pipeline.core.leaderboard.style import StyleBoard, StyleLean, lean_of, style_controlled
 
 __all__ = [
     "MIN_VOTES",
@@ -21,13 +22,18 @@ __all__ = [
     "PairCount",
     "Standings",
     "Strength",
+    "StyleBoard",
+    "StyleLean",
     "WinMatrix",
+    "at_equal_style",
     "between_two",
     "bootstrap_intervals",
     "bradley_terry",
     "count_battles",
+    "lean_of",
     "percentile_interval",
     "scored",
     "standings",
+    "style_controlled",
     "win_matrix",
 ]

@@ -13,6 +13,7 @@ from dpo_pipeline.core.leaderboard.strengths import (
     count_battles,
     win_matrix,
 )
+from dpo_pipeline.core.leaderboard.style import StyleBoard, StyleLean, style_controlled
 from dpo_pipeline.errors import DisconnectedModels
 
 MIN_VOTES = 10
@@ -44,6 +45,15 @@ def standings(battles: Mapping[Battle, int]) -> Standings:
     """
     between = between_two(battles)
     return scored(count_battles(between), sum(battles.values()) - sum(between.values()))
+
+
+def at_equal_style(found: Standings, battles: Mapping[tuple[Battle, StyleLean], int]) -> StyleBoard | None:
+    """The scores once length and formatting may not speak; null where there are none at all.
+
+    Args:
+        battles: the same votes, with what the first answer had more of.
+    """
+    return style_controlled(battles, tuple(found.board.strengths), PRIOR_VOTES) if found.board else None
 
 
 def between_two(battles: Mapping[Battle, int]) -> dict[Battle, int]:

@@ -103,7 +103,7 @@ class ForwardEngine(Engine):
                     failed.add(server)
                     if begun or not self._holding(name, failed):
                         raise UpstreamFailed(
-                            f"{server.url} could not be asked ({type(error).__name__}: {error}). Start that server or "
+                            f"{server.shown} could not be asked ({type(error).__name__}: {error}). Start that server or "
                             "fix engine.url."
                         ) from error
         except TimeoutError as error:

@@ -46,7 +46,7 @@ class ModelServer:
     """
 
     def __init__(self, url: str, settings: EngineSettings, headers: Mapping[str, str], linger_s: float):
-        self.url, self._shown = url.rstrip("/") + "/", str(without_passwords(url))
+        self.url, self.shown = url.rstrip("/") + "/", str(without_passwords(url))
         self._settings, self._linger_s = settings, linger_s
         self._client = httpx.Client(base_url=self.url, headers=dict(headers), timeout=PATIENCE_S)
         self.reachable = True
@@ -60,13 +60,13 @@ class ModelServer:
         self._changed = threading.Condition()
         self._wanted: Mapping[str, Adapter] = {}
         self._orders, self._done, self._woken, self._closed = 0, 0, False, False
-        self._thread = threading.Thread(target=self._follow, name=f"model server {self._shown}", daemon=True)
+        self._thread = threading.Thread(target=self._follow, name=f"model server {self.shown}", daemon=True)
 
     @property
     def state(self) -> ServerState:
         listed = self._listed
         return ServerState(
-            self._shown, self.reachable, None if listed is None else tuple(sorted(listed)), self._trouble, self._lost
+            self.shown, self.reachable, None if listed is None else tuple(sorted(listed)), self._trouble, self._lost
         )
 
     @property
@@ -81,7 +81,7 @@ class ModelServer:
     def why_not(self, name: str) -> str:
         """What keeps it from holding an adapter."""
         _, refused = self._refused.get(name, (0.0, None))
-        return f"{self._shown}: {refused or self._trouble or f'{name} is not there yet'}"
+        return f"{self.shown}: {refused or self._trouble or f'{name} is not there yet'}"
 
     def want(self, wanted: Mapping[str, Adapter]) -> None:
         """It should hold these, by their names there."""
@@ -153,7 +153,7 @@ class ModelServer:
         except DpoError as error:
             return str(error)
         except Exception as error:
-            log.exception("%s could not be looked at", self._shown)
+            log.exception("%s could not be looked at", self.shown)
             return f"it could not be looked at ({type(error).__name__}: {error})."
         return " ".join(f"{name}: {why}" for name, why in missing.items()) or None
 
@@ -217,23 +217,23 @@ class ModelServer:
             self._refused[name] = (time.monotonic(), str(error))
             return
         self._listed = (self._listed or frozenset()) | {name}
-        log.info("%s holds %s", self._shown, name)
+        log.info("%s holds %s", self.shown, name)
 
     def _unload(self, name: str) -> None:
         self._listed = (self._listed or frozenset()) - {name}
         answer = self._post("unload_lora_adapter", {"lora_name": name}, PATIENCE_S)
         if answer.status_code not in (200, 404):
             raise UpstreamFailed(f"{name} could not be unloaded: {answer.status_code}: {cut(answer.text)}")
-        log.info("%s holds %s no longer", self._shown, name)
+        log.info("%s holds %s no longer", self.shown, name)
 
     def _post(self, path: str, body: Mapping[str, object], patience_s: float) -> httpx.Response:
         return self._client.post(path, json=body, timeout=patience_s)
 
     def _tell(self, trouble: str | None) -> None:
         if trouble and trouble != self._trouble:
-            log.error("%s: %s", self._shown, trouble)
+            log.error("%s: %s", self.shown, trouble)
         elif self._trouble and not trouble:
-            log.info("%s is as it should be again", self._shown)
+            log.info("%s is as it should be again", self.shown)
         self._trouble = trouble
 
 

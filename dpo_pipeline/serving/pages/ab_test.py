@@ -17,6 +17,7 @@ from dpo_pipeline.serving.pages.ab_layout import ANY, BATCHES, layout
 from dpo_pipeline.serving.pages.ab_visit import Batch, ComparisonFlow, Plan, Visit
 from dpo_pipeline.serving.pages.person import person_state, visitor_of
 from dpo_pipeline.serving.pages.theme import notice
+from dpo_pipeline.serving.pages.visits import Visits, reopening
 from dpo_pipeline.serving.services.comparing import PartialView
 from dpo_pipeline.serving.services.comparisons import ComparisonView
 from dpo_pipeline.serving.services.preference_event import Choice
@@ -50,8 +51,28 @@ class Page:
         self._prefetch = Prefetch()
         self._desk = ComparisonFlow(serving, self._prefetch)
 
-    async def opened(self, visit: Visit) -> AsyncIterator[Update]:
-        yield await self._around(visit)
+    async def opened(self, visit: Visit, draft: str) -> Update:
+        """The page as it was before a reload; at first sight, with what can be chosen."""
+        visit.offered = ()
+        chosen = {"first": visit.plan.first, "second": visit.plan.second}
+        update = await self._around(visit)
+        for name, version in chosen.items():
+            if version in visit.offered:
+                update[name] = update[name] | _changed(value=f"chat-{version}")
+        update |= {
+            "origin": _changed(value=visit.plan.origin),
+            "typed": draft,
+            **_batch_buttons(visit.batch is not None),
+        }
+        if visit.shown is None:
+            return update
+        voted = visit.voted is not None
+        update |= {"question": ab_view.question(visit), "batch": ab_view.batch_line(visit.batch, voted)}
+        update |= _cards(visit, visit.shown) | _vote_buttons(not voted)
+        if voted:
+            update |= {"result": ab_view.result(visit), "next": _changed(visible=True)}
+            update |= {"further": _changed(visible=visit.conversation is not None)}
+        return update
 
     def closed(self, key: str | None) -> None:
         """The tab is gone: nobody comes for what was prepared."""
@@ -164,7 +185,7 @@ def build(serving: Callable[[], Serving]) -> None:
     import gradio as gr
     from gradio.context import Context
 
-    page = Page(serving)
+    page, visits = Page(serving), Visits(Visit)
     visit, person = gr.State(Visit()), person_state()
     parts = layout()
     inputs = [visit, person, *(parts[name] for name in INPUTS)]
@@ -206,12 +227,13 @@ def build(serving: Callable[[], Serving]) -> None:
     root = Context.root_block
     assert root is not None
 
-    async def opened(visit: Visit, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
-        visit.key = request.session_hash or ""
-        async for update in page.opened(visit):
-            yield {parts[name]: value for name, value in update.items()}
+    async def reopened(tab: str, draft: str, request: gr.Request) -> dict[Any, Any]:
+        known = visits.of(tab)
+        known.key = request.session_hash or ""
+        update = await page.opened(known, draft)
+        return {visit: known, **{parts[name]: value for name, value in update.items()}}
 
-    root.load(opened, [visit], list(parts.values()), show_progress="hidden", api_visibility="private")
+    reopening(root, reopened, parts["typed"], [visit, *parts.values()])
     root.unload(closed)
     _buttons(page, parts, connect)
 

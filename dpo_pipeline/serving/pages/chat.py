@@ -1,4 +1,4 @@
-"""Talk to the version that the rollout gives this person; judge its answers, correct them, or ask for another."""
+"""Talk to the version that the rollout gives this person; judge its answers, correct them, ask otherwise or again."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -7,35 +7,63 @@ from typing import Any
 from dpo_pipeline.core.feedback import DOWN, UP
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.assembly import Serving
-from dpo_pipeline.serving.pages.conversation import Conversation
+from dpo_pipeline.serving.pages.conversation import Conversation, Turn
 from dpo_pipeline.serving.pages.markdown import TOGGLE, as_it_is, formatted
 from dpo_pipeline.serving.pages.markup import Markup, notice, page, paragraph, text
 from dpo_pipeline.serving.pages.person import person_state, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, STREAMED
+from dpo_pipeline.serving.pages.visits import Visits, reopening
 
 THUMBS = {UP: "Good answer", DOWN: "Bad answer"}
+COPY, EDIT = "copy", "edit"
 STARS = ("1 · poor", "2", "3", "4", "5 · very good")
 EMPTY = "No messages yet: ask something below. You are talking to the model in production."
 LONGEST = 8_000
+EDITING = (
+    "Editing an earlier message: sending it replaces that message and everything after it. Choose Edit again to leave "
+    "it as it is."
+)
+# A button of a turn says which turn and what; the text to copy is there already.
+PRESSED = """
+element.addEventListener("click", async event => {
+  const button = event.target.closest("button[data-act]");
+  if (!button) return;
+  if (button.dataset.act === "copy") {
+    const said = button.closest(".turn-of").querySelector(".md-source, .md-only");
+    try { await navigator.clipboard.writeText(said.textContent); button.textContent = "Copied"; }
+    catch { getSelection().selectAllChildren(button.closest(".turn-of").querySelector(".turn")); }
+  }
+  trigger("select", {index: Number(button.dataset.turn), value: button.dataset.act});
+});
+"""
 
 
 def build(serving: Callable[[], Serving]) -> None:
     """The page, in the gr.Blocks context that is open."""
     import gradio as gr
 
-    ui = _Layout(gr)
+    ui, visits = _Layout(gr), Visits(Conversation)
     person, talk = person_state(), gr.State(Conversation())
     ask, again = _answering(ui, serving)
     saying, correct = _judging(ui, serving)
+    pressed = _pressing(ui, serving)
 
     def stopped(talk: Conversation) -> dict[Any, Any]:
         talk.end_turn()
         return ui.rest(talk, "Stopped.")
 
     def start_again(talk: Conversation) -> tuple[Any, ...]:
-        fresh = Conversation(talk.session_id)
-        return fresh, *ui.in_order(ui.rest(fresh))
+        talk.forget()
+        return talk, *ui.in_order(ui.rest(talk))
 
+    def reopened(tab: str, draft: str) -> tuple[Any, ...]:
+        known = visits.of(tab)
+        unanswered = known.interrupt()
+        return known, *ui.in_order(ui.rest(known) | {ui.question: draft or unanswered})
+
+    blocks = gr.context.Context.root_block
+    assert blocks is not None, "called inside the page's gr.Blocks context"
+    reopening(blocks, reopened, ui.question, [talk, *ui.outputs])
     # A question sent while an answer is written waits for its end: by Gradio's default that Enter would be lost.
     asked = gr.on(
         [ui.question.submit, ui.send.click], ask, [ui.question, talk, person], ui.outputs,
@@ -45,8 +73,7 @@ def build(serving: Callable[[], Serving]) -> None:
     under_way = [asked, repeated]
     ui.stop.click(stopped, talk, ui.outputs, cancels=under_way, **QUIET)
     ui.start_again.click(start_again, talk, [talk, *ui.outputs], cancels=under_way, **QUIET)
-    for thumb, button in ui.thumbs.items():
-        button.click(saying("your opinion", thumb=thumb), [talk, person], ui.outputs, **QUIET)
+    ui.chat.select(pressed, [talk, person], ui.outputs, **QUIET)
     for stars, button in enumerate(ui.stars, start=1):
         button.click(saying(f"your rating of {stars} of 5", rating=stars), [talk, person], ui.outputs, **QUIET)
     ui.save.click(correct, [ui.correction, talk, person], ui.told, **QUIET)
@@ -57,19 +84,19 @@ def _answering(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[
     import gradio as gr
 
     async def answer(
-        question: str, talk: Conversation, person: Any, request: gr.Request, instead: bool
+        question: str, talk: Conversation, person: Any, request: gr.Request, place: int | None, again: bool = False
     ) -> AsyncGenerator[dict[Any, Any]]:
-        kept = {ui.question: gr.skip()} if instead else {}  # somebody may be typing the next one
+        kept = {ui.question: gr.skip()} if again else {}  # somebody may be typing the next one
         try:
             visitor = visitor_of(serving(), person, talk.named(), request)
-            async with aclosing(talk.ask(serving().chats, question[:LONGEST], visitor, instead)) as steps:
+            async with aclosing(talk.ask(serving().chats, question[:LONGEST], visitor, place)) as steps:
                 await anext(steps)
                 yield ui.begin(talk) | kept
                 async for _ in steps:
                     yield {ui.chat: _conversation(talk)}
             yield ui.rest(talk)
         except DpoError as error:
-            yield ui.rest(talk, _advice(error, talk), trouble=True) | ({} if instead else {ui.question: question})
+            yield ui.rest(talk, _advice(error, talk), trouble=True) | ({} if again else {ui.question: question})
 
     async def ask(
         question: str, talk: Conversation, person: Any, request: gr.Request
@@ -77,15 +104,20 @@ def _answering(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[
         if not question.strip() or talk.growing is not None:
             yield ui.rest(talk, "" if talk.growing is None else "One answer at a time: wait, or stop the one above.")
             return
-        async with aclosing(answer(question, talk, person, request, instead=False)) as steps:
+        if talk.editing is None and talk.last:
+            # Nobody was asked: what cannot be kept of it is nothing to trouble somebody with who has a question.
+            _said(serving(), talk.last, talk, person, request, action="follow_up")
+        async with aclosing(answer(question, talk, person, request, talk.editing)) as steps:
             async for changes in steps:
                 yield changes
 
     async def again(talk: Conversation, person: Any, request: gr.Request) -> AsyncGenerator[dict[Any, Any]]:
-        if trouble := _said(serving(), talk, person, request, action="regenerate"):
+        if trouble := _said(serving(), talk.last, talk, person, request, action="regenerate"):
             yield ui.rest(talk, trouble, trouble=True)
             return
-        async with aclosing(answer(talk.last_question, talk, person, request, instead=True)) as steps:
+        assert talk.last_question is not None
+        question, place = talk.said[talk.last_question].text, talk.last_question
+        async with aclosing(answer(question, talk, person, request, place, again=True)) as steps:
             async for changes in steps:
                 yield changes
 
@@ -100,33 +132,58 @@ def _judging(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[..
         [signal] = given
 
         def say(talk: Conversation, person: Any, request: gr.Request) -> dict[Any, Any]:
-            if signal in talk.judged:
+            if talk.last and signal in talk.last.judged:
                 return ui.rest(talk)
-            if trouble := _said(serving(), talk, person, request, **given):
+            if trouble := _said(serving(), talk.last, talk, person, request, **given):
                 return ui.rest(talk, trouble, trouble=True)
-            talk.judged.add(signal)
             return ui.rest(talk, f"Thank you: {told} is recorded.")
 
         return say
 
     def correct(text: str, talk: Conversation, person: Any, request: gr.Request) -> dict[Any, Any]:
-        if not text.strip() or text.strip() == talk.last_answer.strip():
+        if not text.strip() or (talk.last and text.strip() == talk.last.text.strip()):
             return {ui.told: notice("Nothing was saved: change the text to the answer you would have wanted.")}
-        if trouble := _said(serving(), talk, person, request, correction=text[:LONGEST]):
+        if trouble := _said(serving(), talk.last, talk, person, request, correction=text[:LONGEST]):
             return {ui.told: notice(trouble, trouble=True)}
         return {ui.told: notice("Thank you: your answer is stored as an example to learn from.")}
 
     return saying, correct
 
 
-def _said(serving: Serving, talk: Conversation, person: Any, request: Any, **given: Any) -> str:
-    """Keep what somebody says of the last answer; returns why that cannot be, else nothing."""
-    if talk.request_id is None:
+def _pressing(ui: "_Layout", serving: Callable[[], Serving]) -> Callable[..., dict[Any, Any]]:
+    """What happens when somebody presses a button beside a turn: a thumb, a copy, an edit."""
+    import gradio as gr
+
+    def pressed(talk: Conversation, person: Any, request: gr.Request, chosen: gr.SelectData) -> dict[Any, Any]:
+        place, act = chosen.index, chosen.value
+        if not isinstance(place, int) or not 0 <= place < len(talk.said) or talk.growing is not None:
+            return {ui.told: gr.skip()}
+        turn = talk.said[place]
+        if act == EDIT and turn.version is None:
+            talk.editing = None if talk.editing == place else place
+            return ui.rest(talk, "" if talk.editing is None else EDITING) | {
+                ui.question: gr.update(value="" if talk.editing is None else turn.text)
+            }
+        if act == COPY and turn.request_id:
+            _said(serving(), turn, talk, person, request, action="copy")  # it is copied all the same
+        elif act in THUMBS and "thumb" not in turn.judged:
+            if trouble := _said(serving(), turn, talk, person, request, thumb=act):
+                return ui.rest(talk, trouble, trouble=True)
+            return ui.rest(talk, "Thank you: your opinion is recorded.")
+        return {ui.told: gr.skip()}
+
+    return pressed
+
+
+def _said(serving: Serving, turn: Turn | None, talk: Conversation, person: Any, request: Any, **given: Any) -> str:
+    """Keep what somebody says of an answer; returns why that cannot be, else nothing."""
+    if turn is None or turn.request_id is None:
         return "There is no complete answer to comment on. Ask something first."
     try:
-        serving.feedback.give(talk.request_id, visitor_of(serving, person, talk.named(), request), **given)
+        serving.feedback.give(turn.request_id, visitor_of(serving, person, talk.named(), request), **given)
     except DpoError as error:
         return str(error)
+    turn.judged.update({name: value for name, value in given.items() if name in ("thumb", "rating")})
     return ""
 
 
@@ -137,7 +194,7 @@ class _Layout:
         # Our own markup: Gradio's chatbot shows harmless tags of an answer, and an image asks another server.
         self.chat = gr.HTML(
             _conversation(Conversation()), min_height=220, max_height="min(46vh, 34rem)", autoscroll=True,
-            container=True, padding=True, elem_id="conversation",
+            container=True, padding=True, elem_id="conversation", js_on_load=PRESSED,
         )  # fmt: skip
         with gr.Row():
             self.question = gr.Textbox(
@@ -153,10 +210,8 @@ class _Layout:
         with gr.Column(visible=False) as self.feedback:
             gr.HTML(page(paragraph("How good was the last answer?")))
             with gr.Row():
-                self.thumbs = {thumb: gr.Button(name, size="sm", min_width=110) for thumb, name in THUMBS.items()}
-                self.again = gr.Button("Answer again", size="sm", min_width=110)
-            with gr.Row():
                 self.stars = tuple(gr.Button(star, size="sm", min_width=56) for star in STARS)
+                self.again = gr.Button("Answer again", size="sm", min_width=110)
             with gr.Accordion("Correct this answer", open=False):
                 self.correction = gr.Textbox(
                     label="The answer you would have wanted", lines=4, max_lines=16, max_length=LONGEST
@@ -164,7 +219,7 @@ class _Layout:
                 self.save = gr.Button("Save correction", size="sm")
         self._gr = gr
         self._state = [self.chat, self.question, self.send, self.stop, self.told, self.feedback]
-        self.outputs = [*self._state, *self.thumbs.values(), *self.stars, self.correction]
+        self.outputs = [*self._state, *self.stars, self.correction]
 
     def begin(self, talk: Conversation) -> dict[Any, Any]:
         """While an answer is written."""
@@ -180,18 +235,17 @@ class _Layout:
 
     def rest(self, talk: Conversation, told: str = "", trouble: bool = False) -> dict[Any, Any]:
         """When nothing is under way. Only a whole answer can be rated and corrected."""
-        gr, whole = self._gr, talk.request_id is not None
+        gr, last = self._gr, talk.last
+        judged = last.judged if last else {}
         changes = {
             self.chat: _conversation(talk),
             self.send: gr.update(visible=True),
             self.stop: gr.update(visible=False),
             self.told: notice(told, trouble),
-            self.feedback: gr.update(visible=whole),
-            self.correction: gr.skip() if talk.judged else gr.update(value=talk.last_answer),
+            self.feedback: gr.update(visible=last is not None),
+            self.correction: gr.skip() if judged or not last else gr.update(value=last.text),
         }
-        for signal, buttons in (("thumb", self.thumbs.values()), ("rating", self.stars)):
-            changes |= {button: gr.update(interactive=signal not in talk.judged) for button in buttons}
-        return changes
+        return changes | {button: gr.update(interactive="rating" not in judged) for button in self.stars}
 
     def in_order(self, changes: dict[Any, Any]) -> list[Any]:
         """Of every output, for handlers that return a tuple."""
@@ -202,7 +256,7 @@ def _conversation(talk: Conversation) -> str:
     """Everything that was said; the version that answered stands small under its answer."""
     if not talk.said:
         return page(paragraph(EMPTY, "muted"))
-    turns = [_turn(turn.text, turn.version, "" if turn.whole else ", stopped") for turn in talk.said]
+    turns = [_turn(place, turn, talk.editing == place) for place, turn in enumerate(talk.said)]
     if talk.growing is not None:
         turns.append(_growing(talk.growing or "…", talk.version or ""))
     busy = "false" if talk.growing is None else "true"
@@ -210,10 +264,32 @@ def _conversation(talk: Conversation) -> str:
     return page(Markup(log))
 
 
-def _turn(said: str, version: str | None, note: str) -> str:
-    if version is None:
-        return f'<div class="turn own">{text(said)}</div>'
-    return f'<div class="turn model">{formatted(said)}</div><p class="muted by">Answered by {text(version)}{note}</p>'
+def _turn(place: int, turn: Turn, edited: bool) -> str:
+    if turn.version is None:
+        pressed = f' aria-pressed="{str(edited).lower()}"'
+        edit = _button(place, EDIT, "Edit", "Edit this message", pressed)
+        return f'<div class="turn-of own"><div class="turn own">{text(turn.text)}</div><p class="by">{edit}</p></div>'
+    by = f'<span class="muted">Answered by {text(turn.version)}{"" if turn.request_id else ", stopped"}</span>'
+    acts = _button(place, COPY, "Copy", "Copy this answer")
+    if turn.request_id:
+        given = turn.judged.get("thumb")
+        acts += "".join(
+            _button(
+                place, thumb, sign, THUMBS[thumb], f' aria-pressed="{str(given == thumb).lower()}"', given is not None
+            )
+            for thumb, sign in ((UP, "Good"), (DOWN, "Bad"))
+        )
+    said = f'<div class="turn model">{formatted(turn.text)}</div>'
+    return f'<div class="turn-of">{said}<p class="by">{by}{acts}</p></div>'
+
+
+def _button(place: int, act: str, shown: str, label: str, more: str = "", spent: bool = False) -> str:
+    """A button of a turn; what it does is told by `PRESSED`."""
+    disabled = " disabled" if spent else ""
+    return (
+        f'<button type="button" class="act" data-act="{act}" data-turn="{place}" aria-label="{label}" title="{label}"'
+        f"{more}{disabled}>{shown}</button>"
+    )
 
 
 def _growing(said: str, version: str) -> str:

@@ -1,4 +1,4 @@
-"""One conversation on the chat page: what was said, and which answer can be rated. Layout is `chat`'s."""
+"""One conversation on the chat page: what was said, and which answers can be spoken of. Layout is `chat`'s."""
 
 import time
 import uuid
@@ -16,13 +16,18 @@ SHOW_EVERY_S = 0.04
 """Pieces that come faster are shown together: an update of the page costs more than a token."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Turn:
-    """What one side said; `version` wrote it, null for a person."""
+    """What one side said; `version` wrote it, null for a person.
+
+    A whole answer has the id of its request, by which it is spoken of; `judged` are the signals that were given on it,
+    each once, with their values.
+    """
 
     text: str
     version: str | None = None
-    whole: bool = True
+    request_id: str | None = None
+    judged: dict[str, str | int] = field(default_factory=dict)
 
 
 @dataclass
@@ -32,20 +37,27 @@ class Conversation:
     session_id: str = ""
     said: list[Turn] = field(default_factory=list)
     growing: str | None = None
-    request_id: str | None = None
     version: str | None = None
-    judged: set[str] = field(default_factory=set)
-    """Signals that were given on the last answer: each is given once."""
+    """Who writes the answer that grows, or wrote the last one."""
+    editing: int | None = None
+    """The place of the question that the next one is asked in the place of."""
 
-    _before: tuple[list[Turn], str | None, str | None, set[str]] | None = None
+    _request_id: str | None = None
+    _before: list[Turn] = field(default_factory=list)
 
     @property
     def messages(self) -> Messages:
         return tuple(("user" if turn.version is None else "assistant", turn.text) for turn in self.said)
 
     @property
-    def last_answer(self) -> str:
-        return self.said[-1].text if self.said and self.said[-1].version else ""
+    def last(self) -> Turn | None:
+        """The last answer, where it is whole."""
+        return self.said[-1] if self.said and self.said[-1].request_id else None
+
+    @property
+    def last_question(self) -> int | None:
+        """The place of the question to which the last answer was given."""
+        return len(self.said) - 2 if self.said and self.said[-1].version else None
 
     def named(self) -> str:
         """The id of the visit, given at its first question: Gradio copies one fresh talk for every page load."""
@@ -55,32 +67,36 @@ class Conversation:
     def end_turn(self) -> None:
         """Keep what was answered so far; a question that got no answer at all is removed again."""
         if self.growing:
-            self.said.append(Turn(self.growing, self.version or "the model", whole=self.request_id is not None))
+            self.said.append(Turn(self.growing, self.version or "the model", self._request_id))
         elif self.said and self.said[-1].version is None:
-            self.said.pop()
-            if self._before:
-                turns, self.request_id, self.version, self.judged = self._before
-                self.said = [*self.said, *turns]
-        self.growing = self._before = None
+            self.said[-1:] = self._before
+        self.growing, self._before = None, []
 
-    @property
-    def last_question(self) -> str:
-        return self.said[-2].text if self.last_answer else ""
+    def interrupt(self) -> str:
+        """End an answer that nobody reads any more; returns the question where nothing of its answer had come."""
+        asked = self.said[-1].text if self.growing == "" else ""
+        self.end_turn()
+        return asked
 
-    async def ask(self, chats: Chats, question: str, visitor: Visitor, instead: bool = False) -> AsyncGenerator[None]:
+    def forget(self) -> None:
+        """Begin anew, in the same visit."""
+        self.said, self.growing, self.version, self.editing, self._before = [], None, None, None, []
+
+    async def ask(
+        self, chats: Chats, question: str, visitor: Visitor, place: int | None = None
+    ) -> AsyncGenerator[None]:
         """Say it and let the answer grow; each step is something new to show. Closing it frees the place.
 
         Args:
-            instead: replace the last question and its answer; they are restored if no new answer comes.
+            place: of the question that it is asked in the place of; what came after goes too, and all of it is restored
+                if no new answer comes.
 
         Raises:
             RequestError: there is no answer, and why; the question is removed again.
         """
-        if instead:
-            self._before = self.said[-2:], self.request_id, self.version, self.judged
-            self.said = self.said[:-2]
-        self.request_id, self.version, self.judged = None, None, set()
-        self.said.append(Turn(question))
+        place = len(self.said) if place is None else place
+        self.said, self._before = [*self.said[:place], Turn(question)], self.said[place:]
+        self._request_id = self.version = self.editing = None
         self.growing = ""
         yield
         try:
@@ -90,7 +106,7 @@ class Conversation:
             async with aclosing(cast(AsyncGenerator[str | Answer], call.stream())) as events:
                 async for event in events:
                     if isinstance(event, Answer):
-                        self.growing, self.request_id = event.text, call.request_id
+                        self.growing, self._request_id = event.text, call.request_id
                     else:
                         self.growing += event
                         if time.monotonic() - shown >= SHOW_EVERY_S:

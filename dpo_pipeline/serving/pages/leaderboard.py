@@ -3,7 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dpo_pipeline.core.leaderboard import MIN_VOTES, Leaderboard, PairCount, Standings, WinMatrix, standings
+from dpo_pipeline.core.leaderboard import (
+    MIN_VOTES,
+    Leaderboard,
+    PairCount,
+    Standings,
+    StyleBoard,
+    WinMatrix,
+    at_equal_style,
+    standings,
+)
 from dpo_pipeline.core.matchmaking import WeightedRate
 from dpo_pipeline.core.questions import CATEGORIES
 from dpo_pipeline.serving.assembly import Serving
@@ -49,18 +58,22 @@ def build(serving: Callable[[], Serving]) -> None:
         tally = serving().tally.refresh()
         category, whose, days = wish
         wanted = BattleFilter(category or None, whose or None, days or None)
-        return _page(standings(tally.battles(wanted)), tally.reweighted(), wanted)
+        found = standings(tally.battles(wanted))
+        styled = at_equal_style(found, tally.styled()) if wanted == ALL else None  # it is of all votes
+        return _page(found, styled, tally.reweighted(), wanted)
 
     following(shown, look, REFRESH_S, filters)
 
 
-def _page(found: Standings, reweighted: Mapping[str, WeightedRate], wanted: BattleFilter) -> str:
+def _page(
+    found: Standings, styled: StyleBoard | None, reweighted: Mapping[str, WeightedRate], wanted: BattleFilter
+) -> str:
     if wanted != ALL:
         reweighted = {}  # it is of all votes
     if not found.pairs:
         return page(paragraph(EMPTY if wanted == ALL else NONE_OF_THESE, "notice"), _itself(found))
     parts = [] if wanted == ALL else [paragraph(FILTERED, "muted")]
-    parts.append(paragraph(found.trouble, "notice") if found.trouble else _scores(found))
+    parts.append(paragraph(found.trouble, "notice") if found.trouble else _scores(found, styled))
     if found.matrix:
         parts.append(_matrix(found.matrix))
     if reweighted:
@@ -68,7 +81,7 @@ def _page(found: Standings, reweighted: Mapping[str, WeightedRate], wanted: Batt
     return page(*parts, _pairs(found.pairs), _itself(found))
 
 
-def _scores(found: Standings) -> Markup:
+def _scores(found: Standings, styled: StyleBoard | None) -> Markup:
     board = found.board
     assert isinstance(board, Leaderboard)
     told, rows = [], []
@@ -77,11 +90,28 @@ def _scores(found: Standings) -> Markup:
         doubt = f" (fewer than {MIN_VOTES} votes)" if name in found.few else ""
         told.append((name, low, score, high, f"{score:.0f}  ({low:.0f} to {high:.0f})"))
         rank = f"{strength.rank}" if strength.rank == place else f"{strength.rank} (tied)"
-        rows.append((link_to(name), f"{score:.0f}", f"{low:.0f} to {high:.0f}", rank, f"{strength.votes}{doubt}"))
-    used = table("The same in numbers", ["Version", "Score", "95 % interval", "Rank", "Votes"], rows, numbers=(1, 2, 4))
+        row = [link_to(name), f"{score:.0f}", f"{low:.0f} to {high:.0f}", rank, f"{strength.votes}{doubt}"]
+        if styled:
+            score, low, high = styled.scores[name]
+            row[3:3] = [f"{score:.0f}  ({low:.0f} to {high:.0f})"]
+        rows.append(row)
+    head = ["Version", "Score", "95 % interval", *(["At equal style"] if styled else []), "Rank", "Votes"]
+    numbers = (1, 2, 3, 5) if styled else (1, 2, 4)
+    used = table("The same in numbers", head, rows, numbers)
+    explained = EXPLAINED + (_style(styled) if styled else "")
     plot = intervals("Scores with their intervals", told, mark=1000.0)
     count = f"{board.votes} votes used, {board.left_out} left out (both bad)."
-    return Markup(heading("Scores") + plot + paragraph(EXPLAINED, "muted") + used + paragraph(count, "muted"))
+    return Markup(heading("Scores") + plot + paragraph(explained, "muted") + used + paragraph(count, "muted"))
+
+
+def _style(styled: StyleBoard) -> str:
+    """What style was worth to people, in the votes so far."""
+    odds = styled.odds_of_twice_the_length
+    told = f"{odds:.2g} to 1 for" if odds >= 1 else f"{1 / odds:.2g} to 1 against"
+    return (
+        " At equal style: the scores that are left when the length and the formatting of answers may not speak. Beside "
+        f"an equal answer of half its length, the odds are {told} an answer."
+    )
 
 
 def _matrix(matrix: WinMatrix) -> Markup:

@@ -45,7 +45,14 @@ STYLE = """<style>
 .dpo .turn.model { white-space: normal; }
 .dpo .turn.model:has(.md-code, .md-wide) { width: min(44rem, 92%); }
 .dpo .turn.own { margin-left: auto; border-color: var(--color-accent); }
-.dpo .by { margin: 0 0 0.6rem 0.3rem; font-size: 0.8rem; }
+.dpo .by { display: flex; flex-wrap: wrap; gap: 0.1rem 0.9rem; margin: 0 0 0.6rem 0.3rem; font-size: 0.8rem; }
+.dpo .own > .by { justify-content: flex-end; }
+.dpo .act { border: none !important; background: none !important; padding: 0 !important; cursor: pointer;
+  box-shadow: none !important; font: inherit !important; color: var(--link-text-color) !important;
+  text-decoration: underline; }
+.dpo .act:disabled { cursor: default; text-decoration: none; color: var(--body-text-color-subdued) !important; }
+.dpo .act[aria-pressed=true] { font-weight: 700 !important; text-decoration: none;
+  color: var(--body-text-color) !important; }
 .dpo .asks { border-left-color: #b45309; font-weight: 600; }
 .dpo :is(.stage-track, .rules, .timeline) { padding: 0 !important; margin: 0.4rem 0 !important; }
 .dpo :is(.stage-track, .rules, .timeline) > li { list-style: none !important; margin: 0; padding: 0; }

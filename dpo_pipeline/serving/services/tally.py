@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from dpo_pipeline.core.calendar import day_of
-from dpo_pipeline.core.leaderboard import between_two, count_battles
+from dpo_pipeline.core.leaderboard import StyleLean, between_two, count_battles, lean_of
 from dpo_pipeline.core.matchmaking import PairTally, WeightedRate, against_all
 from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.errors import LogReplaced
@@ -66,6 +66,7 @@ class Tally:
         self.by_person: Counter[tuple[str, date]] = Counter()
         self._battles: Counter[Battle] = Counter()
         self._kinds: Counter[_Kind] = Counter()
+        self._styled: Counter[tuple[Battle, StyleLean]] = Counter()
         self._given: Counter[tuple[str, frozenset[str]]] = Counter()
         self._weighed: dict[str, dict[str, list[tuple[float, float]]]] = {}
 
@@ -109,6 +110,10 @@ class Tally:
                 found[kind.battle] += count
         return found
 
+    def styled(self) -> Counter[tuple[Battle, StyleLean]]:
+        """All `battles`, with what the first answer had more of."""
+        return self._styled.copy()
+
     def reweighted(self) -> dict[str, WeightedRate]:
         """Each version against all others, as if every pair had been shown equally often."""
         return {name: against_all(met.copy()) for name, met in sorted(self._weighed.copy().items())}
@@ -139,6 +144,7 @@ class Tally:
             battle = event.model_a, event.model_b, _WINNER[event.vote]
             whose: Whose = "simulated" if event.source == "simulated" else "people"
             self._battles[battle] += 1
+            self._styled[battle, lean_of(event.response_a, event.response_b)] += 1
             self._kinds[_Kind(battle, event.category, whose, day)] += 1
             if event.vote != "both_bad" and event.model_a != event.model_b:
                 won = {"a": 1.0, "tie": 0.5, "b": 0.0}[event.vote]

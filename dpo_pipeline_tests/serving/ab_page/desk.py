@@ -8,7 +8,7 @@ from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.browser import Tab, tab
 from dpo_pipeline_tests.examples import put_version
 from dpo_pipeline_tests.programs_under_test import Server
-from dpo_pipeline_tests.upstream import Upstream
+from dpo_pipeline_tests.upstream import Upstream, answered_by
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -28,7 +28,7 @@ def install(settings: Settings) -> None:
 
 
 def variables(models: Upstream) -> dict[str, str]:
-    return {"DPO_ENGINE__KIND": "forward", "DPO_ENGINE__URL": models.url, "DPO_LIMITS__VOTES_PER_MINUTE": "10000"}
+    return answered_by(models) | {"DPO_LIMITS__VOTES_PER_MINUTE": "10000"}
 
 
 def at_desk(browser: "Browser", server: Server, **screen: Any) -> Any:

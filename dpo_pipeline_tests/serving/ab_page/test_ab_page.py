@@ -75,6 +75,31 @@ def test_two_versions_picked_by_hand_are_compared_blind_and_revealed_by_the_vote
     assert f"Preferences collected today: {before + 1} / 100 target" in text(desk, "#ab-progress")
 
 
+def test_a_reload_keeps_the_pair_what_was_chosen_and_what_was_being_typed(desk: Tab, settings: Settings) -> None:
+    choose(desk.page, "#ab-first", "chat-v1.0")
+    choose(desk.page, "#ab-second", "chat-v1.1")
+    desk.page.fill("#ab-typed textarea", "Why do owls hoot?")
+    desk.page.click("#ab-generate")
+    ready(desk)
+    shown, before = {side: answer(desk, side) for side in ("left", "right")}, len(votes(settings))
+    desk.page.fill("#ab-typed textarea", "And why do")
+    desk.go(desk.page.url)
+    ready(desk)
+    assert {side: answer(desk, side) for side in shown} == shown and "Why do owls hoot?" in text(desk, "#ab-question")
+    assert desk.page.input_value("#ab-first input") == "chat-v1.0"
+    assert desk.page.input_value("#ab-second input") == "chat-v1.1"
+    assert desk.page.input_value("#ab-typed textarea") == "And why do"
+    desk.page.click("#ab-left")
+    desk.page.wait_for_selector(DONE)
+    [event] = votes(settings)[before:]
+    assert (event.prompt, event.chosen) == ("Why do owls hoot?", shown["left"])
+    result = text(desk, "#ab-result")
+    desk.go(desk.page.url)
+    desk.page.wait_for_selector(DONE)
+    assert text(desk, "#ab-result") == result and len(votes(settings)) == before + 1
+    desk.assert_clean()
+
+
 def test_every_key_does_what_its_button_does(desk: Tab, settings: Settings) -> None:
     keys = {"1": "left", "a": "left", "ArrowLeft": "left", "2": "right", "b": "right", "ArrowRight": "right"}
     desk.page.click("#ab-generate")

@@ -1,0 +1,126 @@
+"""Scores at equal style: how strong versions are once the length and the formatting of answers may not speak.
+
+logit P(a beats b) = θ_a − θ_b + γ₁·δ_length + γ₂·δ_formatting, with δ = (x_a − x_b) / (x_a + x_b) of the characters
+and of the marks of formatting of both answers: the style control of the Chatbot Arena (Li, Angelopoulos and Chiang
+2024, "Does style matter? Disentangling style and substance in Chatbot Arena"). δ is counted in fifths, so that votes
+cost nothing once counted. Intervals are as those of `strengths`: at one look, votes taken for independent.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from dpo_pipeline.core.leaderboard.strengths import ELO_CENTRE, ELO_PER_LOGIT, Battle, Floats
+
+STEPS = 5
+RIDGE = 0.01
+"""On both γ: where the longer answer won every time there is no finite maximum."""
+_MARKS = re.compile(r"^[ \t]{0,8}(?:#{1,6} |[-*+] |\d{1,3}[.)] )|\*\*|__|`{1,3}", re.MULTILINE)
+_SHARES = {"model_a": 1.0, "model_b": 0.0, "tie": 0.5}
+
+
+class StyleLean(NamedTuple):
+    """How much more the first of two answers has, of both together: −5 (all of it the second's) to 5, in fifths."""
+
+    length: int
+    formatting: int
+
+
+@dataclass(frozen=True)
+class StyleBoard:
+    """`scores` by version, (score, low, high) as people know them from chess. `length` and `formatting` are the γ."""
+
+    scores: dict[str, tuple[float, float, float]]
+    length: float
+    formatting: float
+
+    @property
+    def odds_of_twice_the_length(self) -> float:
+        """Of an answer beside an equal one of half its length."""
+        return math.exp(self.length / 3)
+
+
+def lean_of(first: str, second: str) -> StyleLean:
+    """Of two answers."""
+    marks = (len(_MARKS.findall(first)), len(_MARKS.findall(second)))
+    return StyleLean(_lean(len(first), len(second)), _lean(*marks))
+
+
+def _lean(first: int, second: int) -> int:
+    return round(STEPS * (first - second) / (first + second)) if first + second else 0
+
+
+def style_controlled(
+    battles: Mapping[tuple[Battle, StyleLean], int], names: tuple[str, ...], prior_votes: float, alpha: float = 0.05
+) -> StyleBoard:
+    """
+    Args:
+        battles: how often each (model_a, model_b, winner) was voted with each lean of a over b; both_bad is left out,
+            and so is what names others.
+        names: versions that have plain scores: they are connected by votes.
+        prior_votes: tied votes of equal style added to each pair that met, as in the plain scores.
+    """
+    place = {name: column for column, name in enumerate(names)}
+    rows: dict[tuple[int, int, StyleLean], list[float]] = {}
+    for ((first, second, winner), lean), count in battles.items():
+        if winner in _SHARES and first != second and first in place and second in place:
+            counts = rows.setdefault((place[first], place[second], lean), [0.0, 0.0, 0.0])
+            counts[list(_SHARES).index(winner)] += count
+    for a, b in {(min(a, b), max(a, b)) for a, b, _ in rows}:
+        rows.setdefault((a, b, StyleLean(0, 0)), [0.0, 0.0, 0.0])[2] += prior_votes
+    design = np.zeros((len(rows), len(names) + 2))
+    for row, (a, b, lean) in enumerate(rows):
+        design[row, [a, b]] = 1.0, -1.0
+        design[row, -2:] = lean.length / STEPS, lean.formatting / STEPS
+    weights, covariance = _fit(design, np.array(list(rows.values())).reshape(len(rows), 3))
+    theta, spread = weights[:-2], np.sqrt(np.maximum(np.diag(covariance)[:-2], 0.0))
+    reach = NormalDist().inv_cdf(1 - alpha / 2) * spread
+    scores = {
+        name: tuple(float(ELO_CENTRE + ELO_PER_LOGIT * (theta[at] + way * reach[at])) for way in (0, -1, 1))
+        for name, at in sorted(place.items(), key=lambda each: -theta[each[1]])
+    }
+    return StyleBoard(scores, float(weights[-2]), float(weights[-1]))  # type: ignore[arg-type]
+
+
+def _fit(design: Floats, counts: Floats) -> tuple[Floats, Floats]:
+    """Newton's method, and the sandwich covariance; counts (rows, 3) are wins, losses and ties of the first."""
+    shares, votes = np.array(list(_SHARES.values())), counts.sum(axis=1)
+    won, columns = counts @ shares, design.shape[1]
+    # All strengths may rise together, which no vote can tell: their sum is held at 0.
+    pin = np.zeros((columns, columns))
+    pin[:-2, :-2] = 1.0
+    ridge = pin + RIDGE * np.diag([0.0] * (columns - 2) + [1.0, 1.0])
+
+    def loss(at: Floats) -> float:
+        logits = design @ at
+        return float(votes @ np.logaddexp(0.0, logits) - won @ logits + at @ ridge @ at / 2)
+
+    def information(expected: Floats) -> Floats:
+        found: Floats = (design.T * (votes * expected * (1 - expected))) @ design + ridge
+        return found
+
+    weights = np.zeros(columns)
+    for _ in range(100):
+        expected = _sigmoid(design @ weights)
+        step = np.linalg.solve(information(expected), design.T @ (won - votes * expected) - ridge @ weights)
+        before = loss(weights)
+        while loss(weights + step) > before + 1e-9 * abs(before) and float(np.abs(step).max()) > 1e-12:
+            step = step / 2
+        weights = weights + step
+        if float(np.abs(step).max()) < 1e-9:
+            break
+    expected = _sigmoid(design @ weights)
+    bread = np.linalg.inv(information(expected))
+    squares = (counts * (shares[None, :] - expected[:, None]) ** 2).sum(axis=1)
+    covariance: Floats = bread @ ((design.T * squares) @ design) @ bread
+    return weights, covariance
+
+
+def _sigmoid(logits: Floats) -> Floats:
+    found: Floats = 0.5 * (1 + np.tanh(logits / 2))
+    return found

@@ -1,0 +1,154 @@
+"""One training on several GPUs of a machine: a process each, which share every batch and average their gradients.
+
+They meet through a file and speak over loopback, so that nobody else can join them. The adapter is equal to that of
+one process but for rounding: sums are taken in another order.
+"""
+
+import logging
+import os
+import queue
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from logging.handlers import QueueHandler
+from typing import Any, TypeVar
+
+from dpo_pipeline.errors import DpoError, TaskFailed, WorkerEnded
+from dpo_pipeline.ml.compute import compute_of
+from dpo_pipeline.settings import ModelSettings
+
+T = TypeVar("T")
+LOOK_S = 0.2
+log = logging.getLogger("dpo_pipeline")
+
+
+def how_many(model: ModelSettings, asked: int | None, batch_size: int) -> int:
+    """Processes that train together: one for each GPU or as many as asked for, of which each takes an equal part of a
+    batch."""
+    import torch
+
+    gpus = torch.cuda.device_count() if compute_of(model).on_gpu else 0
+    most = min(asked or gpus, gpus) if gpus else asked or 1
+    return max(count for count in range(1, most + 1) if batch_size % count == 0)
+
+
+def world_size() -> int:
+    """How many processes train together; 1 outside `together`."""
+    import torch.distributed
+
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def is_first() -> bool:
+    """Whether this process writes what all of them make."""
+    import torch.distributed
+
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+
+
+def wait_for_all() -> None:
+    """Go on once every process has come here."""
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+@contextmanager
+def first_then_others() -> Iterator[None]:
+    """One process does it, and the others once it is done."""
+    if not is_first():
+        wait_for_all()
+    yield
+    if is_first():
+        wait_for_all()
+
+
+def together(count: int, train: Callable[[], T]) -> T:
+    """What the first of so many processes returns; all do the same.
+
+    Args:
+        train: a function of a module, with arguments; all can be pickled.
+
+    Raises:
+        DpoError: the training's own, of whichever process.
+        TaskFailed: anything else that one of them met, with its traceback.
+        WorkerEnded: one was killed.
+    """
+    from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, get_context, spawn
+
+    told: queue.Queue[Any] = get_context("spawn").Queue()
+    with tempfile.TemporaryDirectory(prefix="dpo-training-") as folder:
+        running = spawn(_one_of, (count, f"file://{folder}/meeting", train, told), nprocs=count, join=False)
+        outcome: list[Any] = []
+        try:
+            while not running.join(timeout=LOOK_S):
+                outcome += _read(told)
+        except ProcessRaisedException as error:
+            raise TaskFailed(f"A process of the training failed: {error}") from error
+        except ProcessExitedException as error:
+            for failure in [*outcome, *_read(told)]:
+                if isinstance(failure, DpoError):
+                    raise failure from None
+            raise WorkerEnded(
+                f"A process of the training ended with status {error.exit_code}. Run the step again: it resumes from "
+                "its last checkpoint. -9 means that something killed it, which is what Linux does without memory."
+            ) from error
+        finally:
+            for process in running.processes:
+                process.kill()
+        while not outcome:
+            outcome += _read(told, patience_s=10)
+    [result] = outcome
+    return result  # type: ignore[no-any-return]
+
+
+def _read(told: "queue.Queue[Any]", patience_s: float = 0.01) -> list[Any]:
+    """Results and errors that have come; lines of the log go on to whoever listens here."""
+    found = []
+    try:
+        while True:
+            message = told.get(timeout=patience_s)
+            if isinstance(message, logging.LogRecord):
+                log.handle(message)
+            else:
+                found.append(message)
+                return found
+    except queue.Empty:
+        return found
+
+
+def _one_of(rank: int, count: int, meeting: str, train: Callable[[], Any], told: "queue.Queue[Any]") -> None:
+    """The work of one process."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what it gets when whoever started it is gone
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), LOCAL_WORLD_SIZE=str(count))
+    loopback = "lo0" if sys.platform == "darwin" else "lo"
+    os.environ.update(GLOO_SOCKET_IFNAME=loopback, NCCL_SOCKET_IFNAME=loopback)
+    threads = max((os.cpu_count() or count) // count, 1)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    import torch
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(rank)
+    if rank == 0:
+        log.setLevel(logging.INFO)
+        log.addHandler(QueueHandler(told))
+    torch.distributed.init_process_group("nccl" if on_gpu else "gloo", init_method=meeting, rank=rank, world_size=count)
+    try:
+        result = train()
+        if rank == 0:
+            told.put(result)
+    except DpoError as error:
+        told.put(error)
+        raise SystemExit(1) from error
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def share_of(batch_size: int) -> int:
+    """Of a batch, what this process takes."""
+    return batch_size // world_size()
