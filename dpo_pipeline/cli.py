@@ -30,6 +30,8 @@ from dpo_pipeline.settings.shown import without_passwords
 
 console = terminal.console
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+STOP_S = 10
+"""For answers that are being written when a server is told to stop."""
 
 
 @command("settings")
@@ -103,6 +105,7 @@ def serve() -> None:
         port=ports.serving,
         loop="asyncio",
         http=BoundedHttp,
+        timeout_graceful_shutdown=STOP_S,
         forwarded_allow_ips=list(settings.access.trusted_proxies),
         log_level="warning",
     )

@@ -1,7 +1,8 @@
-"""uvicorn's HTTP protocol with two bounds that it lacks: how long and how large the head of a request may be.
+"""uvicorn's HTTP protocol with bounds that it lacks: how long and how large the head of a request may be, and that an
+open page does not hold a server that shall stop.
 
-Without them whoever opens connections and sends nothing, or headers without an end, holds descriptors and memory for
-ever. How large a body may be is the door's.
+Without the first two whoever opens connections and sends nothing, or headers without an end, holds descriptors and
+memory for ever. How large a body may be is the door's.
 """
 
 import asyncio
@@ -14,6 +15,8 @@ from dpo_pipeline.errors import ServiceError
 HEAD_S = 30.0
 """From the connection, or the first byte of a further request, to the end of its headers."""
 HEAD_BYTES = 65_536
+HEARTBEAT = "/heartbeat/"
+"""In the paths of the streams by which Gradio sees that a page is open: they end with the page."""
 LEAST_DESCRIPTORS, ENOUGH_DESCRIPTORS = 512, 65_536
 
 
@@ -49,6 +52,11 @@ class BoundedHttp(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
                 self.send_400_response(f"The head of the request is longer than {HEAD_BYTES} bytes.")
+
+    def shutdown(self) -> None:
+        if self.cycle and not self.cycle.response_complete and HEARTBEAT in self.cycle.scope["path"]:
+            self.transport.close()
+        super().shutdown()
 
     def _begin_head(self) -> None:
         self._in_head, self._head_bytes = True, 0

@@ -85,3 +85,26 @@ def test_a_server_says_that_it_may_open_too_few_connections() -> None:
 
     assert tried(64, 1024).stdout == "1024\n"
     assert "may open 64 files and connections; 512 are required" in tried(64, 64).stderr
+
+
+async def heartbeat(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+    """A stream that ends when whoever reads it goes, as Gradio's."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"alive", "more_body": True})
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def test_an_open_page_does_not_hold_a_server_that_shall_stop() -> None:
+    port = free_port()
+    config = uvicorn.Config(heartbeat, host="127.0.0.1", port=port, http=BoundedHttp, lifespan="off", log_level="error")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    with httpx.stream("GET", f"http://127.0.0.1:{port}/gradio_api/heartbeat/a-page") as opened:
+        assert next(opened.iter_raw()) == b"alive"
+        server.should_exit = True
+        thread.join(timeout=20)
+        assert not thread.is_alive()

@@ -103,8 +103,8 @@ class ForwardEngine(Engine):
                     failed.add(server)
                     if begun or not self._holding(name, failed):
                         raise UpstreamFailed(
-                            f"{server.shown} could not be asked ({type(error).__name__}: {error}). Start that server or "
-                            "fix engine.url."
+                            f"{server.shown} could not be asked ({type(error).__name__}: {error}). Start that server "
+                            "or fix engine.url."
                         ) from error
         except TimeoutError as error:
             raise DeadlineExceeded(f"No answer came within {self._limits.deadline_s:g} s.") from error

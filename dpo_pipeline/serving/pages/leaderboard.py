@@ -107,10 +107,10 @@ def _scores(found: Standings, styled: StyleBoard | None) -> Markup:
 def _style(styled: StyleBoard) -> str:
     """What style was worth to people, in the votes so far."""
     odds = styled.odds_of_twice_the_length
-    told = f"{odds:.2g} to 1 for" if odds >= 1 else f"{1 / odds:.2g} to 1 against"
+    told = f"wins at odds of {odds:.2g} to 1" if odds >= 1 else f"loses at odds of {1 / odds:.2g} to 1"
     return (
-        " At equal style: the scores that are left when the length and the formatting of answers may not speak. Beside "
-        f"an equal answer of half its length, the odds are {told} an answer."
+        " At equal style: the scores that are left when the length and the formatting of answers may not speak. An "
+        f"answer twice as long as an equally good one {told}."
     )
 
 

@@ -45,10 +45,11 @@ STYLE = """<style>
 .dpo .turn.model { white-space: normal; }
 .dpo .turn.model:has(.md-code, .md-wide) { width: min(44rem, 92%); }
 .dpo .turn.own { margin-left: auto; border-color: var(--color-accent); }
-.dpo .by { display: flex; flex-wrap: wrap; gap: 0.1rem 0.9rem; margin: 0 0 0.6rem 0.3rem; font-size: 0.8rem; }
+.dpo .by { display: flex; flex-wrap: wrap; align-items: baseline; gap: 0.1rem 0.9rem; margin: 0 0 0.6rem 0.3rem;
+  font-size: 0.8rem; }
 .dpo .own > .by { justify-content: flex-end; }
 .dpo .act { border: none !important; background: none !important; padding: 0 !important; cursor: pointer;
-  box-shadow: none !important; font: inherit !important; color: var(--link-text-color) !important;
+  box-shadow: none !important; font: inherit !important; margin: 0 !important; color: var(--link-text-color) !important;
   text-decoration: underline; }
 .dpo .act:disabled { cursor: default; text-decoration: none; color: var(--body-text-color-subdued) !important; }
 .dpo .act[aria-pressed=true] { font-weight: 700 !important; text-decoration: none;
