@@ -31,6 +31,7 @@ from reporting import Goal, report, say, show
 from dpo_pipeline.ml.adapters import save_adapter
 from dpo_pipeline.ml.base_model import BaseModel
 from dpo_pipeline.ml.dpo import DpoJob, train_dpo
+from dpo_pipeline.ml.reporting import quieten
 from dpo_pipeline.settings import DpoRecipe, ModelSettings
 from dpo_pipeline.stores import artifacts
 
@@ -198,6 +199,7 @@ def stock_trl(task: Task, work: Path, **changed: Any) -> tuple[float, float]:
         processing_class=AutoTokenizer.from_pretrained(task.base.directory),
         callbacks=[clock.callback()],
     )  # fmt: skip
+    quieten(trainer)
     trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     return clock.pairs_a_second, losses[-1]
@@ -241,13 +243,14 @@ def in_turn(task: Task) -> Callable[[int], int]:
     from dpo_pipeline.ml.base_model import load_base
 
     model, tokenizer = load_base(task.base.directory, task.model)
-    model = PeftModel.from_pretrained(model, task.version("v1.0"), adapter_name="v1.0")
-    model.load_adapter(task.version("v1.1"), adapter_name="v1.1")
+    names = [name.replace(".", "_") for name in VERSIONS]  # a module's name holds no dot
+    model = PeftModel.from_pretrained(model, task.version(VERSIONS[0]), adapter_name=names[0])
+    model.load_adapter(task.version(VERSIONS[1]), adapter_name=names[1])
     model.eval()
 
     def draw(count: int) -> int:
         tokens = 0
-        for place, name in enumerate(VERSIONS):
+        for place, name in enumerate(names):
             asked = [f"Tell me of number {number}." for number in range(count) if number % 2 == place]
             if not asked:
                 continue
@@ -367,8 +370,11 @@ def main() -> None:
         Goal(f"tokens a second of {count} requests,", speeds[MIXED][count] / speeds[IN_TURN][count], "at least", 2)
         for count in AT_ONCE
     ]
-    report("gpu" if on_gpu else "gpu_tiny", goals, {"gpu": name, "training": rows, "generation": answers,
-                                                    "matrix product TFLOP/s": peak / 1e12})  # fmt: skip
+    if not on_gpu:
+        say("There is no GPU here: it runs, and these figures say nothing. They are not kept.")
+        return
+    measured = {"gpu": name, "training": rows, "generation": answers, "matrix product TFLOP/s": peak / 1e12}
+    report("gpu", goals, measured)
 
 
 def layer_parameters(config: dict[str, Any]) -> int:

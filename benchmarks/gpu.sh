@@ -7,11 +7,11 @@
 # Nothing is installed for good: the wheels go into a temporary folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-needed='transformers|tokenizers|trl|peft|datasets|accelerate|safetensors|huggingface.hub|dill|multiprocess|xxhash|regex'
-needed+='|fsspec|filelock|packaging|tqdm|pydantic|pydantic.core|pydantic.settings|python-dotenv|annotated-types'
-needed+='|typing-inspection|typing.extensions|msgspec|psutil|rich|markdown-it-py|mdurl|pygments|pyyaml|jinja2|markupsafe'
-needed+='|httpx|httpcore|h11|anyio|idna|certifi|requests|urllib3|charset.normalizer'
-needed+='|aiohttp|aiohappyeyeballs|aiosignal|attrs|frozenlist|multidict|propcache|yarl|click|shellingham|typer'
+# What the three libraries and this package need, but for torch and what images with torch have.
+needed='accelerate|annotated-doc|annotated-types|anyio|click|datasets|dill|filelock|fsspec|h11|httpcore2|httpx2'
+needed+='|huggingface.hub|idna|jinja2|markdown-it-py|markupsafe|mdurl|msgspec|multiprocess|packaging|peft|psutil'
+needed+='|pydantic|pydantic.core|pydantic.settings|pygments|python-dotenv|pyyaml|regex|rich|safetensors|shellingham'
+needed+='|tokenizers|tqdm|transformers|trl|truststore|typer|typing.extensions|typing.inspection|xxhash'
 if [ "${1:-}" = "--wheels" ]; then
     grep -iE "^($needed)==" constraints.txt >"${TMPDIR:-/tmp}/gpu-wheels.txt"
     platforms=$(printf -- '--platform manylinux_2_%s_x86_64 ' 28 27 24 17 5)

@@ -97,7 +97,7 @@ def vllm_server(base: Path, adapters: Mapping[str, Path]) -> Iterator[str]:
     port = free_port()
     command = [str(VLLM), "-m", "vllm.entrypoints.openai.api_server", "--model", str(base), "--dtype", "bfloat16"]
     command += ["--served-model-name", "base", "--enable-lora", "--max-lora-rank", "16", "--max-loras", "3"]
-    command += ["--max-cpu-loras", "12", "--max-model-len", "2048", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--max-cpu-loras", "12", "--host", "127.0.0.1", "--port", str(port)]
     if adapters:
         command += ["--lora-modules", *(f"{name}={folder}" for name, folder in adapters.items())]
     variables = {
@@ -112,12 +112,13 @@ def vllm_server(base: Path, adapters: Mapping[str, Path]) -> Iterator[str]:
 
 
 @contextmanager
-def forwarding_to_vllm(data_dir: Path, base: Path, **variables: str) -> Iterator[str]:
-    """`dpo serve` that loads its versions on a vLLM; yields its own address."""
-    with ExitStack() as both:
-        there = both.enter_context(vllm_server(base, {}))
-        engine = {"DPO_ENGINE__KIND": "forward", "DPO_ENGINE__LOADS": "true", "DPO_ENGINE__URL": f"{there}/v1"}
-        yield both.enter_context(our_server(data_dir, **engine, **variables))
+def forwarding_to_vllm(data_dir: Path, base: Path, servers: int = 1, **variables: str) -> Iterator[str]:
+    """`dpo serve` that loads its versions on so many vLLM servers; yields its own address."""
+    with ExitStack() as all_of_them:
+        there = [all_of_them.enter_context(vllm_server(base, {})) for _ in range(servers)]
+        urls = ",".join(f"{url}/v1" for url in there)
+        engine = {"DPO_ENGINE__KIND": "forward", "DPO_ENGINE__LOADS": "true", "DPO_ENGINE__URL": urls}
+        yield all_of_them.enter_context(our_server(data_dir, **engine, **variables))
 
 
 def wait_until_answering(
