@@ -2,8 +2,8 @@
 
 Two vLLM servers on processors with the embedded model, `dpo serve` before them with `engine.loads`, all on this
 machine; four clients ask without a pause, each as a new person, and the version that answered is read from the answer.
-Measured: seconds from a promotion in the ledger until `/readyz` routes by it, from one back likewise, and from an adapter
-unloaded behind our back on both servers until both hold it again. Three rounds; the slowest counts.
+Measured: seconds from a promotion in the ledger until `/readyz` routes by it, from one back likewise, and from an
+adapter unloaded behind our back on both servers until both hold it again. Three rounds; the slowest counts.
 Goals: 2 s each, no request lost. Without `engine.loads` nobody brings an adapter back: there is no rival to time.
 """
 
