@@ -18,11 +18,11 @@ help:            ## this list
 
 setup: $(STAMP)  ## create .venv and install the pinned set; does nothing the second time
 
-$(STAMP): setup.py constraints.txt requirements.txt tools/check_machine.sh
+$(STAMP): setup.py constraints.txt requirements.txt tools/check_machine.sh tools/install_pinned.sh
 	@TORCH="$(TORCH)" sh tools/check_machine.sh "$(PYTHON)"
 	@test -x $(BIN)/python || $$(sh tools/check_machine.sh "$(PYTHON)" --print) -m venv $(VENV)
 	@echo "Installing the pinned set into $(VENV), once."
-	@sh tools/install.sh $(HASHED) --no-deps --require-hashes -r requirements.txt
+	@sh tools/install.sh sh tools/install_pinned.sh $(HASHED)
 	@sh tools/install.sh $(PIP) $(TORCH) torch==2.13.0
 	@sh tools/install.sh $(PIP) -e '.[dev]'
 	@# pip would compile on one core; what cannot be compiled, such as code for another Python, is nobody's to import. What

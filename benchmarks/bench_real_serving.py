@@ -17,6 +17,8 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from servers import VLLM, forwarding_to_vllm, our_server, transformers_serve, vl
 
 from dpo_pipeline.core.questions import spread
 from dpo_pipeline.ml import train_process
-from dpo_pipeline.ml.base_model import ensure_base
+from dpo_pipeline.ml.base_model import BaseModel, ensure_base
 from dpo_pipeline.ml.training_plan import sft_job
 from dpo_pipeline.settings import load_settings
 
@@ -75,6 +77,12 @@ def held_gb() -> float:
     return sum(child.memory_full_info().pss for child in psutil.Process().children(recursive=True)) / 1e9
 
 
+@contextmanager
+def forwarding(data: Path, base: BaseModel) -> Iterator[str]:
+    with forwarding_to_vllm(data, base.directory, DPO_PROFILE="gemma") as (url, _):
+        yield url
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", help="where `make real` put the model; default: that of the settings")
@@ -101,7 +109,7 @@ def main() -> None:
             adapters = {name: data / "artifacts" / name for name in VERSIONS}
             servers[BESIDE] = (lambda: vllm_server(base.directory, adapters), list(VERSIONS))
             servers[FORWARDED] = (
-                lambda: forwarding_to_vllm(data, base.directory, DPO_PROFILE="gemma"),
+                lambda: forwarding(data, base),
                 list(VERSIONS),
             )
         else:

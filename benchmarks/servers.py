@@ -112,13 +112,15 @@ def vllm_server(base: Path, adapters: Mapping[str, Path]) -> Iterator[str]:
 
 
 @contextmanager
-def forwarding_to_vllm(data_dir: Path, base: Path, servers: int = 1, **variables: str) -> Iterator[str]:
-    """`dpo serve` that loads its versions on so many vLLM servers; yields its own address."""
+def forwarding_to_vllm(
+    data_dir: Path, base: Path, servers: int = 1, **variables: str
+) -> Iterator[tuple[str, list[str]]]:
+    """`dpo serve` that loads its versions on so many vLLM servers; yields its own address, and theirs."""
     with ExitStack() as all_of_them:
         there = [all_of_them.enter_context(vllm_server(base, {})) for _ in range(servers)]
         urls = ",".join(f"{url}/v1" for url in there)
         engine = {"DPO_ENGINE__KIND": "forward", "DPO_ENGINE__LOADS": "true", "DPO_ENGINE__URL": urls}
-        yield all_of_them.enter_context(our_server(data_dir, **engine, **variables))
+        yield all_of_them.enter_context(our_server(data_dir, **engine, **variables)), there
 
 
 def wait_until_answering(

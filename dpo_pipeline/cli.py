@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -30,8 +31,6 @@ from dpo_pipeline.settings.shown import without_passwords
 
 console = terminal.console
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
-STOP_S = 10
-"""For answers that are being written when a server is told to stop."""
 
 
 @command("settings")
@@ -105,7 +104,7 @@ def serve() -> None:
         port=ports.serving,
         loop="asyncio",
         http=BoundedHttp,
-        timeout_graceful_shutdown=STOP_S,
+        timeout_graceful_shutdown=math.ceil(settings.limits.deadline_s),
         forwarded_allow_ips=list(settings.access.trusted_proxies),
         log_level="warning",
     )

@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from logging.handlers import QueueHandler
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from dpo_pipeline.ml.compute import compute_of
 from dpo_pipeline.settings import ModelSettings
 
 T = TypeVar("T")
-LOOK_S = 0.2
+LOOK_S, LAST_WORDS_S = 0.2, 1.0
 log = logging.getLogger("dpo_pipeline")
 
 
@@ -66,61 +66,65 @@ def first_then_others() -> Iterator[None]:
         wait_for_all()
 
 
-def together(count: int, train: Callable[[], T]) -> T:
+def together(count: int, train: Callable[[], T], on_gpu: bool = False) -> T:
     """What the first of so many processes returns; all do the same.
 
     Args:
         train: a function of a module, with arguments; all can be pickled.
+        on_gpu: each has a GPU of its own.
 
     Raises:
         DpoError: the training's own, of whichever process.
         TaskFailed: anything else that one of them met, with its traceback.
-        WorkerEnded: one was killed.
+        WorkerEnded: one was killed, or ended without a result.
     """
     from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, get_context, spawn
 
     told: queue.Queue[Any] = get_context("spawn").Queue()
     with tempfile.TemporaryDirectory(prefix="dpo-training-") as folder:
-        running = spawn(_one_of, (count, f"file://{folder}/meeting", train, told), nprocs=count, join=False)
+        meeting = f"file://{folder}/meeting"
+        running = spawn(_one_of, (count, on_gpu, meeting, train, told), nprocs=count, join=False)
         outcome: list[Any] = []
         try:
             while not running.join(timeout=LOOK_S):
                 outcome += _read(told)
-        except ProcessRaisedException as error:
-            raise TaskFailed(f"A process of the training failed: {error}") from error
-        except ProcessExitedException as error:
-            for failure in [*outcome, *_read(told)]:
-                if isinstance(failure, DpoError):
-                    raise failure from None
-            raise WorkerEnded(
-                f"A process of the training ended with status {error.exit_code}. Run the step again: it resumes from "
-                "its last checkpoint. -9 means that something killed it, which is what Linux does without memory."
-            ) from error
+            status, ended = "0", None
+        except (ProcessRaisedException, ProcessExitedException) as error:
+            status, ended = str(error) if isinstance(error, ProcessRaisedException) else f"{error.exit_code}", error
         finally:
             for process in running.processes:
                 process.kill()
-        while not outcome:
-            outcome += _read(told, patience_s=10)
-    [result] = outcome
-    return result  # type: ignore[no-any-return]
+        outcome += _read(told, patience_s=LAST_WORDS_S)
+    for failure in outcome:
+        # What the training itself says comes before what others met when that one was gone.
+        if isinstance(failure, DpoError):
+            raise failure from None
+    if isinstance(ended, ProcessRaisedException):
+        raise TaskFailed(f"A process of the training failed: {status}") from ended
+    if ended or not outcome:
+        raise WorkerEnded(
+            f"A process of the training ended with status {status} and no result. Run the step again: it resumes from "
+            "its last checkpoint. -9 means that something killed it, which is what Linux does without memory."
+        ) from ended
+    return outcome[0]  # type: ignore[no-any-return]
 
 
 def _read(told: "queue.Queue[Any]", patience_s: float = 0.01) -> list[Any]:
     """Results and errors that have come; lines of the log go on to whoever listens here."""
     found = []
-    try:
+    with suppress(queue.Empty):
         while True:
             message = told.get(timeout=patience_s)
             if isinstance(message, logging.LogRecord):
                 log.handle(message)
             else:
                 found.append(message)
-                return found
-    except queue.Empty:
-        return found
+    return found
 
 
-def _one_of(rank: int, count: int, meeting: str, train: Callable[[], Any], told: "queue.Queue[Any]") -> None:
+def _one_of(
+    rank: int, count: int, on_gpu: bool, meeting: str, train: Callable[[], Any], told: "queue.Queue[Any]"
+) -> None:
     """The work of one process."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what it gets when whoever started it is gone
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), LOCAL_WORLD_SIZE=str(count))
@@ -131,7 +135,6 @@ def _one_of(rank: int, count: int, meeting: str, train: Callable[[], Any], told:
     import torch
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(rank)
     if rank == 0:

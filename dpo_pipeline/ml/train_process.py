@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from dpo_pipeline import errors
 from dpo_pipeline.ml.base_model import BaseModel
+from dpo_pipeline.ml.compute import compute_of
 from dpo_pipeline.ml.embedded import Progress
 from dpo_pipeline.ml.processes import how_many, together
 from dpo_pipeline.settings import DpoRecipe, ModelSettings, SftRecipe
@@ -127,7 +128,9 @@ def _train(job: ProcessJob, work_dir: Path) -> ProcessResult:
         shutil.rmtree(fresh)
     fresh.mkdir(parents=True)
     trained, count = partial(_trained, job, fresh, _Told(job)), _processes(job)
-    facts, metrics, curve = trained() if count == 1 else together(count, trained)
+    facts, metrics, curve = (
+        trained() if count == 1 else together(count, trained, compute_of(ModelSettings(**job.model)).on_gpu)
+    )
     if count > 1:
         facts = facts | {"processes": count}
     directory, sha = publish_adapter(fresh, Path(job.adapters_dir), {**facts, **job.facts})

@@ -52,17 +52,18 @@ def test_what_people_like_of_style_is_told_from_what_they_like_of_a_version() ->
     assert strengths["v1.1"].elo[1] > strengths["v1.0"].elo[2], "longer answers win"
     assert abs(styled.scores["v1.1"][0] - styled.scores["v1.0"][0]) < 25
     assert next(iter(styled.scores)) == "v1.2"
-    assert (styled.length, styled.formatting) == pytest.approx((1.2, 0.4), abs=0.12)
-    assert styled.odds_of_twice_the_length == pytest.approx(math.exp(1.2 / 3), rel=0.05)
+    assert (styled.length[0], styled.formatting[0]) == pytest.approx((1.2, 0.4), abs=0.12)
+    odds, low, high = styled.odds_of_twice_the_length
+    assert low < math.exp(1.2 / 3) < high and high - low < 0.2 and odds == pytest.approx(math.exp(1.2 / 3), rel=0.05)
 
 
 def test_where_styles_are_even_the_scores_are_the_plain_ones() -> None:
     votes = {(("a", "b", "model_a"), EVEN): 30, (("b", "a", "model_a"), EVEN): 10, (("b", "c", "tie"), EVEN): 8}
     styled = style_controlled(votes, ("a", "b", "c"), prior_votes=0.5)
     board = bradley_terry([battle for (battle, _), count in votes.items() for _ in range(count)], prior_votes=0.5)
-    assert (styled.length, styled.formatting) == (0.0, 0.0) and styled.odds_of_twice_the_length == 1
+    assert (styled.length[0], styled.formatting[0]) == (0.0, 0.0)
     for name, strength in board.strengths.items():
-        assert styled.scores[name] == pytest.approx(strength.elo, abs=0.5)
+        assert styled.scores[name][0] == pytest.approx(strength.elo[0], abs=0.5)
 
 
 def test_the_side_of_a_version_and_the_order_of_names_change_nothing() -> None:
@@ -89,7 +90,17 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
 def test_who_always_wins_by_length_alone_has_finite_scores() -> None:
     votes = {(("x", "y", "model_a"), StyleLean(4, 0)): 50, (("x", "y", "both_bad"), EVEN): 3}
     styled = style_controlled(votes, ("x", "y"), prior_votes=0.5)
-    assert np.isfinite([*styled.scores["x"], styled.length]).all() and styled.length > 1
+    score, low, high = styled.scores["x"]
+    assert np.isfinite([score, *styled.length]).all() and styled.length[0] > 0
+    board = standings(plain(Counter(votes))).board
+    assert board is not None
+    plain_low, plain_high = board.strengths["x"].elo[1:]
+    assert high - low > plain_high - plain_low, "less is known of each than of both together"
+
+
+def test_from_few_votes_nothing_is_said_of_style() -> None:
+    votes = drawn(80, {"x": 0.0, "y": 0.3}, (1.0, 0.0), seed=3)
+    assert at_equal_style(standings(plain(votes)), votes) is None
 
 
 @pytest.mark.parametrize(
@@ -100,7 +111,7 @@ def test_who_always_wins_by_length_alone_has_finite_scores() -> None:
         ("x" * 200, "x" * 100, (2, 0)),
         ("", "anything", (-5, 0)),
         ("# Title\n- one\n- two\n**bold**", "plain words of some length, say", (0, 5)),
-        ("1. one\n2. two", "* one\n* two", (0, 0)),
+        ("- one\n- two", "* one\n* two", (0, 0)),
     ],
 )
 def test_what_leans_where(first: str, second: str, lean: tuple[int, int]) -> None:

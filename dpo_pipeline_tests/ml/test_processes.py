@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -84,14 +85,14 @@ def test_progress_is_told_once(both: Both) -> None:
 
 
 @trains
-def test_checkpoints_are_whole_and_a_killed_training_resumes(both: Both, tmp_path: Path) -> None:
-    again = in_folder(both.job, tmp_path, 2)
-    checkpoints = sorted(Path(both.job.work_dir).glob("checkpoints/checkpoint-*/manifest.json"))
-    assert checkpoints
-    Path(again.work_dir).mkdir(parents=True)
-    (Path(again.work_dir) / "checkpoints").symlink_to(checkpoints[0].parent.parent)
+def test_a_checkpoint_is_whole_and_a_training_goes_on_from_it(both: Both, tmp_path: Path) -> None:
+    again, steps = in_folder(both.job, tmp_path, 2), both.shared.curve[-1]["step"]
+    found = {int(each.name.split("-")[1]): each for each in Path(both.job.work_dir).glob("checkpoints/checkpoint-*")}
+    at = min(found)
+    assert at < steps
+    shutil.copytree(found[at], Path(again.work_dir) / "checkpoints" / found[at].name)
     resumed = train_process.run(again)
-    assert resumed.facts["resumed_from_step"] > 0
+    assert resumed.facts["resumed_from_step"] == at
     assert farthest(Path(both.shared.adapter_dir), Path(resumed.adapter_dir)) < NEAR
 
 
@@ -104,6 +105,17 @@ def test_demonstrations_likewise(project: Settings, tmp_path: Path) -> None:
 
 def too_small() -> None:
     raise DatasetTooSmall("3 pairs are usable; 8 were required.")
+
+
+def too_small_for_one() -> None:
+    if os.environ["RANK"] == "0":
+        raise DatasetTooSmall("3 pairs are usable; 8 were required.")
+    wait_for_all()
+
+
+def interrupted() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    signal.pause()
 
 
 def broken() -> None:
@@ -126,6 +138,10 @@ def talkative() -> str:
 def test_an_error_of_theirs_is_the_trainings_own() -> None:
     with pytest.raises(DatasetTooSmall, match="3 pairs are usable"):
         together(2, too_small)
+    with pytest.raises(DatasetTooSmall, match="3 pairs are usable"):
+        together(2, too_small_for_one)
+    with pytest.raises(WorkerEnded, match="no result"):
+        together(2, interrupted)
     with pytest.raises(TaskFailed, match="of no batch"):
         together(2, broken)
     with pytest.raises(WorkerEnded, match="status -9"):

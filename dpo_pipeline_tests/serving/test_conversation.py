@@ -31,7 +31,28 @@ def test_the_answer_before_stays_where_no_other_comes() -> None:
     conversation = Conversation("visit", list(before))
     assert conversation.last_question == 2
     for place in (2, 0, None):
+        conversation.editing = place
         with pytest.raises(QueueFull):
             ask(conversation, busy, place)
+        assert conversation.editing == place, "what is sent again goes to the same place"
         assert conversation.said == before and conversation.growing is None
         assert conversation.last is last, "it can still be spoken of"
+
+
+def test_a_reload_goes_on_with_a_copy_that_the_answer_under_way_does_not_touch() -> None:
+    """The page before still writes, or ends: neither shows in what was loaded since."""
+    written = Conversation("visit", [Turn("Hi."), Turn("Hello!", "v1.0", "chatcmpl-1"), Turn("Why?")], growing="Beca")
+    written.version = "v1.0"
+    loaded = written.again()
+    written.growing = "Because"
+    written.end_turn()
+    assert told(loaded) == ["Hi.", "Hello!", "Why?", "Beca"] and loaded.last is None
+    assert told(written) == ["Hi.", "Hello!", "Why?", "Because"]
+    loaded.said[1].judged["thumb"] = "up"
+    assert written.said[1].judged == {}
+
+
+def test_a_question_whose_answer_had_not_begun_is_to_be_sent_again() -> None:
+    asked = Conversation("visit", [Turn("Why?")], growing="")
+    loaded = asked.again()
+    assert (told(loaded), loaded.unsent, loaded.growing) == ([], "Why?", None)

@@ -171,7 +171,7 @@ def test_while_a_server_is_killed_and_comes_back_the_other_answers(loop: Loop) -
         [gone, there] = eventually(
             lambda: loop.front.client.get("/readyz").json()["servers"], lambda found: not found[0]["reachable"]
         )
-        assert not gone["reachable"] and there["reachable"] and "Start that server" in gone["trouble"]
+        assert not gone["reachable"] and there["reachable"]
         seconds_until(serves(loop.front, "v1.0", met))
         first.start()
         assert seconds_until(lambda: names(loop)["v1.0"] in first.holds) < FOLLOWED_S

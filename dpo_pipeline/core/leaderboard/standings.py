@@ -16,7 +16,7 @@ from dpo_pipeline.core.leaderboard.strengths import (
 from dpo_pipeline.core.leaderboard.style import StyleBoard, StyleLean, style_controlled
 from dpo_pipeline.errors import DisconnectedModels
 
-MIN_VOTES = 10
+MIN_VOTES, MIN_STYLE_VOTES = 10, 100
 PRIOR_VOTES = 0.5
 """Keeps a version finite that has won, or lost, every vote so far."""
 
@@ -48,12 +48,15 @@ def standings(battles: Mapping[Battle, int]) -> Standings:
 
 
 def at_equal_style(found: Standings, battles: Mapping[tuple[Battle, StyleLean], int]) -> StyleBoard | None:
-    """The scores once length and formatting may not speak; null where there are none at all.
+    """The scores once length and formatting may not speak; null where there are none at all, or fewer than
+    `MIN_STYLE_VOTES` votes: style would be told from so few by chance.
 
     Args:
         battles: the same votes, with what the first answer had more of.
     """
-    return style_controlled(battles, tuple(found.board.strengths), PRIOR_VOTES) if found.board else None
+    if found.board is None or found.board.votes < MIN_STYLE_VOTES:
+        return None
+    return style_controlled(battles, tuple(found.board.strengths), PRIOR_VOTES)
 
 
 def between_two(battles: Mapping[Battle, int]) -> dict[Battle, int]:

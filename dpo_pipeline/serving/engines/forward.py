@@ -22,8 +22,9 @@ from dpo_pipeline.settings import Settings
 
 BYTES_A_TOKEN, LEAST_CAP = 2_000, 4_000_000
 """An answer of another server may have so many for each token that is asked for, with the JSON around them."""
-SETTLE_S = 10.0
-"""How long `serve` waits for a version to be loaded; what takes longer goes on, and is waited for again."""
+SETTLE_S = 2.0
+"""How long `serve` waits for a version to be loaded; what takes longer goes on, and is asked about again. Meanwhile
+nobody follows the ledger."""
 RETRY_S = 0.05
 
 
@@ -35,6 +36,7 @@ class ForwardEngine(Engine):
         self._limits, self._engine = settings.limits, settings.engine
         self._room = settings.limits.queue + settings.limits.batch
         self._running = 0
+        self._kept: dict[str, Adapter] = {}
         self._most_bytes = max(LEAST_CAP, BYTES_A_TOKEN * settings.model.max_new_tokens)
         key = settings.keys.engine
         headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
@@ -61,16 +63,19 @@ class ForwardEngine(Engine):
             UpstreamFailed: no server holds one of them, and why.
         """
         names = {version: self._name(version, adapter.sha) for version, adapter in adapters.items()}
+        wanted = {names[version]: adapter for version, adapter in adapters.items()}
+        for server in self._servers:
+            server.want(self._kept | wanted)  # what is served stays until the others are there
         until = time.monotonic() + SETTLE_S
-        for server in self._servers:
-            server.want({names[version]: adapter for version, adapter in adapters.items()})
-        for server in self._servers:
-            server.settle(until)
+        while time.monotonic() < until and any(each.reachable and not each.settled for each in self._servers):
+            time.sleep(RETRY_S)
         for version, name in names.items():
             if not any(server.holds(name) for server in self._servers):
                 reasons = "; ".join(server.why_not(name) for server in self._servers)
                 raise UpstreamFailed(f"No server holds {version}. {reasons}")
-        self.models = {version: adapter.sha for version, adapter in adapters.items()}
+        self.models, self._kept = {version: adapter.sha for version, adapter in adapters.items()}, wanted
+        for server in self._servers:
+            server.want(wanted)
 
     async def answers(self, asks: Sequence[Ask]) -> list[Answer]:
         ended = await asyncio.gather(*map(self._whole, asks), return_exceptions=True)

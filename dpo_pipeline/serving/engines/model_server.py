@@ -23,8 +23,10 @@ from dpo_pipeline.settings import EngineSettings
 from dpo_pipeline.settings.shown import without_passwords
 from dpo_pipeline.stores import artifacts
 
-LOOK_S, GLANCE_S = 0.5, 5.0
+LOOK_S, GLANCE_S = 0.5, 10.0
 """Between two looks: where adapters are kept there, and where a look can only tell what is missing."""
+SAYS_NOTHING = (404, 405, 501)
+"""Answers of servers that list no models: what they hold, a request shows."""
 AGAIN_S = 5.0
 """After which an adapter that was refused is tried again."""
 PATIENCE_S, LOADING_S = 5.0, 120.0
@@ -50,7 +52,8 @@ class ModelServer:
         self._settings, self._linger_s = settings, linger_s
         self._client = httpx.Client(base_url=self.url, headers=dict(headers), timeout=PATIENCE_S)
         self.reachable = True
-        self._listed: frozenset[str] | None = None
+        self._listed: frozenset[str] = frozenset()
+        self._silent = False
         self._answered: frozenset[str] = frozenset()
         self._refused: dict[str, tuple[float, str]] = {}
         self._trouble: str | None = None
@@ -64,10 +67,13 @@ class ModelServer:
 
     @property
     def state(self) -> ServerState:
-        listed = self._listed
-        return ServerState(
-            self.shown, self.reachable, None if listed is None else tuple(sorted(listed)), self._trouble, self._lost
-        )
+        held = None if self._silent else tuple(sorted(self._listed & self._wanted.keys()))
+        return ServerState(self.shown, self.reachable, held, self._trouble, self._lost)
+
+    @property
+    def settled(self) -> bool:
+        """A look has dealt with the newest order."""
+        return self._done >= self._orders
 
     @property
     def busy(self) -> int:
@@ -76,7 +82,7 @@ class ModelServer:
 
     def holds(self, name: str) -> bool:
         """Whether a request for it can be sent there; a server that does not say is believed to hold everything."""
-        return (self._listed is None and not self._settings.loads) or name in (self._listed or ())
+        return self._silent or name in self._listed
 
     def why_not(self, name: str) -> str:
         """What keeps it from holding an adapter."""
@@ -92,17 +98,11 @@ class ModelServer:
             if self._thread.ident is None:
                 self._thread.start()
 
-    def settle(self, until: float) -> None:
-        """Wait until a look has dealt with the newest order, or until a time of the monotonic clock."""
-        with self._changed:
-            order = self._orders
-            self._changed.wait_for(lambda: self._done >= order or self._closed, max(until - time.monotonic(), 0))
-
     def lost(self, name: str) -> None:
         """A request found that it is not there: nobody is sent to it before a look has brought it back."""
         with self._changed:
             self._lost += 1
-            self._listed = (self._listed or frozenset()) - {name}
+            self._listed -= {name}
             self._woken = True
             self._changed.notify_all()
 
@@ -140,8 +140,9 @@ class ModelServer:
     def _look(self, wanted: Mapping[str, Adapter]) -> str | None:
         """What is not as it should be afterwards, or null."""
         try:
-            self._listed = self._list()
-            self.reachable = True
+            listed = self._list()
+            self.reachable, self._silent = True, listed is None
+            self._listed = (listed or frozenset()) | self._answered
             if self._settings.loads:
                 self._keep(wanted)
                 missing = {name: why for name, (_, why) in self._refused.items() if name in wanted}
@@ -158,46 +159,54 @@ class ModelServer:
         return " ".join(f"{name}: {why}" for name, why in missing.items()) or None
 
     def _list(self) -> frozenset[str] | None:
-        """The models that it names; null where it does not say and nothing is loaded by us.
+        """The models that it names; null where it has no such list and nothing is loaded by us.
 
         Raises:
-            httpx.HTTPError, UpstreamFailed
+            httpx.HTTPError, UpstreamFailed: what it listed last stands.
         """
         answer = self._client.get("models")
+        if answer.status_code in SAYS_NOTHING and not self._settings.loads:
+            return None
         try:
             return frozenset(str(each["id"]) for each in answer.raise_for_status().json()["data"])
         except (httpx.HTTPStatusError, KeyError, TypeError, ValueError) as error:
-            if not self._settings.loads:
-                return None
+            needs = "engine.loads needs a vLLM server; " if self._settings.loads else ""
             raise UpstreamFailed(
                 f"it answered GET models with {answer.status_code} and no list of models: {cut(answer.text)} "
-                "engine.loads needs a vLLM server; engine.url ends in /v1."
+                f"{needs}engine.url ends in /v1."
             ) from error
 
     def _missing(self, wanted: Mapping[str, Adapter]) -> dict[str, str]:
-        """Of what should be there, what is neither listed nor answered for; gateways answer for more than they list."""
-        if self._listed is None:
-            return {}
-        self._listed |= self._answered
-        unlisted = [name for name in wanted if name not in self._listed]
-        told = {name: self._post("chat/completions", {**_ONE_TOKEN, "model": name}, PATIENCE_S) for name in unlisted}
-        self._answered |= {name for name, answer in told.items() if answer.status_code != 404}
-        self._listed |= self._answered
-        return {
-            name: f"that server does not hold it ({cut(answer.text)}). Load it there, set engine.names, or let "
-            "engine.loads load it."
-            for name, answer in told.items()
-            if answer.status_code == 404
-        }
+        """Of what should be there, what is not listed and is said to be unknown when one token is asked of it.
+
+        Gateways answer for more than they list, and some begin to load a model then: only a 404 says that it is not
+        there. Whoever has answered once is not asked again.
+        """
+        missing = {}
+        for name in [] if self._silent else [name for name in wanted if name not in self._listed | self._answered]:
+            try:
+                answer = self._post("chat/completions", {**_ONE_TOKEN, "model": name}, PATIENCE_S)
+            except httpx.ReadTimeout:
+                self._answered |= {name}
+                continue
+            if answer.status_code == 404:
+                missing[name] = (
+                    f"that server does not hold it ({cut(answer.text)}). Load it there, set engine.names, or let "
+                    "engine.loads load it."
+                )
+            elif answer.status_code == 200:
+                self._answered |= {name}
+        self._listed |= wanted.keys() - missing.keys()
+        return missing
 
     def _keep(self, wanted: Mapping[str, Adapter]) -> None:
         """Load what is missing; unload what was ours and is wanted no longer, once nobody is answered by it."""
         now = time.monotonic()
         self._refused = {name: refused for name, refused in self._refused.items() if now - refused[0] < AGAIN_S}
         for name, adapter in wanted.items():
-            if name not in (self._listed or ()) and name not in self._refused:
+            if name not in self._listed and name not in self._refused:
                 self._load(name, adapter)
-        unwanted = {name for name in self._listed or () if _OURS.fullmatch(name) and name not in wanted}
+        unwanted = {name for name in self._listed if _OURS.fullmatch(name) and name not in wanted}
         self._unwanted_since = {name: self._unwanted_since.get(name, now) for name in unwanted}
         for name, since in self._unwanted_since.items():
             if now - since >= self._linger_s and not self._answering[name]:
@@ -216,11 +225,17 @@ class ModelServer:
         except DpoError as error:
             self._refused[name] = (time.monotonic(), str(error))
             return
-        self._listed = (self._listed or frozenset()) | {name}
+        except httpx.HTTPError as error:
+            told = (
+                f"loading it was not answered within {LOADING_S:.0f} s, or broke off ({type(error).__name__}: {error})"
+            )
+            self._refused[name] = (time.monotonic(), told)
+            return
+        self._listed |= {name}
         log.info("%s holds %s", self.shown, name)
 
     def _unload(self, name: str) -> None:
-        self._listed = (self._listed or frozenset()) - {name}
+        self._listed -= {name}
         answer = self._post("unload_lora_adapter", {"lora_name": name}, PATIENCE_S)
         if answer.status_code not in (200, 404):
             raise UpstreamFailed(f"{name} could not be unloaded: {answer.status_code}: {cut(answer.text)}")

@@ -53,7 +53,6 @@ class Page:
 
     async def opened(self, visit: Visit, draft: str) -> Update:
         """The page as it was before a reload; at first sight, with what can be chosen."""
-        visit.offered = ()
         chosen = {"first": visit.plan.first, "second": visit.plan.second}
         update = await self._around(visit)
         for name, version in chosen.items():
@@ -62,7 +61,7 @@ class Page:
         update |= {
             "origin": _changed(value=visit.plan.origin),
             "typed": draft,
-            **_batch_buttons(visit.batch is not None),
+            **_batch_buttons(visit.in_batch),
         }
         if visit.shown is None:
             return update
@@ -185,7 +184,7 @@ def build(serving: Callable[[], Serving]) -> None:
     import gradio as gr
     from gradio.context import Context
 
-    page, visits = Page(serving), Visits(Visit)
+    page, visits = Page(serving), Visits(Visit, Visit.again)
     visit, person = gr.State(Visit()), person_state()
     parts = layout()
     inputs = [visit, person, *(parts[name] for name in INPUTS)]
@@ -228,7 +227,7 @@ def build(serving: Callable[[], Serving]) -> None:
     assert root is not None
 
     async def reopened(tab: str, draft: str, request: gr.Request) -> dict[Any, Any]:
-        known = visits.of(tab)
+        known = visits.of(tab, request)
         known.key = request.session_hash or ""
         update = await page.opened(known, draft)
         return {visit: known, **{parts[name]: value for name, value in update.items()}}

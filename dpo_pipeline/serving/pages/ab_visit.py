@@ -75,6 +75,16 @@ class Visit:
     prepared: ComparisonPrompt | None = None
     turn: int = 0
 
+    def again(self) -> "Visit":
+        """A copy for another load of the page: what was begun for the one before is nothing to it."""
+        batch = replace(self.batch, votes=list(self.batch.votes)) if self.batch else None
+        recent = deque(self.recent, maxlen=REMEMBERED)
+        return replace(self, batch=batch, recent=recent, prepared=None, voting=False, offered=(), turn=self.turn + 1)
+
+    @property
+    def in_batch(self) -> bool:
+        return self.batch is not None and not self.batch.over
+
     @property
     def conversation(self) -> list[dict[str, str]] | None:
         """What a follow-up question goes on from: all that was said, and the answer that won, in a tie that on the

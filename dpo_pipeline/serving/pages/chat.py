@@ -29,9 +29,9 @@ element.addEventListener("click", async event => {
   const button = event.target.closest("button[data-act]");
   if (!button) return;
   if (button.dataset.act === "copy") {
-    const said = button.closest(".turn-of").querySelector(".md-source, .md-only");
+    const turn = button.closest(".turn-of"), said = turn.querySelector(".md-source, .md-only");
     try { await navigator.clipboard.writeText(said.textContent); button.textContent = "Copied"; }
-    catch { getSelection().selectAllChildren(button.closest(".turn-of").querySelector(".turn")); }
+    catch { getSelection().selectAllChildren(turn.querySelector(".turn")); return; }
   }
   trigger("select", {index: Number(button.dataset.turn), value: button.dataset.act});
 });
@@ -42,7 +42,7 @@ def build(serving: Callable[[], Serving]) -> None:
     """The page, in the gr.Blocks context that is open."""
     import gradio as gr
 
-    ui, visits = _Layout(gr), Visits(Conversation)
+    ui, visits = _Layout(gr), Visits(Conversation, Conversation.again)
     person, talk = person_state(), gr.State(Conversation())
     ask, again = _answering(ui, serving)
     saying, correct = _judging(ui, serving)
@@ -56,10 +56,10 @@ def build(serving: Callable[[], Serving]) -> None:
         talk.forget()
         return talk, *ui.in_order(ui.rest(talk))
 
-    def reopened(tab: str, draft: str) -> tuple[Any, ...]:
-        known = visits.of(tab)
-        unanswered = known.interrupt()
-        return known, *ui.in_order(ui.rest(known) | {ui.question: draft or unanswered})
+    def reopened(tab: str, draft: str, request: gr.Request) -> tuple[Any, ...]:
+        known = visits.of(tab, request)
+        told = "" if known.editing is None else EDITING
+        return known, *ui.in_order(ui.rest(known, told, fresh=True) | {ui.question: draft or known.unsent})
 
     blocks = gr.context.Context.root_block
     assert blocks is not None, "called inside the page's gr.Blocks context"
@@ -94,7 +94,7 @@ def _answering(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[
                 yield ui.begin(talk) | kept
                 async for _ in steps:
                     yield {ui.chat: _conversation(talk)}
-            yield ui.rest(talk)
+            yield ui.rest(talk, fresh=True)
         except DpoError as error:
             yield ui.rest(talk, _advice(error, talk), trouble=True) | ({} if again else {ui.question: question})
 
@@ -233,8 +233,12 @@ class _Layout:
             self.feedback: gr.update(visible=False),
         }
 
-    def rest(self, talk: Conversation, told: str = "", trouble: bool = False) -> dict[Any, Any]:
-        """When nothing is under way. Only a whole answer can be rated and corrected."""
+    def rest(self, talk: Conversation, told: str = "", trouble: bool = False, fresh: bool = False) -> dict[Any, Any]:
+        """When nothing is under way. Only a whole answer can be rated and corrected.
+
+        Args:
+            fresh: the last answer is new on this page: it is what a correction begins with.
+        """
         gr, last = self._gr, talk.last
         judged = last.judged if last else {}
         changes = {
@@ -243,7 +247,7 @@ class _Layout:
             self.stop: gr.update(visible=False),
             self.told: notice(told, trouble),
             self.feedback: gr.update(visible=last is not None),
-            self.correction: gr.skip() if judged or not last else gr.update(value=last.text),
+            self.correction: gr.update(value=last.text) if fresh and last else gr.skip(),
         }
         return changes | {button: gr.update(interactive="rating" not in judged) for button in self.stars}
 

@@ -4,7 +4,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from dpo_pipeline.core.answers import Answer, Messages
@@ -41,9 +41,12 @@ class Conversation:
     """Who writes the answer that grows, or wrote the last one."""
     editing: int | None = None
     """The place of the question that the next one is asked in the place of."""
+    unsent: str = ""
+    """A question whose answer had not begun when the page was loaded again."""
 
     _request_id: str | None = None
     _before: list[Turn] = field(default_factory=list)
+    _edited: int | None = None
 
     @property
     def messages(self) -> Messages:
@@ -69,18 +72,20 @@ class Conversation:
         if self.growing:
             self.said.append(Turn(self.growing, self.version or "the model", self._request_id))
         elif self.said and self.said[-1].version is None:
-            self.said[-1:] = self._before
+            self.said[-1:], self.editing = self._before, self._edited
         self.growing, self._before = None, []
 
-    def interrupt(self) -> str:
-        """End an answer that nobody reads any more; returns the question where nothing of its answer had come."""
-        asked = self.said[-1].text if self.growing == "" else ""
-        self.end_turn()
-        return asked
+    def again(self) -> "Conversation":
+        """A copy for another load of the page: an answer that is still written goes on for nobody."""
+        said = [replace(turn, judged=dict(turn.judged)) for turn in self.said]
+        copy = replace(self, said=said, unsent=self.said[-1].text if self.growing == "" else "")
+        copy.end_turn()
+        return copy
 
     def forget(self) -> None:
         """Begin anew, in the same visit."""
         self.said, self.growing, self.version, self.editing, self._before = [], None, None, None, []
+        self.unsent = ""
 
     async def ask(
         self, chats: Chats, question: str, visitor: Visitor, place: int | None = None
@@ -96,7 +101,7 @@ class Conversation:
         """
         place = len(self.said) if place is None else place
         self.said, self._before = [*self.said[:place], Turn(question)], self.said[place:]
-        self._request_id = self.version = self.editing = None
+        self._edited, self._request_id, self.version, self.editing = self.editing, None, None, None
         self.growing = ""
         yield
         try:

@@ -106,8 +106,8 @@ def _scores(found: Standings, styled: StyleBoard | None) -> Markup:
 
 def _style(styled: StyleBoard) -> str:
     """What style was worth to people, in the votes so far."""
-    odds = styled.odds_of_twice_the_length
-    told = f"wins at odds of {odds:.2g} to 1" if odds >= 1 else f"loses at odds of {1 / odds:.2g} to 1"
+    odds, low, high = styled.odds_of_twice_the_length
+    told = f"wins at odds of {odds:.2g} to 1 (95 % interval {low:.2g} to {high:.2g})"
     return (
         " At equal style: the scores that are left when the length and the formatting of answers may not speak. An "
         f"answer twice as long as an equally good one {told}."

@@ -59,7 +59,8 @@ WHO = """
     }
     const leave = document.createElement("button");
     leave.textContent = "Sign out";
-    leave.onclick = () => fetch("/sign-out", {method: "POST"}).then(() => location.reload());
+    // What was typed and shown here is nothing for whoever signs in next.
+    leave.onclick = () => fetch("/sign-out", {method: "POST"}).then(() => { sessionStorage.clear(); location.reload(); });
     place.replaceChildren(`Signed in as ${found.name}, ${found.role}. `, leave);
   };
   show();

@@ -1,6 +1,7 @@
 """What a tab shows, kept over its reload: by an id that the tab draws, and keeps until it is closed.
 
-In the memory of one server, and not for ever: after a restart, or hours, a tab begins anew.
+In the memory of one server, and not for ever: after a restart, or hours, a tab begins anew. Each load gets a copy of
+its own: what the page before still does, and a tab that was duplicated, touch another one.
 """
 
 import re
@@ -9,6 +10,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
+
+from dpo_pipeline.serving.accounts import account_of
 
 T = TypeVar("T")
 MOST, KEPT_S = 500, 6 * 3600.0
@@ -29,23 +32,29 @@ _DRAFT = """typed => {
 
 
 class Visits(Generic[T]):
-    """One for each tab, made by `new` at its first sight; those that nobody came back to for longest go."""
+    """One for each tab and whoever is signed in there; those that were opened longest ago go.
 
-    def __init__(self, new: Callable[[], T]):
-        self._new = new
-        self._known: OrderedDict[str, tuple[float, T]] = OrderedDict()
+    Args:
+        new: what a tab begins with.
+        again: a copy of what it showed, for another load of it.
+    """
+
+    def __init__(self, new: Callable[[], T], again: Callable[[T], T]):
+        self._new, self._again = new, again
+        self._known: OrderedDict[tuple[str, str], tuple[float, T]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, tab: str) -> T:
-        """What this tab showed before, or what a new one begins with."""
-        now = time.monotonic()
+    def of(self, tab: str, request: Any) -> T:
+        """What this tab showed to this person before, or what a new one begins with."""
+        account = account_of(request)
+        key, now = (tab, account.name if account else ""), time.monotonic()
         with self._lock:
+            opened, before = self._known.pop(key, (now, None))
             while self._known and (len(self._known) >= MOST or next(iter(self._known.values()))[0] < now - KEPT_S):
                 self._known.popitem(last=False)
-            _, visit = self._known.pop(tab, (now, None))
-            visit = self._new() if visit is None else visit
+            visit = self._new() if before is None or opened < now - KEPT_S else self._again(before)
             if _DRAWN.match(tab):
-                self._known[tab] = now, visit
+                self._known[key] = now, visit
             return visit
 
 

@@ -1,6 +1,5 @@
 """Is it alive, can it answer, and what does it do."""
 
-from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -21,8 +20,9 @@ async def healthz() -> dict[str, str]:
 def readyz(serving: Served) -> dict[str, Any]:
     """A champion is loaded and answers; until then, 503 with what is being made and how long it takes.
 
-    `trouble`: what keeps serving from following the ledger; null: nothing. `servers`: those that answers are forwarded
-    to, each with the names of models that it holds (null: it does not say), and with what is wrong with it.
+    `trouble`: what keeps serving from following the ledger; null: nothing. `servers`: of those that answers are
+    forwarded to, which of our models each holds (null: it does not say); where they are and what is wrong with them,
+    the rollout page says.
     """
     route = serving.router.route
     if not serving.readiness.ready:
@@ -32,7 +32,9 @@ def readyz(serving: Served) -> dict[str, Any]:
         "models": sorted(serving.engine.models),
         "epoch": route.epoch,
         "trouble": serving.router.trouble,
-        "servers": [asdict(server) for server in serving.engine.servers],
+        "servers": [
+            {"reachable": each.reachable, "holds": each.holds, "lost": each.lost} for each in serving.engine.servers
+        ],
     }
 
 
