@@ -92,6 +92,8 @@ class ModelServer:
     def want(self, wanted: Mapping[str, Adapter]) -> None:
         """It should hold these, by their names there."""
         with self._changed:
+            if self._orders and wanted == self._wanted:
+                return
             self._wanted = dict(wanted)
             self._orders += 1
             self._changed.notify_all()
@@ -120,7 +122,7 @@ class ModelServer:
             self._closed = True
             self._changed.notify_all()
         if self._thread.ident is not None:
-            self._thread.join(timeout=PATIENCE_S)
+            self._thread.join(timeout=1)  # it may be waiting for a server that hangs
         self._client.close()
 
     def _follow(self) -> None:

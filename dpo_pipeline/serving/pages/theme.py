@@ -60,7 +60,8 @@ WHO = """
     const leave = document.createElement("button");
     leave.textContent = "Sign out";
     // What was typed and shown here is nothing for whoever signs in next.
-    leave.onclick = () => fetch("/sign-out", {method: "POST"}).then(() => { sessionStorage.clear(); location.reload(); });
+    const forget = () => { sessionStorage.clear(); location.reload(); };
+    leave.onclick = () => fetch("/sign-out", {method: "POST"}).then(forget);
     place.replaceChildren(`Signed in as ${found.name}, ${found.role}. `, leave);
   };
   show();
