@@ -5,7 +5,8 @@ machine; four clients ask without a pause, each as a new person, and the version
 Measured: seconds from a promotion in the ledger until `/readyz` routes by it, from one back likewise, and from an
 adapter unloaded behind our back on both servers until both hold it again. Three rounds; the slowest counts.
 Goals: 2 s each, no request lost. Both versions are loaded beforehand, as accepted ones are; that none is answered by
-another is a test's to see (`test_vllm.py`): these two have the same weights. Without `engine.loads` nobody brings an adapter back: there is no rival to time.
+another is a test's to see (`test_vllm.py`): these two have the same weights. Without `engine.loads` nobody brings an
+adapter back: there is no rival to time.
 """
 
 import argparse

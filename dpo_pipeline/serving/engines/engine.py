@@ -22,7 +22,8 @@ class Adapter:
 class ServerState:
     """A server that answers are forwarded to, as of the last look at it.
 
-    `holds` are the names there of what it should hold and does; null: it does not say. `lost` counts requests for an adapter that it had lost.
+    `holds` are the names there of what it should hold and does; null: it does not say. `lost` counts requests for an
+    adapter that it had lost.
     """
 
     url: str
