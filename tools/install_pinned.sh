@@ -9,5 +9,5 @@ trap 'rm -rf "$halves"' EXIT
 awk -v folder="$halves" '/^[^ #]/ {half = !half} {print > (folder "/" half ".txt")}' requirements.txt
 "$@" --no-deps --require-hashes -r "$halves/0.txt" >"$halves/log" 2>&1 &
 other=$!
-"$@" --no-deps --require-hashes -r "$halves/1.txt" || { status=$?; kill "$other" 2>/dev/null; exit "$status"; }
+"$@" --no-deps --require-hashes -r "$halves/1.txt" || { status=$?; kill "$other" 2>/dev/null || true; exit "$status"; }
 wait "$other" || { status=$?; cat "$halves/log" >&2; exit "$status"; }

@@ -23,7 +23,7 @@ from dpo_pipeline.stores.artifacts import read_manifest
 from dpo_pipeline.stores.progress import read_task
 from dpo_pipeline_tests.ml.trainings import job, pairs, tensors
 
-trains = pytest.mark.nightly
+trains = pytest.mark.slow
 NEAR = 1e-3
 
 

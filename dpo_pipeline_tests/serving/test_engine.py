@@ -152,7 +152,6 @@ def test_a_killed_generating_process_is_started_again(server: Server) -> None:
         time.sleep(0.2)
 
 
-@pytest.mark.nightly
 def test_a_hung_version_is_an_error_after_its_deadline(narrow: Server, narrow_project: Settings) -> None:
     signal_process(narrow, signal.SIGSTOP)
     answer = narrow.client.post(CHAT, json=body(user="hung"))
