@@ -20,7 +20,6 @@ def test_every_file_of_the_table_is_there() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_new_page_is_a_module_and_a_line(tmp_path: Path) -> None:
     script = """
         import asyncio, sys
