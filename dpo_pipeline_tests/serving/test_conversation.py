@@ -39,11 +39,17 @@ def test_the_answer_before_stays_where_no_other_comes() -> None:
         assert conversation.last is last, "it can still be spoken of"
 
 
+def reloaded(before: Conversation) -> Conversation:
+    loaded = Conversation()
+    loaded.go_on_from(before)
+    return loaded
+
+
 def test_a_reload_goes_on_with_a_copy_that_the_answer_under_way_does_not_touch() -> None:
     """The page before still writes, or ends: neither shows in what was loaded since."""
     written = Conversation("visit", [Turn("Hi."), Turn("Hello!", "v1.0", "chatcmpl-1"), Turn("Why?")], growing="Beca")
     written.version = "v1.0"
-    loaded = written.again()
+    loaded = reloaded(written)
     written.growing = "Because"
     written.end_turn()
     assert told(loaded) == ["Hi.", "Hello!", "Why?", "Beca"] and loaded.last is None
@@ -54,5 +60,5 @@ def test_a_reload_goes_on_with_a_copy_that_the_answer_under_way_does_not_touch()
 
 def test_a_question_whose_answer_had_not_begun_is_to_be_sent_again() -> None:
     asked = Conversation("visit", [Turn("Why?")], growing="")
-    loaded = asked.again()
+    loaded = reloaded(asked)
     assert (told(loaded), loaded.unsent, loaded.growing) == ([], "Why?", None)

@@ -145,8 +145,8 @@ def new_requests(settings: Settings, before: int, count: int) -> list[RequestRec
     [
         (1440, "light"),
         (390, "dark"),
-        (390, "light"),
-        (1440, "dark"),
+        pytest.param(390, "light", marks=pytest.mark.nightly),
+        pytest.param(1440, "dark", marks=pytest.mark.nightly),
     ],
 )
 def test_every_page_can_be_read_on_every_screen(

@@ -40,6 +40,7 @@ def chat(server: Server, *contents: str) -> None:
     server.client.post("/v1/chat/completions", json=body).raise_for_status()
 
 
+@pytest.mark.nightly
 def test_a_pair_decided_before_is_shown_again_with_its_sides_swapped(own_project: Settings, tmp_path: Path) -> None:
     """Once to the same person, who again chooses the left: one flip. Nobody asks for production's questions twice."""
     repeating = {"DPO_COLLECTION__REPEAT_SHARE": "0.999", "DPO_COLLECTION__REPEAT_AFTER_S": "0"}

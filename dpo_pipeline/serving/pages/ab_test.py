@@ -60,7 +60,7 @@ class Page:
                 update[name] = update[name] | _changed(value=f"chat-{version}")
         update |= {
             "origin": _changed(value=visit.plan.origin),
-            "typed": draft,
+            **({"typed": draft} if draft else {}),
             **_batch_buttons(visit.in_batch),
         }
         if visit.shown is None:
@@ -184,7 +184,7 @@ def build(serving: Callable[[], Serving]) -> None:
     import gradio as gr
     from gradio.context import Context
 
-    page, visits = Page(serving), Visits(Visit, Visit.again)
+    page, visits = Page(serving), Visits[Visit]()
     visit, person = gr.State(Visit()), person_state()
     parts = layout()
     inputs = [visit, person, *(parts[name] for name in INPUTS)]
@@ -226,13 +226,16 @@ def build(serving: Callable[[], Serving]) -> None:
     root = Context.root_block
     assert root is not None
 
-    async def reopened(tab: str, draft: str, request: gr.Request) -> dict[Any, Any]:
-        known = visits.of(tab, request)
-        known.key = request.session_hash or ""
-        update = await page.opened(known, draft)
-        return {visit: known, **{parts[name]: value for name, value in update.items()}}
+    async def reopened(tab: str, draft: str, here: Visit, request: gr.Request) -> dict[Any, Any]:
+        before = visits.open(tab, request, here)
+        begun = here.question is not None  # somebody was quicker than this
+        if before and not begun:
+            here.go_on_from(before)
+        here.key = request.session_hash or ""
+        update = await page.opened(here, "" if begun else draft)
+        return {parts[name]: value for name, value in update.items()}
 
-    reopening(root, reopened, parts["typed"], [visit, *parts.values()])
+    reopening(root, reopened, visit, parts["typed"], list(parts.values()))
     root.unload(closed)
     _buttons(page, parts, connect)
 

@@ -75,11 +75,12 @@ class Visit:
     prepared: ComparisonPrompt | None = None
     turn: int = 0
 
-    def again(self) -> "Visit":
-        """A copy for another load of the page: what was begun for the one before is nothing to it."""
-        batch = replace(self.batch, votes=list(self.batch.votes)) if self.batch else None
-        recent = deque(self.recent, maxlen=REMEMBERED)
-        return replace(self, batch=batch, recent=recent, prepared=None, voting=False, offered=(), turn=self.turn + 1)
+    def go_on_from(self, before: "Visit") -> None:
+        """With a copy of what another load of the page showed: what was begun for that one is nothing to this."""
+        batch = replace(before.batch, votes=list(before.batch.votes)) if before.batch else None
+        recent = deque(before.recent, maxlen=REMEMBERED)
+        kept = {"batch": batch, "recent": recent, "prepared": None, "voting": False, "offered": ()}
+        vars(self).update(vars(before) | kept)
 
     @property
     def in_batch(self) -> bool:

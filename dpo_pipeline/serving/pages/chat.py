@@ -42,7 +42,7 @@ def build(serving: Callable[[], Serving]) -> None:
     """The page, in the gr.Blocks context that is open."""
     import gradio as gr
 
-    ui, visits = _Layout(gr), Visits(Conversation, Conversation.again)
+    ui, visits = _Layout(gr), Visits[Conversation]()
     person, talk = person_state(), gr.State(Conversation())
     ask, again = _answering(ui, serving)
     saying, correct = _judging(ui, serving)
@@ -56,14 +56,18 @@ def build(serving: Callable[[], Serving]) -> None:
         talk.forget()
         return talk, *ui.in_order(ui.rest(talk))
 
-    def reopened(tab: str, draft: str, request: gr.Request) -> tuple[Any, ...]:
-        known = visits.of(tab, request)
-        told = "" if known.editing is None else EDITING
-        return known, *ui.in_order(ui.rest(known, told, fresh=True) | {ui.question: draft or known.unsent})
+    def reopened(tab: str, draft: str, talk: Conversation, request: gr.Request) -> dict[Any, Any]:
+        before = visits.open(tab, request, talk)
+        if talk.said or (before is None and not draft):
+            return {ui.told: gr.skip()}
+        if before:
+            talk.go_on_from(before)
+        told = "" if talk.editing is None else EDITING
+        return ui.rest(talk, told, fresh=True) | {ui.question: draft or talk.unsent or gr.skip()}
 
     blocks = gr.context.Context.root_block
     assert blocks is not None, "called inside the page's gr.Blocks context"
-    reopening(blocks, reopened, ui.question, [talk, *ui.outputs])
+    reopening(blocks, reopened, talk, ui.question, ui.outputs)
     # A question sent while an answer is written waits for its end: by Gradio's default that Enter would be lost.
     asked = gr.on(
         [ui.question.submit, ui.send.click], ask, [ui.question, talk, person], ui.outputs,

@@ -75,12 +75,12 @@ class Conversation:
             self.said[-1:], self.editing = self._before, self._edited
         self.growing, self._before = None, []
 
-    def again(self) -> "Conversation":
-        """A copy for another load of the page: an answer that is still written goes on for nobody."""
-        said = [replace(turn, judged=dict(turn.judged)) for turn in self.said]
-        copy = replace(self, said=said, unsent=self.said[-1].text if self.growing == "" else "")
-        copy.end_turn()
-        return copy
+    def go_on_from(self, before: "Conversation") -> None:
+        """With a copy of what another load of the page showed: an answer that is still written there goes on for
+        nobody."""
+        said = [replace(turn, judged=dict(turn.judged)) for turn in before.said]
+        vars(self).update(vars(before) | {"said": said, "unsent": said[-1].text if before.growing == "" else ""})
+        self.end_turn()
 
     def forget(self) -> None:
         """Begin anew, in the same visit."""

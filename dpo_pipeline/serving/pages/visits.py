@@ -1,7 +1,8 @@
 """What a tab shows, kept over its reload: by an id that the tab draws, and keeps until it is closed.
 
-In the memory of one server, and not for ever: after a restart, or hours, a tab begins anew. Each load gets a copy of
-its own: what the page before still does, and a tab that was duplicated, touch another one.
+In the memory of one server, and not for ever: after a restart, or hours, a tab begins anew. Each load has a visit of
+its own, into which what was shown is copied: what the page before still does, and a tab that was duplicated, touch
+another one.
 """
 
 import re
@@ -32,36 +33,34 @@ _DRAFT = """typed => {
 
 
 class Visits(Generic[T]):
-    """One for each tab and whoever is signed in there; those that were opened longest ago go.
+    """One for each tab and whoever is signed in there; those that were opened longest ago go."""
 
-    Args:
-        new: what a tab begins with.
-        again: a copy of what it showed, for another load of it.
-    """
-
-    def __init__(self, new: Callable[[], T], again: Callable[[T], T]):
-        self._new, self._again = new, again
+    def __init__(self) -> None:
         self._known: OrderedDict[tuple[str, str], tuple[float, T]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, tab: str, request: Any) -> T:
-        """What this tab showed to this person before, or what a new one begins with."""
+    def open(self, tab: str, request: Any, visit: T) -> T | None:
+        """What this tab showed to this person before, or null; from now on it is this visit that it shows."""
         account = account_of(request)
         key, now = (tab, account.name if account else ""), time.monotonic()
         with self._lock:
             opened, before = self._known.pop(key, (now, None))
             while self._known and (len(self._known) >= MOST or next(iter(self._known.values()))[0] < now - KEPT_S):
                 self._known.popitem(last=False)
-            visit = self._new() if before is None or opened < now - KEPT_S else self._again(before)
             if _DRAWN.match(tab):
                 self._known[key] = now, visit
-            return visit
+            return before if opened >= now - KEPT_S else None
 
 
-def reopening(blocks: Any, reopen: Callable[..., Any], typed: Any, outputs: list[Any]) -> None:
-    """When the page opens, `reopen(tab, draft, request)` fills it; what is typed into `typed` is kept by the tab."""
+def reopening(blocks: Any, reopen: Callable[..., Any], visit: Any, typed: Any, outputs: list[Any]) -> None:
+    """When the page opens, `reopen(tab, draft, visit, request)` fills it; what is typed into `typed` the tab keeps.
+
+    Somebody may be quicker than that: what they have begun meanwhile stays.
+    """
     import gradio as gr
 
     tab = gr.Textbox(visible="hidden")
-    blocks.load(reopen, [tab, typed], outputs, js=_TAB, show_progress="hidden", api_visibility="private", queue=False)
+    blocks.load(
+        reopen, [tab, typed, visit], outputs, js=_TAB, show_progress="hidden", api_visibility="private", queue=False
+    )
     typed.change(None, typed, None, js=_DRAFT, show_progress="hidden", api_visibility="private", queue=False)
