@@ -1,7 +1,7 @@
 #!/bin/bash
 # bench_gpu on a bare machine: Python 3.12, torch with CUDA, numpy, pandas and pyarrow, and no network. At most 6 minutes.
 #
-#   bash benchmarks/gpu.sh --wheels DIR   where there is a network: fetch the rest (31 MB) into DIR
+#   bash benchmarks/gpu.sh --wheels DIR   where there is a network: fetch the rest (29 MB) into DIR
 #   bash benchmarks/gpu.sh [DIR]          on the machine, with that folder beside it
 #
 # Nothing is installed for good: the wheels go into a temporary folder.
