@@ -2,7 +2,7 @@
 
 Random weights in that shape (1.5 billion parameters, 151,936 tokens), made on the device; pairs of random words, 128
 tokens asked and 192 answered on each side, in batches of 8, LoRA of rank 16 on all linear layers. Training: `ml.dpo`
-with the reference computed anew, TRL's `DPOTrainer` at its defaults, and TRL without gradient checkpointing; the same
+with the reference computed again, TRL's `DPOTrainer` at its defaults, and TRL without gradient checkpointing; the same
 pairs, loss and steps. Seconds are those of the steps after the first two, and for ours those of the reference's scores
 before them, which TRL at its defaults computes in every step; peak memory is that of the whole process. MFU counts what
 LoRA needs, 4 operations a parameter outside the embeddings and token that is read (forward, and backward through the

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.errors import AdapterRefused, ArtifactCorrupt, TrainingDiverged
-from dpo_pipeline.ml.processes import first_then_others, is_first
+from dpo_pipeline.ml.processes import is_first, wait_for_all
 from dpo_pipeline.settings import ModelSettings
 from dpo_pipeline.stores import artifacts
 
@@ -75,9 +75,9 @@ def save_adapter(model: Any, directory: Path) -> None:
 
     Equal weights are then equal files, wherever they were made. Of several processes, one writes, and all go on then.
     """
-    with first_then_others():
-        if is_first():
-            _save(model, directory)
+    if is_first():
+        _save(model, directory)
+    wait_for_all()
 
 
 def _save(model: Any, directory: Path) -> None:

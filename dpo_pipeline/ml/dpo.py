@@ -184,11 +184,11 @@ def _shared(rows: Any, folder: Path) -> Any:
 
     if world_size() == 1:
         return rows
-    with first_then_others():
-        if is_first():
-            shutil.rmtree(folder, ignore_errors=True)
-            rows.save_to_disk(str(folder))
-        return load_from_disk(str(folder))
+    if is_first():
+        shutil.rmtree(folder, ignore_errors=True)
+        rows.save_to_disk(str(folder))
+    wait_for_all()
+    return load_from_disk(str(folder))
 
 
 def _arguments(job: DpoJob, pairs: int, model: Any) -> Any:
@@ -344,9 +344,8 @@ def _seal_checkpoints() -> Any:
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             directory = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             wait_for_all()  # each process has put its own generator's state there
-            if not is_first():
-                return
-            artifacts.write_manifest(directory, {"kind": "checkpoint", "step": state.global_step})
+            if is_first():
+                artifacts.write_manifest(directory, {"kind": "checkpoint", "step": state.global_step})
 
     return SealCheckpoints()
 

@@ -41,6 +41,11 @@ def world_size() -> int:
     return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
+def share_of(batch_size: int) -> int:
+    """Of a batch, what this process takes."""
+    return batch_size // world_size()
+
+
 def is_first() -> bool:
     """Whether this process writes what all of them make."""
     import torch.distributed
@@ -85,12 +90,12 @@ def together(count: int, train: Callable[[], T], on_gpu: bool = False) -> T:
         meeting = f"file://{folder}/meeting"
         running = spawn(_one_of, (count, on_gpu, meeting, train, told), nprocs=count, join=False)
         outcome: list[Any] = []
+        ended: ProcessRaisedException | ProcessExitedException | None = None
         try:
             while not running.join(timeout=LOOK_S):
                 outcome += _read(told)
-            status, ended = "0", None
         except (ProcessRaisedException, ProcessExitedException) as error:
-            status, ended = str(error) if isinstance(error, ProcessRaisedException) else f"{error.exit_code}", error
+            ended = error
         finally:
             for process in running.processes:
                 process.kill()
@@ -100,11 +105,12 @@ def together(count: int, train: Callable[[], T], on_gpu: bool = False) -> T:
         if isinstance(failure, DpoError):
             raise failure from None
     if isinstance(ended, ProcessRaisedException):
-        raise TaskFailed(f"A process of the training failed: {status}") from ended
+        raise TaskFailed(f"A process of the training failed: {ended}") from ended
     if ended or not outcome:
         raise WorkerEnded(
-            f"A process of the training ended with status {status} and no result. Run the step again: it resumes from "
-            "its last checkpoint. -9 means that something killed it, which is what Linux does without memory."
+            f"A process of the training ended with status {ended.exit_code if ended else 0} and no result. Run the step "
+            "again: it resumes from its last checkpoint. -9 means that something killed it, which is what Linux does "
+            "without memory."
         ) from ended
     return outcome[0]  # type: ignore[no-any-return]
 
@@ -150,8 +156,3 @@ def _one_of(
         raise SystemExit(1) from error
     finally:
         torch.distributed.destroy_process_group()
-
-
-def share_of(batch_size: int) -> int:
-    """Of a batch, what this process takes."""
-    return batch_size // world_size()

@@ -6,6 +6,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -25,20 +27,29 @@ async def echo(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
     await send({"type": "http.response.body", "body": body})
 
 
+@contextmanager
+def served(app: Any) -> Iterator[tuple[int, uvicorn.Server, threading.Thread]]:
+    """(port, server, its thread); the server ends with the block."""
+    port = free_port()
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, http=BoundedHttp, lifespan="off", log_level="error")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    try:
+        yield port, server, thread
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
+
+
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(http_protocol, "HEAD_S", 1.0)
-        port = free_port()
-        config = uvicorn.Config(echo, host="127.0.0.1", port=port, http=BoundedHttp, lifespan="off", log_level="error")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        while not server.started:
-            time.sleep(0.02)
-        yield port
-        server.should_exit = True
-        thread.join(timeout=10)
+        with served(echo) as (port, _, _):
+            yield port
 
 
 def closed_after(connection: socket.socket) -> float:
@@ -96,14 +107,10 @@ async def heartbeat(scope, receive, send) -> None:  # type: ignore[no-untyped-de
 
 
 def test_an_open_page_does_not_hold_a_server_that_shall_stop() -> None:
-    port = free_port()
-    config = uvicorn.Config(heartbeat, host="127.0.0.1", port=port, http=BoundedHttp, lifespan="off", log_level="error")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    with httpx.stream("GET", f"http://127.0.0.1:{port}/gradio_api/heartbeat/a-page") as opened:
+    with (
+        served(heartbeat) as (port, server, thread),
+        httpx.stream("GET", f"http://127.0.0.1:{port}/gradio_api/heartbeat/a-page") as opened,
+    ):
         assert next(opened.iter_raw()) == b"alive"
         server.should_exit = True
         thread.join(timeout=20)

@@ -133,7 +133,6 @@ class ModelServer:
             self._tell(self._look(wanted))
             with self._changed:
                 self._done = order
-                self._changed.notify_all()
                 self._changed.wait_for(self._asked_to_look, pause)
 
     def _asked_to_look(self) -> bool:

@@ -83,7 +83,7 @@ class Conversation:
         self.end_turn()
 
     def forget(self) -> None:
-        """Begin anew, in the same visit."""
+        """Start over, in the same visit."""
         self.said, self.growing, self.version, self.editing, self._before = [], None, None, None, []
         self.unsent = ""
 

@@ -1,6 +1,6 @@
 """What a tab shows, kept over its reload: by an id that the tab draws, and keeps until it is closed.
 
-In the memory of one server, and not for ever: after a restart, or hours, a tab begins anew. Each load has a visit of
+In the memory of one server, and not for ever: after a restart, or hours, a tab starts over. Each load has a visit of
 its own, into which what was shown is copied: what the page before still does, and a tab that was duplicated, touch
 another one.
 """
