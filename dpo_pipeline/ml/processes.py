@@ -108,9 +108,9 @@ def together(count: int, train: Callable[[], T], on_gpu: bool = False) -> T:
         raise TaskFailed(f"A process of the training failed: {ended}") from ended
     if ended or not outcome:
         raise WorkerEnded(
-            f"A process of the training ended with status {ended.exit_code if ended else 0} and no result. Run the step "
-            "again: it resumes from its last checkpoint. -9 means that something killed it, which is what Linux does "
-            "without memory."
+            f"A process of the training ended with status {ended.exit_code if ended else 0} and no result. Run the "
+            "step again: it resumes from its last checkpoint. -9 means that something killed it, which is what Linux "
+            "does without memory."
         ) from ended
     return outcome[0]  # type: ignore[no-any-return]
 
