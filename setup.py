@@ -15,6 +15,7 @@ SCALED = [
 ]
 DEVELOPMENT = [
     *GGUF,
+    "axe-playwright-python",
     "hypothesis",
     "mypy",
     "openai",

@@ -10,23 +10,20 @@ import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING
 
+from dpo_pipeline.core.character_kinds import GAPS, OTHER, PAST_LETTERS, WIDEST_GAP, kinds_of, leftmost
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-SHORTEST, LONGEST, GROUPED = 13, 19, 4
-"""Digits of a number, and of the first of its groups."""
+SHORTEST, LONGEST = 13, 19
+"""Digits of a number."""
 GROUPINGS = (
     *((size,) for size in range(SHORTEST, LONGEST + 1)),
     *((4, 4, 4, 4), (4, 4, 4, 4, 1), (4, 4, 4, 4, 2), (4, 4, 4, 4, 3), (4, 6, 5), (4, 6, 4)),
 )
-GAPS = " .-\u00a0\u00ad\u2002\u2003\u2007\u2009\u200a\u200b\u2010\u2011\u2012\u2013\u2014\u202f\u2060"
-"""What people and their programs put between the groups of a number, one or two of them."""
-WIDEST_GAP = 2
-PAST_DIGITS = 0x20000
-"""No script's digits lie behind this code point: only ideographs, tags and what is for private use do."""
-GAP, OTHER = 10, 11
-"""What a character is where it is no digit."""
+GAP = 10
+"""What a character is between groups; below it are the digits."""
 
 
 def card_numbers(text: str) -> list[tuple[int, int]]:
@@ -35,53 +32,77 @@ def card_numbers(text: str) -> list[tuple[int, int]]:
         return []
     import numpy as np  # not at the top: most texts hold no long number
 
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-    kinds = _kinds()[np.minimum(codes, PAST_DIGITS)]
-    # By digit: where it stands, its value, and whether a new group or another number begins with it.
-    places = np.flatnonzero(kinds < GAP)
-    if len(places) < SHORTEST:
+    kinds = kinds_of(text, _kinds())
+    is_digit = kinds < GAP
+    edges = np.flatnonzero(np.diff(is_digit, prepend=False, append=False))
+    begins, ends = edges[::2], edges[1::2]  # of each group of digits
+    size = ends - begins
+    if size.sum() < SHORTEST:
         return []
-    value, others = kinds[places], np.cumsum(kinds == OTHER, dtype=np.int32)
-    step = np.diff(places, prepend=-WIDEST_GAP - 2)
-    broken = (step > 1 + WIDEST_GAP) | (np.diff(others[places], prepend=-1) > 0)
-    # By group: its first digit, how many it has, and which number it is of.
-    groups = np.flatnonzero(step > 1)
-    size = np.diff(groups, append=len(places))
-    number = np.cumsum(broken, dtype=np.int32)[groups]
-    # Luhn's sum of any stretch is a difference of two sums: one doubles the digits at odd places, one those at even.
-    odd = np.arange(len(places)) % 2 == 1
-    doubled = np.where(value > 4, 2 * value - 9, 2 * value)
-    if_even, if_odd = (
-        np.concatenate(([0], np.cumsum(np.where(each, doubled, value), dtype=np.int32))) for each in (odd, ~odd)
-    )
-    pays = (value[groups] >= 2) & (value[groups] <= 6)
-    may_begin = np.flatnonzero(pays & ((size == GROUPED) | ((size >= SHORTEST) & (size <= LONGEST))))
-    found = []
-    for grouping in GROUPINGS:
-        first = may_begin[may_begin <= len(groups) - len(grouping)]
-        for place, wanted in enumerate(grouping):
-            first = first[size[first + place] == wanted]
-        first = first[number[first] == number[first + len(grouping) - 1]]
-        begin = groups[first]
-        end = begin + sum(grouping)
-        total = np.where(odd[end - 1], if_odd[end] - if_odd[begin], if_even[end] - if_even[begin])
-        found.append(np.stack((begin, end))[:, total % 10 == 0])
-    begin, end = np.concatenate(found, axis=1)
-    order = np.lexsort((-end, begin))
-    spans: list[tuple[int, int]] = []
-    for first_digit, last in zip(places[begin[order]].tolist(), places[end[order] - 1].tolist(), strict=True):
-        if not spans or first_digit >= spans[-1][1]:
-            spans.append((first_digit, last + 1))
-    return spans
+    apart = begins[1:] - ends[:-1]
+    follows = np.zeros(len(size), dtype=bool)
+    """Whether the next group is of the same number: nothing but a gap is between."""
+    follows[:-1] = (apart <= WIDEST_GAP) & (kinds[ends[:-1]] == GAP) & (kinds[begins[1:] - 1] == GAP)
+    pays = (kinds[begins] >= 2) & (kinds[begins] <= 6)
+    tried = [(np.flatnonzero(pays & _grouped(size, follows, grouping)), len(grouping)) for grouping in GROUPINGS]
+    if not any(len(first) for first, _ in tried):
+        return []
+    first = np.concatenate([each for each, _ in tried])
+    last = np.concatenate([each + count - 1 for each, count in tried])
+    found = _luhn(kinds[is_digit], size, first, last)
+    return leftmost(begins[first[found]], ends[last[found]])
+
+
+def _grouped(
+    size: "npt.NDArray[np.int64]", follows: "npt.NDArray[np.bool_]", grouping: tuple[int, ...]
+) -> "npt.NDArray[np.bool_]":
+    """By group, whether groups of these sizes begin with it that are of one number."""
+    import numpy as np
+
+    fits: npt.NDArray[np.bool_] = size == grouping[0]
+    for place, wanted in enumerate(grouping[1:], start=1):
+        if not fits.any():
+            break
+        fits[-place:] = False
+        fits[:-place] &= follows[place - 1 : -1] & (size[place:] == wanted)
+    return fits
+
+
+def _luhn(
+    digits: "npt.NDArray[np.uint8]",
+    size: "npt.NDArray[np.int64]",
+    first: "npt.NDArray[np.int64]",
+    last: "npt.NDArray[np.int64]",
+) -> "npt.NDArray[np.bool_]":
+    """Whether the digits from one group to another end in their checksum.
+
+    The sum of any stretch is a difference of two sums: one doubles the digits at odd places, one those at even.
+    """
+    import numpy as np
+
+    doubled = np.array([2 * digit - 9 * (digit > 4) for digit in range(10)], dtype=np.uint8)[digits]
+    end_of = np.cumsum(size)
+    begin, end = end_of[first] - size[first], end_of[last]
+    total = np.empty(len(first), dtype=np.int32)
+    for parity in (0, 1):
+        weighed = doubled.copy()
+        weighed[1 - parity :: 2] = digits[1 - parity :: 2]
+        sums = np.zeros(len(digits) + 1, dtype=np.int32)
+        np.cumsum(weighed, dtype=np.int32, out=sums[1:])
+        # The last digit itself is not doubled, so those before it are at every other place.
+        here = end % 2 == parity
+        total[here] = sums[end[here]] - sums[begin[here]]
+    correct: npt.NDArray[np.bool_] = total % 10 == 0
+    return correct
 
 
 @cache
-def _kinds() -> "npt.NDArray[np.int8]":
-    """Of every code point up to `PAST_DIGITS`: the value of a digit in whatever script, else `GAP` or `OTHER`."""
+def _kinds() -> "npt.NDArray[np.uint8]":
+    """Of every code point: the value of a digit in whatever script, else `GAP` or `OTHER`."""
     import numpy as np
 
-    found = np.full(PAST_DIGITS + 1, OTHER, dtype=np.int8)
-    for code in range(PAST_DIGITS):
+    found = np.full(PAST_LETTERS + 1, OTHER, dtype=np.uint8)
+    for code in range(PAST_LETTERS):
         value = unicodedata.decimal(chr(code), None)
         if value is not None:
             found[code] = value

@@ -131,6 +131,13 @@ class SharedLogs:
             query = sa.select(LINES.c.key, LINES.c.line).where(LINES.c.log == log, LINES.c.key.in_(earlier))
             return {key: bytes(line) for key, line in connection.execute(query)}
 
+    def line(self, path: Path, key: str) -> bytes | None:
+        """The line under a key; raises DatabaseUnavailable."""
+        with connected(self.engine) as connection:
+            found = sa.select(LINES.c.line).where(LINES.c.log == self._name(path), LINES.c.key == key)
+            line = connection.scalar(found)
+            return None if line is None else bytes(line)
+
     def count(self, path: Path) -> int:
         """How many lines a log has."""
         return self.count_of(self._name(path))

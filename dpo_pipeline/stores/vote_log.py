@@ -3,6 +3,7 @@
 For the coroutines of one event loop: votes that wait for the disk, or the database, at the same time share one write.
 """
 
+import asyncio
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -28,6 +29,10 @@ class VoteLog(Protocol):
 
     def known(self, event_id: str) -> Vote | None:
         """The vote that was recorded under this id, as far as that is known here without asking anybody."""
+        ...
+
+    async def recorded(self, event_id: str) -> Vote | None:
+        """The vote on record under this id; raises DatabaseUnavailable where that cannot be told."""
         ...
 
     async def record(self, event: Preference) -> Recording:
@@ -56,6 +61,9 @@ class FileVotes:
 
     def known(self, event_id: str) -> Vote | None:
         return self._votes.get(event_id)
+
+    async def recorded(self, event_id: str) -> Vote | None:
+        return self.known(event_id)
 
     async def record(self, event: Preference) -> Recording:
         if (earlier := self.known(event.event_id)) is not None:
@@ -95,6 +103,10 @@ class SharedVotes:
 
     def known(self, event_id: str) -> Vote | None:
         return None
+
+    async def recorded(self, event_id: str) -> Vote | None:
+        line = await asyncio.to_thread(self._logs.line, self._path, event_id)
+        return None if line is None else decode_preference(line).vote
 
     async def record(self, event: Preference) -> Recording:
         earlier = await self._commit.submit(_Line(event.event_id, encode_preference(event)))

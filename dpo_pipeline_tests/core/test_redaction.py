@@ -47,6 +47,7 @@ from dpo_pipeline.core.redaction import redact
         ("NO93 8601 1117 947 is it", "[iban] is it"),
         ("MT84 MALT 0110 0001 2345 MTLC AST0 01S is it", "[iban] is it"),
         ("CZ6508000000192000145399 and SE4550000000058398257466", "[iban] and [iban]"),
+        ("AD61 JO31 520A 1X16 5097 3416 723C 1155 21", "AD61 [iban]"),
         ("GB82\u00a0WEST\u00a01234\u00a05698\u00a07654\u00a032", "[iban]"),
         ("whsec_0123456789abcdefghijABCD", "[key]"),
         ("npm_0123456789abcdefghijABCDEFGHIJ012345", "[key]"),
@@ -100,10 +101,10 @@ def test_twice_is_once(text: str) -> None:
 ALPHABETS = {
     "addresses": "a@.-", "keys": "sk-_AIza.eyJ -", "private keys": "-BEGIN PRIVATEKY:\n\\n a",
     "numbers": "1234567890 -./\u00a0",
-    "IBANs": "DE1 ANO2", "all": "aé9 @.-_:\n<",
+    "IBANs": "DE1 ABNO2", "all": "aé9 @.-_:\n<",
 }  # fmt: skip
 """Of what the patterns are made of: texts that nearly match cost most."""
-SIZE, MOST_S = 1_000_000, 0.8
+SIZE, MOST_S = 1_000_000, 0.4
 
 
 @pytest.mark.parametrize("name", ALPHABETS)
@@ -112,7 +113,8 @@ SIZE, MOST_S = 1_000_000, 0.8
 def test_a_million_characters_of_the_worst_text_cost_a_fraction_of_a_second(name: str, data: st.DataObject) -> None:
     """Looked for by what a text costs: short pieces are repeated to a megabyte, and the dearest varied further.
 
-    Of processor time. A quadratic pattern takes minutes here; linear ones take 60 to 200 ms, and machines are noisy.
+    Of processor time. A quadratic pattern takes minutes here. These take 5 to 60 ms, and up to 110 where the text is
+    nothing but numbers of cards or accounts; machines are noisy.
     """
     piece = data.draw(st.text(st.sampled_from(ALPHABETS[name]), min_size=1, max_size=40))
     head = data.draw(st.text(st.sampled_from(ALPHABETS[name]), max_size=20))

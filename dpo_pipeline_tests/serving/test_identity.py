@@ -303,7 +303,7 @@ def test_a_person_signs_in_votes_and_signs_out(
         page.locator("#who", has_text="Signed in as Ada, rater.").wait_for()
         [cookie] = page.context.cookies()
         assert cookie["httpOnly"] and cookie["sameSite"] == "Lax" and keys["Ada"] not in cookie["value"]
-        opened.assert_readable()
+        opened.assert_accessible()
         page.get_by_role("button", name="Generate").click()
         ready(opened)
         before = settings.prefs_log.stat().st_size

@@ -155,7 +155,7 @@ def test_every_page_can_be_read_on_every_screen(
     with at(browser, server, page, width=width, scheme=scheme) as opened:
         opened.page.wait_for_timeout(300)
         opened.assert_fits()
-        opened.assert_readable()
+        opened.assert_accessible()
         opened.assert_clean()
         if (width, scheme) == (1440, "light") and page in ("loop", "leaderboard", "versions", "rollout"):
             opened.picture(f"{page}.png", height=1250 if page == "rollout" else None)
@@ -166,6 +166,7 @@ def test_a_page_with_nothing_to_show_says_what_to_do(browser: "Browser", empty: 
     wait, words = EMPTY[page]
     with tab(browser, f"{empty.url}/{page}", wait=wait) as opened:
         opened.page.get_by_text(words).first.wait_for()
+        opened.assert_accessible()
         opened.assert_clean()
 
 
@@ -300,6 +301,40 @@ def test_a_reload_keeps_conversation_and_draft_and_another_tab_begins_anew_as_th
         assert one.user == two.user == other.user  # on one side of a rollout by person: test_serving
         assert one.session_id == two.session_id != other.session_id
         opened.assert_clean()
+
+
+def test_a_restart_of_the_server_keeps_the_conversation_and_what_was_said_of_it(
+    browser: "Browser", server: Server, settings: Settings
+) -> None:
+    before = len(records(settings, RequestRecord))
+    with at(browser, server, "chat") as opened:
+        page = opened.page
+        page.wait_for_function("localStorage.getItem('dpo-person')")
+        say(opened, "one")
+        say(opened, "two")
+        page.get_by_role("button", name="Bad answer").first.click()
+        told(opened, "your opinion is recorded")
+        page.fill("#message textarea", "half a que")
+        new_requests(settings, before, 2)
+        server.kill()
+        server.start()
+        opened.go(page.url)
+        page.locator("#conversation .turn", has_text="You asked: two").wait_for()
+        said = page.locator("#conversation .turn").all_inner_texts()
+        assert said == ["one", "You asked: one", "two", "You asked: two"]
+        assert page.get_by_role("button", name="Bad answer").first.is_disabled(), "what was said of it stays"
+        assert page.input_value("#message textarea") == "half a que"
+        say(opened, "three")
+        one, _, three = new_requests(settings, before, 3)
+        assert (one.user, one.session_id) == (three.user, three.session_id)
+        opened.assert_clean()
+        # Whoever has its ids but is somebody else sees nothing of it.
+        kept = page.evaluate("sessionStorage.getItem('dpo-shown:/chat')")
+        assert one.request_id in kept
+        thief = "sessionStorage.setItem('dpo-shown:/chat', " + json.dumps(kept) + ")"
+        with at(browser, server, "chat", script=thief) as other:
+            other.page.wait_for_timeout(500)
+            assert "You asked" not in other.page.inner_text("#conversation")
 
 
 def test_a_question_sent_while_an_answer_is_written_is_asked_next(

@@ -40,7 +40,9 @@ KEYS = """
 
 def layout() -> dict[str, Any]:
     """The components by name."""
-    return {**_order(), **_pair(), **_why(), **_outcome()}
+    import gradio as gr
+
+    return {**_order(), **_pair(), **_why(), **_outcome(), "shown": gr.Textbox(visible="hidden")}
 
 
 def _order() -> dict[str, Any]:

@@ -13,11 +13,12 @@ from dpo_pipeline.core.votes import ReasonTag, Strength, VoteReason
 from dpo_pipeline.errors import AlreadyVoted, DpoError, RoleRequired, TokenRefused, UnknownComparison
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages import ab_view
+from dpo_pipeline.serving.pages.ab_kept import Unsent, kept_of, restored, unsent_vote
 from dpo_pipeline.serving.pages.ab_layout import ANY, BATCHES, layout
 from dpo_pipeline.serving.pages.ab_visit import Batch, ComparisonFlow, Plan, Visit
 from dpo_pipeline.serving.pages.person import person_state, visitor_of
 from dpo_pipeline.serving.pages.theme import notice
-from dpo_pipeline.serving.pages.visits import Visits, reopening
+from dpo_pipeline.serving.pages.visits import SENDING, SENT, Kept, Visits, reopening
 from dpo_pipeline.serving.services.comparing import PartialView
 from dpo_pipeline.serving.services.comparisons import ComparisonView
 from dpo_pipeline.serving.services.preference_event import Choice
@@ -72,6 +73,16 @@ class Page:
             update |= {"result": ab_view.result(visit), "next": _changed(visible=True)}
             update |= {"further": _changed(visible=visit.conversation is not None)}
         return update
+
+    async def sent_again(self, visit: Visit, visitor: Visitor, vote: Unsent | None) -> Update:
+        """A vote to which no answer came is sent once more: the comparison takes one, whoever it reached."""
+        if vote is None or visit.shown is None or visit.voted:
+            return {}
+        try:
+            await self._desk.vote(visit, visitor, vote.choice, _of(vote.choice, vote.why))
+        except DpoError as error:
+            return {"notice": notice(ab_view.trouble(error), error=True)}
+        return {"notice": notice("The connection was lost when you voted. Your vote was sent again.")}
 
     def closed(self, key: str | None) -> None:
         """The tab is gone: nobody comes for what was prepared."""
@@ -189,7 +200,7 @@ def build(serving: Callable[[], Serving]) -> None:
     parts = layout()
     inputs = [visit, person, *(parts[name] for name in INPUTS)]
 
-    def connect(trigger: Callable[..., Any], run: Run, mode: str = "once") -> None:
+    def connect(trigger: Callable[..., Any], run: Run, **options: Any) -> Any:
         async def handle(
             visit: Visit,
             person: str,
@@ -213,12 +224,14 @@ def build(serving: Callable[[], Serving]) -> None:
                 yield {parts["result"]: notice(str(error), error=True)}
                 return
             why = VoteReason(strength or None, tuple(tags), (words or "").strip())
+            kept = ""
             async for update in run(visit, visitor, Form(typed, length, follow, why)):
+                if (now := kept_of(visit)) != kept:
+                    kept = update["shown"] = now
                 yield {parts[name]: value for name, value in update.items()}
 
-        # `multiple`: Gradio would drop a click that comes before the last one is wholly done, and say nothing.
         outputs = list(parts.values())
-        trigger(handle, inputs, outputs, show_progress="hidden", api_visibility="private", trigger_mode=mode)
+        return trigger(handle, inputs, outputs, show_progress="hidden", api_visibility="private", **options)
 
     def closed(request: gr.Request) -> None:
         page.closed(request.session_hash)
@@ -226,21 +239,26 @@ def build(serving: Callable[[], Serving]) -> None:
     root = Context.root_block
     assert root is not None
 
-    async def reopened(tab: str, draft: str, here: Visit, request: gr.Request) -> dict[Any, Any]:
-        before = visits.open(tab, request, here)
-        begun = here.question is not None  # somebody was quicker than this
-        if before and not begun:
-            here.go_on_from(before)
-        here.key = request.session_hash or ""
-        update = await page.opened(here, "" if begun else draft)
+    async def reopened(kept: Kept, here: Visit, person: Any, request: Any) -> dict[Any, Any]:
+        before = visits.open(kept.tab, request, here)
+        if here.question is not None:  # somebody was quicker than this
+            update = await page.opened(here, "")
+        else:
+            visitor = visitor_of(serving(), person, here.session, request)
+            before = before or await restored(kept.shown, serving().comparing, visitor)
+            if before:
+                here.go_on_from(before)
+            here.key = request.session_hash or ""
+            update = await page.sent_again(here, visitor, unsent_vote(kept.unsent, kept.shown))
+            update = await page.opened(here, kept.draft) | update
         return {parts[name]: value for name, value in update.items()}
 
-    reopening(root, reopened, visit, parts["typed"], list(parts.values()))
+    reopening(root, reopened, visit, person, parts["typed"], parts["shown"], list(parts.values()))
     root.unload(closed)
     _buttons(page, parts, connect)
 
 
-def _buttons(page: Page, parts: dict[str, Any], connect: Callable[..., None]) -> None:
+def _buttons(page: Page, parts: dict[str, Any], connect: Callable[..., Any]) -> None:
     """What each button sets off."""
     connect(parts["generate"].click, lambda visit, visitor, form: page.generate(visit, visitor, form.typed))
     connect(parts["typed"].submit, lambda visit, visitor, form: page.generate(visit, visitor, form.typed))
@@ -250,7 +268,10 @@ def _buttons(page: Page, parts: dict[str, Any], connect: Callable[..., None]) ->
     connect(parts["start"].click, lambda visit, visitor, form: page.start_batch(visit, visitor, form.length))
     connect(parts["end"].click, lambda visit, visitor, form: page.end_batch(visit, visitor))
     for choice in CHOICES:
-        connect(parts[choice].click, partial(_vote, page, choice), mode="multiple")
+        said = f'{{choice: "{choice}", strength: given.at(-3), tags: given.at(-2), words: given.at(-1) ?? ""}}'
+        # `multiple`: Gradio would drop a click that comes before the last one is wholly done, and say nothing.
+        options = {"js": SENDING % said, "trigger_mode": "multiple"}
+        connect(parts[choice].click, partial(_vote, page, choice), **options).success(None, None, None, js=SENT)
 
 
 def _vote(page: Page, choice: Choice, visit: Visit, visitor: Visitor, form: Form) -> AsyncIterator[Update]:

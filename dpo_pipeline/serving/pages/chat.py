@@ -7,12 +7,14 @@ from typing import Any
 from dpo_pipeline.core.feedback import DOWN, UP
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.assembly import Serving
+from dpo_pipeline.serving.pages.chat_kept import kept_of, restored
 from dpo_pipeline.serving.pages.conversation import Conversation, Turn
 from dpo_pipeline.serving.pages.markdown import TOGGLE, as_it_is, formatted
 from dpo_pipeline.serving.pages.markup import Markup, notice, page, paragraph, text
 from dpo_pipeline.serving.pages.person import person_state, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, STREAMED
-from dpo_pipeline.serving.pages.visits import Visits, reopening
+from dpo_pipeline.serving.pages.visits import Kept, Visits, reopening
+from dpo_pipeline.serving.services.keeping import asking
 
 THUMBS = {UP: "Good answer", DOWN: "Bad answer"}
 COPY, EDIT = "copy", "edit"
@@ -56,18 +58,23 @@ def build(serving: Callable[[], Serving]) -> None:
         talk.forget()
         return talk, *ui.in_order(ui.rest(talk))
 
-    def reopened(tab: str, draft: str, talk: Conversation, request: gr.Request) -> dict[Any, Any]:
-        before = visits.open(tab, request, talk)
-        if talk.said or (before is None and not draft):
+    async def reopened(kept: Kept, talk: Conversation, person: Any, request: Any) -> dict[Any, Any]:
+        before = visits.open(kept.tab, request, talk)
+        if talk.said:  # somebody was quicker than this
+            return {ui.told: gr.skip()}
+        if before is None and kept.shown:
+            visitor = visitor_of(serving(), person, talk.session_id, request)
+            before = await asking(restored, kept.shown, serving().feedback, visitor)
+        if before is None and not kept.draft:
             return {ui.told: gr.skip()}
         if before:
             talk.go_on_from(before)
         told = "" if talk.editing is None else EDITING
-        return ui.rest(talk, told, fresh=True) | {ui.question: draft or talk.unsent or gr.skip()}
+        return ui.rest(talk, told, fresh=True) | {ui.question: kept.draft or talk.unsent or gr.skip()}
 
     blocks = gr.context.Context.root_block
     assert blocks is not None, "called inside the page's gr.Blocks context"
-    reopening(blocks, reopened, talk, ui.question, ui.outputs)
+    reopening(blocks, reopened, talk, person, ui.question, ui.kept, ui.outputs)
     # A question sent while an answer is written waits for its end: by Gradio's default that Enter would be lost.
     asked = gr.on(
         [ui.question.submit, ui.send.click], ask, [ui.question, talk, person], ui.outputs,
@@ -211,6 +218,7 @@ class _Layout:
                 self.start_again = gr.Button("New conversation", size="sm")
         gr.HTML(page(TOGGLE))
         self.told = gr.HTML(page(), elem_id="told")
+        self.kept = gr.Textbox(visible="hidden")
         with gr.Column(visible=False) as self.feedback:
             gr.HTML(page(paragraph("How good was the last answer?")))
             with gr.Row():
@@ -222,7 +230,7 @@ class _Layout:
                 )
                 self.save = gr.Button("Save correction", size="sm")
         self._gr = gr
-        self._state = [self.chat, self.question, self.send, self.stop, self.told, self.feedback]
+        self._state = [self.chat, self.question, self.send, self.stop, self.told, self.feedback, self.kept]
         self.outputs = [*self._state, *self.stars, self.correction]
 
     def begin(self, talk: Conversation) -> dict[Any, Any]:
@@ -235,6 +243,7 @@ class _Layout:
             self.stop: gr.update(visible=True),
             self.told: page(),
             self.feedback: gr.update(visible=False),
+            self.kept: kept_of(talk),
         }
 
     def rest(self, talk: Conversation, told: str = "", trouble: bool = False, fresh: bool = False) -> dict[Any, Any]:
@@ -251,6 +260,7 @@ class _Layout:
             self.stop: gr.update(visible=False),
             self.told: notice(told, trouble),
             self.feedback: gr.update(visible=last is not None),
+            self.kept: kept_of(talk),
             self.correction: gr.update(value=last.text) if fresh and last else gr.skip(),
         }
         return changes | {button: gr.update(interactive="rating" not in judged) for button in self.stars}

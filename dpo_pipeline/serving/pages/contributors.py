@@ -94,7 +94,12 @@ def _people(week: TeamWeek, person: str | None) -> Markup:
         share = week.others_votes / week.votes
         count = f"{week.others} other{'s' if week.others > 1 else ''}"
         rows.append((count, week.others_votes, f"{share:.0%}", "", bar(week.others_votes / most, f"{share:.0%}")))
-    listed = table("Votes this week by person", ["Who", "Votes", "Share", "Streak", ""], rows, numbers=(1, 2, 3))
+    listed = table(
+        "Votes this week by person",
+        ["Who", "Votes", "Share", "Streak", "Beside the most active"],
+        rows,
+        numbers=(1, 2, 3),
+    )
     return Markup(heading("Who") + listed + ("" if week.named else paragraph(UNNAMED, "muted")))
 
 

@@ -79,7 +79,8 @@ class Conversation:
         """With a copy of what another load of the page showed: an answer that is still written there goes on for
         nobody."""
         said = [replace(turn, judged=dict(turn.judged)) for turn in before.said]
-        vars(self).update(vars(before) | {"said": said, "unsent": said[-1].text if before.growing == "" else ""})
+        unsent = said[-1].text if before.growing == "" else before.unsent
+        vars(self).update(vars(before) | {"said": said, "unsent": unsent})
         self.end_turn()
 
     def forget(self) -> None:

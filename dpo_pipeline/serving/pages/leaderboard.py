@@ -127,7 +127,7 @@ def _matrix(matrix: WinMatrix) -> Markup:
     ]
     numbers = tuple(range(1, len(matrix.names) + 1))
     caption = "Win rate of the row over the column, and the number of votes behind it"
-    return Markup(heading("Head-to-head") + table(caption, ["", *matrix.names], rows, numbers))
+    return Markup(heading("Head-to-head") + table(caption, ["Version", *matrix.names], rows, numbers))
 
 
 def _against_all(reweighted: Mapping[str, WeightedRate]) -> Markup:

@@ -209,7 +209,7 @@ def _metrics(live: RolloutSnapshot) -> Markup:
         return Markup("")
     new, baseline = live.metrics[live.new], live.metrics[live.baseline]
     caption = f"Since this {'stage' if live.under_way else 'day of full traffic'} began, {moment(str(live.since))}"
-    head = ["", f"{live.new}, new", f"{live.baseline}, baseline"]
+    head = ["Figure", f"{live.new}, new", f"{live.baseline}, baseline"]
     return Markup(heading("Measured") + table(caption, head, measured(new, baseline), numbers=(1, 2)))
 
 
@@ -322,7 +322,7 @@ def _evidence(decision: DecisionRecord) -> Markup:
         parts.append(table("Rules as this decision saw them", ["Rolled back for", "State", "Rule", "Evidence"], rows))
     if evidence.get("new") and evidence.get("baseline"):
         rows = measured(VersionMetrics(**evidence["new"]), VersionMetrics(**evidence["baseline"]))  # type: ignore[assignment]
-        parts.append(table("Measured", ["", "New", "Baseline"], rows, numbers=(1, 2)))
+        parts.append(table("Measured", ["Figure", "New", "Baseline"], rows, numbers=(1, 2)))
     for name, rate in _readings(evidence.get("ab")):
         parts.append(
             paragraph(f"A/B test, {name}: {rate['rate']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}]", "muted")

@@ -1,6 +1,5 @@
 """The pages as one site, on the application that serves the API."""
 
-import os
 import warnings
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -12,6 +11,7 @@ from starlette.routing import Match, Mount
 from starlette.types import Scope
 
 from dpo_pipeline.serving.assembly import Serving
+from dpo_pipeline.serving.pages.gradio_import import import_gradio
 from dpo_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -63,18 +63,17 @@ def mount_pages(app: FastAPI, settings: Settings, serving: Callable[[], Serving]
     Args:
         serving: asked while the app runs; before and after there is none.
     """
-    # Gradio reports its use to its makers unless told otherwise before it is imported.
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    import gradio as gr
+    gr = import_gradio()
     from gradio.components.navbar import Navbar
 
     from dpo_pipeline.serving.pages import ab_layout, ab_view, markdown, review_layout, theme
 
-    site = gr.Blocks(title="A/B testing and feedback", analytics_enabled=False, fill_width=True)
-    for title, path, name in PAGES:
-        if path:
-            site.route(title, f"/{path}")
-        with site:
+    site: Blocks = gr.Blocks(title="A/B testing and feedback", analytics_enabled=False, fill_width=True)
+    for title, path, _ in PAGES[1:]:
+        site.route(title, f"/{path}")
+    with site:  # once: at each end of it, Gradio builds the whole application
+        for title, path, name in PAGES:
+            site.current_page = path
             Navbar(main_page_name=PAGES[0][0])
             gr.HTML(theme.heading(title))
             import_module(f"{__package__}.{name}").build(serving)

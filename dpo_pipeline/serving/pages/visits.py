@@ -1,35 +1,59 @@
 """What a tab shows, kept over its reload: by an id that the tab draws, and keeps until it is closed.
 
-In the memory of one server, and not for ever: after a restart, or hours, a tab starts over. Each load has a visit of
-its own, into which what was shown is copied: what the page before still does, and a tab that was duplicated, touch
-another one.
+In the memory of one server, for hours; after a restart, or on another server, by what the tab itself keeps: ids of what
+is on record. Each load has a visit of its own, into which what was shown is copied: what the page before still does,
+and a tab that was duplicated, touch another one.
 """
 
 import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from dpo_pipeline.serving.accounts import account_of
+from dpo_pipeline.serving.pages.polling import QUIET
 
 T = TypeVar("T")
 MOST, KEPT_S = 500, 6 * 3600.0
 _DRAWN = re.compile(r"[0-9a-f]{36}\Z")
-# The first of the values that an event is given becomes the tab's id, the second what was being typed.
-_TAB = """(_, ...given) => {
+# The first values that an event is given become what the tab keeps.
+_TAB = """(_tab, _draft, _shown, _unsent, ...given) => {
   const bytes = Array.from(crypto.getRandomValues(new Uint8Array(18)));
   const drawn = bytes.map(byte => byte.toString(16).padStart(2, "0")).join("");
   try {
     const kept = (name, otherwise) => sessionStorage.getItem(name) ?? otherwise;
     sessionStorage.setItem("dpo-tab", kept("dpo-tab", drawn));
-    return [kept("dpo-tab", drawn), kept("dpo-draft:" + location.pathname, ""), ...given.slice(1)];
-  } catch { return [drawn, "", ...given.slice(1)]; }
+    const here = name => kept(name + ":" + location.pathname, "");
+    return [kept("dpo-tab", drawn), here("dpo-draft"), here("dpo-shown"), here("dpo-unsent"), ...given];
+  } catch { return [drawn, "", "", "", ...given]; }
 }"""
-_DRAFT = """typed => {
-  try { sessionStorage.setItem("dpo-draft:" + location.pathname, typed ?? ""); } catch { /* not kept, then */ }
+_KEEP = """value => {
+  try { sessionStorage.setItem("dpo-%s:" + location.pathname, value ?? ""); } catch { /* not kept, then */ }
 }"""
+SENDING = """(...given) => {
+  try {
+    const shown = sessionStorage.getItem("dpo-shown:" + location.pathname) ?? "", told = %s;
+    sessionStorage.setItem("dpo-unsent:" + location.pathname, JSON.stringify({shown, ...told}));
+  } catch { /* not kept, then */ }
+  return given;
+}"""
+"""For an event whose loss would lose what somebody did: the tab keeps it until `SENT`."""
+SENT = """() => { try { sessionStorage.removeItem("dpo-unsent:" + location.pathname); } catch { /* never kept */ } }"""
+
+
+class Kept(NamedTuple):
+    """What a tab has kept: its id, what was being typed, what it shows by ids, and what it sent without an answer."""
+
+    tab: str
+    draft: str
+    shown: str
+    unsent: str
+
+
+Reopen = Callable[[Kept, Any, Any, Any], Awaitable[dict[Any, Any]]]
+"""(kept, visit, person, request) → what changes on the page."""
 
 
 class Visits(Generic[T]):
@@ -52,15 +76,24 @@ class Visits(Generic[T]):
             return before if opened >= now - KEPT_S else None
 
 
-def reopening(blocks: Any, reopen: Callable[..., Any], visit: Any, typed: Any, outputs: list[Any]) -> None:
-    """When the page opens, `reopen(tab, draft, visit, request)` fills it; what is typed into `typed` the tab keeps.
+def reopening(blocks: Any, reopen: Reopen, visit: Any, person: Any, typed: Any, shown: Any, outputs: list[Any]) -> None:
+    """When the page opens, `reopen` fills it.
 
     Somebody may be quicker than that: what they have begun meanwhile stays.
+
+    Args:
+        typed: a field whose value the tab keeps as the draft.
+        shown: a hidden one, whose value the tab keeps to be shown the same again.
     """
     import gradio as gr
 
-    tab = gr.Textbox(visible="hidden")
-    blocks.load(
-        reopen, [tab, typed, visit], outputs, js=_TAB, show_progress="hidden", api_visibility="private", queue=False
-    )
-    typed.change(None, typed, None, js=_DRAFT, show_progress="hidden", api_visibility="private", queue=False)
+    tab, unsent = gr.Textbox(visible="hidden"), gr.Textbox(visible="hidden")
+
+    async def opened(
+        tab: str, draft: str, shown: str, unsent: str, visit: Any, person: Any, request: gr.Request
+    ) -> dict[Any, Any]:
+        return await reopen(Kept(tab, draft, shown, unsent), visit, person, request)
+
+    blocks.load(opened, [tab, typed, shown, unsent, visit, person], outputs, js=_TAB, **QUIET)
+    for part, name in ((typed, "draft"), (shown, "shown")):
+        part.change(None, part, None, js=_KEEP % name, **QUIET)

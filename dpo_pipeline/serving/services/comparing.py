@@ -18,7 +18,7 @@ from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import Metrics
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.services.chats import FOLLOW_ROLLOUT
-from dpo_pipeline.serving.services.comparisons import Comparisons, ComparisonView, Recorded
+from dpo_pipeline.serving.services.comparisons import Comparisons, ComparisonView, Prompt, Recorded
 from dpo_pipeline.serving.services.keeping import asking
 from dpo_pipeline.serving.services.paired_answers import Again, Answered, PairedAnswers, PartialAnswers
 from dpo_pipeline.serving.services.preference_event import Choice
@@ -27,8 +27,6 @@ from dpo_pipeline.serving.services.sampling import Defaults
 from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.serving.services.visitors import Visitor, Visitors
 from dpo_pipeline.stores.serving_state import StoredComparison
-
-Prompt = str | list[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -198,6 +196,24 @@ class Comparing:
         if not recorded.repeated:
             self._metrics.votes.labels(recorded.category, recorded.source, choice).inc()
         return recorded
+
+    async def shown_before(
+        self, comparison_id: str, token: str, visitor: Visitor
+    ) -> tuple[StoredComparison, ComparisonView]:
+        """A comparison once more, to whom it was shown: as it is kept, without personal data.
+
+        Raises:
+            UnknownComparison, TokenRefused: it has expired, or was shown to somebody else.
+        """
+        return await asking(self._comparisons.shown_before, comparison_id, token, visitor.person)
+
+    async def voted(self, comparison_id: str, visitor: Visitor) -> tuple[Choice, Recorded] | None:
+        """This person's vote on it, and what it revealed; null before it is on record.
+
+        Raises:
+            UnknownComparison: it has expired, or was shown to somebody else.
+        """
+        return await self._comparisons.voted(comparison_id, visitor.person)
 
     def forget_expired(self) -> None:
         """Drop comparisons that can no longer be voted on, and requests as old."""

@@ -24,8 +24,8 @@ from dpo_pipeline.errors import (
     UnknownComparison,
     VoteNotRecorded,
 )
-from dpo_pipeline.serving.services.keeping import keeping
-from dpo_pipeline.serving.services.preference_event import Choice, as_vote, preference
+from dpo_pipeline.serving.services.keeping import asking, keeping
+from dpo_pipeline.serving.services.preference_event import Choice, as_choice, as_vote, preference
 from dpo_pipeline.serving.services.questions import Questions
 from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.serving.services.visitors import Visitor
@@ -33,6 +33,7 @@ from dpo_pipeline.settings import Collection
 from dpo_pipeline.stores.serving_state import ServingState, StoredComparison
 from dpo_pipeline.stores.vote_log import Recording, VoteLog
 
+Prompt = str | list[dict[str, str]]
 KEPT_DECIDED = 500
 
 
@@ -42,7 +43,7 @@ class ComparisonView:
 
     comparison_id: str
     token: str
-    prompt: str | list[dict[str, str]]
+    prompt: Prompt
     category: str
     left: str
     right: str
@@ -54,6 +55,7 @@ class Recorded:
     """A vote on disk. `repeated` where it was there already."""
 
     event_id: str
+    comparison_id: str
     left_model: str
     right_model: str
     category: str
@@ -93,7 +95,7 @@ class Comparisons:
     def open(
         self,
         *,
-        prompt: str | list[dict[str, str]],
+        prompt: Prompt,
         category: str,
         models: tuple[str, str],
         answers: tuple[str, str],
@@ -133,16 +135,8 @@ class Comparisons:
             asked_by=asked_by,
         )
         self._state.add_comparison(comparison, now, self._log.offset())
-        left_is_a = comparison.left == "a"
-        return ComparisonView(
-            comparison_id=comparison.comparison_id,
-            token=self._signer.dumps(comparison.comparison_id),
-            prompt=prompt,
-            category=category,
-            left=answers[0] if left_is_a else answers[1],
-            right=answers[1] if left_is_a else answers[0],
-            expires_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now + self._valid_s)),
-        )
+        token = self._signer.dumps(comparison.comparison_id)
+        return self._view(comparison, token, now, prompt, answers)
 
     def find(self, comparison_id: str, token: str, annotator: str | None = None) -> StoredComparison:
         """A comparison that whoever sends this token may vote on.
@@ -158,6 +152,29 @@ class Comparisons:
             raise UnknownComparison(f"There is no comparison {comparison_id!r}. Ask for a new one.")
         self._check_token(comparison, token, annotator)
         return comparison
+
+    def shown_before(self, comparison_id: str, token: str, annotator: str) -> tuple[StoredComparison, ComparisonView]:
+        """What `open` gave, as it is kept: without personal data.
+
+        Raises:
+            UnknownComparison, TokenRefused: as `find`.
+        """
+        comparison = self.find(comparison_id, token, annotator)
+        _, issued = self._signer.loads(token, return_timestamp=True)
+        answers = comparison.response_a, comparison.response_b
+        return comparison, self._view(comparison, token, issued.timestamp(), comparison.prompt, answers)
+
+    async def voted(self, comparison_id: str, annotator: str) -> tuple[Choice, Recorded] | None:
+        """This person's vote on it, and what it revealed; null before it is on record.
+
+        Raises:
+            UnknownComparison: it has expired, or was shown to somebody else.
+        """
+        comparison = await asking(self._state.comparison, comparison_id)
+        if comparison is None or comparison.annotator != annotator:
+            raise UnknownComparison(f"There is no comparison {comparison_id!r}. Ask for a new one.")
+        vote = await self._log.recorded(comparison.event_id)
+        return (as_choice(vote, comparison.left), _recorded(comparison, repeated=True)) if vote else None
 
     def again(self, annotator: str, origin: OriginFilter) -> StoredComparison | None:
         """Now and then, a pair on a question of the bank that was decided a while ago, each at most once.
@@ -227,9 +244,25 @@ class Comparisons:
             raise AlreadyVoted("This comparison was voted on with another choice. A vote cannot be changed.")
         if is_new and vote in ("a", "b") and self.questions.in_bank(comparison.prompt):
             self._decided.append((time.monotonic(), comparison))
-        models = (comparison.model_a, comparison.model_b)
-        left, right = models if comparison.left == "a" else models[::-1]
-        return Recorded(comparison.event_id, left, right, comparison.category, comparison.source, repeated=not is_new)
+        return _recorded(comparison, repeated=not is_new)
+
+    def _view(
+        self, comparison: StoredComparison, token: str, issued: float, prompt: Prompt, answers: tuple[str, str]
+    ) -> ComparisonView:
+        """
+        Args:
+            answers: of a and b.
+        """
+        left, right = answers if comparison.left == "a" else answers[::-1]
+        return ComparisonView(
+            comparison_id=comparison.comparison_id,
+            token=token,
+            prompt=prompt,
+            category=comparison.category,
+            left=left,
+            right=right,
+            expires_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(issued + self._valid_s)),
+        )
 
     def _check_token(self, comparison: StoredComparison, token: str, annotator: str | None) -> None:
         try:
@@ -257,6 +290,15 @@ class Comparisons:
     def forget_expired(self) -> None:
         """Drop comparisons that can no longer be voted on, and requests as old."""
         self._state.forget_before(time.time() - self._valid_s)
+
+
+def _recorded(comparison: StoredComparison, repeated: bool) -> Recorded:
+    """What a vote on it reveals."""
+    models = (comparison.model_a, comparison.model_b)
+    left, right = models if comparison.left == "a" else models[::-1]
+    return Recorded(
+        comparison.event_id, comparison.comparison_id, left, right, comparison.category, comparison.source, repeated
+    )
 
 
 def valid_s(collection: Collection) -> float:

@@ -14,7 +14,7 @@ from dpo_pipeline.serving.metrics import Metrics
 from dpo_pipeline.serving.services.visitors import Visitor, Visitors
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.serving_log import ServingLog
-from dpo_pipeline.stores.serving_state import ServingState
+from dpo_pipeline.stores.serving_state import ServingState, StoredRequest
 
 
 class Feedback:
@@ -29,6 +29,11 @@ class Feedback:
     ):
         self._state, self._log, self._visitors = state, log, visitors
         self._rates, self._metrics, self._redact = rates, metrics, redact
+
+    def answered(self, request_id: str, visitor: Visitor) -> StoredRequest | None:
+        """What this very person asked, and the answer as it is kept; null where there is none, or no text of it."""
+        known = self._state.request(request_id)
+        return known if known and known.answer and known.user == visitor.person else None
 
     def give(self, request_id: str, visitor: Visitor, **given: Any) -> str:
         """Keep one signal, named as `core.feedback.read_feedback` has it; returns the event id.

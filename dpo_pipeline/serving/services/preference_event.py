@@ -23,6 +23,13 @@ def as_vote(choice: Choice, left: str) -> Vote:
     return "a" if (left if choice == "left" else right) == "a" else "b"
 
 
+def as_choice(vote: Vote, left: str) -> Choice:
+    """A vote on a and b as the choice of a side: the other way of `as_vote`."""
+    if vote == "tie" or vote == "both_bad":
+        return vote
+    return "left" if vote == left else "right"
+
+
 def preference(shown: StoredComparison, vote: Vote, why: VoteReason) -> Preference:
     """The event of a vote given now."""
     chosen, rejected, chosen_model, rejected_model = outcome(
