@@ -14,6 +14,9 @@ from dpo_pipeline.settings import PROJECT_DIR
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+Scheme = Literal["light", "dark"]
+SCREENS: tuple[tuple[int, Scheme], ...] = ((1440, "light"), (1440, "dark"), (390, "dark"), (390, "light"))
+"""A desk's and a telephone's, by day and by night."""
 CHROMIUM = Path("/usr/bin/chromium")
 PICTURES = PROJECT_DIR / "docs" / "pictures"
 ARGUMENTS = [
@@ -59,6 +62,13 @@ class Tab:
         assert self.errors == []
         assert self.foreign == []
 
+    def show_on(self, width: int, scheme: Scheme) -> None:
+        """The same page on another screen, and as somebody has it who prefers these colours."""
+        self.page.set_viewport_size({"width": width, "height": 900})
+        self.page.emulate_media(color_scheme=scheme)
+        self.page.wait_for_timeout(100)
+        self.page.wait_for_function(AT_REST)
+
     def go(self, url: str) -> None:
         """Leave for another page; what Chromium says of the streams that leaving cuts off is no fault of either."""
         before = len(self.errors)
@@ -95,7 +105,7 @@ def tab(
     url: str,
     wait: str,
     width: int = 1440,
-    scheme: Literal["light", "dark"] = "light",
+    scheme: Scheme = "light",
     script: str = "",
 ) -> Iterator[Tab]:
     """A fresh visitor opens a page.
@@ -126,6 +136,9 @@ TOO_WIDE = """() => {
       && !scrolls(node.parentElement);
   }).map(node => `${node.tagName}.${node.className} ends at ${node.getBoundingClientRect().right} of ${screen}`);
 }"""
+
+AT_REST = """() => document.getAnimations().every(each =>
+  each.playState !== "running" || each.effect.getTiming().iterations === Infinity)"""
 
 CUT = """() => [...document.querySelectorAll("button, label, p, h1, h2, h3, li, article, a, span, input, th, td")]
   .filter(node => node.offsetParent && node.clientWidth > 1

@@ -9,7 +9,7 @@ import resource
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -19,7 +19,7 @@ from dpo_pipeline.core.votes import VoteReason
 from dpo_pipeline.serving.pages.ab_view import PICKED
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import read_bank, read_edge_cases
-from dpo_pipeline_tests.browser import Tab, choose
+from dpo_pipeline_tests.browser import SCREENS, Tab, choose
 from dpo_pipeline_tests.examples import settings_in
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
 from dpo_pipeline_tests.serving.ab_page.desk import DONE, READY, answer, at_desk, install, ready, text, variables, votes
@@ -352,10 +352,15 @@ def test_no_model_yet_and_an_expired_comparison_are_told(browser: "Browser", mod
         opened.assert_clean()
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")])
-def test_it_is_readable_on_every_screen(browser: "Browser", server: Server, width: int, scheme: Any) -> None:
-    with at_desk(browser, server, width=width, scheme=scheme) as opened:
-        opened.assert_fits()
+def test_it_is_readable_on_every_screen(browser: "Browser", server: Server) -> None:
+    with at_desk(browser, server) as opened:
+        for width, scheme in SCREENS:
+            opened.show_on(width, scheme)
+            opened.assert_fits()
+        opened.page.click("#ab-second input")
+        opened.page.locator("[role=option]:visible").first.wait_for()
+        opened.assert_accessible()
+        opened.page.keyboard.press("Escape")
         choose(opened.page, "#ab-first", "chat-v1.0")
         choose(opened.page, "#ab-second", "chat-v1.1")
         choose(opened.page, "#ab-origin", "Question bank")
@@ -365,14 +370,21 @@ def test_it_is_readable_on_every_screen(browser: "Browser", server: Server, widt
         opened.page.get_by_text("2 of 10").wait_for()
         ready(opened)
         opened.page.mouse.move(0, 0)
-        opened.assert_fits()
+        for width, scheme in SCREENS:
+            opened.show_on(width, scheme)
+            opened.assert_fits()
+            opened.assert_accessible()
+            if (width, scheme) == (1440, "light"):
+                opened.picture("ab_test.png")
+            if (width, scheme) == (390, "dark"):
+                opened.picture("ab_test_mobile.png")
+            behind = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert (behind == "rgb(255, 255, 255)") == (scheme == "light")
+        opened.page.click("#ab-end")
+        opened.page.keyboard.press("1")
+        opened.page.wait_for_selector(DONE)
+        opened.page.click("#ab-why button")
         opened.assert_accessible()
-        if (width, scheme) == (1440, "light"):
-            opened.picture("ab_test.png")
-        if (width, scheme) == (390, "dark"):
-            opened.picture("ab_test_mobile.png")
-        dark = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert (dark == "rgb(255, 255, 255)") == (scheme == "light")
         opened.assert_clean()
 
 

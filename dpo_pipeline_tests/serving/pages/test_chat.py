@@ -1,0 +1,261 @@
+"""A conversation in a browser: what people see, and what is on disk."""
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dpo_pipeline.core.serving_records import FeedbackRecord, RequestRecord
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.bank import read_bank
+from dpo_pipeline_tests.programs_under_test import Server, eventually
+from dpo_pipeline_tests.serving.pages.desk import at, new_requests, records, say, told
+from dpo_pipeline_tests.upstream import Upstream
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+
+
+def test_a_conversation_is_answered_rated_and_corrected(
+    browser: "Browser", server: Server, settings: Settings, models: Upstream
+) -> None:
+    known = {question.question: question.detailed[0] for question in read_bank(settings.bank_dir)}
+    models.say = lambda model, question: known.get(question, "Then the way through the air is longer, and red is left.")
+    before = len(records(settings, RequestRecord))
+    with at(browser, server, "chat") as opened:
+        page = opened.page
+        say(opened, "Why is the sky blue?")
+        assert page.inner_text("#conversation .by .muted").strip() in ("Answered by v1.0", "Answered by v1.1")
+        say(opened, "And at sunset?")
+        said = page.locator("#conversation .turn").all_inner_texts()
+        assert said[:2] == ["Why is the sky blue?", known["Why is the sky blue?"]] and len(said) == 4
+        opened.picture("chat.png")
+        request = new_requests(settings, before, 2)[-1]
+
+        page.get_by_role("button", name="Answer again").click()
+        asked_again = new_requests(settings, before, 3)[-1]
+        page.locator("#conversation [aria-busy=true]").wait_for(state="detached")
+        [once_more] = records(settings, FeedbackRecord)[-1:]
+        assert (once_more.signal, once_more.request_id, once_more.answer) == (
+            "regenerate",
+            request.request_id,
+            said[-1],
+        )
+        assert len(page.locator("#conversation .turn").all()) == 4, "in place of the answer before"
+        request = asked_again
+        page.get_by_role("button", name="Good answer").last.click()
+        told(opened, "your opinion is recorded")
+        assert page.get_by_role("button", name="Bad answer").last.is_disabled()
+        assert page.get_by_role("button", name="Bad answer").first.is_enabled(), "each answer has thumbs of its own"
+        page.get_by_role("button", name="4", exact=True).focus()
+        page.keyboard.press("Enter")
+        told(opened, "4 of 5 is recorded")
+        assert page.get_by_role("button", name="5 · very good").is_disabled(), "an answer is rated once"
+        page.get_by_role("button", name="Correct this answer").click()
+        page.get_by_role("button", name="Save correction").click()
+        told(opened, "Nothing was saved")
+        page.get_by_label("The answer you would have wanted").fill(
+            "Red, because the blue is scattered away. a@b.example"
+        )
+        page.get_by_role("button", name="Save correction").click()
+        told(opened, "stored as an example")
+
+        thumb, rating, correction = records(settings, FeedbackRecord)[-3:]
+        assert (thumb.request_id, thumb.signal, thumb.value) == (request.request_id, "thumb", "up")
+        assert (rating.request_id, rating.signal, rating.value) == (request.request_id, "rating", 4)
+        assert rating.answer == said[-1] and rating.prompt == correction.prompt
+        assert correction.request_id == request.request_id
+        turns = [(turn["role"], turn["content"]) for turn in correction.prompt]
+        assert turns[0] == ("user", "Why is the sky blue?") and turns[-1] == ("user", "And at sunset?")
+        assert [role for role, _ in turns] == ["user", "assistant", "user"]
+        assert correction.value == "Red, because the blue is scattered away. [e-mail]"
+        assert request.user == rating.user == correction.user and request.session_id.startswith("visit-")
+
+        page.get_by_role("button", name="New conversation").click()
+        page.get_by_text("No messages yet").wait_for()
+        opened.assert_clean()
+
+
+def test_every_answer_can_be_spoken_of_and_every_question_asked_otherwise(
+    browser: "Browser", server: Server, settings: Settings
+) -> None:
+    before, said_before = len(records(settings, RequestRecord)), len(records(settings, FeedbackRecord))
+    with at(browser, server, "chat") as opened:
+        page = opened.page
+        opened.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        for question in ("First?", "Second?", "Third?"):
+            say(opened, question)
+        first, second, _ = new_requests(settings, before, 3)
+        page.get_by_role("button", name="Bad answer").first.click()
+        told(opened, "your opinion is recorded")
+        page.get_by_role("button", name="Copy this answer").nth(1).click()
+        found = eventually(
+            lambda: [(each.signal, each.value, each.request_id) for each in records(settings, FeedbackRecord)],
+            lambda found: len(found) == said_before + 4,
+        )
+        # Each next question is told of the answer before it, without anybody being asked.
+        assert found[said_before:] == [
+            ("follow_up", "", first.request_id), ("follow_up", "", second.request_id),
+            ("thumb", "down", first.request_id), ("copy", "", second.request_id),
+        ]  # fmt: skip
+        assert page.evaluate("navigator.clipboard.readText()") == "You asked: Second?"
+
+        edit = page.get_by_role("button", name="Edit this message").nth(1)
+        edit.click()
+        told(opened, "replaces that message and everything after it")
+        assert page.input_value("#message textarea") == "Second?"
+        edit.click()
+        page.wait_for_function("document.querySelector('#message textarea').value === ''")
+        edit.click()
+        page.wait_for_function("document.querySelector('#message textarea').value === 'Second?'")
+        page.fill("#message textarea", "Second, otherwise?")
+        page.keyboard.press("Enter")
+        page.locator("#conversation .turn", has_text="You asked: Second, otherwise?").wait_for()
+        page.locator("#conversation [aria-busy=true]").wait_for(state="detached")
+        said = page.locator("#conversation .turn").all_inner_texts()
+        assert said == ["First?", "You asked: First?", "Second, otherwise?", "You asked: Second, otherwise?"]
+        assert page.get_by_role("button", name="Bad answer").first.is_disabled(), "what was said of it stays"
+        opened.assert_clean()
+
+
+def test_a_reload_keeps_conversation_and_draft_and_another_tab_begins_anew_as_the_same_person(
+    browser: "Browser", server: Server, settings: Settings
+) -> None:
+    before = len(records(settings, RequestRecord))
+    with at(browser, server, "chat") as opened:
+        page = opened.page
+        # Whoever is quicker than the page's first moment goes by the visit.
+        page.wait_for_function("localStorage.getItem('dpo-person')")
+        say(opened, "before")
+        page.get_by_role("button", name="Good answer").click()
+        told(opened, "your opinion is recorded")
+        page.fill("#message textarea", "half a que")
+        opened.go(page.url)
+        page.locator("#conversation .turn", has_text="You asked: before").wait_for()
+        assert page.get_by_role("button", name="Good answer").is_disabled(), "what was said of it stays"
+        assert page.input_value("#message textarea") == "half a que"
+        say(opened, "after")
+        assert page.locator("#conversation .turn").all_inner_texts()[:3] == ["before", "You asked: before", "after"]
+        second = page.context.new_page()
+        second.goto(page.url)
+        second.get_by_text("No messages yet").wait_for()
+        second.wait_for_function("localStorage.getItem('dpo-person')")
+        second.fill("#message textarea", "elsewhere")
+        second.keyboard.press("Enter")
+        second.locator("#conversation [aria-busy=false] .by .muted").wait_for()
+        one, two, other = new_requests(settings, before, 3)
+        assert one.user == two.user == other.user  # on one side of a rollout by person: test_serving
+        assert one.session_id == two.session_id != other.session_id
+        opened.assert_clean()
+
+
+def test_a_restart_of_the_server_keeps_the_conversation_and_what_was_said_of_it(
+    browser: "Browser", server: Server, settings: Settings
+) -> None:
+    before = len(records(settings, RequestRecord))
+    with at(browser, server, "chat") as opened:
+        page = opened.page
+        page.wait_for_function("localStorage.getItem('dpo-person')")
+        say(opened, "one")
+        say(opened, "two")
+        page.get_by_role("button", name="Bad answer").first.click()
+        told(opened, "your opinion is recorded")
+        page.fill("#message textarea", "half a que")
+        new_requests(settings, before, 2)
+        server.kill()
+        server.start()
+        opened.go(page.url)
+        page.locator("#conversation .turn", has_text="You asked: two").wait_for()
+        said = page.locator("#conversation .turn").all_inner_texts()
+        assert said == ["one", "You asked: one", "two", "You asked: two"]
+        assert page.get_by_role("button", name="Bad answer").first.is_disabled(), "what was said of it stays"
+        assert page.input_value("#message textarea") == "half a que"
+        say(opened, "three")
+        one, _, three = new_requests(settings, before, 3)
+        assert (one.user, one.session_id) == (three.user, three.session_id)
+        opened.assert_clean()
+        # Whoever has its ids but is somebody else sees nothing of it.
+        kept = page.evaluate("sessionStorage.getItem('dpo-shown:/chat')")
+        assert one.request_id in kept
+        thief = "sessionStorage.setItem('dpo-shown:/chat', " + json.dumps(kept) + ")"
+        with at(browser, server, "chat", script=thief) as other:
+            other.page.wait_for_timeout(500)
+            assert "You asked" not in other.page.inner_text("#conversation")
+
+
+def test_a_question_sent_while_an_answer_is_written_is_asked_next(
+    browser: "Browser", server: Server, models: Upstream
+) -> None:
+    models.say, models.word_s = lambda model, question: "one two three four five six seven eight nine ten", 0.1
+    with at(browser, server, "chat") as opened:
+        page = opened.page
+        page.fill("#message textarea", "First?")
+        page.keyboard.press("Enter")
+        page.locator("#conversation", has_text="two").wait_for()
+        page.fill("#message textarea", "Second?")
+        page.keyboard.press("Enter")
+        page.locator("#conversation [aria-busy=false] .by .muted").nth(1).wait_for()
+        said = page.locator("#conversation .turn.own").all_inner_texts()
+        assert said == ["First?", "Second?"] and page.input_value("#message textarea") == ""
+
+
+def test_stop_keeps_what_was_written_and_frees_the_place(
+    browser: "Browser", server: Server, settings: Settings, models: Upstream
+) -> None:
+    models.say, models.word_s = lambda model, question: " ".join(f"word{n}" for n in range(200)), 0.1
+    before = len(records(settings, RequestRecord))
+    with at(browser, server, "chat") as opened:
+        page = opened.page
+        page.fill("#message textarea", "Tell me everything")
+        page.keyboard.press("Enter")
+        page.locator("#conversation", has_text="word3").wait_for()
+        assert "dpo_engine_running 1.0" in server.client.get("/metrics").text
+        page.get_by_role("button", name="Stop").focus()
+        page.keyboard.press("Enter")
+        told(opened, "Stopped.")
+        deadline = time.monotonic() + 5
+        while "dpo_engine_running 0.0" not in server.client.get("/metrics").text:
+            assert time.monotonic() < deadline, "the place in the batch was not freed"
+            time.sleep(0.1)
+        # The messages alone: Gradio's own status beside them may flash when an event is cancelled.
+        messages = page.locator("#conversation [role=log]")
+        kept = messages.inner_text()
+        page.wait_for_timeout(500)
+        assert "word3" in kept and messages.inner_text() == kept
+        assert not page.get_by_role("button", name="5 · very good").is_visible(), "a stopped answer is not rated"
+        # What a person stops has its line, and is no failure of the version.
+        found = eventually(lambda: records(settings, RequestRecord)[before:], lambda found: len(found) == 1, seconds=5)
+        assert [record.outcome for record in found] == ["cancelled"]
+        models.word_s = 0.0
+        models.say = lambda model, question: f"You asked: {question}"
+        say(opened, "still there?")
+        opened.assert_clean()
+
+
+def test_closing_the_tab_frees_the_place(browser: "Browser", server: Server, models: Upstream) -> None:
+    models.say, models.word_s = lambda model, question: " ".join(f"word{n}" for n in range(300)), 0.1
+    with at(browser, server, "chat") as opened:
+        opened.page.fill("#message textarea", "Tell me everything")
+        opened.page.keyboard.press("Enter")
+        opened.page.locator("#conversation", has_text="word3").wait_for()
+    deadline = time.monotonic() + 10
+    while "dpo_engine_running 0.0" not in server.client.get("/metrics").text:
+        assert time.monotonic() < deadline, "the place in the batch was not freed"
+        time.sleep(0.1)
+
+
+def test_a_failure_is_told_and_the_question_can_be_sent_again(
+    browser: "Browser", server: Server, models: Upstream
+) -> None:
+    models.status = 500
+    with at(browser, server, "chat") as opened:
+        opened.page.fill("#message textarea", "Are you there?")
+        opened.page.keyboard.press("Enter")
+        opened.page.locator("#told .trouble").wait_for()
+        assert opened.page.input_value("#message textarea") == "Are you there?"
+        models.status = 200
+        opened.page.keyboard.press("Enter")
+        opened.page.locator("[aria-busy=false] .by .muted").wait_for()

@@ -1,0 +1,259 @@
+"""Loop, leaderboard, versions, rollout and contributors in a browser; and what every page owes who looks at it."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import duckdb
+import httpx
+import msgspec
+import pytest
+
+from dpo_pipeline.core.judged_examples import JudgedExamples
+from dpo_pipeline.core.verdict import JudgedAnswer
+from dpo_pipeline.core.votes import decode_preference
+from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.artifacts import write_text
+from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline_tests.browser import SCREENS, Tab, choose, tab
+from dpo_pipeline_tests.examples import settings_in
+from dpo_pipeline_tests.programs_under_test import Server, serving
+from dpo_pipeline_tests.serving import collected
+from dpo_pipeline_tests.serving.collected import ATTACK, VOTES
+from dpo_pipeline_tests.serving.pages.desk import FILLED, KEY, at, inert, project, say, told
+from dpo_pipeline_tests.upstream import Upstream, answered_by
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+EMPTY = {
+    "loop": ("#loop .notice", "v1.0 answers everybody"),
+    "chat": ("#message", "No messages yet: ask something below."),
+    "leaderboard": ("#leaderboard .notice", "No votes yet: open the A/B test page"),
+    "versions": ("#versions .notice", "Not evaluated against v1.0 yet."),
+    "review": ("#review-count .notice", "No validated preferences yet: vote on the A/B test page."),
+    "rollout": ("#rollout .notice", "No version is being rolled out: v1.0 answers everybody."),
+    "contributors": ("#contributors .notice", "No votes yet this week: open the A/B test page"),
+}
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory, models: Upstream) -> Iterator[Server]:
+    """A server on which nobody has voted, without an admin key."""
+    made = project(settings_in(tmp_path_factory.mktemp("empty")))
+    with serving(made.data_dir, **answered_by(models)) as running:
+        yield running
+
+
+@pytest.mark.parametrize("page", FILLED)
+def test_every_page_can_be_read_on_every_screen(browser: "Browser", server: Server, page: str) -> None:
+    with at(browser, server, page) as opened:
+        opened.page.wait_for_timeout(300)
+        if page in ("loop", "leaderboard", "versions", "rollout"):
+            opened.picture(f"{page}.png", height=1250 if page == "rollout" else None)
+        for width, scheme in SCREENS:
+            opened.show_on(width, scheme)
+            opened.assert_fits()
+            opened.assert_accessible()
+        lists = opened.page.locator("input[role=listbox]:visible").all()
+        assert bool(lists) == (page in ("leaderboard", "review", "versions"))
+        for chosen in lists:
+            chosen.click()
+            opened.page.locator("[role=option]:visible").first.wait_for()
+            opened.assert_accessible()
+            opened.page.keyboard.press("Escape")
+            opened.page.locator("[role=option]:visible").first.wait_for(state="hidden")
+        opened.assert_clean()
+
+
+@pytest.mark.parametrize("page", EMPTY)
+def test_a_page_with_nothing_to_show_says_what_to_do(browser: "Browser", empty: Server, page: str) -> None:
+    wait, words = EMPTY[page]
+    with tab(browser, f"{empty.url}/{page}", wait=wait) as opened:
+        opened.page.get_by_text(words).first.wait_for()
+        opened.assert_accessible()
+        opened.assert_clean()
+
+
+def test_what_people_and_models_write_does_nothing(browser: "Browser", server: Server, models: Upstream) -> None:
+    models.say = lambda model, question: f"You asked: {ATTACK} **bold** ![x](https://example.com/x.png)"
+    with at(browser, server, "chat") as opened:
+        say(opened, ATTACK)
+        inert(opened, "#conversation")
+        assert "![x](https://example.com/x.png)" in opened.page.inner_text("#conversation")
+        assert opened.page.locator("#conversation .md strong").inner_text() == "bold"
+        opened.page.get_by_role("button", name="Show raw text").click()
+        assert "**bold** ![x](https://example.com/x.png)" in opened.page.inner_text("#conversation")
+        opened.page.get_by_role("button", name="Show formatted").click()
+    with at(browser, server, "review") as opened:
+        inert(opened, "#review-pair")
+        inert(opened, "#review-list")
+
+
+def test_pages_open_while_the_warehouse_is_locked(server: Server, settings: Settings) -> None:
+    with duckdb.connect(str(settings.warehouse_path)) as connection:
+        connection.execute("create table if not exists held (i integer)")
+        for page in ("/", "/chat", "/leaderboard", "/review", "/rollout", "/contributors"):
+            assert server.client.get(page, follow_redirects=True).status_code == 200
+
+
+def test_a_version_has_a_page_that_others_lead_to(browser: "Browser", server: Server, settings: Settings) -> None:
+    report = settings.reports_dir / "evaluation" / "v1.1-attempt1.html"
+    write_text(report, "<!doctype html><title>v1.1 against v1.0</title><p>the whole evaluation")
+    won = JudgedAnswer(
+        "Why do cats purr?", "factual_qa", "win", f"They are content. {collected.ATTACK}", "They are cats."
+    )
+    examples = msgspec.json.encode(JudgedExamples(won=(won,)))
+    write_text(report.with_suffix(".json"), examples.decode())
+    with at(browser, server, "leaderboard") as opened:
+        opened.page.locator("#leaderboard").get_by_role("link", name="v1.1", exact=True).first.click()
+        opened.page.wait_for_url("**/versions?name=v1.1")
+        shown = opened.page.locator("#versions")
+        shown.locator("h3", has_text="v1.1").wait_for()
+        told = shown.inner_text()
+        for words in ("so that length alone may explain it", "rolling out", "PeftModel.from_pretrained", "job execute"):
+            assert words in told
+        assert "staging" in shown.locator(".timeline").inner_text()
+        shown.get_by_text("Why do cats purr?").click()
+        sides = shown.locator("details .sides section")
+        assert sides.nth(1).locator("mark").all_inner_texts() == ["cats."] and "content." in sides.nth(0).inner_text()
+        assert "Answers it lost" not in told and opened.page.title() != "hit"
+        shown.get_by_role("link", name="The whole evaluation").click()
+        opened.page.get_by_text("the whole evaluation").wait_for()
+        opened.go(f"{server.url}/versions?name=v9.9")
+        opened.page.get_by_text("This cannot be shown").wait_for()
+    assert httpx.get(f"{server.url}/v1/versions/v1.0/evaluation").json()["error"]["code"] == "not_evaluated"
+    for name in ("*", "v1.*", "..%2f..%2fledger"):
+        assert httpx.get(f"{server.url}/v1/versions/{name}/evaluation").status_code == 404
+
+
+def test_the_leaderboard_shows_scores_wins_and_votes(browser: "Browser", server: Server, settings: Settings) -> None:
+    with at(browser, server, "leaderboard") as opened:
+        shown = opened.page.inner_text("#leaderboard")
+        ranked = opened.page.locator("table").first.locator("tbody th").all_inner_texts()
+        assert ranked == ["v1.2", "v1.1", "v1.0"]
+        assert "95 % interval" in shown and "Head-to-head" in shown
+        votes = opened.page.locator("table").last.locator("tbody td:last-child").all_inner_texts()
+        assert sum(map(int, votes)) == VOTES + 1
+        assert opened.page.locator(".track").count() == 3
+
+        choose(opened.page, "#of-category", "Creative")
+        opened.page.get_by_text("Against all others").wait_for(state="detached")
+        events = map(decode_preference, settings.prefs_log.read_bytes().splitlines())
+        creative = sum(event.category == "creative" for event in events)
+        votes = opened.page.locator("table").last.locator("tbody td:last-child").all_inner_texts()
+        assert sum(map(int, votes)) == creative
+        choose(opened.page, "#of-whom", "Simulated people")
+        opened.page.get_by_text("No votes between two versions match these filters").wait_for()
+        opened.assert_fits()
+        opened.assert_clean()
+
+
+def test_the_rollout_is_watched_and_ordered_about(browser: "Browser", server: Server, settings: Settings) -> None:
+    with at(browser, server, "rollout") as opened:
+        page = opened.page
+        shown = page.inner_text("#rollout")
+        assert "canary" in page.inner_text("li[aria-current]") and "5% of requests" in shown
+        assert "and is waiting: canary lasts at least 24 h" in shown and "12 of 30 requests to the new version" in shown
+        assert page.locator(".rules li", has_text="p99 latency").locator(".chip").inner_text() == "OK"
+        assert page.locator(".rules .limit").count() >= 4, "rules with data are drawn against their limit"
+        assert "panel: these people" in page.inner_text("#evidence")
+        assert "Forecast and what happened" in page.inner_text("#evidence")
+        assert page.get_by_role("button", name="Show older decisions").count() == 0
+
+        order(opened, "Pause", "let me look", "wrong")
+        told(opened, "The key is wrong or was revoked")
+        order(opened, "Pause", " ", KEY)
+        told(opened, "Give a reason")
+        order(opened, "Pause", "let me look", KEY)
+        told(opened, "Paused")
+        page.locator(".timeline > li", has_text="let me look").wait_for()
+        assert "paused" in page.inner_text("li[aria-current]")
+        order(opened, "Resume", "looks well", KEY)
+        told(opened, "Resumed")
+
+        order(opened, "Promote", "good enough", KEY)
+        told(opened, "is not promoted: its adapter is not whole")
+        with Ledger(settings.ledger_address) as ledger:
+            ledger.promote("small", ledger.deployment().epoch, ("moved elsewhere",), {}, "loop")
+        moved = page.locator(".timeline > li", has_text="moved elsewhere")
+        moved.wait_for()
+        assert "canary → small" in moved.inner_text() and "promoted" in moved.inner_text()
+        page.locator("li[aria-current]", has_text="20% of requests").wait_for()
+        started = page.locator(".timeline > li", has_text="A/B test won")
+        started.locator("summary").click()
+        started.get_by_text("Rules as this decision saw them").wait_for()
+
+        opened.page.get_by_role("button", name="Abort: roll it back", exact=True).click()
+        page.get_by_role("button", name="No, keep it").click()
+        page.get_by_role("button", name="No, keep it").wait_for(state="hidden")
+        abort(opened, "people complain")
+        told(opened, "Rolled back")
+        page.get_by_text("No version is being rolled out: v1.0 answers everybody").wait_for()
+        page.get_by_text("If a version were rolled out now").wait_for()
+        abort(opened, "again")
+        told(opened, "Nothing to roll back")
+        opened.assert_clean()
+    with Ledger(settings.ledger_address) as ledger:
+        last = ledger.decisions()[-1]
+    assert (last.decision, last.reasons, last.actor) == ("rollback", ("people complain",), "admin")
+
+
+def abort(opened: Tab, reason: str) -> None:
+    opened.page.get_by_role("button", name="Abort: roll it back", exact=True).click()
+    order(opened, "Yes, roll it back", reason, KEY)
+
+
+def order(opened: Tab, button: str, reason: str, key: str) -> None:
+    opened.page.fill("#reason textarea, #reason input", reason)
+    opened.page.fill("#key input", key)
+    opened.page.get_by_role("button", name=button, exact=True).click()
+
+
+def test_contributors_are_named_only_if_they_want_to(browser: "Browser", server: Server) -> None:
+    with at(browser, server, "contributors") as opened:
+        page, before = opened.page, tab_text(opened)
+        assert "Grace" in before and "Linus" in before and "5 others" in before and "Share of the target" in before
+        nickname(opened, "x")
+        told(opened, "2 to 24 characters")
+        nickname(opened, "Ada")
+        told(opened, "You are now Ada.")
+        row = page.locator("#contributors tbody tr", has_text="Ada (you)")
+        row.wait_for()
+        vote_as(opened, server)
+        row.wait_for()
+        assert row.inner_text().split()[:4] == ["Ada", "(you)", "1", "1%"] and "1 day" in row.inner_text()
+        opened.picture("contributors.png")
+        with at(browser, server, "contributors") as other:
+            nickname(other, "ADA")
+            told(other, "Somebody else goes by")
+            assert "(you)" not in tab_text(other)
+        nickname(opened, "Ada <b>L</b>")
+        page.locator("#contributors th", has_text="Ada <b>L</b> (you)").wait_for()
+        page.get_by_role("button", name="Leave").click()
+        told(opened, "Your nickname was removed")
+        page.locator("#contributors", has_text="6 others").wait_for()
+        assert "Ada" not in tab_text(opened)
+        opened.assert_clean()
+
+
+def nickname(opened: Tab, name: str) -> None:
+    opened.page.fill("#nickname textarea, #nickname input", name)
+    opened.page.get_by_label("Your nickname").press("Enter")
+
+
+def tab_text(opened: Tab) -> str:
+    return opened.page.inner_text("#contributors")
+
+
+def vote_as(opened: Tab, server: Server) -> None:
+    """One vote by the person of this tab, on the A/B page."""
+    page = opened.page
+    opened.go(server.url)
+    page.fill("#ab-typed textarea", "Why do cats purr?")
+    page.click("#ab-generate")
+    page.wait_for_selector("#ab-left:not([disabled])")
+    page.wait_for_timeout(400)
+    page.click("#ab-left")
+    page.wait_for_selector("#ab-next:visible")
+    opened.go(f"{server.url}/contributors")
