@@ -5,11 +5,13 @@ one process but for rounding: sums are taken in another order.
 """
 
 import logging
+import multiprocessing.connection
 import os
 import queue
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from logging.handlers import QueueHandler
@@ -21,6 +23,7 @@ from dpo_pipeline.settings import ModelSettings
 
 T = TypeVar("T")
 LOOK_S, LAST_WORDS_S = 0.2, 1.0
+PRELOADED = ["torch", "trl", "peft", "datasets"]
 log = logging.getLogger("dpo_pipeline")
 
 
@@ -83,12 +86,17 @@ def together(count: int, train: Callable[[], T], on_gpu: bool = False) -> T:
         TaskFailed: anything else that one of them met, with its traceback.
         WorkerEnded: one was killed, or ended without a result.
     """
-    from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, get_context, spawn
+    from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, get_context, start_processes
 
-    told: queue.Queue[Any] = get_context("spawn").Queue()
+    # What all of them import takes many seconds: without GPUs one process does it, of which the others are copies.
+    # CUDA cannot be copied once anything has looked for it.
+    method = "spawn" if on_gpu else "forkserver"
+    context = get_context(method)
+    context.set_forkserver_preload(PRELOADED)
+    told: queue.Queue[Any] = context.Queue()
     with tempfile.TemporaryDirectory(prefix="dpo-training-") as folder:
-        meeting = f"file://{folder}/meeting"
-        running = spawn(_one_of, (count, on_gpu, meeting, train, told), nprocs=count, join=False)
+        arguments = count, on_gpu, f"file://{folder}/meeting", train, told
+        running = start_processes(_one_of, arguments, nprocs=count, join=False, start_method=method)
         outcome: list[Any] = []
         ended: ProcessRaisedException | ProcessExitedException | None = None
         try:
@@ -128,11 +136,20 @@ def _read(told: "queue.Queue[Any]", patience_s: float = 0.01) -> list[Any]:
     return found
 
 
+def _end_with_the_first() -> None:
+    """What whoever started this process leaves behind when it is killed ends too."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "started by `together`"
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+
 def _one_of(
     rank: int, count: int, on_gpu: bool, meeting: str, train: Callable[[], Any], told: "queue.Queue[Any]"
 ) -> None:
     """The work of one process."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # what it gets when whoever started it is gone
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=_end_with_the_first, name="parent", daemon=True).start()
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), LOCAL_WORLD_SIZE=str(count))
     loopback = "lo0" if sys.platform == "darwin" else "lo"
     os.environ.update(GLOO_SOCKET_IFNAME=loopback, NCCL_SOCKET_IFNAME=loopback)

@@ -2,13 +2,17 @@
 
 import json
 import logging
+import multiprocessing
 import os
 import shutil
 import signal
+import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import pytest
 
 from dpo_pipeline.core.dataset import split_pairs
@@ -22,6 +26,7 @@ from dpo_pipeline.settings import ModelSettings, Settings
 from dpo_pipeline.stores.artifacts import read_manifest
 from dpo_pipeline.stores.progress import read_task
 from dpo_pipeline_tests.ml.trainings import job, pairs, tensors
+from dpo_pipeline_tests.programs_under_test import eventually
 
 trains = pytest.mark.slow
 NEAR = 1e-3
@@ -103,10 +108,6 @@ def test_demonstrations_likewise(project: Settings, tmp_path: Path) -> None:
     assert farthest(Path(alone.adapter_dir), Path(shared.adapter_dir)) < NEAR
 
 
-def too_small() -> None:
-    raise DatasetTooSmall("3 pairs are usable; 8 were required.")
-
-
 def too_small_for_one() -> None:
     if os.environ["RANK"] == "0":
         raise DatasetTooSmall("3 pairs are usable; 8 were required.")
@@ -129,6 +130,11 @@ def killed() -> None:
     wait_for_all()
 
 
+def told_and_asleep(folder: Path) -> None:
+    (folder / os.environ["RANK"]).write_text(str(os.getpid()))
+    time.sleep(60)
+
+
 def talkative() -> str:
     logging.getLogger("dpo_pipeline.ml").info("step 1 of 2")
     return json.dumps("done")
@@ -137,8 +143,6 @@ def talkative() -> str:
 @trains
 def test_an_error_of_theirs_is_the_trainings_own() -> None:
     with pytest.raises(DatasetTooSmall, match="3 pairs are usable"):
-        together(2, too_small)
-    with pytest.raises(DatasetTooSmall, match="3 pairs are usable"):
         together(2, too_small_for_one)
     with pytest.raises(WorkerEnded, match="no result"):
         together(2, interrupted)
@@ -146,6 +150,18 @@ def test_an_error_of_theirs_is_the_trainings_own() -> None:
         together(2, broken)
     with pytest.raises(WorkerEnded, match="status -9"):
         together(2, killed)
+
+
+@trains
+def test_none_is_left_behind_when_whoever_started_them_is_killed(tmp_path: Path) -> None:
+    first = multiprocessing.get_context("spawn").Process(target=together, args=(2, partial(told_and_asleep, tmp_path)))
+    first.start()
+    names = eventually(lambda: list(tmp_path.iterdir()), lambda found: len(found) == 2, seconds=60)
+    others = [int(each.read_text()) for each in names]
+    assert len(others) == 2 and all(map(psutil.pid_exists, others))
+    first.kill()
+    first.join()
+    assert not eventually(lambda: [each for each in others if psutil.pid_exists(each)], lambda left: not left)
 
 
 @trains
