@@ -18,6 +18,8 @@ from dpo_pipeline.ml.worker import Worker
 from dpo_pipeline.resources import Models
 from dpo_pipeline_tests.programs_under_test import eventually
 
+pytestmark = pytest.mark.slow
+
 
 def refuse(error: type[Exception]) -> None:
     raise error("four pairs")

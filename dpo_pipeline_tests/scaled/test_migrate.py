@@ -24,6 +24,8 @@ from dpo_pipeline.stores.shared_logs import SharedLogs
 from dpo_pipeline_tests.examples import settings_in
 from dpo_pipeline_tests.postgres import Postgres
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[1] / "data_folders" / "6172be2.zip"
 
 

@@ -7,6 +7,8 @@ import sqlalchemy as sa
 
 from dpo_pipeline.stores.published_files import LARGEST_BYTES, PublishedFiles
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def trains(engine: sa.Engine, tmp_path: Path) -> PublishedFiles:

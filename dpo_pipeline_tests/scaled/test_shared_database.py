@@ -19,6 +19,8 @@ from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.examples import put_version
 from dpo_pipeline_tests.programs_under_test import eventually
 
+pytestmark = pytest.mark.slow
+
 AT_ONCE = 8
 OPEN = "import sys; from dpo_pipeline.stores.ledger import Ledger; print(len(Ledger(sys.argv[1]).versions()))"
 HOLD = """

@@ -15,6 +15,8 @@ from dpo_pipeline.stores.vote_log import Recording, SharedVotes
 from dpo_pipeline_tests.examples import preference
 from dpo_pipeline_tests.postgres import Postgres
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("llmops/dpo/prefs.jsonl", "llmops/serving/2026-11-28.jsonl")
 
 

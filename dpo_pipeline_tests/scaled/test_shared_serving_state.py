@@ -15,6 +15,8 @@ from dpo_pipeline_tests.stores.test_serving_state import (  # noqa: F401 (collec
     test_what_simulated_people_ask_is_not_asked_of_people,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def place(engine: sa.Engine) -> Place:

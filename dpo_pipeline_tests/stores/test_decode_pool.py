@@ -20,6 +20,8 @@ from dpo_pipeline.stores.log import Position
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 from dpo_pipeline_tests.examples import LONG, SHORT, preference
 
+pytestmark = pytest.mark.slow
+
 CRITERIA = QualityCriteria()
 LIMIT = 5_000
 
