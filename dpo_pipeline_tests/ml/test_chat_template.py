@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from tokenizers import AddedToken, normalizers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from dpo_pipeline.core.conversation import TemplateRules
 from dpo_pipeline.core.template_tokens import Defuser
@@ -80,7 +79,9 @@ NAMES = {
 
 def tokenizer_with(template: str | None) -> Any:
     """The embedded base's tokenizer, with the template and the special tokens of another family."""
-    made: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(SHIPPED)
+    from transformers import AutoTokenizer
+
+    made = AutoTokenizer.from_pretrained(SHIPPED)
     made.add_special_tokens({"additional_special_tokens": list(MARKS.get(template or "", ()))})
     made.chat_template = template
     return made
@@ -169,6 +170,8 @@ def test_no_text_of_people_becomes_a_control_token(name: str) -> None:
 @pytest.mark.parametrize("normalized", [True, False])
 @pytest.mark.parametrize("typed", ["say <|bos|>", "say ＜|bos|＞", "say <|bo\u200bs|>", "say <\u2060|bos|>"])
 def test_whatever_a_tokenizer_makes_of_letters(normalizer: Any, normalized: bool, typed: str) -> None:
+    from transformers import AutoTokenizer
+
     tokenizer = AutoTokenizer.from_pretrained(SHIPPED)
     tokenizer.backend_tokenizer.normalizer = normalizer
     tokenizer.add_tokens([AddedToken("<|bos|>", special=True, normalized=normalized)])

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
 
 from dpo_pipeline.errors import ArtifactMissing, ModelUnavailable
 from dpo_pipeline.ml.base_model import ensure_base, load_tokenizer, locate_base
@@ -35,7 +34,7 @@ def nothing(step: int, total: int, metrics: dict[str, float]) -> None:
 def write_gguf(path: Path) -> None:
     """The embedded base as a GGUF file of 32-bit numbers, without its chat template."""
     from gguf import GGUFWriter
-    from transformers import AutoConfig
+    from transformers import AutoConfig, AutoTokenizer
 
     config, tokenizer = AutoConfig.from_pretrained(SHIPPED), AutoTokenizer.from_pretrained(SHIPPED)
     writer = GGUFWriter(path, "qwen2")

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from dpo_pipeline.ml.base_model import load_base, locate_base
 from dpo_pipeline.settings import Settings
@@ -13,8 +12,10 @@ pytestmark = pytest.mark.slow
 PROMPTS, CHOSEN, REJECTED = (7, 3, 12), (9, 1, 20), (4, 6, 1)
 
 
-def batch(vocabulary: int) -> dict[str, torch.Tensor]:
+def batch(vocabulary: int) -> dict[str, Any]:
     """Three pairs as TRL collates them: chosen rows, then rejected rows, padded on the right."""
+    import torch
+
     draw = torch.Generator().manual_seed(3)
     prompts = [torch.randint(3, vocabulary, (n,), generator=draw) for n in PROMPTS]
     answers = [torch.randint(3, vocabulary, (n,), generator=draw) for n in CHOSEN + REJECTED]
@@ -27,8 +28,10 @@ def batch(vocabulary: int) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": attention, "labels": labels}
 
 
-def results(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[Any, dict[str, torch.Tensor]]:
+def results(model: Any, inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The output, and the gradient of something that weighs every token differently."""
+    import torch
+
     model.zero_grad()
     output = model(**inputs, use_cache=False, fused_lm_head=True)
     weights = torch.arange(output.log_probs.numel()).view_as(output.log_probs) / 100
@@ -37,6 +40,7 @@ def results(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[Any, dict[str,
 
 
 def test_packed_pairs_give_trls_numbers_and_gradients(project: Settings, baseline: Path) -> None:
+    import torch
     from peft import PeftModel
     from trl.trainer.utils import add_fused_lm_head
 
@@ -59,6 +63,7 @@ def test_packed_pairs_give_trls_numbers_and_gradients(project: Settings, baselin
 
 def large(vocabulary: int = 40_000) -> Any:
     """A Gemma of a few layers with random weights: a large vocabulary, and a window that each pair fits into."""
+    import torch
     from peft import LoraConfig, get_peft_model
     from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
@@ -74,6 +79,7 @@ def large(vocabulary: int = 40_000) -> Any:
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_large_vocabulary_gone_through_in_parts_gives_the_same(packed: bool) -> None:
+    import torch
     from trl.trainer.utils import add_fused_lm_head
 
     from dpo_pipeline.ml.lm_head import is_large
@@ -101,6 +107,8 @@ def test_a_large_vocabulary_gone_through_in_parts_gives_the_same(packed: bool) -
 
 
 def test_log_probabilities_of_answers_are_those_of_the_whole_vocabulary() -> None:
+    import torch
+
     from dpo_pipeline.ml.lm_head import token_logprobs
 
     model, inputs = large().get_base_model(), batch(40_000)

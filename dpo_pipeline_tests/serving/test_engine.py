@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
-import openai
 import psutil
 import pytest
 
@@ -56,6 +55,8 @@ def narrow(narrow_project: Settings) -> Iterator[Server]:
 
 
 def test_the_openai_client_streams_token_by_token(server: Server) -> None:
+    import openai
+
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none")
     messages: Any = [{"role": "user", "content": [{"type": "text", "text": QUESTION}]}]
     options: Any = {"temperature": 0, "seed": 1}

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import openai
 import pytest
 
 from dpo_pipeline.core.serving_records import RequestRecord
@@ -49,6 +48,8 @@ def test_versions_map_to_model_names(front: Server, behind: Server) -> None:
 
 
 def test_streams_are_passed_on(front: Server) -> None:
+    import openai
+
     client = openai.OpenAI(base_url=f"{front.url}/v1", api_key="none")
     chunks = client.chat.completions.create(**BODY, stream=True)  # type: ignore[call-overload]
     texts = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]

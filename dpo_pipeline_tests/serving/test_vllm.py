@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from difflib import SequenceMatcher
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import openai
 import pytest
 
 from dpo_pipeline.ml.base_model import locate_base
@@ -17,6 +16,9 @@ from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
 from dpo_pipeline_tests.serving.conftest import VARIABLES, beside
 from dpo_pipeline_tests.vllm import KEY, PYTHON, VllmServer
+
+if TYPE_CHECKING:
+    from openai import OpenAI
 
 pytestmark = [
     pytest.mark.nightly,
@@ -66,11 +68,13 @@ def loop(own_project: Settings) -> Iterator[Loop]:
         yield Loop(own_project, front, servers, answers)
 
 
-def client_of(server: Server) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+def client_of(server: Server) -> "OpenAI":
+    from openai import OpenAI
+
+    return OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
 
 
-def ask(client: openai.OpenAI, question: str, model: str = "chat", person: str = "somebody") -> tuple[str, str]:
+def ask(client: "OpenAI", question: str, model: str = "chat", person: str = "somebody") -> tuple[str, str]:
     """The version that answered, and what it said."""
     version, text = "", ""
     with client.chat.completions.create(
@@ -88,6 +92,8 @@ def people(loop: Loop) -> Iterator[Counter[str]]:
     met: Counter[str] = Counter()
     over = threading.Event()
 
+    from openai import APIError
+
     def talk(number: int) -> None:
         client = client_of(loop.front)
         turn = 0
@@ -96,7 +102,7 @@ def people(loop: Loop) -> Iterator[Counter[str]]:
             question = QUESTIONS[(number + turn) % len(QUESTIONS)]
             try:
                 version, text = ask(client, question, person=f"person {number} {turn}")
-            except openai.APIError as error:
+            except APIError as error:
                 met[f"lost: {error}"] += 1
             else:
                 met[version if loop.said_by(question, text) == version else f"wrong: {version}"] += 1
