@@ -67,7 +67,7 @@ def table(settings: Settings) -> int:
 
 
 def labels(settings: Settings) -> int:
-    return len(trainable_feedback(settings, given_feedback(settings, [], 0)).labelled)
+    return len(trainable_feedback(settings, given_feedback(settings.serving_log_dir, [], 0)).labelled)
 
 
 def plain(settings: Settings) -> int:

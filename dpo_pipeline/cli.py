@@ -137,7 +137,7 @@ def _up(settings: Settings, people: bool, replicas: int) -> None:
     programs.preflight(settings)
     status = programs.run_all(settings, people, partial(terminal.watch_programs, settings), replicas)
     if status and status not in STOPPED:
-        terminal.print_log_tails(settings)
+        terminal.print_log_tails(settings.logs_dir)
     raise typer.Exit(status)
 
 

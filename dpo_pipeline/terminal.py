@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -191,9 +192,9 @@ def _now_and_next(settings: Settings) -> str:
     return f"{found['now']} {found['next']}"
 
 
-def print_log_tails(settings: Settings) -> None:
+def print_log_tails(logs_dir: Path) -> None:
     """What each program said last, after one of them was given up."""
-    for path in sorted(settings.logs_dir.glob("*.log")):
+    for path in sorted(logs_dir.glob("*.log")):
         if text := tail(path):
             console.print(f"--- {path}")
             console.print(text)

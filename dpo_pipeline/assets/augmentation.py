@@ -9,7 +9,7 @@ from dpo_pipeline.loop.recorded_adapter import adapter_folder
 from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.ml.evaluation import AdapterRef, make_synthetic_pairs
 from dpo_pipeline.resources import LoopResource, Models
-from dpo_pipeline.settings import Settings
+from dpo_pipeline.settings import Evaluation
 from dpo_pipeline.stores.progress import ProgressFile
 from dpo_pipeline.stores.synthetic import publish_synthetic
 
@@ -32,7 +32,7 @@ def synthetic_pairs(context: dg.AssetExecutionContext, loop: LoopResource, model
             metadata={"pairs": 0, "why": "augmentation.enabled is off (DPO_AUGMENTATION__ENABLED=true)"},
             data_version=data_version("off"),
         )
-    if why := _impossible(settings):
+    if why := _impossible(settings.evaluation):
         return dg.MaterializeResult(metadata={"pairs": 0, "why": why}, data_version=data_version(why))
     with loop.ledger() as ledger:
         records = [ledger.version(name) for name in (ledger.deployment().champion or BASELINE, BASELINE)]
@@ -49,8 +49,8 @@ def synthetic_pairs(context: dg.AssetExecutionContext, loop: LoopResource, model
     )
 
 
-def _impossible(settings: Settings) -> str:
+def _impossible(evaluation: Evaluation) -> str:
     """Why no pair can be made now; empty where some can."""
-    if settings.evaluation.judge == "llm":
+    if evaluation.judge == "llm":
         return "the judge `llm` gives verdicts and no scores; DPO_EVALUATION__JUDGE=automatic or reward_model is needed"
     return ""

@@ -80,7 +80,7 @@ def watch_errors(context: dg.OpExecutionContext, loop: LoopResource) -> str:
 def _send(context: dg.OpExecutionContext, loop: LoopResource, message: Notification | None, otherwise: str) -> str:
     """Send what there is to tell, if anything; returns its text."""
     if message:
-        notify(loop.settings(), message.title, message.body)
+        notify(loop.settings().notifications, message.title, message.body)
     context.log.info(message.body if message else otherwise)
     return message.body if message else ""
 

@@ -147,7 +147,7 @@ def not_improved(context: dg.SensorEvaluationContext, loop: LoopResource) -> Ask
 )
 def attempts_spent(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
     with loop.ledger() as ledger:
-        spent = spent_attempts(loop.settings(), ledger)
+        spent = spent_attempts(loop.settings().cadence, ledger)
     if spent is None:
         return dg.SkipReason("no version has had its last attempt")
     why = f"attempt {spent.attempt} was the last"

@@ -6,7 +6,7 @@ from dpo_pipeline.core.diagnosis import Diagnosis, Symptoms, diagnose, what_to_c
 from dpo_pipeline.core.lifecycle import RETRIED, Status
 from dpo_pipeline.loop.notify import tell
 from dpo_pipeline.loop.symptoms import symptoms
-from dpo_pipeline.settings import DpoRecipe, Settings
+from dpo_pipeline.settings import Cadence, DpoRecipe, Settings
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord
 
 
@@ -40,10 +40,10 @@ def next_attempt(settings: Settings, ledger: Ledger) -> Attempt | None:
     return attempt_of(settings, newest) if newest and newest.attempt < settings.cadence.max_attempts else None
 
 
-def spent_attempts(settings: Settings, ledger: Ledger) -> VersionRecord | None:
+def spent_attempts(cadence: Cadence, ledger: Ledger) -> VersionRecord | None:
     """The newest version where its last attempt came out no better and it was not given up: a process was killed."""
     newest = _newest_retried(ledger)
-    return newest if newest and newest.attempt >= settings.cadence.max_attempts else None
+    return newest if newest and newest.attempt >= cadence.max_attempts else None
 
 
 def conclude(settings: Settings, ledger: Ledger, record: VersionRecord) -> Diagnosis | None:

@@ -43,12 +43,12 @@ def build_dataset(settings: Settings, ledger: Ledger, warehouse: Warehouse, name
     """
     versions = ledger.versions()
     own = next((record for record in versions if record.name == name), None)
-    recipe = _recipe(settings, own)
+    recipe = _recipe(settings.recipe, own)
     after, up_to = _range(versions, name, own, warehouse.tally("valid"), recipe)
     # What a person excluded or a rollback put in question a moment ago must not be trained on.
     set_aside(settings, warehouse, find_suspects(ledger))
     apply_reviews(warehouse, settings.reviews_log, settings.review_table)
-    given = given_feedback(settings, warehouse.both_bad(), warehouse.tally("recorded"))
+    given = given_feedback(settings.serving_log_dir, warehouse.both_bad(), warehouse.tally("recorded"))
     if own and own.dataset_hash:  # which feedback it sees is pinned
         given = given.up_to(FeedbackMark(**own.feedback_mark) if own.feedback_mark else None)
     feedback = trainable_feedback(settings, given)
@@ -93,11 +93,11 @@ def _unseen(
     )
 
 
-def _recipe(settings: Settings, own: VersionRecord | None) -> DpoRecipe:
+def _recipe(recipe: DpoRecipe, own: VersionRecord | None) -> DpoRecipe:
     """That of the settings; a registered version is rebuilt by its own."""
     if own and own.status in RECORDED and own.recipe:
         return DpoRecipe(**own.recipe)
-    return settings.recipe
+    return recipe
 
 
 def _range(

@@ -63,7 +63,7 @@ def card_facts(settings: Settings, ledger: Ledger, name: str) -> CardFacts:
 def _dataset(settings: Settings, record: VersionRecord) -> dict[str, Any]:
     """The manifest of what it was trained on; empty where there is none, or none any more."""
     try:
-        return read_manifest(fetch(settings, dataset_dir(settings, str(record.dataset_hash))))
+        return read_manifest(fetch(settings, dataset_dir(settings.artifacts_dir, str(record.dataset_hash))))
     except ArtifactError:
         return {}
 

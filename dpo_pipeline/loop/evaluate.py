@@ -49,7 +49,8 @@ def evaluate_version(settings: Settings, ledger: Ledger, registry: Registry, nam
     report, begun_at = ProgressFile(settings.data_dir / "progress", "eval"), utc_now()
     candidate = ledger.version(name)
     parent = ledger.version(candidate.parent or BASELINE)
-    data = fetch(settings, dataset_dir(settings, candidate.dataset_hash)) if candidate.dataset_hash else None
+    pairs = candidate.dataset_hash
+    data = fetch(settings, dataset_dir(settings.artifacts_dir, pairs)) if pairs else None
     asked, base = build_eval_set(settings, data), locate_base(settings)
     both = _contestant(settings, candidate), _contestant(settings, parent)
     first = None if parent.name == BASELINE else _contestant(settings, ledger.version(BASELINE))

@@ -27,7 +27,7 @@ def plan_marks(settings: Settings, people: Sequence[str], is_gone: Callable[[Pre
         people: pseudonyms whose feedback will be removed.
         is_gone: whether this vote will be removed.
     """
-    if _plan(settings).exists():
+    if _plan(settings.data_dir).exists():
         return  # of a removal that was interrupted: the logs may be half rewritten
     said = [(day, place) for day, place, each in placed_feedback(settings.serving_log_dir) if each.user in people]
     votes = [place for place, vote in _recorded(settings) if is_gone(vote)]
@@ -40,21 +40,21 @@ def plan_marks(settings: Settings, people: Sequence[str], is_gone: Callable[[Pre
         )
         for name, mark in marks.items()
     }
-    write_text(_plan(settings), json.dumps(msgspec.to_builtins(planned)))
+    write_text(_plan(settings.data_dir), json.dumps(msgspec.to_builtins(planned)))
 
 
 def apply_marks(settings: Settings) -> None:
     """Once the logs are rewritten: the planned marks, and how much feedback each version has then seen."""
     both_bad = [(place, vote) for place, vote in _recorded(settings) if vote.vote == BOTH_BAD and vote.from_people]
-    given = given_feedback(settings, both_bad, 0)
-    planned = json.loads(_plan(settings).read_text(encoding="utf-8"))
+    given = given_feedback(settings.serving_log_dir, both_bad, 0)
+    planned = json.loads(_plan(settings.data_dir).read_text(encoding="utf-8"))
     with Ledger(settings.ledger_address) as ledger:
         for name, mark in planned.items():
             left = trainable_feedback(settings, given.up_to(FeedbackMark(**mark)))
             labelled = len(left.labelled) if ledger.version(name).labelled else 0
             ledger.forget_feedback(name, mark, len(left.pairs), labelled)
     settings.label_summary.unlink(missing_ok=True)  # the next `labelled_answers` counts again
-    _plan(settings).unlink()
+    _plan(settings.data_dir).unlink()
 
 
 def _recorded(settings: Settings) -> list[tuple[int, Preference]]:
@@ -63,5 +63,5 @@ def _recorded(settings: Settings) -> list[tuple[int, Preference]]:
     return list(enumerate(reversed(events.values())))
 
 
-def _plan(settings: Settings) -> Path:
-    return settings.data_dir / "forgetting.json"
+def _plan(data_dir: Path) -> Path:
+    return data_dir / "forgetting.json"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -83,7 +84,7 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
         InvalidRequest: an empty pseudonym, which would be found in everything.
         ServiceError: a server of another machine still works on the shared database.
     """
-    check_nobody_serves(settings)
+    check_nobody_serves(settings.database_url)
     if not people or not all(person.strip() for person in people):
         raise InvalidRequest("An empty name is nobody's. Name the person, or the pseudonym that stands in the log.")
     found = Forgotten()
@@ -140,7 +141,7 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
     if name:
         KeyRing(settings.keys_log, logs).forget(name)
     others = _asked_by_others(settings)
-    found.left = _look_again(settings, [*people, *(text for text in texts if prompt_key(text) not in others)])
+    found.left = _look_again(settings.data_dir, [*people, *(text for text in texts if prompt_key(text) not in others)])
     return found
 
 
@@ -244,11 +245,11 @@ def _nobodys(names: set[str]) -> Change:
     return change
 
 
-def _look_again(settings: Settings, marks: Sequence[str]) -> list[Trace]:
+def _look_again(data_dir: Path, marks: Sequence[str]) -> list[Trace]:
     """Delete what is made again anyway, and tell of the rest."""
     left = []
-    for trace in traces(settings.data_dir, marks):
-        if any(trace.path.is_relative_to(settings.data_dir.joinpath(*each)) for each in REMADE):
+    for trace in traces(data_dir, marks):
+        if any(trace.path.is_relative_to(data_dir.joinpath(*each)) for each in REMADE):
             trace.path.unlink(missing_ok=True)
         else:
             left.append(trace)

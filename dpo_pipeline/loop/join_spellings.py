@@ -39,7 +39,7 @@ def join_spellings(settings: Settings, name: str) -> Joined:
     Two votes on one pair that were two people's are one's now: what is no valid pair any more is taken off what
     versions have seen, so that the pairs after it are not skipped.
     """
-    check_nobody_serves(settings)
+    check_nobody_serves(settings.database_url)
     person, *earlier = known_pseudonyms(name, settings) or [""]
     if not earlier:
         return Joined()
@@ -58,7 +58,7 @@ def join_spellings(settings: Settings, name: str) -> Joined:
         before = _valid(settings)
         rebuild_warehouse(settings, utc_now())  # first: interrupted, the log is no other than the one that was read
         votes = logs.rewrite(settings.prefs_log, joined)
-        _take_off_seen(settings, before, set(_valid(settings)))
+        _take_off_seen(settings.ledger_address, before, set(_valid(settings)))
     return Joined(votes, lines, rows)
 
 
@@ -73,8 +73,8 @@ def _valid(settings: Settings) -> list[str]:
         return [pair.event_id for pair in warehouse.valid_pairs()]
 
 
-def _take_off_seen(settings: Settings, before: list[str], now: set[str]) -> None:
-    with Ledger(settings.ledger_address) as ledger:
+def _take_off_seen(ledger_address: str, before: list[str], now: set[str]) -> None:
+    with Ledger(ledger_address) as ledger:
         for record in ledger.versions():
             if fewer := sum(event not in now for event in before[: record.pairs_seen]):
                 ledger.forget_pairs(record.name, fewer)

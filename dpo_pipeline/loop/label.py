@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 
 from dpo_pipeline.core.feedback import FeedbackMark
 from dpo_pipeline.core.labels import TrainableFeedback, trainable
@@ -42,13 +43,13 @@ class GivenFeedback:
         return {said.event_id for _, _, said in self.said} | {vote.event_id for _, vote in self.both_bad}
 
 
-def given_feedback(settings: Settings, both_bad: Iterable[tuple[int, Preference]], votes: int) -> GivenFeedback:
+def given_feedback(serving_log: Path, both_bad: Iterable[tuple[int, Preference]], votes: int) -> GivenFeedback:
     """
     Args:
         both_bad: votes that both answers were bad, each with its place among all.
         votes: how many there are of any kind.
     """
-    said = tuple((day, place, said_in(record)) for day, place, record in placed_feedback(settings.serving_log_dir))
+    said = tuple((day, place, said_in(record)) for day, place, record in placed_feedback(serving_log))
     per_day = Counter(day for day, _, _ in said)
     newest = {day: per_day[day] for day in sorted(per_day)[-OPEN_DAYS:]}
     if len(newest) == 1:  # what is written late may be of the day before
@@ -68,7 +69,8 @@ def trainable_feedback(settings: Settings, given: GivenFeedback) -> TrainableFee
 
 def label(settings: Settings, warehouse: Warehouse) -> TrainableFeedback:
     """All there is now; its counts are published for whoever asks whether a version is due."""
-    found = trainable_feedback(settings, given_feedback(settings, warehouse.both_bad(), warehouse.tally("recorded")))
+    given = given_feedback(settings.serving_log_dir, warehouse.both_bad(), warehouse.tally("recorded"))
+    found = trainable_feedback(settings, given)
     summary = LabelSummary(len(found.pairs), len(found.labelled), found.sources, found.left_out)
     publish_summary(settings.label_summary, summary)
     return found

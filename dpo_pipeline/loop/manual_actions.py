@@ -58,7 +58,7 @@ def _promote(
     if unfit := unfit_to_serve(settings, ledger.version(state.challenger), serving):
         raise OrderRefused(f"{state.challenger} is not promoted: {unfit}.")
     plan = plan_of(state, settings.rollout)
-    evidence = gather(settings, ledger, state, plan, now)
+    evidence = gather(settings.serving_log_dir, ledger, state, plan, now)
     found = conditions(evidence, plan.policy)
     if harm := harm_of(found):
         raise OrderRefused(

@@ -80,7 +80,7 @@ def into_files(settings: Settings) -> Migrated:
     """
     here, logs = settings.model_copy(update={"database_url": None}), _shared(settings)
     logs.follow()
-    secret = known_secret(logs.engine, key_file(here).name)
+    secret = known_secret(logs.engine, key_file(here.data_dir).name)
     if secret is None:
         raise MigrationRefused("The database holds no signing key: no server ever worked on it. Nothing was changed.")
     lines = {}
@@ -88,7 +88,7 @@ def into_files(settings: Settings) -> Migrated:
         with path.open("rb") as file:
             lines[str(path.relative_to(settings.data_dir))] = sum(1 for _ in file)
     _require_all(logs, lines)
-    write_text(key_file(here), secret.decode(), mode=0o600)
+    write_text(key_file(here.data_dir), secret.decode(), mode=0o600)
     for database in (settings.data_dir / "ledger.db", settings.serving_state):
         for path in database.parent.glob(f"{database.name}*"):
             if not path.name.endswith(EARLIER):
@@ -143,7 +143,7 @@ def _end_last_line(path: Path) -> None:
 
 
 def _copy_secret(settings: Settings, logs: SharedLogs) -> None:
-    path = key_file(settings)
+    path = key_file(settings.data_dir)
     if path.exists() and shared_secret(logs.engine, path.name, partial(_key_in, path)).decode() != _key_in(path):
         raise MigrationRefused(
             "Servers that worked on this database have another signing key: what people said there would be other "

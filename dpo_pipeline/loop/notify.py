@@ -9,7 +9,7 @@ from dpo_pipeline.core.calendar import day_of, weeks_so_far
 from dpo_pipeline.core.questions import least_covered
 from dpo_pipeline.core.serving_records import RequestRecord, is_evidence
 from dpo_pipeline.errors import NotificationFailed
-from dpo_pipeline.settings import Settings
+from dpo_pipeline.settings import Notifications, Settings
 from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.ledger import utc_text
 from dpo_pipeline.stores.log import Position, read_batches
@@ -86,18 +86,18 @@ def error_alert(settings: Settings, now: datetime) -> Notification | None:
 def tell(settings: Settings, title: str, body: str) -> None:
     """`notify` beside work that must not fail because nobody could be told."""
     try:
-        notify(settings, title, body)
+        notify(settings.notifications, title, body)
     except NotificationFailed:
         log.exception("%r reached nobody: %s", title, body)
 
 
-def notify(settings: Settings, title: str, body: str) -> int:
+def notify(notifications: Notifications, title: str, body: str) -> int:
     """Send to every address of the settings; returns how many there are.
 
     Raises:
         NotificationFailed: an address is none, or did not take it.
     """
-    addresses = [url.get_secret_value() for url in settings.notifications.urls]
+    addresses = [url.get_secret_value() for url in notifications.urls]
     if not addresses:
         return 0
     import apprise

@@ -8,7 +8,7 @@ from dpo_pipeline.core.rollout import STAGES, stage_policy, traffic_of
 from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.roll_out import plan_of
 from dpo_pipeline.loop.rollout_evidence import hours_since
-from dpo_pipeline.settings import Settings
+from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import DeploymentState, Ledger
 from dpo_pipeline.stores.progress import read_progress
@@ -21,7 +21,7 @@ def loop_overview(settings: Settings, ledger: Ledger) -> Overview:
             summary=read_summary(settings.curation_summary),
             cadence=next_training(settings, ledger, now),
             versions=ledger.versions(),
-            served=_served(settings, ledger.deployment(), now),
+            served=_served(settings.rollout, ledger.deployment(), now),
             tasks=read_progress(settings.data_dir / "progress"),
             max_attempts=settings.cadence.max_attempts,
             now=time.time(),
@@ -29,10 +29,10 @@ def loop_overview(settings: Settings, ledger: Ledger) -> Overview:
     )
 
 
-def _served(settings: Settings, state: DeploymentState, now: datetime) -> Served:
+def _served(policy: RolloutPolicy, state: DeploymentState, now: datetime) -> Served:
     if not (state.challenger and state.stage and state.stage_since):
         return Served(state.champion)
-    policy = plan_of(state, settings.rollout).policy
+    policy = plan_of(state, policy).policy
     least = [stage_policy(stage, policy).hours * policy.duration_scale for stage in STAGES[STAGES.index(state.stage) :]]
     left = max(least[0] - hours_since(state.stage_since, now), 0.0) + sum(least[1:-1])
     traffic = traffic_of(state.stage, policy)

@@ -44,9 +44,9 @@ class DayOfVersion:
     satisfaction: float | None
 
 
-def weeks(settings: Settings, warehouse: Warehouse, spans: Sequence[Span]) -> list[Week]:
+def weeks(serving_log: Path, warehouse: Warehouse, spans: Sequence[Span]) -> list[Week]:
     """What was counted in each of these weeks, newest first."""
-    records = list(_records(settings.serving_log_dir, spans[-1].begins))
+    records = list(_records(serving_log, spans[-1].begins))
     return [_week(warehouse, records, utc_text(span.begins), utc_text(span.ends)) for span in spans]
 
 
@@ -64,7 +64,7 @@ def version_figures(settings: Settings, ledger: Ledger, warehouse: Warehouse, no
                 status=record.status,
                 satisfaction=metrics.satisfaction,
                 ratings=metrics.ratings,
-                win_rate=_over_baseline(settings, warehouse, record.name),
+                win_rate=_over_baseline(settings.rollout, warehouse, record.name),
                 controlled=None
                 if record.name == BASELINE
                 else controlled_win_rate(
@@ -168,10 +168,10 @@ def battles(warehouse: Warehouse, votes_per_person: int) -> list[PairCount]:
     return [PairCount(*row) for row in warehouse.battles(votes_per_person)]
 
 
-def _over_baseline(settings: Settings, warehouse: Warehouse, name: str) -> WinRate | None:
+def _over_baseline(policy: RolloutPolicy, warehouse: Warehouse, name: str) -> WinRate | None:
     if name == BASELINE:
         return None
-    policy = settings.rollout
+    policy = policy
     votes = warehouse.head_to_head(name, BASELINE, policy.count_unproven)
     people = [person for person, _ in votes]
     return win_rate([outcome for _, outcome in votes], policy.ab_alpha, people, policy.votes_per_person)

@@ -47,7 +47,7 @@ def decide_now(
     if state.stage is None:
         return RolloutDecision("hold", (f"{name} is champion; no version is being rolled out",))
     plan = plan_of(state, settings.rollout)
-    evidence = gather(settings, ledger, state, plan, moment, votes)
+    evidence = gather(settings.serving_log_dir, ledger, state, plan, moment, votes)
     # A person asked for a pause, so waiting long is no reason to roll the version back; harm still is.
     unlimited = {"stage_limit": math.inf, "staging_limit_h": math.inf} if state.paused else {}
     decision = decide(evidence, replace(plan, policy=plan.policy.model_copy(update=unlimited)))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Protocol
 
 from dpo_pipeline.core.ab_test import read_votes
@@ -21,7 +22,6 @@ from dpo_pipeline.core.rollout import (
 from dpo_pipeline.core.sequential_tests import Events, Opinions, Shares
 from dpo_pipeline.core.version_metrics import Stage, stage_metrics
 from dpo_pipeline.core.winrate import Outcome
-from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import DecisionRecord, DeploymentState, Ledger, utc_text
 from dpo_pipeline.stores.serving_log import read_records
 
@@ -44,7 +44,7 @@ OpenVotes = Callable[[], AbstractContextManager[PeoplesVotes]]
 
 
 def gather(
-    settings: Settings,
+    serving_log: Path,
     ledger: Ledger,
     state: DeploymentState,
     plan: RolloutPlan,
@@ -63,7 +63,7 @@ def gather(
     assert new and baseline
     policy = plan.policy
     since, day = counted_since(state, now)
-    records = read_records(settings.serving_log_dir, _earlier(since, CLOCK_STEPS_BACK))
+    records = read_records(serving_log, _earlier(since, CLOCK_STEPS_BACK))
     stage = Stage(
         since=since,
         new=new,

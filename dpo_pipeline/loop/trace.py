@@ -123,7 +123,7 @@ def trace_person(settings: Settings, name: str) -> PersonTrace:
         return pseudonym == name or theirs_by_name(pseudonym)
 
     given = [event for event in all_votes(settings) if is_theirs(event.annotator)]
-    records = [record for record in _served(settings) if is_theirs(record.user)]
+    records = [record for record in _served(settings.serving_log_dir) if is_theirs(record.user)]
     with Ledger(settings.ledger_address) as ledger:
         versions = ledger.versions()
     said = {record.event_id for record in records if isinstance(record, FeedbackRecord)}
@@ -146,7 +146,7 @@ def _request(settings: Settings, name: str) -> RequestTrace | None:
     request_id = said[0].request_id if said else name
     if said:
         said = [each for each in all_feedback(settings.serving_log_dir) if each.request_id == request_id]
-    requests = (each for each in _served(settings) if isinstance(each, RequestRecord))
+    requests = (each for each in _served(settings.serving_log_dir) if isinstance(each, RequestRecord))
     request = next((each for each in requests if each.request_id == request_id), None)
     if request is None and not said:
         return None
@@ -155,9 +155,9 @@ def _request(settings: Settings, name: str) -> RequestTrace | None:
     return RequestTrace(request_id, request, tuple(said), used)
 
 
-def _served(settings: Settings) -> Iterator[Record]:
+def _served(serving_log: Path) -> Iterator[Record]:
     """Every record of the serving log."""
-    for path in days_of(settings.serving_log_dir):
+    for path in days_of(serving_log):
         yield from read_day(path)
 
 
@@ -193,7 +193,7 @@ def trace_version(settings: Settings, name: str) -> VersionTrace:
     with Ledger(settings.ledger_address) as ledger:
         record, decisions = ledger.version(name), tuple(ledger.decisions(name))
         parents = {each.name: each.parent for each in ledger.versions()}
-    manifest = dict(_manifests(settings)).get(record.dataset_hash or "", (Path(), {}))[1]
+    manifest = dict(_manifests(settings.artifacts_dir)).get(record.dataset_hash or "", (Path(), {}))[1]
     events = tuple(dict.fromkeys([*manifest.get("train_events", ()), *manifest.get("labelled_events", ())]))
     wanted = set(events)
     votes = [each for each in all_votes(settings) if each.event_id in wanted] if wanted else []
@@ -219,15 +219,15 @@ def all_votes(settings: Settings) -> Iterator[Preference]:
 
 def datasets_with(settings: Settings, event_ids: set[str], versions: list[VersionRecord]) -> Iterator[UsedIn]:
     """Datasets that hold any of these events, once for each part."""
-    for content_hash, (directory, manifest) in _manifests(settings):
+    for content_hash, (directory, manifest) in _manifests(settings.artifacts_dir):
         trained = tuple(record.name for record in versions if record.dataset_hash == content_hash)
         for part in ("train", "eval", "labelled"):
             if not event_ids.isdisjoint(manifest.get(f"{part}_events", ())):
                 yield UsedIn(content_hash, directory, part, trained)
 
 
-def _manifests(settings: Settings) -> Iterator[tuple[str, tuple[Path, dict[str, Any]]]]:
-    for path in sorted((settings.artifacts_dir / "datasets").glob(f"*/{artifacts.MANIFEST}")):
+def _manifests(artifacts_dir: Path) -> Iterator[tuple[str, tuple[Path, dict[str, Any]]]]:
+    for path in sorted((artifacts_dir / "datasets").glob(f"*/{artifacts.MANIFEST}")):
         manifest = artifacts.read_manifest(path.parent)
         yield str(manifest["content_hash"]), (path.parent, manifest)
 

@@ -110,7 +110,8 @@ def train(
     attempt = due.number if attempt is None else attempt
     parent = record.parent if rebuilt and record.parent else ledger.deployment().champion or BASELINE
     start = start_version(ledger.versions(), recipe, parent)
-    data, start_dir = fetch(settings, dataset_dir(settings, record.dataset_hash)), adapter_of(settings, start)
+    data = fetch(settings, dataset_dir(settings.artifacts_dir, record.dataset_hash))
+    start_dir = adapter_of(settings, start)
     if recipe.trainer == "llamafactory":
         find_command(settings.llamafactory.command)
     if not rebuilt:
@@ -120,7 +121,7 @@ def train(
             start_dir = _after_sft_round(settings, base, start_dir, data, call)
         job = dpo_job(settings, base, recipe, start_dir, data, {"version": name, "parent": parent})
         if recipe.trainer == "trl":  # the other writes its own
-            call(write_llamafactory_config, settings, job)
+            call(write_llamafactory_config, settings.model, job)
         if rebuilt:
             return _rebuild(settings, ledger, record, base, job, call)
         trained = _train(settings, ledger, registry, job, call, _run_of(name, attempt, dagster_run, job, data))

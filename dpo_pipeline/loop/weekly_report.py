@@ -37,7 +37,7 @@ def write_weekly_report(
     frequency = getattr(settings.cadence, due.phase).frequency
     figures = version_figures(settings, ledger, store, now)
     report = weekly_report(
-        weeks(settings, store, spans), figures, ledger.deployment().champion, due.unused, due.threshold,
+        weeks(settings.serving_log_dir, store, spans), figures, ledger.deployment().champion, due.unused, due.threshold,
         timeline(ledger, store, settings.rollout, frequency), settings.cadence, settings.kpis,
         read_summary(settings.curation_summary).set_aside,
     )  # fmt: skip

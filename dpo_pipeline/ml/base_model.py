@@ -56,7 +56,7 @@ def ensure_base(settings: Settings, progress: embedded.Progress) -> BaseModel:
         base = _identified(settings, place)
         ChatTemplate(load_tokenizer(base.directory)).trained((("user", "Hello"),), "Hello")
         return base
-    learned, steps = curriculum(settings), settings.model.pretrain_steps
+    learned, steps = curriculum(settings.bank_dir), settings.model.pretrain_steps
     identity = learned.identity(steps)
 
     def report(step: int, total: int, metrics: dict[str, float]) -> None:
@@ -69,7 +69,7 @@ def ensure_base(settings: Settings, progress: embedded.Progress) -> BaseModel:
             return _copy_shipped(directory)
         return embedded.build_base(learned, steps, directory, report)
 
-    place = _embedded_dir(settings, identity)
+    place = _embedded_dir(settings.artifacts_dir, identity)
     manifest = artifacts.publish(fetch(settings, place), fill)
     share(settings, place)
     return BaseModel(place, manifest["sha256"])
@@ -90,7 +90,7 @@ def rebuild_embedded(settings: Settings, directory: Path, progress: embedded.Pro
             raise ArtifactCorrupt(
                 f"{directory} holds something that is no base model of ours. Name an empty directory."
             )
-    learned, steps = curriculum(settings), settings.model.pretrain_steps
+    learned, steps = curriculum(settings.bank_dir), settings.model.pretrain_steps
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as folder:
         made = Path(folder) / directory.name
@@ -112,7 +112,8 @@ def locate_base(settings: Settings) -> BaseModel:
         if making is not None and not (fetch(settings, place) / artifacts.MANIFEST).is_file():
             raise ArtifactMissing(f"The base model is not made ready yet ({place}). Materialize `base_model`.")
         return _identified(settings, place)
-    directory = _embedded_dir(settings, curriculum(settings).identity(settings.model.pretrain_steps))
+    identity = curriculum(settings.bank_dir).identity(settings.model.pretrain_steps)
+    directory = _embedded_dir(settings.artifacts_dir, identity)
     try:
         manifest = artifacts.verify(fetch(settings, directory))
     except ArtifactMissing as error:
@@ -159,13 +160,13 @@ def _loading(directory: Path) -> Iterator[None]:
         ) from error
 
 
-def curriculum(settings: Settings) -> embedded.Curriculum:
+def curriculum(bank_dir: Path) -> embedded.Curriculum:
     """What the embedded base of these settings learns."""
-    return embedded.Curriculum.of(read_bank(settings.bank_dir), read_harmful(settings.bank_dir))
+    return embedded.Curriculum.of(read_bank(bank_dir), read_harmful(bank_dir))
 
 
-def _embedded_dir(settings: Settings, identity: str) -> Path:
-    return settings.artifacts_dir / "base" / f"embedded-{identity[:12]}"
+def _embedded_dir(artifacts_dir: Path, identity: str) -> Path:
+    return artifacts_dir / "base" / f"embedded-{identity[:12]}"
 
 
 def _is_shipped(identity: str) -> bool:
@@ -203,17 +204,17 @@ def _place(settings: Settings) -> tuple[Path, Callable[[Path], dict[str, Any]] |
     if source.is_dir() and template is None:
         return source, None
     text = None if template is None else template_text(template)
-    made_of = json.dumps([_content(files, _known(settings)), text])
+    made_of = json.dumps([_content(files, _known(settings.artifacts_dir)), text])
     place = settings.artifacts_dir / "base" / f"{source.stem}-{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
     return place, partial(prepare, source, files, text)
 
 
 def _identified(settings: Settings, directory: Path) -> BaseModel:
-    return BaseModel(directory, _content(_files(directory, _IDENTITY), _known(settings), settings))
+    return BaseModel(directory, _content(_files(directory, _IDENTITY), _known(settings.artifacts_dir), settings))
 
 
-def _known(settings: Settings) -> Path:
-    return settings.artifacts_dir / "base" / "known.json"
+def _known(artifacts_dir: Path) -> Path:
+    return artifacts_dir / "base" / "known.json"
 
 
 def _content(files: Sequence[Path], known: Path, settings: Settings | None = None) -> str:

@@ -41,13 +41,13 @@ def send(settings: Settings, job: ProcessJob) -> str:
         ArtifactUnavailable, ArtifactCorrupt
     """
     store, work_dir = _store(settings), Path(job.work_dir)
-    for folder in _folders(settings, job):
+    for folder in _folders(settings.data_dir, job):
         store.push(folder)
     if job.rows_file:
         store.push_file(Path(job.rows_file))
     write_text(work_dir / OUTCOME, "{}")  # of an earlier start
     store.push_file(work_dir / OUTCOME)
-    write_text(work_dir / JOB, json.dumps(asdict(_moved(job, _places(settings), reverse=True)), indent=2))
+    write_text(work_dir / JOB, json.dumps(asdict(_moved(job, _places(settings.data_dir), reverse=True)), indent=2))
     store.push_file(work_dir / JOB)
     return work_dir.name
 
@@ -67,7 +67,7 @@ def collect(settings: Settings, job: ProcessJob) -> ProcessResult | None:
         raise getattr(errors, error, errors.TaskFailed)(told["message"])
     if not told:
         return None
-    result: ProcessResult = _moved(ProcessResult(**told), _places(settings))
+    result: ProcessResult = _moved(ProcessResult(**told), _places(settings.data_dir))
     if not store.pull(Path(result.adapter_dir)):
         raise errors.ArtifactMissing(f"{store.url} has the result of {work_dir.name}, and not its adapter.")
     write_text(work_dir / RESULT, json.dumps(asdict(result), indent=2))
@@ -83,10 +83,10 @@ def train_here(settings: Settings, name: str) -> ProcessResult:
     store, work_dir = _store(settings), settings.training_dir / name
     if not store.pull_file(work_dir / JOB):
         raise errors.ArtifactMissing(f"{store.url} has no job {name!r}. It is sent by the run that asks for it.")
-    job = _moved(ProcessJob(**json.loads((work_dir / JOB).read_bytes())), _places(settings))
+    job = _moved(ProcessJob(**json.loads((work_dir / JOB).read_bytes())), _places(settings.data_dir))
     try:
         job = _with_base(settings, job)
-        for folder in _folders(settings, job):
+        for folder in _folders(settings.data_dir, job):
             if not store.pull(folder):
                 raise errors.ArtifactMissing(f"{store.url} has no {folder.name}, which the job {name!r} is made of.")
         if job.rows_file:
@@ -101,7 +101,7 @@ def train_here(settings: Settings, name: str) -> ProcessResult:
         store.push_file(work_dir / OUTCOME)
         raise
     store.push(Path(result.adapter_dir))
-    write_text(work_dir / OUTCOME, json.dumps(asdict(_moved(result, _places(settings), reverse=True))))
+    write_text(work_dir / OUTCOME, json.dumps(asdict(_moved(result, _places(settings.data_dir), reverse=True))))
     store.push_file(work_dir / OUTCOME)
     for folder in store.folders(work_dir / "checkpoints"):
         store.drop(folder)
@@ -161,10 +161,10 @@ def _progress(job: ProcessJob) -> Path:
     return Path(job.progress_dir) / f"{job.kind}.json"
 
 
-def _folders(settings: Settings, job: ProcessJob) -> list[Path]:
+def _folders(data_dir: Path, job: ProcessJob) -> list[Path]:
     """Sealed folders that a job is made of: all that lie in the data folder."""
     named = [Path(each) for each in (job.base_dir, job.start_dir, job.dataset_dir) if each]
-    return [folder for folder in named if folder.is_relative_to(settings.data_dir)]
+    return [folder for folder in named if folder.is_relative_to(data_dir)]
 
 
 def _with_base(settings: Settings, job: ProcessJob) -> ProcessJob:
@@ -186,8 +186,8 @@ def _with_base(settings: Settings, job: ProcessJob) -> ProcessJob:
     return replace(job, base_dir=str(base.directory))
 
 
-def _places(settings: Settings) -> dict[str, str]:
-    return {DATA: str(settings.data_dir), PROJECT: str(PROJECT_DIR)}
+def _places(data_dir: Path) -> dict[str, str]:
+    return {DATA: str(data_dir), PROJECT: str(PROJECT_DIR)}
 
 
 def _moved(told: Any, places: dict[str, str], reverse: bool = False) -> Any:

@@ -20,7 +20,7 @@ from dpo_pipeline.ml.base_model import BaseModel
 from dpo_pipeline.ml.dpo import LABELLED, labelled_rows, training_rows
 from dpo_pipeline.ml.sft import demonstrations
 from dpo_pipeline.ml.train_process import ProcessJob
-from dpo_pipeline.settings import DpoRecipe, Settings
+from dpo_pipeline.settings import DpoRecipe, ModelSettings, Settings, SftRecipe
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.bank import held_out_prompts, read_bank, read_edge_cases
 from dpo_pipeline.stores.import_files import read_rows
@@ -30,8 +30,8 @@ from dpo_pipeline.stores.shared_artifacts import share
 log = logging.getLogger(__name__)
 
 
-def dataset_dir(settings: Settings, content_hash: str) -> Path:
-    return settings.artifacts_dir / "datasets" / content_hash[:16]
+def dataset_dir(artifacts_dir: Path, content_hash: str) -> Path:
+    return artifacts_dir / "datasets" / content_hash[:16]
 
 
 def write_dataset(settings: Settings, split: Split) -> Path:
@@ -63,7 +63,7 @@ def write_dataset(settings: Settings, split: Split) -> Path:
             "labelled_events": sorted({answer.event_id for answer in split.labelled}),
         }
 
-    directory = dataset_dir(settings, split.content_hash)
+    directory = dataset_dir(settings.artifacts_dir, split.content_hash)
     artifacts.publish(directory, fill)
     share(settings, directory)
     return directory
@@ -78,16 +78,16 @@ def start_version(versions: Sequence[VersionRecord], recipe: DpoRecipe, champion
 def sft_job(settings: Settings, base: BaseModel, recipe: dict[str, Any] | None = None) -> ProcessJob:
     """The first version's training, by the recipe of the settings or the one given."""
     if settings.sft.demonstrations:
-        digest, path = _write_rows(settings, people_demonstrations(settings))
+        digest, path = _write_rows(settings.artifacts_dir, people_demonstrations(settings))
         facts = {"version": BASELINE, "parent": None, "dataset_hash": digest, "demonstrations_of": "files"}
-        return _job(settings, "sft", base, recipe or _sft_recipe(settings), facts, rows_file=str(path))
+        return _job(settings, "sft", base, recipe or _sft_recipe(settings.sft), facts, rows_file=str(path))
     asked, _ = split_bank(read_bank(settings.bank_dir), settings.collection.holdout_share)
     rows = json.dumps(demonstrations(asked), sort_keys=True)
     return _job(
         settings,
         "sft",
         base,
-        recipe or _sft_recipe(settings),
+        recipe or _sft_recipe(settings.sft),
         {"version": BASELINE, "parent": None, "dataset_hash": hashlib.sha256(rows.encode()).hexdigest()},
         bank_dir=str(settings.bank_dir),
         holdout_share=settings.collection.holdout_share,
@@ -96,8 +96,8 @@ def sft_job(settings: Settings, base: BaseModel, recipe: dict[str, Any] | None =
 
 def sft_round_job(settings: Settings, base: BaseModel, start_dir: Path, rows: Sequence[dict[str, Any]]) -> ProcessJob:
     """Another SFT round on people's demonstrations, from an adapter; its result is where DPO starts then."""
-    digest, path = _write_rows(settings, rows)
-    recipe = _sft_recipe(settings)
+    digest, path = _write_rows(settings.artifacts_dir, rows)
+    recipe = _sft_recipe(settings.sft)
     facts = {"dataset_hash": digest, "demonstrations_of": "people"}
     return _job(settings, "sft", base, recipe, facts, start_dir=str(start_dir), rows_file=str(path))
 
@@ -136,15 +136,15 @@ def people_demonstrations(settings: Settings) -> list[dict[str, Any]]:
     return rows
 
 
-def _sft_recipe(settings: Settings) -> dict[str, Any]:
+def _sft_recipe(sft: SftRecipe) -> dict[str, Any]:
     """What decides how demonstrations train; which they are stands beside it."""
-    return settings.sft.model_dump(mode="json", exclude={"demonstrations"})
+    return sft.model_dump(mode="json", exclude={"demonstrations"})
 
 
-def _write_rows(settings: Settings, rows: Sequence[dict[str, Any]]) -> tuple[str, Path]:
+def _write_rows(artifacts_dir: Path, rows: Sequence[dict[str, Any]]) -> tuple[str, Path]:
     lines = "\n".join(json.dumps(row, ensure_ascii=False, sort_keys=True) for row in rows)
     digest = hashlib.sha256(lines.encode()).hexdigest()
-    path = settings.artifacts_dir / "demonstrations" / f"{digest[:16]}.jsonl"
+    path = artifacts_dir / "demonstrations" / f"{digest[:16]}.jsonl"
     artifacts.write_text(path, lines + "\n")
     return digest, path
 
@@ -165,7 +165,7 @@ def dpo_job(
     )
 
 
-def write_llamafactory_config(settings: Settings, job: ProcessJob) -> Path | None:
+def write_llamafactory_config(model: ModelSettings, job: ProcessJob) -> Path | None:
     """The training YAML that does the same with LLaMA-Factory, beside the training; null where it has no such loss."""
     recipe = DpoRecipe(**job.recipe)
     if not recipe.is_known_to_llamafactory:
@@ -179,7 +179,7 @@ def write_llamafactory_config(settings: Settings, job: ProcessJob) -> Path | Non
     llamafactory.write_config(
         directory,
         recipe,
-        settings.model,
+        model,
         base=job.base_dir,
         start=job.start_dir,
         dataset=str(dataset),

@@ -15,7 +15,6 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import make_url
 
 from dpo_pipeline.errors import DatabaseUnavailable, ServiceError, SettingsError
-from dpo_pipeline.settings import Settings
 
 CONNECT_S = 5
 STATEMENT_S = 30
@@ -206,14 +205,14 @@ SERVING = "serving"
 """What every server that works on the database holds, all together, as long as it runs."""
 
 
-def check_nobody_serves(settings: Settings) -> None:
+def check_nobody_serves(database_url: str | None) -> None:
     """
     Raises:
         ServiceError: a server works on the database that is set: what it remembers would be written again.
     """
-    if settings.database_url is None:
+    if database_url is None:
         return
-    alone = Leadership(engine_of(settings.database_url), SERVING)
+    alone = Leadership(engine_of(database_url), SERVING)
     try:
         if not alone.held():
             raise ServiceError(

@@ -17,9 +17,9 @@ CLAIM = 8
 """So many digits of a claimed pseudonym are those of the name."""
 
 
-def key_file(settings: Settings) -> Path:
+def key_file(data_dir: Path) -> Path:
     """Where the key is, where no database is shared."""
-    return settings.data_dir / "serving.key"
+    return data_dir / "serving.key"
 
 
 def signing_key(settings: Settings) -> bytes:
@@ -29,7 +29,7 @@ def signing_key(settings: Settings) -> bytes:
         ArtifactCorrupt: the file was emptied or cut: with such a key anybody could forge tokens.
         DatabaseUnavailable: it is to come from there.
     """
-    path = key_file(settings)
+    path = key_file(settings.data_dir)
     if settings.database_url:
         return shared_secret(engine_of(settings.database_url), path.name, _new_key)
     if not path.exists():
@@ -80,7 +80,7 @@ def theirs(pseudonyms: Iterable[str]) -> Callable[[str], bool]:
 
 def known_pseudonyms(person: str, settings: Settings) -> list[str]:
     """As `pseudonyms_of`; none where nobody was given a pseudonym yet."""
-    there = settings.database_url is not None or key_file(settings).exists()
+    there = settings.database_url is not None or key_file(settings.data_dir).exists()
     return pseudonyms_of(person, signing_key(settings)) if there else []
 
 

@@ -79,7 +79,7 @@ def test_a_promotion_by_hand_is_no_won_ab_test(settings: Settings, ledger: Ledge
     decide_now(settings, ledger, VOTES, "v1.1", "test")
     order(settings, ledger, "promote", "go", "ada")
     plan = plan_rollout(settings.rollout, Audience())
-    assert not gather(settings, ledger, ledger.deployment(), plan, datetime.now(UTC)).ab_won
+    assert not gather(settings.serving_log_dir, ledger, ledger.deployment(), plan, datetime.now(UTC)).ab_won
 
 
 def test_evidence_is_of_the_epoch_however_the_clock_is_set(settings: Settings, ledger: Ledger) -> None:
@@ -95,7 +95,7 @@ def test_evidence_is_of_the_epoch_however_the_clock_is_set(settings: Settings, l
         log.append_request(request(0, request_id=next(in_canary), recorded_at=moment, epoch=epoch))
     log.close()
     plan = plan_rollout(settings.rollout.model_copy(update={"unit": "request"}), Audience())
-    assert gather(settings, ledger, state, plan, now).new.requests == 2, "not the one of staging"
+    assert gather(settings.serving_log_dir, ledger, state, plan, now).new.requests == 2, "not the one of staging"
 
 
 def test_a_version_is_not_promoted_past_a_failed_check(settings: Settings, ledger: Ledger) -> None:

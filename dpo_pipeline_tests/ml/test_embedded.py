@@ -24,7 +24,7 @@ class EnoughSeen(Exception):
 def test_the_shipped_base_belongs_to_this_bank_and_recipe(tmp_path: Path) -> None:
     manifest = artifacts.verify(embedded.SHIPPED)
     settings = settings_in(tmp_path)
-    assert manifest["identity"] == curriculum(settings).identity(settings.model.pretrain_steps), (
+    assert manifest["identity"] == curriculum(settings.bank_dir).identity(settings.model.pretrain_steps), (
         "the bank or the recipe of the embedded base changed: run `dpo build-base dpo_pipeline/ml/embedded_base`"
     )
 
@@ -42,7 +42,7 @@ def test_another_bank_or_step_count_is_another_model(tmp_path: Path) -> None:
     lines = (bank / "creative.jsonl").read_text().splitlines()
     (bank / "creative.jsonl").write_text("\n".join(lines[1:]) + "\n")
     other = settings_in(tmp_path, bank_dir=bank)
-    identities = {curriculum(s).identity(steps) for s in (settings, other) for steps in (800, 801)}
+    identities = {curriculum(s.bank_dir).identity(steps) for s in (settings, other) for steps in (800, 801)}
     assert len(identities) == 4
 
 
@@ -89,7 +89,7 @@ def _evaluated(settings: Settings, directory: Path) -> dict[str, float]:
 
     model, tokenizer = load_base(directory, ModelSettings(dtype="float32"))
     answers: dict[str, set[str]] = {}
-    for question, answer in curriculum(settings).answers:
+    for question, answer in curriculum(settings.bank_dir).answers:
         answers.setdefault(question, set()).add(answer)
     losses, tokens, by_heart = 0.0, 0, 0
     with torch.inference_mode():

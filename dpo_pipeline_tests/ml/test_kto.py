@@ -46,7 +46,7 @@ def test_it_learns_from_both_and_is_judged_on_held_out_pairs(project: Settings, 
     # The same job in another folder, without what the first one left there, comes out the same.
     again = run(replace(given, work_dir=given.work_dir + "-again"))
     assert again.adapter_sha == result.adapter_sha
-    config = write_llamafactory_config(project, given)
+    config = write_llamafactory_config(project.model, given)
     assert config and config.name == "kto.yaml" and "stage: kto" in config.read_text()
 
 

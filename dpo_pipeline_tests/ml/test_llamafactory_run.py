@@ -92,7 +92,9 @@ def test_it_learns_what_trl_learns_and_tells_it_in_the_same_words(
 def test_what_it_reads_of_the_exported_texts_stands_behind_the_same_prompts(
     project: Settings, baseline: Path, dataset: Path, tmp_path: Path
 ) -> None:
-    exported = write_llamafactory_config(project, replace(job(project, baseline, dataset), work_dir=str(tmp_path)))
+    exported = write_llamafactory_config(
+        project.model, replace(job(project, baseline, dataset), work_dir=str(tmp_path))
+    )
     assert exported and "tokenized_path" not in yaml.safe_load(exported.read_text())
     made = tmp_path / "factory"
     train_process.run(factory_job(project, baseline, dataset, made))
@@ -122,7 +124,7 @@ def test_the_exported_kto_runs_unchanged(project: Settings, baseline: Path, tmp_
     split = with_labelled(split_pairs(pairs(project), frozenset(), 0.15, 8), labelled, 0.15)
     data = write_dataset(project, split)
     kto = job(project, baseline, data, objective="kto", epochs=1)
-    exported = write_llamafactory_config(project, replace(kto, work_dir=str(tmp_path)))
+    exported = write_llamafactory_config(project.model, replace(kto, work_dir=str(tmp_path)))
     assert exported and exported.name == "kto.yaml"
     subprocess.run([str(COMMAND), "train", str(exported)], check=True, timeout=300)
     output = Path(yaml.safe_load(exported.read_text())["output_dir"])

@@ -291,8 +291,11 @@ def test_the_profile_of_larger_models_trains_a_qwen2_from_a_folder(project: Sett
 def test_the_same_training_for_llamafactory(project: Settings, baseline: Path, dataset: Path) -> None:
     import yaml
 
-    path = write_llamafactory_config(project, job(project, baseline, dataset))
-    assert path and write_llamafactory_config(project, job(project, baseline, dataset, loss_type=("robust",))) is None
+    path = write_llamafactory_config(project.model, job(project, baseline, dataset))
+    assert (
+        path
+        and write_llamafactory_config(project.model, job(project, baseline, dataset, loss_type=("robust",))) is None
+    )
     config = yaml.safe_load(path.read_text())
     assert config["stage"] == "dpo" and config["pref_loss"] == "sigmoid" and config["dataset"] == "prefs"
     folder = Path(config["dataset_dir"])

@@ -82,7 +82,7 @@ def vote(server: Server, shown: dict[str, Any], choice: str = "left") -> httpx.R
 
 def nobody_serves(settings: Settings) -> bool:
     try:
-        check_nobody_serves(settings)
+        check_nobody_serves(settings.database_url)
     except ServiceError:
         return False
     return True
