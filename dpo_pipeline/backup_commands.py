@@ -1,4 +1,4 @@
-"""`dpo backup` and `dpo restore`: the data folder, kept elsewhere and put back."""
+"""`dpo backup`, `restore`, `migrate` and `export`: the data folder, or its votes, kept elsewhere and put back."""
 
 from pathlib import Path
 from typing import Annotated
@@ -48,6 +48,16 @@ def migrate(
     for name, count in {**moved.lines, **moved.rows}.items():
         terminal.console.print(f"{count:>9,} {name}", soft_wrap=True)
     terminal.console.print(f"All of it is there, and equal. {then}", soft_wrap=True)
+
+
+@command("export")
+def export(file: Annotated[Path, typer.Argument(help="is replaced where it is there")]) -> None:
+    """Write the votes to a file, byte for byte as the log has them; with DPO_DATABASE_URL those of all machines."""
+    from dpo_pipeline.loop.export_votes import export_votes
+
+    lines = export_votes(load_settings(), file)
+    said = f"{file}: {lines:,} votes. `dpo import` reads it, and so does any reader of JSON lines."
+    terminal.console.print(said, soft_wrap=True)
 
 
 @command("restore")

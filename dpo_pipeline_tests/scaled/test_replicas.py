@@ -15,6 +15,7 @@ import pytest
 from dpo_pipeline.core.votes import decode_preference
 from dpo_pipeline.errors import ServiceError
 from dpo_pipeline.loop.curate import curate
+from dpo_pipeline.loop.export_votes import export_votes
 from dpo_pipeline.loop.forget import forget
 from dpo_pipeline.loop.ingest import ingest
 from dpo_pipeline.resources import WarehouseResource
@@ -103,6 +104,14 @@ def test_a_vote_at_either_is_one_vote(replicas: Replicas) -> None:
     assert vote(replicas.first, shown, "left").status_code == vote(replicas.second, shown, "tie").status_code == 409
     given = [each for each in votes_in(replicas.elsewhere) if each.event_id == recorded.json()["event_id"]]
     assert len(given) == 1 and given[0].chosen == shown["answers"]["right"]
+
+
+def test_what_is_exported_are_the_votes_of_both(replicas: Replicas, tmp_path: Path) -> None:
+    told = {vote(server, compare(server)).json()["event_id"] for server in (replicas.first, replicas.second)}
+    export_votes(replicas.elsewhere, tmp_path / "votes.jsonl")
+    lines = (tmp_path / "votes.jsonl").read_bytes()
+    assert told <= {decode_preference(line).event_id for line in lines.splitlines()}
+    assert lines == replicas.elsewhere.prefs_log.read_bytes()
 
 
 def test_a_hundred_opposite_votes_at_both_at_once_give_one_201(replicas: Replicas) -> None:

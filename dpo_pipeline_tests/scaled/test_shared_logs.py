@@ -178,6 +178,9 @@ def test_opposite_votes_on_two_servers_are_one(machines: list[SharedLogs], tmp_p
         at_both = [*told["a"][2 * number : 2 * number + 2], *told["b"][2 * number : 2 * number + 2]]
         assert sum(recorded.is_new for recorded in at_both) == 1
         assert len({recorded.vote for recorded in at_both}) == 1
+    elsewhere = SharedVotes(machines[2], tmp_path / "c" / NAMES[0])
+    assert asyncio.run(elsewhere.recorded(a_vote(7, "a").event_id)) == told["a"][14].vote
+    assert asyncio.run(elsewhere.recorded("evt-of-nobody")) is None
     machines[2].follow()
     stored = (tmp_path / "c" / NAMES[0]).read_bytes().splitlines()
     assert len(stored) == 100

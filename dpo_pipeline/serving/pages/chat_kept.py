@@ -1,7 +1,7 @@
 """What a tab keeps of a conversation, so that it is there again after a restart of the server.
 
 Ids of requests and what was said of their answers: what was asked and answered is on the server, and is shown again to
-whoever asked it. Where texts are not kept (`serving.retain_texts_days`), there is nothing to show.
+whoever asked it. Where texts are not kept (`collection.retain_texts_days`), there is nothing to show.
 """
 
 from typing import Annotated
