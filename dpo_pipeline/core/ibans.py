@@ -4,6 +4,7 @@ An IBAN (ISO 13616) is a country, two check digits and up to thirty letters and 
 is printed; its length is the country's, and rearranged as a number it is 1 modulo 97.
 """
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -29,13 +30,15 @@ SHORTEST, LONGEST, HEAD, GROUPED = min(LENGTHS), max(LENGTHS), 4, 4
 TEN, LETTERS = 10, 36
 """Below these are digits, and letters by their value: A is 10, as ISO 13616 counts."""
 GAP = LETTERS
+_HEAD = re.compile(r"[0-9](?<=[A-Za-z]{2}[0-9])[0-9]")
+"""Looked for from its first digit on, since letters are everywhere."""
 
 
 def ibans(text: str) -> list[tuple[int, int]]:
     """(begin, end) of each, in order; letters may be small, and no other letter or digit stands beside it."""
-    if len(text) < SHORTEST:
+    if not _HEAD.search(text):
         return []
-    import numpy as np  # not at the top: most texts are short and hold none
+    import numpy as np  # not at the top: most texts hold none
 
     kinds = np.pad(kinds_of(text, _kinds()), (1, LONGEST), constant_values=OTHER)
     is_either, is_digit = kinds < LETTERS, kinds < TEN

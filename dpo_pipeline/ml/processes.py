@@ -23,6 +23,10 @@ from dpo_pipeline.settings import ModelSettings
 
 T = TypeVar("T")
 LOOK_S, LAST_WORDS_S = 0.2, 1.0
+AGAIN = (
+    "Run the step again: it resumes from its last checkpoint. -9 means that something killed it, which is what Linux "
+    "does without memory."
+)
 PRELOADED = ["torch", "trl", "peft", "datasets"]
 log = logging.getLogger("dpo_pipeline")
 
@@ -88,15 +92,19 @@ def together(count: int, train: Callable[[], T], on_gpu: bool = False) -> T:
     """
     from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, get_context, start_processes
 
-    # What all of them import takes many seconds: without GPUs one process does it, of which the others are copies.
-    # CUDA cannot be copied once anything has looked for it.
-    method = "spawn" if on_gpu else "forkserver"
+    # What all of them import takes many seconds: here one process does it, of which the others are copies. CUDA cannot
+    # be copied once anything has looked for it, nor can what macOS computes with.
+    method = "forkserver" if sys.platform == "linux" and not on_gpu else "spawn"
     context = get_context(method)
-    context.set_forkserver_preload(PRELOADED)
+    if method == "forkserver":
+        context.set_forkserver_preload(PRELOADED)
     told: queue.Queue[Any] = context.Queue()
     with tempfile.TemporaryDirectory(prefix="dpo-training-") as folder:
         arguments = count, on_gpu, f"file://{folder}/meeting", train, told
-        running = start_processes(_one_of, arguments, nprocs=count, join=False, start_method=method)
+        try:
+            running = start_processes(_one_of, arguments, nprocs=count, join=False, start_method=method)
+        except (EOFError, OSError) as error:
+            raise WorkerEnded(f"The processes of the training could not be started: {error!r}. {AGAIN}") from error
         outcome: list[Any] = []
         ended: ProcessRaisedException | ProcessExitedException | None = None
         try:
@@ -116,9 +124,7 @@ def together(count: int, train: Callable[[], T], on_gpu: bool = False) -> T:
         raise TaskFailed(f"A process of the training failed: {ended}") from ended
     if ended or not outcome:
         raise WorkerEnded(
-            f"A process of the training ended with status {ended.exit_code if ended else 0} and no result. Run the "
-            "step again: it resumes from its last checkpoint. -9 means that something killed it, which is what Linux "
-            "does without memory."
+            f"A process of the training ended with status {ended.exit_code if ended else 0} and no result. {AGAIN}"
         ) from ended
     return outcome[0]  # type: ignore[no-any-return]
 

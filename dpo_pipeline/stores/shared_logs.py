@@ -128,15 +128,12 @@ class SharedLogs:
             earlier = [key for key in keys if key is not None and key not in new]
             if not earlier:
                 return {}
-            query = sa.select(LINES.c.key, LINES.c.line).where(LINES.c.log == log, LINES.c.key.in_(earlier))
-            return {key: bytes(line) for key, line in connection.execute(query)}
+            return _lines_under(connection, log, earlier)
 
-    def line(self, path: Path, key: str) -> bytes | None:
-        """The line under a key; raises DatabaseUnavailable."""
+    def lines(self, path: Path, keys: Sequence[str]) -> dict[str, bytes]:
+        """The lines that stand under these keys; raises DatabaseUnavailable."""
         with connected(self.engine) as connection:
-            found = sa.select(LINES.c.line).where(LINES.c.log == self._name(path), LINES.c.key == key)
-            line = connection.scalar(found)
-            return None if line is None else bytes(line)
+            return _lines_under(connection, self._name(path), keys)
 
     def count(self, path: Path) -> int:
         """How many lines a log has."""
@@ -310,6 +307,11 @@ class SharedLogs:
             yield
         finally:
             os.close(lock)
+
+
+def _lines_under(connection: sa.Connection, log: str, keys: Sequence[str]) -> dict[str, bytes]:
+    query = sa.select(LINES.c.key, LINES.c.line).where(LINES.c.log == log, LINES.c.key.in_(keys))
+    return {key: bytes(line) for key, line in connection.execute(query)}
 
 
 def _lines() -> sa.Select[int, int, str, bytes]:

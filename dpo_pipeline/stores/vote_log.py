@@ -3,7 +3,7 @@
 For the coroutines of one event loop: votes that wait for the disk, or the database, at the same time share one write.
 """
 
-import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -31,8 +31,12 @@ class VoteLog(Protocol):
         """The vote that was recorded under this id, as far as that is known here without asking anybody."""
         ...
 
-    async def recorded(self, event_id: str) -> Vote | None:
-        """The vote on record under this id; raises DatabaseUnavailable where that cannot be told."""
+    def recorded(self, event_ids: Sequence[str]) -> dict[str, Vote]:
+        """The votes on record under these ids. Not in the event loop: it may ask another machine.
+
+        Raises:
+            DatabaseUnavailable: that cannot be told.
+        """
         ...
 
     async def record(self, event: Preference) -> Recording:
@@ -62,8 +66,8 @@ class FileVotes:
     def known(self, event_id: str) -> Vote | None:
         return self._votes.get(event_id)
 
-    async def recorded(self, event_id: str) -> Vote | None:
-        return self.known(event_id)
+    def recorded(self, event_ids: Sequence[str]) -> dict[str, Vote]:
+        return {each: vote for each in event_ids if (vote := self.known(each))}
 
     async def record(self, event: Preference) -> Recording:
         if (earlier := self.known(event.event_id)) is not None:
@@ -104,9 +108,9 @@ class SharedVotes:
     def known(self, event_id: str) -> Vote | None:
         return None
 
-    async def recorded(self, event_id: str) -> Vote | None:
-        line = await asyncio.to_thread(self._logs.line, self._path, event_id)
-        return None if line is None else decode_preference(line).vote
+    def recorded(self, event_ids: Sequence[str]) -> dict[str, Vote]:
+        lines = self._logs.lines(self._path, event_ids)
+        return {each: decode_preference(line).vote for each, line in lines.items()}
 
     async def record(self, event: Preference) -> Recording:
         earlier = await self._commit.submit(_Line(event.event_id, encode_preference(event)))

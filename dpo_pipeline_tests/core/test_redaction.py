@@ -59,6 +59,7 @@ from dpo_pipeline.core.redaction import redact
             "-----END RSA PRIVATE KEY-----",
             "[key]",
         ),
+        ("-----BEGIN PRIVATE KEY-----\u00a0MIIEvQ\u2028IBADAN\u0085-----END PRIVATE KEY-----", "[key]"),
         (r'"-----BEGIN PRIVATE KEY-----\nMIIEvQ\nIBADAN\n-----END PRIVATE KEY-----\n"', r'"[key]\n"'),
     ],
 )

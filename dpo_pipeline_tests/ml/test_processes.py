@@ -23,7 +23,7 @@ from dpo_pipeline.ml.processes import how_many, together, wait_for_all
 from dpo_pipeline.ml.train_process import ProcessJob, ProcessResult
 from dpo_pipeline.ml.training_plan import sft_job, write_dataset
 from dpo_pipeline.settings import ModelSettings, Settings
-from dpo_pipeline.stores.artifacts import read_manifest
+from dpo_pipeline.stores.artifacts import read_manifest, write_text
 from dpo_pipeline.stores.progress import read_task
 from dpo_pipeline_tests.ml.trainings import job, pairs, tensors
 from dpo_pipeline_tests.programs_under_test import eventually
@@ -131,8 +131,12 @@ def killed() -> None:
 
 
 def told_and_asleep(folder: Path) -> None:
-    (folder / os.environ["RANK"]).write_text(str(os.getpid()))
+    write_text(folder / os.environ["RANK"], str(os.getpid()))
     time.sleep(60)
+
+
+def lives(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def talkative() -> str:
@@ -156,12 +160,12 @@ def test_an_error_of_theirs_is_the_trainings_own() -> None:
 def test_none_is_left_behind_when_whoever_started_them_is_killed(tmp_path: Path) -> None:
     first = multiprocessing.get_context("spawn").Process(target=together, args=(2, partial(told_and_asleep, tmp_path)))
     first.start()
-    names = eventually(lambda: list(tmp_path.iterdir()), lambda found: len(found) == 2, seconds=60)
-    others = [int(each.read_text()) for each in names]
-    assert len(others) == 2 and all(map(psutil.pid_exists, others))
+    told = eventually(lambda: list(tmp_path.glob("[01]")), lambda found: len(found) == 2, seconds=60)
+    others = [psutil.Process(int(each.read_text())) for each in told]
+    assert len(others) == 2
     first.kill()
     first.join()
-    assert not eventually(lambda: [each for each in others if psutil.pid_exists(each)], lambda left: not left)
+    assert not eventually(lambda: [each for each in others if lives(each)], lambda left: not left)
 
 
 @trains

@@ -1,6 +1,6 @@
 """What a tab keeps of a visit to the A/B page, so that it is there again after a restart of the server.
 
-Ids alone, and how people chose: texts and names are on the server, and are shown again to whom they were shown.
+Ids, a token, and what was chosen: texts and names are on the server, and are shown again to whom they were shown.
 """
 
 from typing import Annotated, Literal
@@ -9,26 +9,26 @@ import msgspec
 
 from dpo_pipeline.core.questions import Origin, OriginFilter
 from dpo_pipeline.core.votes import ReasonTag, Strength, VoteReason
-from dpo_pipeline.errors import DpoError
+from dpo_pipeline.errors import TokenRefused, UnknownComparison
 from dpo_pipeline.serving.pages.ab_visit import Batch, Plan, Visit
 from dpo_pipeline.serving.services.comparing import Comparing, ComparisonPrompt
 from dpo_pipeline.serving.services.preference_event import Choice
 from dpo_pipeline.serving.services.visitors import Visitor
 
-SessionId = Annotated[str, msgspec.Meta(pattern=r"\A(visit|batch)-[0-9a-f]{12}\Z")]
 MOST_VOTES = 100
 
 
 class _Session(msgspec.Struct):
     """A batch testing session: its length, and the comparisons that were voted on."""
 
-    id: SessionId
+    id: Annotated[str, msgspec.Meta(pattern=r"\Abatch-[0-9a-f]{12}\Z")]
     length: Annotated[int, msgspec.Meta(gt=0, le=MOST_VOTES)]
     votes: Annotated[list[str], msgspec.Meta(max_length=MOST_VOTES)]
 
 
 class _Kept(msgspec.Struct, kw_only=True, omit_defaults=True):
-    session: SessionId
+    session: Annotated[str, msgspec.Meta(pattern=r"\Avisit-[0-9a-f]{12}\Z")]
+    turn: int
     first: str | None = None
     second: str | None = None
     origin: OriginFilter = "mix"
@@ -39,7 +39,7 @@ class _Kept(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Unsent(msgspec.Struct):
-    """A vote to which no answer came, of what was on screen then as the tab keeps it."""
+    """A vote to which no answer came, and what the tab kept of the pair on screen."""
 
     shown: str
     choice: Choice
@@ -56,7 +56,10 @@ def kept_of(visit: Visit) -> str:
     """For the tab; nothing before the first pair."""
     if not visit.session_id:
         return ""
-    kept = _Kept(session=visit.session_id, first=visit.plan.first, second=visit.plan.second, origin=visit.plan.origin)
+    plan = visit.plan
+    kept = _Kept(
+        session=visit.session_id, turn=visit.turn, first=plan.first, second=plan.second, origin=plan.origin
+    )  # fmt: skip
     if visit.shown and visit.question:
         kept.comparison, kept.token = visit.shown.comparison_id, visit.shown.token
         kept.asked_from = visit.question.origin
@@ -65,32 +68,51 @@ def kept_of(visit: Visit) -> str:
     return msgspec.json.encode(kept).decode()
 
 
-async def restored(kept: str, comparing: Comparing, visitor: Visitor) -> Visit | None:
-    """The visit as this server can show it to this person; null where there is nothing to go on from."""
-    try:
-        known = msgspec.json.decode(kept, type=_Kept)
-    except msgspec.MsgspecError:
+async def restored(kept: str, comparing: Comparing, visitor: Visitor, newer_than: int = 0) -> Visit | None:
+    """The visit as this server can show it to this person; null where there is nothing to go on from.
+
+    What has expired is left out, and what was shown to somebody else: then this is another visit.
+
+    Args:
+        newer_than: the turn that this server knows of itself.
+
+    Raises:
+        TooManyRequests, DatabaseUnavailable: not now.
+    """
+    known = _decoded(kept)
+    if known is None or known.turn <= newer_than or not known.comparison:
         return None
-    visit = Visit(session_id=known.session, plan=Plan(known.first, known.second, known.origin))
+    visit = Visit(plan=Plan(known.first, known.second, known.origin), turn=known.turn)
     try:
-        if known.batch:
-            votes = [await comparing.voted(each, visitor) for each in known.batch.votes]
-            visit.batch = Batch(known.batch.length, known.batch.id, [vote for vote in votes if vote])
-        if known.comparison:
-            stored, visit.shown = await comparing.shown_before(known.comparison, known.token, visitor)
-            visit.question = ComparisonPrompt(
-                stored.prompt, stored.category, origin=known.asked_from, asked_by=stored.asked_by
-            )
-            visit.voted = await comparing.voted(known.comparison, visitor)
-    except DpoError:  # it has expired, or was shown to somebody else: what was chosen stays
-        visit.batch = visit.shown = visit.question = visit.voted = None
+        stored, shown = await comparing.shown_before(known.comparison, known.token, visitor)
+    except (TokenRefused, UnknownComparison):
+        return visit
+    session, ids = known.batch, [*(known.batch.votes if known.batch else ()), known.comparison]
+    votes = {recorded.comparison_id: (choice, recorded) for choice, recorded in await comparing.voted(ids, visitor)}
+    visit.session_id, visit.shown, visit.voted = known.session, shown, votes.get(known.comparison)
+    visit.question = ComparisonPrompt(
+        stored.prompt, stored.category, origin=known.asked_from, asked_by=stored.asked_by
+    )  # fmt: skip
+    if session:
+        # The last vote may be on record without the tab having heard of it.
+        theirs = dict.fromkeys(ids if stored.session_id == session.id else session.votes)
+        visit.batch = Batch(session.length, session.id, [votes[each] for each in theirs if each in votes])
     return visit
 
 
-def unsent_vote(unsent: str, kept: str) -> Unsent | None:
-    """The vote that is to be sent again: of the very pair that the tab shows."""
+def unsent_vote(unsent: str, visit: Visit) -> Unsent | None:
+    """The vote that is to be sent again: of the very pair that is on screen, on which there is none."""
     try:
         vote = msgspec.json.decode(unsent, type=Unsent)
     except msgspec.MsgspecError:
         return None
-    return vote if vote.shown == kept else None
+    told = _decoded(vote.shown)
+    there = visit.shown.comparison_id if visit.shown and not visit.voted else None
+    return vote if told and told.comparison == there else None
+
+
+def _decoded(kept: str) -> _Kept | None:
+    try:
+        return msgspec.json.decode(kept, type=_Kept)
+    except msgspec.MsgspecError:
+        return None

@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
@@ -16,7 +17,7 @@ from dpo_pipeline.serving.pages import ab_view
 from dpo_pipeline.serving.pages.ab_kept import Unsent, kept_of, restored, unsent_vote
 from dpo_pipeline.serving.pages.ab_layout import ANY, BATCHES, layout
 from dpo_pipeline.serving.pages.ab_visit import Batch, ComparisonFlow, Plan, Visit
-from dpo_pipeline.serving.pages.person import person_state, visitor_of
+from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
 from dpo_pipeline.serving.pages.theme import notice
 from dpo_pipeline.serving.pages.visits import SENDING, SENT, Kept, Visits, reopening
 from dpo_pipeline.serving.services.comparing import PartialView
@@ -26,7 +27,8 @@ from dpo_pipeline.serving.services.prefetch import Prefetch
 from dpo_pipeline.serving.services.visitors import Visitor
 
 CHOICES: tuple[Choice, ...] = get_args(Choice)
-INPUTS = ("first", "second", "origin", "typed", "length", "follow", "strength", "tags", "words")
+INPUTS = ("first", "second", "origin", "typed", "length", "follow", "strength", "tags", "words", "shown")
+SENT_AGAIN = "The connection was lost when you voted. Your vote was sent again."
 NOTHING_SAID: dict[str, Any] = {"strength": "", "tags": [], "words": ""}
 Update = dict[str, Any]
 
@@ -60,6 +62,7 @@ class Page:
             if version in visit.offered:
                 update[name] = update[name] | _changed(value=f"chat-{version}")
         update |= {
+            "shown": kept_of(visit),
             "origin": _changed(value=visit.plan.origin),
             **({"typed": draft} if draft else {}),
             **_batch_buttons(visit.in_batch),
@@ -74,15 +77,13 @@ class Page:
             update |= {"further": _changed(visible=visit.conversation is not None)}
         return update
 
-    async def sent_again(self, visit: Visit, visitor: Visitor, vote: Unsent | None) -> Update:
+    async def sent_again(self, visit: Visit, visitor: Visitor, vote: Unsent) -> Update:
         """A vote to which no answer came is sent once more: the comparison takes one, whoever it reached."""
-        if vote is None or visit.shown is None or visit.voted:
-            return {}
         try:
-            await self._desk.vote(visit, visitor, vote.choice, _of(vote.choice, vote.why))
+            recorded = await self._desk.vote(visit, visitor, vote.choice, _of(vote.choice, vote.why))
         except DpoError as error:
             return {"notice": notice(ab_view.trouble(error), error=True)}
-        return {"notice": notice("The connection was lost when you voted. Your vote was sent again.")}
+        return {"notice": notice(SENT_AGAIN)} if recorded else {}
 
     def closed(self, key: str | None) -> None:
         """The tab is gone: nobody comes for what was prepared."""
@@ -213,14 +214,16 @@ def build(serving: Callable[[], Serving]) -> None:
             strength: Strength | Literal[""],
             tags: list[ReasonTag],
             words: str | None,
+            shown: str,
             request: gr.Request,
         ) -> AsyncIterator[dict[Any, Any]]:
-            visit.key = request.session_hash or ""
-            visit.session_id = visit.session_id or f"visit-{uuid.uuid4().hex[:12]}"
-            visit.plan = Plan(_version(first), _version(second), origin)
             try:
+                await restore(visit, shown, person, request)  # the server may have started again under an open page
+                visit.key = request.session_hash or ""
+                visit.session_id = visit.session_id or f"visit-{uuid.uuid4().hex[:12]}"
+                visit.plan = Plan(_version(first), _version(second), origin)
                 visitor = visitor_of(serving(), person, visit.session, request)
-            except RoleRequired as error:
+            except DpoError as error:
                 yield {parts["result"]: notice(str(error), error=True)}
                 return
             why = VoteReason(strength or None, tuple(tags), (words or "").strip())
@@ -239,18 +242,29 @@ def build(serving: Callable[[], Serving]) -> None:
     root = Context.root_block
     assert root is not None
 
-    async def reopened(kept: Kept, here: Visit, person: Any, request: Any) -> dict[Any, Any]:
-        before = visits.open(kept.tab, request, here)
-        if here.question is not None:  # somebody was quicker than this
-            update = await page.opened(here, "")
-        else:
-            visitor = visitor_of(serving(), person, here.session, request)
-            before = before or await restored(kept.shown, serving().comparing, visitor)
-            if before:
+    async def restore(here: Visit, shown: str, person: Any, request: Any) -> None:
+        """Go on from what the tab keeps, where that is newer than what is known here, and theirs."""
+        if shown and pseudonym_of(serving(), person, request):
+            turn, visitor = here.turn, visitor_of(serving(), person, here.session, request)
+            before = await restored(shown, serving().comparing, visitor, newer_than=turn)
+            if before and here.turn == turn:  # nobody has gone on meanwhile
                 here.go_on_from(before)
-            here.key = request.session_hash or ""
-            update = await page.sent_again(here, visitor, unsent_vote(kept.unsent, kept.shown))
-            update = await page.opened(here, kept.draft) | update
+
+    async def reopened(kept: Kept, here: Visit, person: Any, request: Any) -> dict[Any, Any]:
+        begun, trouble = here.question is not None, {}  # somebody may be quicker than this
+        if not begun:
+            if before := visits.before(kept.tab, request):
+                here.go_on_from(before)
+            try:
+                with suppress(RoleRequired):  # whoever only looks has nothing to go on from
+                    await restore(here, kept.shown, person, request)
+                if vote := unsent_vote(kept.unsent, here):
+                    trouble = await page.sent_again(here, visitor_of(serving(), person, here.session, request), vote)
+            except DpoError as error:  # the page opens all the same, and can be loaded again
+                trouble = {"notice": notice(str(error), error=True)}
+        visits.open(kept.tab, request, here)
+        here.key = request.session_hash or ""
+        update = await page.opened(here, "" if begun else kept.draft) | trouble
         return {parts[name]: value for name, value in update.items()}
 
     reopening(root, reopened, visit, person, parts["typed"], parts["shown"], list(parts.values()))
@@ -268,7 +282,7 @@ def _buttons(page: Page, parts: dict[str, Any], connect: Callable[..., Any]) -> 
     connect(parts["start"].click, lambda visit, visitor, form: page.start_batch(visit, visitor, form.length))
     connect(parts["end"].click, lambda visit, visitor, form: page.end_batch(visit, visitor))
     for choice in CHOICES:
-        said = f'{{choice: "{choice}", strength: given.at(-3), tags: given.at(-2), words: given.at(-1) ?? ""}}'
+        said = f'{{choice: "{choice}", strength: given.at(-4), tags: given.at(-3), words: given.at(-2) ?? ""}}'
         # `multiple`: Gradio would drop a click that comes before the last one is wholly done, and say nothing.
         options = {"js": SENDING % said, "trigger_mode": "multiple"}
         connect(parts[choice].click, partial(_vote, page, choice), **options).success(None, None, None, js=SENT)

@@ -1,6 +1,6 @@
 """One visit to the A/B page: what is shown, what was voted, and what comes next. Events are `ab_test`'s.
 
-Names, texts and tokens stay in this object on the server; the browser gets text to look at.
+Names of versions stay on the server until the vote; the browser gets text to look at, and what `ab_kept` says.
 """
 
 import time

@@ -5,13 +5,13 @@ from contextlib import aclosing
 from typing import Any
 
 from dpo_pipeline.core.feedback import DOWN, UP
-from dpo_pipeline.errors import DpoError
+from dpo_pipeline.errors import DpoError, RoleRequired
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.chat_kept import kept_of, restored
 from dpo_pipeline.serving.pages.conversation import Conversation, Turn
 from dpo_pipeline.serving.pages.markdown import TOGGLE, as_it_is, formatted
 from dpo_pipeline.serving.pages.markup import Markup, notice, page, paragraph, text
-from dpo_pipeline.serving.pages.person import person_state, visitor_of
+from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, STREAMED
 from dpo_pipeline.serving.pages.visits import Kept, Visits, reopening
 from dpo_pipeline.serving.services.keeping import asking
@@ -21,6 +21,7 @@ COPY, EDIT = "copy", "edit"
 STARS = ("1 · poor", "2", "3", "4", "5 · very good")
 EMPTY = "No messages yet: ask something below. You are talking to the model in production."
 LONGEST = 8_000
+STARTED_AGAIN = "The server has started again since this page was opened. Load it again: the conversation is kept."
 EDITING = (
     "Editing an earlier message: sending it replaces that message and everything after it. Choose Edit again to leave "
     "it as it is."
@@ -51,6 +52,8 @@ def build(serving: Callable[[], Serving]) -> None:
     pressed = _pressing(ui, serving)
 
     def stopped(talk: Conversation) -> dict[Any, Any]:
+        if not talk.asks:
+            return {ui.told: notice(STARTED_AGAIN)}
         talk.end_turn()
         return ui.rest(talk, "Stopped.")
 
@@ -59,25 +62,25 @@ def build(serving: Callable[[], Serving]) -> None:
         return talk, *ui.in_order(ui.rest(talk))
 
     async def reopened(kept: Kept, talk: Conversation, person: Any, request: Any) -> dict[Any, Any]:
-        before = visits.open(kept.tab, request, talk)
-        if talk.said:  # somebody was quicker than this
+        if talk.asks:  # somebody was quicker than this
+            visits.open(kept.tab, request, talk)
             return {ui.told: gr.skip()}
-        if before is None and kept.shown:
-            visitor = visitor_of(serving(), person, talk.session_id, request)
-            before = await asking(restored, kept.shown, serving().feedback, visitor)
-        if before is None and not kept.draft:
-            return {ui.told: gr.skip()}
-        if before:
+        if before := visits.before(kept.tab, request):
             talk.go_on_from(before)
-        told = "" if talk.editing is None else EDITING
-        return ui.rest(talk, told, fresh=True) | {ui.question: kept.draft or talk.unsent or gr.skip()}
+        told, trouble = "" if talk.editing is None else EDITING, False
+        try:
+            await restore(serving(), talk, kept.shown, person, request)
+        except DpoError as error:  # the page opens all the same, and can be loaded again
+            told, trouble = str(error), True
+        visits.open(kept.tab, request, talk)
+        return ui.rest(talk, told, trouble, fresh=True) | {ui.question: kept.draft or talk.unsent or gr.skip()}
 
     blocks = gr.context.Context.root_block
     assert blocks is not None, "called inside the page's gr.Blocks context"
     reopening(blocks, reopened, talk, person, ui.question, ui.kept, ui.outputs)
     # A question sent while an answer is written waits for its end: by Gradio's default that Enter would be lost.
     asked = gr.on(
-        [ui.question.submit, ui.send.click], ask, [ui.question, talk, person], ui.outputs,
+        [ui.question.submit, ui.send.click], ask, [ui.question, talk, person, ui.kept], ui.outputs,
         trigger_mode="always_last", **STREAMED,
     )  # fmt: skip
     repeated = ui.again.click(again, [talk, person], ui.outputs, **STREAMED)
@@ -88,6 +91,24 @@ def build(serving: Callable[[], Serving]) -> None:
     for stars, button in enumerate(ui.stars, start=1):
         button.click(saying(f"your rating of {stars} of 5", rating=stars), [talk, person], ui.outputs, **QUIET)
     ui.save.click(correct, [ui.correction, talk, person], ui.told, **QUIET)
+
+
+async def restore(serving: Serving, talk: Conversation, shown: str, person: Any, request: Any) -> None:
+    """Go on from what the tab keeps, where that is newer than what is known here, and theirs.
+
+    Raises:
+        TooManyRequests, DatabaseUnavailable: not now.
+    """
+    if not shown or not pseudonym_of(serving, person, request):
+        return
+    try:
+        visitor = visitor_of(serving, person, talk.session_id, request)
+    except RoleRequired:  # whoever only looks has nothing to go on from
+        return
+    asks = talk.asks
+    before = await asking(restored, shown, serving.feedback, visitor, asks)
+    if before and talk.asks == asks:  # nobody has gone on meanwhile
+        talk.go_on_from(before)
 
 
 def _answering(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -110,8 +131,13 @@ def _answering(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[
             yield ui.rest(talk, _advice(error, talk), trouble=True) | ({} if again else {ui.question: question})
 
     async def ask(
-        question: str, talk: Conversation, person: Any, request: gr.Request
+        question: str, talk: Conversation, person: Any, kept: str, request: gr.Request
     ) -> AsyncGenerator[dict[Any, Any]]:
+        try:
+            await restore(serving(), talk, kept, person, request)  # the server may have started again under the page
+        except DpoError as error:
+            yield ui.rest(talk, str(error), trouble=True) | {ui.question: question}
+            return
         if not question.strip() or talk.growing is not None:
             yield ui.rest(talk, "" if talk.growing is None else "One answer at a time: wait, or stop the one above.")
             return
@@ -123,6 +149,9 @@ def _answering(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[
                 yield changes
 
     async def again(talk: Conversation, person: Any, request: gr.Request) -> AsyncGenerator[dict[Any, Any]]:
+        if not talk.asks:
+            yield {ui.told: notice(STARTED_AGAIN)}
+            return
         if trouble := _said(serving(), talk.last, talk, person, request, action="regenerate"):
             yield ui.rest(talk, trouble, trouble=True)
             return
@@ -143,6 +172,8 @@ def _judging(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[..
         [signal] = given
 
         def say(talk: Conversation, person: Any, request: gr.Request) -> dict[Any, Any]:
+            if not talk.asks:
+                return {ui.told: notice(STARTED_AGAIN)}
             if talk.last and signal in talk.last.judged:
                 return ui.rest(talk)
             if trouble := _said(serving(), talk.last, talk, person, request, **given):
@@ -152,6 +183,8 @@ def _judging(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[..
         return say
 
     def correct(text: str, talk: Conversation, person: Any, request: gr.Request) -> dict[Any, Any]:
+        if not talk.asks:
+            return {ui.told: notice(STARTED_AGAIN)}
         if not text.strip() or (talk.last and text.strip() == talk.last.text.strip()):
             return {ui.told: notice("Nothing was saved: change the text to the answer you would have wanted.")}
         if trouble := _said(serving(), talk.last, talk, person, request, correction=text[:LONGEST]):
@@ -166,6 +199,8 @@ def _pressing(ui: "_Layout", serving: Callable[[], Serving]) -> Callable[..., di
     import gradio as gr
 
     def pressed(talk: Conversation, person: Any, request: gr.Request, chosen: gr.SelectData) -> dict[Any, Any]:
+        if not talk.asks:
+            return {ui.told: notice(STARTED_AGAIN)}
         place, act = chosen.index, chosen.value
         if not isinstance(place, int) or not 0 <= place < len(talk.said) or talk.growing is not None:
             return {ui.told: gr.skip()}

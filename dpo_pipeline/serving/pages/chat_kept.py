@@ -1,7 +1,8 @@
 """What a tab keeps of a conversation, so that it is there again after a restart of the server.
 
-Ids of requests and what was said of their answers: what was asked and answered is on the server, and is shown again to
-whoever asked it. Where texts are not kept (`collection.retain_texts_days`), there is nothing to show.
+Ids of requests, what was said of their answers, and a question that is being answered: what was asked and answered is
+on the server, and is shown again to whoever asked it. Where texts are not kept (`collection.retain_texts_days`), there
+is nothing to show.
 """
 
 from typing import Annotated
@@ -26,9 +27,9 @@ class _Answer(msgspec.Struct, omit_defaults=True):
 
 class _Kept(msgspec.Struct, omit_defaults=True):
     session: Annotated[str, msgspec.Meta(pattern=r"\Avisit-[0-9a-f]{12}\Z")]
+    asks: int
     answers: Annotated[list[_Answer], msgspec.Meta(max_length=MOST_ANSWERS)] = []
     asked: str = ""
-    """A question whose answer is not whole yet."""
 
 
 def kept_of(talk: Conversation) -> str:
@@ -39,27 +40,36 @@ def kept_of(talk: Conversation) -> str:
         _Answer(place, turn.request_id, dict(turn.judged)) for place, turn in enumerate(talk.said) if turn.request_id
     ]
     asked = talk.said[-1].text if talk.growing is not None and talk.said else ""
-    return msgspec.json.encode(_Kept(talk.session_id, answers[-MOST_ANSWERS:], asked)).decode()
+    return msgspec.json.encode(_Kept(talk.session_id, talk.asks, answers[-MOST_ANSWERS:], asked)).decode()
 
 
-def restored(kept: str, feedback: Feedback, visitor: Visitor) -> Conversation | None:
-    """The conversation up to its last whole answer; null where there is nothing to go on from."""
+def restored(kept: str, feedback: Feedback, visitor: Visitor, newer_than: int = 0) -> Conversation | None:
+    """The conversation up to the last whole answer that is known; null where there is nothing to go on from.
+
+    Args:
+        newer_than: how often was asked, as far as this server knows of itself.
+
+    Raises:
+        TooManyRequests, DatabaseUnavailable: not now.
+    """
     try:
         known = msgspec.json.decode(kept, type=_Kept)
     except msgspec.MsgspecError:
         return None
-    talk = Conversation(session_id=known.session, unsent=known.asked)
-    answers = {each.place: (each, feedback.answered(each.request, visitor)) for each in known.answers}
-    if not answers or any(request is None for _, request in answers.values()):
-        return talk
-    _, last = answers[max(answers)]
-    assert last is not None
-    for place, (role, said) in enumerate(_messages(last)):
-        answer, request = answers.get(place, (None, None))
+    if known.asks <= newer_than:
+        return None
+    if not known.answers:
+        return Conversation(asks=known.asks, unsent=known.asked)
+    found = feedback.answered([each.request for each in known.answers], visitor)
+    answers = {each.place: each for each in known.answers if each.request in found}
+    if not answers:  # expired, or somebody else's
+        return None
+    talk = Conversation(session_id=known.session, asks=known.asks, unsent=known.asked)
+    for place, (role, said) in enumerate(_messages(found[answers[max(answers)].request])):
         if role == "user":
             talk.said.append(Turn(said))
-        elif answer and request:
-            talk.said.append(Turn(said, request.version, request.request_id, answer.judged))
+        elif answer := answers.get(place):
+            talk.said.append(Turn(said, found[answer.request].version, answer.request, answer.judged))
         else:
             talk.said.append(Turn(said, "the model"))
     return talk

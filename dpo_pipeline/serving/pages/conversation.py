@@ -36,6 +36,8 @@ class Conversation:
 
     session_id: str = ""
     said: list[Turn] = field(default_factory=list)
+    asks: int = 0
+    """How often an answer was asked for."""
     growing: str | None = None
     version: str | None = None
     """Who writes the answer that grows, or wrote the last one."""
@@ -100,6 +102,7 @@ class Conversation:
         Raises:
             RequestError: there is no answer, and why; the question is removed again.
         """
+        self.asks += 1
         place = len(self.said) if place is None else place
         self.said, self._before = [*self.said[:place], Turn(question)], self.said[place:]
         self._edited, self._request_id, self.version, self.editing = self.editing, None, None, None

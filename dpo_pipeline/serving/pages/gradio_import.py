@@ -1,4 +1,4 @@
-"""Import Gradio as a server needs it: in half of the time, and without a word to its makers.
+"""Import Gradio as a server needs it: in half of the time that it takes, and without a word to its makers.
 
 Each time it is imported, Gradio 6 reads the source of every component and writes a stub for editors beside it: two of
 four seconds, in a folder that is often not ours to write to. Where a later Gradio no longer does, nothing is left out.
@@ -27,7 +27,7 @@ class _WithoutStubs(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         self._theirs.exec_module(module)
         if hasattr(module, BY):
-            setattr(module, BY, lambda *_: None)
+            setattr(module, BY, lambda *_, **__: None)
 
 
 def import_gradio() -> Any:

@@ -63,17 +63,26 @@ class Visits(Generic[T]):
         self._known: OrderedDict[tuple[str, str], tuple[float, T]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def open(self, tab: str, request: Any, visit: T) -> T | None:
-        """What this tab showed to this person before, or null; from now on it is this visit that it shows."""
-        account = account_of(request)
-        key, now = (tab, account.name if account else ""), time.monotonic()
+    def before(self, tab: str, request: Any) -> T | None:
+        """What this tab showed to this person last, or null."""
         with self._lock:
-            opened, before = self._known.pop(key, (now, None))
+            opened, visit = self._known.get(_key(tab, request), (0.0, None))
+            return visit if opened >= time.monotonic() - KEPT_S else None
+
+    def open(self, tab: str, request: Any, visit: T) -> None:
+        """From now on it is this visit that the tab shows."""
+        key, now = _key(tab, request), time.monotonic()
+        with self._lock:
+            self._known.pop(key, None)
             while self._known and (len(self._known) >= MOST or next(iter(self._known.values()))[0] < now - KEPT_S):
                 self._known.popitem(last=False)
             if _DRAWN.match(tab):
                 self._known[key] = now, visit
-            return before if opened >= now - KEPT_S else None
+
+
+def _key(tab: str, request: Any) -> tuple[str, str]:
+    account = account_of(request)
+    return tab, account.name if account else ""
 
 
 def reopening(blocks: Any, reopen: Reopen, visit: Any, person: Any, typed: Any, shown: Any, outputs: list[Any]) -> None:

@@ -204,16 +204,14 @@ class Comparing:
 
         Raises:
             UnknownComparison, TokenRefused: it has expired, or was shown to somebody else.
+            TooManyRequests, DatabaseUnavailable: not now.
         """
+        self._rates.check("actions", visitor.person, visitor.address)
         return await asking(self._comparisons.shown_before, comparison_id, token, visitor.person)
 
-    async def voted(self, comparison_id: str, visitor: Visitor) -> tuple[Choice, Recorded] | None:
-        """This person's vote on it, and what it revealed; null before it is on record.
-
-        Raises:
-            UnknownComparison: it has expired, or was shown to somebody else.
-        """
-        return await self._comparisons.voted(comparison_id, visitor.person)
+    async def voted(self, comparison_ids: Sequence[str], visitor: Visitor) -> list[tuple[Choice, Recorded]]:
+        """This person's votes on these that are on record, and what each revealed; raises DatabaseUnavailable."""
+        return await asking(self._comparisons.voted, comparison_ids, visitor.person)
 
     def forget_expired(self) -> None:
         """Drop comparisons that can no longer be voted on, and requests as old."""

@@ -9,6 +9,7 @@ import random
 import time
 import uuid
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -24,7 +25,7 @@ from dpo_pipeline.errors import (
     UnknownComparison,
     VoteNotRecorded,
 )
-from dpo_pipeline.serving.services.keeping import asking, keeping
+from dpo_pipeline.serving.services.keeping import keeping
 from dpo_pipeline.serving.services.preference_event import Choice, as_choice, as_vote, preference
 from dpo_pipeline.serving.services.questions import Questions
 from dpo_pipeline.serving.services.tally import Tally
@@ -164,17 +165,20 @@ class Comparisons:
         answers = comparison.response_a, comparison.response_b
         return comparison, self._view(comparison, token, issued.timestamp(), comparison.prompt, answers)
 
-    async def voted(self, comparison_id: str, annotator: str) -> tuple[Choice, Recorded] | None:
-        """This person's vote on it, and what it revealed; null before it is on record.
+    def voted(self, comparison_ids: Sequence[str], annotator: str) -> list[tuple[Choice, Recorded]]:
+        """This person's votes on these that are on record, and what each revealed.
 
         Raises:
-            UnknownComparison: it has expired, or was shown to somebody else.
+            DatabaseUnavailable: that cannot be told.
         """
-        comparison = await asking(self._state.comparison, comparison_id)
-        if comparison is None or comparison.annotator != annotator:
-            raise UnknownComparison(f"There is no comparison {comparison_id!r}. Ask for a new one.")
-        vote = await self._log.recorded(comparison.event_id)
-        return (as_choice(vote, comparison.left), _recorded(comparison, repeated=True)) if vote else None
+        known = self._state.comparisons(comparison_ids)
+        theirs = [each for name in comparison_ids if (each := known.get(name)) and each.annotator == annotator]
+        votes = self._log.recorded([each.event_id for each in theirs])
+        return [
+            (as_choice(votes[each.event_id], each.left), _recorded(each, repeated=True))
+            for each in theirs
+            if each.event_id in votes
+        ]
 
     def again(self, annotator: str, origin: OriginFilter) -> StoredComparison | None:
         """Now and then, a pair on a question of the bank that was decided a while ago, each at most once.

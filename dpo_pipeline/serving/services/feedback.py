@@ -1,6 +1,7 @@
 """What people say of an answer, and do with it, is kept beside what was asked and answered."""
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -30,10 +31,15 @@ class Feedback:
         self._state, self._log, self._visitors = state, log, visitors
         self._rates, self._metrics, self._redact = rates, metrics, redact
 
-    def answered(self, request_id: str, visitor: Visitor) -> StoredRequest | None:
-        """What this very person asked, and the answer as it is kept; null where there is none, or no text of it."""
-        known = self._state.request(request_id)
-        return known if known and known.answer and known.user == visitor.person else None
+    def answered(self, request_ids: Sequence[str], visitor: Visitor) -> dict[str, StoredRequest]:
+        """Of these requests, what this very person asked and was answered, as far as texts of it are kept.
+
+        Raises:
+            TooManyRequests, DatabaseUnavailable: not now.
+        """
+        self._rates.check("actions", visitor.person, visitor.address)
+        known = self._state.requests(request_ids)
+        return {name: each for name, each in known.items() if each.answer and each.user == visitor.person}
 
     def give(self, request_id: str, visitor: Visitor, **given: Any) -> str:
         """Keep one signal, named as `core.feedback.read_feedback` has it; returns the event id.

@@ -1,10 +1,10 @@
 """What a server does with it, many times a second and from many threads."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -33,6 +33,7 @@ from dpo_pipeline.stores.serving_state.tables import (
 )
 from dpo_pipeline.stores.write_behind import WriteBehind
 
+T = TypeVar("T")
 DAY_S = 86_400
 CROWDED_S = 7 * DAY_S
 """So long somebody who came as one too many counts as such."""
@@ -114,6 +115,10 @@ class ServingState:
                     return ballot  # no row: another server was first
         return None
 
+    def comparisons(self, ids: Sequence[str]) -> dict[str, StoredComparison]:
+        """Those of them that are kept, by id."""
+        return self._several(COMPARISONS, ids, StoredComparison)
+
     def comparison(self, comparison_id: str) -> StoredComparison | None:
         content = self._scalar(COMPARISON, {"id": comparison_id})
         return msgspec.json.decode(content, type=StoredComparison) if content else None
@@ -132,6 +137,11 @@ class ServingState:
             return fresh
         content = self._scalar(REQUEST, {"id": request_id})
         return msgspec.json.decode(content, type=StoredRequest) if content else None
+
+    def requests(self, ids: Sequence[str]) -> dict[str, StoredRequest]:
+        """Those of them that are kept, by id."""
+        fresh = {each: request for each in ids if (request := self._fresh.get(each))}
+        return self._several(REQUESTS, [each for each in ids if each not in fresh], StoredRequest) | fresh
 
     def newest_prompts(self) -> dict[str, str]:
         """As the function of that name, of this database."""
@@ -222,6 +232,11 @@ class ServingState:
             raise
         for request, _ in requests:
             self._fresh.pop(request.request_id, None)
+
+    def _several(self, table: sa.Table, ids: Sequence[str], kind: type[T]) -> dict[str, T]:
+        with self._reading() as connection:
+            rows = connection.execute(sa.select(table.c.id, table.c.content).where(table.c.id.in_(ids)))
+            return {key: msgspec.json.decode(content, type=kind) for key, content in rows}
 
     def _scalar(self, query: sa.Select[Any], values: dict[str, str] | None = None) -> Any:
         with self._reading() as connection:

@@ -131,6 +131,22 @@ def test_a_restart_of_the_server_keeps_them_too_and_a_vote_on_its_way_is_sent_ag
     assert text(desk, "#ab-result") == result and len(votes(settings)) == before + 1
 
 
+def test_a_click_after_a_restart_that_nobody_noticed_is_a_vote_on_what_is_on_screen(
+    desk: Tab, server: Server, settings: Settings
+) -> None:
+    desk.page.fill("#ab-typed textarea", "Why do owls hoot?")
+    desk.page.click("#ab-generate")
+    ready(desk)
+    shown, before = answer(desk, "left"), len(votes(settings))
+    server.kill()
+    server.start()
+    desk.page.click("#ab-left")
+    desk.page.wait_for_selector(DONE)
+    [event] = votes(settings)[before:]
+    assert (event.prompt, event.chosen) == ("Why do owls hoot?", shown)
+    desk.errors.clear()
+
+
 def test_a_session_goes_on_after_a_restart_of_the_server(desk: Tab, server: Server, settings: Settings) -> None:
     choose(desk.page, "#ab-length", "5 questions")
     desk.page.click("#ab-start")
@@ -280,14 +296,14 @@ def test_what_a_model_or_a_person_writes_does_nothing(desk: Tab, models: Upstrea
         assert desk.page.locator(selector).locator("img, a, script, .ab-answer svg").count() == 0
 
 
-def test_names_and_tokens_never_reach_the_browser_before_the_vote(browser: "Browser", server: Server) -> None:
+def test_names_never_reach_the_browser_before_the_vote(browser: "Browser", server: Server) -> None:
     with at_desk(browser, server, script=OVERHEAR) as opened:
         opened.page.evaluate("window.heard = ''")
         opened.page.click("#ab-generate")
         ready(opened)
         heard = opened.page.evaluate("window.heard")
         assert answer(opened, "left") in heard
-        assert "v1." not in heard and "cmp-" not in heard and "token" not in heard
+        assert "v1." not in heard
 
 
 def test_a_full_queue_is_told_and_passes(desk: Tab, models: Upstream, settings: Settings) -> None:
@@ -361,6 +377,7 @@ def test_it_is_readable_on_every_screen(browser: "Browser", server: Server) -> N
         opened.page.locator("[role=option]:visible").first.wait_for()
         opened.assert_accessible()
         opened.page.keyboard.press("Escape")
+        opened.page.locator("[role=option]:visible").first.wait_for(state="hidden")
         choose(opened.page, "#ab-first", "chat-v1.0")
         choose(opened.page, "#ab-second", "chat-v1.1")
         choose(opened.page, "#ab-origin", "Question bank")

@@ -1,7 +1,6 @@
 """A server on which people have voted, before another one that says what the test wants."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,9 +11,6 @@ from dpo_pipeline_tests.programs_under_test import Server, serving
 from dpo_pipeline_tests.serving import collected
 from dpo_pipeline_tests.serving.pages.desk import KEY, project
 from dpo_pipeline_tests.upstream import Upstream, answered_by
-
-if TYPE_CHECKING:
-    pass
 
 EVALUATION = {
     "verdict": "improved",

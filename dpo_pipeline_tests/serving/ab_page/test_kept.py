@@ -1,0 +1,47 @@
+"""What a tab keeps is ids, and a vote is sent again on the very pair that it was given on."""
+
+import msgspec
+import pytest
+
+from dpo_pipeline.core.votes import VoteReason
+from dpo_pipeline.serving.pages.ab_kept import kept_of, unsent_vote
+from dpo_pipeline.serving.pages.ab_visit import Visit
+from dpo_pipeline.serving.services.comparing import ComparisonPrompt
+from dpo_pipeline.serving.services.comparisons import ComparisonView, Recorded
+
+
+def visit(comparison: str, voted: bool = False) -> Visit:
+    made = Visit(session_id="visit-0123456789ab", turn=3, question=ComparisonPrompt("Why?", "other", origin="bank"))
+    made.shown = ComparisonView(comparison, "signed", "Why?", "other", "Because.", "So.", "2026-11-28T00:00:00Z")
+    if voted:
+        made.voted = "left", Recorded("evt-1", comparison, "v1.0", "v1.1", "other", "ui", repeated=False)
+    return made
+
+
+def unsent(shown: str, choice: str = "left") -> str:
+    return msgspec.json.encode({"shown": shown, "choice": choice, "tags": ["clear"], "words": " so "}).decode()
+
+
+def test_texts_and_names_are_not_kept() -> None:
+    kept = kept_of(visit("cmp-1", voted=True))
+    assert "cmp-1" in kept and not any(text in kept for text in ("Because", "Why", "v1.", "So."))
+
+
+def test_a_vote_is_sent_again_on_its_own_pair_only() -> None:
+    first, second = visit("cmp-1"), visit("cmp-2")
+    vote = unsent_vote(unsent(kept_of(first)), first)
+    assert vote and (vote.choice, vote.why) == ("left", VoteReason(None, ("clear",), "so"))
+    assert unsent_vote(unsent(kept_of(first)), second) is None, "the next pair is there already: the vote was heard"
+    assert unsent_vote(unsent(kept_of(first)), visit("cmp-1", voted=True)) is None
+    assert unsent_vote(unsent(kept_of(first)), Visit()) is None
+
+
+@pytest.mark.parametrize("given", ["", "{}", "null", "[]", '{"shown": "", "choice": "left"}', '{"shown": 1}', "\x00"])
+def test_whatever_else_is_sent_is_no_vote(given: str) -> None:
+    assert unsent_vote(given, visit("cmp-1")) is None
+    assert unsent_vote(given, Visit()) is None
+
+
+def test_an_unknown_choice_is_no_vote() -> None:
+    first = visit("cmp-1")
+    assert unsent_vote(unsent(kept_of(first), "a"), first) is None
