@@ -25,6 +25,7 @@ DpoError
 ├── AdapterRefused            an adapter that must not be registered or served
 ├── LedgerError
 │   ├── StaleEpoch            somebody else moved the rollout first
+│   ├── LedgerCorrupt         its file is damaged, or something else
 │   ├── LedgerTooNew          a later version of this program wrote it
 │   ├── UnknownVersion
 │   ├── ForbiddenTransition   a status that cannot follow the one that a version has
@@ -167,6 +168,10 @@ class LedgerError(DpoError):
 
 class LedgerTooNew(LedgerError):
     pass
+
+
+class LedgerCorrupt(LedgerError):
+    """Its file is damaged, or something else."""
 
 
 class StaleEpoch(LedgerError):

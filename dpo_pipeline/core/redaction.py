@@ -32,6 +32,8 @@ _PRIVATE_KEY = (
 )
 _KEY = re.compile("|".join((*(rf"{key[0]}(?<![A-Za-z0-9_].){key[1:]}" for key in _KEYS), _PRIVATE_KEY)))
 
+SHOWN = 300
+"""Characters of what another program said that are repeated in an error."""
 Redactor = Callable[[str], str]
 """Text → the same without personal data."""
 
@@ -66,6 +68,17 @@ def redact(text: str) -> str:
         text = (_EMAIL_ASCII if text.isascii() else _EMAIL_ANY).sub("[e-mail]", text)
     text = _without(text, ibans(text), "[iban]")
     return _without(text, card_numbers(text), "[card]")
+
+
+def cut(text: str, secret: str = "") -> str:
+    """The beginning of what another program said, without what is secret: servers repeat keys in their errors.
+
+    Args:
+        secret: one of ours, which no pattern needs to know.
+    """
+    text = text[: 2 * SHOWN + len(secret)]
+    text = redact(text.replace(secret, "[key]") if secret else text)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def redacted_turns(prompt: str | Sequence[Mapping[str, str]], redact: Redactor) -> str | list[dict[str, str]]:

@@ -4,10 +4,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dpo_pipeline.core.pair_formats import as_preference, read_pair
+from dpo_pipeline.core.admission import check_text
+from dpo_pipeline.core.pair_formats import ImportedPair, as_preference, read_pair
 from dpo_pipeline.core.redaction import Redactor, redact
 from dpo_pipeline.core.votes import encode_preference
-from dpo_pipeline.errors import InvalidRecord, RedactionFailed
+from dpo_pipeline.errors import InvalidRecord, InvalidRequest, RedactionFailed
 from dpo_pipeline.stores.import_files import read_rows
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.log import FILES, Logs, Position, read_batches
@@ -50,6 +51,7 @@ def import_file(
             if isinstance(row, InvalidRecord):
                 raise row
             pair = read_pair(row)
+            _check_lengths(pair)
             event = as_preference(pair, source_name, utc_now(), redact)
             line = encode_preference(event)
             if len(line) > max_line_bytes:
@@ -71,6 +73,18 @@ def import_file(
     for start in range(0, len(waiting), BATCH):
         writer.append_all(waiting[start : start + BATCH])
     return report
+
+
+def _check_lengths(pair: ImportedPair) -> None:
+    """As at every other door: what is longer than people and models are given would hold up whoever judges it."""
+    try:
+        for name, text in (("The chosen answer", pair.chosen), ("The rejected answer", pair.rejected)):
+            check_text(name, text)
+        turns = [pair.prompt] if isinstance(pair.prompt, str) else [turn.content for turn in pair.prompt]
+        for text in turns:
+            check_text("The question", text)
+    except InvalidRequest as error:
+        raise InvalidRecord(str(error)) from None
 
 
 def _imported_ids(log: Path, max_line_bytes: int) -> set[str]:

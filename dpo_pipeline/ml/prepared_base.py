@@ -68,9 +68,10 @@ def _unpack(file: Path, directory: Path) -> None:
 
     try:
         packed = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
-        )
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+            file.parent, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16,
+            trust_remote_code=False,  # a configuration beside it may name code to run, and would have a person asked
+        )  # fmt: skip
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
     except ImportError as error:
         raise ModelUnavailable(f"{file} needs the package gguf: pip install -e '.[gguf]' ({error}).") from error
     except (OSError, ValueError, KeyError, NotImplementedError) as error:

@@ -14,13 +14,22 @@ log = logging.getLogger(__name__)
 class LedgerFollower:
     """Calls `look` with a ledger of its own, at once and then whenever the seconds that `look` returned are over.
 
-    `look` raises nothing: whatever it meets, the next look may find it gone. `ended` is called after the last one.
+    `look` raises nothing: whatever it meets, the next look may find it gone.
+
+    Args:
+        ended: called after the last look.
+        failed: told why the ledger cannot be opened; it is tried again.
     """
 
     def __init__(
-        self, name: str, settings: Settings, look: Callable[[Ledger], float], ended: Callable[[], None] | None = None
+        self,
+        name: str,
+        settings: Settings,
+        look: Callable[[Ledger], float],
+        ended: Callable[[], None] | None = None,
+        failed: Callable[[Exception], None] | None = None,
     ):
-        self._settings, self._look, self._ended = settings, look, ended
+        self._settings, self._look, self._ended, self._failed = settings, look, ended, failed
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name=name, daemon=True)
 
@@ -41,6 +50,8 @@ class LedgerFollower:
                     pause = self._look(ledger)
                     while not self._stop.wait(pause):
                         pause = self._look(ledger)
-            except Exception:
+            except Exception as error:
+                if self._failed:
+                    self._failed(error)
                 log.exception("the ledger cannot be opened; tried again in %g s", OPENED_AGAIN_S)
                 pause = OPENED_AGAIN_S

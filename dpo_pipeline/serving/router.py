@@ -56,7 +56,7 @@ class Router:
         self.route = Route()
         self.champion_to_load: str | None = None
         self.trouble: str | None = None
-        self._follower = LedgerFollower("router", settings, self._look)
+        self._follower = LedgerFollower("router", settings, self._look, failed=self._cannot_open)
 
     def start(self) -> None:
         self._follower.start()
@@ -70,6 +70,9 @@ class Router:
         except Exception as error:
             self._tell(f"the route stays as it was: {type(error).__name__}: {error}")
         return FOLLOW_S
+
+    def _cannot_open(self, error: Exception) -> None:
+        self._tell(f"The ledger cannot be opened, and the route stays as it was: {error}")
 
     def follow_once(self, ledger: Ledger) -> None:
         """Bring engine and route up to the ledger: first load, then route, so nobody is sent to a missing model.

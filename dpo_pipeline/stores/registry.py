@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from dpo_pipeline.core.redaction import cut
 from dpo_pipeline.core.registry_plan import RegistrySnapshot
 from dpo_pipeline.errors import RegistryError, RegistryRefused, RegistryUnavailable
 from dpo_pipeline.stores.training_runs import OpenRun, TrainingRun, open_run, shown_live
@@ -215,7 +216,9 @@ class Registry:
             if response.status_code == 404 and told.get("error_code") == "RESOURCE_DOES_NOT_EXIST":
                 return None
             # 404 without that is a proxy whose MLflow is away.
-            raise _RestError(response.status_code, told.get("error_code"), told.get("message") or response.reason)
+            raise _RestError(
+                response.status_code, told.get("error_code"), cut(str(told.get("message") or response.reason))
+            )
 
     def _experiment(self, client: Any) -> str:
         found = client.get_experiment_by_name(self.experiment)

@@ -15,6 +15,7 @@ from dpo_pipeline.core.votes import decode_preference
 from dpo_pipeline.errors import UnreadableImport
 from dpo_pipeline.loop.import_pairs import import_file
 from dpo_pipeline.settings import PROJECT_DIR
+from dpo_pipeline.stores import import_files
 
 LIMIT = 4096
 
@@ -33,6 +34,30 @@ def test_a_pair_too_long_for_a_line_of_the_log_is_refused_and_the_others_are_kep
     assert f"longer than {LIMIT} bytes" in reason
     assert (second.imported, second.already_there, second.refused) == (0, 2, first.refused)
     assert len(log.read_bytes().splitlines()) == 2
+
+
+def test_a_text_longer_than_any_other_door_lets_in_is_refused(tmp_path: Path) -> None:
+    long, short = "word " * 6_401, "Who knows? Nobody does."
+    rows = [
+        {"prompt": "Why?", "chosen": long, "rejected": short},
+        {"prompt": "Why?", "chosen": short, "rejected": long},
+        {"prompt": long, "chosen": short, "rejected": "Hm."},
+        {"prompt": "Why?", "chosen": short, "rejected": "Hm."},
+    ]
+    file, log = tmp_path / "pairs.jsonl", tmp_path / "prefs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = import_file(file, log, 1 << 20)
+    assert done.imported == 1 and sum(done.refused.values()) == 3
+    assert all("has 32005 characters; at most 32000 fit" in reason for reason in done.refused)
+
+
+def test_a_few_bytes_that_unpack_to_any_number_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_files, "MOST_BYTES", 1 << 20)
+    file = tmp_path / "pairs.jsonl.gz"
+    file.write_bytes(gzip.compress(b" " * (2 << 20)))
+    assert file.stat().st_size < 10_000
+    with pytest.raises(UnreadableImport, match="holds more than"):
+        import_file(file, tmp_path / "prefs.jsonl", LIMIT)
 
 
 ROWS = [

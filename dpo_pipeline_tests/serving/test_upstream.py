@@ -1,6 +1,7 @@
 """What another server may send for an answer, byte for byte over a real socket, and what it is taken for."""
 
 import asyncio
+import gzip
 import json
 import socket
 import threading
@@ -14,7 +15,7 @@ import pytest
 from dpo_pipeline.core.answers import Answer, Ask
 from dpo_pipeline.core.outcomes import RequestOutcome
 from dpo_pipeline.core.votes import Sampling
-from dpo_pipeline.errors import DeadlineExceeded, UpstreamFailed
+from dpo_pipeline.errors import DeadlineExceeded, RequestError, UpstreamFailed
 from dpo_pipeline.serving.engines.engine import Adapter
 from dpo_pipeline.serving.engines.forward import LEAST_CAP, ForwardEngine
 from dpo_pipeline.serving.services.chat_call import outcome_of
@@ -22,6 +23,7 @@ from dpo_pipeline.settings import EngineSettings, Limits
 from dpo_pipeline_tests.examples import settings_in
 
 ASK = Ask("v1.1", (("user", "At what temperature does water boil?"),), Sampling(0.7, 0.9, 24, 1))
+SECRET = "behind-the-scenes-of-it"
 EVENTS, JSON, HTML = "text/event-stream", "application/json", "text/html; charset=utf-8"
 CUT_OFF = (
     b'data: {"choices": [{"index": 0, "delta": {"content": "Water boils at one hun"}, "finish_reason": null}]}\n\n'
@@ -56,10 +58,10 @@ def question_at(listener: socket.socket) -> socket.socket:
 
 
 @contextmanager
-def sending(content: bytes, kind: str, status: int, pieces: int = 1) -> Iterator[str]:
+def sending(content: bytes, kind: str, status: int, pieces: int = 1, header: str = "") -> Iterator[str]:
     """A server that sends this once, in so many packets, and hangs up; yields its address."""
     listener = socket.create_server(("127.0.0.1", 0))
-    head = f"HTTP/1.1 {status} Any\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n".encode()
+    head = f"HTTP/1.1 {status} Any\r\nContent-Type: {kind}\r\n{header}Connection: close\r\n\r\n".encode()
 
     def serve() -> None:
         with question_at(listener) as connection:
@@ -78,9 +80,11 @@ def sending(content: bytes, kind: str, status: int, pieces: int = 1) -> Iterator
         listener.close()
 
 
-def answered(tmp_path: Path, content: bytes, kind: str = EVENTS, status: int = 200, pieces: int = 1) -> Answer:
+def answered(
+    tmp_path: Path, content: bytes, kind: str = EVENTS, status: int = 200, pieces: int = 1, header: str = ""
+) -> Answer:
     async def ask(url: str) -> Answer:
-        settings = settings_in(tmp_path)
+        settings = settings_in(tmp_path, keys={"engine": SECRET})
         engine = ForwardEngine(settings.model_copy(update={"engine": EngineSettings(kind="forward", url=url)}))
         engine.serve({"v1.1": Adapter("a" * 64, tmp_path)})
         try:
@@ -89,7 +93,7 @@ def answered(tmp_path: Path, content: bytes, kind: str = EVENTS, status: int = 2
         finally:
             await engine.close()
 
-    with sending(content, kind, status, pieces) as url:
+    with sending(content, kind, status, pieces, header) as url:
         return asyncio.run(ask(url))
 
 
@@ -139,8 +143,9 @@ def test_tokens_and_the_end_are_the_servers_where_it_says_them(tmp_path: Path) -
         (raw('{"choices": 3}') + DONE, EVENTS, "no chunk of an answer"),
         (chunk("Half") + raw('{"error": {"message": "out of memory"}}'), EVENTS, "out of memory"),
         (b"data: " + b"x" * (LEAST_CAP + 1), EVENTS, "sent more than 4,000,000 bytes"),
-        (chunk("word ") * (LEAST_CAP // 60), EVENTS, "sent more than 4,000,000 bytes"),
+        (chunk("") * (LEAST_CAP // 60), EVENTS, "sent more than 4,000,000 bytes"),
         (b"x" * (LEAST_CAP + 1), HTML, "sent more than 4,000,000 bytes"),
+        (chunk("word " * 3_000) * 3, EVENTS, "said more than 32,000 characters"),
     ],
 )
 def test_what_is_none_is_a_failure_of_the_version(tmp_path: Path, content: bytes, kind: str, said: str) -> None:
@@ -148,6 +153,20 @@ def test_what_is_none_is_a_failure_of_the_version(tmp_path: Path, content: bytes
         answered(tmp_path, content, kind)
     assert outcome_of(failed.value) is RequestOutcome.ENGINE_ERROR and failed.value.status == 502
     assert len(str(failed.value)) < 600, "not all that a stranger sent"
+
+
+def test_a_packed_answer_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    packed = gzip.compress(b"data: " + b"x" * 30_000_000)
+    with pytest.raises(UpstreamFailed, match="packed its answer"):
+        answered(tmp_path, packed, header="Content-Encoding: gzip\r\n")
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 404, 429, 500])
+def test_our_own_key_stands_in_no_error(tmp_path: Path, status: int) -> None:
+    body = json.dumps({"error": {"message": f"Incorrect API key provided: {SECRET}. Find yours elsewhere."}})
+    with pytest.raises(RequestError) as failed:
+        answered(tmp_path, raw(body) if status == 200 else body.encode(), EVENTS if status == 200 else JSON, status)
+    assert "provided: [key]" in str(failed.value) and SECRET not in str(failed.value)
 
 
 @pytest.mark.parametrize(

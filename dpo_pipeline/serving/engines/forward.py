@@ -39,7 +39,8 @@ class ForwardEngine(Engine):
         self._kept: dict[str, Adapter] = {}
         self._most_bytes = max(LEAST_CAP, BYTES_A_TOKEN * settings.model.max_new_tokens)
         key = settings.keys.engine
-        headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+        self._secret = key.get_secret_value() if key else ""
+        headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {self._secret}"} if key else {})
         self._servers = [
             ModelServer(url, self._engine, headers, linger_s=settings.limits.deadline_s) for url in self._engine.url
         ]
@@ -153,7 +154,7 @@ class ForwardEngine(Engine):
                 # A timeout for each wait: one around a `yield` would end whoever reads the pieces.
                 async with asyncio.timeout_at(until):
                     response = await self._client.send(request, stream=True)
-                async with aclosing(read_answer(response, self._most_bytes)) as events:
+                async with aclosing(read_answer(response, self._most_bytes, secret=self._secret)) as events:
                     while end is None:
                         async with asyncio.timeout_at(until):
                             event = await anext(events)

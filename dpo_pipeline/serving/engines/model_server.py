@@ -16,9 +16,9 @@ from pathlib import PurePosixPath
 
 import httpx
 
+from dpo_pipeline.core.redaction import cut
 from dpo_pipeline.errors import ArtifactCorrupt, DpoError, UpstreamFailed
 from dpo_pipeline.serving.engines.engine import Adapter, ServerState
-from dpo_pipeline.serving.engines.upstream import cut
 from dpo_pipeline.settings import EngineSettings
 from dpo_pipeline.settings.shown import without_passwords
 from dpo_pipeline.stores import artifacts
@@ -51,6 +51,7 @@ class ModelServer:
         self.url, self.shown = url.rstrip("/") + "/", str(without_passwords(url))
         self._settings, self._linger_s = settings, linger_s
         self._client = httpx.Client(base_url=self.url, headers=dict(headers), timeout=PATIENCE_S)
+        self._secret = headers.get("Authorization", "").removeprefix("Bearer ")
         self.reachable = True
         self._listed: frozenset[str] = frozenset()
         self._silent = False
@@ -173,7 +174,7 @@ class ModelServer:
         except (httpx.HTTPStatusError, KeyError, TypeError, ValueError) as error:
             needs = "engine.loads needs a vLLM server; " if self._settings.loads else ""
             raise UpstreamFailed(
-                f"it answered GET models with {answer.status_code} and no list of models: {cut(answer.text)} "
+                f"it answered GET models with {answer.status_code} and no list of models: {self._said(answer)} "
                 f"{needs}engine.url ends in /v1."
             ) from error
 
@@ -192,7 +193,7 @@ class ModelServer:
                 continue
             if answer.status_code == 404:
                 missing[name] = (
-                    f"that server does not hold it ({cut(answer.text)}). Load it there, set engine.names, or let "
+                    f"that server does not hold it ({self._said(answer)}). Load it there, set engine.names, or let "
                     "engine.loads load it."
                 )
             elif answer.status_code == 200:
@@ -222,7 +223,7 @@ class ModelServer:
                 path = str(PurePosixPath(self._settings.adapters, adapter.directory.name))
             answer = self._post("load_lora_adapter", {"lora_name": name, "lora_path": path}, LOADING_S)
             if answer.status_code != 200 and name not in (self._list() or ()):  # another server of ours was first
-                raise UpstreamFailed(f"it was refused with {answer.status_code}: {cut(answer.text)}{_hint(answer)}")
+                raise UpstreamFailed(f"it was refused with {answer.status_code}: {self._said(answer)}{_hint(answer)}")
         except DpoError as error:
             self._refused[name] = (time.monotonic(), str(error))
             return
@@ -239,8 +240,11 @@ class ModelServer:
         self._listed -= {name}
         answer = self._post("unload_lora_adapter", {"lora_name": name}, PATIENCE_S)
         if answer.status_code not in (200, 404):
-            raise UpstreamFailed(f"{name} could not be unloaded: {answer.status_code}: {cut(answer.text)}")
+            raise UpstreamFailed(f"{name} could not be unloaded: {answer.status_code}: {self._said(answer)}")
         log.info("%s holds %s no longer", self.shown, name)
+
+    def _said(self, answer: httpx.Response) -> str:
+        return cut(answer.text, self._secret)
 
     def _post(self, path: str, body: Mapping[str, object], patience_s: float) -> httpx.Response:
         return self._client.post(path, json=body, timeout=patience_s)

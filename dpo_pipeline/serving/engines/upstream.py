@@ -15,14 +15,13 @@ import httpx
 import msgspec
 from httpx_sse import EventSource
 
-from dpo_pipeline.core.redaction import redact
+from dpo_pipeline.core.admission import LONGEST_TEXT
+from dpo_pipeline.core.redaction import cut
 from dpo_pipeline.errors import InvalidRequest, ModelNotHeld, QueueFull, UpstreamFailed
 
 DONE = "[DONE]"
 DRAIN_S = 1.0
 """For what stands behind the end of an answer: read to the end, the connection can be used again."""
-SHOWN = 300
-"""Characters of what another server said that are repeated in an error."""
 _HIGH = range(0xD800, 0xDC00)
 
 
@@ -58,11 +57,15 @@ class End:
     tokens: int | None
 
 
-async def read_answer(response: httpx.Response, most_bytes: int) -> AsyncGenerator[str | End]:
+async def read_answer(
+    response: httpx.Response, most_bytes: int, longest: int = LONGEST_TEXT, secret: str = ""
+) -> AsyncGenerator[str | End]:
     """Pieces of text as they come, and last the end.
 
     Args:
         most_bytes: of one answer, with the JSON around each piece.
+        longest: characters of it that people and judges can take.
+        secret: our key, which is in no error.
 
     Raises:
         InvalidRequest: the other server says that the request is at fault.
@@ -72,12 +75,15 @@ async def read_answer(response: httpx.Response, most_bytes: int) -> AsyncGenerat
     """
     if isinstance(response.stream, httpx.AsyncByteStream):
         response.stream = _Capped(response.stream, most_bytes)
+    packed = response.headers.get("content-encoding", "identity").strip().lower()
+    if packed not in ("", "identity"):  # unpacked, a few bytes may be any number
+        raise UpstreamFailed(f"The other server packed its answer ({cut(packed)}), which it was asked not to do.")
     if response.status_code != 200:
-        raise _refusal(response.status_code, (await response.aread()).decode(errors="replace"))
+        raise _refusal(response.status_code, cut((await response.aread()).decode(errors="replace"), secret))
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    reader = _Reader()
+    reader = _Reader(longest, secret)
     if kind == "application/json":
-        chunk = _decoded((await response.aread()).decode(errors="replace"))
+        chunk = _decoded((await response.aread()).decode(errors="replace"), secret)
         if not chunk.choices or chunk.choices[0].message is None or chunk.choices[0].finish_reason is None:
             raise UpstreamFailed("The other server answered without streaming, and not with a whole completion.")
         yield reader.text(chunk) + reader.rest()
@@ -87,7 +93,7 @@ async def read_answer(response: httpx.Response, most_bytes: int) -> AsyncGenerat
     if kind not in ("text/event-stream", "text/plain", ""):
         said = (await response.aread()).decode(errors="replace")
         raise UpstreamFailed(
-            f"The other server answered with {kind}, where server-sent events were required: {cut(said)}"
+            f"The other server answered with {kind}, where server-sent events were required: {cut(said, secret)}"
         )
     response.headers["content-type"] = "text/event-stream"
     async with aclosing(EventSource(response).aiter_sse()) as events:
@@ -96,7 +102,7 @@ async def read_answer(response: httpx.Response, most_bytes: int) -> AsyncGenerat
                 reader.done = True
                 await _drain(events)
                 break
-            if event.data.strip() and (piece := reader.text(_decoded(event.data))):
+            if event.data.strip() and (piece := reader.text(_decoded(event.data, secret))):
                 yield piece
     if not reader.whole:
         raise UpstreamFailed("The other server broke off: its stream ended without finish_reason and without [DONE].")
@@ -133,8 +139,9 @@ class _Capped(httpx.AsyncByteStream):
 class _Reader:
     """What the chunks so far amount to."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest: int, secret: str) -> None:
         self.done, self._reason, self._usage, self._half = False, "", _Usage(), ""
+        self._left, self._longest, self._secret = longest, longest, secret
 
     @property
     def whole(self) -> bool:
@@ -143,13 +150,17 @@ class _Reader:
     def text(self, chunk: _Chunk) -> str:
         """The text of one chunk. Half of a surrogate pair at its end waits for the other half."""
         if chunk.error is not None:
-            raise UpstreamFailed(f"The other server broke off: {cut(str(chunk.error))}")
+            raise UpstreamFailed(f"The other server broke off: {cut(str(chunk.error), self._secret)}")
         self._usage = chunk.usage or self._usage
         if not chunk.choices:
             return ""
         choice = chunk.choices[0]
         self._reason = choice.finish_reason or self._reason
-        text = self._half + ((choice.delta or choice.message or _Text()).content or "")
+        said = (choice.delta or choice.message or _Text()).content or ""
+        self._left -= len(said)
+        if self._left < 0:
+            raise UpstreamFailed(f"The other server said more than {self._longest:,} characters in one answer.")
+        text = self._half + said
         self._half = text[-1:] if text and ord(text[-1]) in _HIGH else ""
         return _joined(text[: len(text) - len(self._half)])
 
@@ -166,22 +177,18 @@ def _joined(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _decoded(text: str) -> _Chunk:
+def _decoded(text: str, secret: str) -> _Chunk:
     try:
         chunk = msgspec.convert(json.loads(text), _Chunk)
     except (ValueError, RecursionError) as error:
-        raise UpstreamFailed(f"The other server sent what is no chunk of an answer ({error}): {cut(text)}") from error
+        raise UpstreamFailed(
+            f"The other server sent what is no chunk of an answer ({error}): {cut(text, secret)}"
+        ) from error
     return chunk
 
 
-def cut(text: str) -> str:
-    """The beginning of what another server said, without what is secret: servers repeat keys in their errors."""
-    text = redact(text[: 2 * SHOWN])
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
-
-
 def _refusal(status: int, body: str) -> Exception:
-    said = f"The other server answered {status}: {cut(body)}"
+    said = f"The other server answered {status}: {body}"
     if status == 429:
         return QueueFull(said)
     if status in (400, 413, 422):

@@ -64,7 +64,7 @@ class PairedAnswers:
         for drawing in _drawings(sampling, again if len(models) == 2 else "never"):
             asks = self._asks(models, messages, drawing)
             try:
-                found = self._chosen(models, asks, await self._engine.answers(asks))
+                found = await asyncio.to_thread(self._chosen, models, asks, await self._engine.answers(asks))
             except RequestError:
                 if not found:
                     raise
@@ -93,7 +93,8 @@ class PairedAnswers:
                 if not found:
                     raise
                 break
-            found = self._chosen(models, asks, [answers[place] for place in range(len(asks))])
+            in_order = [answers[place] for place in range(len(asks))]
+            found = await asyncio.to_thread(self._chosen, models, asks, in_order)
             if not _equal(found):
                 break
         yield found

@@ -15,8 +15,8 @@ from sqlalchemy.engine import make_url
 
 from dpo_pipeline.core.lifecycle import RECORDED, TRANSITIONS, Status, follows
 from dpo_pipeline.core.versions import VersionRecord, iteration
-from dpo_pipeline.errors import ForbiddenTransition, RebuildDiffers, UnknownVersion
-from dpo_pipeline.stores.database import connected, engine_of, take_turn
+from dpo_pipeline.errors import ForbiddenTransition, LedgerCorrupt, RebuildDiffers, UnknownVersion
+from dpo_pipeline.stores.database import connected, engine_of, first_line, take_turn
 from dpo_pipeline.stores.ledger.records import utc_now
 from dpo_pipeline.stores.ledger.tables import VERSIONS, prepare
 
@@ -29,6 +29,10 @@ class VersionLedger:
 
     Args:
         clock: what stands as the moment of every change.
+
+    Raises:
+        LedgerCorrupt, LedgerTooNew: the file is no ledger that can be read; it is left as it is.
+        DatabaseUnavailable: it is in a database that does not answer.
     """
 
     def __init__(self, url: str, clock: Callable[[], str] = utc_now):
@@ -41,7 +45,15 @@ class VersionLedger:
         if parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         self._engine = sa.create_engine(parsed, connect_args={"timeout": 30})
-        prepare(self._engine)
+        try:
+            prepare(self._engine)
+        except sa.exc.DatabaseError as error:
+            if isinstance(error, sa.exc.OperationalError):  # it is held by another program, say
+                raise
+            raise LedgerCorrupt(
+                f"{parsed.database} cannot be read as a ledger: {first_line(error)}. Nothing was changed. Bring it "
+                "back from a backup (`dpo restore`)."
+            ) from error
 
     @property
     def engine(self) -> sa.Engine:
