@@ -16,6 +16,7 @@ from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.pseudonyms import pseudonym_of, signing_key
 from dpo_pipeline.stores.serving_log import ServingLog
 from dpo_pipeline_tests.examples import preference, put_version, settings_in
+from dpo_pipeline_tests.serving import collected
 
 
 def dpo(*words: str) -> str:
@@ -53,6 +54,38 @@ def test_an_unknown_setting_names_the_nearest() -> None:
 def test_an_error_is_a_message_and_no_class() -> None:
     said = CliRunner().invoke(app, ["settings", "nothing.like.it"])
     assert said.exit_code == 1 and said.output.startswith("error: There is no setting")
+
+
+def test_forgetting_that_leaves_something_ends_with_1_and_says_where(here: Path) -> None:
+    settings = settings_in(here)
+    ann = pseudonym_of("Ann", signing_key(settings))
+    AppendLog(settings.prefs_log).append_all([encode_preference(preference(1, annotator=ann))])
+    left = here / "notes" / "copied.txt"
+    left.parent.mkdir()
+    left.write_text(f"somebody copied {ann} here")
+    said = CliRunner().invoke(app, ["forget", "Ann"])
+    assert said.exit_code == 1 and "copied.txt" in said.output
+    left.unlink()
+    assert CliRunner().invoke(app, ["forget", "Ann"]).exit_code == 0
+
+
+def test_an_audit_log_that_was_changed_ends_with_1(here: Path) -> None:
+    assert CliRunner().invoke(app, ["keys", "add", "Ann", "--role", "rater"]).exit_code == 0
+    assert CliRunner().invoke(app, ["audit", "verify"]).exit_code == 0
+    [log] = here.rglob("audit.jsonl")
+    log.write_text(log.read_text().replace("Ann", "Bob"))
+    assert CliRunner().invoke(app, ["audit", "verify"]).exit_code == 1
+
+
+def test_a_vote_that_was_changed_in_its_place_ends_with_1(here: Path) -> None:
+    settings = settings_in(here)
+    AppendLog(settings.prefs_log).append_all([encode_preference(preference(number)) for number in range(3)])
+    collected.curate(settings)
+    assert CliRunner().invoke(app, ["verify-log"]).exit_code == 0
+    lines = settings.prefs_log.read_bytes()
+    settings.prefs_log.write_bytes(lines.replace(b'"vote":"a"', b'"vote":"b"', 1))
+    said = CliRunner().invoke(app, ["verify-log"])
+    assert said.exit_code == 1 and "differ from what was read" in said.output
 
 
 def test_whatever_has_a_name_is_traced(here: Path) -> None:

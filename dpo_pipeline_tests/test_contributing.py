@@ -19,6 +19,15 @@ def test_every_file_of_the_table_is_there() -> None:
     assert [path for path in sorted(paths) if not (PROJECT_DIR / path).exists()] == []
 
 
+def test_every_test_that_the_table_of_threats_names_is_there() -> None:
+    told = (PROJECT_DIR / "SECURITY.md").read_text(encoding="utf-8")
+    rows = [line.rsplit("|", 2)[1] for line in told.splitlines() if line.startswith("| ")]
+    paths = {path for row in rows for path in re.findall(r"`([\w./]+\.py)`", row)}
+    places = [PROJECT_DIR / "dpo_pipeline_tests", PROJECT_DIR]
+    assert len(rows) >= 15 and len(paths) > 25
+    assert [path for path in sorted(paths) if not any((place / path).exists() for place in places)] == []
+
+
 @pytest.mark.slow
 def test_a_new_page_is_a_module_and_a_line(tmp_path: Path) -> None:
     script = """

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,23 @@ def test_a_base_without_a_template_gets_one_by_setting(tmp_path: Path) -> None:
     gemma = settings_in(tmp_path / "data", model=model | {"chat_template": "gemma"})
     assert ensure_base(gemma, nothing).sha != locate_base(told).sha, "with another template it is another base"
     assert given == {path.name: hashlib.sha256(path.read_bytes()).digest() for path in (tmp_path / "model").iterdir()}
+
+
+def test_code_that_a_configuration_beside_a_gguf_names_is_neither_run_nor_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, ran = tmp_path / "model", tmp_path / "ran"
+    folder.mkdir()
+    write_gguf(folder / "tiny.gguf")
+    (folder / "own.py").write_text(f"open({str(ran)!r}, 'w')\nclass Own:\n    pass\n")
+    for name in ("config.json", "tokenizer_config.json"):
+        own = {"AutoConfig": "own.Own", "AutoTokenizer": ["own.Own", None], "AutoModelForCausalLM": "own.Own"}
+        (folder / name).write_text(json.dumps({"model_type": "qwen2", "auto_map": own}))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("a person was asked"))
+    settings = settings_in(tmp_path / "data", model={"base": str(folder / "tiny.gguf"), "chat_template": "chatml"})
+    with suppress(ModelUnavailable):  # it may be refused, and must not be obeyed
+        ensure_base(settings, nothing)
+    assert not ran.exists()
 
 
 def test_a_template_that_is_not_there(tmp_path: Path) -> None:

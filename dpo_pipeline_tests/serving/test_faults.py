@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import pytest
 from dpo_pipeline.core.votes import decode_preference
 from dpo_pipeline.settings import PROJECT_DIR, Settings
 from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline_tests.examples import settings_in
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
 from dpo_pipeline_tests.serving.conftest import VARIABLES
+from dpo_pipeline_tests.upstream import Upstream, answered_by
 
 pytestmark = pytest.mark.slow
 METRIC = re.compile(r"dpo_\w+")
@@ -168,6 +171,41 @@ def test_a_ledger_that_fails_is_followed_again(server: Server, own_project: Sett
             ledger.execute("alter table away rename to deployment")
             ledger.commit()
     assert eventually(lambda: server.client.get("/readyz").json(), lambda told: not told["trouble"])["trouble"] is None
+
+
+def test_a_ledger_that_is_none_is_named_and_left_as_it_is(tmp_path: Path, models: Upstream) -> None:
+    settings = settings_in(tmp_path)
+    ledger = tmp_path / "ledger.db"
+    ledger.write_bytes(b"no ledger at all, " * 400)
+    with serving(settings.data_dir, "/healthz", **answered_by(models), DPO_ACCESS__PAGES="false") as server:
+        told = eventually(lambda: server.client.get("/readyz"), lambda answer: "ledger.db" in answer.text)
+        assert told.status_code == 503 and "cannot be read as a ledger" in told.text and "dpo restore" in told.text
+        refused = server.client.post("/v1/chat/completions", json=chat("Why is the sky blue?"))
+        assert refused.status_code == 503 and "ledger.db" in refused.text
+    assert ledger.read_bytes().startswith(b"no ledger at all")
+
+
+def chat(question: str) -> dict[str, Any]:
+    return {"model": "chat", "messages": [{"role": "user", "content": question}]}
+
+
+def test_while_another_program_holds_the_state_votes_wait_their_turn_and_nobody_else(
+    server: Server, own_project: Settings
+) -> None:
+    with closing(sqlite3.connect(own_project.serving_state, timeout=10, isolation_level=None)) as state:
+        state.execute("begin exclusive")
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(server.client.post, "/v1/comparisons", json={"prompt": "Why?"}) for _ in range(4)]
+            looks = []
+            while not all(each.done() for each in asked):
+                began = time.monotonic()
+                assert server.client.get("/healthz").status_code == 200
+                looks.append(time.monotonic() - began)
+            refused = [each.result() for each in asked]
+        state.execute("rollback")
+    assert max(looks) < 1.0
+    assert {each.status_code for each in refused} == {507} and "try again" in refused[0].text
+    assert vote(server, compare(server)).status_code == 201
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/comparisons"])

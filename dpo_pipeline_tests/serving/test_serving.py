@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -124,6 +125,15 @@ def test_a_hundred_sends_at_once_are_one_vote(server: Server, own_project: Setti
         answers = list(pool.map(lambda _: vote(server, shown), range(100)))
     assert sorted({answer.status_code for answer in answers}) == [200, 201]
     assert len({answer.json()["event_id"] for answer in answers}) == 1
+    assert sum(e.comparison_id == shown["comparison_id"] for e in log_lines(own_project)) == 1
+
+
+def test_of_a_hundred_opposite_votes_at_once_one_is_recorded(server: Server, own_project: Settings) -> None:
+    shown = compare(server)
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda number: vote(server, shown, ("left", "right")[number % 2]), range(100)))
+    counted = Counter(answer.status_code for answer in answers)
+    assert counted[201] == 1 and counted[409] == 50 and counted[200] == 49
     assert sum(e.comparison_id == shown["comparison_id"] for e in log_lines(own_project)) == 1
 
 

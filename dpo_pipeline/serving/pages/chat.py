@@ -143,7 +143,7 @@ def _answering(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[
             return
         if talk.editing is None and talk.last:
             # Nobody was asked: what cannot be kept of it is nothing to trouble somebody with who has a question.
-            _said(serving(), talk.last, talk, person, request, action="follow_up")
+            await asking(_said, serving(), talk.last, talk, person, request, action="follow_up")
         async with aclosing(answer(question, talk, person, request, talk.editing)) as steps:
             async for changes in steps:
                 yield changes
@@ -152,7 +152,7 @@ def _answering(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[
         if not talk.asks:
             yield {ui.told: notice(STARTED_AGAIN)}
             return
-        if trouble := _said(serving(), talk.last, talk, person, request, action="regenerate"):
+        if trouble := await asking(_said, serving(), talk.last, talk, person, request, action="regenerate"):
             yield ui.rest(talk, trouble, trouble=True)
             return
         assert talk.last_question is not None

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CLOSED_FOR, LEFT_FOR = timedelta(minutes=5), timedelta(hours=12)
 """A tab may lose its connection for a moment and come back; and one may be open all day with nobody before it."""
+MOST_TABS = 1_000
+"""Of 0.3 MB each; the one that was used longest ago makes room, and its page goes on from what the tab keeps."""
 QUEUE_EVERY_S, PROGRESS_EVERY_S = 0.05, 1.0
 """The first as Gradio has it on Windows: a click waits half of it on average, which nobody notices. No page here shows
 Gradio's progress bars."""
@@ -78,6 +80,7 @@ def mount_pages(app: FastAPI, settings: Settings, serving: Callable[[], Serving]
             gr.HTML(theme.heading(title))
             import_module(f"{__package__}.{name}").build(serving)
             gr.HTML(theme.consent(settings.access.consent))
+    site.state_session_capacity = MOST_TABS
     site.queue(default_concurrency_limit=None, api_open=False)
     # Gradio looks a thousand times a second whether somebody clicked, and a hundred times whether a progress bar moved,
     # which takes 6 % of a core all day long.
@@ -111,7 +114,7 @@ def mount_pages(app: FastAPI, settings: Settings, serving: Callable[[], Serving]
 def forget_closed_tabs(site: "Blocks") -> int:
     """Drop what Gradio holds of tabs that were closed a while ago; returns how many.
 
-    By itself it keeps the newest 10,000, of 0.3 MB each: a server that people open every day would grow for weeks.
+    By itself it keeps them until there are `MOST_TABS`: a server that people open every day would grow for weeks.
     """
     holder, now = site.state_holder, datetime.now()  # as Gradio notes them
     closed = [

@@ -436,6 +436,12 @@ def test_the_api_keeps_its_paths_and_the_gate_covers_the_pages(server: Server) -
     foreign = server.client.post("/gradio_api/queue/join", json=body, headers={"Origin": "https://evil.example"})
     assert foreign.status_code == 403 and foreign.json()["error"]["code"] == "foreign_origin"
     assert httpx.get(f"{server.url}/").text.count("gradio.app") <= 1  # a meta tag of Gradio's, never asked for
+    for path in ("/", "/chat", "/v1/models", "/docs"):
+        told = server.client.get(path).headers
+        assert (told["x-content-type-options"], told["x-frame-options"]) == ("nosniff", "SAMEORIGIN"), path
+        assert "frame-ancestors 'self'" in told["content-security-policy"], path
+        assert told["referrer-policy"] == "same-origin", path
+    assert "default-src 'self'" in server.client.get("/").headers["content-security-policy"]
 
 
 def test_questions_come_from_where_the_person_wants_them(desk: Tab, server: Server, settings: Settings) -> None:
