@@ -1,0 +1,112 @@
+"""A reload, a lost connection and a restart of the server take nothing from whoever is at the A/B page."""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dpo_pipeline.core.votes import VoteReason
+from dpo_pipeline.settings import Settings
+from dpo_pipeline_tests.browser import Tab, choose
+from dpo_pipeline_tests.programs_under_test import Server
+from dpo_pipeline_tests.serving.ab_page.desk import DONE, answer, ready, text, votes
+
+if TYPE_CHECKING:
+    pass
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+
+
+def test_a_reload_keeps_the_pair_what_was_chosen_and_what_was_being_typed(desk: Tab, settings: Settings) -> None:
+    choose(desk.page, "#ab-first", "chat-v1.0")
+    choose(desk.page, "#ab-second", "chat-v1.1")
+    desk.page.fill("#ab-typed textarea", "Why do owls hoot?")
+    desk.page.click("#ab-generate")
+    ready(desk)
+    shown, before = {side: answer(desk, side) for side in ("left", "right")}, len(votes(settings))
+    desk.page.fill("#ab-typed textarea", "And why do")
+    desk.go(desk.page.url)
+    ready(desk)
+    assert {side: answer(desk, side) for side in shown} == shown and "Why do owls hoot?" in text(desk, "#ab-question")
+    assert desk.page.input_value("#ab-first input") == "chat-v1.0"
+    assert desk.page.input_value("#ab-second input") == "chat-v1.1"
+    assert desk.page.input_value("#ab-typed textarea") == "And why do"
+    desk.page.click("#ab-left")
+    desk.page.wait_for_selector(DONE)
+    [event] = votes(settings)[before:]
+    assert (event.prompt, event.chosen) == ("Why do owls hoot?", shown["left"])
+    result = text(desk, "#ab-result")
+    desk.go(desk.page.url)
+    desk.page.wait_for_selector(DONE)
+    assert text(desk, "#ab-result") == result and len(votes(settings)) == before + 1
+    desk.assert_clean()
+
+
+def test_a_restart_of_the_server_keeps_them_too_and_a_vote_on_its_way_is_sent_again_once(
+    desk: Tab, server: Server, settings: Settings
+) -> None:
+    choose(desk.page, "#ab-first", "chat-v1.0")
+    choose(desk.page, "#ab-second", "chat-v1.1")
+    desk.page.fill("#ab-typed textarea", "Why do owls hoot?")
+    desk.page.click("#ab-generate")
+    ready(desk)
+    shown, before = {side: answer(desk, side) for side in ("left", "right")}, len(votes(settings))
+    server.kill()
+    desk.page.click("#ab-why button")
+    desk.page.get_by_label("More accurate").check()
+    desk.page.click("#ab-left")  # nobody is there to hear it
+    desk.page.get_by_text("Connection").first.wait_for()
+    server.start()
+    # Gradio opens the page again by itself once somebody answers.
+    desk.page.locator("#ab-notice", has_text="Your vote was sent again").wait_for()
+    desk.errors.clear()
+    desk.page.wait_for_selector(DONE)
+    assert {side: answer(desk, side) for side in shown} == shown and "Why do owls hoot?" in text(desk, "#ab-question")
+    assert desk.page.input_value("#ab-first input") == "chat-v1.0"
+    [event] = votes(settings)[before:]
+    assert (event.chosen, event.why) == (shown["left"], VoteReason(tags=("accurate",)))
+    result = text(desk, "#ab-result")
+    desk.go(desk.page.url)
+    desk.page.wait_for_selector(DONE)
+    assert text(desk, "#ab-result") == result and len(votes(settings)) == before + 1
+
+
+def test_a_click_after_a_restart_that_nobody_noticed_is_a_vote_on_what_is_on_screen(
+    desk: Tab, server: Server, settings: Settings
+) -> None:
+    desk.page.fill("#ab-typed textarea", "Why do owls hoot?")
+    desk.page.click("#ab-generate")
+    ready(desk)
+    shown, before = answer(desk, "left"), len(votes(settings))
+    server.kill()
+    server.start()
+    desk.page.click("#ab-left")
+    desk.page.wait_for_selector(DONE)
+    [event] = votes(settings)[before:]
+    assert (event.prompt, event.chosen) == ("Why do owls hoot?", shown)
+    desk.errors.clear()
+
+
+def test_a_session_goes_on_after_a_restart_of_the_server(desk: Tab, server: Server, settings: Settings) -> None:
+    choose(desk.page, "#ab-length", "5 questions")
+    desk.page.click("#ab-start")
+    for number in (1, 2):
+        desk.page.locator("#ab-batch", has_text=f"{number} of 5").wait_for()
+        ready(desk)
+        desk.page.click("#ab-left")
+    desk.page.locator("#ab-batch", has_text="3 of 5").wait_for()
+    ready(desk)
+    server.kill()
+    server.start()
+    desk.go(desk.page.url)
+    desk.page.locator("#ab-batch", has_text="3 of 5").wait_for()
+    for _ in range(3):
+        ready(desk)
+        desk.page.click("#ab-right")
+    desk.page.locator(".ab-summary", has_text="5 questions").wait_for()
+    session = [each for each in votes(settings) if each.session_id == votes(settings)[-1].session_id]
+    assert len(session) == 5
+    chosen = Counter(each.chosen_model for each in session)
+    for name, times in chosen.items():
+        assert f"chat-{name} chosen {times} of 5" in text(desk, ".ab-summary")
+    desk.errors.clear()
