@@ -1,8 +1,8 @@
-"""uvicorn's HTTP protocol with bounds that it lacks: how long and how large the head of a request may be, and that an
-open page does not hold a server that shall stop.
+"""uvicorn's HTTP protocol with bounds that it lacks: how long and how large the head of a request may be, how long a
+body may stall, and that an open page does not hold a server that shall stop.
 
-Without the first two whoever opens connections and sends nothing, or headers without an end, holds descriptors and
-memory for ever. How large a body may be is the door's.
+Without the first ones whoever opens connections and sends nothing, or headers or a body without an end, holds
+descriptors and memory for ever. How large a body may be is the door's.
 """
 
 import asyncio
@@ -15,6 +15,8 @@ from dpo_pipeline.errors import ServiceError
 HEAD_S = 30.0
 """From the connection, or the first byte of a further request, to the end of its headers."""
 HEAD_BYTES = 65_536
+STALLED_S = 30.0
+"""Between two pieces of a body."""
 HEARTBEAT = "/heartbeat/"
 """In the paths of the streams by which Gradio sees that a page is open: they end with the page."""
 LEAST_DESCRIPTORS, ENOUGH_DESCRIPTORS = 512, 65_536
@@ -24,6 +26,7 @@ class BoundedHttp(HttpToolsProtocol):
     """One connection."""
 
     _head_timer: asyncio.TimerHandle | None = None
+    _body_timer: asyncio.TimerHandle | None = None
     _in_head = False
     _head_bytes = 0
 
@@ -33,6 +36,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
+        self._end_body()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -42,10 +46,21 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._end_head()
+        self._await_body()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._end_body()
+        super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._end_body()
+        super().handle_websocket_upgrade()
 
     def data_received(self, data: bytes) -> None:
         timer = self._head_timer
+        if self._body_timer is not None:
+            self._await_body()
         super().data_received(data)
         # Afterwards, and of the head that goes on: what came with the end of one is body, or another request's begin.
         if self._in_head and timer is self._head_timer:
@@ -61,6 +76,15 @@ class BoundedHttp(HttpToolsProtocol):
     def _begin_head(self) -> None:
         self._in_head, self._head_bytes = True, 0
         self._head_timer = self.loop.call_later(HEAD_S, self.transport.close)
+
+    def _await_body(self) -> None:
+        self._end_body()
+        self._body_timer = self.loop.call_later(STALLED_S, self.transport.close)
+
+    def _end_body(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
 
     def _end_head(self) -> None:
         self._in_head = False

@@ -48,6 +48,7 @@ def served(app: Any) -> Iterator[tuple[int, uvicorn.Server, threading.Thread]]:
 def port() -> Iterator[int]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(http_protocol, "HEAD_S", 1.0)
+        patch.setattr(http_protocol, "STALLED_S", 1.0)
         with served(echo) as (port, _, _):
             yield port
 
@@ -82,6 +83,20 @@ def test_large_bodies_slow_answers_and_many_requests_pass(port: int) -> None:
             assert client.post("/", content=b"x" * 900_000).content == b"x" * 900_000
         time.sleep(1.5)
         assert client.post("/", content=b"y", headers={"X-Some": "a" * 8000}).content == b"y"
+
+
+def test_a_body_that_stalls_ends_and_a_slow_one_does_not(port: int) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 4\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(head + b"a")
+        assert 0.5 < closed_after(connection) < 5
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(head)
+        for piece in (b"a", b"b", b"c", b"d"):
+            time.sleep(0.6)
+            connection.sendall(piece)
+        connection.settimeout(10)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
 
 
 def test_a_server_says_that_it_may_open_too_few_connections() -> None:
