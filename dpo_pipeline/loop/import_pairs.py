@@ -45,7 +45,7 @@ def import_file(
     seen = _imported_ids(log, max_line_bytes)
     writer, waiting = logs.open(log), []
     # A name may hold bytes that are no text in this system's encoding.
-    source_name = path.stem.encode(errors="replace").decode()
+    source_name = redact(path.stem.encode(errors="replace").decode())
     for number, row in list(read_rows(path)):
         try:
             if isinstance(row, InvalidRecord):

@@ -8,12 +8,12 @@ from typing import Literal
 
 from dpo_pipeline.core.admission import check_reason
 from dpo_pipeline.core.lifecycle import ACCEPTED
-from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.rollout import conditions, harm_of, next_stage
 from dpo_pipeline.core.safety import SafetyCheck
 from dpo_pipeline.errors import ArtifactError, NoRollout, OrderRefused, StaleEpoch
 from dpo_pipeline.loop.notify import tell
 from dpo_pipeline.loop.recorded_adapter import adapter_of
+from dpo_pipeline.loop.redactor import redactor
 from dpo_pipeline.loop.roll_out import plan_of
 from dpo_pipeline.loop.rollout_evidence import as_recorded, gather
 from dpo_pipeline.settings import Settings
@@ -35,7 +35,7 @@ def order(
         OrderRefused: there is nothing to order about, the version must not go further, or somebody else moved the
             rollout first.
     """
-    reasons = (redact(check_reason(reason)),)
+    reasons = (redactor(settings.collection)(check_reason(reason)),)
     before = ledger.deployment()
     try:
         if what == "promote":

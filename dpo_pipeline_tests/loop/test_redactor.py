@@ -9,8 +9,11 @@ import pytest
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.errors import RedactionFailed, SettingsError
 from dpo_pipeline.loop.import_pairs import import_file
+from dpo_pipeline.loop.manual_actions import order
 from dpo_pipeline.loop.redactor import redactor
 from dpo_pipeline.settings import Collection
+from dpo_pipeline.stores.ledger import Ledger
+from dpo_pipeline_tests.examples import put_version, settings_in
 
 OURS = """
 def without_names(text):
@@ -58,6 +61,21 @@ def test_a_name_that_leads_nowhere_is_an_error_at_the_start(name: str) -> None:
 def test_one_that_gives_no_text_is_an_error_at_the_start() -> None:
     with pytest.raises(RedactionFailed, match="gave NoneType"):
         redactor(named("gives_nothing"))
+
+
+def test_it_is_at_the_doors_of_reasons_and_of_file_names_too(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, collection={"redactor": "our_redaction:without_names"})
+    with Ledger(settings.ledger_address) as ledger:
+        for name in ("v1.0", "v1.1"):
+            put_version(ledger, name, status="registered", adapter_sha=name[-1] * 64, adapter_dir="there")
+        ledger.install_champion("v1.0", actor="test")
+        ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
+        order(settings, ledger, "abort", "Ann asked for it", actor="test")
+        assert "Ann" not in str(ledger.decisions()[-1].reasons)
+    file = tmp_path / "Ann.jsonl"
+    file.write_text('{"prompt": "Why?", "chosen": "Because it rains.", "rejected": "No."}\n')
+    import_file(file, settings.prefs_log, 1 << 20, redactor(settings.collection))
+    assert b"Ann" not in settings.prefs_log.read_bytes()
 
 
 def test_what_it_fails_on_is_not_stored(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from dpo_pipeline.core.admission import LONGEST_REASON, check_reason
 from dpo_pipeline.core.pair_export import ExportForm, exported
-from dpo_pipeline.core.redaction import redact
+from dpo_pipeline.core.redaction import Redactor
 from dpo_pipeline.core.validated_pair import EXCLUDED, PairFilter, ValidatedPair
 from dpo_pipeline.errors import InvalidRequest, OrderChanged
 from dpo_pipeline.serving.accounts import Accounts
@@ -49,10 +49,11 @@ class Reviews:
     Args:
         table: what curation published.
         log: people's orders.
+        redact: what reasons go through before they are kept.
     """
 
-    def __init__(self, table: Path, log: ReviewLog, accounts: Accounts):
-        self._table, self._log, self._accounts = table, log, accounts
+    def __init__(self, table: Path, log: ReviewLog, accounts: Accounts, redact: Redactor):
+        self._table, self._log, self._accounts, self._redact = table, log, accounts, redact
 
     def guidelines(self) -> str:
         """What the team wrote for whoever reviews, as Markdown; empty where nobody did."""
@@ -84,7 +85,7 @@ class Reviews:
         """
         detail = f"{event_id}: {reason}"
         reviewer = self._accounts.allowed(account, "reviewer", f"preference: {action}", address, detail)
-        reason = check_reason(reason)
+        reason = self._redact(check_reason(reason))
         if all(pair.event_id != event_id for pair in read_validated_pairs(self._table)):
             raise InvalidRequest(f"Preference {event_id!r} is not among the newest validated ones. Reload the page.")
         newest = self._log.newest().get(event_id)
@@ -122,7 +123,7 @@ class Reviews:
         """
         detail = f"{count} pairs that fit {wanted}: {reason}"
         reviewer = self._accounts.allowed(account, "reviewer", f"preferences: {action}", address, detail)
-        reason, events = check_reason(reason), self.changed_by(wanted, action)
+        reason, events = self._redact(check_reason(reason)), self.changed_by(wanted, action)
         if len(events) != count:
             raise OrderChanged(f"It would be {len(events)} pairs by now, not {count}. Look again before you confirm.")
         self._log.append_all(_review(event_id, action, reason, reviewer.name) for event_id in events)
@@ -135,7 +136,7 @@ def _review(event_id: str, action: Order, reason: str, actor: str) -> Review:
         recorded_at=utc_now(),
         event_id=event_id,
         action=action,
-        reason=redact(reason)[:LONGEST_REASON],
+        reason=reason[:LONGEST_REASON],
         actor=actor,
     )
 
