@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Scheme = Literal["light", "dark"]
 SCREENS: tuple[tuple[int, Scheme], ...] = ((1440, "light"), (1440, "dark"), (390, "dark"), (390, "light"))
 """A desk's and a telephone's, by day and by night."""
+AUDITED = (SCREENS[0], SCREENS[2])
+"""Both widths and both schemes: axe takes a second."""
 CHROMIUM = Path("/usr/bin/chromium")
 PICTURES = PROJECT_DIR / "docs" / "pictures"
 ARGUMENTS = [

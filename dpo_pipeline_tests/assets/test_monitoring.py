@@ -144,12 +144,12 @@ def test_errors_that_last_are_told_once_an_hour(tmp_path: Path) -> None:
 def test_an_address_that_is_none_or_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DPO_NOTIFICATIONS__URLS", '["nonsense"]')
     with pytest.raises(NotificationFailed, match="Address 1"):
-        notify(load_settings(), "title", "body")
+        notify(load_settings().notifications, "title", "body")
     monkeypatch.setenv("DPO_NOTIFICATIONS__URLS", '["json://127.0.0.1:9/hook"]')
     with pytest.raises(NotificationFailed, match="could not be sent"):
-        notify(load_settings(), "title", "body")
+        notify(load_settings().notifications, "title", "body")
     monkeypatch.delenv("DPO_NOTIFICATIONS__URLS")
-    assert notify(load_settings(), "title", "body") == 0
+    assert notify(load_settings().notifications, "title", "body") == 0
 
 
 def test_visits_without_a_name_end_after_half_an_hour() -> None:
