@@ -29,10 +29,10 @@ def loop_overview(settings: Settings, ledger: Ledger) -> Overview:
     )
 
 
-def _served(policy: RolloutPolicy, state: DeploymentState, now: datetime) -> Served:
+def _served(rollout: RolloutPolicy, state: DeploymentState, now: datetime) -> Served:
     if not (state.challenger and state.stage and state.stage_since):
         return Served(state.champion)
-    policy = plan_of(state, policy).policy
+    policy = plan_of(state, rollout).policy
     least = [stage_policy(stage, policy).hours * policy.duration_scale for stage in STAGES[STAGES.index(state.stage) :]]
     left = max(least[0] - hours_since(state.stage_since, now), 0.0) + sum(least[1:-1])
     traffic = traffic_of(state.stage, policy)

@@ -57,14 +57,11 @@ class End:
     tokens: int | None
 
 
-async def read_answer(
-    response: httpx.Response, most_bytes: int, longest: int = LONGEST_TEXT, secret: str = ""
-) -> AsyncGenerator[str | End]:
+async def read_answer(response: httpx.Response, most_bytes: int, secret: str = "") -> AsyncGenerator[str | End]:
     """Pieces of text as they come, and last the end.
 
     Args:
         most_bytes: of one answer, with the JSON around each piece.
-        longest: characters of it that people and judges can take.
         secret: our key, which is in no error.
 
     Raises:
@@ -81,7 +78,7 @@ async def read_answer(
     if response.status_code != 200:
         raise _refusal(response.status_code, cut((await response.aread()).decode(errors="replace"), secret))
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    reader = _Reader(longest, secret)
+    reader = _Reader(secret)
     if kind == "application/json":
         chunk = _decoded((await response.aread()).decode(errors="replace"), secret)
         if not chunk.choices or chunk.choices[0].message is None or chunk.choices[0].finish_reason is None:
@@ -139,9 +136,9 @@ class _Capped(httpx.AsyncByteStream):
 class _Reader:
     """What the chunks so far amount to."""
 
-    def __init__(self, longest: int, secret: str) -> None:
+    def __init__(self, secret: str) -> None:
         self.done, self._reason, self._usage, self._half = False, "", _Usage(), ""
-        self._left, self._longest, self._secret = longest, longest, secret
+        self._left, self._secret = LONGEST_TEXT, secret
 
     @property
     def whole(self) -> bool:
@@ -159,7 +156,7 @@ class _Reader:
         said = (choice.delta or choice.message or _Text()).content or ""
         self._left -= len(said)
         if self._left < 0:
-            raise UpstreamFailed(f"The other server said more than {self._longest:,} characters in one answer.")
+            raise UpstreamFailed(f"The other server said more than {LONGEST_TEXT:,} characters in one answer.")
         text = self._half + said
         self._half = text[-1:] if text and ord(text[-1]) in _HIGH else ""
         return _joined(text[: len(text) - len(self._half)])

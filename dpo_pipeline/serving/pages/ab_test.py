@@ -218,7 +218,8 @@ def build(serving: Callable[[], Serving]) -> None:
             request: gr.Request,
         ) -> AsyncIterator[dict[Any, Any]]:
             try:
-                await restore(visit, shown, person, request)  # the server may have started again under an open page
+                # The server may have started again under an open page.
+                await restore(serving(), visit, shown, person, request)
                 visit.key = request.session_hash or ""
                 visit.session_id = visit.session_id or f"visit-{uuid.uuid4().hex[:12]}"
                 visit.plan = Plan(_version(first), _version(second), origin)
@@ -242,14 +243,6 @@ def build(serving: Callable[[], Serving]) -> None:
     root = Context.root_block
     assert root is not None
 
-    async def restore(here: Visit, shown: str, person: Any, request: Any) -> None:
-        """Go on from what the tab keeps, where that is newer than what is known here, and theirs."""
-        if shown and pseudonym_of(serving(), person, request):
-            turn, visitor = here.turn, visitor_of(serving(), person, here.session, request)
-            before = await restored(shown, serving().comparing, visitor, newer_than=turn)
-            if before and here.turn == turn:  # nobody has gone on meanwhile
-                here.go_on_from(before)
-
     async def reopened(kept: Kept, here: Visit, person: Any, request: Any) -> dict[Any, Any]:
         begun, trouble = here.question is not None, {}  # somebody may be quicker than this
         if not begun:
@@ -257,7 +250,7 @@ def build(serving: Callable[[], Serving]) -> None:
                 here.go_on_from(before)
             try:
                 with suppress(RoleRequired):  # whoever only looks has nothing to go on from
-                    await restore(here, kept.shown, person, request)
+                    await restore(serving(), here, kept.shown, person, request)
                 if vote := unsent_vote(kept.unsent, here):
                     trouble = await page.sent_again(here, visitor_of(serving(), person, here.session, request), vote)
             except DpoError as error:  # the page opens all the same, and can be loaded again
@@ -270,6 +263,20 @@ def build(serving: Callable[[], Serving]) -> None:
     reopening(root, reopened, visit, person, parts["typed"], parts["shown"], list(parts.values()))
     root.unload(closed)
     _buttons(page, parts, connect)
+
+
+async def restore(serving: Serving, visit: Visit, shown: str, person: Any, request: Any) -> None:
+    """Go on from what the tab keeps, where that is newer than what is known here, and theirs.
+
+    Raises:
+        RoleRequired: as `visitor_of`.
+        TooManyRequests, DatabaseUnavailable: not now.
+    """
+    if shown and pseudonym_of(serving, person, request):
+        turn, visitor = visit.turn, visitor_of(serving, person, visit.session, request)
+        before = await restored(shown, serving.comparing, visitor, newer_than=turn)
+        if before and visit.turn == turn:  # nobody has gone on meanwhile
+            visit.go_on_from(before)
 
 
 def _buttons(page: Page, parts: dict[str, Any], connect: Callable[..., Any]) -> None:

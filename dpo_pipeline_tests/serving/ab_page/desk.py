@@ -46,6 +46,13 @@ def ready(opened: Tab) -> None:
     opened.page.wait_for_timeout(350)
 
 
+def ask(opened: Tab, question: str) -> None:
+    """A question of one's own, and its pair."""
+    opened.page.fill("#ab-typed textarea", question)
+    opened.page.click("#ab-generate")
+    ready(opened)
+
+
 def text(opened: Tab, selector: str) -> str:
     return opened.page.inner_text(selector).strip()
 

@@ -1,7 +1,6 @@
 """A reload, a lost connection and a restart of the server take nothing from whoever is at the A/B page."""
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -9,21 +8,21 @@ from dpo_pipeline.core.votes import VoteReason
 from dpo_pipeline.settings import Settings
 from dpo_pipeline_tests.browser import Tab, choose
 from dpo_pipeline_tests.programs_under_test import Server
-from dpo_pipeline_tests.serving.ab_page.desk import DONE, answer, ready, text, votes
-
-if TYPE_CHECKING:
-    pass
+from dpo_pipeline_tests.serving.ab_page.desk import DONE, answer, ask, ready, text, votes
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 
-def test_a_reload_keeps_the_pair_what_was_chosen_and_what_was_being_typed(desk: Tab, settings: Settings) -> None:
+def two_compared(desk: Tab) -> dict[str, str]:
+    """Two versions picked by hand, on a question of one's own; the answers by side."""
     choose(desk.page, "#ab-first", "chat-v1.0")
     choose(desk.page, "#ab-second", "chat-v1.1")
-    desk.page.fill("#ab-typed textarea", "Why do owls hoot?")
-    desk.page.click("#ab-generate")
-    ready(desk)
-    shown, before = {side: answer(desk, side) for side in ("left", "right")}, len(votes(settings))
+    ask(desk, "Why do owls hoot?")
+    return {side: answer(desk, side) for side in ("left", "right")}
+
+
+def test_a_reload_keeps_the_pair_what_was_chosen_and_what_was_being_typed(desk: Tab, settings: Settings) -> None:
+    shown, before = two_compared(desk), len(votes(settings))
     desk.page.fill("#ab-typed textarea", "And why do")
     desk.go(desk.page.url)
     ready(desk)
@@ -45,12 +44,7 @@ def test_a_reload_keeps_the_pair_what_was_chosen_and_what_was_being_typed(desk: 
 def test_a_restart_of_the_server_keeps_them_too_and_a_vote_on_its_way_is_sent_again_once(
     desk: Tab, server: Server, settings: Settings
 ) -> None:
-    choose(desk.page, "#ab-first", "chat-v1.0")
-    choose(desk.page, "#ab-second", "chat-v1.1")
-    desk.page.fill("#ab-typed textarea", "Why do owls hoot?")
-    desk.page.click("#ab-generate")
-    ready(desk)
-    shown, before = {side: answer(desk, side) for side in ("left", "right")}, len(votes(settings))
+    shown, before = two_compared(desk), len(votes(settings))
     server.kill()
     desk.page.click("#ab-why button")
     desk.page.get_by_label("More accurate").check()
@@ -74,9 +68,7 @@ def test_a_restart_of_the_server_keeps_them_too_and_a_vote_on_its_way_is_sent_ag
 def test_a_click_after_a_restart_that_nobody_noticed_is_a_vote_on_what_is_on_screen(
     desk: Tab, server: Server, settings: Settings
 ) -> None:
-    desk.page.fill("#ab-typed textarea", "Why do owls hoot?")
-    desk.page.click("#ab-generate")
-    ready(desk)
+    ask(desk, "Why do owls hoot?")
     shown, before = answer(desk, "left"), len(votes(settings))
     server.kill()
     server.start()

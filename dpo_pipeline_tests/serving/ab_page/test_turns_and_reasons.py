@@ -9,7 +9,7 @@ from dpo_pipeline.core.votes import VoteReason
 from dpo_pipeline.settings import Settings
 from dpo_pipeline_tests.browser import Tab
 from dpo_pipeline_tests.programs_under_test import Server
-from dpo_pipeline_tests.serving.ab_page.desk import DONE, answer, at_desk, ready, text, votes
+from dpo_pipeline_tests.serving.ab_page.desk import DONE, answer, ask, at_desk, ready, text, votes
 from dpo_pipeline_tests.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 CARDS = ("#ab-card-left", "#ab-card-right")
 FOLLOW = "#ab-follow textarea"
-
-
-def ask(desk: Tab, question: str) -> None:
-    desk.page.fill("#ab-typed textarea", question)
-    desk.page.click("#ab-generate")
-    ready(desk)
 
 
 def vote(desk: Tab, button: str) -> None:

@@ -14,7 +14,7 @@ from dpo_pipeline_tests.serving.pages.desk import at, new_requests, records, say
 from dpo_pipeline_tests.upstream import Upstream
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -121,14 +121,18 @@ def test_every_answer_can_be_spoken_of_and_every_question_asked_otherwise(
         opened.assert_clean()
 
 
+def known(page: "Page") -> None:
+    """Whoever is quicker than the page's first moment goes by the visit."""
+    page.wait_for_function("localStorage.getItem('dpo-person')")
+
+
 def test_a_reload_keeps_conversation_and_draft_and_another_tab_begins_anew_as_the_same_person(
     browser: "Browser", server: Server, settings: Settings
 ) -> None:
     before = len(records(settings, RequestRecord))
     with at(browser, server, "chat") as opened:
         page = opened.page
-        # Whoever is quicker than the page's first moment goes by the visit.
-        page.wait_for_function("localStorage.getItem('dpo-person')")
+        known(page)
         say(opened, "before")
         page.get_by_role("button", name="Good answer").click()
         told(opened, "your opinion is recorded")
@@ -142,7 +146,7 @@ def test_a_reload_keeps_conversation_and_draft_and_another_tab_begins_anew_as_th
         second = page.context.new_page()
         second.goto(page.url)
         second.get_by_text("No messages yet").wait_for()
-        second.wait_for_function("localStorage.getItem('dpo-person')")
+        known(second)
         second.fill("#message textarea", "elsewhere")
         second.keyboard.press("Enter")
         second.locator("#conversation [aria-busy=false] .by .muted").wait_for()
@@ -158,7 +162,7 @@ def test_a_restart_of_the_server_keeps_the_conversation_and_what_was_said_of_it(
     before = len(records(settings, RequestRecord))
     with at(browser, server, "chat") as opened:
         page = opened.page
-        page.wait_for_function("localStorage.getItem('dpo-person')")
+        known(page)
         say(opened, "one")
         say(opened, "two")
         page.get_by_role("button", name="Bad answer").first.click()
