@@ -5,6 +5,7 @@ its ORM, as the ledger has it.
 """
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import make_url
 
 from dpo_pipeline.errors import DatabaseUnavailable, ServiceError, SettingsError
+
+log = logging.getLogger(__name__)
 
 CONNECT_S = 5
 STATEMENT_S = 30
@@ -185,7 +188,7 @@ class Leadership:
             taken = connection.scalar(self._ask, {"key": self._key})
             connection.commit()
         except TROUBLE as error:
-            self.close()
+            self._end_session()
             raise DatabaseUnavailable(f"The database does not say who leads: {first_line(error)}.") from error
         if taken:
             self._held = connection
@@ -194,10 +197,19 @@ class Leadership:
         return bool(taken)
 
     def close(self) -> None:
-        """Hand it on."""
+        """Hand it on, so that whoever asks next has it."""
+        try:
+            if self._held is not None:  # Postgres ends a closed session in its own time
+                self._held.execute(sa.text("select pg_advisory_unlock_all()"))
+        except TROUBLE as error:
+            log.warning("A lock could not be handed on: %s. It ends with its session.", first_line(error))
+        finally:
+            self._end_session()
+
+    def _end_session(self) -> None:
         held, self._held = self._held, None
         if held is not None:
-            held.invalidate()  # closes the session; given back to the pool, it would go on holding the lock
+            held.invalidate()  # given back to the pool, it could go on holding the lock
             held.close()
 
 
