@@ -10,7 +10,7 @@ import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING
 
-from dpo_pipeline.core.character_kinds import GAPS, OTHER, PAST_LETTERS, WIDEST_GAP, kinds_of, leftmost
+from dpo_pipeline.core.character_kinds import GAPS, LONG, OTHER, PAST_LETTERS, WIDEST_GAP, kinds_of, leftmost
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,7 @@ GAP = 10
 
 def card_numbers(text: str) -> list[tuple[int, int]]:
     """(begin, end) of each, in order; where several would overlap, the leftmost and then the longest."""
-    if text.isascii() and sum(map(text.count, "0123456789")) < SHORTEST:
+    if len(text) < LONG and text.isascii() and sum(map(text.count, "0123456789")) < SHORTEST:
         return []
     import numpy as np  # not at the top: most texts hold no long number
 
@@ -76,19 +76,20 @@ def _luhn(
 ) -> "npt.NDArray[np.bool_]":
     """Whether the digits from one group to another end in their checksum.
 
-    The sum of any stretch is a difference of two sums: one doubles the digits at odd places, one those at even.
+    The sum of any stretch is a difference of two sums: one doubles the digits at odd places, one those at even. Both
+    may overflow, which cancels out: no stretch's sum does.
     """
     import numpy as np
 
     doubled = np.array([2 * digit - 9 * (digit > 4) for digit in range(10)], dtype=np.uint8)[digits]
     end_of = np.cumsum(size)
     begin, end = end_of[first] - size[first], end_of[last]
-    total = np.empty(len(first), dtype=np.int32)
+    total = np.empty(len(first), dtype=np.uint8)
     for parity in (0, 1):
-        weighed = doubled.copy()
-        weighed[1 - parity :: 2] = digits[1 - parity :: 2]
-        sums = np.zeros(len(digits) + 1, dtype=np.int32)
-        np.cumsum(weighed, dtype=np.int32, out=sums[1:])
+        sums = np.zeros(len(digits) + 1, dtype=np.uint8)
+        sums[1:] = doubled
+        sums[2 - parity :: 2] = digits[1 - parity :: 2]
+        np.cumsum(sums, dtype=np.uint8, out=sums)
         # The last digit itself is not doubled, so those before it are at every other place.
         here = end % 2 == parity
         total[here] = sums[end[here]] - sums[begin[here]]

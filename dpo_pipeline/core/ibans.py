@@ -8,7 +8,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING
 
-from dpo_pipeline.core.character_kinds import GAPS, OTHER, PAST_LETTERS, WIDEST_GAP, kinds_of, leftmost
+from dpo_pipeline.core.character_kinds import GAPS, LONG, OTHER, PAST_LETTERS, WIDEST_GAP, kinds_of, leftmost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ _HEAD = re.compile(r"[0-9](?<=[A-Za-z]{2}[0-9])[0-9]")
 
 def ibans(text: str) -> list[tuple[int, int]]:
     """(begin, end) of each, in order; letters may be small, and no other letter or digit stands beside it."""
-    if not _HEAD.search(text):
+    if len(text) < LONG and not _HEAD.search(text):
         return []
     import numpy as np  # not at the top: most texts hold none
 

@@ -90,8 +90,7 @@ def redacted_turns(prompt: str | Sequence[Mapping[str, str]], redact: Redactor) 
 
 def _without(text: str, spans: Sequence[tuple[int, int]], kind: str) -> str:
     """`spans` are in order and do not overlap."""
-    parts, end = [], 0
-    for begin, until in spans:
-        parts += [text[end:begin], kind]
-        end = until
-    return "".join([*parts, text[end:]]) if parts else text
+    if not spans:
+        return text
+    begins, ends = zip(*spans, strict=True)
+    return kind.join([text[end:begin] for end, begin in zip((0, *ends), (*begins, len(text)), strict=True)])

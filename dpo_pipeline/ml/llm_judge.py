@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 
 from dpo_pipeline.core.judging import Comparison, Judgement, SpokenVerdict, in_both_orders, judge_messages, read_verdict
-from dpo_pipeline.errors import ModelUnavailable, SettingsError
+from dpo_pipeline.errors import ModelUnavailable, SettingsError, UpstreamFailed
+from dpo_pipeline.ml.bounded_call import call
 from dpo_pipeline.settings import Settings
 
 AT_ONCE, TRIES = 8, 3
@@ -36,7 +37,7 @@ class LlmJudge:
         key = settings.keys.judge
         headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
         self._model, self._url = evaluation.judge_model, evaluation.judge_url
-        self._client = httpx.Client(headers=headers, timeout=evaluation.judge_timeout_s)
+        self._client, self._timeout_s = httpx.Client(headers=headers), evaluation.judge_timeout_s
 
     def compare(self, comparisons: Sequence[Comparison]) -> list[Judgement]:
         """
@@ -59,10 +60,19 @@ class LlmJudge:
         body = {"model": self._model, "messages": judge_messages(question, first, second), "temperature": 0}
         for left in reversed(range(TRIES)):
             try:
-                answer = self._client.post(f"{self._url.rstrip('/')}/chat/completions", json=body)
-                answer.raise_for_status()
+                answer = call(
+                    self._client, "POST", f"{self._url.rstrip('/')}/chat/completions", self._timeout_s, body
+                ).raise_for_status()
                 return read_verdict(str(answer.json()["choices"][0]["message"]["content"] or ""))
-            except (httpx.HTTPError, KeyError, IndexError, TypeError, ValueError) as error:
+            except (
+                httpx.HTTPError,
+                UpstreamFailed,
+                KeyError,
+                IndexError,
+                TypeError,
+                ValueError,
+                RecursionError,
+            ) as error:
                 if not left:
                     raise ModelUnavailable(
                         f"The judge at {self._url} did not answer {TRIES} times ({type(error).__name__}: {error}). "

@@ -18,6 +18,7 @@ import httpx
 
 from dpo_pipeline.core.redaction import cut
 from dpo_pipeline.errors import ArtifactCorrupt, DpoError, UpstreamFailed
+from dpo_pipeline.ml.bounded_call import call
 from dpo_pipeline.serving.engines.engine import Adapter, ServerState
 from dpo_pipeline.settings import EngineSettings
 from dpo_pipeline.settings.shown import without_passwords
@@ -50,7 +51,7 @@ class ModelServer:
     def __init__(self, url: str, settings: EngineSettings, headers: Mapping[str, str], linger_s: float):
         self.url, self.shown = url.rstrip("/") + "/", str(without_passwords(url))
         self._settings, self._linger_s = settings, linger_s
-        self._client = httpx.Client(base_url=self.url, headers=dict(headers), timeout=PATIENCE_S)
+        self._client = httpx.Client(base_url=self.url, headers=dict(headers))
         self._secret = headers.get("Authorization", "").removeprefix("Bearer ")
         self.reachable = True
         self._listed: frozenset[str] = frozenset()
@@ -166,12 +167,12 @@ class ModelServer:
         Raises:
             httpx.HTTPError, UpstreamFailed: what it listed last stands.
         """
-        answer = self._client.get("models")
+        answer = call(self._client, "GET", "models", PATIENCE_S)
         if answer.status_code in SAYS_NOTHING and not self._settings.loads:
             return None
         try:
             return frozenset(str(each["id"]) for each in answer.raise_for_status().json()["data"])
-        except (httpx.HTTPStatusError, KeyError, TypeError, ValueError) as error:
+        except (httpx.HTTPStatusError, KeyError, TypeError, ValueError, RecursionError) as error:
             needs = "engine.loads needs a vLLM server; " if self._settings.loads else ""
             raise UpstreamFailed(
                 f"it answered GET models with {answer.status_code} and no list of models: {self._said(answer)} "
@@ -247,7 +248,7 @@ class ModelServer:
         return cut(answer.text, self._secret)
 
     def _post(self, path: str, body: Mapping[str, object], patience_s: float) -> httpx.Response:
-        return self._client.post(path, json=body, timeout=patience_s)
+        return call(self._client, "POST", path, patience_s, body)
 
     def _tell(self, trouble: str | None) -> None:
         if trouble and trouble != self._trouble:
