@@ -42,7 +42,8 @@ def sending(pieces: Iterable[bytes], pause_s: float = 0, packed: bool = False) -
                     self.wfile.write(piece)
                     time.sleep(pause_s)
 
-        do_POST = do_GET
+        def do_POST(self) -> None:
+            self.do_GET()
 
         def log_message(self, format: str, *args: object) -> None:
             pass
