@@ -1,14 +1,13 @@
 """`dpo keys` and `dpo audit`: who may do what here, and who did."""
 
 import getpass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dpo_pipeline import terminal
 from dpo_pipeline.commands import app, command, data_folder
-from dpo_pipeline.settings import Role
+from dpo_pipeline.settings import Role, Settings
 
 if TYPE_CHECKING:
     from dpo_pipeline.stores.audit import AuditLog
@@ -32,7 +31,7 @@ def add_key(
 
     settings = data_folder()
     key = KeyRing(settings.keys_log, logs_of(settings)).add(name, role)
-    note(settings.audit_log, f"gave {name} the key of {with_article(role)}")
+    note(settings, f"gave {name} the key of {with_article(role)}")
     terminal.console.print(f"{name} is {with_article(role)}, who {ROLES[role]}. The key, which nobody can show again:")
     typer.echo(key)
     sign_in = f"A person signs in with it at {settings.serving_address}/sign-in; a program sends it as `Authorization: "
@@ -63,7 +62,7 @@ def revoke_key(name: Annotated[str, typer.Argument(help="whose key, or its id")]
 
     settings = data_folder()
     account = KeyRing(settings.keys_log, logs_of(settings)).revoke(name)
-    note(settings.audit_log, f"revoked the key of {account.name}")
+    note(settings, f"revoked the key of {account.name}")
     terminal.console.print(f"The key of {account.name} opens nothing any more.")
 
 
@@ -89,11 +88,14 @@ def verify_audit() -> None:
     typer.echo(hashes[-1] if hashes else "none")
 
 
-def note(path: Path, what: str, detail: str = "") -> None:
+def note(settings: Settings, what: str, detail: str = "") -> None:
     """Note what a person at the machine does."""
+    from dpo_pipeline.loop.redactor import redactor
     from dpo_pipeline.stores.audit import AuditLog
 
-    AuditLog(path).record(getpass.getuser(), what, COMMAND_LINE, "allowed", detail)
+    AuditLog(settings.audit_log, redactor(settings.collection)).record(
+        getpass.getuser(), what, COMMAND_LINE, "allowed", detail
+    )
 
 
 def _audit_log() -> "AuditLog":

@@ -54,6 +54,20 @@ def abort(reason: Reason) -> None:
     _order("abort", reason)
 
 
+@command("make-champion", of=rollout)
+def make_champion(version: Annotated[str, typer.Argument(help="such as v1.1")], reason: Reason) -> None:
+    """Let an accepted version answer everybody now: what moving the alias champion in MLflow does."""
+    from dpo_pipeline.loop import manual_actions
+    from dpo_pipeline.stores.ledger import Ledger
+
+    settings = data_folder()
+    with Ledger(settings.ledger_address) as ledger:
+        note(settings, f"rollout: make {version} champion", reason)
+        actor = f"{getpass.getuser()}, dpo rollout make-champion"
+        manual_actions.make_champion(settings, ledger, version, reason, actor)
+    terminal.console.print(f"{version} is champion: it answers everybody within seconds.", markup=False)
+
+
 @command("rollback")
 def rollback(reason: Reason) -> None:
     """The same as `dpo rollout abort`."""
@@ -67,7 +81,7 @@ def _order(what: "Order", reason: str) -> None:
     settings = data_folder()
     with Ledger(settings.ledger_address) as ledger:
         before = ledger.deployment()
-        note(settings.audit_log, f"rollout: {what}", reason)
+        note(settings, f"rollout: {what}", reason)
         after = order(settings, ledger, what, reason, actor=f"{getpass.getuser()}, dpo rollout {what}")
     done = {
         "promote": f"promoted from {before.stage} to {after.stage}",

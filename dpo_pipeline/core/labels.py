@@ -7,7 +7,7 @@ were bad label an answer alone.
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dpo_pipeline.core.dataset import LabelledAnswer, Pair, count_sources
@@ -24,11 +24,12 @@ JUDGEMENTS = ("thumb", "rating")
 
 @dataclass(frozen=True)
 class TrainableFeedback:
-    """`left_out` counts what is not used, by kind of feedback and reason."""
+    """`left_out` counts what is not used, by kind of feedback and reason; `refused_corrections` tells why, by event."""
 
     pairs: tuple[Pair, ...] = ()
     labelled: tuple[LabelledAnswer, ...] = ()
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
+    refused_corrections: dict[str, str] = field(default_factory=dict)
 
     @property
     def sources(self) -> dict[str, int]:
@@ -41,6 +42,7 @@ def trainable(
     held_out: frozenset[str],
     criteria: QualityCriteria,
     shares: Mapping[FeedbackSource, float],
+    excluded: Collection[str] = (),
 ) -> TrainableFeedback:
     """
     Args:
@@ -48,6 +50,7 @@ def trainable(
         both_bad: votes that both answers were bad, in log order.
         held_out: `prompt_key`s of the questions that versions are judged on.
         shares: how much of each source is used; of one that is not named, nothing.
+        excluded: ids of events that a reviewer took out.
     """
 
     drawn: dict[str, float] = dict(shares.items())
@@ -64,7 +67,8 @@ def trainable(
         ("judgement", [each for each in said if each.signal in JUDGEMENTS], answer),
         (BOTH_BAD, _bad(both_bad), answer),
     )
-    usable_of = {kind: usable(some, text, held_out, criteria, _says_something) for kind, some, text in given}
+    usable_of = {kind: usable(some, text, held_out, criteria, _says_something, excluded) for kind, some, text in given}
+    refused = dict(usable_of["correction"].refused)
     left_out = {kind: Counter(found.left_out) for kind, found in usable_of.items()}
     corrected, judged, bad = (usable_of[kind].said for kind, _, _ in given)
     before = _answers_before(said)
@@ -77,7 +81,9 @@ def trainable(
     pairs, of_any_length = [], _of_any_length(criteria)
     for kind, pair in [("correction", each) for each in written] + [("judgement", each) for each in liked]:
         if failed := failed_criteria(pair.chosen, pair.rejected, of_any_length):
-            left_out[kind][failed[0]] += kind == "correction"  # the other is a label still
+            if kind == "correction":  # the other is a label still
+                left_out[kind][failed[0]] += 1
+                refused[pair.event_id] = failed[0]
         else:
             pairs.append(pair)
     pairs = [pair for pair in pairs if is_drawn(pair.event_id, pair.source)]
@@ -88,6 +94,7 @@ def trainable(
         pairs=tuple(pairs),
         labelled=tuple(each for each in labelled if is_drawn(each.event_id, each.source)),
         left_out={kind: dict(reasons) for kind, reasons in left_out.items() if reasons},
+        refused_corrections=refused,
     )
 
 

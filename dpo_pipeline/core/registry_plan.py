@@ -110,13 +110,16 @@ class SetStatus:
 Action = NoteDeleted | PromoteManually | RefusePromotion | RollBackChallenger | SetAlias | SetStatus
 
 
-def reconcile(ledger: LedgerSnapshot, registry: RegistrySnapshot, unfit: Callable[[str], str]) -> list[Action]:
+def reconcile(
+    ledger: LedgerSnapshot, registry: RegistrySnapshot, unfit: Callable[[str], str], orders: bool = True
+) -> list[Action]:
     """What to do, in order; empty where both agree.
 
     A plan that changes the ledger ends there: look at both again and go on by the next one.
 
     Args:
         unfit: why a version must not serve everybody, by its name; empty where it may.
+        orders: whether what a person moves there counts; otherwise it is set back, and an operator may do it here.
     """
     if ledger.champion is None:
         return []
@@ -130,19 +133,26 @@ def reconcile(ledger: LedgerSnapshot, registry: RegistrySnapshot, unfit: Callabl
         return deleted
     wanted, champion = ledger.wanted(), registry.aliases.get("champion")
     if champion and _moved(ledger, "champion", champion) and champion != wanted.get("champion"):
-        ordered = _promotion(ledger, champion, unfit)
+        ordered = _promotion(ledger, champion, unfit, orders)
         if isinstance(ordered, PromoteManually):
             return [ordered]
         return [ordered, *_differences(ledger, registry)]
     onto_champion = champion and champion == wanted.get("champion") == registry.aliases.get("challenger")
-    if ledger.challenger and onto_champion and _moved(ledger, "challenger", champion):
+    if orders and ledger.challenger and onto_champion and _moved(ledger, "challenger", champion):
         return [RollBackChallenger(ledger.challenger)]
     return _differences(ledger, registry)
 
 
-def _promotion(ledger: LedgerSnapshot, number: str, unfit: Callable[[str], str]) -> PromoteManually | RefusePromotion:
+def _promotion(
+    ledger: LedgerSnapshot, number: str, unfit: Callable[[str], str], orders: bool
+) -> PromoteManually | RefusePromotion:
     name = next((each.name for each in ledger.versions if each.number == number), None)
     reason = unfit(name) if name else "it is none of the versions in the ledger"
+    if name and not reason and not orders:
+        reason = (
+            "nobody asks whoever moves an alias there who they are. An operator confirms it: "
+            f"dpo rollout make-champion {name}. Where that MLflow has a login, set access.mlflow_orders to any"
+        )
     return RefusePromotion(name, number, reason) if reason or not name else PromoteManually(name)
 
 

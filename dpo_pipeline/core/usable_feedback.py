@@ -1,14 +1,17 @@
 """Which feedback may be trained on: what votes' own criteria would let through, nothing of a person twice."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 from dpo_pipeline.core.feedback import Signal
 from dpo_pipeline.core.quality import names_a_model
 from dpo_pipeline.core.template_tokens import has_template_token
+from dpo_pipeline.core.validated_pair import EXCLUDED
 from dpo_pipeline.core.votes import Message, prompt_key
 from dpo_pipeline.settings import QualityCriteria
+
+SAID_AGAIN, HELD_OUT = "said_again", "held_out_question"
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,15 @@ class Said:
 
 @dataclass(frozen=True)
 class Usable:
-    """In log order; `left_out` counts the others by reason."""
+    """What may be trained on, in log order, and (event id, reason) of what may not."""
 
     said: tuple[Said, ...] = ()
-    left_out: dict[str, int] = field(default_factory=dict)
+    refused: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many for which reason."""
+        return dict(Counter(reason for _, reason in self.refused))
 
 
 def usable(
@@ -39,6 +47,7 @@ def usable(
     held_out: frozenset[str],
     criteria: QualityCriteria,
     says_something: Callable[[Said], bool] = lambda each: True,
+    excluded: Collection[str] = (),
 ) -> Usable:
     """
     Args:
@@ -46,31 +55,36 @@ def usable(
         text: of each what is trained on.
         held_out: `prompt_key`s of the questions that versions are judged on.
         says_something: what does not takes back what was said before, and holds no share.
+        excluded: ids of events that a reviewer took out.
     """
     newest = {(each.person, each.request_id): each.event_id for each in given}
-    left_out: Counter[str] = Counter()
+    refused: list[tuple[str, str]] = []
     fit: list[Said] = []
     for each in given:
         if newest[each.person, each.request_id] != each.event_id:
-            left_out["said_again"] += 1
+            reason = SAID_AGAIN
+        elif each.event_id in excluded:
+            reason = EXCLUDED
         elif not says_something(each):
-            left_out["says_too_little"] += 1
+            reason = "says_too_little"
         elif prompt_key(each.prompt) in held_out:
-            left_out["held_out_question"] += 1
-        elif reason := _refused(text(each), criteria):
-            left_out[reason] += 1
+            reason = HELD_OUT
+        else:
+            reason = _refused(text(each), criteria)
+        if reason:
+            refused.append((each.event_id, reason))
         else:
             fit.append(each)
-    used = _within_shares(fit, criteria, left_out)
-    return Usable(tuple(each for each in fit if each.event_id in used), dict(left_out))
+    used, beyond = _within_shares(fit, criteria)
+    return Usable(tuple(each for each in fit if each.event_id in used), (*refused, *beyond))
 
 
-def _within_shares(fit: Sequence[Said], criteria: QualityCriteria, left_out: Counter[str]) -> set[str]:
-    """Event ids, newest first: so many that nobody, nor strangers together, hold too large a share."""
+def _within_shares(fit: Sequence[Said], criteria: QualityCriteria) -> tuple[set[str], list[tuple[str, str]]]:
+    """Event ids, newest first: so many that nobody, nor strangers together, hold too large a share; and the others."""
     share, together = criteria.max_annotator_share, criteria.max_anonymous_share
     given = Counter(each.person for each in fit)
     held: Counter[str] = Counter()
-    known, strangers = set[str](), list[str]()
+    known, strangers, beyond = set[str](), list[str](), list[tuple[str, str]]()
     for each in reversed(fit):
         others = len(fit) - given[each.person]
         if (
@@ -78,14 +92,13 @@ def _within_shares(fit: Sequence[Said], criteria: QualityCriteria, left_out: Cou
             and share < 1
             and held[each.person] >= max(criteria.annotator_floor, int(share / (1 - share) * others))
         ):
-            left_out["annotator_share"] += 1
+            beyond.append((each.event_id, "annotator_share"))
             continue
         held[each.person] += 1
         known.add(each.event_id) if not each.anonymous else strangers.append(each.event_id)
     allowed = len(strangers) if together is None or together == 1 else int(together / (1 - together) * len(known))
-    if len(strangers) > allowed:
-        left_out["anonymous_share"] += len(strangers) - allowed
-    return known | set(strangers[:allowed])
+    beyond += [(event_id, "anonymous_share") for event_id in strangers[allowed:]]
+    return known | set(strangers[:allowed]), beyond
 
 
 def _refused(text: str, criteria: QualityCriteria) -> str:

@@ -8,11 +8,15 @@ from dpo_pipeline.core.votes import NO_REASON, VoteReason
 
 ReviewAction = Literal["exclude", "set_aside", "restore"]
 EXCLUDED, SET_ASIDE = "excluded", "set_aside"
+CORRECTION = "correction"
+"""The source of a pair that is a corrected answer, B, over what was answered, A."""
 TAKEN_OUT: dict[str, str] = {"exclude": EXCLUDED, "set_aside": SET_ASIDE}
 MEANINGS = {
     **CRITERIA,
     EXCLUDED: "a person excluded it, with a reason",
     SET_ASIDE: "a version that wrote an answer of it, or alone was trained on it, was rolled back for harm",
+    "said_again": "the same person corrected the same answer again later",
+    "held_out_question": "versions are judged on this question",
 }
 """All that a rejected pair can have failed."""
 

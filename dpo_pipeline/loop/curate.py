@@ -54,6 +54,7 @@ def rebuild_warehouse(settings: Settings, now: str) -> None:
 
     The summary says when, so that the run that `new_votes` asks for is none that it asked for before.
     """
-    for path in (settings.warehouse_path, settings.warehouse_path.with_suffix(".duckdb.wal"), settings.review_table):
+    derived = (settings.warehouse_path, settings.warehouse_path.with_suffix(".duckdb.wal"))
+    for path in (*derived, settings.review_table, settings.correction_table):
         path.unlink(missing_ok=True)
     publish_summary(settings.curation_summary, CurationSummary(rebuilt=now))

@@ -1,19 +1,21 @@
-"""What people said of answers, as pairs and labelled answers that a version can be trained on."""
+"""What people said of answers, as pairs and labelled answers that a version can be trained on, and for reviewers."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
 from dpo_pipeline.core.feedback import FeedbackMark
 from dpo_pipeline.core.labels import TrainableFeedback, trainable
-from dpo_pipeline.core.usable_feedback import Said
-from dpo_pipeline.core.votes import Preference
+from dpo_pipeline.core.serving_records import FeedbackRecord
+from dpo_pipeline.core.validated_pair import CORRECTION, EXCLUDED, ValidatedPair
+from dpo_pipeline.core.votes import Preference, prompt_text
 from dpo_pipeline.loop.demonstrations import said_in
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import held_out_prompts
 from dpo_pipeline.stores.curation import LabelSummary, publish_summary
+from dpo_pipeline.stores.reviews import SHOWN, Review, ReviewLog, publish_validated_pairs
 from dpo_pipeline.stores.serving_log import placed_feedback
 from dpo_pipeline.stores.warehouse import Warehouse
 
@@ -23,9 +25,9 @@ OPEN_DAYS = 2
 
 @dataclass(frozen=True)
 class GivenFeedback:
-    """All that was said of answers: (day, place, what) of the serving log, (sequence, vote) where both were bad."""
+    """All that was said of answers: (day, place, record) of the serving log, (sequence, vote) where both were bad."""
 
-    said: tuple[tuple[str, int, Said], ...]
+    said: tuple[tuple[str, int, FeedbackRecord], ...]
     both_bad: tuple[tuple[int, Preference], ...]
     mark: FeedbackMark
 
@@ -40,7 +42,7 @@ class GivenFeedback:
         )
 
     def events(self) -> set[str]:
-        return {said.event_id for _, _, said in self.said} | {vote.event_id for _, vote in self.both_bad}
+        return {record.event_id for _, _, record in self.said} | {vote.event_id for _, vote in self.both_bad}
 
 
 def given_feedback(serving_log: Path, both_bad: Iterable[tuple[int, Preference]], votes: int) -> GivenFeedback:
@@ -49,7 +51,7 @@ def given_feedback(serving_log: Path, both_bad: Iterable[tuple[int, Preference]]
         both_bad: votes that both answers were bad, each with its place among all.
         votes: how many there are of any kind.
     """
-    said = tuple((day, place, said_in(record)) for day, place, record in placed_feedback(serving_log))
+    said = tuple(placed_feedback(serving_log))
     per_day = Counter(day for day, _, _ in said)
     newest = {day: per_day[day] for day in sorted(per_day)[-OPEN_DAYS:]}
     if len(newest) == 1:  # what is written late may be of the day before
@@ -59,18 +61,48 @@ def given_feedback(serving_log: Path, both_bad: Iterable[tuple[int, Preference]]
 
 def trainable_feedback(settings: Settings, given: GivenFeedback) -> TrainableFeedback:
     return trainable(
-        [said for _, _, said in given.said],
+        [said_in(record) for _, _, record in given.said],
         [vote for _, vote in given.both_bad],
         held_out_prompts(settings),
         settings.quality,
         settings.collection.feedback_shares,
+        ReviewLog(settings.reviews_log).taken_out().keys(),
     )
 
 
 def label(settings: Settings, warehouse: Warehouse) -> TrainableFeedback:
-    """All there is now; its counts are published for whoever asks whether a version is due."""
+    """All there is now; published are its counts, for whoever asks whether a version is due, and the corrections."""
     given = given_feedback(settings.serving_log_dir, warehouse.both_bad(), warehouse.tally("recorded"))
     found = trainable_feedback(settings, given)
     summary = LabelSummary(len(found.pairs), len(found.labelled), found.sources, found.left_out)
     publish_summary(settings.label_summary, summary)
+    taken_out = ReviewLog(settings.reviews_log).taken_out()
+    newest = sorted(_corrected(given, found.refused_corrections, taken_out), key=lambda pair: pair.recorded_at)
+    publish_validated_pairs(settings.correction_table, newest[: -SHOWN - 1 : -1])
     return found
+
+
+def _corrected(
+    given: GivenFeedback, refused: Mapping[str, str], taken_out: Mapping[str, Review]
+) -> Iterator[ValidatedPair]:
+    """Each correction as reviewers see it."""
+    for _, _, record in given.said:
+        if record.signal != "correction":
+            continue
+        reason = refused.get(record.event_id, "")
+        review = taken_out.get(record.event_id)
+        pair = ValidatedPair(
+            event_id=record.event_id,
+            recorded_at=record.recorded_at,
+            prompt=prompt_text(said_in(record).prompt),
+            category="other",
+            model_a=record.version,
+            model_b=CORRECTION,
+            response_a=record.answer,
+            response_b=str(record.value),
+            vote="b",
+            annotator=record.user,
+            source=CORRECTION,
+            failed=(reason,) if reason and reason != EXCLUDED else (),
+        )
+        yield pair.reviewed(review.action, review.reason) if review else pair

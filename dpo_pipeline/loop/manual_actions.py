@@ -49,6 +49,28 @@ def order(
         raise OrderRefused(str(error)) from error
 
 
+def make_champion(settings: Settings, ledger: Ledger, name: str, reason: str, actor: str) -> DeploymentState:
+    """An accepted version serves everybody at once: what moving `champion` in MLflow does where that is an order.
+
+    Raises:
+        InvalidRequest: no fitting reason is given.
+        UnknownVersion: there is no such version.
+        OrderRefused: it serves everybody already, it must not, or somebody else moved the rollout first.
+    """
+    reasons = (redactor(settings.collection)(check_reason(reason)),)
+    record, before = ledger.version(name), ledger.deployment()
+    if name == before.champion:
+        raise OrderRefused(f"{name} is the champion already.")
+    if unfit := unfit_to_serve(settings, record, ledger.version(before.champion) if before.champion else None):
+        raise OrderRefused(f"{name} does not become champion: {unfit}.")
+    try:
+        after = ledger.promote_manually(name, before.epoch, reasons, actor)
+    except StaleEpoch as error:
+        raise OrderRefused(str(error)) from error
+    tell(settings, f"{name} is champion by manual promotion", f"by {actor}: {reasons[0]}")
+    return after
+
+
 def _promote(
     settings: Settings, ledger: Ledger, reasons: tuple[str, ...], actor: str, now: datetime
 ) -> DeploymentState:

@@ -1,26 +1,36 @@
 """What is left of a person in a data folder, wherever it stands: the last look after `dpo forget`.
 
-Files are searched as bytes, whatever they are: SQLite's pages and logs, logs, caches and pages hold texts as they are.
-Parquet is opened, since it is compressed. Texts are looked for as UTF-8 and as JSON writes them, with ASCII alone too.
+Files are searched as bytes, whatever they are: SQLite's pages, write-ahead logs and caches hold texts as they are.
+Parquet and DuckDB, which compress, are opened too, and so is SQLite, which splits a long row over its pages. Texts are
+looked for as UTF-8 and as JSON writes them, with ASCII alone too.
 """
 
 import html
 import json
 import mmap
+import sqlite3
 from collections.abc import Collection, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import duckdb
 
 SHORTEST = 12
 """Shorter texts, such as "Thanks!", are anybody's."""
 NAMED = 60
 LOOKED_FOR = 200
 """So many bytes of a text are looked for: databases split longer ones over their pages."""
+AT_ONCE = 1_000
+"""Rows of a table."""
+SQLITE, DUCKDB, PARQUET = b"SQLite format 3\x00", b"DUCK", b"PAR1"
+"""How these files begin; DuckDB's after a checksum of eight bytes."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A file that still holds something; `what` is its beginning."""
+    """A file that still holds something; `what` is its beginning, or why nobody could look."""
 
     path: Path
     what: str
@@ -39,7 +49,7 @@ def traces(folder: Path, marks: Collection[str]) -> Iterator[Trace]:
         if path.is_symlink() or not path.is_file() or path.suffix == ".safetensors":
             continue
         try:
-            found = _in_parquet(path, needles) if path.suffix == ".parquet" else _in_bytes(path, needles)
+            found = _found_in(path, needles)
         except FileNotFoundError:
             continue  # a program that runs took it away meanwhile
         if found is not None:
@@ -52,23 +62,67 @@ def forms_of(mark: str) -> set[bytes]:
     return {form.encode("utf-8", "replace") for form in forms}
 
 
-def _in_bytes(path: Path, needles: dict[bytes, str]) -> str | None:
-    if not path.stat().st_size:
+def _found_in(path: Path, needles: dict[bytes, str]) -> str | None:
+    """The first text that stands in a file, or that the file could not be opened by what reads its kind."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not head:
         return None
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return next((mark for needle, mark in needles.items() if content.find(needle) >= 0), None)
+        if found := next((mark for needle, mark in needles.items() if content.find(needle) >= 0), None):
+            return found
+    try:
+        return next((found for rows in _rows_of(path, head) if (found := _in_rows(rows, needles))), None)
+    except _Unreadable as error:
+        return f"it could not be opened, so nobody knows: {error}"
 
 
-def _in_parquet(path: Path, needles: dict[bytes, str]) -> str | None:
+class _Unreadable(Exception):
+    """Whatever reads a kind of file says why it cannot."""
+
+
+def _rows_of(path: Path, head: bytes) -> Iterator[list[Any]]:
+    """What a file of tables holds, some rows at a time; nothing of another file.
+
+    Raises:
+        _Unreadable: it is damaged, or a program still works with it.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        for batch in pq.ParquetFile(path).iter_batches():
-            content = json.dumps(batch.to_pylist(), ensure_ascii=False, default=str).encode("utf-8", "replace")
-            found = next((mark for needle, mark in needles.items() if needle in content), None)
-            if found is not None:
-                return found
-    except pa.ArrowException:  # cut, or none in spite of its name
-        return _in_bytes(path, needles)
-    return None
+        if head.startswith(PARQUET):
+            for batch in pq.ParquetFile(path).iter_batches(AT_ONCE):
+                yield batch.to_pylist()
+        elif head.startswith(SQLITE):
+            with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as lite:
+                # What is stored as text need not be UTF-8.
+                lite.text_factory = lambda stored: stored.decode("utf-8", "replace")
+                names = [name for (name,) in lite.execute("select name from sqlite_master where type = 'table'")]
+                for name in names:
+                    cursor = lite.execute(f"select * from {_quoted(name)}")
+                    while rows := cursor.fetchmany(AT_ONCE):
+                        yield rows
+        elif head[8:12] == DUCKDB:
+            with closing(duckdb.connect(str(path), read_only=True)) as duck:
+                tables = duck.execute("select schema_name, table_name from duckdb_tables() where not internal")
+                for schema, table in tables.fetchall():
+                    result = duck.execute(f"select * from {_quoted(schema)}.{_quoted(table)}")
+                    while rows := result.fetchmany(AT_ONCE):
+                        yield rows
+    except (pa.ArrowException, sqlite3.Error, duckdb.Error) as error:
+        raise _Unreadable(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _in_rows(rows: list[Any], needles: dict[bytes, str]) -> str | None:
+    """As JSON, which each text is also looked for as; bytes as the text they may be."""
+    content = json.dumps(rows, ensure_ascii=False, default=_as_text).encode("utf-8", "replace")
+    return next((mark for needle, mark in needles.items() if needle in content), None)
+
+
+def _as_text(value: Any) -> str:
+    return bytes(value).decode("utf-8", "replace") if isinstance(value, bytes | bytearray | memoryview) else str(value)

@@ -102,7 +102,8 @@ def _look(
         tuple(PublishedVersion(each.name, each.mlflow_version, each.adapter_sha, each.status) for each in versions),
         mirrored,
     )
-    return state, reconcile(view, seen, lambda name: unfit_to_serve(settings, known[name], serving)), view
+    orders = settings.mlflow_url is None or settings.access.mlflow_orders == "any"
+    return state, reconcile(view, seen, lambda name: unfit_to_serve(settings, known[name], serving), orders), view
 
 
 def _apply(action: Action, ledger: Ledger, registry: Registry, state: DeploymentState) -> bool:

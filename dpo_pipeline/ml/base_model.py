@@ -228,7 +228,7 @@ def _content(files: Sequence[Path], known: Path, settings: Settings | None = Non
     if stamp not in identities:
         hashes = {path.name: artifacts.file_sha256(path) for path in files}
         content = artifacts.content_sha(hashes)
-        identities.pop(_stamp(_of_weights(files)), None)  # as an earlier program remembered it
+        identities.pop(_earlier_stamp(_of_weights(files)), None)  # as an earlier program remembered it
         earlier = _earlier_identity(files, hashes, settings) if settings else None
         # Once: what is changed after that is another base.
         taken = earlier is None or earlier in identities.values()
@@ -255,7 +255,13 @@ def _files(directory: Path, patterns: Sequence[str]) -> list[Path]:
 
 
 def _stamp(files: Sequence[Path]) -> str:
-    """Changes when a file is added, removed, moved or written."""
+    """Changes when a file is added, removed, moved or written: nobody can set back the time of a file's last change."""
+    stats = [(path, path.stat()) for path in files]
+    rows = [[str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for path, stat in stats]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _earlier_stamp(files: Sequence[Path]) -> str:
     stats = [(path, path.stat()) for path in files]
     rows = [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

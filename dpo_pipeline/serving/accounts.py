@@ -21,6 +21,7 @@ from starlette.requests import cookie_parser
 from dpo_pipeline.core.identity import ROLES, may, with_article
 from dpo_pipeline.errors import KeyRequired, LogWriteError, RoleRequired
 from dpo_pipeline.gate import hostname
+from dpo_pipeline.loop.redactor import redactor
 from dpo_pipeline.settings import Role, Settings
 from dpo_pipeline.stores.audit import AuditLog
 from dpo_pipeline.stores.key_ring import PREFIX, Account, KeyRing, local_key
@@ -47,7 +48,7 @@ LOCAL_PROGRAM = Account("a program of this data folder", "service")
 class Accounts:
     def __init__(self, settings: Settings):
         self._settings, self._ring = settings, KeyRing(settings.keys_log)
-        self.audit = AuditLog(settings.audit_log)
+        self.audit = AuditLog(settings.audit_log, redactor(settings.collection))
         self._minute, self._refused, self._counting = 0, Counter[str](), threading.Lock()
 
     @property

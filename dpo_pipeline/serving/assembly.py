@@ -127,7 +127,9 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
             tally, visitors, rates, metrics, defaults, collection.measure_share,
         ),
         feedback=Feedback(state, log, visitors, rates, metrics, redact),
-        reviews=Reviews(settings.review_table, ReviewLog(settings.reviews_log, logs), accounts, redact),
+        reviews=Reviews(
+            (settings.review_table, settings.correction_table), ReviewLog(settings.reviews_log, logs), accounts, redact
+        ),
         rollouts=Rollouts(settings, router, accounts),
         rollout_watch=RolloutWatch(settings, engine, router, tally),
         loop_watch=LoopWatch(settings),

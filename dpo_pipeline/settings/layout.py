@@ -72,6 +72,11 @@ class Layout:
         return self.data_dir / "warehouse" / "review.jsonl"
 
     @property
+    def correction_table(self) -> Path:
+        """The newest corrections as such pairs, published whenever feedback was counted."""
+        return self.data_dir / "warehouse" / "corrections.jsonl"
+
+    @property
     def feedback_table(self) -> Path:
         """People's feedback as a table for people and notebooks; nothing reads it."""
         return self.reports_dir / "feedback.parquet"

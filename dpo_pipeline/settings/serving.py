@@ -138,6 +138,11 @@ class Access(Section):
         "it is believed, so nobody else may reach the port",
     )
     login_roles: dict[str, Role] = Field({}, description="roles of people whom the proxy names; others are raters")
+    mlflow_orders: Literal["own", "any"] = Field(
+        "own",
+        description="whose moved aliases are orders to promote or roll back: those in the MLflow that `dpo up` starts "
+        "behind its gate (own), or also those in the one of mlflow_url (any), which then has to ask who somebody is",
+    )
     pages: bool = Field(
         True, description="serve the pages; without them, the API alone starts in half the time and takes 150 MB less"
     )

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 from filelock import FileLock, Timeout
 
-from dpo_pipeline.core.redaction import redact
+from dpo_pipeline.core.redaction import Redactor, redact
 from dpo_pipeline.errors import ArtifactCorrupt, LogWriteError
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.log import AppendLog
@@ -43,21 +43,26 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditLog:
-    """Appends; several programs may write."""
+    """Appends; several programs may write.
 
-    def __init__(self, path: Path):
-        self.path = path
+    Args:
+        redact: what details go through, such as reasons that people give.
+    """
+
+    def __init__(self, path: Path, redact: Redactor = redact):
+        self.path, self._redact = path, redact
 
     def record(self, who: str, what: str, address: str, outcome: Outcome, detail: str = "") -> None:
         """On return it is on disk.
 
         Raises:
-            LogWriteError: it is not; what it tells of should not be done then.
+            LogWriteError, RedactionFailed: it is not; what it tells of should not be done then.
         """
+        detail = self._redact(detail)
         with self._alone():
             entry = AuditEntry(
                 recorded_at=utc_now(), who=_written(who), what=what, address=_written(address), outcome=outcome,
-                detail=_written(redact(detail)), previous=self._last_hash(),
+                detail=_written(detail), previous=self._last_hash(),
             )  # fmt: skip
             entry = msgspec.structs.replace(entry, hash=entry.hashed())
             AppendLog(self.path).append(msgspec.json.encode(entry))

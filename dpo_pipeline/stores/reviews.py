@@ -76,6 +76,10 @@ class ReviewLog:
         """
         return {review.event_id: review for review in self._all()}
 
+    def taken_out(self) -> dict[str, Review]:
+        """As `newest`, of what is not to be trained on now."""
+        return {name: review for name, review in self.newest().items() if review.action != "restore"}
+
     def _all(self) -> Iterator[Review]:
         for batch in read_batches(self.path, Position(), MAX_LINE_BYTES):
             for line in batch.lines:
@@ -96,7 +100,7 @@ def apply_reviews(warehouse: "Warehouse", log: Path, table: Path) -> TakenOut:
 
     The results stay as they were judged, so a warehouse that is rebuilt comes to the same result.
     """
-    taken_out = {name: review for name, review in ReviewLog(log).newest().items() if review.action != "restore"}
+    taken_out = ReviewLog(log).taken_out()
     _take_out(warehouse, list(taken_out.values()))
     publish_validated_pairs(table, newest_validated_pairs(warehouse, taken_out))
     return warehouse.taken_out()

@@ -140,6 +140,7 @@ def loop(
     variables = {
         "DPO_DATA_DIR": str(tmp_path),
         "DPO_MLFLOW_URL": mlflow,
+        "DPO_ACCESS__MLFLOW_ORDERS": "any",
         "DPO_REGISTERED_MODEL": f"chat-{tmp_path.name}",
         "DPO_MODEL__MAX_NEW_TOKENS": "24",
         "DPO_MODEL__MAX_LENGTH": "160",

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from dpo_pipeline.core.safety import SafetyCheck
-from dpo_pipeline.errors import RegistryRefused, RegistryUnavailable
+from dpo_pipeline.errors import OrderRefused, RegistryRefused, RegistryUnavailable
+from dpo_pipeline.loop.manual_actions import make_champion
 from dpo_pipeline.loop.reconcile_registry import REFUSED_TAG, reconcile_registry
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.registry import Registry
@@ -82,6 +83,22 @@ def test_challenger_moved_onto_the_champions_version_is_taken_back(loop: Loop, d
     )
 
 
+def test_in_an_mlflow_that_asks_nobody_an_order_waits_for_an_operator(loop: Loop, deployed: Any) -> None:
+    ledger, registry, (client, model) = deployed
+    reconcile_registry(loop.settings, ledger, registry)
+    access = loop.settings.access.model_copy(update={"mlflow_orders": "own"})
+    settings = loop.settings.model_copy(update={"access": access})
+    client.set_registered_model_alias(model, "champion", ledger.version("v1.0").mlflow_version)
+    told = reconcile_registry(settings, ledger, registry)
+    assert "An operator confirms it: dpo rollout make-champion v1.0." in told[0]
+    assert ledger.deployment().champion == "v1.1" and ledger.decisions()[-1].decision == "refused"
+    assert make_champion(settings, ledger, "v1.0", "looked at it", "Ann").champion == "v1.0"
+    with pytest.raises(OrderRefused, match="champion already"):
+        make_champion(settings, ledger, "v1.0", "again", "Ann")
+    reconcile_registry(settings, ledger, registry)
+    assert client.get_model_version_by_alias(model, "champion").version == ledger.version("v1.0").mlflow_version
+
+
 def test_a_404_of_a_proxy_is_no_deletion(loop: Loop, deployed: Any) -> None:
     ledger, _, (_, model) = deployed
     server = HTTPServer(("127.0.0.1", 0), NotFound)
@@ -107,7 +124,11 @@ class NotFound(BaseHTTPRequestHandler):
 
 def test_serving_takes_the_order_within_five_seconds_without_dagster(loop: Loop, deployed: Any) -> None:
     ledger, _, (client, model) = deployed
-    variables = {"DPO_MLFLOW_URL": loop.settings.mlflow_address, "DPO_REGISTERED_MODEL": model}
+    variables = {
+        "DPO_MLFLOW_URL": loop.settings.mlflow_address,
+        "DPO_REGISTERED_MODEL": model,
+        "DPO_ACCESS__MLFLOW_ORDERS": "any",
+    }
     with serving(loop.settings.data_dir, **variables, DPO_ACCESS__PAGES="false") as server:
         assert server.client.get("/v1/rollout").json()["champion"] == "v1.1"
         client.set_registered_model_alias(model, "champion", ledger.version("v1.0").mlflow_version)

@@ -60,6 +60,17 @@ def test_challenger_moved_onto_the_champion_rolls_it_back() -> None:
     assert plan({**AS_IT_IS, "challenger": "2"}) == [RollBackChallenger("v1.2")]
 
 
+def test_where_nobody_asks_who_somebody_is_all_is_set_back() -> None:
+    def plan_of(aliases: Mapping[str, str]) -> list[Action]:
+        return reconcile(LEDGER, RegistrySnapshot(aliases, ADAPTERS, STATUSES), lambda name: "", orders=False)
+
+    refused, back = plan_of({**AS_IT_IS, "champion": "1"})
+    assert isinstance(refused, RefusePromotion) and "dpo rollout make-champion v1.0." in refused.reason
+    assert back == SetAlias("champion", "2", "1", moved=True)
+    assert plan_of({**AS_IT_IS, "challenger": "2"}) == [SetAlias("challenger", "3", "2", moved=True)]
+    assert plan_of(AS_IT_IS) == []
+
+
 def test_a_challenger_that_nobody_moved_is_not_rolled_back() -> None:
     """v1.1 became champion, and its alias as challenger was not taken away yet when v1.2 came."""
     behind = LedgerSnapshot("v1.1", "v1.2", "v1.0", LEDGER.versions, {"champion": "2", "challenger": "2"})

@@ -10,19 +10,25 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.serving_records import FeedbackRecord, RequestRecord
+from dpo_pipeline.core.validated_pair import PairFilter, ValidatedPair
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import DatasetTooSmall
 from dpo_pipeline.loop.build_dataset import BuiltDataset, build_dataset
 from dpo_pipeline.loop.cadence import next_training
+from dpo_pipeline.loop.demonstrations import usable_corrections
 from dpo_pipeline.loop.feedback_table import write_feedback
 from dpo_pipeline.loop.forget import forget
 from dpo_pipeline.loop.label import label
 from dpo_pipeline.loop.trace import PersonTrace, RequestTrace, trace
+from dpo_pipeline.serving.accounts import AT_MACHINE, Accounts
+from dpo_pipeline.serving.services.reviews import Reviews
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.reviews import ReviewLog, read_validated_pairs
 from dpo_pipeline.stores.serving_log import ServingLog
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 from dpo_pipeline_tests.examples import preference, put_version, settings_in
@@ -167,6 +173,36 @@ def test_corrections_are_pairs_of_every_objective(settings: Settings) -> None:
     split = build(pairs_only).split
     [pair] = [each for each in (*split.train, *split.eval) if each.source == "correction"]
     assert (pair.event_id, pair.rejected) == ("mended", "About 384,000 kilometres.") and split.labelled == ()
+
+
+def test_a_correction_is_reviewed_as_votes_are(settings: Settings) -> None:
+    give(
+        settings,
+        thumb(500, signal="correction", value="384,400 km, on average, to be exact.", event_id="mended"),
+        thumb(501, signal="correction", value="No.", event_id="short"),
+    )
+
+    def published() -> dict[str, ValidatedPair]:
+        with warehouse(settings) as store:
+            label(settings, store)
+        return {pair.event_id: pair for pair in read_validated_pairs(settings.correction_table)}
+
+    first = published()
+    assert first["mended"].valid and first["short"].failed == ("too_short",)
+    tables = settings.review_table, settings.correction_table
+    reviews = Reviews(tables, ReviewLog(settings.reviews_log), Accounts(settings), redact)
+    assert {"mended", "short"} <= {seen.pair.event_id for seen in reviews.collected()}
+    [row] = reviews.exported(PairFilter(verdict="valid", source="correction"), "trl")
+    assert row["chosen"][0]["content"].startswith("384,400 km") and "384,000" in row["rejected"][0]["content"]
+    reviews.order("mended", "exclude", "it is farther than that", AT_MACHINE, "127.0.0.1")
+    assert not any(each.source == "correction" for each in build(settings).split.train)
+    assert usable_corrections(settings) == ()
+    taken_out = published()["mended"]
+    assert (taken_out.failed, taken_out.reason) == (("excluded",), "it is farther than that")
+    reviews.order("mended", "restore", "no, it is right", AT_MACHINE, "127.0.0.1")
+    assert published()["mended"].valid and [each.event_id for each in usable_corrections(settings)] == ["mended"]
+    forget(settings, first["mended"].annotator)
+    assert not settings.correction_table.exists()
 
 
 def test_what_a_person_said_leaves_with_them(settings: Settings) -> None:

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from dpo_pipeline.access_commands import note
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.errors import RedactionFailed, SettingsError
 from dpo_pipeline.loop.import_pairs import import_file
 from dpo_pipeline.loop.manual_actions import order
 from dpo_pipeline.loop.redactor import redactor
+from dpo_pipeline.serving.accounts import AT_MACHINE, Accounts
 from dpo_pipeline.settings import Collection
+from dpo_pipeline.stores.audit import AuditLog
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.examples import put_version, settings_in
 
@@ -72,6 +75,10 @@ def test_it_is_at_the_doors_of_reasons_and_of_file_names_too(tmp_path: Path) -> 
         ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
         order(settings, ledger, "abort", "Ann asked for it", actor="test")
         assert "Ann" not in str(ledger.decisions()[-1].reasons)
+    note(settings, "rollout: abort", "Ann asked for it")
+    Accounts(settings).allowed(AT_MACHINE, "viewer", "rollout: look", "127.0.0.1", "Ann asked for it")
+    details = [entry.detail for entry in AuditLog(settings.audit_log).entries()]
+    assert details == ["[name] asked for it"] * 2
     file = tmp_path / "Ann.jsonl"
     file.write_text('{"prompt": "Why?", "chosen": "Because it rains.", "rejected": "No."}\n')
     import_file(file, settings.prefs_log, 1 << 20, redactor(settings.collection))

@@ -1,8 +1,11 @@
 """A vote is followed to what it touched, a version back to its votes, and a person is forgotten everywhere."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -162,6 +165,54 @@ def test_the_last_look_opens_what_is_compressed(tmp_path: Path) -> None:
     found = sorted(trace.path.name for trace in traces(tmp_path, [HER_QUESTION, "Thanks!"]))
     assert found == ["escaped.json", "page.db", "rows.parquet"]
     assert list(traces(tmp_path, ["Thanks!"])) == [], "a word that is anybody's"
+
+
+def test_the_last_look_finds_what_databases_compress_split_or_have_in_a_log_still(tmp_path: Path) -> None:
+    others = "'The weather of day ' || number || ' was good, and the key was in the cottage.'"
+    with closing(duckdb.connect(str(tmp_path / "compressed.duckdb"))) as duck:
+        row = f"case when number = 10000 then ? else {others} end"
+        duck.execute(f"create table rows as select {row} as prompt from range(20000) as each(number)", [HER_QUESTION])
+    with closing(sqlite3.connect(tmp_path / "split.db")) as lite:
+        lite.execute("create table rows (before text, prompt text, after text)")
+        # A long row's pages are full from its end on: the last of 4,092 bytes begins within her question.
+        lite.execute("insert into rows values (?, ?, ?)", ("x" * 1000, HER_QUESTION, "y" * 4062))
+        lite.commit()
+    for name in ("compressed.duckdb", "split.db"):
+        assert HER_QUESTION.encode() not in (tmp_path / name).read_bytes(), "bytes alone tell nothing"
+    logged = sqlite3.connect(tmp_path / "logged.db")
+    logged.execute("pragma journal_mode = wal")
+    logged.execute("create table rows (prompt text)")
+    logged.execute("insert into rows values (?)", (HER_QUESTION,))
+    logged.commit()
+    (tmp_path / "damaged.duckdb").write_bytes(b"\0" * 8 + b"DUCK" + b"\0" * 9000)
+    found = {trace.path.name: trace.what for trace in traces(tmp_path, [HER_QUESTION])}
+    logged.close()
+    unreadable = found.pop("damaged.duckdb")
+    assert "could not be opened" in unreadable
+    assert found.keys() == {"compressed.duckdb", "split.db", "logged.db", "logged.db-wal"}
+    assert set(found.values()) == {HER_QUESTION}
+
+
+def test_the_last_look_goes_through_checkpoints_and_what_programs_log(tmp_path: Path) -> None:
+    """What a training leaves half-way, what Dagster captures of a run, and what MLflow keeps of one."""
+    settings = settings_in(tmp_path)
+    state = ServingState(settings.serving_state)
+    state.add_request(StoredRequest(request_id="q1", user=ANN, version="v1.0", prompt=HER_QUESTION), 0.0)
+    state.close()
+    made_again = [
+        settings.training_dir / "v1.1" / "checkpoints" / "checkpoint-4" / "trainer_state.json",
+        settings.data_dir / "logs" / "dagster.log",
+    ]
+    told = [
+        settings.data_dir / "dagster" / "storage" / "run" / "compute_logs" / "trained_adapter.err",
+        settings.data_dir / "mlflow" / "artifacts" / "1" / "run" / "artifacts" / "answers.json",
+    ]
+    for path in (*made_again, *told):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"asked": HER_QUESTION}))
+    found = forget(settings, ANN)
+    assert not any(path.exists() for path in made_again)
+    assert sorted(trace.path for trace in found.left) == sorted(told)
 
 
 def test_whoever_came_under_a_name_without_a_key_is_found_by_it(tmp_path: Path) -> None:

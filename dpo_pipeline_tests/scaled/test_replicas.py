@@ -1,6 +1,7 @@
 """Two servers that share nothing but a database: whichever a person reaches, what they said is there, once."""
 
 import itertools
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -179,8 +180,8 @@ class Voter:
         self.acknowledged: list[str] = []
         self.met: Counter[int | str] = Counter()
 
-    def vote_until(self, ended: float) -> None:
-        while time.monotonic() < ended:
+    def vote_until(self, ended: threading.Event) -> None:
+        while not ended.is_set():
             shown, choice = self._ask("/v1/comparisons", {"prompt": "Why?", **ANN}), next(self._choices)
             path = f"/v1/comparisons/{shown['comparison_id']}/vote"
             self.acknowledged.append(self._ask(path, {"token": shown["token"], "vote": choice})["event_id"])
@@ -203,16 +204,20 @@ class Voter:
 def test_votes_through_a_killed_server_and_a_killed_database_are_there_once(
     replicas: Replicas, server: Postgres
 ) -> None:
-    voters, ended = [Voter(number, replicas[:2]) for number in range(12)], time.monotonic() + 10
+    voters, ended = [Voter(number, replicas[:2]) for number in range(12)], threading.Event()
     with ThreadPoolExecutor(len(voters)) as pool:
         voting = [pool.submit(each.vote_until, ended) for each in voters]
-        time.sleep(1.5)
-        replicas.second.kill()
-        replicas.second.start(ready="/healthz")
-        time.sleep(1)
-        server.kill()
-        time.sleep(1)
-        server.start()
+        try:
+            time.sleep(1.5)
+            replicas.second.kill()
+            replicas.second.start(ready="/healthz")
+            time.sleep(1)
+            server.kill()
+            time.sleep(1)
+            server.start()
+            time.sleep(2)
+        finally:
+            ended.set()
         for each in voting:
             each.result()
     acknowledged = [event for voter in voters for event in voter.acknowledged]

@@ -5,7 +5,7 @@ from typing import Any, get_args
 from urllib.parse import urlencode
 
 from dpo_pipeline.core.questions import CATEGORIES
-from dpo_pipeline.core.validated_pair import EXCLUDED, MEANINGS, PairFilter, ValidatedPair
+from dpo_pipeline.core.validated_pair import CORRECTION, EXCLUDED, MEANINGS, PairFilter, ValidatedPair
 from dpo_pipeline.core.votes import Source
 from dpo_pipeline.serving.pages.markdown import TOGGLE, formatted
 from dpo_pipeline.serving.pages.markup import (
@@ -84,7 +84,11 @@ class ReviewLayout:
                 ),
                 gr.Dropdown([ANY], value=ANY, label="Version", min_width=110),
                 gr.Dropdown(
-                    [ANY, *get_args(Source)], value=ANY, label="Source", min_width=110, elem_id="filter-source"
+                    [ANY, *get_args(Source), CORRECTION],
+                    value=ANY,
+                    label="Source",
+                    min_width=110,
+                    elem_id="filter-source",
                 ),
                 gr.Textbox(label="Text", placeholder="question or answers", max_length=200, min_width=190),
             ]
@@ -208,6 +212,8 @@ def _pair(seen: ReviewedPair) -> Markup:
 
 
 def _vote(pair: ValidatedPair) -> str:
+    if pair.source == CORRECTION:
+        return "A was corrected to B"
     return {"a": "A is better", "b": "B is better", "tie": "tie", "both_bad": "both bad"}[pair.vote]
 
 

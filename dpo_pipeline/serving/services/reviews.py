@@ -1,8 +1,10 @@
-"""The validated preferences as pages show them, and people's orders about them since they were published."""
+"""The validated preferences and corrections as pages show them, and people's orders about them since."""
 
+import heapq
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,13 +49,13 @@ class ReviewPage:
 class Reviews:
     """
     Args:
-        table: what curation published.
+        tables: what curation published, each newest first.
         log: people's orders.
         redact: what reasons go through before they are kept.
     """
 
-    def __init__(self, table: Path, log: ReviewLog, accounts: Accounts, redact: Redactor):
-        self._table, self._log, self._accounts, self._redact = table, log, accounts, redact
+    def __init__(self, tables: Sequence[Path], log: ReviewLog, accounts: Accounts, redact: Redactor):
+        self._tables, self._log, self._accounts, self._redact = tables, log, accounts, redact
 
     def guidelines(self) -> str:
         """What the team wrote for whoever reviews, as Markdown; empty where nobody did."""
@@ -67,7 +69,7 @@ class Reviews:
             ArtifactCorrupt, InvalidRecord: a file is not what it should be, and what to do.
         """
         reviews = self._log.newest()
-        return (_seen(pair, reviews.get(pair.event_id)) for pair in read_validated_pairs(self._table))
+        return (_seen(pair, reviews.get(pair.event_id)) for pair in self._published())
 
     def order(
         self,
@@ -86,7 +88,7 @@ class Reviews:
         detail = f"{event_id}: {reason}"
         reviewer = self._accounts.allowed(account, "reviewer", f"preference: {action}", address, detail)
         reason = self._redact(check_reason(reason))
-        if all(pair.event_id != event_id for pair in read_validated_pairs(self._table)):
+        if all(pair.event_id != event_id for pair in self._published()):
             raise InvalidRequest(f"Preference {event_id!r} is not among the newest validated ones. Reload the page.")
         newest = self._log.newest().get(event_id)
         if (newest.action if newest else "restore") == action:
@@ -128,6 +130,10 @@ class Reviews:
             raise OrderChanged(f"It would be {len(events)} pairs by now, not {count}. Look again before you confirm.")
         self._log.append_all(_review(event_id, action, reason, reviewer.name) for event_id in events)
         return count
+
+    def _published(self) -> Iterator[ValidatedPair]:
+        tables = map(read_validated_pairs, self._tables)
+        return heapq.merge(*tables, key=attrgetter("recorded_at"), reverse=True)
 
 
 def _review(event_id: str, action: Order, reason: str, actor: str) -> Review:
