@@ -82,18 +82,16 @@ def _luhn(
     import numpy as np
 
     doubled = np.array([2 * digit - 9 * (digit > 4) for digit in range(10)], dtype=np.uint8)[digits]
+    sums = np.zeros((2, len(digits) + 1), dtype=np.uint8)
+    for parity in (0, 1):
+        sums[parity, 1:] = doubled
+        sums[parity, 2 - parity :: 2] = digits[1 - parity :: 2]
+    np.cumsum(sums, axis=1, dtype=np.uint8, out=sums)
     end_of = np.cumsum(size)
     begin, end = end_of[first] - size[first], end_of[last]
-    total = np.empty(len(first), dtype=np.uint8)
-    for parity in (0, 1):
-        sums = np.zeros(len(digits) + 1, dtype=np.uint8)
-        sums[1:] = doubled
-        sums[2 - parity :: 2] = digits[1 - parity :: 2]
-        np.cumsum(sums, dtype=np.uint8, out=sums)
-        # The last digit itself is not doubled, so those before it are at every other place.
-        here = end % 2 == parity
-        total[here] = sums[end[here]] - sums[begin[here]]
-    correct: npt.NDArray[np.bool_] = total % 10 == 0
+    # The last digit itself is not doubled, so those before it are at every other place.
+    row, flat = (end & 1) * (len(digits) + 1), sums.ravel()
+    correct: npt.NDArray[np.bool_] = (flat[row + end] - flat[row + begin]) % 10 == 0
     return correct
 
 

@@ -36,10 +36,11 @@ def leftmost(begins: "npt.NDArray[np.int64]", ends: "npt.NDArray[np.int64]") -> 
     import numpy as np
 
     if not (begins[1:] >= ends[:-1]).all():
-        # Sorted by one number, which costs half of a sort by two; no span is as wide as this.
-        wide = 1 << 8
-        order = np.argsort(begins * wide + (begins + wide - ends), kind="stable")
-        begins, ends = begins[order], ends[order]
+        if not (begins[1:] > begins[:-1]).all():
+            # Sorted by one number, which costs half of a sort by two; no span is as wide as this.
+            wide = 1 << 8
+            order = np.argsort(begins * wide + (begins + wide - ends), kind="stable")
+            begins, ends = begins[order], ends[order]
         behind = np.searchsorted(begins, ends).tolist()
         chosen, place = [], 0
         while place < len(behind):
