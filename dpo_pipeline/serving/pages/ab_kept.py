@@ -27,6 +27,8 @@ class _Session(msgspec.Struct):
 
 
 class _Kept(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """`voted` tells this from what the tab kept before its vote; whether there is one, the log says."""
+
     session: Annotated[str, msgspec.Meta(pattern=r"\Avisit-[0-9a-f]{12}\Z")]
     turn: int
     first: str | None = None
@@ -34,6 +36,7 @@ class _Kept(msgspec.Struct, kw_only=True, omit_defaults=True):
     origin: OriginFilter = "mix"
     comparison: str = ""
     token: str = ""
+    voted: bool = False
     asked_from: Origin | None = None
     batch: _Session | None = None
 
@@ -62,7 +65,7 @@ def kept_of(visit: Visit) -> str:
     )  # fmt: skip
     if visit.shown and visit.question:
         kept.comparison, kept.token = visit.shown.comparison_id, visit.shown.token
-        kept.asked_from = visit.question.origin
+        kept.voted, kept.asked_from = visit.voted is not None, visit.question.origin
     if batch := visit.batch:
         kept.batch = _Session(batch.session_id, batch.length, [recorded.comparison_id for _, recorded in batch.votes])
     return msgspec.json.encode(kept).decode()
@@ -100,15 +103,20 @@ async def restored(kept: str, comparing: Comparing, visitor: Visitor, newer_than
     return visit
 
 
+def comparison_on(kept: str) -> str:
+    """The id of the comparison that a tab shows; empty where it shows none."""
+    known = _decoded(kept)
+    return known.comparison if known else ""
+
+
 def unsent_vote(unsent: str, visit: Visit) -> Unsent | None:
     """The vote that is to be sent again: of the very pair that is on screen, on which there is none."""
     try:
         vote = msgspec.json.decode(unsent, type=Unsent)
     except msgspec.MsgspecError:
         return None
-    told = _decoded(vote.shown)
     there = visit.shown.comparison_id if visit.shown and not visit.voted else None
-    return vote if told and told.comparison == there else None
+    return vote if comparison_on(vote.shown) == there else None
 
 
 def _decoded(kept: str) -> _Kept | None:

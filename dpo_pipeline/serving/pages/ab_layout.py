@@ -42,7 +42,8 @@ def layout() -> dict[str, Any]:
     """The components by name."""
     import gradio as gr
 
-    return {**_order(), **_pair(), **_why(), **_outcome(), "shown": gr.Textbox(visible="hidden")}
+    hidden = {name: gr.Textbox(visible="hidden") for name in ("shown", "more")}
+    return {**_order(), **_pair(), **_why(), **_outcome(), **hidden}
 
 
 def _order() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,13 +14,15 @@ from dpo_pipeline.core.votes import ReasonTag, Strength, VoteReason
 from dpo_pipeline.errors import AlreadyVoted, DpoError, RoleRequired, TokenRefused, UnknownComparison
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages import ab_view
-from dpo_pipeline.serving.pages.ab_kept import Unsent, kept_of, restored, unsent_vote
+from dpo_pipeline.serving.pages.ab_kept import Unsent, comparison_on, kept_of, restored, unsent_vote
 from dpo_pipeline.serving.pages.ab_layout import ANY, BATCHES, layout
 from dpo_pipeline.serving.pages.ab_visit import Batch, ComparisonFlow, Plan, Visit
+from dpo_pipeline.serving.pages.in_parts import InParts
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
+from dpo_pipeline.serving.pages.polling import QUIET, STREAMED
 from dpo_pipeline.serving.pages.theme import notice
 from dpo_pipeline.serving.pages.visits import SENDING, SENT, Kept, Visits, reopening
-from dpo_pipeline.serving.services.comparing import PartialView
+from dpo_pipeline.serving.services.comparing import ComparisonPrompt, PartialView
 from dpo_pipeline.serving.services.comparisons import ComparisonView
 from dpo_pipeline.serving.services.preference_event import Choice
 from dpo_pipeline.serving.services.prefetch import Prefetch
@@ -29,7 +31,11 @@ from dpo_pipeline.serving.services.visitors import Visitor
 CHOICES: tuple[Choice, ...] = get_args(Choice)
 INPUTS = ("first", "second", "origin", "typed", "length", "follow", "strength", "tags", "words", "shown")
 SENT_AGAIN = "The connection was lost when you voted. Your vote was sent again."
+BEHIND = "Our last answer did not reach this page. This is where you are; nothing you did is lost."
 NOTHING_SAID: dict[str, Any] = {"strength": "", "tags": [], "words": ""}
+TYPED = {"typed": "", "follow": "", **NOTHING_SAID}
+"""What people fill in, when it is empty."""
+VOTED = (*CHOICES, "next", "further", "notice", "batch", "question", "card_left", "card_right", "result", "progress")
 Update = dict[str, Any]
 
 
@@ -41,9 +47,10 @@ class Form:
     length: int
     follow: str | None
     why: VoteReason
+    shown: str
 
 
-Run = Callable[[Visit, Visitor, Form], AsyncIterator[Update]]
+Run = Callable[[Visit, Visitor, Form], AsyncGenerator[Update]]
 
 
 class Page:
@@ -62,19 +69,10 @@ class Page:
             if version in visit.offered:
                 update[name] = update[name] | _changed(value=f"chat-{version}")
         update |= {
-            "shown": kept_of(visit),
             "origin": _changed(value=visit.plan.origin),
             **({"typed": draft} if draft else {}),
-            **_batch_buttons(visit.in_batch),
+            **_standing(visit),
         }
-        if visit.shown is None:
-            return update
-        voted = visit.voted is not None
-        update |= {"question": ab_view.question(visit), "batch": ab_view.batch_line(visit.batch, voted)}
-        update |= _cards(visit, visit.shown) | _vote_buttons(not voted)
-        if voted:
-            update |= {"result": ab_view.result(visit), "next": _changed(visible=True)}
-            update |= {"further": _changed(visible=visit.conversation is not None)}
         return update
 
     async def sent_again(self, visit: Visit, visitor: Visitor, vote: Unsent) -> Update:
@@ -89,14 +87,14 @@ class Page:
         """The tab is gone: nobody comes for what was prepared."""
         self._prefetch.drop(key or "")
 
-    async def generate(self, visit: Visit, visitor: Visitor, text: str) -> AsyncIterator[Update]:
+    async def generate(self, visit: Visit, visitor: Visitor, text: str) -> AsyncGenerator[Update]:
         """A comparison at the person's wish, of a typed question or of one that is drawn."""
         if visit.batch and visit.batch.over:
             visit.batch = None
         async for update in self._show(visit, visitor, "typed", text):
             yield update
 
-    async def go_on(self, visit: Visit, visitor: Visitor, text: str | None) -> AsyncIterator[Update]:
+    async def go_on(self, visit: Visit, visitor: Visitor, text: str | None) -> AsyncGenerator[Update]:
         """Two models answer the next message of the conversation; without one nothing happens."""
         if visit.batch and visit.batch.over:
             visit.batch = None
@@ -104,12 +102,12 @@ class Page:
             async for update in self._show(visit, visitor, "follow", text):
                 yield update
 
-    async def start_batch(self, visit: Visit, visitor: Visitor, length: int) -> AsyncIterator[Update]:
+    async def start_batch(self, visit: Visit, visitor: Visitor, length: int) -> AsyncGenerator[Update]:
         visit.batch = Batch(length if length in BATCHES else BATCHES[0])
         async for update in self._show(visit, visitor):
             yield update
 
-    async def end_batch(self, visit: Visit, visitor: Visitor) -> AsyncIterator[Update]:
+    async def end_batch(self, visit: Visit, visitor: Visitor) -> AsyncGenerator[Update]:
         """Stop before the end; what was voted stays, and so does the pair on screen."""
         batch, visit.batch = visit.batch, None
         if batch:
@@ -117,8 +115,23 @@ class Page:
         summary = ab_view.batch_line(batch, True) if batch and batch.votes else ""
         yield {"batch": summary, **_batch_buttons(False), "next": _changed(visible=True)}
 
-    async def vote(self, visit: Visit, visitor: Visitor, choice: Choice, why: VoteReason) -> AsyncIterator[Update]:
-        """Record, reveal, and in a batch testing session go on at once."""
+    async def vote(
+        self, visit: Visit, visitor: Visitor, choice: Choice, why: VoteReason, shown: str
+    ) -> AsyncGenerator[Update]:
+        """Record, reveal, and in a batch testing session go on at once.
+
+        Args:
+            shown: what the tab keeps of the pair on its screen, which is another one where our last answer was lost.
+        """
+        if visit.voting or visit.just_changed:
+            return
+        if visit.shown is None:  # the page never came for the rest of the pair
+            async for update in self._show(visit, visitor, opening={"notice": notice(BEHIND)}, asked=visit.question):
+                yield update
+            return
+        if visit.voted or visit.shown.comparison_id != comparison_on(shown):
+            yield {"notice": notice(BEHIND), **_standing(visit)}
+            return
         try:
             recorded = await self._desk.vote(visit, visitor, choice, _of(choice, why))
         except DpoError as error:
@@ -126,7 +139,7 @@ class Page:
             lost = isinstance(error, TokenRefused | UnknownComparison | AlreadyVoted)
             yield {"notice": told, **_vote_buttons(not lost), "next": _changed(visible=lost)}
             return
-        if recorded is None or visit.shown is None:
+        if recorded is None:
             return
         revealed = {"result": ab_view.result(visit), "notice": "", **NOTHING_SAID, **await self._around(visit)}
         if visit.batch and not visit.batch.over:
@@ -150,14 +163,16 @@ class Page:
         field: Literal["typed", "follow"] = "typed",
         text: str | None = "",
         opening: Update | None = None,
-    ) -> AsyncIterator[Update]:
+        asked: ComparisonPrompt | None = None,
+    ) -> AsyncGenerator[Update]:
         """The next pair as it grows. What `opening` says goes out with the first sight of it.
 
         Args:
             field: where the question was typed; without a text one is drawn.
+            asked: a question that is there already.
         """
         opening = {"notice": "", "result": ""} if opening is None else opening
-        running, asked = visit.batch is not None, None
+        running = visit.batch is not None
         if text := (text or "").strip():
             opening[field] = ""
             asked = (self._desk.follow_up if field == "follow" else self._desk.typed)(visit, text)
@@ -196,12 +211,17 @@ def build(serving: Callable[[], Serving]) -> None:
     import gradio as gr
     from gradio.context import Context
 
-    page, visits = Page(serving), Visits[Visit]()
+    page, visits, waiting = Page(serving), Visits[Visit](), InParts()
     visit, person = gr.State(Visit()), person_state()
     parts = layout()
-    inputs = [visit, person, *(parts[name] for name in INPUTS)]
+    inputs, outputs = [visit, person, *(parts[name] for name in INPUTS)], list(parts.values())
 
-    def connect(trigger: Callable[..., Any], run: Run, **options: Any) -> Any:
+    def connect(trigger: Callable[..., Any], run: Run, at_once: Collection[str] = parts, **options: Any) -> Any:
+        """
+        Args:
+            at_once: what the answer can change; the rest of what changes comes a moment later.
+        """
+
         async def handle(
             visit: Visit,
             person: str,
@@ -216,7 +236,7 @@ def build(serving: Callable[[], Serving]) -> None:
             words: str | None,
             shown: str,
             request: gr.Request,
-        ) -> AsyncIterator[dict[Any, Any]]:
+        ) -> dict[Any, Any]:
             try:
                 # The server may have started again under an open page.
                 await restore(serving(), visit, shown, person, request)
@@ -225,20 +245,33 @@ def build(serving: Callable[[], Serving]) -> None:
                 visit.plan = Plan(_version(first), _version(second), origin)
                 visitor = visitor_of(serving(), person, visit.session, request)
             except DpoError as error:
-                yield {parts["result"]: notice(str(error), error=True)}
-                return
+                return named(_news(visit, {"result": notice(str(error), error=True)}))
+            if shown != visit.told.get("shown"):  # our last answer was lost on its way
+                visit.told.clear()
             why = VoteReason(strength or None, tuple(tags), (words or "").strip())
-            kept = ""
-            async for update in run(visit, visitor, Form(typed, length, follow, why)):
-                if (now := kept_of(visit)) != kept:
-                    kept = update["shown"] = now
-                yield {parts[name]: value for name, value in update.items()}
+            update, more = await waiting.begun(visit.key, run(visit, visitor, Form(typed, length, follow, why, shown)))
+            filled_in = {"typed": typed, "follow": follow, "strength": strength, "tags": tags, "words": words}
+            news = _news(visit, update, {name: value or TYPED[name] for name, value in filled_in.items()})
+            visit.later = {name: news.pop(name) for name in news.keys() - set(at_once)}
+            if more or visit.later:
+                news["more"] = uuid.uuid4().hex
+            return named(news)
 
-        outputs = list(parts.values())
-        return trigger(handle, inputs, outputs, show_progress="hidden", api_visibility="private", **options)
+        return trigger(handle, inputs, [parts[name] for name in at_once], **QUIET, **options)
 
-    def closed(request: gr.Request) -> None:
+    def named(update: Update) -> dict[Any, Any]:
+        return {parts[name]: value for name, value in update.items()} or gr.skip()
+
+    async def rest(visit: Visit, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
+        later, visit.later = visit.later, {}
+        if later:
+            yield named(later)
+        async for update in waiting.rest(request.session_hash or ""):
+            yield named(_news(visit, update))
+
+    async def closed(request: gr.Request) -> None:
         page.closed(request.session_hash)
+        await waiting.drop(request.session_hash or "")
 
     root = Context.root_block
     assert root is not None
@@ -257,12 +290,16 @@ def build(serving: Callable[[], Serving]) -> None:
                 trouble = {"notice": notice(str(error), error=True)}
         visits.open(kept.tab, request, here)
         here.key = request.session_hash or ""
-        update = await page.opened(here, "" if begun else kept.draft) | trouble
-        return {parts[name]: value for name, value in update.items()}
+        return named(_news(here, await page.opened(here, "" if begun else kept.draft) | trouble))
 
-    reopening(root, reopened, visit, person, parts["typed"], parts["shown"], list(parts.values()))
+    reopening(root, reopened, visit, person, parts["typed"], parts["shown"], outputs)
+    parts["more"].change(rest, visit, outputs, **STREAMED)
     root.unload(closed)
     _buttons(page, parts, connect)
+
+
+def _news(visit: Visit, update: Update, filled_in: Update | None = None) -> Update:
+    return visit.news(update | {"shown": kept_of(visit)}, TYPED, filled_in)
 
 
 async def restore(serving: Serving, visit: Visit, shown: str, person: Any, request: Any) -> None:
@@ -291,12 +328,16 @@ def _buttons(page: Page, parts: dict[str, Any], connect: Callable[..., Any]) -> 
     for choice in CHOICES:
         said = f'{{choice: "{choice}", strength: given.at(-4), tags: given.at(-3), words: given.at(-2) ?? ""}}'
         # `multiple`: Gradio would drop a click that comes before the last one is wholly done, and say nothing.
-        options = {"js": SENDING % said, "trigger_mode": "multiple"}
+        options = {
+            "js": SENDING % said,
+            "trigger_mode": "multiple",
+            "at_once": (*VOTED, *NOTHING_SAID, "shown", "more"),
+        }
         connect(parts[choice].click, partial(_vote, page, choice), **options).success(None, None, None, js=SENT)
 
 
-def _vote(page: Page, choice: Choice, visit: Visit, visitor: Visitor, form: Form) -> AsyncIterator[Update]:
-    return page.vote(visit, visitor, choice, form.why)
+def _vote(page: Page, choice: Choice, visit: Visit, visitor: Visitor, form: Form) -> AsyncGenerator[Update]:
+    return page.vote(visit, visitor, choice, form.why, form.shown)
 
 
 def _of(choice: Choice, why: VoteReason) -> VoteReason:
@@ -309,6 +350,17 @@ def _cards(visit: Visit, pair: PartialView | ComparisonView | None) -> Update:
         return {f"card_{side}": ab_view.card(side, None, visit) for side in ab_view.LETTER}
     whole = not isinstance(pair, PartialView)
     return {f"card_{side}": ab_view.card(side, getattr(pair, side), visit, whole) for side in ab_view.LETTER}
+
+
+def _standing(visit: Visit) -> Update:
+    """All that shows where a visit stands."""
+    update, voted = _batch_buttons(visit.in_batch), visit.voted is not None
+    if visit.shown is None:
+        return update
+    update |= {"question": ab_view.question(visit), "batch": ab_view.batch_line(visit.batch, voted)}
+    update |= _cards(visit, visit.shown) | _vote_buttons(not voted)
+    update |= {"result": ab_view.result(visit), "next": _changed(visible=voted)}
+    return update | {"further": _changed(visible=voted and visit.conversation is not None)}
 
 
 def _vote_buttons(on: bool) -> Update:

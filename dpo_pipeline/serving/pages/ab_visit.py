@@ -6,8 +6,9 @@ Names of versions stay on the server until the vote; the browser gets text to lo
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from dpo_pipeline.core.questions import OriginFilter, QuestionFilter
 from dpo_pipeline.core.votes import VoteReason
@@ -59,14 +60,17 @@ class Batch:
 
 @dataclass
 class Visit:
-    """What one open page knows. Gradio keeps it on the server, by page load."""
+    """What one open page knows. Gradio keeps it on the server, by page load.
+
+    `told` is how components stand that only this server changes; `later` is what changes besides, and not waited for.
+    """
 
     key: str = ""
     session_id: str = ""
     plan: Plan = field(default_factory=Plan)
     question: ComparisonPrompt | None = None
     shown: ComparisonView | None = None
-    shown_at: float = 0.0
+    changed_at: float = 0.0
     voting: bool = False
     voted: tuple[Choice, Recorded] | None = None
     batch: Batch | None = None
@@ -74,13 +78,36 @@ class Visit:
     recent: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     prepared: ComparisonPrompt | None = None
     turn: int = 0
+    told: dict[str, Any] = field(default_factory=dict)
+    later: dict[str, Any] = field(default_factory=dict)
 
     def go_on_from(self, before: "Visit") -> None:
         """With a copy of what another load of the page showed: what was begun for that one is nothing to this."""
         batch = replace(before.batch, votes=list(before.batch.votes)) if before.batch else None
         recent = deque(before.recent, maxlen=REMEMBERED)
-        kept = {"batch": batch, "recent": recent, "prepared": None, "voting": False, "offered": ()}
-        vars(self).update(vars(before) | kept)
+        own: dict[str, Any] = {
+            "batch": batch,
+            "recent": recent,
+            "prepared": None,
+            "voting": False,
+            "offered": (),
+            "told": {},
+        }
+        vars(self).update(vars(before) | own)
+
+    def news(
+        self, update: Mapping[str, Any], typed: Collection[str], filled_in: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Of an update, what the page does not show already: each component that changes costs it a millisecond or two.
+
+        Args:
+            typed: components that people fill in; the others only this server changes.
+            filled_in: what stands in these now, as far as it is known.
+        """
+        shown = {**self.told, **(filled_in or {})}
+        fresh = {name: value for name, value in update.items() if name not in shown or shown[name] != value}
+        self.told |= {name: value for name, value in update.items() if name not in typed}
+        return fresh
 
     @property
     def in_batch(self) -> bool:
@@ -100,6 +127,11 @@ class Visit:
         said, prompt = {"role": "assistant", "content": answer}, self.shown.prompt
         turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         return [*turns, said] if answer.strip() else None
+
+    @property
+    def just_changed(self) -> bool:
+        """Within a double click's time: nobody reads that fast."""
+        return time.monotonic() - self.changed_at < SECOND_CLICK_S
 
     @property
     def session(self) -> str:
@@ -140,7 +172,7 @@ class ComparisonFlow:
                 if visit.turn != turn:
                     return
                 if isinstance(event, ComparisonView):
-                    visit.shown, visit.shown_at = event, time.monotonic()
+                    visit.shown, visit.changed_at = event, time.monotonic()
                 yield event
         finally:
             preparing.close()
@@ -161,13 +193,13 @@ class ComparisonFlow:
         self.prefetch.prepare(visit.key, self._plan(visit, visitor), begin, most)
 
     async def vote(self, visit: Visit, visitor: Visitor, choice: Choice, why: VoteReason) -> Recorded | None:
-        """Record a vote on what is shown; null where there is nothing to vote on, as in a double click.
+        """Record a vote on what is shown; null where there is nothing to vote on.
 
         Raises:
             RequestError: it was not recorded, and why.
         """
         shown = visit.shown
-        if shown is None or visit.voted or visit.voting or time.monotonic() - visit.shown_at < SECOND_CLICK_S:
+        if shown is None or visit.voted or visit.voting:
             return None
         serving, visit.voting = self.serving(), True
         try:
@@ -176,7 +208,7 @@ class ComparisonFlow:
             )
         finally:
             visit.voting = False
-        visit.voted = choice, recorded
+        visit.voted, visit.changed_at = (choice, recorded), time.monotonic()
         if visit.batch:
             visit.batch.votes.append(visit.voted)
         return recorded

@@ -7,13 +7,13 @@ from typing import Any
 from dpo_pipeline.core.feedback import DOWN, UP
 from dpo_pipeline.errors import DpoError, RoleRequired
 from dpo_pipeline.serving.assembly import Serving
-from dpo_pipeline.serving.pages.chat_kept import kept_of, restored
+from dpo_pipeline.serving.pages.chat_kept import JUDGED, digest, kept_of, restored, unsent_feedback
 from dpo_pipeline.serving.pages.conversation import Conversation, Turn
 from dpo_pipeline.serving.pages.markdown import TOGGLE, as_it_is, formatted
 from dpo_pipeline.serving.pages.markup import Markup, notice, page, paragraph, text
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, STREAMED
-from dpo_pipeline.serving.pages.visits import Kept, Visits, reopening
+from dpo_pipeline.serving.pages.visits import SENDING, SENT, Kept, Visits, reopening
 from dpo_pipeline.serving.services.keeping import asking
 
 THUMBS = {UP: "Good answer", DOWN: "Bad answer"}
@@ -21,7 +21,8 @@ COPY, EDIT = "copy", "edit"
 STARS = ("1 · poor", "2", "3", "4", "5 · very good")
 EMPTY = "No messages yet: ask something below. You are talking to the model in production."
 LONGEST = 8_000
-STARTED_AGAIN = "The server has started again since this page was opened. Load it again: the conversation is kept."
+NOT_HERE = "This conversation is not known here any more: its texts are not kept that long. Ask something new."
+SENT_AGAIN = "The connection was lost when you said what you think of an answer. It was sent again, and is recorded."
 EDITING = (
     "Editing an earlier message: sending it replaces that message and everything after it. Choose Edit again to leave "
     "it as it is."
@@ -36,6 +37,11 @@ element.addEventListener("click", async event => {
     try { await navigator.clipboard.writeText(said.textContent); button.textContent = "Copied"; }
     catch { getSelection().selectAllChildren(turn.querySelector(".turn")); return; }
   }
+  if (["up", "down"].includes(button.dataset.act)) try {
+    const shown = sessionStorage.getItem("dpo-shown:" + location.pathname) ?? "";
+    const told = {shown, place: Number(button.dataset.turn), thumb: button.dataset.act};
+    sessionStorage.setItem("dpo-unsent:" + location.pathname, JSON.stringify(told));
+  } catch { /* not kept, then */ }
   trigger("select", {index: Number(button.dataset.turn), value: button.dataset.act});
 });
 """
@@ -51,9 +57,9 @@ def build(serving: Callable[[], Serving]) -> None:
     saying, correct = _judging(ui, serving)
     pressed = _pressing(ui, serving)
 
-    def stopped(talk: Conversation) -> dict[Any, Any]:
-        if not talk.asks:
-            return {ui.told: notice(STARTED_AGAIN)}
+    async def stopped(talk: Conversation, person: Any, kept: str, request: gr.Request) -> dict[Any, Any]:
+        if trouble := await _missing(serving(), talk, kept, person, request):
+            return {ui.told: notice(trouble)}
         talk.end_turn()
         return ui.rest(talk, "Stopped.")
 
@@ -70,6 +76,10 @@ def build(serving: Callable[[], Serving]) -> None:
         told, trouble = "" if talk.editing is None else EDITING, False
         try:
             await restore(serving(), talk, kept.shown, person, request)
+            if unsent := unsent_feedback(kept.unsent, talk):
+                turn, given = unsent
+                told = await asking(_said, serving(), turn, talk, person, request, **given)
+                told, trouble = told or SENT_AGAIN, bool(told)
         except DpoError as error:  # the page opens all the same, and can be loaded again
             told, trouble = str(error), True
         visits.open(kept.tab, request, talk)
@@ -83,14 +93,20 @@ def build(serving: Callable[[], Serving]) -> None:
         [ui.question.submit, ui.send.click], ask, [ui.question, talk, person, ui.kept], ui.outputs,
         trigger_mode="always_last", **STREAMED,
     )  # fmt: skip
-    repeated = ui.again.click(again, [talk, person], ui.outputs, **STREAMED)
+    there = [talk, person, ui.kept]
+    repeated = ui.again.click(again, there, ui.outputs, **STREAMED)
     under_way = [asked, repeated]
-    ui.stop.click(stopped, talk, ui.outputs, cancels=under_way, **QUIET)
+    ui.stop.click(stopped, there, ui.outputs, cancels=under_way, **QUIET)
     ui.start_again.click(start_again, talk, [talk, *ui.outputs], cancels=under_way, **QUIET)
-    ui.chat.select(pressed, [talk, person], ui.outputs, **QUIET)
+    # What was said and got no answer is sent again when the page opens again.
+    said = [ui.chat.select(pressed, there, ui.outputs, **QUIET)]
     for stars, button in enumerate(ui.stars, start=1):
-        button.click(saying(f"your rating of {stars} of 5", rating=stars), [talk, person], ui.outputs, **QUIET)
-    ui.save.click(correct, [ui.correction, talk, person], ui.told, **QUIET)
+        rate = saying(f"your rating of {stars} of 5", rating=stars)
+        said.append(button.click(rate, there, ui.outputs, js=SENDING % f"{{rating: {stars}}}", **QUIET))
+    written = SENDING % "{correction: given[0] ?? ''}"
+    said.append(ui.save.click(correct, [ui.correction, *there], ui.told, js=written, **QUIET))
+    for event in said:
+        event.success(None, None, None, js=SENT)
 
 
 async def restore(serving: Serving, talk: Conversation, shown: str, person: Any, request: Any) -> None:
@@ -109,6 +125,15 @@ async def restore(serving: Serving, talk: Conversation, shown: str, person: Any,
     before = await asking(restored, shown, serving.feedback, visitor, asks)
     if before and talk.asks == asks:  # nobody has gone on meanwhile
         talk.go_on_from(before)
+
+
+async def _missing(serving: Serving, talk: Conversation, shown: str, person: Any, request: Any) -> str:
+    """Why there is no conversation to speak of; empty where there is. The server may have started again under it."""
+    try:
+        await restore(serving, talk, shown, person, request)
+    except DpoError as error:
+        return str(error)
+    return "" if talk.asks else NOT_HERE
 
 
 def _answering(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -148,9 +173,9 @@ def _answering(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[
             async for changes in steps:
                 yield changes
 
-    async def again(talk: Conversation, person: Any, request: gr.Request) -> AsyncGenerator[dict[Any, Any]]:
-        if not talk.asks:
-            yield {ui.told: notice(STARTED_AGAIN)}
+    async def again(talk: Conversation, person: Any, kept: str, request: gr.Request) -> AsyncGenerator[dict[Any, Any]]:
+        if trouble := await _missing(serving(), talk, kept, person, request):
+            yield {ui.told: notice(trouble)}
             return
         if trouble := await asking(_said, serving(), talk.last, talk, person, request, action="regenerate"):
             yield ui.rest(talk, trouble, trouble=True)
@@ -168,39 +193,41 @@ def _judging(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[..
     """What happens when somebody says how good the last answer is, and when they correct it."""
     import gradio as gr
 
-    def saying(told: str, **given: Any) -> Callable[..., dict[Any, Any]]:
+    def saying(told: str, **given: Any) -> Callable[..., Any]:
         [signal] = given
 
-        def say(talk: Conversation, person: Any, request: gr.Request) -> dict[Any, Any]:
-            if not talk.asks:
-                return {ui.told: notice(STARTED_AGAIN)}
+        async def say(talk: Conversation, person: Any, kept: str, request: gr.Request) -> dict[Any, Any]:
+            if trouble := await _missing(serving(), talk, kept, person, request):
+                return {ui.told: notice(trouble)}
             if talk.last and signal in talk.last.judged:
                 return ui.rest(talk)
-            if trouble := _said(serving(), talk.last, talk, person, request, **given):
+            if trouble := await asking(_said, serving(), talk.last, talk, person, request, **given):
                 return ui.rest(talk, trouble, trouble=True)
             return ui.rest(talk, f"Thank you: {told} is recorded.")
 
         return say
 
-    def correct(text: str, talk: Conversation, person: Any, request: gr.Request) -> dict[Any, Any]:
-        if not talk.asks:
-            return {ui.told: notice(STARTED_AGAIN)}
+    async def correct(text: str, talk: Conversation, person: Any, kept: str, request: gr.Request) -> dict[Any, Any]:
+        if trouble := await _missing(serving(), talk, kept, person, request):
+            return {ui.told: notice(trouble)}
         if not text.strip() or (talk.last and text.strip() == talk.last.text.strip()):
             return {ui.told: notice("Nothing was saved: change the text to the answer you would have wanted.")}
-        if trouble := _said(serving(), talk.last, talk, person, request, correction=text[:LONGEST]):
+        if trouble := await asking(_said, serving(), talk.last, talk, person, request, correction=text[:LONGEST]):
             return {ui.told: notice(trouble, trouble=True)}
         return {ui.told: notice("Thank you: your answer is stored as an example to learn from.")}
 
     return saying, correct
 
 
-def _pressing(ui: "_Layout", serving: Callable[[], Serving]) -> Callable[..., dict[Any, Any]]:
+def _pressing(ui: "_Layout", serving: Callable[[], Serving]) -> Callable[..., Any]:
     """What happens when somebody presses a button beside a turn: a thumb, a copy, an edit."""
     import gradio as gr
 
-    def pressed(talk: Conversation, person: Any, request: gr.Request, chosen: gr.SelectData) -> dict[Any, Any]:
-        if not talk.asks:
-            return {ui.told: notice(STARTED_AGAIN)}
+    async def pressed(
+        talk: Conversation, person: Any, kept: str, request: gr.Request, chosen: gr.SelectData
+    ) -> dict[Any, Any]:
+        if trouble := await _missing(serving(), talk, kept, person, request):
+            return {ui.told: notice(trouble)}
         place, act = chosen.index, chosen.value
         if not isinstance(place, int) or not 0 <= place < len(talk.said) or talk.growing is not None:
             return {ui.told: gr.skip()}
@@ -211,9 +238,9 @@ def _pressing(ui: "_Layout", serving: Callable[[], Serving]) -> Callable[..., di
                 ui.question: gr.update(value="" if talk.editing is None else turn.text)
             }
         if act == COPY and turn.request_id:
-            _said(serving(), turn, talk, person, request, action="copy")  # it is copied all the same
+            await asking(_said, serving(), turn, talk, person, request, action="copy")  # it is copied all the same
         elif act in THUMBS and "thumb" not in turn.judged:
-            if trouble := _said(serving(), turn, talk, person, request, thumb=act):
+            if trouble := await asking(_said, serving(), turn, talk, person, request, thumb=act):
                 return ui.rest(talk, trouble, trouble=True)
             return ui.rest(talk, "Thank you: your opinion is recorded.")
         return {ui.told: gr.skip()}
@@ -229,7 +256,8 @@ def _said(serving: Serving, turn: Turn | None, talk: Conversation, person: Any, 
         serving.feedback.give(turn.request_id, visitor_of(serving, person, talk.named(), request), **given)
     except DpoError as error:
         return str(error)
-    turn.judged.update({name: value for name, value in given.items() if name in ("thumb", "rating")})
+    judged = {name: digest(value) if name == "correction" else value for name, value in given.items()}
+    turn.judged.update({name: value for name, value in judged.items() if name in JUDGED})
     return ""
 
 

@@ -5,6 +5,7 @@ on the server, and is shown again to whoever asked it. Where texts are not kept 
 is nothing to show.
 """
 
+import hashlib
 from typing import Annotated
 
 import msgspec
@@ -15,6 +16,8 @@ from dpo_pipeline.serving.services.visitors import Visitor
 from dpo_pipeline.stores.serving_state import StoredRequest
 
 MOST_ANSWERS = 200
+JUDGED = ("thumb", "rating", "correction")
+"""What is kept of an answer, so that it is not said twice; a correction by its digest, since there may be another."""
 
 
 class _Answer(msgspec.Struct, omit_defaults=True):
@@ -30,6 +33,21 @@ class _Kept(msgspec.Struct, omit_defaults=True):
     asks: int
     answers: Annotated[list[_Answer], msgspec.Meta(max_length=MOST_ANSWERS)] = []
     asked: str = ""
+
+
+class _Unsent(msgspec.Struct):
+    """What somebody said of an answer, and got no answer to. `place` is its turn's; null: it was the last one."""
+
+    shown: str
+    place: int | None = None
+    thumb: str = ""
+    rating: int = 0
+    correction: str = ""
+
+    @property
+    def given(self) -> dict[str, str | int]:
+        said: dict[str, str | int] = {"thumb": self.thumb, "rating": self.rating, "correction": self.correction}
+        return {signal: value for signal, value in said.items() if value}
 
 
 def kept_of(talk: Conversation) -> str:
@@ -73,6 +91,33 @@ def restored(kept: str, feedback: Feedback, visitor: Visitor, newer_than: int = 
         else:
             talk.said.append(Turn(said, "the model"))
     return talk
+
+
+def unsent_feedback(unsent: str, talk: Conversation) -> tuple[Turn, dict[str, str | int]] | None:
+    """What is to be sent again, and of which answer: of the very one that it was said of, and once. Said twice all the
+    same, as where our answer alone was lost, the newest counts.
+    """
+    try:
+        said = msgspec.json.decode(unsent, type=_Unsent)
+        shown = msgspec.json.decode(said.shown, type=_Kept)
+    except msgspec.MsgspecError:
+        return None
+    requests = {each.place: each.request for each in shown.answers}
+    place = max(requests, default=-1) if said.place is None else said.place
+    turn = talk.said[place] if 0 <= place < len(talk.said) else None
+    if turn is None or turn.request_id is None or turn.request_id != requests.get(place):
+        return None
+    known = turn.judged
+    given = {
+        signal: value
+        for signal, value in said.given.items()
+        if signal not in known or (signal == "correction" and known[signal] != digest(str(value)))
+    }
+    return (turn, given) if len(given) == 1 else None
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
 
 
 def _messages(request: StoredRequest) -> list[tuple[str, str]]:

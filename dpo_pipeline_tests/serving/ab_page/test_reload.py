@@ -1,14 +1,18 @@
 """A reload, a lost connection and a restart of the server take nothing from whoever is at the A/B page."""
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import pytest
 
 from dpo_pipeline.core.votes import VoteReason
 from dpo_pipeline.settings import Settings
 from dpo_pipeline_tests.browser import Tab, choose
-from dpo_pipeline_tests.programs_under_test import Server
+from dpo_pipeline_tests.programs_under_test import Server, eventually
 from dpo_pipeline_tests.serving.ab_page.desk import DONE, answer, ask, ready, text, votes
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Route
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -77,6 +81,44 @@ def test_a_click_after_a_restart_that_nobody_noticed_is_a_vote_on_what_is_on_scr
     [event] = votes(settings)[before:]
     assert (event.prompt, event.chosen) == ("Why do owls hoot?", shown)
     desk.errors.clear()
+
+
+@pytest.mark.parametrize("in_session", [False, True])
+def test_where_our_answer_to_a_vote_is_lost_the_next_click_shows_where_things_stand(
+    desk: Tab, settings: Settings, in_session: bool
+) -> None:
+    if in_session:
+        desk.page.click("#ab-start")
+        ready(desk)
+    else:
+        ask(desk, "Why do owls hoot?")
+    before = len(votes(settings))
+    desk.page.route("**/run/predict*", lost)
+    desk.page.keyboard.press("1")
+    eventually(lambda: len(votes(settings)), lambda count: count == before + 1)
+    desk.page.wait_for_timeout(500)
+    desk.page.unroute("**/run/predict*")
+    desk.page.keyboard.press("1")
+    desk.page.locator("#ab-notice", has_text="Our last answer did not reach this page").wait_for()
+    desk.errors.clear()
+    assert len(votes(settings)) == before + 1, "nobody has seen what that would have been a vote on"
+    if in_session:
+        ready(desk)
+        assert "2 of 10" in text(desk, "#ab-batch")
+        shown = answer(desk, "left")
+        desk.page.keyboard.press("1")
+        desk.page.locator("#ab-batch", has_text="3 of 10").wait_for()
+        assert votes(settings)[-1].chosen == shown
+        desk.page.click("#ab-end")
+    else:
+        desk.page.wait_for_selector(DONE)
+    desk.assert_clean()
+
+
+def lost(route: "Route") -> None:
+    """The server hears it, and a proxy before it says that it did not."""
+    route.fetch()
+    route.fulfill(status=502, body="<html>Bad gateway</html>", content_type="text/html")
 
 
 def test_a_session_goes_on_after_a_restart_of_the_server(desk: Tab, server: Server, settings: Settings) -> None:

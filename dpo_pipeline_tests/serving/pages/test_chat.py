@@ -190,6 +190,55 @@ def test_a_restart_of_the_server_keeps_the_conversation_and_what_was_said_of_it(
             assert "You asked" not in other.page.inner_text("#conversation")
 
 
+@pytest.mark.parametrize("said", ["thumb", "rating", "correction"])
+def test_what_was_said_while_nobody_heard_it_is_sent_again_once(
+    browser: "Browser", server: Server, settings: Settings, said: str
+) -> None:
+    before = len(records(settings, FeedbackRecord))
+    with at(browser, server, "chat") as opened:
+        page = opened.page
+        known(page)
+        say(opened, "one")
+        page.get_by_role("button", name="Correct this answer").click()
+        page.get_by_label("The answer you would have wanted").fill("Another one, and longer than that.")
+        server.kill()
+        if said == "thumb":
+            page.get_by_role("button", name="Good answer").click()
+        else:
+            page.get_by_role("button", name="4" if said == "rating" else "Save correction", exact=True).click()
+        page.get_by_text("Connection").first.wait_for()
+        server.start()
+        # Gradio opens the page again by itself once somebody answers.
+        told(opened, "It was sent again, and is recorded")
+        opened.errors.clear()
+        [record] = records(settings, FeedbackRecord)[before:]
+        values = {"thumb": "up", "rating": 4, "correction": "Another one, and longer than that."}
+        assert (record.signal, record.value) == (said, values[said])
+        opened.go(page.url)
+        page.locator("#conversation .turn", has_text="You asked: one").wait_for()
+        page.wait_for_timeout(500)
+        assert len(records(settings, FeedbackRecord)) == before + 1
+        opened.assert_clean()
+
+
+def test_a_click_after_a_restart_that_nobody_noticed_is_about_what_is_on_screen(
+    browser: "Browser", server: Server, settings: Settings
+) -> None:
+    before, said_before = len(records(settings, RequestRecord)), len(records(settings, FeedbackRecord))
+    with at(browser, server, "chat") as opened:
+        page = opened.page
+        known(page)
+        say(opened, "one")
+        server.kill()
+        server.start()
+        page.get_by_role("button", name="4", exact=True).click()
+        told(opened, "4 of 5 is recorded")
+        opened.errors.clear()
+        page.get_by_role("button", name="Answer again").click()
+        new_requests(settings, before, 2)
+        assert [each.signal for each in records(settings, FeedbackRecord)[said_before:]] == ["rating", "regenerate"]
+
+
 def test_a_question_sent_while_an_answer_is_written_is_asked_next(
     browser: "Browser", server: Server, models: Upstream
 ) -> None:
