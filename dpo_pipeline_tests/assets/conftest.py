@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,28 +129,31 @@ def copy_trained(project: Settings, baseline: Path, data_dir: Path) -> None:  # 
     result.write_text(result.read_text().replace(str(project.data_dir), str(data_dir)))
 
 
-@pytest.fixture
-def loop(
-    project: Settings,  # noqa: F811
-    baseline: Path,  # noqa: F811
-    mlflow: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Loop]:
-    copy_trained(project, baseline, tmp_path)
+@contextmanager
+def looping(data_dir: Path, mlflow: str, model: str) -> Iterator[Loop]:
+    """The loop on a data folder, under a name of its own in MLflow's registry."""
     variables = {
-        "DPO_DATA_DIR": str(tmp_path),
+        "DPO_DATA_DIR": str(data_dir),
         "DPO_MLFLOW_URL": mlflow,
         "DPO_ACCESS__MLFLOW_ORDERS": "any",
-        "DPO_REGISTERED_MODEL": f"chat-{tmp_path.name}",
+        "DPO_REGISTERED_MODEL": model,
         "DPO_MODEL__MAX_NEW_TOKENS": "24",
         "DPO_MODEL__MAX_LENGTH": "160",
         "DPO_SFT__EPOCHS": "0.2",
         "DPO_EVALUATION__QUESTIONS": "10",
         "DPO_EVALUATION__SAMPLES": "1",
     }
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    (tmp_path / "dagster-instance").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster-instance")) as instance:
-        yield Loop(load_settings(), instance)
+    home = data_dir / "dagster-instance"
+    home.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        with dg.DagsterInstance.local_temp(str(home)) as instance:
+            yield Loop(load_settings(), instance)
+
+
+@pytest.fixture
+def loop(project: Settings, baseline: Path, mlflow: str, tmp_path: Path) -> Iterator[Loop]:  # noqa: F811
+    copy_trained(project, baseline, tmp_path)
+    with looping(tmp_path, mlflow, f"chat-{tmp_path.name}") as made:
+        yield made

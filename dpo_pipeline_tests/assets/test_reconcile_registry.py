@@ -1,7 +1,9 @@
 """What a person does in the MLflow registry, by a real client on a real server: followed, refused, or set back."""
 
 import json
+import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -14,10 +16,11 @@ from dpo_pipeline.core.safety import SafetyCheck
 from dpo_pipeline.errors import OrderRefused, RegistryRefused, RegistryUnavailable
 from dpo_pipeline.loop.manual_actions import make_champion
 from dpo_pipeline.loop.reconcile_registry import REFUSED_TAG, reconcile_registry
+from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.training_runs import TrainingRun
-from dpo_pipeline_tests.assets.conftest import REGISTERING, Loop
+from dpo_pipeline_tests.assets.conftest import REGISTERING, Loop, copy_trained, looping
 from dpo_pipeline_tests.assets.test_jobs import begin_canary, copy_baseline
 from dpo_pipeline_tests.examples import put_version
 from dpo_pipeline_tests.programs_under_test import eventually, serving
@@ -26,24 +29,50 @@ from dpo_pipeline_tests.webhook import webhook
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def deployed(loop: Loop) -> tuple[Ledger, Registry, Any]:
+@pytest.fixture(scope="module")
+def registered(project: Settings, baseline: Path, mlflow: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """v1.0 was champion, v1.1 is; both registered and mirrored; v1.1's adapter is a copy of v1.0's."""
+    folder = tmp_path_factory.mktemp("registered")
+    copy_trained(project, baseline, folder)
+    with looping(folder, mlflow, f"chat-{folder.name}") as loop, Ledger(loop.settings.ledger_address) as ledger:
+        loop.build_baseline()
+        copy_baseline(ledger, "v1.1", status="improved")
+        assert loop.run_assets("v1.1", *REGISTERING)
+        for stage in ("canary", "small", "half", "full"):
+            ledger.promote(stage, ledger.deployment().epoch, ("test",), {}, "test")
+        assert loop.run("decide_rollout", "v1.1").success
+        return loop.settings
+
+
+@pytest.fixture
+def loop(registered: Settings, tmp_path: Path) -> Iterator[Loop]:
+    """A copy of that, in MLflow too: what one test does there, another does not see."""
     from mlflow import MlflowClient
 
-    loop.build_baseline()
-    settings = loop.settings
-    ledger = Ledger(settings.ledger_address)
-    copy_baseline(ledger, "v1.1", status="improved")
-    assert loop.run_assets("v1.1", *REGISTERING)
-    for stage in ("canary", "small", "half", "full"):
-        ledger.promote(stage, ledger.deployment().epoch, ("test",), {}, "test")
-    assert loop.run("decide_rollout", "v1.1").success
-    return (
-        ledger,
-        Registry(settings.mlflow_address, settings.registered_model),
-        (MlflowClient(settings.mlflow_address), settings.registered_model),
+    model, client = f"chat-{tmp_path.name}", MlflowClient(registered.mlflow_address)
+    client.create_registered_model(model)
+    versions = client.search_model_versions(f"name = '{registered.registered_model}'")
+    for each in sorted(versions, key=lambda each: int(each.version)):
+        client.create_model_version(model, each.source, each.run_id, each.tags, description=each.description)
+    for alias, number in client.get_registered_model(registered.registered_model).aliases.items():
+        client.set_registered_model_alias(model, alias, number)
+    shutil.copytree(
+        registered.data_dir, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("dagster-instance")
     )
+    with looping(tmp_path, registered.mlflow_address, model) as made:
+        with Ledger(made.settings.ledger_address) as ledger:
+            ledger.relocate(str(registered.data_dir), str(tmp_path))
+        yield made
+
+
+@pytest.fixture
+def deployed(loop: Loop) -> Iterator[tuple[Ledger, Registry, Any]]:
+    from mlflow import MlflowClient
+
+    settings = loop.settings
+    registry = Registry(settings.mlflow_address, settings.registered_model)
+    with Ledger(settings.ledger_address) as ledger:
+        yield ledger, registry, (MlflowClient(settings.mlflow_address), settings.registered_model)
 
 
 def test_moving_champion_is_an_order_and_carried_out_once(loop: Loop, deployed: Any) -> None:

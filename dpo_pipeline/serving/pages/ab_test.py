@@ -172,7 +172,7 @@ class Page:
             asked: a question that is there already.
         """
         opening = {"notice": "", "result": ""} if opening is None else opening
-        running = visit.batch is not None
+        running, shown = visit.batch is not None, None
         if text := (text or "").strip():
             opening[field] = ""
             asked = (self._desk.follow_up if field == "follow" else self._desk.typed)(visit, text)
@@ -182,7 +182,9 @@ class Page:
         try:
             async for event in self._desk.show(visit, visitor, asked):
                 if opening:
-                    opening |= {"question": ab_view.question(visit), "batch": ab_view.batch_line(visit.batch, False)}
+                    opening |= {"batch": ab_view.batch_line(visit.batch, False)}
+                if visit.question is not shown:  # another, where the answers to the first were equal
+                    shown, opening["question"] = visit.question, ab_view.question(visit)
                 update, opening = {**opening, **_cards(visit, event)}, {}
                 if not isinstance(event, PartialView):
                     update |= _vote_buttons(True)

@@ -229,9 +229,22 @@ class ComparisonFlow:
         if visit.question and not visit.voted:
             counts[visit.question.category] += 1
         drawn = serving.comparing.draw(QuestionFilter(visit.plan.origin, seen=visit.recent), counts)
-        return ComparisonPrompt(
+        prompt = ComparisonPrompt(
             drawn.question, drawn.category, visit.plan.models(serving), origin=drawn.origin, asked_by=drawn.asked_by
         )
+
+        def otherwise() -> ComparisonPrompt:
+            """Both answers stayed equal: the next question takes the place of this one, wherever it stands."""
+            visit.recent.append(drawn.question)
+            other = self.draw(visit)
+            if visit.prepared is asked:
+                visit.prepared = other
+            elif visit.question is asked:
+                visit.question = other
+            return other
+
+        asked = replace(prompt, otherwise=otherwise)
+        return asked
 
     def typed(self, visit: Visit, text: str) -> ComparisonPrompt:
         """The person's own question."""

@@ -60,8 +60,7 @@ async def compare_next(
     question = None if category else await asking(serving.comparing.answered_before, asker, origin)
     if question is None:
         # In a thread: the first call reads the whole log to count what is covered.
-        drawn = await asyncio.to_thread(serving.comparing.draw_question, category, origin)
-        question = ComparisonPrompt(drawn.question, drawn.category, origin=drawn.origin, asked_by=drawn.asked_by)
+        question = await asyncio.to_thread(serving.comparing.draw_prompt, category, origin)
     return _response(await while_connected(request, serving.comparing.compare(question, asker)))
 
 

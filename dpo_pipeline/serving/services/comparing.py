@@ -2,8 +2,9 @@
 
 import itertools
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from dpo_pipeline.core.admission import LONGEST_REASON, cannot_be_asked, check_messages, check_text
 from dpo_pipeline.core.answers import Messages
@@ -20,7 +21,7 @@ from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.services.chats import FOLLOW_ROLLOUT
 from dpo_pipeline.serving.services.comparisons import Comparisons, ComparisonView, Prompt, Recorded
 from dpo_pipeline.serving.services.keeping import asking
-from dpo_pipeline.serving.services.paired_answers import Again, Answered, PairedAnswers, PartialAnswers
+from dpo_pipeline.serving.services.paired_answers import Again, Answered, PairedAnswers, PartialAnswers, are_equal
 from dpo_pipeline.serving.services.preference_event import Choice
 from dpo_pipeline.serving.services.readiness import Readiness
 from dpo_pipeline.serving.services.sampling import Defaults
@@ -28,13 +29,17 @@ from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.serving.services.visitors import Visitor, Visitors
 from dpo_pipeline.stores.serving_state import StoredComparison
 
+QUESTIONS = 4
+"""So many are tried, each with its answers drawn again, before two equal answers are shown."""
+
 
 @dataclass(frozen=True)
 class ComparisonPrompt:
     """What two or more versions shall answer. `origin` is where it was drawn from; null: somebody asks it now.
 
     `asked_by` is the person who, in production, asked it or the question that it follows. `answered` is a pair that
-    is there already; then nothing is generated.
+    is there already; then nothing is generated. `otherwise` draws another one, where two answers to this one stay
+    equal; null: it is this one that somebody wants answered.
     """
 
     prompt: Prompt
@@ -44,6 +49,7 @@ class ComparisonPrompt:
     origin: Origin | None = None
     asked_by: str = ""
     answered: StoredComparison | None = None
+    otherwise: "Callable[[], ComparisonPrompt] | None" = field(default=None, compare=False)
 
     @property
     def is_steered(self) -> bool:
@@ -97,9 +103,16 @@ class Comparing:
         self._visitors = visitors
         self._defaults, self._measure_share = defaults, measure_share
 
-    def draw_question(self, category: str | None, origin: OriginFilter) -> AskedQuestion:
+    def draw_prompt(self, category: str | None, origin: OriginFilter) -> ComparisonPrompt:
         """A question that may be asked; where it comes from the bank, of the category that has the fewest votes."""
-        return self._comparisons.draw_question(category, origin)
+        drawn = self._comparisons.draw_question(category, origin)
+        return ComparisonPrompt(
+            drawn.question,
+            drawn.category,
+            origin=drawn.origin,
+            asked_by=drawn.asked_by,
+            otherwise=partial(self.draw_prompt, category, origin),
+        )
 
     def draw(self, wish: QuestionFilter, votes: dict[str, int]) -> AskedQuestion:
         """The same for a person who has seen some already, by votes that are counted.
@@ -133,9 +146,13 @@ class Comparing:
             return [await self._show_answered(question.answered, await asking(self._visitors.settled, visitor))]
         models, propensity = self._models(question.models)
         steered, visitor = question.is_steered, await asking(self._visitors.settled, visitor)
-        redraw = question.drawn_again
-        question = replace(question, sampling=self._defaults.comparison(question.sampling, models))
-        answered = await self._answers.answer(models, question.messages, question.sampling, redraw)
+        for left in reversed(range(QUESTIONS)):
+            redraw = question.drawn_again
+            question = replace(question, sampling=self._defaults.comparison(question.sampling, models))
+            answered = await self._answers.answer(models, question.messages, question.sampling, redraw)
+            if not (left and question.otherwise and are_equal(answered)):
+                break
+            question = question.otherwise()
         pairs = list(itertools.combinations(range(len(models)), 2))
         random.shuffle(pairs)
         return [await self._show(question, visitor, answered[i], answered[j], propensity, steered) for i, j in pairs]
@@ -154,15 +171,20 @@ class Comparing:
         asked, propensity = self._models(question.models)
         models = asked[0], asked[1]
         steered, visitor = question.is_steered, await asking(self._visitors.settled, visitor)
-        sampling, redraw = self._defaults.comparison(question.sampling, models), question.drawn_again
-        question, left = replace(question, sampling=sampling), random.choice("ab")
-        async for event in self._answers.streaming(models, question.messages, sampling, redraw):
-            if isinstance(event, PartialAnswers):
-                sides = (event.first, event.second)
-                yield PartialView(*(sides if left == "a" else sides[::-1]))
-            else:
-                first, second = event
-                yield await self._show(question, visitor, first, second, propensity, steered, left)
+        side = random.choice("ab")
+        for left in reversed(range(QUESTIONS)):
+            sampling, redraw = self._defaults.comparison(question.sampling, models), question.drawn_again
+            question = replace(question, sampling=sampling)
+            async for event in self._answers.streaming(models, question.messages, sampling, redraw):
+                if isinstance(event, PartialAnswers):
+                    sides = (event.first, event.second)
+                    yield PartialView(*(sides if side == "a" else sides[::-1]))
+                elif not (left and question.otherwise and are_equal(event)):
+                    first, second = event
+                    yield await self._show(question, visitor, first, second, propensity, steered, side)
+                    return
+            assert question.otherwise is not None
+            question = question.otherwise()
 
     async def vote(
         self,

@@ -69,7 +69,7 @@ class PairedAnswers:
                 if not found:
                     raise
                 break  # two equal answers are better than none
-            if not _equal(found):
+            if not are_equal(found):
                 break
         return found
 
@@ -95,7 +95,7 @@ class PairedAnswers:
                 break
             in_order = [answers[place] for place in range(len(asks))]
             found = await asyncio.to_thread(self._chosen, models, asks, in_order)
-            if not _equal(found):
+            if not are_equal(found):
                 break
         yield found
 
@@ -127,7 +127,8 @@ def _drawings(sampling: Sampling, again: Again) -> Iterator[Sampling]:
         yield structs.replace(sampling, temperature=warmth, seed=(sampling.seed or 0) + number * SEEDS_APART)
 
 
-def _equal(answered: Sequence[Answered]) -> bool:
+def are_equal(answered: Sequence[Answered]) -> bool:
+    """Two answers between which there is nothing to choose."""
     return len(answered) == 2 and answered[0][1].text.strip() == answered[1][1].text.strip()
 
 

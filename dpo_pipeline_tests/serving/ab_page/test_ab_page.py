@@ -19,7 +19,7 @@ from dpo_pipeline.stores.bank import read_bank, read_edge_cases
 from dpo_pipeline_tests.browser import AUDITED, SCREENS, Tab, choose
 from dpo_pipeline_tests.examples import settings_in
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
-from dpo_pipeline_tests.serving.ab_page.desk import DONE, READY, answer, at_desk, install, ready, text, variables, votes
+from dpo_pipeline_tests.serving.ab_page.desk import DONE, READY, answer, ask, at_desk, install, ready, text, variables, votes
 from dpo_pipeline_tests.serving.conftest import WITH_PAGES
 from dpo_pipeline_tests.upstream import Upstream
 
@@ -135,6 +135,30 @@ def test_answers_grow_on_screen_and_can_be_voted_on_only_when_whole(desk: Tab, m
     assert len(grown) >= 4
     assert all(counted("", "").startswith(one) or counted("v1.0", "").startswith(one) for one in grown)
     assert {answer(desk, "left"), answer(desk, "right")} == {counted("", ""), counted("v1.0", "")}
+
+
+def test_a_drawn_question_whose_answers_stay_equal_gives_way_to_another(
+    desk: Tab, server: Server, models: Upstream
+) -> None:
+    alike: list[str] = []
+
+    def say(model: str, asked: str) -> str:
+        """The first two questions are answered alike, however often they are asked."""
+        if len(alike) < 2 and asked not in alike:
+            alike.append(asked)
+        return "The same." if asked in alike else counted(model, asked)
+
+    models.say = say
+    shown = server.client.get("/v1/comparisons/next").raise_for_status().json()
+    assert len(alike) == 2 and shown["prompt"] not in alike and len(set(shown["answers"].values())) == 2
+    alike.clear()
+    desk.page.click("#ab-generate")
+    ready(desk)
+    assert len(alike) == 2 and not any(each in text(desk, "#ab-question") for each in alike)
+    assert answer(desk, "left") != answer(desk, "right")
+    alike.clear()
+    ask(desk, "Why is it so?")  # what somebody asks themselves is answered, also alike
+    assert "Why is it so?" in alike and answer(desk, "left") == answer(desk, "right") == "The same."
 
 
 def test_the_next_pair_is_there_when_it_is_wanted(desk: Tab, models: Upstream, settings: Settings) -> None:
