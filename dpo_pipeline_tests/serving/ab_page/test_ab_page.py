@@ -19,7 +19,18 @@ from dpo_pipeline.stores.bank import read_bank, read_edge_cases
 from dpo_pipeline_tests.browser import AUDITED, SCREENS, Tab, choose
 from dpo_pipeline_tests.examples import settings_in
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
-from dpo_pipeline_tests.serving.ab_page.desk import DONE, READY, answer, ask, at_desk, install, ready, text, variables, votes
+from dpo_pipeline_tests.serving.ab_page.desk import (
+    DONE,
+    READY,
+    answer,
+    ask,
+    at_desk,
+    install,
+    ready,
+    text,
+    variables,
+    votes,
+)
 from dpo_pipeline_tests.serving.conftest import WITH_PAGES
 from dpo_pipeline_tests.upstream import Upstream
 
