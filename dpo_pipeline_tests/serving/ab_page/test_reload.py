@@ -83,7 +83,7 @@ def test_a_click_after_a_restart_that_nobody_noticed_is_a_vote_on_what_is_on_scr
     desk.errors.clear()
 
 
-@pytest.mark.parametrize("in_session", [False, True])
+@pytest.mark.parametrize("in_session", [pytest.param(False, marks=pytest.mark.nightly), True])
 def test_where_our_answer_to_a_vote_is_lost_the_next_click_shows_where_things_stand(
     desk: Tab, settings: Settings, in_session: bool
 ) -> None:

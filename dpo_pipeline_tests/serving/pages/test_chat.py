@@ -190,7 +190,9 @@ def test_a_restart_of_the_server_keeps_the_conversation_and_what_was_said_of_it(
             assert "You asked" not in other.page.inner_text("#conversation")
 
 
-@pytest.mark.parametrize("said", ["thumb", "rating", "correction"])
+@pytest.mark.parametrize(
+    "said", ["rating", *(pytest.param(each, marks=pytest.mark.nightly) for each in ("thumb", "correction"))]
+)
 def test_what_was_said_while_nobody_heard_it_is_sent_again_once(
     browser: "Browser", server: Server, settings: Settings, said: str
 ) -> None:
