@@ -1,7 +1,7 @@
 """What people said of answers, as pairs and labelled answers that a version can be trained on, and for reviewers."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -59,24 +59,30 @@ def given_feedback(serving_log: Path, both_bad: Iterable[tuple[int, Preference]]
     return GivenFeedback(said, tuple(both_bad), FeedbackMark(newest, votes))
 
 
-def trainable_feedback(settings: Settings, given: GivenFeedback) -> TrainableFeedback:
+def trainable_feedback(
+    settings: Settings, given: GivenFeedback, taken_out: Collection[str] | None = None
+) -> TrainableFeedback:
+    """
+    Args:
+        taken_out: ids of events that reviewers took out; null: as their log has it now.
+    """
     return trainable(
         [said_in(record) for _, _, record in given.said],
         [vote for _, vote in given.both_bad],
         held_out_prompts(settings),
         settings.quality,
         settings.collection.feedback_shares,
-        ReviewLog(settings.reviews_log).taken_out().keys(),
+        ReviewLog(settings.reviews_log).taken_out() if taken_out is None else taken_out,
     )
 
 
 def label(settings: Settings, warehouse: Warehouse) -> TrainableFeedback:
     """All there is now; published are its counts, for whoever asks whether a version is due, and the corrections."""
     given = given_feedback(settings.serving_log_dir, warehouse.both_bad(), warehouse.tally("recorded"))
-    found = trainable_feedback(settings, given)
+    taken_out = ReviewLog(settings.reviews_log).taken_out()
+    found = trainable_feedback(settings, given, taken_out)
     summary = LabelSummary(len(found.pairs), len(found.labelled), found.sources, found.left_out)
     publish_summary(settings.label_summary, summary)
-    taken_out = ReviewLog(settings.reviews_log).taken_out()
     newest = sorted(_corrected(given, found.refused_corrections, taken_out), key=lambda pair: pair.recorded_at)
     publish_validated_pairs(settings.correction_table, newest[: -SHOWN - 1 : -1])
     return found

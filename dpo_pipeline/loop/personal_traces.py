@@ -9,7 +9,7 @@ import html
 import json
 import mmap
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,10 +119,19 @@ def _quoted(name: str) -> str:
 
 
 def _in_rows(rows: list[Any], needles: dict[bytes, str]) -> str | None:
-    """As JSON, which each text is also looked for as; bytes as the text they may be."""
-    content = json.dumps(rows, ensure_ascii=False, default=_as_text).encode("utf-8", "replace")
+    content = "\0".join(_texts_in(rows)).encode("utf-8", "replace")
     return next((mark for needle, mark in needles.items() if needle in content), None)
 
 
-def _as_text(value: Any) -> str:
-    return bytes(value).decode("utf-8", "replace") if isinstance(value, bytes | bytearray | memoryview) else str(value)
+def _texts_in(value: Any) -> Iterator[str]:
+    """Every text of a row, as it stands there: one may be JSON itself."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, bytes | bytearray | memoryview):
+        yield bytes(value).decode("utf-8", "replace")
+    elif isinstance(value, Mapping):
+        for each in value.items():
+            yield from _texts_in(each)
+    elif isinstance(value, list | tuple | set):
+        for each in value:
+            yield from _texts_in(each)

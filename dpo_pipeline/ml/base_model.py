@@ -255,7 +255,7 @@ def _files(directory: Path, patterns: Sequence[str]) -> list[Path]:
 
 
 def _stamp(files: Sequence[Path]) -> str:
-    """Changes when a file is added, removed, moved or written: nobody can set back the time of a file's last change."""
+    """Changes when a file is added, removed, moved or written: the time of a file's last change cannot be set."""
     stats = [(path, path.stat()) for path in files]
     rows = [[str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for path, stat in stats]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

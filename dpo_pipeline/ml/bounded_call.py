@@ -15,7 +15,7 @@ def call(client: httpx.Client, method: str, url: str, within_s: float, json: Any
     """What it answers, whatever the status; its body is read.
 
     Args:
-        within_s: for the whole answer. httpx's own timeout is for each piece, of which there may be any number.
+        within_s: until the last piece has come; httpx's own timeout is for each, of which there may be any number.
 
     Raises:
         httpx.HTTPError: it cannot be reached, or broke off.

@@ -144,7 +144,7 @@ class Accounts:
 
         Raises:
             RoleRequired: nobody that is known, or somebody who may not.
-            LogWriteError: it cannot be noted, so it must not be done.
+            LogWriteError, RedactionFailed: it cannot be noted, so it must not be done.
         """
         who = account.name if account else "unknown"
         try:

@@ -58,7 +58,7 @@ class AuditLog:
         Raises:
             LogWriteError, RedactionFailed: it is not; what it tells of should not be done then.
         """
-        detail = self._redact(detail)
+        detail = self._redact(detail) if detail else ""
         with self._alone():
             entry = AuditEntry(
                 recorded_at=utc_now(), who=_written(who), what=what, address=_written(address), outcome=outcome,

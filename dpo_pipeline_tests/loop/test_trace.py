@@ -177,6 +177,12 @@ def test_the_last_look_finds_what_databases_compress_split_or_have_in_a_log_stil
         # A long row's pages are full from its end on: the last of 4,092 bytes begins within her question.
         lite.execute("insert into rows values (?, ?, ?)", ("x" * 1000, HER_QUESTION, "y" * 4062))
         lite.commit()
+    told = 'Ann said "no",\nand left.'
+    with closing(duckdb.connect(str(tmp_path / "lines.duckdb"))) as duck:
+        row = "case when number = 10000 then ? else number || ' of ' || md5(number::varchar) end"
+        duck.execute(
+            f"create table rows as select {row} as line from range(20000) as each(number)", [json.dumps([told])]
+        )
     for name in ("compressed.duckdb", "split.db"):
         assert HER_QUESTION.encode() not in (tmp_path / name).read_bytes(), "bytes alone tell nothing"
     logged = sqlite3.connect(tmp_path / "logged.db")
@@ -185,8 +191,9 @@ def test_the_last_look_finds_what_databases_compress_split_or_have_in_a_log_stil
     logged.execute("insert into rows values (?)", (HER_QUESTION,))
     logged.commit()
     (tmp_path / "damaged.duckdb").write_bytes(b"\0" * 8 + b"DUCK" + b"\0" * 9000)
-    found = {trace.path.name: trace.what for trace in traces(tmp_path, [HER_QUESTION])}
+    found = {trace.path.name: trace.what for trace in traces(tmp_path, [HER_QUESTION, told])}
     logged.close()
+    assert found.pop("lines.duckdb") == told, "JSON in a column is escaped once"
     unreadable = found.pop("damaged.duckdb")
     assert "could not be opened" in unreadable
     assert found.keys() == {"compressed.duckdb", "split.db", "logged.db", "logged.db-wal"}

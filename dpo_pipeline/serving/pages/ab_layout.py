@@ -29,10 +29,10 @@ KEYS = """
     event.preventDefault();
     button.click();
   });
-  // The second click of two, told here as well as on the server: it may come late there.
-  const votes = "#ab-left, #ab-right, #ab-tie, #ab-both-bad";
+  // The second click of two, told here as well as on the server: it may come late there, or meet another button.
+  const once = "#ab-left, #ab-right, #ab-tie, #ab-both-bad, #ab-generate, #ab-start, #ab-end, #ab-go-on, #ab-next";
   document.addEventListener("click", event => {
-    if (event.detail > 1 && event.target.closest && event.target.closest(votes)) event.stopImmediatePropagation();
+    if (event.detail > 1 && event.target.closest && event.target.closest(once)) event.stopImmediatePropagation();
   }, true);
 })();
 """

@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
@@ -29,9 +29,10 @@ from dpo_pipeline.serving.services.prefetch import Prefetch
 from dpo_pipeline.serving.services.visitors import Visitor
 
 CHOICES: tuple[Choice, ...] = get_args(Choice)
-INPUTS = ("first", "second", "origin", "typed", "length", "follow", "strength", "tags", "words", "shown")
+INPUTS = ("more", "first", "second", "origin", "typed", "length", "follow", "strength", "tags", "words", "shown")
 SENT_AGAIN = "The connection was lost when you voted. Your vote was sent again."
-BEHIND = "Our last answer did not reach this page. This is where you are; nothing you did is lost."
+BEHIND = "Our last answer did not reach this page, so this click does not count as a vote. This is where you are."
+EXPIRED = "This comparison can no longer be voted on: it is not known here any more. Press “Next comparison”."
 NOTHING_SAID: dict[str, Any] = {"strength": "", "tags": [], "words": ""}
 TYPED = {"typed": "", "follow": "", **NOTHING_SAID}
 """What people fill in, when it is empty."""
@@ -125,6 +126,9 @@ class Page:
         """
         if visit.voting or visit.just_changed:
             return
+        if visit.question is None:
+            yield {"notice": notice(EXPIRED, error=True), **_vote_buttons(False), "next": _changed(visible=True)}
+            return
         if visit.shown is None:  # the page never came for the rest of the pair
             async for update in self._show(visit, visitor, opening={"notice": notice(BEHIND)}, asked=visit.question):
                 yield update
@@ -132,6 +136,7 @@ class Page:
         if visit.voted or visit.shown.comparison_id != comparison_on(shown):
             yield {"notice": notice(BEHIND), **_standing(visit)}
             return
+        pair = visit.shown
         try:
             recorded = await self._desk.vote(visit, visitor, choice, _of(choice, why))
         except DpoError as error:
@@ -140,6 +145,9 @@ class Page:
             yield {"notice": told, **_vote_buttons(not lost), "next": _changed(visible=lost)}
             return
         if recorded is None:
+            return
+        if visit.shown is not pair:  # somebody went on to another one meanwhile
+            yield await self._around(visit)
             return
         revealed = {"result": ab_view.result(visit), "notice": "", **NOTHING_SAID, **await self._around(visit)}
         if visit.batch and not visit.batch.over:
@@ -172,7 +180,7 @@ class Page:
             asked: a question that is there already.
         """
         opening = {"notice": "", "result": ""} if opening is None else opening
-        running, shown = visit.batch is not None, None
+        running, on_screen = visit.batch is not None, None
         if text := (text or "").strip():
             opening[field] = ""
             asked = (self._desk.follow_up if field == "follow" else self._desk.typed)(visit, text)
@@ -183,8 +191,8 @@ class Page:
             async for event in self._desk.show(visit, visitor, asked):
                 if opening:
                     opening |= {"batch": ab_view.batch_line(visit.batch, False)}
-                if visit.question is not shown:  # another, where the answers to the first were equal
-                    shown, opening["question"] = visit.question, ab_view.question(visit)
+                if visit.question is not on_screen:  # another, where the answers to the first were equal
+                    on_screen, opening["question"] = visit.question, ab_view.question(visit)
                 update, opening = {**opening, **_cards(visit, event)}, {}
                 if not isinstance(event, PartialView):
                     update |= _vote_buttons(True)
@@ -219,14 +227,16 @@ def build(serving: Callable[[], Serving]) -> None:
     inputs, outputs = [visit, person, *(parts[name] for name in INPUTS)], list(parts.values())
 
     def connect(trigger: Callable[..., Any], run: Run, at_once: Collection[str] = parts, **options: Any) -> Any:
-        """
+        """What a button sets off.
+
         Args:
-            at_once: what the answer can change; the rest of what changes comes a moment later.
+            at_once: what its answer can change; the rest of what changes comes a moment later.
         """
 
         async def handle(
             visit: Visit,
             person: str,
+            more: str,
             first: str,
             second: str,
             origin: OriginFilter,
@@ -248,15 +258,18 @@ def build(serving: Callable[[], Serving]) -> None:
                 visitor = visitor_of(serving(), person, visit.session, request)
             except DpoError as error:
                 return named(_news(visit, {"result": notice(str(error), error=True)}))
-            if shown != visit.told.get("shown"):  # our last answer was lost on its way
-                visit.told.clear()
+            there = {"shown": shown, "more": more}
+            if any(visit.told.get(name, "") != value for name, value in there.items()):  # our last answer was lost
+                visit.told = there
             why = VoteReason(strength or None, tuple(tags), (words or "").strip())
-            update, more = await waiting.begun(visit.key, run(visit, visitor, Form(typed, length, follow, why, shown)))
+            form = Form(typed, length, follow, why, shown)
+            update, more_comes = await waiting.begun(visit.key, run(visit, visitor, form), lambda: visit.turn)
             filled_in = {"typed": typed, "follow": follow, "strength": strength, "tags": tags, "words": words}
             news = _news(visit, update, {name: value or TYPED[name] for name, value in filled_in.items()})
-            visit.later = {name: news.pop(name) for name in news.keys() - set(at_once)}
-            if more or visit.later:
-                news["more"] = uuid.uuid4().hex
+            visit.later = {name: value for name, value in visit.later.items() if name not in news}
+            visit.later |= {name: news.pop(name) for name in news.keys() - set(at_once)}
+            if more_comes or visit.later:
+                news["more"] = visit.told["more"] = uuid.uuid4().hex
             return named(news)
 
         return trigger(handle, inputs, [parts[name] for name in at_once], **QUIET, **options)
@@ -266,10 +279,15 @@ def build(serving: Callable[[], Serving]) -> None:
 
     async def rest(visit: Visit, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:
         later, visit.later = visit.later, {}
-        if later:
-            yield named(later)
-        async for update in waiting.rest(request.session_hash or ""):
-            yield named(_news(visit, update))
+        try:
+            if later:
+                yield named(later)
+            async with aclosing(waiting.rest(request.session_hash or "", lambda: visit.turn)) as updates:
+                async for update in updates:
+                    yield named(_news(visit, update))
+        except BaseException:
+            visit.told = {}  # who knows what has arrived
+            raise
 
     async def closed(request: gr.Request) -> None:
         page.closed(request.session_hash)

@@ -62,7 +62,8 @@ class Batch:
 class Visit:
     """What one open page knows. Gradio keeps it on the server, by page load.
 
-    `told` is how components stand that only this server changes; `later` is what changes besides, and not waited for.
+    `told` is what the page was told last of components that only this server changes; `later` is what it is still to be
+    told, and does not wait for.
     """
 
     key: str = ""
@@ -77,6 +78,7 @@ class Visit:
     offered: tuple[str, ...] = ()
     recent: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     prepared: ComparisonPrompt | None = None
+    writing: Preparing | None = None
     turn: int = 0
     told: dict[str, Any] = field(default_factory=dict)
     later: dict[str, Any] = field(default_factory=dict)
@@ -89,9 +91,11 @@ class Visit:
             "batch": batch,
             "recent": recent,
             "prepared": None,
+            "writing": None,
             "voting": False,
             "offered": (),
             "told": {},
+            "later": {},
         }
         vars(self).update(vars(before) | own)
 
@@ -159,7 +163,7 @@ class ComparisonFlow:
         visitor = replace(visitor, session_id=visit.session)
         preparing = None if asked else self.prefetch.take(visit.key, self._plan(visit, visitor))
         if preparing:
-            question = visit.prepared
+            question, visit.prepared = visit.prepared, None
         else:
             question = asked or self._next(visit, visitor)
             preparing = self._begin(question, visitor)
@@ -167,6 +171,9 @@ class ComparisonFlow:
         visit.question, visit.shown, visit.voted = question, None, None
         visit.recent.append(str(question.prompt))
         visit.turn = turn = visit.turn + 1
+        if visit.writing:  # whoever still follows it need not wait for its answers
+            visit.writing.close()
+        visit.writing = preparing
         try:
             async for event in preparing.follow():
                 if visit.turn != turn:
@@ -176,6 +183,8 @@ class ComparisonFlow:
                 yield event
         finally:
             preparing.close()
+        if visit.turn != turn:
+            return
         if not visit.batch or len(visit.batch.votes) + 1 < visit.batch.length:
             self._prepare(visit, visitor)
 
@@ -201,16 +210,17 @@ class ComparisonFlow:
         shown = visit.shown
         if shown is None or visit.voted or visit.voting:
             return None
-        serving, visit.voting = self.serving(), True
+        serving, batch, visit.voting = self.serving(), visit.batch, True
         try:
             recorded = await serving.comparing.vote(
                 shown.comparison_id, shown.token, choice, visitor, visitor.person, why
             )
         finally:
             visit.voting = False
-        visit.voted, visit.changed_at = (choice, recorded), time.monotonic()
-        if visit.batch:
-            visit.batch.votes.append(visit.voted)
+        if batch:
+            batch.votes.append((choice, recorded))
+        if visit.shown is shown:  # somebody may have gone on meanwhile
+            visit.voted, visit.changed_at = (choice, recorded), time.monotonic()
         return recorded
 
     def _next(self, visit: Visit, visitor: Visitor) -> ComparisonPrompt:
@@ -239,7 +249,7 @@ class ComparisonFlow:
             other = self.draw(visit)
             if visit.prepared is asked:
                 visit.prepared = other
-            elif visit.question is asked:
+            if visit.question is asked:
                 visit.question = other
             return other
 

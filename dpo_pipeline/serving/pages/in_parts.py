@@ -5,7 +5,7 @@ takes what is there, and the rest waits until the page, told that there is one, 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ Part = dict[str, Any]
 class _Rest:
     parts: AsyncGenerator[Part]
     coming: asyncio.Task[Part | None]
+    of: object = None
 
     async def close(self) -> None:
         self.coming.cancel()
@@ -28,33 +29,43 @@ class _Rest:
 
 
 class InParts:
-    """What is still to come, by the load of a page. Of one load, a later event ends what an earlier one still had."""
+    """What is still to come, by the load of a page: of the newest event that had a rest."""
 
     def __init__(self) -> None:
         self._rests: dict[str, _Rest] = {}
+        self._read: set[str] = set()
 
-    async def begun(self, key: str, parts: AsyncGenerator[Part]) -> tuple[Part, bool]:
+    async def begun(
+        self, key: str, parts: AsyncGenerator[Part], now: Callable[[], object] = lambda: None
+    ) -> tuple[Part, bool]:
         """All that is there at once, as one part, and whether more comes; the first part is waited for.
+
+        Args:
+            now: what the rest belongs to, such as the number of a pair; once it is another one, the rest is over.
 
         Raises: whatever stopped it.
         """
-        await self.drop(key)
         there: Part = {}
         rest = _Rest(parts, asyncio.create_task(_next(parts)))
         try:
             while (part := await rest.coming) is not None:
                 there |= part
                 rest.coming = asyncio.create_task(_next(parts))
-                await asyncio.wait([rest.coming], timeout=SOON_S)
-                if not rest.coming.done():
-                    self._rests[key] = rest
+                # What the queue still brings of an earlier event must not come after this: then all goes over it.
+                queued = key in self._read
+                await asyncio.wait([rest.coming], timeout=0 if queued else SOON_S)
+                if queued or not rest.coming.done():
+                    rest.of = now()
+                    earlier, self._rests[key] = self._rests.get(key), rest
+                    if earlier:
+                        await earlier.close()
                     return there, True
             return there, False
         except BaseException:
             await rest.close()
             raise
 
-    async def rest(self, key: str) -> AsyncIterator[Part]:
+    async def rest(self, key: str, now: Callable[[], object] = lambda: None) -> AsyncGenerator[Part]:
         """What comes after that; nothing where somebody else has it, or the page's load is another one.
 
         Raises: whatever stopped it.
@@ -62,11 +73,13 @@ class InParts:
         rest = self._rests.pop(key, None)
         if rest is None:
             return
+        self._read.add(key)
         try:
-            while (part := await rest.coming) is not None:
+            while (part := await rest.coming) is not None and rest.of == now():
                 yield part
                 rest.coming = asyncio.create_task(_next(rest.parts))
         finally:
+            self._read.discard(key)
             await rest.close()
 
     async def drop(self, key: str) -> None:

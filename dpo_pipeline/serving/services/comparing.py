@@ -103,15 +103,19 @@ class Comparing:
         self._visitors = visitors
         self._defaults, self._measure_share = defaults, measure_share
 
-    def draw_prompt(self, category: str | None, origin: OriginFilter) -> ComparisonPrompt:
-        """A question that may be asked; where it comes from the bank, of the category that has the fewest votes."""
-        drawn = self._comparisons.draw_question(category, origin)
+    def draw_prompt(self, category: str | None, origin: OriginFilter, seen: tuple[str, ...] = ()) -> ComparisonPrompt:
+        """A question that may be asked; where it comes from the bank, of the category that has the fewest votes.
+
+        Args:
+            seen: questions whose answers were equal.
+        """
+        drawn = self._comparisons.draw_question(category, origin, seen)
         return ComparisonPrompt(
             drawn.question,
             drawn.category,
             origin=drawn.origin,
             asked_by=drawn.asked_by,
-            otherwise=partial(self.draw_prompt, category, origin),
+            otherwise=partial(self.draw_prompt, category, origin, (*seen, drawn.question)),
         )
 
     def draw(self, wish: QuestionFilter, votes: dict[str, int]) -> AskedQuestion:

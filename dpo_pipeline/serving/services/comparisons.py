@@ -218,13 +218,15 @@ class Comparisons:
             return None
         return msgspec.structs.replace(ballot, category=asked.category, asked_by=asked.asked_by)
 
-    def draw_question(self, category: str | None = None, origin: OriginFilter = "mix") -> AskedQuestion:
+    def draw_question(
+        self, category: str | None = None, origin: OriginFilter = "mix", seen: Sequence[str] = ()
+    ) -> AskedQuestion:
         """A question that may be asked; where it comes from the bank, of the category that has the fewest votes.
 
         What the origin wanted does not have yet comes from the bank.
         """
         votes = {} if category else self._tally.refresh().by_category
-        return self.questions.draw(QuestionFilter(origin, category), votes)
+        return self.questions.draw(QuestionFilter(origin, category, seen), votes)
 
     async def vote(self, comparison: StoredComparison, choice: Choice, why: VoteReason) -> Recorded:
         """Record a vote on what `find` gave; on return it is on disk. The same vote again changes nothing, its reason

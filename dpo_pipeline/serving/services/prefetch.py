@@ -38,7 +38,7 @@ class Preparing:
         return self._work.done() and (self._work.cancelled() or self._work.exception() is not None)
 
     async def follow(self) -> AsyncIterator[PartialView | ComparisonView]:
-        """What is there, then what comes, and last the comparison.
+        """What is there, then what comes, and last the comparison; nothing more once it is closed.
 
         Raises: whatever stopped the generation.
         """
@@ -48,7 +48,8 @@ class Preparing:
                 sent = self._latest
                 yield sent
             await asyncio.wait([self._work], timeout=FRAME_S)
-        yield self._work.result()
+        if not self._work.cancelled():
+            yield self._work.result()
 
     def close(self) -> None:
         self._work.cancel()

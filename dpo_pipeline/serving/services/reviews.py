@@ -11,7 +11,7 @@ from typing import Any, Literal
 from dpo_pipeline.core.admission import LONGEST_REASON, check_reason
 from dpo_pipeline.core.pair_export import ExportForm, exported
 from dpo_pipeline.core.redaction import Redactor
-from dpo_pipeline.core.validated_pair import EXCLUDED, PairFilter, ValidatedPair
+from dpo_pipeline.core.validated_pair import CORRECTION, EXCLUDED, PairFilter, ValidatedPair
 from dpo_pipeline.errors import InvalidRequest, OrderChanged
 from dpo_pipeline.serving.accounts import Accounts
 from dpo_pipeline.stores.key_ring import Account
@@ -89,7 +89,7 @@ class Reviews:
         reviewer = self._accounts.allowed(account, "reviewer", f"preference: {action}", address, detail)
         reason = self._redact(check_reason(reason))
         if all(pair.event_id != event_id for pair in self._published()):
-            raise InvalidRequest(f"Preference {event_id!r} is not among the newest validated ones. Reload the page.")
+            raise InvalidRequest(f"Nothing called {event_id!r} is among the newest in review. Reload the page.")
         newest = self._log.newest().get(event_id)
         if (newest.action if newest else "restore") == action:
             raise InvalidRequest(f"Nothing to do: the newest order about this preference is {action!r} already.")
@@ -158,7 +158,7 @@ def page_of(pairs: Iterable[ReviewedPair], wanted: PairFilter, number: int) -> R
     versions: set[str] = set()
     for seen in pairs:
         count += 1
-        versions |= {seen.pair.model_a, seen.pair.model_b}
+        versions |= {seen.pair.model_a, seen.pair.model_b} - {CORRECTION}
         if not wanted.fits(seen.pair):
             continue
         if fits // PAGE <= number:

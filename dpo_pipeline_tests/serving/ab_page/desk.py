@@ -28,7 +28,8 @@ def install(settings: Settings) -> None:
 
 
 def variables(models: Upstream) -> dict[str, str]:
-    return answered_by(models) | {"DPO_LIMITS__VOTES_PER_MINUTE": "10000"}
+    """Without pairs that were decided before: which one would be drawn is nobody's to know."""
+    return answered_by(models) | {"DPO_LIMITS__VOTES_PER_MINUTE": "10000", "DPO_COLLECTION__REPEAT_SHARE": "0"}
 
 
 def at_desk(browser: "Browser", server: Server, **screen: Any) -> Any:

@@ -234,7 +234,8 @@ def test_a_click_after_a_restart_that_nobody_noticed_is_about_what_is_on_screen(
         server.kill()
         server.start()
         page.get_by_role("button", name="4", exact=True).click()
-        told(opened, "4 of 5 is recorded")
+        said = eventually(lambda: records(settings, FeedbackRecord)[said_before:], bool)
+        assert [(each.signal, each.value) for each in said] == [("rating", 4)]
         opened.errors.clear()
         page.get_by_role("button", name="Answer again").click()
         new_requests(settings, before, 2)

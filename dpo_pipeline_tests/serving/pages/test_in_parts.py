@@ -62,22 +62,47 @@ def test_the_first_part_is_waited_for() -> None:
     asyncio.run(ask())
 
 
-@pytest.mark.parametrize("how", ["a later event", "the tab is gone", "whoever reads leaves"])
+@pytest.mark.parametrize("how", ["a later one has a rest", "the tab is gone", "whoever reads leaves"])
 def test_what_nobody_comes_for_is_ended(how: str) -> None:
     async def ask() -> None:
         waiting, ended = InParts(), list[str]()
         await waiting.begun("tab", parts(ended, {"a": 1}, LONG_S, {"a": 2}, 60.0, {"a": 3}))
-        if how == "a later event":
-            assert await waiting.begun("tab", parts([], {"b": 1})) == ({"b": 1}, False)
+        if how == "a later one has a rest":
+            assert await waiting.begun("tab", parts([], {"b": 1}, LONG_S)) == ({"b": 1}, True)
         elif how == "the tab is gone":
             await waiting.drop("tab")
         else:
             async for part in (reading := waiting.rest("tab")):
                 assert part == {"a": 2}
                 break
-            await reading.aclose()  # type: ignore[attr-defined]
+            await reading.aclose()
         assert len(ended) == 1 and ended[0] in ("cancelled", "closed")
         assert await rest_of(waiting) == []
+
+    asyncio.run(ask())
+
+
+def test_an_event_that_comes_to_nothing_leaves_alone_what_waits() -> None:
+    async def ask() -> None:
+        waiting, ended = InParts(), list[str]()
+        await waiting.begun("tab", parts(ended, {"a": 1}, LONG_S, {"a": 2}))
+        assert await waiting.begun("tab", parts([])) == ({}, False), "the second press of two"
+        assert await rest_of(waiting) == [{"a": 2}] and ended == ["whole"]
+
+    asyncio.run(ask())
+
+
+def test_what_belongs_to_an_earlier_pair_does_not_come_after_a_later_one() -> None:
+    async def ask() -> None:
+        waiting, ended, turn = InParts(), list[str](), 1
+        await waiting.begun("tab", parts(ended, {"a": 1}, LONG_S, {"a": 2}, {"a": 3}), lambda: turn)
+        reading = waiting.rest("tab", lambda: turn)
+        assert await anext(reading) == {"a": 2}
+        # While the queue still brings parts, a later event's go over it too: only so is there an order.
+        there, more = await waiting.begun("tab", parts([], {"b": 1}, {"b": 2}), lambda: turn)
+        assert (there, more) == ({"b": 1}, True)
+        turn = 2
+        assert [part async for part in reading] == [] and len(ended) == 1
 
     asyncio.run(ask())
 
