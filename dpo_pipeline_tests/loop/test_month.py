@@ -265,6 +265,7 @@ def test_a_paused_version_waits_as_long_as_the_person_who_paused_it(month: Month
     assert month.status("v1.1") == "rolled_back"
 
 
+@pytest.mark.nightly
 def test_an_outage_after_weeks_of_good_answers_is_seen_the_same_day(month: Month) -> None:
     month.register("v1.1")
     month.live(BEGIN + timedelta(days=22))

@@ -102,6 +102,7 @@ def test_a_checkpoint_is_whole_and_a_training_goes_on_from_it(both: Both, tmp_pa
 
 
 @trains
+@pytest.mark.nightly
 def test_demonstrations_likewise(project: Settings, tmp_path: Path) -> None:
     made = sft_job(project, locate_base(project))
     alone, shared = (train_process.run(in_folder(made, tmp_path / str(count), count)) for count in (1, 2))

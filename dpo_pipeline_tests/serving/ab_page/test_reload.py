@@ -121,6 +121,7 @@ def lost(route: "Route") -> None:
     route.fulfill(status=502, body="<html>Bad gateway</html>", content_type="text/html")
 
 
+@pytest.mark.nightly
 def test_a_session_goes_on_after_a_restart_of_the_server(desk: Tab, server: Server, settings: Settings) -> None:
     choose(desk.page, "#ab-length", "5 questions")
     desk.page.click("#ab-start")
