@@ -64,13 +64,12 @@ def forms_of(mark: str) -> set[bytes]:
 
 def _found_in(path: Path, needles: dict[bytes, str]) -> str | None:
     """The first text that stands in a file, or that the file could not be opened by what reads its kind."""
-    with path.open("rb") as file:
-        head = file.read(16)
-    if not head:
+    if not path.stat().st_size:
         return None
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if found := next((mark for needle, mark in needles.items() if content.find(needle) >= 0), None):
             return found
+        head = content[:16]
     try:
         return next((found for rows in _rows_of(path, head) if (found := _in_rows(rows, needles))), None)
     except _Unreadable as error:

@@ -23,6 +23,9 @@ from dpo_pipeline.stores.bank import read_bank, read_harmful
 from dpo_pipeline.stores.shared_artifacts import fetch, share
 
 LOG_EVERY = 50
+STAMPED = ("st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+EARLIER_STAMPED = ("st_size", "st_mtime_ns")
+"""What earlier programs knew a file by."""
 log = logging.getLogger(__name__)
 _WEIGHTS = ("*.safetensors", "config.json", "tokenizer.json")
 _IDENTITY = (
@@ -228,7 +231,7 @@ def _content(files: Sequence[Path], known: Path, settings: Settings | None = Non
     if stamp not in identities:
         hashes = {path.name: artifacts.file_sha256(path) for path in files}
         content = artifacts.content_sha(hashes)
-        identities.pop(_earlier_stamp(_of_weights(files)), None)  # as an earlier program remembered it
+        identities.pop(_stamp(_of_weights(files), EARLIER_STAMPED), None)  # as an earlier program remembered it
         earlier = _earlier_identity(files, hashes, settings) if settings else None
         # Once: what is changed after that is another base.
         taken = earlier is None or earlier in identities.values()
@@ -254,16 +257,10 @@ def _files(directory: Path, patterns: Sequence[str]) -> list[Path]:
     return sorted({path for pattern in patterns for path in directory.glob(pattern)})
 
 
-def _stamp(files: Sequence[Path]) -> str:
+def _stamp(files: Sequence[Path], names: Sequence[str] = STAMPED) -> str:
     """Changes when a file is added, removed, moved or written: the time of a file's last change cannot be set."""
     stats = [(path, path.stat()) for path in files]
-    rows = [[str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for path, stat in stats]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-
-
-def _earlier_stamp(files: Sequence[Path]) -> str:
-    stats = [(path, path.stat()) for path in files]
-    rows = [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+    rows = [[str(path), *(getattr(stat, name) for name in names)] for path, stat in stats]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 

@@ -1,6 +1,7 @@
 """A call to a server that is not ours, whose answer is read with bounds: in bytes, unpacked, and in time."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -9,6 +10,14 @@ from dpo_pipeline.core.redaction import cut
 from dpo_pipeline.errors import UpstreamFailed
 
 MOST_BYTES = 4 << 20
+AS_IT_IS = {"Accept-Encoding": "identity"}
+"""Asks for an answer that is not packed: unpacked, a few bytes may be any number."""
+
+
+def packed_as(headers: Mapping[str, str]) -> str:
+    """How an answer is packed all the same, as an error may repeat it; empty where it is not."""
+    packed = headers.get("content-encoding", "identity").strip().lower()
+    return "" if packed in ("", "identity") else cut(packed)
 
 
 def call(client: httpx.Client, method: str, url: str, within_s: float, json: Any = None) -> httpx.Response:
@@ -22,12 +31,9 @@ def call(client: httpx.Client, method: str, url: str, within_s: float, json: Any
         UpstreamFailed: it packed its answer, or sent more than `MOST_BYTES`, or for longer than `within_s`.
     """
     until = time.monotonic() + within_s
-    # Asked for as it is: unpacked, a few bytes may be any number.
-    asked = client.stream(method, url, json=json, headers={"Accept-Encoding": "identity"}, timeout=within_s)
-    with asked as answer:
-        packed = answer.headers.get("content-encoding", "identity").strip().lower()
-        if packed not in ("", "identity"):
-            raise UpstreamFailed(f"it packed its answer ({cut(packed)}), which it was asked not to do.")
+    with client.stream(method, url, json=json, headers=AS_IT_IS, timeout=within_s) as answer:
+        if packed := packed_as(answer.headers):
+            raise UpstreamFailed(f"it packed its answer ({packed}), which it was asked not to do.")
         body = bytearray()
         for piece in answer.iter_raw():
             body += piece

@@ -15,6 +15,7 @@ import httpx
 from dpo_pipeline.core.answers import Answer, Ask
 from dpo_pipeline.core.template_tokens import defuse
 from dpo_pipeline.errors import DeadlineExceeded, ModelNotHeld, NotReady, QueueFull, UpstreamFailed
+from dpo_pipeline.ml.bounded_call import AS_IT_IS
 from dpo_pipeline.serving.engines.engine import Adapter, Engine, ServerState
 from dpo_pipeline.serving.engines.model_server import ModelServer, name_there
 from dpo_pipeline.serving.engines.upstream import End, read_answer
@@ -40,7 +41,7 @@ class ForwardEngine(Engine):
         self._most_bytes = max(LEAST_CAP, BYTES_A_TOKEN * settings.model.max_new_tokens)
         key = settings.keys.engine
         self._secret = key.get_secret_value() if key else ""
-        headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {self._secret}"} if key else {})
+        headers = AS_IT_IS | ({"Authorization": f"Bearer {self._secret}"} if key else {})
         self._servers = [
             ModelServer(url, self._engine, headers, linger_s=settings.limits.deadline_s) for url in self._engine.url
         ]

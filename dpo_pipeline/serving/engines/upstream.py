@@ -18,6 +18,7 @@ from httpx_sse import EventSource
 from dpo_pipeline.core.admission import LONGEST_TEXT
 from dpo_pipeline.core.redaction import cut
 from dpo_pipeline.errors import InvalidRequest, ModelNotHeld, QueueFull, UpstreamFailed
+from dpo_pipeline.ml.bounded_call import packed_as
 
 DONE = "[DONE]"
 DRAIN_S = 1.0
@@ -72,9 +73,8 @@ async def read_answer(response: httpx.Response, most_bytes: int, secret: str = "
     """
     if isinstance(response.stream, httpx.AsyncByteStream):
         response.stream = _Capped(response.stream, most_bytes)
-    packed = response.headers.get("content-encoding", "identity").strip().lower()
-    if packed not in ("", "identity"):  # unpacked, a few bytes may be any number
-        raise UpstreamFailed(f"The other server packed its answer ({cut(packed)}), which it was asked not to do.")
+    if packed := packed_as(response.headers):
+        raise UpstreamFailed(f"The other server packed its answer ({packed}), which it was asked not to do.")
     if response.status_code != 200:
         raise _refusal(response.status_code, cut((await response.aread()).decode(errors="replace"), secret))
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()

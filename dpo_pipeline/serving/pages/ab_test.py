@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from dpo_pipeline.core.questions import OriginFilter
 from dpo_pipeline.core.versions import iteration, served_name
@@ -16,6 +16,18 @@ from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages import ab_view
 from dpo_pipeline.serving.pages.ab_kept import Unsent, comparison_on, kept_of, restored, unsent_vote
 from dpo_pipeline.serving.pages.ab_layout import ANY, BATCHES, layout
+from dpo_pipeline.serving.pages.ab_updates import (
+    CHOICES,
+    NOTHING_SAID,
+    TYPED,
+    VOTED,
+    Update,
+    batch_buttons,
+    cards,
+    changed,
+    standing,
+    vote_buttons,
+)
 from dpo_pipeline.serving.pages.ab_visit import Batch, ComparisonFlow, Plan, Visit
 from dpo_pipeline.serving.pages.in_parts import InParts
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
@@ -23,21 +35,14 @@ from dpo_pipeline.serving.pages.polling import QUIET, STREAMED
 from dpo_pipeline.serving.pages.theme import notice
 from dpo_pipeline.serving.pages.visits import SENDING, SENT, Kept, Visits, reopening
 from dpo_pipeline.serving.services.comparing import ComparisonPrompt, PartialView
-from dpo_pipeline.serving.services.comparisons import ComparisonView
 from dpo_pipeline.serving.services.preference_event import Choice
 from dpo_pipeline.serving.services.prefetch import Prefetch
 from dpo_pipeline.serving.services.visitors import Visitor
 
-CHOICES: tuple[Choice, ...] = get_args(Choice)
 INPUTS = ("more", "first", "second", "origin", "typed", "length", "follow", "strength", "tags", "words", "shown")
 SENT_AGAIN = "The connection was lost when you voted. Your vote was sent again."
 BEHIND = "Our last answer did not reach this page, so this click does not count as a vote. This is where you are."
 EXPIRED = "This comparison can no longer be voted on: it is not known here any more. Press “Next comparison”."
-NOTHING_SAID: dict[str, Any] = {"strength": "", "tags": [], "words": ""}
-TYPED = {"typed": "", "follow": "", **NOTHING_SAID}
-"""What people fill in, when it is empty."""
-VOTED = (*CHOICES, "next", "further", "notice", "batch", "question", "card_left", "card_right", "result", "progress")
-Update = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,11 @@ class Page:
         update = await self._around(visit)
         for name, version in chosen.items():
             if version in visit.offered:
-                update[name] = update[name] | _changed(value=f"chat-{version}")
+                update[name] = update[name] | changed(value=f"chat-{version}")
         update |= {
-            "origin": _changed(value=visit.plan.origin),
+            "origin": changed(value=visit.plan.origin),
             **({"typed": draft} if draft else {}),
-            **_standing(visit),
+            **standing(visit),
         }
         return update
 
@@ -114,7 +119,7 @@ class Page:
         if batch:
             batch.length = len(batch.votes)
         summary = ab_view.batch_line(batch, True) if batch and batch.votes else ""
-        yield {"batch": summary, **_batch_buttons(False), "next": _changed(visible=True)}
+        yield {"batch": summary, **batch_buttons(False), "next": changed(visible=True)}
 
     async def vote(
         self, visit: Visit, visitor: Visitor, choice: Choice, why: VoteReason, shown: str
@@ -127,14 +132,14 @@ class Page:
         if visit.voting or visit.just_changed:
             return
         if visit.question is None:
-            yield {"notice": notice(EXPIRED, error=True), **_vote_buttons(False), "next": _changed(visible=True)}
+            yield {"notice": notice(EXPIRED, error=True), **vote_buttons(False), "next": changed(visible=True)}
             return
         if visit.shown is None:  # the page never came for the rest of the pair
             async for update in self._show(visit, visitor, opening={"notice": notice(BEHIND)}, asked=visit.question):
                 yield update
             return
         if visit.voted or visit.shown.comparison_id != comparison_on(shown):
-            yield {"notice": notice(BEHIND), **_standing(visit)}
+            yield {"notice": notice(BEHIND), **standing(visit)}
             return
         pair = visit.shown
         try:
@@ -142,7 +147,7 @@ class Page:
         except DpoError as error:
             told = notice(ab_view.trouble(error), error=True)
             lost = isinstance(error, TokenRefused | UnknownComparison | AlreadyVoted)
-            yield {"notice": told, **_vote_buttons(not lost), "next": _changed(visible=lost)}
+            yield {"notice": told, **vote_buttons(not lost), "next": changed(visible=lost)}
             return
         if recorded is None:
             return
@@ -156,12 +161,12 @@ class Page:
             return
         yield {
             **revealed,
-            **_cards(visit, visit.shown),
+            **cards(visit, visit.shown),
             "batch": ab_view.batch_line(visit.batch, True),
-            **_vote_buttons(False),
-            **_batch_buttons(False),
-            "next": _changed(visible=True),
-            "further": _changed(visible=visit.conversation is not None),
+            **vote_buttons(False),
+            **batch_buttons(False),
+            "next": changed(visible=True),
+            "further": changed(visible=visit.conversation is not None),
         }
 
     async def _show(
@@ -184,23 +189,23 @@ class Page:
         if text := (text or "").strip():
             opening[field] = ""
             asked = (self._desk.follow_up if field == "follow" else self._desk.typed)(visit, text)
-        opening |= _vote_buttons(False) | _batch_buttons(running) | {"next": _changed(visible=False)}
+        opening |= vote_buttons(False) | batch_buttons(running) | {"next": changed(visible=False)}
         # What was said of one pair does not go with the vote on another.
-        opening |= {"further": _changed(visible=False), **NOTHING_SAID}
+        opening |= {"further": changed(visible=False), **NOTHING_SAID}
         try:
             async for event in self._desk.show(visit, visitor, asked):
                 if opening:
                     opening |= {"batch": ab_view.batch_line(visit.batch, False)}
                 if visit.question is not on_screen:  # another, where the answers to the first were equal
                     on_screen, opening["question"] = visit.question, ab_view.question(visit)
-                update, opening = {**opening, **_cards(visit, event)}, {}
+                update, opening = {**opening, **cards(visit, event)}, {}
                 if not isinstance(event, PartialView):
-                    update |= _vote_buttons(True)
+                    update |= vote_buttons(True)
                 yield update
         except DpoError as error:
             told = notice(ab_view.trouble(error), error=True)
-            kept = {field: text, "further": _changed(visible=field == "follow")} if text else {}
-            yield {**opening, "notice": told, **_cards(visit, None), "next": _changed(visible=not text), **kept}
+            kept = {field: text, "further": changed(visible=field == "follow")} if text else {}
+            yield {**opening, "notice": told, **cards(visit, None), "next": changed(visible=not text), **kept}
 
     async def _around(self, visit: Visit) -> Update:
         """Progress and coverage; the choice of versions where it has changed."""
@@ -211,7 +216,7 @@ class Page:
         served = tuple(sorted(serving.engine.models, key=iteration))
         if served != visit.offered:
             visit.offered = served
-            choices = _changed(choices=[ANY, *(f"chat-{name}" for name in served)])
+            choices = changed(choices=[ANY, *(f"chat-{name}" for name in served)])
             update |= {"first": choices, "second": choices}
         return update
 
@@ -363,42 +368,6 @@ def _vote(page: Page, choice: Choice, visit: Visit, visitor: Visitor, form: Form
 def _of(choice: Choice, why: VoteReason) -> VoteReason:
     """Nobody is better in a tie: what was picked for the other button does not stand in the way of this one."""
     return why if choice in ab_view.LETTER else VoteReason(words=why.words)
-
-
-def _cards(visit: Visit, pair: PartialView | ComparisonView | None) -> Update:
-    if pair is None:
-        return {f"card_{side}": ab_view.card(side, None, visit) for side in ab_view.LETTER}
-    whole = not isinstance(pair, PartialView)
-    return {f"card_{side}": ab_view.card(side, getattr(pair, side), visit, whole) for side in ab_view.LETTER}
-
-
-def _standing(visit: Visit) -> Update:
-    """All that shows where a visit stands."""
-    update, voted = _batch_buttons(visit.in_batch), visit.voted is not None
-    if visit.shown is None:
-        return update
-    update |= {"question": ab_view.question(visit), "batch": ab_view.batch_line(visit.batch, voted)}
-    update |= _cards(visit, visit.shown) | _vote_buttons(not voted)
-    update |= {"result": ab_view.result(visit), "next": _changed(visible=voted)}
-    return update | {"further": _changed(visible=voted and visit.conversation is not None)}
-
-
-def _vote_buttons(on: bool) -> Update:
-    return {choice: _changed(interactive=on) for choice in CHOICES}
-
-
-def _batch_buttons(running: bool) -> Update:
-    return {
-        "length": _changed(visible=not running),
-        "start": _changed(visible=not running),
-        "end": _changed(visible=running),
-    }
-
-
-def _changed(**properties: Any) -> Any:
-    import gradio as gr
-
-    return gr.update(**properties)
 
 
 def _version(label: str | None) -> str | None:

@@ -13,7 +13,7 @@ from dpo_pipeline.serving.pages.markdown import TOGGLE, as_it_is, formatted
 from dpo_pipeline.serving.pages.markup import Markup, notice, page, paragraph, text
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, STREAMED
-from dpo_pipeline.serving.pages.visits import SENDING, SENT, Kept, Visits, reopening
+from dpo_pipeline.serving.pages.visits import KEEP_UNSENT, SENDING, SENT, Kept, Visits, reopening
 from dpo_pipeline.serving.services.keeping import asking
 
 THUMBS = {UP: "Good answer", DOWN: "Bad answer"}
@@ -28,7 +28,8 @@ EDITING = (
     "it as it is."
 )
 # A button of a turn says which turn and what; the text to copy is there already.
-PRESSED = """
+PRESSED = (
+    """
 element.addEventListener("click", async event => {
   const button = event.target.closest("button[data-act]");
   if (!button) return;
@@ -37,14 +38,13 @@ element.addEventListener("click", async event => {
     try { await navigator.clipboard.writeText(said.textContent); button.textContent = "Copied"; }
     catch { getSelection().selectAllChildren(turn.querySelector(".turn")); return; }
   }
-  if (["up", "down"].includes(button.dataset.act)) try {
-    const shown = sessionStorage.getItem("dpo-shown:" + location.pathname) ?? "";
-    const told = {shown, place: Number(button.dataset.turn), thumb: button.dataset.act};
-    sessionStorage.setItem("dpo-unsent:" + location.pathname, JSON.stringify(told));
-  } catch { /* not kept, then */ }
+  if (["up", "down"].includes(button.dataset.act)) """
+    + KEEP_UNSENT % "{place: Number(button.dataset.turn), thumb: button.dataset.act}"
+    + """
   trigger("select", {index: Number(button.dataset.turn), value: button.dataset.act});
 });
 """
+)
 
 
 def build(serving: Callable[[], Serving]) -> None:

@@ -32,13 +32,11 @@ _TAB = """(_tab, _draft, _shown, _unsent, ...given) => {
 _KEEP = """value => {
   try { sessionStorage.setItem("dpo-%s:" + location.pathname, value ?? ""); } catch { /* not kept, then */ }
 }"""
-SENDING = """(...given) => {
-  try {
+KEEP_UNSENT = """try {
     const shown = sessionStorage.getItem("dpo-shown:" + location.pathname) ?? "", told = %s;
     sessionStorage.setItem("dpo-unsent:" + location.pathname, JSON.stringify({shown, ...told}));
-  } catch { /* not kept, then */ }
-  return given;
-}"""
+  } catch { /* not kept, then */ }"""
+SENDING = "(...given) => { " + KEEP_UNSENT + " return given; }"
 """For an event whose loss would lose what somebody did: the tab keeps it until `SENT`."""
 SENT = """() => { try { sessionStorage.removeItem("dpo-unsent:" + location.pathname); } catch { /* never kept */ } }"""
 

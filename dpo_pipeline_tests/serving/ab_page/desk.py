@@ -60,3 +60,8 @@ def text(opened: Tab, selector: str) -> str:
 
 def answer(opened: Tab, side: str) -> str:
     return text(opened, f"#ab-card-{side} .ab-answer")
+
+
+def counted(model: str, question: str) -> str:
+    """Eight words, of each version its own: two equal answers are drawn again."""
+    return f"one two three four five six seven {'eight' if model == 'v1.0' else 'ate'}"

@@ -5,7 +5,6 @@ the last test uses a model of our own.
 """
 
 import re
-import resource
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ from dpo_pipeline_tests.serving.ab_page.desk import (
     answer,
     ask,
     at_desk,
+    counted,
     install,
     ready,
     text,
@@ -130,11 +130,6 @@ def test_letters_typed_into_the_question_are_no_votes(desk: Tab, settings: Setti
     assert desk.page.input_value("#ab-typed textarea") == "a b t x 1 2"
 
 
-def counted(model: str, question: str) -> str:
-    """Eight words, of each version its own: two equal answers are drawn again."""
-    return f"one two three four five six seven {'eight' if model == 'v1.0' else 'ate'}"
-
-
 def test_answers_grow_on_screen_and_can_be_voted_on_only_when_whole(desk: Tab, models: Upstream) -> None:
     models.say, models.word_s = counted, 0.2
     desk.page.click("#ab-generate")
@@ -207,35 +202,6 @@ def test_a_batch_testing_session_counts_and_ends_with_a_summary(desk: Tab, setti
     assert len({event.session_id for event in events}) == 1 and events[0].session_id.startswith("batch-")
 
 
-@pytest.mark.parametrize("apart_ms", [0, 150])
-def test_a_double_click_is_one_vote(desk: Tab, settings: Settings, apart_ms: int) -> None:
-    """The second click of two must not vote on the pair that the first one brought."""
-    desk.page.click("#ab-start")
-    ready(desk)
-    before = len(votes(settings))
-    desk.page.dblclick("#ab-left", delay=apart_ms // 2)
-    desk.page.get_by_text("10 questions · 2 of 10").wait_for()
-    desk.page.wait_for_timeout(500)
-    assert len(votes(settings)) == before + 1
-    desk.page.click("#ab-end")
-    desk.page.get_by_text("Batch testing session finished: 1 questions").wait_for()
-
-
-def test_a_second_press_takes_nothing_from_the_pair_that_is_being_written(
-    desk: Tab, models: Upstream, settings: Settings
-) -> None:
-    models.say, models.word_s = counted, 0.2
-    desk.page.click("#ab-start")
-    ready(desk)
-    before = len(votes(settings))
-    desk.page.keyboard.press("1")
-    desk.page.keyboard.press("1")  # the next pair takes 1.6 s
-    desk.page.get_by_text("10 questions · 2 of 10").wait_for()
-    ready(desk)
-    assert len(votes(settings)) == before + 1 and answer(desk, "left") in (counted("v1.0", ""), counted("", ""))
-    desk.page.click("#ab-end")
-
-
 def test_what_a_model_or_a_person_writes_does_nothing(desk: Tab, models: Upstream) -> None:
     models.say = lambda model, question: PAYLOAD
     desk.page.fill("#ab-typed textarea", PAYLOAD)
@@ -276,25 +242,6 @@ def test_a_full_queue_is_told_and_passes(desk: Tab, models: Upstream, settings: 
     desk.page.keyboard.press("Enter")
     ready(desk)
     assert desk.page.locator("#ab-notice p").count() == 0
-
-
-def test_a_full_disk_is_told_and_the_vote_can_be_sent_again(desk: Tab, server: Server, settings: Settings) -> None:
-    desk.page.click("#ab-generate")
-    ready(desk)
-    desk.page.wait_for_timeout(300)
-    before = len(votes(settings))
-    unlimited = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (settings.prefs_log.stat().st_size, unlimited[1]))
-    try:
-        desk.page.keyboard.press("2")
-        desk.page.get_by_text("Your vote is not recorded yet").wait_for()
-        assert len(votes(settings)) == before
-    finally:
-        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, unlimited)
-    desk.page.keyboard.press("2")
-    desk.page.wait_for_selector(DONE)
-    assert len(votes(settings)) == before + 1
-    assert text(desk, "#ab-notice") == ""
 
 
 def test_no_model_yet_and_an_expired_comparison_are_told(browser: "Browser", models: Upstream, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-"""A reload, a lost connection and a restart of the server take nothing from whoever is at the A/B page."""
+"""A reload, a lost connection, a restart, a full disk and a second click take nothing from whoever is at the page."""
 
+import resource
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,8 @@ from dpo_pipeline.core.votes import VoteReason
 from dpo_pipeline.settings import Settings
 from dpo_pipeline_tests.browser import Tab, choose
 from dpo_pipeline_tests.programs_under_test import Server, eventually
-from dpo_pipeline_tests.serving.ab_page.desk import DONE, answer, ask, ready, text, votes
+from dpo_pipeline_tests.serving.ab_page.desk import DONE, answer, ask, counted, ready, text, votes
+from dpo_pipeline_tests.upstream import Upstream
 
 if TYPE_CHECKING:
     from playwright.sync_api import Route
@@ -145,3 +147,51 @@ def test_a_session_goes_on_after_a_restart_of_the_server(desk: Tab, server: Serv
     for name, times in chosen.items():
         assert f"chat-{name} chosen {times} of 5" in text(desk, ".ab-summary")
     desk.errors.clear()
+
+
+@pytest.mark.parametrize("apart_ms", [0, 150])
+def test_a_double_click_is_one_vote(desk: Tab, settings: Settings, apart_ms: int) -> None:
+    """The second click of two must not vote on the pair that the first one brought."""
+    desk.page.click("#ab-start")
+    ready(desk)
+    before = len(votes(settings))
+    desk.page.dblclick("#ab-left", delay=apart_ms // 2)
+    desk.page.get_by_text("10 questions · 2 of 10").wait_for()
+    desk.page.wait_for_timeout(500)
+    assert len(votes(settings)) == before + 1
+    desk.page.click("#ab-end")
+    desk.page.get_by_text("Batch testing session finished: 1 questions").wait_for()
+
+
+def test_a_second_press_takes_nothing_from_the_pair_that_is_being_written(
+    desk: Tab, models: Upstream, settings: Settings
+) -> None:
+    models.say, models.word_s = counted, 0.2
+    desk.page.click("#ab-start")
+    ready(desk)
+    before = len(votes(settings))
+    desk.page.keyboard.press("1")
+    desk.page.keyboard.press("1")  # the next pair takes 1.6 s
+    desk.page.get_by_text("10 questions · 2 of 10").wait_for()
+    ready(desk)
+    assert len(votes(settings)) == before + 1 and answer(desk, "left") in (counted("v1.0", ""), counted("", ""))
+    desk.page.click("#ab-end")
+
+
+def test_a_full_disk_is_told_and_the_vote_can_be_sent_again(desk: Tab, server: Server, settings: Settings) -> None:
+    desk.page.click("#ab-generate")
+    ready(desk)
+    desk.page.wait_for_timeout(300)
+    before = len(votes(settings))
+    unlimited = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (settings.prefs_log.stat().st_size, unlimited[1]))
+    try:
+        desk.page.keyboard.press("2")
+        desk.page.get_by_text("Your vote is not recorded yet").wait_for()
+        assert len(votes(settings)) == before
+    finally:
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, unlimited)
+    desk.page.keyboard.press("2")
+    desk.page.wait_for_selector(DONE)
+    assert len(votes(settings)) == before + 1
+    assert text(desk, "#ab-notice") == ""
