@@ -22,6 +22,11 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
 """What other servers do for a request and we do not, with the values that ask for nothing."""
 
 
+def _shown(fields: dict[str, Any]) -> dict[str, Any]:
+    """What `/docs` sends where nobody types anything else; made up from the types, it would mean nothing."""
+    return {"examples": [fields]}
+
+
 class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -112,6 +117,8 @@ class SamplingFields(Body):
 class ComparisonRequest(SamplingFields):
     """A question for two or more versions. Without `models` the server picks two."""
 
+    model_config = ConfigDict(json_schema_extra=_shown({"prompt": "Why do cats purr?", "annotator": "ada"}))
+
     prompt: (
         Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT)]
         | Annotated[list[OpenAIMessage], Field(min_length=1, max_length=MOST_MESSAGES)]
@@ -141,6 +148,8 @@ class ComparisonResponse(Body):
 
 
 class VoteRequest(Body):
+    model_config = ConfigDict(json_schema_extra=_shown({"token": "as it came with the comparison", "vote": "left"}))
+
     token: str = Field(max_length=2000)
     vote: Choice
     annotator: str | None = Field(None, max_length=200, description="who votes; must be whom the comparison is for")
@@ -170,7 +179,12 @@ class StreamOptions(BaseModel):
 class ChatRequest(SamplingFields):
     """OpenAI's request. What would change the answer and is not done here is refused; the rest is ignored."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra=_shown(
+            {"model": "chat", "messages": [{"role": "user", "content": "Why do cats purr?"}], "user": "ada"}
+        ),
+    )
 
     model: str = Field("chat", max_length=100, description="`chat` follows the rollout; `v1.1` is explicit")
     messages: list[OpenAIMessage] = Field(min_length=1, max_length=MOST_MESSAGES)
@@ -242,6 +256,8 @@ class ModelList(BaseModel):
 class FeedbackRequest(Body):
     """Exactly one of rating, thumb, correction, comment and action."""
 
+    model_config = ConfigDict(json_schema_extra=_shown({"request_id": "chatcmpl-… of the answer", "thumb": "up"}))
+
     request_id: str = Field(max_length=200, description="`id` of the chat completion")
     rating: int | None = Field(None, ge=1, le=5, strict=True)
     thumb: Literal["up", "down"] | None = None
@@ -255,6 +271,8 @@ class FeedbackResponse(Body):
 
 
 class RolloutOrder(Body):
+    model_config = ConfigDict(json_schema_extra=_shown({"reason": "Answers were too short in support."}))
+
     reason: str = Field(min_length=3, max_length=LONGEST_REASON, description="why; it is kept in the history")
 
 

@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dpo_pipeline.serving.bodies import LONGEST_TEXT, ChatRequest, ComparisonRequest, FeedbackRequest
+from dpo_pipeline.serving.bodies import (
+    LONGEST_TEXT,
+    Body,
+    ChatRequest,
+    ComparisonRequest,
+    FeedbackRequest,
+    RolloutOrder,
+    VoteRequest,
+)
 
 HALF = "a\ud83d"
 REFUSED = r"half a surrogate pair|as a unicode string|at most 32000"
@@ -103,3 +111,9 @@ def test_a_body_of_ten_thousand_fields_is_told_in_one_sentence() -> None:
     with pytest.raises(ValidationError) as refused:
         ComparisonRequest(**{"prompt": "x"} | {f"field{number}": 1 for number in range(10_000)})  # type: ignore[arg-type]
     assert refused.value.error_count() == 1 and "at most 100 fit" in str(refused.value)
+
+
+@pytest.mark.parametrize("body", [ChatRequest, ComparisonRequest, FeedbackRequest, RolloutOrder, VoteRequest])
+def test_what_the_page_of_the_api_sends_is_taken(body: type[Body]) -> None:
+    [example] = body.model_json_schema()["examples"]
+    assert body(**example).model_dump(exclude_unset=True) == example

@@ -110,7 +110,7 @@ class _Inert(RendererHTML):
         return (
             f'<div class="md-code"><div><span>{escape(code.info.strip())}</span>'
             '<button type="button" class="md-copy">Copy</button></div>'
-            f'<pre tabindex="0" aria-label="Code"><code>{escape(code.content)}</code></pre></div>'
+            f'<pre tabindex="0" role="group" aria-label="Code"><code>{escape(code.content)}</code></pre></div>'
         )
 
 

@@ -36,6 +36,13 @@ EMPTY = {
     "contributors": ("#contributors .notice", "No votes yet this week: open the A/B test page"),
 }
 
+API = (
+    "chat-chat_v1_chat_completions_post",
+    "preferences-preferences_v1_preferences_get",
+    "operation-readyz_readyz_get",
+)
+"""One with a body, one with choices, and one with neither, as `/docs` calls them."""
+
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory, models: Upstream) -> Iterator[Server]:
@@ -73,6 +80,23 @@ def test_a_page_with_nothing_to_show_says_what_to_do(browser: "Browser", empty: 
     with tab(browser, f"{empty.url}/{page}", wait=wait) as opened:
         opened.page.get_by_text(words).first.wait_for()
         opened.assert_accessible()
+        opened.assert_clean()
+
+
+def test_the_page_of_the_api_can_be_read_and_tried(browser: "Browser", empty: Server) -> None:
+    with tab(browser, f"{empty.url}/docs", wait=".opblock") as opened:
+        page = opened.page
+        page.locator("h1", has_text="DPO pipeline").wait_for()
+        asked = [page.locator(f"#operations-{name}") for name in API]
+        for operation in asked:
+            operation.locator(".opblock-summary-control").click()
+            operation.locator(".try-out__btn").click()
+        for width, scheme in AUDITED:
+            opened.show_on(width, scheme)
+            opened.assert_accessible()
+            opened.assert_fits()
+        asked[-1].locator(".execute").click()
+        asked[-1].locator(".live-responses-table .response").wait_for()
         opened.assert_clean()
 
 
