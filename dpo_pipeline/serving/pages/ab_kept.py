@@ -112,11 +112,11 @@ def comparison_on(kept: str) -> str:
 def unsent_vote(unsent: str, visit: Visit) -> Unsent | None:
     """The vote that is to be sent again: of the very pair that is on screen, on which there is none."""
     try:
-        vote = msgspec.json.decode(unsent, type=Unsent)
+        votes = msgspec.json.decode(unsent, type=list[Unsent])
     except msgspec.MsgspecError:
         return None
     there = visit.shown.comparison_id if visit.shown and not visit.voted else None
-    return vote if comparison_on(vote.shown) == there else None
+    return next((vote for vote in votes if comparison_on(vote.shown) == there), None)
 
 
 def _decoded(kept: str) -> _Kept | None:

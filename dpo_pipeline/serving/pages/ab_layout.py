@@ -7,6 +7,7 @@ from dpo_pipeline.core.admission import LONGEST_REASON
 from dpo_pipeline.core.votes import STRENGTH_LABELS, TAG_LABELS
 from dpo_pipeline.serving.pages import ab_view
 from dpo_pipeline.serving.pages.ab_visit import Visit
+from dpo_pipeline.serving.pages.visits import keeping_presses
 
 ANY = "Server picks"
 BATCHES = (5, 10, 20, 50, 100)
@@ -36,6 +37,13 @@ KEYS = """
   }, true);
 })();
 """
+
+_WHY = """choice: "%s", strength: document.querySelector("#ab-why [type=radio]:checked")?.value ?? "",
+    tags: [...document.querySelectorAll("#ab-why [type=checkbox]:checked")].map(box => box.name),
+    words: document.querySelector("#ab-words textarea")?.value ?? \"\""""
+PRESSES = keeping_presses(
+    {f"ab-{choice.replace('_', '-')}": f"{{{_WHY % choice}}}" for choice in (*ab_view.LETTER, "tie", "both_bad")}
+)
 
 
 def layout() -> dict[str, Any]:

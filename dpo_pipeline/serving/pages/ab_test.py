@@ -33,7 +33,7 @@ from dpo_pipeline.serving.pages.in_parts import InParts
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, STREAMED
 from dpo_pipeline.serving.pages.theme import notice
-from dpo_pipeline.serving.pages.visits import SENDING, SENT, Kept, Visits, reopening
+from dpo_pipeline.serving.pages.visits import SENT, Kept, Visits, reopening
 from dpo_pipeline.serving.services.comparing import ComparisonPrompt, PartialView
 from dpo_pipeline.serving.services.preference_event import Choice
 from dpo_pipeline.serving.services.prefetch import Prefetch
@@ -351,13 +351,8 @@ def _buttons(page: Page, parts: dict[str, Any], connect: Callable[..., Any]) -> 
     connect(parts["start"].click, lambda visit, visitor, form: page.start_batch(visit, visitor, form.length))
     connect(parts["end"].click, lambda visit, visitor, form: page.end_batch(visit, visitor))
     for choice in CHOICES:
-        said = f'{{choice: "{choice}", strength: given.at(-4), tags: given.at(-3), words: given.at(-2) ?? ""}}'
         # `multiple`: Gradio would drop a click that comes before the last one is wholly done, and say nothing.
-        options = {
-            "js": SENDING % said,
-            "trigger_mode": "multiple",
-            "at_once": (*VOTED, *NOTHING_SAID, "shown", "more"),
-        }
+        options = {"trigger_mode": "multiple", "at_once": (*VOTED, *NOTHING_SAID, "shown", "more")}
         connect(parts[choice].click, partial(_vote, page, choice), **options).success(None, None, None, js=SENT)
 
 

@@ -13,7 +13,7 @@ from dpo_pipeline.serving.pages.markdown import TOGGLE, as_it_is, formatted
 from dpo_pipeline.serving.pages.markup import Markup, notice, page, paragraph, text
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, STREAMED
-from dpo_pipeline.serving.pages.visits import KEEP_UNSENT, SENDING, SENT, Kept, Visits, reopening
+from dpo_pipeline.serving.pages.visits import KEEP_UNSENT, SENT, Kept, Visits, keeping_presses, reopening
 from dpo_pipeline.serving.services.keeping import asking
 
 THUMBS = {UP: "Good answer", DOWN: "Bad answer"}
@@ -46,6 +46,11 @@ element.addEventListener("click", async event => {
 """
 )
 
+PRESSES = keeping_presses(
+    {f"chat-rating-{stars}": f"{{rating: {stars}}}" for stars in range(1, len(STARS) + 1)}
+    | {"chat-save": """{correction: document.querySelector("#chat-correction textarea").value}"""}
+)
+
 
 def build(serving: Callable[[], Serving]) -> None:
     """The page, in the gr.Blocks context that is open."""
@@ -76,10 +81,11 @@ def build(serving: Callable[[], Serving]) -> None:
         told, trouble = "" if talk.editing is None else EDITING, False
         try:
             await restore(serving(), talk, kept.shown, person, request)
-            if unsent := unsent_feedback(kept.unsent, talk):
-                turn, given = unsent
-                told = await asking(_said, serving(), turn, talk, person, request, **given)
-                told, trouble = told or SENT_AGAIN, bool(told)
+            for turn, given in unsent_feedback(kept.unsent, talk):
+                if refused := await asking(_said, serving(), turn, talk, person, request, **given):
+                    told, trouble = refused, True
+                elif not trouble:
+                    told = SENT_AGAIN
         except DpoError as error:  # the page opens all the same, and can be loaded again
             told, trouble = str(error), True
         visits.open(kept.tab, request, talk)
@@ -102,9 +108,8 @@ def build(serving: Callable[[], Serving]) -> None:
     said = [ui.chat.select(pressed, there, ui.outputs, **QUIET)]
     for stars, button in enumerate(ui.stars, start=1):
         rate = saying(f"your rating of {stars} of 5", rating=stars)
-        said.append(button.click(rate, there, ui.outputs, js=SENDING % f"{{rating: {stars}}}", **QUIET))
-    written = SENDING % "{correction: given[0] ?? ''}"
-    said.append(ui.save.click(correct, [ui.correction, *there], ui.told, js=written, **QUIET))
+        said.append(button.click(rate, there, ui.outputs, **QUIET))
+    said.append(ui.save.click(correct, [ui.correction, *there], ui.told, **QUIET))
     for event in said:
         event.success(None, None, None, js=SENT)
 
@@ -285,13 +290,17 @@ class _Layout:
         with gr.Column(visible=False) as self.feedback:
             gr.HTML(page(paragraph("How good was the last answer?")))
             with gr.Row():
-                self.stars = tuple(gr.Button(star, size="sm", min_width=56) for star in STARS)
+                self.stars = tuple(
+                    gr.Button(star, size="sm", min_width=56, elem_id=f"chat-rating-{stars}")
+                    for stars, star in enumerate(STARS, start=1)
+                )
                 self.again = gr.Button("Answer again", size="sm", min_width=110)
             with gr.Accordion("Correct this answer", open=False):
                 self.correction = gr.Textbox(
-                    label="The answer you would have wanted", lines=4, max_lines=16, max_length=LONGEST
-                )
-                self.save = gr.Button("Save correction", size="sm")
+                    label="The answer you would have wanted", lines=4, max_lines=16, max_length=LONGEST,
+                    elem_id="chat-correction",
+                )  # fmt: skip
+                self.save = gr.Button("Save correction", size="sm", elem_id="chat-save")
         self._gr = gr
         self._state = [self.chat, self.question, self.send, self.stop, self.told, self.feedback, self.kept]
         self.outputs = [*self._state, *self.stars, self.correction]

@@ -6,6 +6,7 @@ is nothing to show.
 """
 
 import hashlib
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
@@ -44,10 +45,14 @@ class _Unsent(msgspec.Struct):
     rating: int = 0
     correction: str = ""
 
-    @property
-    def given(self) -> dict[str, str | int]:
+    def given_beside(self, known: Mapping[str, str | int]) -> dict[str, str | int]:
+        """Without what the answer was judged as already; a correction may be another one."""
         said: dict[str, str | int] = {"thumb": self.thumb, "rating": self.rating, "correction": self.correction}
-        return {signal: value for signal, value in said.items() if value}
+        return {
+            signal: value
+            for signal, value in said.items()
+            if value and (signal not in known or (signal == "correction" and known[signal] != digest(str(value))))
+        }
 
 
 def kept_of(talk: Conversation) -> str:
@@ -93,27 +98,32 @@ def restored(kept: str, feedback: Feedback, visitor: Visitor, newer_than: int = 
     return talk
 
 
-def unsent_feedback(unsent: str, talk: Conversation) -> tuple[Turn, dict[str, str | int]] | None:
+def unsent_feedback(unsent: str, talk: Conversation) -> list[tuple[Turn, dict[str, str | int]]]:
     """What is to be sent again, and of which answer: of the very one that it was said of, and once. Said twice all the
     same, as where our answer alone was lost, the newest counts.
     """
     try:
-        said = msgspec.json.decode(unsent, type=_Unsent)
+        kept = msgspec.json.decode(unsent, type=list[_Unsent])
+    except msgspec.MsgspecError:
+        return []
+    found: dict[tuple[str | None, ...], tuple[Turn, dict[str, str | int]]] = {}
+    for said in kept:
+        if (turn := _turn_of(said, talk)) and len(given := said.given_beside(turn.judged)) == 1:
+            found[turn.request_id, *given] = turn, given  # the newest takes the place of what was said before
+    return list(found.values())
+
+
+def _turn_of(said: _Unsent, talk: Conversation) -> Turn | None:
+    """The answer that it was said of, where the conversation has it."""
+    try:
         shown = msgspec.json.decode(said.shown, type=_Kept)
     except msgspec.MsgspecError:
         return None
     requests = {each.place: each.request for each in shown.answers}
     place = max(requests, default=-1) if said.place is None else said.place
     turn = talk.said[place] if 0 <= place < len(talk.said) else None
-    if turn is None or turn.request_id is None or turn.request_id != requests.get(place):
-        return None
-    known = turn.judged
-    given = {
-        signal: value
-        for signal, value in said.given.items()
-        if signal not in known or (signal == "correction" and known[signal] != digest(str(value)))
-    }
-    return (turn, given) if len(given) == 1 else None
+    known = turn is not None and turn.request_id is not None and turn.request_id == requests.get(place)
+    return turn if known else None
 
 
 def digest(text: str) -> str:

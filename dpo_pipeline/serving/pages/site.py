@@ -42,7 +42,7 @@ PAGES = (
 )
 # Never answered by the pages: what the API owns, and what Gradio brings along and no page of ours uses
 # (uploads, a proxy, files, a second way to call functions).
-API = ("/v1/", "/docs", "/redoc", "/openapi.json", "/healthz", "/readyz", "/startupz", "/metrics")
+API = ("/v1/", "/docs", "/openapi.json", "/healthz", "/readyz", "/startupz", "/metrics")
 SHUT = (
     *("/login", "/logout", "/monitoring", "/svelte", "/manifest.json", "/robots.txt", "/pwa_icon"),
     *(
@@ -68,7 +68,7 @@ def mount_pages(app: FastAPI, settings: Settings, serving: Callable[[], Serving]
     gr = import_gradio()
     from gradio.components.navbar import Navbar
 
-    from dpo_pipeline.serving.pages import ab_layout, ab_view, markdown, review_layout, theme
+    from dpo_pipeline.serving.pages import ab_layout, ab_view, chat, markdown, review_layout, theme
 
     site: Blocks = gr.Blocks(title="A/B testing and feedback", analytics_enabled=False, fill_width=True)
     for title, path, _ in PAGES[1:]:
@@ -102,7 +102,8 @@ def mount_pages(app: FastAPI, settings: Settings, serving: Callable[[], Serving]
             css=theme.CSS + ab_view.CSS,
             head=(
                 f"<style>{theme.FRAME}{markdown.STYLE}</style>"
-                f"<script>{theme.STARTUP}{theme.WHO}{ab_layout.KEYS}{review_layout.KEYS}{markdown.SCRIPT}</script>"
+                f"<script>{theme.STARTUP}{theme.WHO}{ab_layout.KEYS}{ab_layout.PRESSES}{chat.PRESSES}"
+                f"{review_layout.KEYS}{markdown.SCRIPT}</script>"
             ),
         )
     mounted = app.router.routes[-1]

@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from dpo_pipeline.serving.accounts import account_of
@@ -33,12 +33,35 @@ _KEEP = """value => {
   try { sessionStorage.setItem("dpo-%s:" + location.pathname, value ?? ""); } catch { /* not kept, then */ }
 }"""
 KEEP_UNSENT = """try {
-    const shown = sessionStorage.getItem("dpo-shown:" + location.pathname) ?? "", told = %s;
-    sessionStorage.setItem("dpo-unsent:" + location.pathname, JSON.stringify({shown, ...told}));
+    const kept = name => sessionStorage.getItem(name + ":" + location.pathname);
+    const unsent = [...JSON.parse(kept("dpo-unsent") || "[]"), {shown: kept("dpo-shown") ?? "", ...%s}];
+    sessionStorage.setItem("dpo-unsent:" + location.pathname, JSON.stringify(unsent.slice(-50)));
   } catch { /* not kept, then */ }"""
-SENDING = "(...given) => { " + KEEP_UNSENT + " return given; }"
-"""For an event whose loss would lose what somebody did: the tab keeps it until `SENT`."""
-SENT = """() => { try { sessionStorage.removeItem("dpo-unsent:" + location.pathname); } catch { /* never kept */ } }"""
+SENT = """() => { try {
+  const key = "dpo-unsent:" + location.pathname, rest = JSON.parse(sessionStorage.getItem(key) || "[]").slice(1);
+  sessionStorage.setItem(key, rest.length ? JSON.stringify(rest) : "");
+} catch { /* never kept */ } }"""
+"""After an answer to what was kept: the oldest of it was heard."""
+
+
+def keeping_presses(said: Mapping[str, str]) -> str:
+    """A script for the head: what the press of a button says is kept by the tab until `SENT`.
+
+    Here and not in the button's event, which Gradio drops, and says nothing, while it knows that nobody answers.
+
+    Args:
+        said: by the id of the button, a JavaScript object.
+    """
+    told = ", ".join(f'"{button}": () => ({what})' for button, what in said.items())
+    return f"""
+(() => {{
+  const said = {{{told}}};
+  document.addEventListener("click", event => {{
+    const button = event.target.closest && event.target.closest("button");
+    if (button && !button.disabled && button.id in said) {{ {KEEP_UNSENT % "said[button.id]()"} }}
+  }}, true);
+}})();
+"""
 
 
 class Kept(NamedTuple):

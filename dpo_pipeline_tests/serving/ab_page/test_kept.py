@@ -19,7 +19,7 @@ def visit(comparison: str, voted: bool = False) -> Visit:
 
 
 def unsent(shown: str, choice: str = "left") -> str:
-    return msgspec.json.encode({"shown": shown, "choice": choice, "tags": ["clear"], "words": " so "}).decode()
+    return msgspec.json.encode([{"shown": shown, "choice": choice, "tags": ["clear"], "words": " so "}]).decode()
 
 
 def test_texts_and_names_are_not_kept() -> None:
@@ -36,7 +36,9 @@ def test_a_vote_is_sent_again_on_its_own_pair_only() -> None:
     assert unsent_vote(unsent(kept_of(first)), Visit()) is None
 
 
-@pytest.mark.parametrize("given", ["", "{}", "null", "[]", '{"shown": "", "choice": "left"}', '{"shown": 1}', "\x00"])
+@pytest.mark.parametrize(
+    "given", ["", "{}", "null", "[]", '[{"shown": "", "choice": "left"}]', '[{"shown": 1}]', "\x00"]
+)
 def test_whatever_else_is_sent_is_no_vote(given: str) -> None:
     assert unsent_vote(given, visit("cmp-1")) is None
     assert unsent_vote(given, Visit()) is None

@@ -14,40 +14,50 @@ def talk(**judged: str | int) -> Conversation:
     return Conversation(session_id="visit-" + "0" * 12, said=said, asks=2)
 
 
-def unsent(shown: Conversation, **said: Any) -> str:
-    return json.dumps({"shown": kept_of(shown), **said})
+def unsent(shown: Conversation, *said: dict[str, Any]) -> str:
+    return json.dumps([{"shown": kept_of(shown), **each} for each in said])
+
+
+def given(unsent: str, talk: Conversation) -> list[tuple[str | None, dict[str, str | int]]]:
+    return [(turn.request_id, given) for turn, given in unsent_feedback(unsent, talk)]
 
 
 @pytest.mark.parametrize(
-    ("said", "request_id", "given"),
+    ("said", "request_id", "value"),
     [
         ({"rating": 4}, "q2", {"rating": 4}),
         ({"place": 1, "thumb": "up"}, "q1", {"thumb": "up"}),
         ({"correction": "Better."}, "q2", {"correction": "Better."}),
     ],
 )
-def test_it_is_of_the_answer_that_it_was_said_of(said: dict[str, Any], request_id: str, given: dict[str, Any]) -> None:
-    found = unsent_feedback(unsent(talk(), **said), talk())
-    assert found is not None and (found[0].request_id, found[1]) == (request_id, given)
+def test_it_is_of_the_answer_that_it_was_said_of(said: dict[str, Any], request_id: str, value: dict[str, Any]) -> None:
+    assert given(unsent(talk(), said), talk()) == [(request_id, value)]
+
+
+def test_all_that_was_said_is_sent_and_of_the_same_the_newest() -> None:
+    said = unsent(talk(), {"rating": 4}, {"place": 1, "thumb": "up"}, {"rating": 2}, {"place": 3, "thumb": "up"})
+    assert given(said, talk()) == [("q2", {"rating": 2}), ("q1", {"thumb": "up"}), ("q2", {"thumb": "up"})]
 
 
 def test_what_is_known_already_is_not_sent_again() -> None:
-    assert unsent_feedback(unsent(talk(), rating=4), talk(rating=4)) is None
-    assert unsent_feedback(unsent(talk(), place=3, thumb="up"), talk(thumb="down")) is None
+    assert not given(unsent(talk(), {"rating": 4}), talk(rating=4))
+    assert not given(unsent(talk(), {"place": 3, "thumb": "up"}), talk(thumb="down"))
     known = talk(correction=digest("Better."))
-    assert unsent_feedback(unsent(talk(), correction="Better."), known) is None
-    assert unsent_feedback(unsent(talk(), correction="Better still."), known) is not None, "there may be another"
+    assert not given(unsent(talk(), {"correction": "Better."}), known)
+    assert given(unsent(talk(), {"correction": "Better still."}), known), "there may be another"
 
 
 def test_of_another_conversation_nothing_is_sent() -> None:
     other = talk()
     other.said[3].request_id = "q3"
-    assert unsent_feedback(unsent(other, rating=4), talk()) is None
-    assert unsent_feedback(unsent(talk(), place=2, thumb="up"), talk()) is None, "a question"
-    assert unsent_feedback(unsent(talk(), place=-1, thumb="up"), talk()) is None
-    assert unsent_feedback(unsent(talk(), rating=4), Conversation()) is None
+    assert not given(unsent(other, {"rating": 4}), talk())
+    assert not given(unsent(talk(), {"place": 2, "thumb": "up"}), talk()), "a question"
+    assert not given(unsent(talk(), {"place": -1, "thumb": "up"}), talk())
+    assert not given(unsent(talk(), {"rating": 4}), Conversation())
 
 
-@pytest.mark.parametrize("kept", ["", "null", "[]", '{"shown": 3}', '{"shown": "x", "rating": 4}', '{"rating": 4}'])
+@pytest.mark.parametrize(
+    "kept", ["", "null", "{}", '[{"shown": 3}]', '[{"shown": "x", "rating": 4}]', '[{"rating": 4}]', '{"rating": 4}']
+)
 def test_what_is_none_is_nothing(kept: str) -> None:
-    assert unsent_feedback(kept, talk()) is None
+    assert not given(kept, talk())
