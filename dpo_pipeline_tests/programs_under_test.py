@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import psutil
+
+from dpo_pipeline_tests import warm_start
 
 T = TypeVar("T")
 
@@ -39,7 +42,7 @@ class Server:
         self.client = httpx.Client(base_url=self.url, timeout=60)
         self._environment = {**os.environ, **variables, "DPO_PORTS__SERVING": str(port)}
         self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: psutil.Process | None = None
 
     @property
     def pid(self) -> int:
@@ -47,10 +50,7 @@ class Server:
         return self._process.pid
 
     def start(self, ready: str = "/readyz") -> None:
-        with self._log.open("ab") as out:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "dpo_pipeline.cli", "serve"], env=self._environment, stdout=out, stderr=out
-            )
+        self._process = warm_start.start("dpo_pipeline.cli", "serve", environment=self._environment, log=self._log)
         self.wait_for(ready)
 
     def wait_for(self, path: str, seconds: float = 90) -> None:
@@ -61,21 +61,20 @@ class Server:
                     return
             except httpx.HTTPError:
                 pass
-            assert self._process and self._process.poll() is None, self._log.read_text()
+            assert self._process and self._process.is_running(), self._log.read_text()
             time.sleep(0.1)
         raise AssertionError(f"{path} was not ready in {seconds} s:\n{self._log.read_text()}")
 
     def kill(self) -> None:
         assert self._process
-        self._process.send_signal(signal.SIGKILL)
+        self._process.kill()
         self._process.wait()
         self._process = None
 
     def stop(self) -> None:
         self.client.close()
         if self._process:
-            ended = self._process.poll()
-            assert ended is None, f"serving ended by itself with status {ended}:\n{self._log.read_text()}"
+            assert self._process.is_running(), f"serving ended by itself:\n{self._log.read_text()}"
             self._process.terminate()
             self._process.wait(timeout=30)
 
