@@ -41,12 +41,13 @@ KINDS = ("thumb",) * 6 + ("rating",) * 2 + ("correction",) * 2
 
 @dataclass(frozen=True)
 class Arm:
-    """What is collected, and how it trains."""
+    """What is collected, how it trains, and how the questions that are voted on are drawn."""
 
     name: str
     votes: int
     chats: int
     recipe: dict[str, Any] = field(default_factory=dict)
+    drawn: dict[str, Any] = field(default_factory=dict)
 
 
 STEPS: dict[str, Any] = {"min_steps": 20}
@@ -103,7 +104,7 @@ def run(world: World, arm: Arm, seed: int) -> dict[str, float]:
         update={"recipe": world.settings.recipe.model_copy(update={**arm.recipe, "seed": seed})}
     )
     v1_0 = world.start.adapter_sha
-    votes = collect(world, Votes(arm.name), v1_0, v1_0, seed, 1)[: arm.votes]
+    votes = collect(world, Votes(arm.name, **arm.drawn), v1_0, v1_0, seed, 1)[: arm.votes]
     said = feedback(world, round(arm.chats * TOLD_SHARE), seed) if arm.chats else []
     held_out, shares = held_out_prompts(settings), settings.collection.feedback_shares
     found = trainable(said, [vote for vote in votes if vote.vote == "both_bad"], held_out, settings.quality, shares)

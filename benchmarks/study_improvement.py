@@ -25,6 +25,8 @@ from inputs import baseline, settings_for
 from reporting import RESULTS, Goal, plot, report, say, show
 
 from dpo_pipeline.core.dataset import Pair, split_pairs
+from dpo_pipeline.core.matchmaking import PairTally
+from dpo_pipeline.core.prompt_choice import kinds, ratios
 from dpo_pipeline.core.quality import ValidationHistory, validate, vote_features
 from dpo_pipeline.core.questions import Question, least_covered, split_bank
 from dpo_pipeline.core.votes import Preference, Sampling, outcome
@@ -39,7 +41,7 @@ from dpo_pipeline.settings import Settings
 from dpo_pipeline.simulation.people import Person, choose, make_person, rate, satisfaction
 from dpo_pipeline.stores.bank import held_out_prompts, read_bank
 
-ROUNDS, VOTES, PEOPLE = 3, 100, 60
+ROUNDS, VOTES, PEOPLE, AT_ONCE = 3, 100, 60, 10
 GOALS = (0.70, 0.75, 0.80)
 RIVAL = "plain TRL, uniform questions"
 TRL_DEFAULTS = {
@@ -63,6 +65,7 @@ class Arm:
     quality: dict[str, Any] = field(default_factory=dict)
     generation: dict[str, Any] = field(default_factory=dict)
     uniform: bool = False
+    worth_share: float = 0.0
 
 
 ARMS = (
@@ -102,9 +105,13 @@ class World:
         return result.adapter_sha
 
     def answers(
-        self, wanted: Sequence[tuple[Question, str]], seed: int, warm: Container[int] = frozenset()
+        self, wanted: Sequence[tuple[Question, str]], seed: int, warm: Container[int] = frozenset(), first: int = 0
     ) -> list[str]:
-        """One answer for each (question, adapter), as production gives them; warmer at the places of `warm`."""
+        """One answer for each (question, adapter), as production gives them; warmer at the places of `warm`.
+
+        Args:
+            first: the number of the first answer, of all that are drawn by this seed.
+        """
         collection, generation = self.settings.collection, self.settings.generation
         requests = [
             GenerationRequest(
@@ -113,7 +120,7 @@ class World:
                 temperature=(collection if number in warm else generation).temperature,
                 top_p=(collection if number in warm else generation).top_p,
                 max_tokens=self.settings.model.max_new_tokens,
-                seed=seed * 100_003 + number,
+                seed=seed * 100_003 + first + number,
             )
             for number, (question, adapter) in enumerate(wanted)
         ]
@@ -134,24 +141,39 @@ def make_world(data_dir: str | None, samples: int) -> World:
 
 
 def collect(world: World, arm: Arm, newest: str, parent: str, seed: int, turn: int) -> list[Preference]:
-    """A hundred votes: on questions of the category covered least, by one of the people each."""
+    """A hundred votes, by one of the people each: on questions of the category covered least, or as the arm has it."""
     draw = random.Random(f"{seed}:{turn}")
     people = [make_person(f"voter-{number}", seed) for number in range(PEOPLE)]
+    kind_of = kinds([question.question for question in world.asked]) if arm.worth_share else []
+    step = AT_ONCE if arm.worth_share else VOTES
     counts: Counter[str] = Counter()
-    chosen: list[Question] = []
-    for _ in range(VOTES):
-        category = least_covered(counts)
-        pool = world.asked if arm.uniform else [each for each in world.asked if each.category == category]
-        chosen.append(draw.choice(pool))
-        counts[chosen[-1].category] += 1
-    versions = [(newest, parent if number % 2 else newest) for number in range(VOTES)]
-    wanted = [(question, name) for question, pair in zip(chosen, versions, strict=True) for name in pair]
-    warm = {place for place in range(2 * VOTES) if versions[place // 2][0] == versions[place // 2][1]}
-    texts = world.answers(wanted, seed * 10 + turn, warm)
-    return [
-        _vote(question, texts[2 * number], texts[2 * number + 1], draw.choice(people), draw, f"{seed}-{turn}-{number}")
-        for number, question in enumerate(chosen)
-    ]
+    votes: list[Preference] = []
+    for first in range(0, VOTES, step):
+        chosen: list[Question] = []
+        for _ in range(step):
+            category = least_covered(counts)
+            pool = world.asked if arm.uniform else [each for each in world.asked if each.category == category]
+            weights = ratios(kind_of, _by_kind(votes, world.asked, kind_of), arm.worth_share) if kind_of else None
+            chosen.append(draw.choices(pool, weights)[0] if weights else draw.choice(pool))
+            counts[chosen[-1].category] += 1
+        versions = [(newest, parent if number % 2 else newest) for number in range(step)]
+        wanted = [(question, name) for question, pair in zip(chosen, versions, strict=True) for name in pair]
+        warm = {place for place in range(2 * step) if versions[place // 2][0] == versions[place // 2][1]}
+        texts = world.answers(wanted, seed * 10 + turn, warm, first=2 * first)
+        votes += [
+            _vote(
+                question, *texts[2 * place : 2 * place + 2], draw.choice(people), draw, f"{seed}-{turn}-{first + place}"
+            )
+            for place, question in enumerate(chosen)
+        ]
+    return votes
+
+
+def _by_kind(votes: Sequence[Preference], asked: Sequence[Question], kind_of: Sequence[int]) -> dict[int, PairTally]:
+    """Votes on each kind; in the study's first round both answers are of one version, and none of them is the newer."""
+    kinds_of = dict(zip((question.question for question in asked), kind_of, strict=True))
+    given = Counter(kinds_of[str(vote.prompt)] for vote in votes if vote.vote != "both_bad")
+    return {kind: PairTally(count, count / 2) for kind, count in given.items()}
 
 
 def _vote(question: Question, a: str, b: str, person: Person, draw: random.Random, name: str) -> Preference:

@@ -86,7 +86,7 @@ def reweighted_rate(votes: Iterable[tuple[float, float]]) -> WeightedRate:
     Votes weigh the inverse of their propensity (Hájek's estimator), with the standard error of a ratio.
 
     Args:
-        votes: (share won: 1, 0.5 or 0; propensity in (0, 1]) of each.
+        votes: (share won: 1, 0.5 or 0; how likely it was to be asked for, in whatever unit) of each.
     """
     given = [(share, 1 / propensity) for share, propensity in votes]
     total = sum(weight for _, weight in given)
@@ -119,18 +119,18 @@ def against_all(by_opponent: Mapping[str, Sequence[tuple[float, float]]]) -> Wei
     return WeightedRate(sum(rates) / len(rates), effective, error)
 
 
+def gain(tally: PairTally) -> float:
+    """How much one more vote narrows the standard error; one vote of each kind is assumed before the first."""
+    votes, wins = tally.votes + 2, tally.wins + 1
+    variance = wins / votes * (1 - wins / votes)
+    return math.sqrt(variance / votes) - math.sqrt(variance / (votes + 1))
+
+
 def _evenly(count: int) -> list[float]:
     return [1 / count] * count
 
 
 def _by_gain(pairs: Sequence[tuple[str, str]], tallies: Mapping[frozenset[str], PairTally]) -> list[float]:
-    gains = [_gain(tallies.get(frozenset(pair), PairTally())) for pair in pairs]
+    gains = [gain(tallies.get(frozenset(pair), PairTally())) for pair in pairs]
     total = sum(gains)
     return [FLOOR / len(pairs) + (1 - FLOOR) * gain / total for gain in gains]
-
-
-def _gain(tally: PairTally) -> float:
-    """How much one more vote narrows the standard error; one vote of each kind is assumed before the first."""
-    votes, wins = tally.votes + 2, tally.wins + 1
-    variance = wins / votes * (1 - wins / votes)
-    return math.sqrt(variance / votes) - math.sqrt(variance / (votes + 1))

@@ -60,12 +60,16 @@ class EdgeCase:
 
 @dataclass(frozen=True)
 class AskedQuestion:
-    """A question that may be drawn for a comparison, where it comes from, and which person asked it in production."""
+    """A question that may be drawn for a comparison, where it comes from, and which person asked it in production.
+
+    `ratio`: how many times as likely as by an even draw it was to be drawn.
+    """
 
     question: str
     category: str
     origin: Origin
     asked_by: str = ""
+    ratio: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,8 @@ class Preference(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     source: Source
     sampling: Sampling = Sampling()
     propensity: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    prompt_ratio: Annotated[float, msgspec.Meta(gt=0)] | msgspec.UnsetType = msgspec.UNSET
+    """How many times as likely as by an even draw this question was to be drawn; absent: as likely, or not drawn."""
     scores: tuple[float, float] | msgspec.UnsetType = msgspec.UNSET
     """Of the answers a and b, as the source of an imported pair had them, in its own unit."""
     identity: Identity | msgspec.UnsetType = msgspec.UNSET
@@ -111,6 +113,11 @@ class Preference(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def why(self) -> VoteReason:
         return VoteReason(self.strength or None, self.reason_tags or (), self.reason or "")
+
+    @property
+    def likelihood(self) -> float:
+        """How likely it was that this was asked for, up to a factor that is the same for all questions."""
+        return self.propensity * (self.prompt_ratio or 1.0)
 
     @property
     def from_people(self) -> bool:

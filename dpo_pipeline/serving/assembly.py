@@ -99,12 +99,13 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
     collection, key, logs = settings.collection, signing_key(settings), logs_of(settings)
     log, state = ServingLog(settings.serving_log_dir, logs), ServingState(place_of(settings))
     texts = ServedTexts(settings.served_texts_dir, collection.retain_texts_days, logs)
-    tally = Tally(settings.prefs_log, collection.max_line_bytes, settings.rollout.votes_per_person, settings.zone)
+    most, by_worth = settings.rollout.votes_per_person, collection.worth_share > 0
+    tally = Tally(settings.prefs_log, collection.max_line_bytes, most, settings.zone, on_prompts=by_worth)
     router = Router(settings, engine)
     rates = RateLimits(settings.limits, time.time if settings.database_url else time.monotonic)
     readiness = Readiness(settings.data_dir / "progress", engine, router)
     defaults = Defaults(settings.generation, collection, settings.model.max_new_tokens)
-    questions = Questions(collection, settings.bank_dir, state)
+    questions = Questions(collection, settings.bank_dir, state, tally.on_prompts)
     visitors, redact = Visitors(settings, accounts, state, key), redactor(collection)
     return Serving(
         settings=settings,

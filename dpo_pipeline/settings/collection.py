@@ -45,6 +45,13 @@ class Collection(Section):
     production_share: float = Field(
         0.2, ge=0, le=1, description="share of drawn questions that come from chat requests; none yet: from the bank"
     )
+    worth_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the draws from chat requests that go to the kinds of questions that are known least, on "
+        "which a vote tells most; the others are even, as all are where this is 0",
+    )
     edge_case_share: float = Field(
         0.1, ge=0, le=1, description="share of drawn questions that are edge cases; none there: from the bank"
     )

@@ -28,7 +28,7 @@ def comparisons(tmp_path: Path) -> Any:
     settings = settings_in(tmp_path)
     state = ServingState(tmp_path / "state.db")
     tally = Tally(settings.prefs_log, 1 << 20, 20, settings.zone)
-    questions = Questions(settings.collection, settings.bank_dir, state)
+    questions = Questions(settings.collection, settings.bank_dir, state, dict)
     votes = FileVotes(AppendLog(settings.prefs_log), settings.collection.max_line_bytes, None)
     yield Comparisons(settings.collection, votes, questions, state, tally, KEY, redact)
     state.close()
@@ -37,7 +37,8 @@ def comparisons(tmp_path: Path) -> Any:
 def shown(comparisons: Comparisons) -> ComparisonView:
     return comparisons.open(
         prompt="Why?", category="other", models=("v1.0", "v1.1"), answers=("Because.", "No idea."),
-        visitor=Visitor(PSEUDONYM, "visit", "api", "127.0.0.1"), sampling=Sampling(), propensity=1.0, steered=False,
+        visitor=Visitor(PSEUDONYM, "visit", "api", "127.0.0.1"), sampling=Sampling(), propensity=1.0, prompt_ratio=1.0,
+        steered=False,
         asked_by=PSEUDONYM,
     )  # fmt: skip
 

@@ -239,9 +239,7 @@ class ComparisonFlow:
         if visit.question and not visit.voted:
             counts[visit.question.category] += 1
         drawn = serving.comparing.draw(QuestionFilter(visit.plan.origin, seen=visit.recent), counts)
-        prompt = ComparisonPrompt(
-            drawn.question, drawn.category, visit.plan.models(serving), origin=drawn.origin, asked_by=drawn.asked_by
-        )
+        prompt = ComparisonPrompt.drawn(drawn, visit.plan.models(serving))
 
         def otherwise() -> ComparisonPrompt:
             """Both answers stayed equal: the next question takes the place of this one, wherever it stands."""

@@ -37,7 +37,8 @@ QUESTIONS = 4
 class ComparisonPrompt:
     """What two or more versions shall answer. `origin` is where it was drawn from; null: somebody asks it now.
 
-    `asked_by` is the person who, in production, asked it or the question that it follows. `answered` is a pair that
+    `asked_by` is the person who, in production, asked it or the question that it follows; `ratio` is how many times as
+    likely as by an even draw it was drawn. `answered` is a pair that
     is there already; then nothing is generated. `otherwise` draws another one, where two answers to this one stay
     equal; null: it is this one that somebody wants answered.
     """
@@ -48,8 +49,14 @@ class ComparisonPrompt:
     sampling: Sampling = field(default_factory=Sampling)
     origin: Origin | None = None
     asked_by: str = ""
+    ratio: float = 1.0
     answered: StoredComparison | None = None
     otherwise: "Callable[[], ComparisonPrompt] | None" = field(default=None, compare=False)
+
+    @classmethod
+    def drawn(cls, question: AskedQuestion, models: tuple[str, ...] | None = None) -> "ComparisonPrompt":
+        origin, asked_by, ratio = question.origin, question.asked_by, question.ratio
+        return cls(question.question, question.category, models, origin=origin, asked_by=asked_by, ratio=ratio)
 
     @property
     def is_steered(self) -> bool:
@@ -110,13 +117,8 @@ class Comparing:
             seen: questions whose answers were equal.
         """
         drawn = self._comparisons.draw_question(category, origin, seen)
-        return ComparisonPrompt(
-            drawn.question,
-            drawn.category,
-            origin=drawn.origin,
-            asked_by=drawn.asked_by,
-            otherwise=partial(self.draw_prompt, category, origin, (*seen, drawn.question)),
-        )
+        otherwise = partial(self.draw_prompt, category, origin, (*seen, drawn.question))
+        return replace(ComparisonPrompt.drawn(drawn), otherwise=otherwise)
 
     def draw(self, wish: QuestionFilter, votes: dict[str, int]) -> AskedQuestion:
         """The same for a person who has seen some already, by votes that are counted.
@@ -274,6 +276,7 @@ class Comparing:
             visitor=visitor,
             sampling=first[0].sampling,
             propensity=propensity,
+            prompt_ratio=question.ratio,
             # Warmer than production answers, they say little of what production would get.
             steered=steered or first[0].sampling.temperature != question.sampling.temperature,
             asked_by=question.asked_by or ("" if question.origin else visitor.person),
@@ -292,6 +295,7 @@ class Comparing:
             visitor=visitor,
             sampling=Sampling(earlier.temperature, earlier.top_p, earlier.max_tokens, earlier.seed),
             propensity=earlier.propensity,
+            prompt_ratio=earlier.prompt_ratio,
             steered=earlier.steered,
             asked_by=earlier.asked_by,
             left=swapped if earlier.annotator == visitor.person else None,

@@ -103,6 +103,7 @@ class Comparisons:
         visitor: Visitor,
         sampling: Sampling,
         propensity: float,
+        prompt_ratio: float,
         steered: bool,
         asked_by: str,
         left: str | None = None,
@@ -111,6 +112,7 @@ class Comparisons:
 
         Args:
             models, answers: of a and b, in the same order.
+            propensity, prompt_ratio: with which these two versions, and this question, were drawn.
             steered: the visitor named the versions or how the answers are drawn.
             asked_by: the pseudonym of whoever wrote the question; empty: nobody's.
             left: which of a and b is already shown on the left; null: drawn now.
@@ -131,6 +133,7 @@ class Comparisons:
             source=visitor.source,
             **msgspec.structs.asdict(sampling),
             propensity=propensity,
+            prompt_ratio=prompt_ratio,
             identity=visitor.identity,
             steered=steered,
             asked_by=asked_by,

@@ -65,6 +65,8 @@ def preference(shown: StoredComparison, vote: Vote, why: VoteReason) -> Preferen
     }
     if shown.identity is not msgspec.UNSET:
         line["identity"] = shown.identity
+    if shown.prompt_ratio != 1.0:
+        line["prompt_ratio"] = shown.prompt_ratio
     if shown.asked_by:
         line["asked_by"] = shown.asked_by
     said = {"strength": why.strength, "reason_tags": list(why.tags), "reason": why.words}

@@ -5,9 +5,11 @@ What may be drawn is decided in `core.questions`; here are the files, the reques
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from dpo_pipeline.core.matchmaking import PairTally
 from dpo_pipeline.core.questions import (
     AskedQuestion,
     Origin,
@@ -19,10 +21,12 @@ from dpo_pipeline.core.questions import (
     production_questions,
 )
 from dpo_pipeline.errors import DatabaseUnavailable
+from dpo_pipeline.serving.services.prompt_kinds import PromptKinds
 from dpo_pipeline.settings import Collection
 from dpo_pipeline.stores.bank import read_bank, read_edge_cases
 from dpo_pipeline.stores.serving_state import ServingState
 
+Voted = Mapping[str, PairTally]
 KEEP_S = 10.0
 """How long a look at the newest requests is good for; finding none is not kept."""
 
@@ -30,9 +34,10 @@ KEEP_S = 10.0
 class Questions:
     """Questions that may be asked, none of them held out for evaluation."""
 
-    def __init__(self, collection: Collection, bank_dir: Path, state: ServingState):
+    def __init__(self, collection: Collection, bank_dir: Path, state: ServingState, voted: Callable[[], Voted]):
+        """`voted`: asked for the votes on each question, by `prompt_key`."""
         self._collection = collection
-        self._state = state
+        self._state, self._voted, self._kinds = state, voted, PromptKinds()
         self._random = random.SystemRandom()
         self._whole_bank = read_bank(bank_dir)
         share = collection.holdout_share
@@ -51,7 +56,13 @@ class Questions:
         pools: dict[Origin, tuple[AskedQuestion, ...]] = {"bank": self._bank, "edge_case": self._edge_cases}
         if origin == "production":
             pools["production"] = self._from_production()
-        return self._random.choice(candidates(pools, origin, wish, least_covered(votes)))
+        found = candidates(pools, origin, wish, least_covered(votes))
+        share = self._collection.worth_share
+        if not share or found[0].origin != "production":
+            return self._random.choice(found)
+        weights = self._kinds.ratios([each.question for each in found], self._voted(), share)
+        drawn = self._random.choices(range(len(found)), weights)[0]
+        return replace(found[drawn], ratio=weights[drawn])
 
     def of_production(self, prompt: str, person: str) -> AskedQuestion | None:
         """What somebody asked in a chat as a question to compare answers to; null where it is held out."""

@@ -16,7 +16,8 @@ from zoneinfo import ZoneInfo
 from dpo_pipeline.core.calendar import day_of
 from dpo_pipeline.core.leaderboard import StyleLean, between_two, count_battles, lean_of
 from dpo_pipeline.core.matchmaking import PairTally, WeightedRate, against_all
-from dpo_pipeline.core.votes import Preference
+from dpo_pipeline.core.versions import iteration
+from dpo_pipeline.core.votes import Preference, prompt_key
 from dpo_pipeline.errors import LogReplaced
 from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.log import Position, read_batches
@@ -45,15 +46,22 @@ class _Kind(NamedTuple):
 
 
 ALL = BattleFilter()
+MOST_PROMPTS = 10_000
+_WON: dict[str, float | None] = {"a": 1.0, "tie": 0.5, "b": 0.0, "both_bad": None}
 _WINNER = {"a": "model_a", "b": "model_b", "tie": "tie", "both_bad": "both_bad"}
 
 
 class Tally:
     """Counts of the whole log. `refresh` reads what is new; safe from many threads."""
 
-    def __init__(self, log: Path, max_line_bytes: int, votes_per_person: int, zone: ZoneInfo):
-        """`votes_per_person`: of one person so many votes on the same two versions count as `battles`; days are those
-        of `zone`."""
+    def __init__(self, log: Path, max_line_bytes: int, votes_per_person: int, zone: ZoneInfo, on_prompts: bool = False):
+        """
+        Args:
+            votes_per_person: of one person so many votes on the same two versions count as `battles`.
+            zone: days are those of it.
+            on_prompts: whether votes on each question are counted too.
+        """
+        self._on_prompts = on_prompts
         self._zone = zone
         self._log, self._max_line_bytes, self._most = log, max_line_bytes, votes_per_person
         self._lock = threading.Lock()
@@ -68,6 +76,7 @@ class Tally:
         self._kinds: Counter[_Kind] = Counter()
         self._styled: Counter[tuple[Battle, StyleLean]] = Counter()
         self._given: Counter[tuple[str, frozenset[str]]] = Counter()
+        self._by_prompt: dict[str, PairTally] = {}
         self._weighed: dict[str, dict[str, list[tuple[float, float]]]] = {}
 
     def refresh(self) -> "Tally":
@@ -92,6 +101,10 @@ class Tally:
             )
             for each in count_battles(between_two(self.battles()))
         }
+
+    def on_prompts(self) -> dict[str, PairTally]:
+        """Votes on each of the questions that were voted on last, by `prompt_key`; wins are the newer version's."""
+        return self._by_prompt.copy()
 
     def battles(self, wanted: BattleFilter = ALL) -> Counter[Battle]:
         """How often each was voted. Of one person the first so many votes on the same two versions count, whatever is
@@ -146,10 +159,20 @@ class Tally:
             self._battles[battle] += 1
             self._styled[battle, lean_of(event.response_a, event.response_b)] += 1
             self._kinds[_Kind(battle, event.category, whose, day)] += 1
-            if event.vote != "both_bad" and event.model_a != event.model_b:
-                won = {"a": 1.0, "tie": 0.5, "b": 0.0}[event.vote]
+            won = _WON[event.vote]
+            if self._on_prompts and won is not None and isinstance(event.prompt, str):
+                self._count_on_prompt(prompt_key(event.prompt), won, event)
+            if won is not None and event.model_a != event.model_b:
                 for name, other, share in (
                     (event.model_a, event.model_b, won), (event.model_b, event.model_a, 1 - won)
                 ):  # fmt: skip
                     met = self._weighed.setdefault(name, {}).setdefault(other, [])
-                    met.append((share, event.propensity))
+                    met.append((share, event.likelihood))
+
+    def _count_on_prompt(self, prompt: str, won: float, event: Preference) -> None:
+        newer_is_a = iteration(event.model_a) > iteration(event.model_b)
+        before = self._by_prompt.pop(prompt, PairTally())
+        share = 0.5 if event.model_a == event.model_b else won if newer_is_a else 1 - won
+        self._by_prompt[prompt] = PairTally(before.votes + 1, before.wins + share)
+        if len(self._by_prompt) > MOST_PROMPTS:
+            del self._by_prompt[next(iter(self._by_prompt))]

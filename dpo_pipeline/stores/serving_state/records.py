@@ -34,6 +34,7 @@ class StoredComparison(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None
     seed: int | None
     propensity: float
+    prompt_ratio: float = 1.0
     identity: Identity | msgspec.UnsetType = msgspec.UNSET
     steered: bool = False
     asked_by: str = ""
