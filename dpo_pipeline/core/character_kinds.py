@@ -1,5 +1,6 @@
 """A text as an array of what each character is, for finding numbers in all places at once."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,6 +10,8 @@ if TYPE_CHECKING:
 GAPS = " .-\u00a0\u00ad\u2002\u2003\u2007\u2009\u200a\u200b\u2010\u2011\u2012\u2013\u2014\u202f\u2060"
 """What people and their programs put between the groups of a number, one or two of them."""
 WIDEST_GAP = 2
+WIDEST = 64
+"""More characters than any number has with its gaps."""
 LONG = 4_000
 """From so many characters on, arrays cost less than asking first whether there is anything to look for."""
 PAST_LETTERS = 0x20000
@@ -48,3 +51,19 @@ def leftmost(begins: "npt.NDArray[np.int64]", ends: "npt.NDArray[np.int64]") -> 
             place = behind[place]
         begins, ends = begins[chosen], ends[chosen]
     return list(zip(begins.tolist(), ends.tolist(), strict=True))
+
+
+def in_pieces(find: Callable[[str], list[tuple[int, int]]], text: str, size: int, most: int) -> list[tuple[int, int]]:
+    """What `find` finds in the whole text, looked for in pieces of `size` until there are `most`.
+
+    Pieces overlap by more than the widest span, and each has the character before it, which a span may not follow.
+    """
+    found: list[tuple[int, int]] = []
+    begin = 0
+    while begin < len(text) and len(found) < most:
+        is_last = begin + size >= len(text)
+        left, until = max(begin - 1, 0), len(text) if is_last else begin + size - WIDEST
+        spans = [(left + first, left + last) for first, last in find(text[left : begin + size])]
+        found += [span for span in spans if begin <= span[0] < until]
+        begin = max(until, found[-1][1]) if found else until
+    return found

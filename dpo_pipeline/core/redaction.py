@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from dpo_pipeline.core.card_numbers import card_numbers
+from dpo_pipeline.core.character_kinds import in_pieces
 from dpo_pipeline.core.ibans import ibans
 from dpo_pipeline.errors import RedactionFailed
 
@@ -32,6 +33,10 @@ _PRIVATE_KEY = (
 )
 _KEY = re.compile("|".join((*(rf"{key[0]}(?<![A-Za-z0-9_].){key[1:]}" for key in _KEYS), _PRIVATE_KEY)))
 
+_DIGIT = re.compile(r"\d++")
+PIECE, MOST_NUMBERS = 1 << 16, 1_000
+"""Longer texts than any that is asked or answered are looked at piece by piece, until there are so many numbers of
+cards or accounts that it is a list of them."""
 SHOWN = 300
 """Characters of what another program said that are repeated in an error."""
 Redactor = Callable[[str], str]
@@ -66,8 +71,7 @@ def redact(text: str) -> str:
     text = _KEY.sub("[key]", text)
     if "@" in text or "＠" in text:
         text = (_EMAIL_ASCII if text.isascii() else _EMAIL_ANY).sub("[e-mail]", text)
-    text = _without(text, ibans(text), "[iban]")
-    return _without(text, card_numbers(text), "[card]")
+    return _hidden(_hidden(text, ibans, "[iban]"), card_numbers, "[card]")
 
 
 def cut(text: str, secret: str = "") -> str:
@@ -86,6 +90,17 @@ def redacted_turns(prompt: str | Sequence[Mapping[str, str]], redact: Redactor) 
     if isinstance(prompt, str):
         return redact(prompt)
     return [{**message, "content": redact(message["content"])} for message in prompt]
+
+
+def _hidden(text: str, numbers: Callable[[str], list[tuple[int, int]]], kind: str) -> str:
+    """Without these numbers; where they are more than anybody types, without any digit after the last one found."""
+    if len(text) <= PIECE:
+        return _without(text, numbers(text), kind)
+    spans = in_pieces(numbers, text, PIECE, MOST_NUMBERS)
+    if len(spans) < MOST_NUMBERS:
+        return _without(text, spans, kind)
+    end = spans[-1][1]
+    return _without(text[:end], spans, kind) + _DIGIT.sub("#", text[end:])
 
 
 def _without(text: str, spans: Sequence[tuple[int, int]], kind: str) -> str:

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given, settings, target
 from hypothesis import strategies as st
 
-from dpo_pipeline.core.redaction import redact
+from dpo_pipeline.core.card_numbers import card_numbers
+from dpo_pipeline.core.character_kinds import in_pieces
+from dpo_pipeline.core.ibans import ibans
+from dpo_pipeline.core.redaction import MOST_NUMBERS, redact
 
 
 @pytest.mark.parametrize(
@@ -97,6 +100,22 @@ def test_ordinary_text_stays(text: str) -> None:
 @given(st.text())
 def test_twice_is_once(text: str) -> None:
     assert redact(redact(text)) == redact(text)
+
+
+@given(st.text("4242 1DE8950.-\u00a0", min_size=70, max_size=600), st.integers(70, 200))
+def test_in_pieces_the_same_is_found(text: str, size: int) -> None:
+    text = f"4242424242424242 {text} 4242 4242 4242 4242DE89370400440532013000 DE89 3704 0044 0532 0130 00 {text[::-1]}"
+    for find in (card_numbers, ibans):
+        assert in_pieces(find, text, size, most=1_000) == find(text)
+
+
+def test_a_list_of_cards_keeps_no_digit_behind_so_many() -> None:
+    card = "4242 4242 4242 4242, "
+    text = redact("5555555555554444 " + "so far, so good. " * 5_000 + card * 5 * MOST_NUMBERS + "room 12")
+    assert text.startswith("[card] so far, ") and text.endswith("# # # #, room #")
+    assert not any(character.isdigit() for character in text)
+    few = redact("so far, so good. " * 5_000 + card * 3 + "room 12")
+    assert few.endswith("[card], [card], [card], room 12")
 
 
 ALPHABETS = {
