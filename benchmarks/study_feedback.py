@@ -4,7 +4,8 @@ Profile tiny, simulated people with a hidden taste the trainer never sees, v1.1 
 taste on held-out questions, against v1.0. Two of a hundred chats get feedback: six thumbs, two ratings and two
 corrections of ten. Arms: votes alone, by the default recipe (100 of them are the rival); the same for 20 steps at
 least, since few pairs are few steps and that alone costs much; with chats, of which that recipe takes corrections; by
-KTO, which takes labels too; chats without a vote. Whatever is too little for one step counts as no gain. From what
+KTO, which takes labels too; chats without a vote, with steps of as many pairs as the recipe's and, since 1,000 chats
+bring a dozen answers in all, with smaller ones. Whatever is too little for one step counts as no gain. From what
 votes and what chats add to KTO comes how many labels are worth one pair, where that can be told. Goals: 50 votes and
 1,000 chats not below 100 votes; 1,000 chats alone at least 0.62.
 """
@@ -63,9 +64,11 @@ ARMS = (
     Arm("50 votes, 1,000 chats, kto", 50, 1_000, KTO),
     Arm("50 votes, 10,000 chats, kto", 50, 10_000, KTO),
     Arm("1,000 chats, kto", 0, 1_000, KTO),
+    Arm("1,000 chats, kto, 2 pairs a step", 0, 1_000, {**KTO, "batch_size": 2}),
+    Arm("1,000 chats, 1 pair a step", 0, 1_000, {**STEPS, "batch_size": 1}),
     Arm("10,000 chats, kto", 0, 10_000, KTO),
 )
-RIVAL, BOTH, MORE, FEWER, MANY, CHATS = (ARMS[place].name for place in (0, 4, 5, 6, 8, 9))
+RIVAL, BOTH, MORE, FEWER, MANY, CHATS = (ARMS[place].name for place in (0, 4, 5, 6, 8, 10))
 
 
 def feedback(world: World, count: int, seed: int) -> list[Said]:
