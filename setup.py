@@ -69,6 +69,7 @@ setup(
         "PyYAML",
         "regex",
         "rapidfuzz",
+        "scikit-learn",
         "scipy>=1.17,<2",
         "SQLAlchemy>=2.1,<3",
         # serving, command line, simulated people

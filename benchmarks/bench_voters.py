@@ -80,7 +80,7 @@ def opened(settings: Settings, count: int) -> list[Ballot]:
     """Comparisons of 200 people that wait for their votes, as serving itself opens them."""
     state, collection = ServingState(settings.serving_state), settings.collection
     tally = Tally(settings.prefs_log, collection.max_line_bytes, 20, settings.zone)
-    questions = Questions(collection, settings.bank_dir, state)
+    questions = Questions(collection, settings.bank_dir, state, dict)
     votes = FileVotes(AppendLog(settings.prefs_log), collection.max_line_bytes, None)
     comparisons = Comparisons(collection, votes, questions, state, tally, signing_key(settings), redact)
     ballots = []
@@ -89,7 +89,7 @@ def opened(settings: Settings, count: int) -> list[Ballot]:
             prompt=f"What is question {number} about?", category="other", models=("v1.0", "v1.1"),
             answers=(f"It is about {number}, and about nothing else.", "I cannot tell."),
             visitor=Visitor(f"person-{number % PEOPLE}", f"visit-{number % PEOPLE}", "api", "127.0.0.1"),
-            sampling=Sampling(), propensity=1.0, steered=False, asked_by="",
+            sampling=Sampling(), propensity=1.0, prompt_ratio=1.0, steered=False, asked_by="",
         )  # fmt: skip
         ballots.append(Ballot(f"/v1/comparisons/{shown.comparison_id}/vote", {"token": shown.token, "vote": "left"}))
     state.close()

@@ -149,12 +149,15 @@ def collect(world: World, arm: Arm, newest: str, parent: str, seed: int, turn: i
     counts: Counter[str] = Counter()
     votes: list[Preference] = []
     for first in range(0, VOTES, step):
+        weights = ratios(kind_of, _by_kind(votes, world.asked, kind_of), arm.worth_share)
         chosen: list[Question] = []
         for _ in range(step):
             category = least_covered(counts)
-            pool = world.asked if arm.uniform else [each for each in world.asked if each.category == category]
-            weights = ratios(kind_of, _by_kind(votes, world.asked, kind_of), arm.worth_share) if kind_of else None
-            chosen.append(draw.choices(pool, weights)[0] if weights else draw.choice(pool))
+            if weights:
+                chosen.append(draw.choices(world.asked, weights)[0])
+            else:
+                pool = world.asked if arm.uniform else [each for each in world.asked if each.category == category]
+                chosen.append(draw.choice(pool))
             counts[chosen[-1].category] += 1
         versions = [(newest, parent if number % 2 else newest) for number in range(step)]
         wanted = [(question, name) for question, pair in zip(chosen, versions, strict=True) for name in pair]

@@ -95,7 +95,9 @@ class Tab:
             f"{rule['id']}: {rule['help']}: {node['html'][:200]} {[each['message'] for each in node['any']]}"
             for rule in (*told["violations"], *told["incomplete"])
             for node in rule["nodes"]
-            if not any(each["data"] and each["data"].get("messageKey") in NOT_TOLD for each in node["any"])
+            if not any(
+                isinstance(data := each["data"], dict) and data.get("messageKey") in NOT_TOLD for each in node["any"]
+            )
         ]
         assert found == [], "\n".join(found)
 

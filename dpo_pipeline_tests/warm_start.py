@@ -1,8 +1,8 @@
 """Starts programs of ours from a process that has already imported the libraries they need.
 
 Importing those takes four seconds of processor, and tests start `dpo serve` more than fifty times. Each is a process of
-its own all the same, in the environment it is given, and runs what `python -m` runs. Nothing of ours is imported
-beforehand: some of it reads the environment then.
+its own all the same, in the environment it is given, and runs what `python -m` runs. Of ours nothing is imported before
+but how to import Gradio: some of the rest reads the environment then.
 """
 
 import atexit

@@ -26,8 +26,12 @@ GAP = 10
 """What a character is between groups; below it are the digits."""
 
 
-def card_numbers(text: str) -> list[tuple[int, int]]:
-    """(begin, end) of each, in order; where several would overlap, the leftmost and then the longest."""
+def card_numbers(text: str, since: int = 0) -> list[tuple[int, int]]:
+    """(begin, end) of each, in order; where several would overlap, the leftmost and then the longest.
+
+    Args:
+        since: none begins before this place.
+    """
     if len(text) < LONG and text.isascii() and sum(map(text.count, "0123456789")) < SHORTEST:
         return []
     import numpy as np  # not at the top: most texts hold no long number
@@ -50,7 +54,7 @@ def card_numbers(text: str) -> list[tuple[int, int]]:
     first = np.concatenate([each for each, _ in tried])
     last = np.concatenate([each + count - 1 for each, count in tried])
     found = _luhn(kinds[is_digit], size, first, last)
-    return leftmost(begins[first[found]], ends[last[found]])
+    return leftmost(begins[first[found]], ends[last[found]], since)
 
 
 def _grouped(

@@ -34,10 +34,16 @@ def kinds_of(text: str, table: "npt.NDArray[np.uint8]") -> "npt.NDArray[np.uint8
     return table[codes]
 
 
-def leftmost(begins: "npt.NDArray[np.int64]", ends: "npt.NDArray[np.int64]") -> list[tuple[int, int]]:
-    """Spans in order that do not overlap: where several would, the leftmost and then the longest."""
+def leftmost(begins: "npt.NDArray[np.int64]", ends: "npt.NDArray[np.int64]", since: int) -> list[tuple[int, int]]:
+    """Spans in order that do not overlap: where several would, the leftmost and then the longest.
+
+    Args:
+        since: none begins before this place.
+    """
     import numpy as np
 
+    if since:
+        begins, ends = begins[begins >= since], ends[begins >= since]
     if not (begins[1:] >= ends[:-1]).all():
         if not (begins[1:] > begins[:-1]).all():
             # Sorted by one number, which costs half of a sort by two; no span is as wide as this.
@@ -53,17 +59,22 @@ def leftmost(begins: "npt.NDArray[np.int64]", ends: "npt.NDArray[np.int64]") -> 
     return list(zip(begins.tolist(), ends.tolist(), strict=True))
 
 
-def in_pieces(find: Callable[[str], list[tuple[int, int]]], text: str, size: int, most: int) -> list[tuple[int, int]]:
+def in_pieces(
+    find: Callable[[str, int], list[tuple[int, int]]], text: str, size: int, most: int
+) -> list[tuple[int, int]]:
     """What `find` finds in the whole text, looked for in pieces of `size` until there are `most`.
 
     Pieces overlap by more than the widest span, and each has the character before it, which a span may not follow.
+
+    Args:
+        find: (text, place from which on spans may begin) → spans.
     """
     found: list[tuple[int, int]] = []
     begin = 0
     while begin < len(text) and len(found) < most:
         is_last = begin + size >= len(text)
         left, until = max(begin - 1, 0), len(text) if is_last else begin + size - WIDEST
-        spans = [(left + first, left + last) for first, last in find(text[left : begin + size])]
-        found += [span for span in spans if begin <= span[0] < until]
+        spans = find(text[left : begin + size], begin - left)
+        found += [(left + first, left + last) for first, last in spans if left + first < until]
         begin = max(until, found[-1][1]) if found else until
     return found

@@ -34,8 +34,12 @@ _HEAD = re.compile(r"[0-9](?<=[A-Za-z]{2}[0-9])[0-9]")
 """Looked for from its first digit on, since letters are everywhere."""
 
 
-def ibans(text: str) -> list[tuple[int, int]]:
-    """(begin, end) of each, in order; letters may be small, and no other letter or digit stands beside it."""
+def ibans(text: str, since: int = 0) -> list[tuple[int, int]]:
+    """(begin, end) of each, in order; letters may be small, and no other letter or digit stands beside it.
+
+    Args:
+        since: none begins before this place.
+    """
     if len(text) < LONG and not _HEAD.search(text):
         return []
     import numpy as np  # not at the top: most texts hold none
@@ -64,7 +68,7 @@ def ibans(text: str) -> list[tuple[int, int]]:
     groups = [(at[alone], count[alone]) for at, count in groups]
     begins, ends = begins[alone], place[alone]
     found = _remainder(kinds, begins, groups) == 1
-    return leftmost(begins[found] - 1, ends[found] - 1)
+    return leftmost(begins[found] - 1, ends[found] - 1, since)
 
 
 def _row(these: "npt.NDArray[np.bool_]", most: int) -> "npt.NDArray[np.uint8]":

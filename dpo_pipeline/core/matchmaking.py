@@ -83,7 +83,7 @@ def pick(offered: Sequence[Match], draw: float) -> Match:
 def reweighted_rate(votes: Iterable[tuple[float, float]]) -> WeightedRate:
     """Share of wins, votes weighed as if each had been asked for with the same probability.
 
-    Votes weigh the inverse of their propensity (Hájek's estimator), with the standard error of a ratio.
+    Votes weigh the inverse of how likely they were (Hájek's estimator), with the standard error of a ratio.
 
     Args:
         votes: (share won: 1, 0.5 or 0; how likely it was to be asked for, in whatever unit) of each.
@@ -102,8 +102,8 @@ def reweighted_rate(votes: Iterable[tuple[float, float]]) -> WeightedRate:
 def against_all(by_opponent: Mapping[str, Sequence[tuple[float, float]]]) -> WeightedRate:
     """A version's share of wins as if it had met every opponent equally often: the mean of its rates against each.
 
-    Within a pair votes weigh the inverse of their propensity; across pairs that would not do, because what a propensity
-    means changes with the versions that are served.
+    Within a pair votes weigh the inverse of how likely they were; across pairs that would not do, because what a
+    propensity means changes with the versions that are served.
 
     Args:
         by_opponent: votes against each, as `reweighted_rate` takes them.

@@ -92,10 +92,10 @@ def redacted_turns(prompt: str | Sequence[Mapping[str, str]], redact: Redactor) 
     return [{**message, "content": redact(message["content"])} for message in prompt]
 
 
-def _hidden(text: str, numbers: Callable[[str], list[tuple[int, int]]], kind: str) -> str:
+def _hidden(text: str, numbers: Callable[[str, int], list[tuple[int, int]]], kind: str) -> str:
     """Without these numbers; where they are more than anybody types, without any digit after the last one found."""
     if len(text) <= PIECE:
-        return _without(text, numbers(text), kind)
+        return _without(text, numbers(text, 0), kind)
     spans = in_pieces(numbers, text, PIECE, MOST_NUMBERS)
     if len(spans) < MOST_NUMBERS:
         return _without(text, spans, kind)

@@ -117,7 +117,7 @@ class SamplingFields(Body):
 class ComparisonRequest(SamplingFields):
     """A question for two or more versions. Without `models` the server picks two."""
 
-    model_config = ConfigDict(json_schema_extra=_shown({"prompt": "Why do cats purr?", "annotator": "ada"}))
+    model_config = ConfigDict(json_schema_extra=_shown({"prompt": "What can you help me with?"}))
 
     prompt: (
         Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT)]
@@ -182,7 +182,7 @@ class ChatRequest(SamplingFields):
     model_config = ConfigDict(
         extra="ignore",
         json_schema_extra=_shown(
-            {"model": "chat", "messages": [{"role": "user", "content": "Why do cats purr?"}], "user": "ada"}
+            {"model": "chat", "messages": [{"role": "user", "content": "What can you help me with?"}]}
         ),
     )
 

@@ -8,7 +8,7 @@ import pytest
 
 from dpo_pipeline.core.matchmaking import PairTally
 from dpo_pipeline.core.questions import AskedQuestion, QuestionFilter
-from dpo_pipeline.core.votes import decode_preference, encode_preference, prompt_key
+from dpo_pipeline.core.votes import decode_preference, encode_preference
 from dpo_pipeline.serving.services.prompt_kinds import PromptKinds
 from dpo_pipeline.serving.services.questions import Questions, Voted
 from dpo_pipeline.serving.services.tally import Tally
@@ -29,7 +29,7 @@ FOODS, TRAINS = (
         for b in ("Berlin", "Oslo", "Madrid")
     ],
 )
-KNOWN = {prompt_key(question): PairTally(50, 25.0) for question in TRAINS}
+KNOWN = dict.fromkeys(TRAINS, PairTally(50, 25.0))
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def drawn(tmp_path: Path, state: ServingState, share: float, voted: Voted) -> li
 def test_what_is_known_least_comes_more_often_and_says_how_much(tmp_path: Path, state: ServingState) -> None:
     found = drawn(tmp_path, state, 0.8, KNOWN)
     foods = [each for each in found if each.question in FOODS]
-    assert len(foods) > 0.6 * len(found) > 0.6 * len(found) * len(FOODS) / (len(FOODS) + len(TRAINS))
+    assert len(foods) > 0.6 * len(found), "of eight among twenty"
     assert min(each.ratio for each in foods) > 1 > max(each.ratio for each in found if each.question in TRAINS)
     assert sum(1 / each.ratio for each in found) / len(found) == pytest.approx(1, abs=0.3)
 
@@ -83,7 +83,7 @@ def test_votes_are_counted_by_question_where_that_is_wanted(tmp_path: Path) -> N
     settings, question = settings_in(tmp_path), "Why do cats purr?"
     votes = [
         preference(0, "a", prompt=question, model_a="v1.0", model_b="v1.1"),
-        preference(1, "b", prompt=question.upper(), model_a="v1.0", model_b="v1.1", prompt_ratio=2.5),
+        preference(1, "b", prompt=question, model_a="v1.0", model_b="v1.1", prompt_ratio=2.5),
         preference(2, "tie", prompt=question, model_a="v1.1", model_b="v1.0"),
         preference(3, "a", prompt=question, model_a="v1.1", model_b="v1.1"),
         preference(4, "both_bad", prompt=question),
@@ -92,6 +92,6 @@ def test_votes_are_counted_by_question_where_that_is_wanted(tmp_path: Path) -> N
     found = [decode_preference(line) for line in settings.prefs_log.read_bytes().splitlines()]
     assert found == votes and b"prompt_ratio" not in settings.prefs_log.read_bytes().splitlines()[0]
     assert [each.likelihood for each in found[:2]] == [1.0, 2.5]
-    for on_prompts, counted in ((True, {prompt_key(question): PairTally(4, 2.0)}), (False, {})):
+    for on_prompts, counted in ((True, {question: PairTally(4, 2.0)}), (False, {})):
         tally = Tally(settings.prefs_log, 1 << 20, 20, settings.zone, on_prompts).refresh()
         assert tally.on_prompts() == counted

@@ -3,7 +3,8 @@
 Ids, a token, and what was chosen: texts and names are on the server, and are shown again to whom they were shown.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -11,6 +12,7 @@ from dpo_pipeline.core.questions import Origin, OriginFilter
 from dpo_pipeline.core.votes import ReasonTag, Strength, VoteReason
 from dpo_pipeline.errors import TokenRefused, UnknownComparison
 from dpo_pipeline.serving.pages.ab_visit import Batch, Plan, Visit
+from dpo_pipeline.serving.pages.visits import in_form
 from dpo_pipeline.serving.services.comparing import Comparing, ComparisonPrompt
 from dpo_pipeline.serving.services.preference_event import Choice
 from dpo_pipeline.serving.services.visitors import Visitor
@@ -109,14 +111,10 @@ def comparison_on(kept: str) -> str:
     return known.comparison if known else ""
 
 
-def unsent_vote(unsent: str, visit: Visit) -> Unsent | None:
-    """The vote that is to be sent again: of the very pair that is on screen, on which there is none."""
-    try:
-        votes = msgspec.json.decode(unsent, type=list[Unsent])
-    except msgspec.MsgspecError:
-        return None
+def unsent_vote(said: Sequence[Any], visit: Visit) -> Unsent | None:
+    """The vote that is to be sent again: the last on the very pair that is on screen, where none is on record."""
     there = visit.shown.comparison_id if visit.shown and not visit.voted else None
-    return next((vote for vote in votes if comparison_on(vote.shown) == there), None)
+    return next((vote for vote in reversed(in_form(said, Unsent)) if comparison_on(vote.shown) == there), None)
 
 
 def _decoded(kept: str) -> _Kept | None:

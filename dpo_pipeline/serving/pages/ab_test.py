@@ -33,7 +33,7 @@ from dpo_pipeline.serving.pages.in_parts import InParts
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, STREAMED
 from dpo_pipeline.serving.pages.theme import notice
-from dpo_pipeline.serving.pages.visits import SENT, Kept, Visits, reopening
+from dpo_pipeline.serving.pages.visits import Kept, Visits, reopening
 from dpo_pipeline.serving.services.comparing import ComparisonPrompt, PartialView
 from dpo_pipeline.serving.services.preference_event import Choice
 from dpo_pipeline.serving.services.prefetch import Prefetch
@@ -81,13 +81,10 @@ class Page:
         }
         return update
 
-    async def sent_again(self, visit: Visit, visitor: Visitor, vote: Unsent) -> Update:
+    async def sent_again(self, visit: Visit, visitor: Visitor, vote: Unsent) -> str:
         """A vote to which no answer came is sent once more: the comparison takes one, whoever it reached."""
-        try:
-            recorded = await self._desk.vote(visit, visitor, vote.choice, _of(vote.choice, vote.why))
-        except DpoError as error:
-            return {"notice": notice(ab_view.trouble(error), error=True)}
-        return {"notice": notice(SENT_AGAIN)} if recorded else {}
+        recorded = await self._desk.vote(visit, visitor, vote.choice, _of(vote.choice, vote.why))
+        return notice(SENT_AGAIN) if recorded else ""
 
     def closed(self, key: str | None) -> None:
         """The tab is gone: nobody comes for what was prepared."""
@@ -301,21 +298,23 @@ def build(serving: Callable[[], Serving]) -> None:
     root = Context.root_block
     assert root is not None
 
-    async def reopened(kept: Kept, here: Visit, person: Any, request: Any) -> dict[Any, Any]:
-        begun, trouble = here.question is not None, {}  # somebody may be quicker than this
+    async def reopened(kept: Kept, here: Visit, person: Any, request: Any) -> tuple[dict[Any, Any], bool]:
+        begun = here.question is not None  # somebody may be quicker than this
+        told, heard = "", not begun
         if not begun:
             if before := visits.before(kept.tab, request):
                 here.go_on_from(before)
             try:
                 with suppress(RoleRequired):  # whoever only looks has nothing to go on from
                     await restore(serving(), here, kept.shown, person, request)
-                if vote := unsent_vote(kept.unsent, here):
-                    trouble = await page.sent_again(here, visitor_of(serving(), person, here.session, request), vote)
+                if vote := unsent_vote(kept.said, here):
+                    told = await page.sent_again(here, visitor_of(serving(), person, here.session, request), vote)
             except DpoError as error:  # the page opens all the same, and can be loaded again
-                trouble = {"notice": notice(str(error), error=True)}
+                told, heard = notice(ab_view.trouble(error), error=True), False
         visits.open(kept.tab, request, here)
         here.key = request.session_hash or ""
-        return named(_news(here, await page.opened(here, "" if begun else kept.draft) | trouble))
+        update = await page.opened(here, "" if begun else kept.draft)
+        return named(_news(here, update | ({"notice": told} if told else {}))), heard
 
     reopening(root, reopened, visit, person, parts["typed"], parts["shown"], outputs)
     parts["more"].change(rest, visit, outputs, **STREAMED)
@@ -353,7 +352,7 @@ def _buttons(page: Page, parts: dict[str, Any], connect: Callable[..., Any]) -> 
     for choice in CHOICES:
         # `multiple`: Gradio would drop a click that comes before the last one is wholly done, and say nothing.
         options = {"trigger_mode": "multiple", "at_once": (*VOTED, *NOTHING_SAID, "shown", "more")}
-        connect(parts[choice].click, partial(_vote, page, choice), **options).success(None, None, None, js=SENT)
+        connect(parts[choice].click, partial(_vote, page, choice), **options)
 
 
 def _vote(page: Page, choice: Choice, visit: Visit, visitor: Visitor, form: Form) -> AsyncGenerator[Update]:

@@ -7,13 +7,13 @@ from typing import Any
 from dpo_pipeline.core.feedback import DOWN, UP
 from dpo_pipeline.errors import DpoError, RoleRequired
 from dpo_pipeline.serving.assembly import Serving
-from dpo_pipeline.serving.pages.chat_kept import JUDGED, digest, kept_of, restored, unsent_feedback
+from dpo_pipeline.serving.pages.chat_kept import JUDGED, corrects, digest, kept_of, restored, unsent_feedback
 from dpo_pipeline.serving.pages.conversation import Conversation, Turn
 from dpo_pipeline.serving.pages.markdown import TOGGLE, as_it_is, formatted
 from dpo_pipeline.serving.pages.markup import Markup, notice, page, paragraph, text
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, STREAMED
-from dpo_pipeline.serving.pages.visits import KEEP_UNSENT, SENT, Kept, Visits, keeping_presses, reopening
+from dpo_pipeline.serving.pages.visits import KEEP_UNSENT, Kept, Visits, keeping_presses, reopening
 from dpo_pipeline.serving.services.keeping import asking
 
 THUMBS = {UP: "Good answer", DOWN: "Bad answer"}
@@ -72,16 +72,16 @@ def build(serving: Callable[[], Serving]) -> None:
         talk.forget()
         return talk, *ui.in_order(ui.rest(talk))
 
-    async def reopened(kept: Kept, talk: Conversation, person: Any, request: Any) -> dict[Any, Any]:
+    async def reopened(kept: Kept, talk: Conversation, person: Any, request: Any) -> tuple[dict[Any, Any], bool]:
         if talk.asks:  # somebody was quicker than this
             visits.open(kept.tab, request, talk)
-            return {ui.told: gr.skip()}
+            return {ui.told: gr.skip()}, False
         if before := visits.before(kept.tab, request):
             talk.go_on_from(before)
         told, trouble = "" if talk.editing is None else EDITING, False
         try:
             await restore(serving(), talk, kept.shown, person, request)
-            for turn, given in unsent_feedback(kept.unsent, talk):
+            for turn, given in unsent_feedback(kept.said, talk):
                 if refused := await asking(_said, serving(), turn, talk, person, request, **given):
                     told, trouble = refused, True
                 elif not trouble:
@@ -89,7 +89,8 @@ def build(serving: Callable[[], Serving]) -> None:
         except DpoError as error:  # the page opens all the same, and can be loaded again
             told, trouble = str(error), True
         visits.open(kept.tab, request, talk)
-        return ui.rest(talk, told, trouble, fresh=True) | {ui.question: kept.draft or talk.unsent or gr.skip()}
+        update = ui.rest(talk, told, trouble, fresh=True)
+        return update | {ui.question: kept.draft or talk.unsent or gr.skip()}, not trouble
 
     blocks = gr.context.Context.root_block
     assert blocks is not None, "called inside the page's gr.Blocks context"
@@ -104,14 +105,11 @@ def build(serving: Callable[[], Serving]) -> None:
     under_way = [asked, repeated]
     ui.stop.click(stopped, there, ui.outputs, cancels=under_way, **QUIET)
     ui.start_again.click(start_again, talk, [talk, *ui.outputs], cancels=under_way, **QUIET)
-    # What was said and got no answer is sent again when the page opens again.
-    said = [ui.chat.select(pressed, there, ui.outputs, **QUIET)]
+    ui.chat.select(pressed, there, ui.outputs, **QUIET)
     for stars, button in enumerate(ui.stars, start=1):
         rate = saying(f"your rating of {stars} of 5", rating=stars)
-        said.append(button.click(rate, there, ui.outputs, **QUIET))
-    said.append(ui.save.click(correct, [ui.correction, *there], ui.told, **QUIET))
-    for event in said:
-        event.success(None, None, None, js=SENT)
+        button.click(rate, there, ui.outputs, **QUIET)
+    ui.save.click(correct, [ui.correction, *there], ui.told, **QUIET)
 
 
 async def restore(serving: Serving, talk: Conversation, shown: str, person: Any, request: Any) -> None:
@@ -215,7 +213,7 @@ def _judging(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[..
     async def correct(text: str, talk: Conversation, person: Any, kept: str, request: gr.Request) -> dict[Any, Any]:
         if trouble := await _missing(serving(), talk, kept, person, request):
             return {ui.told: notice(trouble)}
-        if not text.strip() or (talk.last and text.strip() == talk.last.text.strip()):
+        if not (talk.last and corrects(text, talk.last)):
             return {ui.told: notice("Nothing was saved: change the text to the answer you would have wanted.")}
         if trouble := await asking(_said, serving(), talk.last, talk, person, request, correction=text[:LONGEST]):
             return {ui.told: notice(trouble, trouble=True)}

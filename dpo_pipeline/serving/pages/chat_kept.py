@@ -6,12 +6,13 @@ is nothing to show.
 """
 
 import hashlib
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import msgspec
 
 from dpo_pipeline.serving.pages.conversation import Conversation, Turn
+from dpo_pipeline.serving.pages.visits import in_form
 from dpo_pipeline.serving.services.feedback import Feedback
 from dpo_pipeline.serving.services.visitors import Visitor
 from dpo_pipeline.stores.serving_state import StoredRequest
@@ -45,14 +46,10 @@ class _Unsent(msgspec.Struct):
     rating: int = 0
     correction: str = ""
 
-    def given_beside(self, known: Mapping[str, str | int]) -> dict[str, str | int]:
-        """Without what the answer was judged as already; a correction may be another one."""
+    @property
+    def given(self) -> dict[str, str | int]:
         said: dict[str, str | int] = {"thumb": self.thumb, "rating": self.rating, "correction": self.correction}
-        return {
-            signal: value
-            for signal, value in said.items()
-            if value and (signal not in known or (signal == "correction" and known[signal] != digest(str(value))))
-        }
+        return {signal: value for signal, value in said.items() if value}
 
 
 def kept_of(talk: Conversation) -> str:
@@ -98,19 +95,26 @@ def restored(kept: str, feedback: Feedback, visitor: Visitor, newer_than: int = 
     return talk
 
 
-def unsent_feedback(unsent: str, talk: Conversation) -> list[tuple[Turn, dict[str, str | int]]]:
-    """What is to be sent again, and of which answer: of the very one that it was said of, and once. Said twice all the
-    same, as where our answer alone was lost, the newest counts.
+def unsent_feedback(said: Sequence[Any], talk: Conversation) -> list[tuple[Turn, dict[str, str | int]]]:
+    """What is to be sent again, and of which answer: of the very one that it was said of, of each kind the newest, and
+    not what is known. Said twice all the same, as where our answer alone was lost, the newest counts.
     """
-    try:
-        kept = msgspec.json.decode(unsent, type=list[_Unsent])
-    except msgspec.MsgspecError:
-        return []
-    found: dict[tuple[str | None, ...], tuple[Turn, dict[str, str | int]]] = {}
-    for said in kept:
-        if (turn := _turn_of(said, talk)) and len(given := said.given_beside(turn.judged)) == 1:
-            found[turn.request_id, *given] = turn, given  # the newest takes the place of what was said before
-    return list(found.values())
+    newest: dict[tuple[str | None, str], tuple[Turn, str | int]] = {}
+    for each in in_form(said, _Unsent):
+        if turn := _turn_of(each, talk):
+            newest |= {(turn.request_id, signal): (turn, value) for signal, value in each.given.items()}
+    return [(turn, {signal: value}) for (_, signal), (turn, value) in newest.items() if _is_news(turn, signal, value)]
+
+
+def corrects(text: str, turn: Turn) -> bool:
+    """Whether this is another answer than what it is to correct."""
+    return text.strip() not in ("", turn.text.strip())
+
+
+def _is_news(turn: Turn, signal: str, value: str | int) -> bool:
+    if signal != "correction":
+        return signal not in turn.judged
+    return corrects(str(value), turn) and turn.judged.get(signal) != digest(str(value))
 
 
 def _turn_of(said: _Unsent, talk: Conversation) -> Turn | None:

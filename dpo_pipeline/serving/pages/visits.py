@@ -9,8 +9,11 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
 
 from dpo_pipeline.serving.accounts import account_of
 from dpo_pipeline.serving.pages.polling import QUIET
@@ -34,18 +37,18 @@ _KEEP = """value => {
 }"""
 KEEP_UNSENT = """try {
     const kept = name => sessionStorage.getItem(name + ":" + location.pathname);
-    const unsent = [...JSON.parse(kept("dpo-unsent") || "[]"), {shown: kept("dpo-shown") ?? "", ...%s}];
+    const unsent = [JSON.parse(kept("dpo-unsent") || "[]"), {shown: kept("dpo-shown") ?? "", ...%s}].flat();
     sessionStorage.setItem("dpo-unsent:" + location.pathname, JSON.stringify(unsent.slice(-50)));
   } catch { /* not kept, then */ }"""
-SENT = """() => { try {
-  const key = "dpo-unsent:" + location.pathname, rest = JSON.parse(sessionStorage.getItem(key) || "[]").slice(1);
-  sessionStorage.setItem(key, rest.length ? JSON.stringify(rest) : "");
+_HANDLED = """count => { try {
+  const key = "dpo-unsent:" + location.pathname, kept = [JSON.parse(sessionStorage.getItem(key) || "[]")].flat();
+  sessionStorage.setItem(key, JSON.stringify(kept.slice(Number(count) || 0)));
 } catch { /* never kept */ } }"""
-"""After an answer to what was kept: the oldest of it was heard."""
 
 
 def keeping_presses(said: Mapping[str, str]) -> str:
-    """A script for the head: what the press of a button says is kept by the tab until `SENT`.
+    """A script for the head: what the press of a button says is kept by the tab until the page opens again, where the
+    server knows what of it it has heard.
 
     Here and not in the button's event, which Gradio drops, and says nothing, while it knows that nobody answers.
 
@@ -65,16 +68,18 @@ def keeping_presses(said: Mapping[str, str]) -> str:
 
 
 class Kept(NamedTuple):
-    """What a tab has kept: its id, what was being typed, what it shows by ids, and what it sent without an answer."""
+    """What a tab has kept: its id, what was being typed, what it shows by ids, and all that was said on it lately, of
+    which some may not have been heard.
+    """
 
     tab: str
     draft: str
     shown: str
-    unsent: str
+    said: tuple[Any, ...]
 
 
-Reopen = Callable[[Kept, Any, Any, Any], Awaitable[dict[Any, Any]]]
-"""(kept, visit, person, request) → what changes on the page."""
+Reopen = Callable[[Kept, Any, Any, Any], Awaitable[tuple[dict[Any, Any], bool]]]
+"""(kept, visit, person, request) → what changes on the page, and whether all that was said is on record."""
 
 
 class Visits(Generic[T]):
@@ -117,13 +122,33 @@ def reopening(blocks: Any, reopen: Reopen, visit: Any, person: Any, typed: Any, 
     """
     import gradio as gr
 
-    tab, unsent = gr.Textbox(visible="hidden"), gr.Textbox(visible="hidden")
+    tab, unsent, handled = (gr.Textbox(visible="hidden") for _ in range(3))
 
     async def opened(
         tab: str, draft: str, shown: str, unsent: str, visit: Any, person: Any, request: gr.Request
     ) -> dict[Any, Any]:
-        return await reopen(Kept(tab, draft, shown, unsent), visit, person, request)
+        kept = Kept(tab, draft, shown, _said(unsent))
+        update, heard = await reopen(kept, visit, person, request)
+        return update | ({handled: str(len(kept.said))} if heard and kept.said else {})
 
-    blocks.load(opened, [tab, typed, shown, unsent, visit, person], outputs, js=_TAB, **QUIET)
+    blocks.load(opened, [tab, typed, shown, unsent, visit, person], [*outputs, handled], js=_TAB, **QUIET)
+    handled.change(None, handled, None, js=_HANDLED, **QUIET)
     for part, name in ((typed, "draft"), (shown, "shown")):
         part.change(None, part, None, js=_KEEP % name, **QUIET)
+
+
+def in_form(said: Iterable[Any], form: type[T]) -> list[T]:
+    """What has this form; what another version of the page kept, or somebody wrote there, is left out."""
+    found = []
+    for each in said:
+        with suppress(msgspec.ValidationError):
+            found.append(msgspec.convert(each, form))
+    return found
+
+
+def _said(kept: str) -> tuple[Any, ...]:
+    try:
+        said = msgspec.json.decode(kept or "[]")
+    except msgspec.DecodeError:
+        return ()
+    return tuple(said) if isinstance(said, list) else (said,)

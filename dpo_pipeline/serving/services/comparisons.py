@@ -112,7 +112,8 @@ class Comparisons:
 
         Args:
             models, answers: of a and b, in the same order.
-            propensity, prompt_ratio: with which these two versions, and this question, were drawn.
+            propensity: the probability with which these two versions were picked.
+            prompt_ratio: how many times as likely as by an even draw the question was to be drawn.
             steered: the visitor named the versions or how the answers are drawn.
             asked_by: the pseudonym of whoever wrote the question; empty: nobody's.
             left: which of a and b is already shown on the left; null: drawn now.

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from dpo_pipeline.core.matchmaking import PairTally
 from dpo_pipeline.core.prompt_choice import kinds, ratios
-from dpo_pipeline.core.votes import prompt_key
 
 KEEP_S = 600.0
+MOST_VOTED = 2_000
+"""Of the questions that were voted on, the newest so many tell how well a kind is known."""
 NEW = -1
 """The kind of what nobody has looked at yet."""
 
@@ -19,26 +20,27 @@ class PromptKinds:
         self._looked = -KEEP_S
         self._lock = threading.Lock()
 
-    def ratios(self, questions: Sequence[str], voted: Mapping[str, PairTally], share: float) -> list[float]:
-        """As `core.prompt_choice.ratios`, by the kinds that are known.
-
-        Args:
-            voted: votes on each question, by `prompt_key`.
-        """
-        self._look_at(questions)
-        tallies: dict[int, PairTally] = {}
-        for question, kind in self._found.items():
-            if given := voted.get(prompt_key(question)):
-                before = tallies.get(kind, PairTally())
-                tallies[kind] = PairTally(before.votes + given.votes, before.wins + given.wins)
-        return ratios([self._found.get(question, NEW) for question in questions], tallies, share)
-
-    def _look_at(self, questions: Sequence[str]) -> None:
+    def look_at(self, questions: Sequence[str], voted: Mapping[str, PairTally]) -> None:
+        """Find the kinds of these, and of what was voted on, where they were not looked for lately."""
         with self._lock:
             if time.monotonic() - self._looked < KEEP_S:
                 return
             self._looked = time.monotonic()
-        threading.Thread(target=self._find, args=(list(questions),), name="prompt kinds", daemon=True).start()
+        texts = list(dict.fromkeys([*questions, *list(voted)[-MOST_VOTED:]]))
+        threading.Thread(target=self._find, args=(texts,), name="prompt kinds", daemon=True).start()
 
-    def _find(self, questions: list[str]) -> None:
-        self._found = dict(zip(questions, kinds(questions), strict=True))
+    def ratios(self, questions: Sequence[str], voted: Mapping[str, PairTally], share: float) -> list[float]:
+        """As `core.prompt_choice.ratios`, by the kinds that are known.
+
+        Args:
+            voted: votes on each question.
+        """
+        found, tallies = self._found, dict[int, PairTally]()
+        for question, given in voted.items():
+            if (kind := found.get(question)) is not None:
+                before = tallies.get(kind, PairTally())
+                tallies[kind] = PairTally(before.votes + given.votes, before.wins + given.wins)
+        return ratios([found.get(question, NEW) for question in questions], tallies, share)
+
+    def _find(self, texts: list[str]) -> None:
+        self._found = dict(zip(texts, kinds(texts), strict=True))

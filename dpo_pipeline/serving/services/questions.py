@@ -35,7 +35,7 @@ class Questions:
     """Questions that may be asked, none of them held out for evaluation."""
 
     def __init__(self, collection: Collection, bank_dir: Path, state: ServingState, voted: Callable[[], Voted]):
-        """`voted`: asked for the votes on each question, by `prompt_key`."""
+        """`voted`: asked for the votes on each question."""
         self._collection = collection
         self._state, self._voted, self._kinds = state, voted, PromptKinds()
         self._random = random.SystemRandom()
@@ -60,7 +60,9 @@ class Questions:
         share = self._collection.worth_share
         if not share or found[0].origin != "production":
             return self._random.choice(found)
-        weights = self._kinds.ratios([each.question for each in found], self._voted(), share)
+        voted = self._voted()
+        self._kinds.look_at([each.question for each in pools["production"]], voted)
+        weights = self._kinds.ratios([each.question for each in found], voted, share)
         drawn = self._random.choices(range(len(found)), weights)[0]
         return replace(found[drawn], ratio=weights[drawn])
 

@@ -17,7 +17,7 @@ from dpo_pipeline.core.calendar import day_of
 from dpo_pipeline.core.leaderboard import StyleLean, between_two, count_battles, lean_of
 from dpo_pipeline.core.matchmaking import PairTally, WeightedRate, against_all
 from dpo_pipeline.core.versions import iteration
-from dpo_pipeline.core.votes import Preference, prompt_key
+from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.errors import LogReplaced
 from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.log import Position, read_batches
@@ -103,7 +103,7 @@ class Tally:
         }
 
     def on_prompts(self) -> dict[str, PairTally]:
-        """Votes on each of the questions that were voted on last, by `prompt_key`; wins are the newer version's."""
+        """Votes on each question that was voted on lately, the newest at the end; wins are the newer version's."""
         return self._by_prompt.copy()
 
     def battles(self, wanted: BattleFilter = ALL) -> Counter[Battle]:
@@ -161,7 +161,7 @@ class Tally:
             self._kinds[_Kind(battle, event.category, whose, day)] += 1
             won = _WON[event.vote]
             if self._on_prompts and won is not None and isinstance(event.prompt, str):
-                self._count_on_prompt(prompt_key(event.prompt), won, event)
+                self._count_on_prompt(event.prompt, won, event)
             if won is not None and event.model_a != event.model_b:
                 for name, other, share in (
                     (event.model_a, event.model_b, won), (event.model_b, event.model_a, 1 - won)

@@ -1,6 +1,7 @@
 """What a tab keeps is ids, and a vote is sent again on the very pair that it was given on."""
 
-import msgspec
+from typing import Any
+
 import pytest
 
 from dpo_pipeline.core.votes import VoteReason
@@ -18,8 +19,8 @@ def visit(comparison: str, voted: bool = False) -> Visit:
     return made
 
 
-def unsent(shown: str, choice: str = "left") -> str:
-    return msgspec.json.encode([{"shown": shown, "choice": choice, "tags": ["clear"], "words": " so "}]).decode()
+def unsent(shown: str, choice: str = "left") -> list[dict[str, Any]]:
+    return [{"shown": shown, "choice": choice, "tags": ["clear"], "words": " so "}]
 
 
 def test_texts_and_names_are_not_kept() -> None:
@@ -36,12 +37,17 @@ def test_a_vote_is_sent_again_on_its_own_pair_only() -> None:
     assert unsent_vote(unsent(kept_of(first)), Visit()) is None
 
 
-@pytest.mark.parametrize(
-    "given", ["", "{}", "null", "[]", '[{"shown": "", "choice": "left"}]', '[{"shown": 1}]', "\x00"]
-)
-def test_whatever_else_is_sent_is_no_vote(given: str) -> None:
-    assert unsent_vote(given, visit("cmp-1")) is None
-    assert unsent_vote(given, Visit()) is None
+def test_of_two_on_one_pair_the_last_is_sent() -> None:
+    first = visit("cmp-1")
+    vote = unsent_vote([*unsent(kept_of(first)), *unsent(kept_of(first), "right")], first)
+    assert vote and vote.choice == "right"
+
+
+@pytest.mark.parametrize("given", [None, {}, {"shown": "", "choice": "left"}, {"shown": 1}, "x"])
+def test_whatever_else_is_kept_is_no_vote_and_hides_none(given: Any) -> None:
+    first = visit("cmp-1")
+    assert unsent_vote([given], first) is None and unsent_vote([given], Visit()) is None
+    assert unsent_vote([given, *unsent(kept_of(first)), given], first)
 
 
 def test_an_unknown_choice_is_no_vote() -> None:

@@ -52,10 +52,14 @@ def test_a_restart_of_the_server_keeps_them_too_and_a_vote_on_its_way_is_sent_ag
 ) -> None:
     shown, before = two_compared(desk), len(votes(settings))
     server.kill()
-    desk.page.click("#ab-why button")
-    desk.page.get_by_label("More accurate").check()
-    desk.page.click("#ab-left")  # nobody is there to hear it
+    desk.page.click("#ab-right")  # nobody is there to hear it
     desk.page.get_by_text("Connection").first.wait_for()
+    # From here on Gradio does not even try to send what is pressed.
+    desk.page.click("#ab-why button")
+    desk.page.get_by_label("Much better").check()
+    desk.page.get_by_label("More accurate").check()
+    desk.page.fill("#ab-words textarea", "It says why.")
+    desk.page.click("#ab-left")
     server.start()
     # Gradio opens the page again by itself once somebody answers.
     desk.page.locator("#ab-notice", has_text="Your vote was sent again").wait_for()
@@ -64,7 +68,8 @@ def test_a_restart_of_the_server_keeps_them_too_and_a_vote_on_its_way_is_sent_ag
     assert {side: answer(desk, side) for side in shown} == shown and "Why do owls hoot?" in text(desk, "#ab-question")
     assert desk.page.input_value("#ab-first input") == "chat-v1.0"
     [event] = votes(settings)[before:]
-    assert (event.chosen, event.why) == (shown["left"], VoteReason(tags=("accurate",)))
+    assert (event.chosen, event.why) == (shown["left"], VoteReason("much", ("accurate",), "It says why."))
+    desk.page.wait_for_function("sessionStorage.getItem('dpo-unsent:/') === '[]'")
     result = text(desk, "#ab-result")
     desk.go(desk.page.url)
     desk.page.wait_for_selector(DONE)

@@ -126,6 +126,12 @@ def known(page: "Page") -> None:
     page.wait_for_function("localStorage.getItem('dpo-person')")
 
 
+def on_record(page: "Page", settings: Settings, before: int) -> None:
+    """The server has written down what it answered, and the tab what it shows: a moment after the answer, both."""
+    new_requests(settings, before, 1)
+    page.wait_for_function("sessionStorage.getItem('dpo-shown:/chat').includes('chatcmpl-')")
+
+
 def test_a_reload_keeps_conversation_and_draft_and_another_tab_begins_anew_as_the_same_person(
     browser: "Browser", server: Server, settings: Settings
 ) -> None:
@@ -203,7 +209,7 @@ def test_what_was_said_while_nobody_heard_it_is_sent_again_once(
         say(opened, "one")
         page.get_by_role("button", name="Correct this answer").click()
         page.get_by_label("The answer you would have wanted").fill("Another one, and longer than that.")
-        new_requests(settings, requests_before, 1)
+        on_record(page, settings, requests_before)
         server.kill()
         if said == "thumb":
             page.get_by_role("button", name="Good answer").click()
@@ -220,6 +226,7 @@ def test_what_was_said_while_nobody_heard_it_is_sent_again_once(
         values = {"thumb": "up", "rating": 4, "correction": "Another one, and longer than that."}
         sent = [(record.signal, record.value) for record in records(settings, FeedbackRecord)[before:]]
         assert sent == [(signal, values[signal]) for signal in ((said, "thumb") if also else (said,))]
+        page.wait_for_function("sessionStorage.getItem('dpo-unsent:/chat') === '[]'")
         opened.go(page.url)
         page.locator("#conversation .turn", has_text="You asked: one").wait_for()
         page.wait_for_timeout(500)
@@ -235,7 +242,7 @@ def test_a_click_after_a_restart_that_nobody_noticed_is_about_what_is_on_screen(
         page = opened.page
         known(page)
         say(opened, "one")
-        new_requests(settings, before, 1)
+        on_record(page, settings, before)
         server.kill()
         server.start()
         page.get_by_role("button", name="4", exact=True).click()

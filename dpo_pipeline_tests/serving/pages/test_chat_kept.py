@@ -1,6 +1,5 @@
 """What was said of a chat answer while nobody heard it is sent again: of that very answer, and once."""
 
-import json
 from typing import Any
 
 import pytest
@@ -14,11 +13,11 @@ def talk(**judged: str | int) -> Conversation:
     return Conversation(session_id="visit-" + "0" * 12, said=said, asks=2)
 
 
-def unsent(shown: Conversation, *said: dict[str, Any]) -> str:
-    return json.dumps([{"shown": kept_of(shown), **each} for each in said])
+def unsent(shown: Conversation, *said: dict[str, Any]) -> list[Any]:
+    return [{"shown": kept_of(shown), **each} for each in said]
 
 
-def given(unsent: str, talk: Conversation) -> list[tuple[str | None, dict[str, str | int]]]:
+def given(unsent: list[Any], talk: Conversation) -> list[tuple[str | None, dict[str, str | int]]]:
     return [(turn.request_id, given) for turn, given in unsent_feedback(unsent, talk)]
 
 
@@ -37,6 +36,9 @@ def test_it_is_of_the_answer_that_it_was_said_of(said: dict[str, Any], request_i
 def test_all_that_was_said_is_sent_and_of_the_same_the_newest() -> None:
     said = unsent(talk(), {"rating": 4}, {"place": 1, "thumb": "up"}, {"rating": 2}, {"place": 3, "thumb": "up"})
     assert given(said, talk()) == [("q2", {"rating": 2}), ("q1", {"thumb": "up"}), ("q2", {"thumb": "up"})]
+    twice = unsent(talk(), {"correction": "Better."}, {"correction": "Better still."})
+    assert given(twice, talk()) == [("q2", {"correction": "Better still."})]
+    assert not given(twice, talk(correction=digest("Better still."))), "what it took the place of is not news"
 
 
 def test_what_is_known_already_is_not_sent_again() -> None:
@@ -45,6 +47,7 @@ def test_what_is_known_already_is_not_sent_again() -> None:
     known = talk(correction=digest("Better."))
     assert not given(unsent(talk(), {"correction": "Better."}), known)
     assert given(unsent(talk(), {"correction": "Better still."}), known), "there may be another"
+    assert not given(unsent(talk(), {"correction": " Second. "}), talk()), "it is what was answered"
 
 
 def test_of_another_conversation_nothing_is_sent() -> None:
@@ -56,8 +59,6 @@ def test_of_another_conversation_nothing_is_sent() -> None:
     assert not given(unsent(talk(), {"rating": 4}), Conversation())
 
 
-@pytest.mark.parametrize(
-    "kept", ["", "null", "{}", '[{"shown": 3}]', '[{"shown": "x", "rating": 4}]', '[{"rating": 4}]', '{"rating": 4}']
-)
-def test_what_is_none_is_nothing(kept: str) -> None:
-    assert not given(kept, talk())
+@pytest.mark.parametrize("kept", [None, 3, {}, {"shown": 3}, {"shown": "x", "rating": 4}, {"rating": 4}])
+def test_what_is_none_is_nothing_and_hides_nothing(kept: Any) -> None:
+    assert given([kept, *unsent(talk(), {"rating": 4}), kept], talk()) == [("q2", {"rating": 4})]
