@@ -57,6 +57,15 @@ def card_numbers(text: str, since: int = 0) -> list[tuple[int, int]]:
     return leftmost(begins[first[found]], ends[last[found]], since)
 
 
+def without_digits(text: str) -> str:
+    """With a # in place of each digit, of whatever script."""
+    import numpy as np
+
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4").copy()
+    codes[kinds_of(text, _kinds()) < GAP] = ord("#")
+    return codes.tobytes().decode("utf-32-le", "surrogatepass")
+
+
 def _grouped(
     size: "npt.NDArray[np.int64]", follows: "npt.NDArray[np.bool_]", grouping: tuple[int, ...]
 ) -> "npt.NDArray[np.bool_]":

@@ -8,7 +8,7 @@ quantifiers are possessive or bounded, and numbers of cards and accounts are loo
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from dpo_pipeline.core.card_numbers import card_numbers
+from dpo_pipeline.core.card_numbers import card_numbers, without_digits
 from dpo_pipeline.core.character_kinds import in_pieces
 from dpo_pipeline.core.ibans import ibans
 from dpo_pipeline.errors import RedactionFailed
@@ -33,7 +33,6 @@ _PRIVATE_KEY = (
 )
 _KEY = re.compile("|".join((*(rf"{key[0]}(?<![A-Za-z0-9_].){key[1:]}" for key in _KEYS), _PRIVATE_KEY)))
 
-_DIGIT = re.compile(r"\d++")
 PIECE, MOST_NUMBERS = 1 << 16, 1_000
 """Longer texts than any that is asked or answered are looked at piece by piece, until there are so many numbers of
 cards or accounts that it is a list of them."""
@@ -100,7 +99,7 @@ def _hidden(text: str, numbers: Callable[[str, int], list[tuple[int, int]]], kin
     if len(spans) < MOST_NUMBERS:
         return _without(text, spans, kind)
     end = spans[-1][1]
-    return _without(text[:end], spans, kind) + _DIGIT.sub("#", text[end:])
+    return _without(text[:end], spans, kind) + without_digits(text[end:])
 
 
 def _without(text: str, spans: Sequence[tuple[int, int]], kind: str) -> str:

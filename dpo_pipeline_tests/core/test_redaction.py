@@ -119,8 +119,11 @@ def test_a_number_across_two_pieces_is_found_beside_digits_that_are_cut() -> Non
 def test_a_list_of_cards_keeps_no_digit_behind_so_many() -> None:
     card = "4242 4242 4242 4242, "
     text = redact("5555555555554444 " + "so far, so good. " * 5_000 + card * 5 * MOST_NUMBERS + "room 12")
-    assert text.startswith("[card] so far, ") and text.endswith("# # # #, room #")
+    assert text.startswith("[card] so far, ") and text.endswith("#### #### #### ####, room ##")
     assert not any(character.isdigit() for character in text)
+    assert "[card]" in (text := redact(("٤٢٤٢ " * 4 + "ab ") * 5 * MOST_NUMBERS)) and text.endswith(
+        "#### #### #### #### ab "
+    )
     few = redact("so far, so good. " * 5_000 + card * 3 + "room 12")
     assert few.endswith("[card], [card], [card], room 12")
 
@@ -131,7 +134,7 @@ ALPHABETS = {
     "IBANs": "DE1 ABNO2", "all": "aé9 @.-_:\n<",
 }  # fmt: skip
 """Of what the patterns are made of: texts that nearly match cost most."""
-SIZE, MOST_S = 1_000_000, 0.4
+SIZE, MOST_S = 1_000_000, 0.2
 
 
 @pytest.mark.parametrize("name", ALPHABETS)
@@ -140,8 +143,7 @@ SIZE, MOST_S = 1_000_000, 0.4
 def test_a_million_characters_of_the_worst_text_cost_a_fraction_of_a_second(name: str, data: st.DataObject) -> None:
     """Looked for by what a text costs: short pieces are repeated to a megabyte, and the dearest varied further.
 
-    Of processor time. A quadratic pattern takes minutes here. These take 5 to 60 ms, and up to 110 where the text is
-    nothing but numbers of cards or accounts; machines are noisy.
+    Of processor time. A quadratic pattern takes minutes here. These take 5 to 50 ms; machines are noisy.
     """
     piece = data.draw(st.text(st.sampled_from(ALPHABETS[name]), min_size=1, max_size=40))
     head = data.draw(st.text(st.sampled_from(ALPHABETS[name]), max_size=20))
