@@ -1,6 +1,8 @@
 """A text as an array of what each character is, for finding numbers in all places at once."""
 
+import re
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,6 +34,26 @@ def kinds_of(text: str, table: "npt.NDArray[np.uint8]") -> "npt.NDArray[np.uint8
     else:
         codes = np.minimum(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4"), PAST_LETTERS)
     return table[codes]
+
+
+def as_ascii(text: str) -> str:
+    """With an a for each letter and digit of another script, @ for its wide form, and a space for what else is not
+    ASCII: as long, and three times as fast to search.
+    """
+    return kinds_of(text, _ascii_of()).tobytes().decode("ascii")
+
+
+@cache
+def _ascii_of() -> "npt.NDArray[np.uint8]":
+    import numpy as np
+
+    found = np.full(PAST_LETTERS + 1, ord(" "), dtype=np.uint8)
+    found[:128] = range(128)
+    letters = re.finditer(r"\w", "".join(map(chr, range(128, PAST_LETTERS))))
+    found[[128 + letter.start() for letter in letters]] = ord("a")
+    found[PAST_LETTERS] = ord("a")  # ideographs
+    found[ord("＠")] = ord("@")
+    return found
 
 
 def leftmost(begins: "npt.NDArray[np.int64]", ends: "npt.NDArray[np.int64]", since: int) -> list[tuple[int, int]]:

@@ -7,9 +7,10 @@ quantifiers are possessive or bounded, and numbers of cards and accounts are loo
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 
 from dpo_pipeline.core.card_numbers import card_numbers, without_digits
-from dpo_pipeline.core.character_kinds import in_pieces
+from dpo_pipeline.core.character_kinds import as_ascii, in_pieces
 from dpo_pipeline.core.ibans import ibans
 from dpo_pipeline.errors import RedactionFailed
 
@@ -33,9 +34,9 @@ _PRIVATE_KEY = (
 )
 _KEY = re.compile("|".join((*(rf"{key[0]}(?<![A-Za-z0-9_].){key[1:]}" for key in _KEYS), _PRIVATE_KEY)))
 
-PIECE, MOST_NUMBERS = 1 << 16, 1_000
-"""Longer texts than any that is asked or answered are looked at piece by piece, until there are so many numbers of
-cards or accounts that it is a list of them."""
+PIECE, MOST_FOUND = 1 << 16, 1_000
+"""Longer texts than any that is asked or answered are looked at piece by piece, until there are so many addresses, or
+numbers of cards or accounts, that it is a list of them."""
 SHOWN = 300
 """Characters of what another program said that are repeated in an error."""
 Redactor = Callable[[str], str]
@@ -69,7 +70,7 @@ def redact(text: str) -> str:
     """The text with each finding replaced by its kind in brackets, such as [e-mail]."""
     text = _KEY.sub("[key]", text)
     if "@" in text or "＠" in text:
-        text = (_EMAIL_ASCII if text.isascii() else _EMAIL_ANY).sub("[e-mail]", text)
+        text = _without_addresses(text)
     return _hidden(_hidden(text, ibans, "[iban]"), card_numbers, "[card]")
 
 
@@ -91,12 +92,25 @@ def redacted_turns(prompt: str | Sequence[Mapping[str, str]], redact: Redactor) 
     return [{**message, "content": redact(message["content"])} for message in prompt]
 
 
+def _without_addresses(text: str) -> str:
+    if text.isascii():
+        return _EMAIL_ASCII.sub("[e-mail]", text)
+    if len(text) <= PIECE:
+        return _EMAIL_ANY.sub("[e-mail]", text)
+    plain = as_ascii(text)
+    spans = [found.span() for found in islice(_EMAIL_ASCII.finditer(plain), MOST_FOUND)]
+    if len(spans) < MOST_FOUND:
+        return _without(text, spans, "[e-mail]")
+    end = spans[-1][1]  # behind so many, letters of other scripts are not kept
+    return _without(text[:end], spans, "[e-mail]") + _EMAIL_ASCII.sub("[e-mail]", plain[end:])
+
+
 def _hidden(text: str, numbers: Callable[[str, int], list[tuple[int, int]]], kind: str) -> str:
     """Without these numbers; where they are more than anybody types, without any digit after the last one found."""
     if len(text) <= PIECE:
         return _without(text, numbers(text, 0), kind)
-    spans = in_pieces(numbers, text, PIECE, MOST_NUMBERS)
-    if len(spans) < MOST_NUMBERS:
+    spans = in_pieces(numbers, text, PIECE, MOST_FOUND)
+    if len(spans) < MOST_FOUND:
         return _without(text, spans, kind)
     end = spans[-1][1]
     return _without(text[:end], spans, kind) + without_digits(text[end:])
