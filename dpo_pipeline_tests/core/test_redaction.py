@@ -112,10 +112,11 @@ def test_in_pieces_the_same_is_found(text: str, size: int, begin: int) -> None:
 
 
 @settings(max_examples=300)
-@given(st.text("aé.@-+ 9＠", max_size=60))
-def test_in_a_long_text_the_same_addresses_are_found(text: str) -> None:
-    filling = "é so " * (PIECE // 4)
+@given(st.text("aé.@-+ 9＠", max_size=60), st.sampled_from(["é so ", "e so "]))
+def test_in_a_long_text_the_same_addresses_are_found(text: str, filling: str) -> None:
+    filling *= PIECE // 4
     assert redact(f"{text} {filling}") == f"{redact(text)} {filling}"
+    assert redact(f"{filling}{text}") == f"{filling}{redact(text)}"
 
 
 def test_a_number_across_two_pieces_is_found_beside_digits_that_are_cut() -> None:
@@ -131,8 +132,9 @@ def test_a_list_of_cards_keeps_no_digit_behind_so_many() -> None:
     assert "[card]" in (text := redact(("٤٢٤٢ " * 4 + "ab ") * 5 * MOST_FOUND)) and text.endswith(
         "#### #### #### #### ab "
     )
-    people = redact("zoë@example.org, " * 5 * MOST_FOUND)
-    assert set(people) == set("[e-mail], ") and people.count("[e-mail]") == 5 * MOST_FOUND
+    for name in ("zoe", "zoë"):
+        people = redact(f"{name}@example.org, " * 5 * MOST_FOUND)
+        assert set(people) == set("[e-mail], #") and people.count("[e-mail]") == MOST_FOUND
     few = redact("so far, so good. " * 5_000 + card * 3 + "room 12")
     assert few.endswith("[card], [card], [card], room 12")
 
@@ -152,8 +154,8 @@ SIZE, MOST_S = 1_000_000, 0.2
 def test_a_million_characters_of_the_worst_text_cost_a_fraction_of_a_second(name: str, data: st.DataObject) -> None:
     """Looked for by what a text costs: short pieces are repeated to a megabyte, and the dearest varied further.
 
-    Of processor time. A quadratic pattern takes minutes here. These take 5 to 50 ms, and up to 85 where the text nearly
-    is one address after another; machines are noisy.
+    Of processor time. A quadratic pattern takes minutes here. These take 5 to 80 ms, of which one pattern takes 65 at
+    most; machines are noisy.
     """
     piece = data.draw(st.text(st.sampled_from(ALPHABETS[name]), min_size=1, max_size=40))
     head = data.draw(st.text(st.sampled_from(ALPHABETS[name]), max_size=20))

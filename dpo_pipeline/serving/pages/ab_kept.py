@@ -1,6 +1,7 @@
 """What a tab keeps of a visit to the A/B page, so that it is there again after a restart of the server.
 
-Ids, a token, and what was chosen: texts and names are on the server, and are shown again to whom they were shown.
+Ids, a token, and what was chosen: texts and names are on the server, and are shown again to whom they were shown. Only
+a question of one's own that is being answered is on no record yet.
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,10 @@ class _Session(msgspec.Struct):
 
 
 class _Kept(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """`voted` tells this from what the tab kept before its vote; whether there is one, the log says."""
+    """`voted` tells this from what the tab kept before its vote; whether there is one, the log says.
+
+    `asked` is what the person asked, until there is a pair.
+    """
 
     session: Annotated[str, msgspec.Meta(pattern=r"\Avisit-[0-9a-f]{12}\Z")]
     turn: int
@@ -39,6 +43,7 @@ class _Kept(msgspec.Struct, kw_only=True, omit_defaults=True):
     comparison: str = ""
     token: str = ""
     voted: bool = False
+    asked: str = ""
     asked_from: Origin | None = None
     batch: _Session | None = None
 
@@ -68,6 +73,8 @@ def kept_of(visit: Visit) -> str:
     if visit.shown and visit.question:
         kept.comparison, kept.token = visit.shown.comparison_id, visit.shown.token
         kept.voted, kept.asked_from = visit.voted is not None, visit.question.origin
+    elif visit.question and visit.question.origin is None:
+        kept.asked = visit.question.messages[-1][1]
     if batch := visit.batch:
         kept.batch = _Session(batch.session_id, batch.length, [recorded.comparison_id for _, recorded in batch.votes])
     return msgspec.json.encode(kept).decode()
@@ -109,6 +116,12 @@ def comparison_on(kept: str) -> str:
     """The id of the comparison that a tab shows; empty where it shows none."""
     known = _decoded(kept)
     return known.comparison if known else ""
+
+
+def asked_on(kept: str) -> str:
+    """What the person had asked without a pair to show for it; empty where there is nothing to ask again."""
+    known = _decoded(kept)
+    return known.asked if known else ""
 
 
 def unsent_vote(said: Sequence[Any], visit: Visit) -> Unsent | None:

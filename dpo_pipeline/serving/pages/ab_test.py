@@ -14,7 +14,7 @@ from dpo_pipeline.core.votes import ReasonTag, Strength, VoteReason
 from dpo_pipeline.errors import AlreadyVoted, DpoError, RoleRequired, TokenRefused, UnknownComparison
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages import ab_view
-from dpo_pipeline.serving.pages.ab_kept import Unsent, comparison_on, kept_of, restored, unsent_vote
+from dpo_pipeline.serving.pages.ab_kept import Unsent, asked_on, comparison_on, kept_of, restored, unsent_vote
 from dpo_pipeline.serving.pages.ab_layout import ANY, BATCHES, layout
 from dpo_pipeline.serving.pages.ab_updates import (
     CHOICES,
@@ -313,7 +313,8 @@ def build(serving: Callable[[], Serving]) -> None:
                 told, heard = notice(ab_view.trouble(error), error=True), False
         visits.open(kept.tab, request, here)
         here.key = request.session_hash or ""
-        update = await page.opened(here, "" if begun else kept.draft)
+        asked = "" if here.shown else asked_on(kept.shown)
+        update = await page.opened(here, "" if begun else kept.draft or asked)
         return named(_news(here, update | ({"notice": told} if told else {}))), heard
 
     reopening(root, reopened, visit, person, parts["typed"], parts["shown"], outputs)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dpo_pipeline.core.votes import VoteReason
-from dpo_pipeline.serving.pages.ab_kept import kept_of, unsent_vote
+from dpo_pipeline.serving.pages.ab_kept import asked_on, kept_of, unsent_vote
 from dpo_pipeline.serving.pages.ab_visit import Visit
 from dpo_pipeline.serving.services.comparing import ComparisonPrompt
 from dpo_pipeline.serving.services.comparisons import ComparisonView, Recorded
@@ -26,6 +26,16 @@ def unsent(shown: str, choice: str = "left") -> list[dict[str, Any]]:
 def test_texts_and_names_are_not_kept() -> None:
     kept = kept_of(visit("cmp-1", voted=True))
     assert "cmp-1" in kept and not any(text in kept for text in ("Because", "Why", "v1.", "So."))
+
+
+def test_what_was_asked_is_kept_until_there_is_a_pair() -> None:
+    asking = Visit(session_id="visit-0123456789ab", turn=3, question=ComparisonPrompt("Why do owls hoot?", "other"))
+    assert asked_on(kept_of(asking)) == "Why do owls hoot?"
+    turns = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    asking.question = ComparisonPrompt([*turns, {"role": "user", "content": "Why so?"}], "other")
+    assert asked_on(kept_of(asking)) == "Why so?"
+    asking.question = ComparisonPrompt("Of the bank?", "other", origin="bank")
+    assert asked_on(kept_of(asking)) == asked_on(kept_of(visit("cmp-1"))) == asked_on("") == ""
 
 
 def test_a_vote_is_sent_again_on_its_own_pair_only() -> None:

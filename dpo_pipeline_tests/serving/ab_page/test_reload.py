@@ -76,6 +76,27 @@ def test_a_restart_of_the_server_keeps_them_too_and_a_vote_on_its_way_is_sent_ag
     assert text(desk, "#ab-result") == result and len(votes(settings)) == before + 1
 
 
+@pytest.mark.nightly
+def test_a_question_that_was_being_answered_is_there_to_be_asked_again(
+    desk: Tab, server: Server, models: Upstream
+) -> None:
+    models.say, models.word_s = counted, 0.5
+    desk.page.fill("#ab-typed textarea", "Why do owls hoot?")
+    desk.page.click("#ab-generate")
+    desk.page.locator("#ab-card-left", has_text="one").wait_for()
+    assert desk.page.input_value("#ab-typed textarea") == ""
+    server.kill()
+    server.start()
+    # Gradio opens the page again by itself once somebody answers.
+    desk.page.wait_for_function("document.querySelector('#ab-typed textarea')?.value === 'Why do owls hoot?'")
+    desk.errors.clear()
+    models.word_s = 0.0
+    desk.page.click("#ab-generate")
+    ready(desk)
+    assert "Why do owls hoot?" in text(desk, "#ab-question")
+    desk.assert_clean()
+
+
 def test_a_click_after_a_restart_that_nobody_noticed_is_a_vote_on_what_is_on_screen(
     desk: Tab, server: Server, settings: Settings
 ) -> None:
