@@ -28,6 +28,8 @@ figure { margin: .5rem 0; background: #ffffff; border: 1px solid var(--line); bo
 figure svg { max-width: 100%; height: auto; display: block; } figcaption { color: #5a6675; font-size: .88rem; }
 ul { padding-left: 1.2rem; } pre { background: var(--card); padding: .7rem; overflow-x: auto; border-radius: .4rem; }
 """
+WIDE = 'class="wide" tabindex="0" role="group" aria-label="Table"'
+"""It scrolls on a phone, by keys too."""
 
 
 @dataclass
@@ -53,9 +55,9 @@ class Page:
         if not rows:
             self.parts.append("<p>none</p>")
             return
-        head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
+        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in rows[0])
         body = "".join("<tr>" + "".join(_cell(value) for value in row.values()) + "</tr>" for row in rows)
-        self.parts.append(f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>')
+        self.parts.append(f"<div {WIDE}><table><tr>{head}</tr>{body}</table></div>")
 
     def side_by_side(self, summary: str, first: tuple[str, str], second: tuple[str, str]) -> None:
         """Two named texts to be opened, the words marked that the other lacks."""
@@ -71,10 +73,10 @@ class Page:
         return (
             '<!doctype html><html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{escape(self.title)}</title><style>{STYLE}</style></head><body>"
+            f"<title>{escape(self.title)}</title><style>{STYLE}</style></head><body><main>"
             f'<h1>{escape(self.title)}</h1><p class="sub">{escape(self.subtitle)}</p>'
             + "".join(self.parts)
-            + "</body></html>"
+            + "</main></body></html>"
         )
 
 

@@ -11,6 +11,8 @@ import pytest
 from dpo_pipeline.core.judged_examples import JudgedExamples
 from dpo_pipeline.core.verdict import JudgedAnswer
 from dpo_pipeline.core.votes import decode_preference
+from dpo_pipeline.reports import plots
+from dpo_pipeline.reports.page import Page
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import write_text
 from dpo_pipeline.stores.ledger import Ledger
@@ -150,6 +152,24 @@ def test_a_version_has_a_page_that_others_lead_to(browser: "Browser", server: Se
     assert httpx.get(f"{server.url}/v1/versions/v1.0/evaluation").json()["error"]["code"] == "not_evaluated"
     for name in ("*", "v1.*", "..%2f..%2fledger"):
         assert httpx.get(f"{server.url}/v1/versions/{name}/evaluation").status_code == 404
+
+
+def test_a_report_can_be_read_on_every_screen(browser: "Browser", server: Server, settings: Settings) -> None:
+    page = Page("v1.1 against v1.0", "evaluation on 73 held-out questions")
+    page.paragraph("improved", "verdict good")
+    page.points(["win rate 90.8 %", "it declines all of 24 harmful requests"])
+    page.heading("By category")
+    page.table([{"category": "a very long name of one" * 3, "questions": 12, "win rate": 0.5, "length": None}])
+    page.figure(plots.svg(plots.intervals({"v1.1": (0.9, 0.8, 0.97)}, label="win rate"), 7.0, 2.0), "Win rate")
+    page.side_by_side("Why do cats purr?", ("v1.1", "They are content."), ("v1.0", "They are cats."))
+    write_text(settings.reports_dir / "evaluation" / "v1.1-attempt1.html", page.html())
+    with tab(browser, f"{server.url}/v1/versions/v1.1/evaluation", wait="h1") as opened:
+        opened.page.locator("summary").click()
+        for width, scheme in AUDITED:
+            opened.show_on(width, scheme)
+            opened.assert_accessible()
+            opened.assert_fits()
+        opened.assert_clean()
 
 
 def test_the_leaderboard_shows_scores_wins_and_votes(browser: "Browser", server: Server, settings: Settings) -> None:
