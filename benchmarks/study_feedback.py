@@ -159,14 +159,14 @@ def main() -> None:
     parser.add_argument("--plot", action="store_true", help="only draw results/feedback.json again")
     args = parser.parse_args()
     if args.plot:
-        _plot(json.loads((RESULTS / "feedback.json").read_text())["measured"]["arms"])
+        draw_arms("feedback", json.loads((RESULTS / "feedback.json").read_text())["measured"]["arms"], 3.4)
         return
     world = make_world(args.data_dir, args.samples)
     found: dict[str, list[dict[str, float]]] = {}
     for arm in ARMS:
         found[arm.name] = [run(world, arm, seed) for seed in range(args.seeds)]
         say(f"{arm.name}: {', '.join(format(row['win_rate'], '.3f') for row in found[arm.name])}")
-    show(f"Win rate over v1.0 by hidden taste, {args.seeds} seeds", [_row(*each) for each in found.items()])
+    show(f"Win rate over v1.0 by hidden taste, {args.seeds} seeds", [arm_row(*each) for each in found.items()])
     rate_found = labels_per_pair(found)
     say("labels worth one pair: " + ("not measurable" if rate_found is None else f"{rate_found:.1f}"))
     means = {name: summary([row["win_rate"] for row in rows])[0] for name, rows in found.items()}
@@ -175,22 +175,22 @@ def main() -> None:
         Goal("1,000 chats alone", means[CHATS], "at least", 0.62),
     ]
     report("feedback", goals, {"labels_per_pair": rate_found, "arms": found})
-    _plot(found)
+    draw_arms("feedback", found, 3.4)
 
 
-def _row(name: str, rows: Sequence[dict[str, float]]) -> dict[str, Any]:
+def arm_row(name: str, rows: Sequence[dict[str, float]]) -> dict[str, Any]:
     mean, half = summary([row["win_rate"] for row in rows])
     told = {figure: statistics.fmean(row[figure] for row in rows) for figure in ("pairs", "labelled", "words")}
     return {"arm": name, "win rate": f"{mean:.3f} ± {half:.3f}", **told}
 
 
-def _plot(found: dict[str, list[dict[str, float]]]) -> None:
-    """Write `results/feedback.svg`: each arm with its interval."""
+def draw_arms(study: str, found: dict[str, list[dict[str, float]]], height: float) -> None:
+    """Write `results/<study>.svg`, so many inches high: each arm with its interval."""
     intervals = {}
     for name, rows in found.items():
         mean, half = summary([row["win_rate"] for row in rows])
         intervals[name] = (mean, max(mean - half, 0.0), min(mean + half, 1.0))
-    plot("feedback", plots.svg(plots.intervals(intervals, label="win rate over v1.0, hidden taste"), 7.0, 3.4))
+    plot(study, plots.svg(plots.intervals(intervals, label="win rate over v1.0, hidden taste"), 7.0, height))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from reporting import RESULTS, Goal, plot, report, say, show
 
 from dpo_pipeline.core.dataset import Pair, split_pairs
 from dpo_pipeline.core.matchmaking import PairTally
-from dpo_pipeline.core.prompt_choice import kinds, ratios
+from dpo_pipeline.core.prompt_choice import by_kind, kinds, ratios
 from dpo_pipeline.core.quality import ValidationHistory, validate, vote_features
 from dpo_pipeline.core.questions import Question, least_covered, split_bank
 from dpo_pipeline.core.votes import Preference, Sampling, outcome
@@ -144,20 +144,21 @@ def collect(world: World, arm: Arm, newest: str, parent: str, seed: int, turn: i
     """A hundred votes, by one of the people each: on questions of the category covered least, or as the arm has it."""
     draw = random.Random(f"{seed}:{turn}")
     people = [make_person(f"voter-{number}", seed) for number in range(PEOPLE)]
-    kind_of = kinds([question.question for question in world.asked]) if arm.worth_share else []
+    asked = [question.question for question in world.asked]
+    kind_of = dict(zip(asked, kinds(asked), strict=True)) if arm.worth_share else {}
     step = AT_ONCE if arm.worth_share else VOTES
     counts: Counter[str] = Counter()
     votes: list[Preference] = []
     for first in range(0, VOTES, step):
-        weights = ratios(kind_of, _by_kind(votes, world.asked, kind_of), arm.worth_share)
+        # In the first round both answers are of one version, and neither is the newer.
+        given = Counter(str(vote.prompt) for vote in votes if vote.vote != "both_bad")
+        tallies = by_kind(kind_of, {prompt: PairTally(count, count / 2) for prompt, count in given.items()})
+        weights = ratios(list(kind_of.values()), tallies, arm.worth_share) or None
         chosen: list[Question] = []
         for _ in range(step):
             category = least_covered(counts)
-            if weights:
-                chosen.append(draw.choices(world.asked, weights)[0])
-            else:
-                pool = world.asked if arm.uniform else [each for each in world.asked if each.category == category]
-                chosen.append(draw.choice(pool))
+            pool = [each for each in world.asked if weights or arm.uniform or each.category == category]
+            chosen.append(draw.choices(pool, weights)[0] if weights else draw.choice(pool))
             counts[chosen[-1].category] += 1
         versions = [(newest, parent if number % 2 else newest) for number in range(step)]
         wanted = [(question, name) for question, pair in zip(chosen, versions, strict=True) for name in pair]
@@ -170,13 +171,6 @@ def collect(world: World, arm: Arm, newest: str, parent: str, seed: int, turn: i
             for place, question in enumerate(chosen)
         ]
     return votes
-
-
-def _by_kind(votes: Sequence[Preference], asked: Sequence[Question], kind_of: Sequence[int]) -> dict[int, PairTally]:
-    """Votes on each kind; in the study's first round both answers are of one version, and none of them is the newer."""
-    kinds_of = dict(zip((question.question for question in asked), kind_of, strict=True))
-    given = Counter(kinds_of[str(vote.prompt)] for vote in votes if vote.vote != "both_bad")
-    return {kind: PairTally(count, count / 2) for kind, count in given.items()}
 
 
 def _vote(question: Question, a: str, b: str, person: Person, draw: random.Random, name: str) -> Preference:

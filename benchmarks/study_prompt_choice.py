@@ -11,15 +11,13 @@ import argparse
 import statistics
 from typing import Any
 
-from reporting import Goal, plot, report, say, show
-from study_feedback import STEPS, Arm, run
-from study_improvement import make_world, summary
-
-from dpo_pipeline.reports import plots
+from reporting import Goal, report, say, show
+from study_feedback import STEPS, Arm, arm_row, draw_arms, run
+from study_improvement import make_world
 
 DRAWN: dict[str, dict[str, Any]] = {
     "drawn evenly": {"uniform": True},
-    "by what a vote tells": {"uniform": True, "worth_share": 0.8},
+    "by what a vote tells": {"worth_share": 0.8},
     "category covered least": {},
 }
 RIVAL, OURS = list(DRAWN)[:2]
@@ -37,20 +35,19 @@ def main() -> None:
     for arm in arms:
         found[arm.name] = [run(world, arm, seed) for seed in range(args.seeds)]
         say(f"{arm.name}: {', '.join(format(row['win_rate'], '.3f') for row in found[arm.name])}")
-    rows, intervals = [], {}
-    for name, runs in found.items():
-        mean, half = summary([run["win_rate"] for run in runs])
-        pairs = statistics.fmean(run["pairs"] for run in runs)
-        rows.append({"arm": name, "win rate": f"{mean:.3f} ± {half:.3f}", "pairs": pairs})
-        intervals[name] = (mean, max(mean - half, 0.0), min(mean + half, 1.0))
-    show(f"Win rate over v1.0 by hidden taste, {args.seeds} seeds", rows)
+    show(f"Win rate over v1.0 by hidden taste, {args.seeds} seeds", [arm_row(*each) for each in found.items()])
+    means = {name: statistics.fmean(run["win_rate"] for run in runs) for name, runs in found.items()}
     goals = [
-        Goal(f"over the even draw, {votes} votes", gained, "at least", 0)
+        Goal(
+            f"over the even draw, {votes} votes",
+            means[f"{votes} votes, {OURS}"] - means[f"{votes} votes, {RIVAL}"],
+            "at least",
+            0,
+        )
         for votes in (100, 50)
-        for gained in [intervals[f"{votes} votes, {OURS}"][0] - intervals[f"{votes} votes, {RIVAL}"][0]]
     ]
     report("prompt_choice", goals, {"arms": found})
-    plot("prompt_choice", plots.svg(plots.intervals(intervals, label="win rate over v1.0, hidden taste"), 7.0, 2.6))
+    draw_arms("prompt_choice", found, 2.6)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from functools import cache
 from importlib import import_module
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import psutil
 
@@ -61,7 +61,7 @@ def _start_what_is_ordered(orders: Connection) -> None:
         orders.send(pid)
 
 
-def _become(order: _Order) -> None:
+def _become(order: _Order) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.environ.clear()
     os.environ.update(order.environment)
@@ -71,6 +71,7 @@ def _become(order: _Order) -> None:
         os.dup2(out.fileno(), sys.stderr.fileno())
     sys.argv[1:] = order.arguments
     runpy.run_module(order.module, run_name="__main__", alter_sys=True)
+    sys.exit()
 
 
 def main() -> None:

@@ -34,6 +34,9 @@ class PairTally:
     votes: int = 0
     wins: float = 0.0
 
+    def __add__(self, other: "PairTally") -> "PairTally":
+        return PairTally(self.votes + other.votes, self.wins + other.wins)
+
 
 @dataclass(frozen=True)
 class WeightedRate:

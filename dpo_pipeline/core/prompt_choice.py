@@ -28,6 +28,15 @@ def kinds(questions: Sequence[str]) -> list[int]:
     return [int(kind) for kind in found]
 
 
+def by_kind(kind_of: Mapping[str, int], voted: Mapping[str, PairTally]) -> dict[int, PairTally]:
+    """Votes on each kind, from those on each question."""
+    found: dict[int, PairTally] = {}
+    for question, kind in kind_of.items():
+        if given := voted.get(question):
+            found[kind] = found.get(kind, PairTally()) + given
+    return found
+
+
 def ratios(kind_of: Sequence[int], tallies: Mapping[int, PairTally], share: float) -> list[float]:
     """How many times as likely as by an even draw each question is to be drawn; their mean is 1.
 

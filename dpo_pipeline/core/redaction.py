@@ -6,6 +6,7 @@ quantifiers are possessive or bounded, and numbers of cards and accounts are loo
 """
 
 import re
+import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 
@@ -19,7 +20,7 @@ _EMAIL = r"(?<![{word}.+-])[{word}.+-]++{at}[{word}-]++(?:\.[{word}-]++)++"
 _EMAIL_ASCII = re.compile(_EMAIL.format(word="A-Za-z0-9_", at="@"))
 _EMAIL_ANY = re.compile(_EMAIL.format(word=r"\w", at="[@＠]"))
 _HOST = re.compile(r"@(?<=[A-Za-z0-9_.+-]@)[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]++)++")
-_NAME = "".join(map(chr, filter(lambda code: re.match("[A-Za-z0-9_.+-]", chr(code)), range(128))))
+_NAME = string.ascii_letters + string.digits + "_.+-"
 _ALL = {code: "#" for code in range(128) if not chr(code).isspace()}
 # Each of these begins with two certain characters, for which Python looks first: what stands before is asked then.
 _KEYS = (
@@ -100,10 +101,7 @@ def _without_addresses(text: str) -> str:
         return (_EMAIL_ASCII if text.isascii() else _EMAIL_ANY).sub("[e-mail]", text)
     plain = text if text.isascii() else as_ascii(text)
     spans = list(islice(_addresses(plain), MOST_FOUND))
-    if len(spans) < MOST_FOUND:
-        return _without(text, spans, "[e-mail]")
-    end = spans[-1][1]
-    return _without(text[:end], spans, "[e-mail]") + plain[end:].translate(_ALL)
+    return _without_list(text, spans, "[e-mail]", lambda rest: as_ascii(rest).translate(_ALL))
 
 
 def _addresses(text: str) -> Iterator[tuple[int, int]]:
@@ -122,11 +120,15 @@ def _hidden(text: str, numbers: Callable[[str, int], list[tuple[int, int]]], kin
     """Without these numbers; where they are more than anybody types, without any digit after the last one found."""
     if len(text) <= PIECE:
         return _without(text, numbers(text, 0), kind)
-    spans = in_pieces(numbers, text, PIECE, MOST_FOUND)
+    return _without_list(text, in_pieces(numbers, text, PIECE, MOST_FOUND), kind, without_digits)
+
+
+def _without_list(text: str, spans: Sequence[tuple[int, int]], kind: str, hide: Redactor) -> str:
+    """As `_without`; where there are `MOST_FOUND`, `hide` takes what stands behind them."""
     if len(spans) < MOST_FOUND:
         return _without(text, spans, kind)
     end = spans[-1][1]
-    return _without(text[:end], spans, kind) + without_digits(text[end:])
+    return _without(text[:end], spans, kind) + hide(text[end:])
 
 
 def _without(text: str, spans: Sequence[tuple[int, int]], kind: str) -> str:

@@ -48,12 +48,10 @@ def drawn(tmp_path: Path, state: ServingState, share: float, voted: Voted) -> li
     collection = settings.collection.model_copy(update={"worth_share": share, "holdout_share": 1e-9})
     questions = Questions(collection, settings.bank_dir, state, lambda: voted)
 
-    def once(_: object = None) -> AskedQuestion:
-        return questions.draw(QuestionFilter("production"), {})
-
-    once()  # kinds are looked for in a thread
+    wish = QuestionFilter("production")
+    questions.draw(wish, {})  # kinds are looked for in a thread
     eventually(lambda: questions._kinds._found, bool)
-    return [once() for _ in range(400)]
+    return [questions.draw(wish, {}) for _ in range(400)]
 
 
 def test_what_is_known_least_comes_more_often_and_says_how_much(tmp_path: Path, state: ServingState) -> None:

@@ -38,8 +38,7 @@ def shown(comparisons: Comparisons) -> ComparisonView:
     return comparisons.open(
         prompt="Why?", category="other", models=("v1.0", "v1.1"), answers=("Because.", "No idea."),
         visitor=Visitor(PSEUDONYM, "visit", "api", "127.0.0.1"), sampling=Sampling(), propensity=1.0, prompt_ratio=1.0,
-        steered=False,
-        asked_by=PSEUDONYM,
+        steered=False, asked_by=PSEUDONYM,
     )  # fmt: skip
 
 

@@ -228,7 +228,7 @@ def build(serving: Callable[[], Serving]) -> None:
     parts = layout()
     inputs, outputs = [visit, person, *(parts[name] for name in INPUTS)], list(parts.values())
 
-    def connect(trigger: Callable[..., Any], run: Run, at_once: Collection[str] = parts, **options: Any) -> Any:
+    def connect(trigger: Callable[..., Any], run: Run, at_once: Collection[str] = parts, **options: Any) -> None:
         """What a button sets off.
 
         Args:
@@ -274,7 +274,7 @@ def build(serving: Callable[[], Serving]) -> None:
                 news["more"] = visit.told["more"] = uuid.uuid4().hex
             return named(news)
 
-        return trigger(handle, inputs, [parts[name] for name in at_once], **QUIET, **options)
+        trigger(handle, inputs, [parts[name] for name in at_once], **QUIET, **options)
 
     def named(update: Update) -> dict[Any, Any]:
         return {parts[name]: value for name, value in update.items()} or gr.skip()

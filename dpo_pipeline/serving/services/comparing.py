@@ -38,9 +38,9 @@ class ComparisonPrompt:
     """What two or more versions shall answer. `origin` is where it was drawn from; null: somebody asks it now.
 
     `asked_by` is the person who, in production, asked it or the question that it follows; `ratio` is how many times as
-    likely as by an even draw it was drawn. `answered` is a pair that
-    is there already; then nothing is generated. `otherwise` draws another one, where two answers to this one stay
-    equal; null: it is this one that somebody wants answered.
+    likely as by an even draw it was drawn. `answered` is a pair that is there already; then nothing is generated.
+    `otherwise` draws another one, where two answers to this one stay equal; null: it is this one that somebody wants
+    answered.
     """
 
     prompt: Prompt

@@ -1,11 +1,11 @@
-"""The kinds of questions that people ask, found anew now and then, in a thread of its own."""
+"""The kinds of questions that people ask, clustered every ten minutes in a background thread."""
 
 import threading
 import time
 from collections.abc import Mapping, Sequence
 
 from dpo_pipeline.core.matchmaking import PairTally
-from dpo_pipeline.core.prompt_choice import kinds, ratios
+from dpo_pipeline.core.prompt_choice import by_kind, kinds, ratios
 
 KEEP_S = 600.0
 MOST_VOTED = 2_000
@@ -35,12 +35,8 @@ class PromptKinds:
         Args:
             voted: votes on each question.
         """
-        found, tallies = self._found, dict[int, PairTally]()
-        for question, given in voted.items():
-            if (kind := found.get(question)) is not None:
-                before = tallies.get(kind, PairTally())
-                tallies[kind] = PairTally(before.votes + given.votes, before.wins + given.wins)
-        return ratios([found.get(question, NEW) for question in questions], tallies, share)
+        found = self._found
+        return ratios([found.get(question, NEW) for question in questions], by_kind(found, voted), share)
 
     def _find(self, texts: list[str]) -> None:
         self._found = dict(zip(texts, kinds(texts), strict=True))

@@ -171,8 +171,7 @@ class Tally:
 
     def _count_on_prompt(self, prompt: str, won: float, event: Preference) -> None:
         newer_is_a = iteration(event.model_a) > iteration(event.model_b)
-        before = self._by_prompt.pop(prompt, PairTally())
         share = 0.5 if event.model_a == event.model_b else won if newer_is_a else 1 - won
-        self._by_prompt[prompt] = PairTally(before.votes + 1, before.wins + share)
+        self._by_prompt[prompt] = self._by_prompt.pop(prompt, PairTally()) + PairTally(1, share)
         if len(self._by_prompt) > MOST_PROMPTS:
             del self._by_prompt[next(iter(self._by_prompt))]
