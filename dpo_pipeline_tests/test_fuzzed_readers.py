@@ -76,6 +76,7 @@ def test_rows_of_an_import_become_events_or_are_refused(row: Any) -> None:
         assert decode_preference(line) == event, "what is written can be read"
 
 
+@pytest.mark.slow
 @fuzzed
 @given(
     st.binary(max_size=200) | st.lists(ROWS, max_size=4).map(lambda rows: "\n".join(map(_json, rows)).encode()),
@@ -98,6 +99,7 @@ EVENT = json.loads(encode_preference(preference(1)))
 CHANGED = st.tuples(st.sampled_from(sorted(EVENT)), VALUES).map(lambda change: _json({**EVENT, change[0]: change[1]}))
 
 
+@pytest.mark.slow
 @fuzzed
 @given(st.lists(st.binary(max_size=60).filter(lambda line: b"\n" not in line) | CHANGED.map(str.encode), max_size=5))
 def test_lines_of_the_log_are_events_or_quarantined_and_cost_no_other(
@@ -130,6 +132,7 @@ STREAMS = st.lists(
 )
 
 
+@pytest.mark.slow
 @fuzzed
 @given(
     STREAMS.map(lambda events: "".join(events).encode("utf-8", "replace")) | st.binary(max_size=200),
@@ -171,6 +174,7 @@ def test_bodies_are_valid_or_say_what_is_wrong(body: type[BaseModel], given_valu
             taken.model_dump_json().encode()
 
 
+@pytest.mark.slow
 @fuzzed
 @given(st.sampled_from(sorted(setting_names())), st.text(max_size=12) | VALUES.map(lambda value: _json(value)))
 def test_settings_are_taken_or_refused_by_their_variable(name: str, value: str) -> None:

@@ -23,6 +23,7 @@ def test_the_terminal_shows_it_as_it_is(capsys: pytest.CaptureFixture[str]) -> N
     assert shown.get().count(ODD) == 2
 
 
+@pytest.mark.slow
 def test_an_error_that_names_it_is_one_message(tmp_path: Path) -> None:
     """By the command line itself: a mark in a name once ended it with a traceback."""
     name = "pairs [/red].jsonl"

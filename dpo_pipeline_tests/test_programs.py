@@ -76,6 +76,7 @@ def test_a_second_daemon_is_refused_and_the_first_leaves_no_lock(tmp_path: Path)
     third.wait()
 
 
+@pytest.mark.slow
 def test_a_program_that_is_killed_is_started_again_and_stops_when_asked(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     script = f"import os, time; open({str(pids)!r}, 'a').write(f'{{os.getpid()}} '); time.sleep(60)"
@@ -96,6 +97,7 @@ def test_a_program_that_is_killed_is_started_again_and_stops_when_asked(tmp_path
     assert "ended with status -9" in said and said.count("started again") == 1
 
 
+@pytest.mark.slow
 def test_a_program_that_fails_at_once_is_given_up_with_its_status() -> None:
     command = [sys.executable, "-m", "dpo_pipeline.restart", sys.executable, "-c", "raise SystemExit(7)"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
@@ -114,6 +116,7 @@ def test_databases_are_made_once_before_programs_race_for_them(tmp_path: Path) -
     assert environment(settings)["DAGSTER_HOME"] == str(settings.dagster_home)
 
 
+@pytest.mark.slow
 def test_an_error_of_ours_is_one_line_and_status_1(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dpo_pipeline.cli", "import", str(tmp_path / "nothing.jsonl")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -124,6 +127,7 @@ def test_an_error_of_ours_is_one_line_and_status_1(tmp_path: Path) -> None:
 PAIR = '{"prompt": "Why?", "chosen": "Because. It is.", "rejected": "No idea at all"}'
 
 
+@pytest.mark.slow
 def test_what_commands_write_is_for_their_own_account(tmp_path: Path) -> None:
     (tmp_path / "pairs.jsonl").write_text(PAIR)
     variables = {**os.environ, "DPO_DATA_DIR": str(tmp_path / "data")}
@@ -133,6 +137,7 @@ def test_what_commands_write_is_for_their_own_account(tmp_path: Path) -> None:
     assert [oct(path.stat().st_mode & 0o777) for path in (log, log.parent)] == ["0o600", "0o700"]
 
 
+@pytest.mark.slow
 def test_a_name_cannot_move_the_cursor(tmp_path: Path) -> None:
     name = tmp_path / "\x1b[2Jpairs :smile: [bold].jsonl"
     name.write_text(PAIR)

@@ -181,6 +181,7 @@ def test_a_blank_key_in_a_variable_locks_nothing_and_is_an_error(
         load_settings()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "told"),
     [

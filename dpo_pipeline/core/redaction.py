@@ -22,13 +22,15 @@ _EMAIL_ANY = re.compile(_EMAIL.format(word=r"\w", at="[@＠]"))
 _HOST = re.compile(r"@(?<=[A-Za-z0-9_.+-]@)[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]++)++")
 _NAME = string.ascii_letters + string.digits + "_.+-"
 _ALL = {code: "#" for code in range(128) if not chr(code).isspace()}
-# Each of these begins with two certain characters, for which Python looks first: what stands before is asked then.
+_STRIPE = r"(?:live|test)_[A-Za-z0-9_]{10,}+"
+# How a key begins, and what has to follow.
 _KEYS = (
-    r"sk-[A-Za-z0-9_-]{16,}+", r"gh[pousr]_[A-Za-z0-9_]{20,}+", r"github_pat_[A-Za-z0-9_]{20,}+", r"AKIA[0-9A-Z]{16}",
-    r"AIza[A-Za-z0-9_-]{35}", r"xox[a-z]-[A-Za-z0-9_-]{10,}+", r"hf_[A-Za-z0-9]{30,}+", r"glpat-[A-Za-z0-9_-]{20,}+",
-    *(rf"{kind}_(?:live|test)_[A-Za-z0-9_]{{10,}}+" for kind in ("sk", "pk", "rk")), r"whsec_[A-Za-z0-9+/=]{24,}+",
-    r"npm_[A-Za-z0-9]{36}", r"pypi-AgE[A-Za-z0-9_-]{16,}+", r"ya29\.[A-Za-z0-9_-]{20,}+",
-    r"eyJ[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,}+",
+    ("sk-", r"[A-Za-z0-9_-]{16,}+"), ("sk_", _STRIPE), ("pk_", _STRIPE),
+    ("rk_", _STRIPE), ("gh[pousr]_", r"[A-Za-z0-9_]{20,}+"), ("github_pat_", r"[A-Za-z0-9_]{20,}+"),
+    ("glpat-", r"[A-Za-z0-9_-]{20,}+"), ("AKIA", r"[0-9A-Z]{16}"), ("AIza", r"[A-Za-z0-9_-]{35}"),
+    ("xox[a-z]-", r"[A-Za-z0-9_-]{10,}+"), ("hf_", r"[A-Za-z0-9]{30,}+"), ("whsec_", r"[A-Za-z0-9+/=]{24,}+"),
+    ("npm_", r"[A-Za-z0-9]{36}"), ("pypi-AgE", r"[A-Za-z0-9_-]{16,}+"), (r"ya29\.", r"[A-Za-z0-9_-]{20,}+"),
+    ("eyJ", r"[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,}+"),
 )  # fmt: skip
 _PRIVATE_KEY = (
     # With its headers (`Proc-Type: …`), with line ends as \n, and without an end.
@@ -36,7 +38,17 @@ _PRIVATE_KEY = (
     r"(?:\s|\\n)*+(?:[A-Za-z-]{1,20}: [^\n\\]{0,200}+(?:\r?\n|\\n))*+(?:[A-Za-z0-9+/=\s]|\\r|\\n)*+"
     r"(?:-----END [A-Z ]{0,60}-----)?"
 )
-_KEY = re.compile("|".join((*(rf"{key[:2]}(?<![A-Za-z0-9_]{key[:2]}){key[2:]}" for key in _KEYS), _PRIVATE_KEY)))
+
+
+def _any_key() -> str:
+    """The keys by their first letter, which Python then tells apart at once, and what stands before is asked last."""
+    by_letter: dict[str, list[str]] = {}
+    for begin, rest in _KEYS:
+        by_letter.setdefault(begin[0], []).append(f"{begin[1:]}(?<![A-Za-z0-9_]{begin}){rest}")
+    return "|".join((*(f"{letter}(?:{'|'.join(rests)})" for letter, rests in by_letter.items()), _PRIVATE_KEY))
+
+
+_KEY = re.compile(_any_key())
 
 PIECE, MOST_FOUND = 1 << 16, 1_000
 """Longer texts than any that is asked or answered are looked at until there are so many addresses, or numbers of cards

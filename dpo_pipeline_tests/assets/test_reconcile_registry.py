@@ -131,7 +131,7 @@ def test_in_an_mlflow_that_asks_nobody_an_order_waits_for_an_operator(loop: Loop
 def test_a_404_of_a_proxy_is_no_deletion(loop: Loop, deployed: Any) -> None:
     ledger, _, (_, model) = deployed
     server = HTTPServer(("127.0.0.1", 0), NotFound)
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         with pytest.raises(RegistryUnavailable):
             reconcile_registry(loop.settings, ledger, Registry(f"http://127.0.0.1:{server.server_port}", model))

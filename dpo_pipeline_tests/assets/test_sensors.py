@@ -124,6 +124,7 @@ def test_a_version_that_was_rolled_back_is_rebuilt_by_its_own_recipe(loop: Loop,
     assert attempt_of(loop.settings, given_up).number == 3 and attempt_of(loop.settings, given_up).recipe != own
 
 
+@pytest.mark.slow
 def test_after_three_attempts_the_champion_stays_and_people_are_told(
     loop: Loop, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from dpo_pipeline.automation.old_runs import delete_old_runs
 
@@ -23,6 +24,7 @@ def seldom() -> None:
     work()
 
 
+@pytest.mark.slow
 def test_finished_runs_of_the_named_jobs_are_deleted_with_their_files(tmp_path: Path) -> None:
     now = datetime.now(UTC)
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:

@@ -48,6 +48,7 @@ def test_a_flood_by_one_name_decides_nothing() -> None:
     assert not won(read(votes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("people", [5, 8, 40])
 @pytest.mark.parametrize("loud", [False, True])
 def test_a_version_that_nobody_prefers_seldom_wins(people: int, loud: bool) -> None:

@@ -168,6 +168,7 @@ def test_alpaca_form_mirrors_and_knows_no_unit(rows: list[tuple[float, int, int]
     )
 
 
+@pytest.mark.slow
 def test_alpaca_form_covers_the_truth() -> None:
     """Coverage of rate ± 1.96 standard errors, with difficulties that vary from question to question."""
     draw = np.random.default_rng(13)

@@ -62,6 +62,7 @@ def test_nobody_is_challenger_and_control(user: str, traffic: float) -> None:
     assert not (gets_challenger(user, "v1.1", traffic) and is_control(user, "v1.1", traffic))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("traffic", [0.05, 0.2, 0.5])
 def test_both_groups_are_as_large_as_the_traffic(traffic: float) -> None:
     users = [f"user {i}" for i in range(20_000)]

@@ -2,6 +2,8 @@
 
 from itertools import pairwise
 
+import pytest
+
 from dpo_pipeline.core.exposure import Audience
 from dpo_pipeline.core.forecast import forecast, seen_satisfaction_loss, votes_needed
 from dpo_pipeline.settings import RolloutPolicy
@@ -11,6 +13,7 @@ EIGHT = Audience(people=8, conversations=280, requests=1120, ratings=336)
 THOUSAND = Audience(people=1000, conversations=7000, requests=28_000, ratings=8400)
 
 
+@pytest.mark.slow
 def test_a_team_of_eight_is_told_how_long_and_how_sure() -> None:
     found = forecast(POLICY, EIGHT, votes_a_day=25)
     assert (found.unit, found.reading, found.shadow_share) == ("request", "panel", 1.0)
@@ -21,6 +24,7 @@ def test_a_team_of_eight_is_told_how_long_and_how_sure() -> None:
     assert any("win rate of 55%" in advice for advice in found.advice)
 
 
+@pytest.mark.slow
 def test_more_people_see_smaller_harm() -> None:
     few, many = (forecast(POLICY, audience, 100) for audience in (EIGHT, THOUSAND))
     assert few.seen_error_rate and many.seen_error_rate and many.seen_error_rate < few.seen_error_rate

@@ -112,6 +112,7 @@ def test_nonsense_is_refused(wrong: Battle | PairCount) -> None:
         bradley_terry([], prior_votes=-1)
 
 
+@pytest.mark.slow
 @given(CELLS)
 def test_expected_wins_are_the_wins_that_were(cells: list[int]) -> None:
     """The equations of maximum likelihood, and strengths that do not hang on names, sides or order."""
@@ -137,6 +138,7 @@ def test_expected_wins_are_the_wins_that_were(cells: list[int]) -> None:
     assert again.mean_nll == pytest.approx(board.mean_nll)
 
 
+@pytest.mark.slow
 @given(CELLS)
 def test_counting_battles_loses_none(cells: list[int]) -> None:
     counts = _counts(cells)
@@ -166,6 +168,7 @@ def test_the_display_scale_is_that_of_chess() -> None:
     assert high + low == pytest.approx(2000)
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_and_agree_with_the_bootstrap() -> None:
     """Four versions, 60 votes a pair with a quarter of ties: 95 % intervals over 400 tournaments."""
     truth = np.array([-0.5, -0.1, 0.1, 0.5])
@@ -196,6 +199,7 @@ def test_equal_versions_are_ranked_first_together() -> None:
     assert false / 300 <= 0.02
 
 
+@pytest.mark.slow
 def test_a_million_battles_are_a_matter_of_seconds() -> None:
     draw = np.random.default_rng(23)
     models = np.array([f"m{i:03}" for i in range(100)])

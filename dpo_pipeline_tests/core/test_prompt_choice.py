@@ -14,6 +14,7 @@ CODE = [
 TRAVEL = [f"Which train goes from {a} to {b}?" for a in ("Paris", "Rome", "Bern") for b in ("Berlin", "Madrid", "Oslo")]
 
 
+@pytest.mark.slow
 def test_questions_with_much_in_common_are_of_one_kind() -> None:
     found = kinds([*COOKING, *CODE, *TRAVEL])
     groups = found[:6], found[6:12], found[12:]

@@ -258,6 +258,7 @@ def test_the_share_does_not_bind_imports() -> None:
     assert validated(votes) == [()] * 100
 
 
+@pytest.mark.slow
 @given(st.integers(1, 60), st.integers(0, 2**30))
 def test_batches_do_not_change_results(size: int, seed: int) -> None:
     votes = [preference(i % 17, vote="a" if (i * seed) % 3 else "b", event_id=f"e{i}") for i in range(60)]

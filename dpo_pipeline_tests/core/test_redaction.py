@@ -102,6 +102,7 @@ def test_twice_is_once(text: str) -> None:
     assert redact(redact(text)) == redact(text)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.text("4442 1DE8.", min_size=70, max_size=400), st.integers(66, 200), st.integers(0, 200))
 def test_in_pieces_the_same_is_found(text: str, size: int, begin: int) -> None:
@@ -111,6 +112,7 @@ def test_in_pieces_the_same_is_found(text: str, size: int, begin: int) -> None:
         assert in_pieces(find, text, size, most=1_000) == find(text)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.text("aé.@-+ 9＠", max_size=60), st.sampled_from(["é so ", "e so "]))
 def test_in_a_long_text_the_same_addresses_are_found(text: str, filling: str) -> None:
@@ -148,6 +150,7 @@ ALPHABETS = {
 SIZE, MOST_S = 1_000_000, 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALPHABETS)
 @settings(max_examples=20)
 @given(st.data())

@@ -33,6 +33,7 @@ def test_by_hand() -> None:
     assert ratio_e_value([Events(100, 0, 100, 10)], 1.5) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.02, 0.2])
 def test_equal_arms_are_seldom_told_apart(rate: float) -> None:
     """400 pairs of equal canaries, looked at after every twenty people of 1,000."""
@@ -63,6 +64,7 @@ def test_twenty_per_cent_errors_are_found_soon() -> None:
     assert np.median(needed) <= 150
 
 
+@pytest.mark.slow
 def test_the_difference_of_means_covers_at_all_times() -> None:
     draw = np.random.default_rng(3)
     ratings = np.array([1, 2, 3, 4, 5])

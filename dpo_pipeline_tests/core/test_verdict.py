@@ -85,6 +85,7 @@ def test_equal_versions_are_seldom_called_less_safe(declines: float) -> None:
     assert worse <= 0.05
 
 
+@pytest.mark.slow
 def test_identical_versions_are_seldom_called_improved() -> None:
     """A/A: three attempts on the same questions are improved in at most 5 % of cases, however alike answers are."""
     for alike in (False, True):
@@ -93,6 +94,7 @@ def test_identical_versions_are_seldom_called_improved() -> None:
         assert sum(found) / 100 <= 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rate", "alike", "power"),
     [(0.55, False, 0.05), (0.60, False, 0.6), (0.65, False, 0.95), (0.65, True, 0.35), (0.75, True, 0.95)],

@@ -93,6 +93,7 @@ def test_a_cap_without_people_is_refused() -> None:
         win_rate(["win"], people=[])
 
 
+@pytest.mark.slow
 @given(st.lists(OUTCOMES, max_size=40))
 def test_one_vote_a_person_is_the_plain_rate(outcomes: list[Outcome]) -> None:
     plain, personal = win_rate(outcomes), win_rate(outcomes, people=[str(i) for i in range(len(outcomes))], cap=3)

@@ -38,6 +38,7 @@ def test_ties_do_not_raise_the_error_rate(winning: NDArray[np.int64]) -> None:
     assert apart.any(axis=1).mean() <= ALPHA
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rate", "median", "power"), [(0.55, 991, 0.82), (0.60, 205, 0.999), (0.65, 85, 0.999)], ids=["55%", "60%", "65%"]
 )
@@ -53,6 +54,7 @@ def test_power(rate: float, median: int, power: float, winning: NDArray[np.int64
     assert half == pytest.approx(median, rel=0.12)
 
 
+@pytest.mark.slow
 def test_people_who_differ_are_the_unit_not_their_votes() -> None:
     """Twenty people of firm and opposite tastes: on average the versions are equal."""
     draw = np.random.default_rng(5)
@@ -65,6 +67,7 @@ def test_people_who_differ_are_the_unit_not_their_votes() -> None:
     assert false[1] <= ALPHA
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [0.0, 0.2, 0.5], ids=["of one mind", "some taste", "always the same"])
 def test_means_that_still_move_keep_the_error_rate(spread: float) -> None:
     """A person's mean changes with each vote of theirs, whichever way tastes are spread."""

@@ -44,6 +44,7 @@ def settings(tmp_path: Path) -> Settings:
     return settings
 
 
+@pytest.mark.slow
 def test_it_opens_elsewhere(settings: Settings, tmp_path: Path) -> None:
     with settings.prefs_log.open("ab") as log:
         log.write(b'{"half a li')

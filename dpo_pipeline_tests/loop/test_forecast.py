@@ -45,6 +45,7 @@ def test_usage_is_read_from_the_logs(tmp_path: Path) -> None:
     assert found.requests_a_day == pytest.approx(15, rel=0.01) and found.votes_a_day == pytest.approx(10, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--runs", "2", "--new-win-rate", "0.75"]])
 def test_json_is_one_object_and_nothing_else(tmp_path: Path, more: list[str]) -> None:
     command = [sys.executable, "-m", "dpo_pipeline.cli", "forecast", "--people", "8", "--requests-a-day", "160"]
@@ -57,6 +58,7 @@ def test_json_is_one_object_and_nothing_else(tmp_path: Path, more: list[str]) ->
     assert found.keys() >= wanted
 
 
+@pytest.mark.slow
 def test_the_guides_plot_shows_three_audiences() -> None:
     """Drawn from the forecast itself; SCREENSHOTS=1 writes it into the guide."""
     audiences = {"8 people": (8, 160, 25), "40 people": (40, 800, 25), "1,000 people": (1000, 4000, 200)}

@@ -80,6 +80,7 @@ def test_a_line_that_was_changed_after_it_was_read_is_told(project: Project) -> 
         project.warehouse.changed_lines()
 
 
+@pytest.mark.slow
 def test_a_warehouse_from_before_identities_goes_on(project: Project) -> None:
     AppendLog(project.log).append_all(votes(30))
     project.tick()
@@ -154,6 +155,7 @@ def test_an_event_id_counts_once_whatever_is_sent_again(project: Project) -> Non
     assert (report.recorded, report.repeats) == (0, 5)
 
 
+@pytest.mark.slow
 def test_a_deleted_warehouse_is_rebuilt_with_the_same_dataset_hash(project: Project) -> None:
     AppendLog(project.log).append_all(votes(80))
     project.tick()

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from dpo_pipeline.core.serving_records import FeedbackRecord
 from dpo_pipeline.core.votes import decode_preference, encode_preference
@@ -24,6 +25,7 @@ from dpo_pipeline_tests.serving import collected
 NAME = "Zoë"
 
 
+@pytest.mark.slow
 def test_two_spellings_are_one_person(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     key = signing_key(settings)

@@ -88,6 +88,7 @@ def due(settings: Settings) -> bool:
         return next_training(settings, ledger, datetime.now(UTC)).due
 
 
+@pytest.mark.slow
 def test_thirty_votes_and_four_hundred_thumbs_make_a_version_due(settings: Settings) -> None:
     assert not due(settings), "nobody has counted the thumbs yet"
     with warehouse(settings) as store:
@@ -97,6 +98,7 @@ def test_thirty_votes_and_four_hundred_thumbs_make_a_version_due(settings: Setti
     assert not due(only_pairs), "pairs alone are not enough for it"
 
 
+@pytest.mark.slow
 def test_they_are_in_its_dataset_and_whoever_asks_is_told(settings: Settings) -> None:
     built = build(settings)
     manifest = artifacts.read_manifest(built.directory)
@@ -125,6 +127,7 @@ def test_they_are_in_its_dataset_and_whoever_asks_is_told(settings: Settings) ->
     assert isinstance(person, PersonTrace) and person.feedback == {"thumb": len(range(7, THUMBS, 11))}
 
 
+@pytest.mark.slow
 def test_a_dataset_that_was_built_keeps_what_had_been_said_by_then(settings: Settings) -> None:
     first_moment = utc_now()
     first = build(settings)
@@ -148,6 +151,7 @@ def test_a_dataset_that_was_built_keeps_what_had_been_said_by_then(settings: Set
         build(settings.model_copy(update={"recipe": fresh}), "v1.3")
 
 
+@pytest.mark.slow
 def test_a_version_from_before_there_was_feedback_is_rebuilt_without(settings: Settings) -> None:
     built = build(settings)
     with Ledger(settings.ledger_address) as ledger:
@@ -155,6 +159,7 @@ def test_a_version_from_before_there_was_feedback_is_rebuilt_without(settings: S
     assert build(settings).split.labelled == () != built.split.labelled
 
 
+@pytest.mark.slow
 def test_a_version_of_thumbs_alone_is_pinned_too(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, recipe={"objective": "kto"})
     give(settings, *(thumb(number) for number in range(40)))
@@ -167,6 +172,7 @@ def test_a_version_of_thumbs_alone_is_pinned_too(tmp_path: Path) -> None:
     assert build(settings).split.content_hash == first.split.content_hash
 
 
+@pytest.mark.slow
 def test_corrections_are_pairs_of_every_objective(settings: Settings) -> None:
     give(settings, thumb(500, signal="correction", value="384,400 km, on average, to be exact.", event_id="mended"))
     pairs_only = settings.model_copy(update={"recipe": settings.recipe.model_copy(update={"objective": "dpo"})})
@@ -175,6 +181,7 @@ def test_corrections_are_pairs_of_every_objective(settings: Settings) -> None:
     assert (pair.event_id, pair.rejected) == ("mended", "About 384,000 kilometres.") and split.labelled == ()
 
 
+@pytest.mark.slow
 def test_a_correction_is_reviewed_as_votes_are(settings: Settings) -> None:
     give(
         settings,
@@ -205,6 +212,7 @@ def test_a_correction_is_reviewed_as_votes_are(settings: Settings) -> None:
     assert not settings.correction_table.exists()
 
 
+@pytest.mark.slow
 def test_what_a_person_said_leaves_with_them(settings: Settings) -> None:
     secret = "My neighbour Ottokar Ääränen says it is farther."
     give(settings, thumb(501, user="her pseudonym", signal="comment", value=secret), thumb(502, user="her pseudonym"))

@@ -309,6 +309,7 @@ def test_a_clock_set_back_or_on_promotes_nothing_by_itself(month: Month) -> None
     ], "decisions are in the order they were made, not in that of the clock"
 
 
+@pytest.mark.slow
 def test_a_new_ledger_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
     for turn in range(10):
         address = settings_in(tmp_path / str(turn)).ledger_address
@@ -323,6 +324,7 @@ def test_a_new_ledger_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
             assert [each.result() for each in [pool.submit(open_it) for _ in range(8)]] == [0] * 8
 
 
+@pytest.mark.slow
 def test_of_two_promoters_one_is_refused(tmp_path: Path) -> None:
     """Two processes that saw the same epoch, at the same moment, twenty times."""
     settings = settings_in(tmp_path)

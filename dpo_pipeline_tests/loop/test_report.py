@@ -24,6 +24,7 @@ def at(day: int, hour: int = 0) -> str:
     return f"2026-03-{day:02}T{hour:02}:00:00.000Z"
 
 
+@pytest.mark.slow
 def test_the_hours_of_an_iteration_count_from_its_own_first_vote(tmp_path: Path, ledger: Ledger) -> None:
     project = Project(tmp_path)
     days = [1, 2, 12, 13]

@@ -77,6 +77,7 @@ def due(settings: Settings, ledger: Ledger) -> CadenceDecision:
     return next_training(settings, ledger, datetime.now(UTC))
 
 
+@pytest.mark.slow
 def test_what_it_answered_and_alone_was_trained_on_is_set_aside_with_the_reason(
     settings: Settings, ledger: Ledger
 ) -> None:

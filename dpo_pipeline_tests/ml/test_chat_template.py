@@ -94,6 +94,7 @@ def template(name: str) -> ChatTemplate:
 S, U, V, A = ("system", "be brief"), ("user", "hi"), ("user", "who are you?"), ("assistant", "hello")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "rules"),
     [

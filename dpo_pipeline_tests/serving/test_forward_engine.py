@@ -46,6 +46,7 @@ async def read(engine: ForwardEngine, question: str, pause_s: float = 0.0) -> st
     raise AssertionError("no answer at the end")
 
 
+@pytest.mark.slow
 def test_who_reads_slowly_is_no_slow_server(upstream: Upstream, tmp_path: Path) -> None:
     upstream.say, upstream.word_s = (lambda model, question: "one two three four five six"), 0.03
     read_slowly = read(engine(upstream, tmp_path), "count", pause_s=DEADLINE_S / 2)

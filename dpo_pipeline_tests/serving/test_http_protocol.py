@@ -61,6 +61,7 @@ def closed_after(connection: socket.socket) -> float:
     return time.monotonic() - begun
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n"])
 def test_a_connection_without_a_whole_head_is_closed(port: int, sent: bytes) -> None:
     with socket.create_connection(("127.0.0.1", port)) as connection:
@@ -77,6 +78,7 @@ def test_headers_without_an_end_are_refused(port: int) -> None:
                 connection.sendall(b"a" * 10_000)
 
 
+@pytest.mark.slow
 def test_large_bodies_slow_answers_and_many_requests_pass(port: int) -> None:
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
         for _ in range(3):
@@ -85,6 +87,7 @@ def test_large_bodies_slow_answers_and_many_requests_pass(port: int) -> None:
         assert client.post("/", content=b"y", headers={"X-Some": "a" * 8000}).content == b"y"
 
 
+@pytest.mark.slow
 def test_a_body_that_stalls_ends_and_a_slow_one_does_not(port: int) -> None:
     head = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 4\r\n\r\n"
     with socket.create_connection(("127.0.0.1", port)) as connection:

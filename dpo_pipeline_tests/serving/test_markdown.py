@@ -106,6 +106,7 @@ def test_no_word_is_lost(text: str) -> None:
     assert [each for each in made if each in "ab"] == [each for each in text if each in "ab"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece",
     [

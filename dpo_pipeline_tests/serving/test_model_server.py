@@ -126,6 +126,7 @@ def test_what_a_server_lost_is_back_without_a_request(
         assert made.servers[0].lost == 0
 
 
+@pytest.mark.slow
 def test_an_adapter_that_does_not_come_back_is_no_fault_of_the_version(
     first: Upstream, adapters: dict[str, Adapter], tmp_path: Path
 ) -> None:

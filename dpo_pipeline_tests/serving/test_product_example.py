@@ -30,7 +30,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 def product() -> Iterator[str]:
     """Somebody else's web server; yields its origin."""
     with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=str(EXAMPLES))) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

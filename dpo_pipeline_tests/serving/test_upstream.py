@@ -187,6 +187,7 @@ def test_whose_fault_a_refusal_is(tmp_path: Path, status: int, answer: int, outc
     assert failed.value.status == answer and outcome_of(failed.value) is outcome  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_stream_that_stalls_is_a_timeout_and_frees_its_place(tmp_path: Path) -> None:
     """Read by somebody who is slow too: the deadline ends the answer, and not whoever reads it."""
     listener = socket.create_server(("127.0.0.1", 0))

@@ -14,6 +14,7 @@ def of_eight(runs: int = 20, policy: RolloutPolicy | None = None, **changes: Any
     return shares([play(world, policy or RolloutPolicy(), np.random.default_rng([3, n])) for n in range(runs)])
 
 
+@pytest.mark.slow
 def test_an_identical_version_reaches_full_traffic_in_time() -> None:
     found = of_eight()
     assert found["reached_full"] >= 0.9 and found["rolled_back_for_harm"] <= 0.05
@@ -25,6 +26,7 @@ def test_a_broken_version_is_out_before_anybody_meets_it() -> None:
     assert found["reached_full"] == 0 and found["people_who_met_an_error"] == 0
 
 
+@pytest.mark.slow
 def test_an_outage_of_both_blames_nobody_and_ends() -> None:
     """What is held in staging, won A/B test or not, is given up at the limit: nothing is held for ever."""
     found = of_eight(runs=5, errors=0.2, new_errors=0.2)
@@ -37,5 +39,6 @@ def test_what_is_undecided_can_be_asked_or_rolled_back(undecided: Any) -> None:
     assert found["asked" if undecided == "ask" else "rolled_back"] >= 0.9
 
 
+@pytest.mark.slow
 def test_the_same_seed_plays_the_same() -> None:
     assert of_eight(runs=3, win_rate=0.65) == of_eight(runs=3, win_rate=0.65)

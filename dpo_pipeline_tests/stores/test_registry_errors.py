@@ -33,7 +33,7 @@ def answering(status: int, body: bytes) -> Iterator[Registry]:
 
     asked: list[str | None] = []
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         registry = Registry(f"http://127.0.0.1:{server.server_port}", "chat")
         registry.asked = asked  # type: ignore[attr-defined]

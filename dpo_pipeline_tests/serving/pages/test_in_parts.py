@@ -62,6 +62,7 @@ def test_the_first_part_is_waited_for() -> None:
     asyncio.run(ask())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["a later one has a rest", "the tab is gone", "whoever reads leaves"])
 def test_what_nobody_comes_for_is_ended(how: str) -> None:
     async def ask() -> None:
