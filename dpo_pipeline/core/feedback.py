@@ -16,6 +16,8 @@ Signal = Literal["rating", "thumb", "correction", "comment", "regenerate", "copy
 ACTIONS: tuple[str, ...] = get_args(Action)
 WORDS: tuple[Signal, ...] = ("correction", "comment")
 """Signals whose value somebody wrote."""
+SAID_OF_PARTS = ("stop", "copy", "follow_up", "comment")
+"""What can be said of an answer that was stopped before it was whole: nobody has seen what it would have been."""
 UP, DOWN = "up", "down"
 GOOD, BAD = (5,), (1, 2)
 """Ratings that are a label; 3 and 4 say too little."""

@@ -17,7 +17,7 @@ from dpo_pipeline.serving.registry_follower import registry_follower
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.services.chats import Chats
 from dpo_pipeline.serving.services.comparing import Comparing
-from dpo_pipeline.serving.services.comparisons import Comparisons, valid_s
+from dpo_pipeline.serving.services.comparisons import Comparisons, forget_expired, valid_s
 from dpo_pipeline.serving.services.contributors import Contributors
 from dpo_pipeline.serving.services.feedback import Feedback
 from dpo_pipeline.serving.services.loop_watch import LoopWatch
@@ -158,7 +158,7 @@ def _vote_log(settings: Settings, state: ServingState) -> VoteLog:
     path, oldest = settings.prefs_log, time.time() - valid_s(settings.collection)
     if shared := shared_logs(settings):
         return SharedVotes(shared, path)
-    state.forget_before(oldest)
+    forget_expired(state, settings.collection)
     return FileVotes(AppendLog(path), settings.collection.max_line_bytes, state.oldest_open_offset(oldest))
 
 

@@ -23,8 +23,8 @@ class Collection(Section):
     retain_texts_days: int = Field(
         90,
         ge=0,
-        description="days for which questions and answers of chats are kept, without personal data; 0: answers are "
-        "not, and thumbs and ratings cannot be trained on",
+        description="days for which questions and answers of chats are kept, without personal data, and can be spoken "
+        "of; 0: neither is kept, so nothing that is said of them is trained on",
     )
     temperature: float = Field(
         0.9,

@@ -16,7 +16,10 @@ from dpo_pipeline.stores.write_behind import WriteBehind
 
 
 class ServedText(msgspec.Struct, frozen=True, kw_only=True):
-    """An answered request, without personal data. A conversation's prompt is the list of its messages."""
+    """An answered request, without personal data. A conversation's prompt is the list of its messages.
+
+    `whole` is false where the answer was stopped.
+    """
 
     request_id: str
     recorded_at: str
@@ -26,6 +29,7 @@ class ServedText(msgspec.Struct, frozen=True, kw_only=True):
     answer: str
     source: str
     identity: Identity | msgspec.UnsetType = msgspec.UNSET
+    whole: bool = True
 
 
 _decoder = msgspec.json.Decoder(ServedText)

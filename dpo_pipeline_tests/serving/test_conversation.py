@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dpo_pipeline.core.answers import Answer
 from dpo_pipeline.errors import QueueFull
 from dpo_pipeline.serving.pages.conversation import Conversation, Turn
 
@@ -62,3 +63,20 @@ def test_a_question_whose_answer_had_not_begun_is_to_be_sent_again() -> None:
     asked = Conversation("visit", [Turn("Why?")], growing="")
     loaded = reloaded(asked)
     assert (told(loaded), loaded.unsent, loaded.growing) == ([], "Why?", None)
+
+
+def test_what_comes_after_it_was_stopped_is_for_nobody() -> None:
+    """Gradio cancels a moment later; meanwhile another question may be asked."""
+    conversation = Conversation("visit")
+
+    async def pieces() -> Any:
+        yield "Be"
+        assert conversation.stop() == "chatcmpl-1"
+        conversation.growing, conversation.asks = "", conversation.asks + 1
+        yield "cause"
+        yield Answer("Because.", 2, 2, True)
+
+    ask(conversation, lambda *given: SimpleNamespace(stream=pieces, version="v1.0", request_id="chatcmpl-1"), None)
+    assert told(conversation) == ["Why?", "Be"] and conversation.last is None
+    assert conversation.growing == "", "the next answer grows on"
+    assert Conversation().stop() == ""

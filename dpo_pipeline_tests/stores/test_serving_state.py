@@ -145,9 +145,15 @@ def test_what_has_expired_is_dropped(place: Place) -> None:
     state = ServingState(place)
     state.add_comparison(comparison(comparison_id="old"), 1.0, 10)
     state.add_comparison(comparison(comparison_id="new"), 2.0, 20)
+    for number in (1, 2):
+        request = StoredRequest(request_id=f"r-{number}", user="ann", version="v1.0", prompt="Why?")
+        state.add_request(request, number / 2)
+    state.close()
+    state = ServingState(place)
     assert state.oldest_open_offset(0.0) == 10
-    state.forget_before(2.0)
+    state.forget_before(2.0, 1.0)
     assert state.comparison("old") is None and state.comparison("new") is not None
+    assert set(state.requests(["r-1", "r-2"])) == {"r-2"}, "what was answered can be spoken of for longer"
     assert (state.oldest_open_offset(0.0), state.oldest_open_offset(3.0)) == (20, None)
     state.close()
 

@@ -22,6 +22,7 @@ STARS = ("1 · poor", "2", "3", "4", "5 · very good")
 EMPTY = "No messages yet: ask something below. You are talking to the model in production."
 LONGEST = 8_000
 NOT_HERE = "This conversation is not known here any more: its texts are not kept that long. Ask something new."
+SAME_AGAIN = "The answer is the same again. Ask in other words for another one."
 SENT_AGAIN = "The connection was lost when you said what you think of an answer. It was sent again, and is recorded."
 EDITING = (
     "Editing an earlier message: sending it replaces that message and everything after it. Choose Edit again to leave "
@@ -65,7 +66,8 @@ def build(serving: Callable[[], Serving]) -> None:
     async def stopped(talk: Conversation, person: Any, kept: str, request: gr.Request) -> dict[Any, Any]:
         if trouble := await _missing(serving(), talk, kept, person, request):
             return {ui.told: notice(trouble)}
-        talk.end_turn()
+        if stopped := talk.stop():
+            serving().feedback.stopping(stopped, visitor_of(serving(), person, talk.named(), request))
         return ui.rest(talk, "Stopped.")
 
     def start_again(talk: Conversation) -> tuple[Any, ...]:
@@ -147,14 +149,15 @@ def _answering(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[
         question: str, talk: Conversation, person: Any, request: gr.Request, place: int | None, again: bool = False
     ) -> AsyncGenerator[dict[Any, Any]]:
         kept = {ui.question: gr.skip()} if again else {}  # somebody may be typing the next one
+        before = talk.last.text if again and talk.last else None
         try:
             visitor = visitor_of(serving(), person, talk.named(), request)
-            async with aclosing(talk.ask(serving().chats, question[:LONGEST], visitor, place)) as steps:
+            async with aclosing(talk.ask(serving().chats, question[:LONGEST], visitor, place, again)) as steps:
                 await anext(steps)
                 yield ui.begin(talk) | kept
                 async for _ in steps:
                     yield {ui.chat: _conversation(talk)}
-            yield ui.rest(talk, fresh=True)
+            yield ui.rest(talk, SAME_AGAIN if talk.last and talk.last.text == before else "", fresh=True)
         except DpoError as error:
             yield ui.rest(talk, _advice(error, talk), trouble=True) | ({} if again else {ui.question: question})
 

@@ -46,6 +46,7 @@ class Conversation:
     unsent: str = ""
     """A question whose answer had not begun when the page was loaded again."""
 
+    _call_id: str = ""
     _request_id: str | None = None
     _before: list[Turn] = field(default_factory=list)
     _edited: int | None = None
@@ -77,6 +78,12 @@ class Conversation:
             self.said[-1:], self.editing = self._before, self._edited
         self.growing, self._before = None, []
 
+    def stop(self) -> str:
+        """Keep what was written of the answer that grows; returns the id of its request, empty where none had begun."""
+        stopped = self._call_id if self.growing else ""
+        self.end_turn()
+        return stopped
+
     def go_on_from(self, before: "Conversation") -> None:
         """With a copy of what another load of the page showed: an answer that is still written there goes on for
         nobody."""
@@ -91,29 +98,34 @@ class Conversation:
         self.unsent = ""
 
     async def ask(
-        self, chats: Chats, question: str, visitor: Visitor, place: int | None = None
+        self, chats: Chats, question: str, visitor: Visitor, place: int | None = None, again: bool = False
     ) -> AsyncGenerator[None]:
         """Say it and let the answer grow; each step is something new to show. Closing it frees the place.
 
         Args:
             place: of the question that it is asked in the place of; what came after goes too, and all of it is restored
                 if no new answer comes.
+            again: for another answer to the same, drawn so that it differs.
 
         Raises:
             RequestError: there is no answer, and why; the question is removed again.
         """
         self.asks += 1
+        asks = self.asks
         place = len(self.said) if place is None else place
         self.said, self._before = [*self.said[:place], Turn(question)], self.said[place:]
         self._edited, self._request_id, self.version, self.editing = self.editing, None, None, None
+        self._call_id = ""
         self.growing = ""
         yield
         try:
-            call = chats.begin(FOLLOW_ROLLOUT, self.messages, Sampling(), visitor)
-            self.version = call.version
+            call = chats.begin(FOLLOW_ROLLOUT, self.messages, Sampling(), visitor, again)
+            self.version, self._call_id = call.version, call.request_id
             shown = time.monotonic()
             async with aclosing(cast(AsyncGenerator[str | Answer], call.stream())) as events:
                 async for event in events:
+                    if self.growing is None or self.asks != asks:
+                        return  # stopped, and perhaps something else asked, before Gradio cancels this
                     if isinstance(event, Answer):
                         self.growing, self._request_id = event.text, call.request_id
                     else:
@@ -122,5 +134,6 @@ class Conversation:
                             shown = time.monotonic()
                             yield
         finally:
-            self.end_turn()
+            if self.asks == asks:
+                self.end_turn()
         yield

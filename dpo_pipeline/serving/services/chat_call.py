@@ -24,6 +24,7 @@ class ChatCall:
 
     Args:
         answered: given the answer once it is whole.
+        stopped: given what was written of an answer whose stream was closed before it was whole.
         patience_s: who goes away later than that without a first word was kept waiting by the version.
     """
 
@@ -34,13 +35,15 @@ class ChatCall:
         ask: Ask,
         answering: Answering,
         answered: Callable[[Answer], Awaitable[None]],
+        stopped: Callable[[str], object],
         patience_s: float,
     ):
         self.request_id, self.version = answering.request_id, answering.version
         self._engine, self._log, self._ask, self._answering = engine, log, ask, answering
-        self._on_answer, self._patience_s = answered, patience_s
+        self._on_answer, self._on_stop, self._patience_s = answered, stopped, patience_s
         self._started = time.perf_counter()
         self._first_s: float | None = None
+        self._written: list[str] = []
         self._logged = False
 
     async def answer(self) -> Answer:
@@ -61,8 +64,9 @@ class ChatCall:
             async for event in self._engine.stream(self._ask):
                 if isinstance(event, Answer):
                     await self._answered(event)
-                elif self._first_s is None:
-                    self._first_s = self._seconds
+                else:
+                    self._first_s = self._first_s or self._seconds
+                    self._written.append(event)
                 shown = time.perf_counter()
                 yield event
                 self._started += time.perf_counter() - shown  # how long somebody reads says nothing of the version
@@ -86,6 +90,8 @@ class ChatCall:
         if not self._logged:
             slow = self._first_s is None and self._seconds > self._patience_s
             self._record(RequestOutcome.TIMEOUT if slow else RequestOutcome.CANCELLED)
+            if self._written:
+                self._on_stop("".join(self._written))
 
     def _record(self, outcome: RequestOutcome, tokens: int = 0, adapter: str | None = None) -> None:
         self._logged = True

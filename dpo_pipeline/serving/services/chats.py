@@ -18,7 +18,7 @@ from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.router import Route, Router
 from dpo_pipeline.serving.services.chat_call import ChatCall
-from dpo_pipeline.serving.services.keeping import keeping, soon
+from dpo_pipeline.serving.services.keeping import keeping, later, soon
 from dpo_pipeline.serving.services.readiness import Readiness
 from dpo_pipeline.serving.services.request_log import Answering, RequestLog
 from dpo_pipeline.serving.services.sampling import Defaults
@@ -51,11 +51,14 @@ class Chats:
         self._visitors, self._copy_all = visitors, copy_all
         self._copies: set[asyncio.Task[None]] = set()
 
-    def begin(self, model: str, messages: Messages, sampling: Sampling, visitor: Visitor) -> ChatCall:
+    def begin(
+        self, model: str, messages: Messages, sampling: Sampling, visitor: Visitor, again: bool = False
+    ) -> ChatCall:
         """A request about to be answered, whole or streamed.
 
         Args:
             model: `chat` follows the rollout, anything else names a version.
+            again: somebody wants another answer to what was answered already.
 
         Raises:
             InvalidRequest, TooManyRequests, NotReady, UnknownModel: it is not answered.
@@ -68,7 +71,7 @@ class Chats:
         conversation = conversation_key(visitor.person, visitor.session_id, messages[0][1] if messages else "")
         route = self._router.route
         version = self._version_for(route, model, visitor.person, conversation, request_id)
-        ask = Ask(version, messages, self._defaults.chat(sampling))
+        ask = Ask(version, messages, self._defaults.chat(sampling, again))
         # What nobody serves gets no line and no counter of its own: names are the client's to invent.
         self._engine.check_served([ask])
         answering = Answering(request_id, version, visitor, conversation, route)
@@ -77,7 +80,10 @@ class Chats:
             self._copy(ask, visitor, answer.text)
             await keeping(self._log.keep, answering, messages, answer.text)
 
-        return ChatCall(self._engine, self._log, ask, answering, answered, self._patience_s)
+        def stopped(written: str) -> None:
+            later(self._log.keep, answering, messages, written, whole=False)
+
+        return ChatCall(self._engine, self._log, ask, answering, answered, stopped, self._patience_s)
 
     def _version_for(self, route: Route, model: str, person: str, conversation: str, request_id: str) -> str:
         version = route.version_for(person, conversation, request_id) if model == FOLLOW_ROLLOUT else served_name(model)
@@ -101,7 +107,7 @@ class Chats:
             async def copied_too(copy: Answer) -> None:
                 await keeping(self._log.keep_copy, answering, ask, (answer, copy.text))
 
-            call = ChatCall(self._engine, self._log, copied, answering, copied_too, self._patience_s)
+            call = ChatCall(self._engine, self._log, copied, answering, copied_too, _unkept, self._patience_s)
             task = asyncio.create_task(_unseen(call))
             self._copies.add(task)
             task.add_done_callback(self._copies.discard)
@@ -109,6 +115,10 @@ class Chats:
 
 def _new_request_id() -> str:
     return f"chatcmpl-{uuid.uuid4().hex}"
+
+
+def _unkept(written: str) -> None:
+    """Of a copy that did not come to its end nobody can say anything."""
 
 
 async def _unseen(call: ChatCall) -> None:

@@ -11,6 +11,7 @@ import uuid
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import msgspec
 from itsdangerous import BadSignature, URLSafeTimedSerializer
@@ -298,8 +299,8 @@ class Comparisons:
             del self._writing[comparison.event_id]
 
     def forget_expired(self) -> None:
-        """Drop comparisons that can no longer be voted on, and requests as old."""
-        self._state.forget_before(time.time() - self._valid_s)
+        """As the function of that name."""
+        forget_expired(self._state, self._collection)
 
 
 def _recorded(comparison: StoredComparison, repeated: bool) -> Recorded:
@@ -314,3 +315,12 @@ def _recorded(comparison: StoredComparison, repeated: bool) -> Recorded:
 def valid_s(collection: Collection) -> float:
     """How long a comparison can be voted on."""
     return collection.token_valid_h * 3600
+
+
+def forget_expired(state: ServingState, collection: Collection) -> None:
+    """Drop comparisons that can no longer be voted on, and requests whose texts are kept no longer.
+
+    What was answered may be spoken of as long as it is kept, and for as long as a comparison where nothing is.
+    """
+    now, valid = time.time(), valid_s(collection)
+    state.forget_before(now - valid, now - max(valid, timedelta(days=collection.retain_texts_days).total_seconds()))

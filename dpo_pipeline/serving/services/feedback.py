@@ -1,21 +1,27 @@
 """What people say of an answer, and do with it, is kept beside what was asked and answered."""
 
+import asyncio
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-from dpo_pipeline.core.feedback import ACTIONS, WORDS, read_feedback
+from dpo_pipeline.core.feedback import ACTIONS, SAID_OF_PARTS, WORDS, read_feedback
 from dpo_pipeline.core.redaction import Redactor
 from dpo_pipeline.core.serving_records import FeedbackRecord
-from dpo_pipeline.errors import TokenRefused, UnknownRequest
+from dpo_pipeline.errors import DpoError, InvalidRequest, TokenRefused, UnknownRequest
 from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.metrics import Metrics
+from dpo_pipeline.serving.services.keeping import asking
 from dpo_pipeline.serving.services.visitors import Visitor, Visitors
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.serving_log import ServingLog
 from dpo_pipeline.stores.serving_state import ServingState, StoredRequest
+
+LOOK_AGAIN_S = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""After so many seconds each: whoever closes a stream says so at once, and what was written is kept a moment later."""
 
 
 class Feedback:
@@ -30,6 +36,7 @@ class Feedback:
     ):
         self._state, self._log, self._visitors = state, log, visitors
         self._rates, self._metrics, self._redact = rates, metrics, redact
+        self._stops: set[asyncio.Task[None]] = set()
 
     def answered(self, request_ids: Sequence[str], visitor: Visitor) -> dict[str, StoredRequest]:
         """Of these requests, what this very person asked and was answered, as far as texts of it are kept.
@@ -39,7 +46,7 @@ class Feedback:
         """
         self._rates.check("actions", visitor.person, visitor.address)
         known = self._state.requests(request_ids)
-        return {name: each for name, each in known.items() if each.answer and each.user == visitor.person}
+        return {name: each for name, each in known.items() if _can_be_shown(each) and each.user == visitor.person}
 
     def give(self, request_id: str, visitor: Visitor, **given: Any) -> str:
         """Keep one signal, named as `core.feedback.read_feedback` has it; returns the event id.
@@ -53,6 +60,15 @@ class Feedback:
             raise UnknownRequest(f"There is no request {request_id!r} to give feedback on.")
         if not visitor.speaks_for(known.user, str(known.identity)):
             raise TokenRefused("This answer was given to somebody with a key. Send the same key with the feedback.")
+        if not known.whole and signal not in SAID_OF_PARTS:
+            raise InvalidRequest(
+                "This answer was stopped before it was whole, and only a whole one is judged or corrected. Ask again."
+            )
+        if signal == "correction" and not known.prompt:
+            raise InvalidRequest(
+                "Questions and answers are not kept here (collection.retain_texts_days is 0), so nothing could be "
+                "learned from a correction. Send a rating or a thumb."
+            )
         self._rates.check("actions" if signal in ACTIONS else "votes", known.user, visitor.address)
         identity = known.identity
         if identity is not msgspec.UNSET:
@@ -75,3 +91,27 @@ class Feedback:
         if record.stars is not None:
             self._metrics.ratings.labels(known.version).observe(record.stars)
         return record.event_id
+
+    async def stopped(self, request_id: str, visitor: Visitor) -> str:
+        """Keep that somebody stopped this answer, also where its stream was closed a moment ago; as `give` else."""
+        for pause_s in LOOK_AGAIN_S:
+            try:
+                return await asking(self.give, request_id, visitor, action="stop")
+            except UnknownRequest:
+                await asyncio.sleep(pause_s)
+        return await asking(self.give, request_id, visitor, action="stop")
+
+    def stopping(self, request_id: str, visitor: Visitor) -> None:
+        """The same, some time. Nobody was asked, so what cannot be kept of it is nothing to trouble anybody with."""
+
+        async def told() -> None:
+            with suppress(DpoError):
+                await self.stopped(request_id, visitor)
+
+        task = asyncio.create_task(told())
+        self._stops.add(task)
+        task.add_done_callback(self._stops.discard)
+
+
+def _can_be_shown(request: StoredRequest) -> bool:
+    return request.whole and bool(request.answer)

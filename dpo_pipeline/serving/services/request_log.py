@@ -94,19 +94,24 @@ class RequestLog:
         if first_s is not None:
             metrics.first_token_seconds.labels(version).observe(first_s)
 
-    def keep(self, answering: Answering, messages: Messages, answer: str) -> None:
-        """So that people can say something of the answer later; not where what was said cannot be stored."""
-        visitor = answering.visitor
+    def keep(self, answering: Answering, messages: Messages, answer: str, whole: bool = True) -> None:
+        """So that people can say something of the answer later; not where what was said cannot be stored.
+
+        Args:
+            whole: false where it was stopped.
+        """
+        visitor, texts = answering.visitor, self._texts.keeps
         try:
-            prompt = redacted_turns(_told(messages), self._redact)
-            said = self._redact(answer) if self._texts.keeps else ""
+            prompt = redacted_turns(_told(messages), self._redact) if texts else ""
+            said = self._redact(answer) if texts else ""
         except RedactionFailed as error:  # the answer is there, and no version's fault
             log.warning("feedback on request %s cannot be kept: %s", answering.request_id, error)
             return
         told: dict[str, Any] = {"request_id": answering.request_id, "user": visitor.person, "prompt": prompt}
         told |= {"version": answering.version, "answer": said, "source": visitor.source, "identity": visitor.identity}
+        told["whole"] = whole
         self._state.add_request(StoredRequest(**told), time.time())
-        if self._texts.keeps:
+        if texts:
             self._texts.append(ServedText(**told, recorded_at=utc_now()))
 
     def keep_copy(self, answering: Answering, ask: Ask, answers: tuple[str, str]) -> None:

@@ -16,9 +16,14 @@ class Defaults:
     def __init__(self, generation: Generation, collection: Collection, longest: int):
         self._generation, self._collection, self._longest = generation, collection, longest
 
-    def chat(self, asked: Sampling) -> Sampling:
-        """What was asked for, the rest as in production; the seed is drawn where none was given."""
-        return self._filled(asked, self._generation)
+    def chat(self, asked: Sampling, again: bool = False) -> Sampling:
+        """What was asked for, the rest as in production; the seed is drawn where none was given.
+
+        Args:
+            again: as warm as two answers of one version, since production may be so cool that it repeats itself.
+        """
+        warmer = again and self._collection.temperature > self._generation.temperature
+        return self._filled(asked, self._collection if warmer else self._generation)
 
     def comparison(self, asked: Sampling, models: Sequence[str]) -> Sampling:
         """People judge two versions as production would answer.

@@ -50,8 +50,8 @@ class Met(NamedTuple):
 class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
     """An answered chat request, so that people can say something of it later.
 
-    `prompt` is a text, or the list of messages where there was more than one question. `answer` is empty where texts
-    are not kept.
+    `prompt` is a text, or the list of messages where there was more than one question. Both it and `answer` are empty
+    where texts are not kept; `whole` is false where the answer was stopped.
     """
 
     request_id: str
@@ -61,6 +61,7 @@ class StoredRequest(msgspec.Struct, frozen=True, kw_only=True):
     answer: str = ""
     source: RequestSource = "api"
     identity: Identity | msgspec.UnsetType = msgspec.UNSET
+    whole: bool = True
 
 
 def own_turns(prompt: str | list[dict[str, str]]) -> list[str]:

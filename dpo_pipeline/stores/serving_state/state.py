@@ -211,11 +211,16 @@ class ServingState:
             joined = sa.select(CONTRIBUTORS.c.person, CONTRIBUTORS.c.nickname)
             return dict(connection.execute(joined).all())
 
-    def forget_before(self, moment: float) -> None:
-        """Drop what can no longer be voted on or rated; raises LogWriteError as `meet`."""
+    def forget_before(self, moment: float, requests: float) -> None:
+        """Drop comparisons that can no longer be voted on, and requests of before their own moment.
+
+        Raises:
+            LogWriteError: as `meet`.
+        """
         with self._writing("What has expired") as connection:
             for table in WITH_CONTENT:
-                connection.execute(sa.delete(table).where(table.c.created < moment))
+                oldest = requests if table is REQUESTS else moment
+                connection.execute(sa.delete(table).where(table.c.created < oldest))
 
     def _insert_requests(self, requests: list[tuple[StoredRequest, float]]) -> None:
         rows = [

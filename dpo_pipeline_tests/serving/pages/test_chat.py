@@ -2,7 +2,7 @@
 
 import json
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -273,8 +273,9 @@ def test_a_question_sent_while_an_answer_is_written_is_asked_next(
 def test_stop_keeps_what_was_written_and_frees_the_place(
     browser: "Browser", server: Server, settings: Settings, models: Upstream
 ) -> None:
-    models.say, models.word_s = lambda model, question: " ".join(f"word{n}" for n in range(200)), 0.1
-    before = len(records(settings, RequestRecord))
+    # As fast as the embedded model: words still come when the page has said that it was stopped.
+    models.say, models.word_s = lambda model, question: " ".join(f"word{n}" for n in range(2_000)), 0.01
+    before, said_before = len(records(settings, RequestRecord)), len(records(settings, FeedbackRecord))
     with at(browser, server, "chat") as opened:
         page = opened.page
         page.fill("#message textarea", "Tell me everything")
@@ -294,13 +295,41 @@ def test_stop_keeps_what_was_written_and_frees_the_place(
         page.wait_for_timeout(500)
         assert "word3" in kept and messages.inner_text() == kept
         assert not page.get_by_role("button", name="5 · very good").is_visible(), "a stopped answer is not rated"
+        assert page.locator(".toast-body").count() == 0, "stopping is no error"
         # What a person stops has its line, and is no failure of the version.
         found = eventually(lambda: records(settings, RequestRecord)[before:], lambda found: len(found) == 1, seconds=5)
         assert [record.outcome for record in found] == ["cancelled"]
+        [stop] = eventually(lambda: records(settings, FeedbackRecord)[said_before:], len, seconds=5)
+        assert (stop.signal, stop.request_id, stop.prompt) == ("stop", found[0].request_id, "Tell me everything")
+        assert stop.answer.startswith("word0 word1 word2 word3") and "word1999" not in stop.answer
         models.word_s = 0.0
         models.say = lambda model, question: f"You asked: {question}"
         say(opened, "still there?")
         opened.assert_clean()
+
+
+def test_a_product_that_stops_a_stream_says_so_and_nobody_judges_half_an_answer(
+    server: Server, settings: Settings, models: Upstream
+) -> None:
+    models.say, models.word_s = lambda model, question: " ".join(f"word{n}" for n in range(200)), 0.05
+    body = {"model": "chat", "stream": True, "messages": [{"role": "user", "content": "Tell me all"}], "user": "ann"}
+    with server.client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        pieces = (json.loads(line[6:]) for line in answer.iter_lines() if line.startswith("data: "))
+        first = next(piece for piece in pieces if "word3" in piece["choices"][0]["delta"]["content"])
+    models.word_s = 0.0
+
+    def say(**given: Any) -> Any:
+        return server.client.post("/v1/feedback", json={"request_id": first["id"], **given})
+
+    assert say(action="stop").status_code == 201, "at once, though the server may not know yet that nobody listens"
+    stop = records(settings, FeedbackRecord)[-1]
+    assert (stop.signal, stop.prompt, stop.request_id) == ("stop", "Tell me all", first["id"])
+    assert stop.answer.startswith("word0 word1 word2 word3") and "word199" not in stop.answer
+    assert say(action="copy").status_code == say(comment="Too slow.").status_code == 201
+    for given in ({"rating": 5}, {"thumb": "down"}, {"correction": "Less."}, {"action": "regenerate"}):
+        refused = say(**given)
+        assert refused.status_code == 400 and "stopped before it was whole" in refused.text
+    assert server.client.post("/v1/feedback", json={"request_id": "chatcmpl-none", "action": "stop"}).status_code == 404
 
 
 def test_closing_the_tab_frees_the_place(browser: "Browser", server: Server, models: Upstream) -> None:
