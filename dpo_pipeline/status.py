@@ -41,7 +41,12 @@ def loop_status(settings: Settings) -> dict[str, Any]:
             "threshold": cadence.threshold,
             "phase": cadence.phase,
         },
-        "feedback": {"pairs": said.pairs, "labelled": said.labelled, "sources": said.sources},
+        "feedback": {
+            "pairs": said.pairs,
+            "labelled": said.labelled,
+            "set_aside": said.set_aside,
+            "sources": said.sources,
+        },
         "versions": [
             {
                 "name": record.name,

@@ -254,7 +254,7 @@ def print_rollout(found: dict[str, Any]) -> None:
 
 
 def print_status(settings: Settings, found: dict[str, Any]) -> None:
-    from dpo_pipeline.core.quality import CRITERIA
+    from dpo_pipeline.core.validated_pair import MEANINGS
     from dpo_pipeline.stores.curation import read_summary
 
     console.print(found["now"])
@@ -273,14 +273,15 @@ def print_status(settings: Settings, found: dict[str, Any]) -> None:
     said = found["feedback"]
     if said["sources"]:
         taught = "" if settings.recipe.objective == "kto" else "; DPO_RECIPE__OBJECTIVE=kto trains on labels too"
-        console.print(f"feedback: {said['pairs']} pairs, {said['labelled']} labelled answers{taught}")
+        questioned = f", {said['set_aside']} set aside after a rollback" if said["set_aside"] else ""
+        console.print(f"feedback: {said['pairs']} pairs, {said['labelled']} labelled answers{questioned}{taught}")
     failed = read_summary(settings.curation_summary).failed
     if failed:
         table = Table(
             "rejected for", "pairs", "meaning", box=None, title="one pair may fail several", title_justify="left"
         )
         for name, count in sorted(failed.items(), key=lambda item: -item[1]):
-            table.add_row(name, str(count), CRITERIA.get(name, ""))
+            table.add_row(name, str(count), MEANINGS.get(name, ""))
         console.print(table)
     versions = Table("version", "attempt", "status", "parent", "pairs", "win rate", "adapter", "MLflow", box=None)
     for version in found["versions"]:

@@ -7,13 +7,14 @@ were bad label an answer alone.
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dpo_pipeline.core.dataset import LabelledAnswer, Pair, count_sources
 from dpo_pipeline.core.feedback import DOWN, label_of
 from dpo_pipeline.core.quality import failed_criteria
 from dpo_pipeline.core.usable_feedback import Said, usable
+from dpo_pipeline.core.validated_pair import SET_ASIDE
 from dpo_pipeline.core.votes import Preference, prompt_text
 from dpo_pipeline.settings import QualityCriteria
 from dpo_pipeline.settings.collection import FeedbackSource
@@ -32,6 +33,11 @@ class TrainableFeedback:
     refused_corrections: dict[str, str] = field(default_factory=dict)
 
     @property
+    def set_aside(self) -> int:
+        """How much a rollback put in question."""
+        return sum(reasons.get(SET_ASIDE, 0) for reasons in self.left_out.values())
+
+    @property
     def sources(self) -> dict[str, int]:
         return count_sources(self.pairs, self.labelled)
 
@@ -42,7 +48,7 @@ def trainable(
     held_out: frozenset[str],
     criteria: QualityCriteria,
     shares: Mapping[FeedbackSource, float],
-    excluded: Collection[str] = (),
+    taken_out: Mapping[str, str] | None = None,
 ) -> TrainableFeedback:
     """
     Args:
@@ -50,7 +56,7 @@ def trainable(
         both_bad: votes that both answers were bad, in log order.
         held_out: `prompt_key`s of the questions that versions are judged on.
         shares: how much of each source is used; of one that is not named, nothing.
-        excluded: ids of events that a reviewer took out.
+        taken_out: as `usable_feedback.usable` takes it.
     """
 
     drawn: dict[str, float] = dict(shares.items())
@@ -67,7 +73,7 @@ def trainable(
         ("judgement", [each for each in said if each.signal in JUDGEMENTS], answer),
         (BOTH_BAD, _bad(both_bad), answer),
     )
-    usable_of = {kind: usable(some, text, held_out, criteria, _says_something, excluded) for kind, some, text in given}
+    usable_of = {kind: usable(some, text, held_out, criteria, _says_something, taken_out) for kind, some, text in given}
     refused = dict(usable_of["correction"].refused)
     left_out = {kind: Counter(found.left_out) for kind, found in usable_of.items()}
     corrected, judged, bad = (usable_of[kind].said for kind, _, _ in given)

@@ -128,7 +128,7 @@ def weekly_report(
         weeks: this week first, then the one before, where there is one.
         versions: every version, in order.
         unused, threshold: valid pairs towards the next training.
-        set_aside: pairs that a rollback put in question.
+        set_aside: pairs and judgements that a rollback put in question.
     """
     week, before = weeks[0], weeks[1] if len(weeks) > 1 else Week()
     newest = versions[-1] if len(versions) > 1 else None
@@ -143,7 +143,7 @@ def weekly_report(
         next_actions=(
             *_next_actions(week, newest, champion, unused, threshold, cadence, kpis),
             *(
-                [f"Review the {set_aside} pairs that a rollback put in question (criterion set_aside)"]
+                [f"Review the {set_aside} pairs and judgements that a rollback put in question (criterion set_aside)"]
                 if set_aside
                 else []
             ),

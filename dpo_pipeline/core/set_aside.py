@@ -3,8 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dpo_pipeline.core.feedback import FeedbackMark
 from dpo_pipeline.core.lifecycle import ACCEPTED
 from dpo_pipeline.core.versions import VersionRecord, iteration
+
+
+@dataclass(frozen=True)
+class Read:
+    """How far a version had read people's feedback; with labels where it was trained on judgements too."""
+
+    mark: FeedbackMark
+    labels: bool
 
 
 @dataclass(frozen=True)
@@ -13,6 +22,9 @@ class Suspect:
     from 1, that this puts in question: those in (after, up_to], which no earlier accepted version was trained on, and
     those with an answer of its own; of both only what lies behind `accepted`, up to which a later version was trained
     and accepted all the same.
+
+    Likewise of feedback: what calls an answer of its own good, and what it had `read` and none of those `before` it;
+    but not what one of those `since` was trained on.
     """
 
     version: str
@@ -20,12 +32,15 @@ class Suspect:
     up_to: int
     accepted: int
     harm: str
+    read: Read | None = None
+    before: tuple[Read, ...] = ()
+    since: tuple[Read, ...] = ()
 
     @property
     def reason(self) -> str:
         return (
             f"{self.version} was rolled back ({self.harm}); it wrote one of these answers, or it alone was trained on "
-            "this pair"
+            "them"
         )
 
 
@@ -35,12 +50,27 @@ def suspects(versions: Sequence[VersionRecord], harm: Mapping[str, str]) -> tupl
         harm: of each version that was rolled back for harm, what it was.
     """
 
-    accepted = [(iteration(each.name), each.pairs_seen) for each in versions if each.status in ACCEPTED]
     found = []
-    for record in versions:
-        if record.name in harm:
-            own = iteration(record.name)
-            earlier = max((seen for number, seen in accepted if number < own), default=0)
-            later = max((seen for number, seen in accepted if number > own), default=0)
-            found.append(Suspect(record.name, earlier, record.pairs_seen, later, harm[record.name]))
+    for record in (each for each in versions if each.name in harm):
+        accepted = [each for each in versions if each.status in ACCEPTED]
+        earlier = [each for each in accepted if iteration(each.name) < iteration(record.name)]
+        later = [each for each in accepted if iteration(each.name) > iteration(record.name)]
+        found.append(
+            Suspect(
+                record.name,
+                after=max((each.pairs_seen for each in earlier), default=0),
+                up_to=record.pairs_seen,
+                accepted=max((each.pairs_seen for each in later), default=0),
+                harm=harm[record.name],
+                read=next(iter(_read([record])), None),
+                before=_read(earlier),
+                since=_read(later),
+            )
+        )
     return tuple(found)
+
+
+def _read(versions: Sequence[VersionRecord]) -> tuple[Read, ...]:
+    return tuple(
+        Read(FeedbackMark(**each.feedback_mark), bool(each.labelled)) for each in versions if each.feedback_mark
+    )

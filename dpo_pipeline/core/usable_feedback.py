@@ -1,13 +1,12 @@
 """Which feedback may be trained on: what votes' own criteria would let through, nothing of a person twice."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dpo_pipeline.core.feedback import Signal
 from dpo_pipeline.core.quality import names_a_model
 from dpo_pipeline.core.template_tokens import has_template_token
-from dpo_pipeline.core.validated_pair import EXCLUDED
 from dpo_pipeline.core.votes import Message, prompt_key
 from dpo_pipeline.settings import QualityCriteria
 
@@ -47,7 +46,7 @@ def usable(
     held_out: frozenset[str],
     criteria: QualityCriteria,
     says_something: Callable[[Said], bool] = lambda each: True,
-    excluded: Collection[str] = (),
+    taken_out: Mapping[str, str] | None = None,
 ) -> Usable:
     """
     Args:
@@ -55,16 +54,17 @@ def usable(
         text: of each what is trained on.
         held_out: `prompt_key`s of the questions that versions are judged on.
         says_something: what does not takes back what was said before, and holds no share.
-        excluded: ids of events that a reviewer took out.
+        taken_out: by event id, why a reviewer or a rollback took it out, as a criterion.
     """
+    taken_out = taken_out or {}
     newest = {(each.person, each.request_id): each.event_id for each in given}
     refused: list[tuple[str, str]] = []
     fit: list[Said] = []
     for each in given:
         if newest[each.person, each.request_id] != each.event_id:
             reason = SAID_AGAIN
-        elif each.event_id in excluded:
-            reason = EXCLUDED
+        elif each.event_id in taken_out:
+            reason = taken_out[each.event_id]
         elif not says_something(each):
             reason = "says_too_little"
         elif prompt_key(each.prompt) in held_out:

@@ -10,6 +10,8 @@ ReviewAction = Literal["exclude", "set_aside", "restore"]
 EXCLUDED, SET_ASIDE = "excluded", "set_aside"
 CORRECTION = "correction"
 """The source of a pair that is a corrected answer, B, over what was answered, A."""
+JUDGEMENT = "judgement"
+"""In the place of the other model, where an answer alone was judged: A is the answer, B what was said of it."""
 TAKEN_OUT: dict[str, str] = {"exclude": EXCLUDED, "set_aside": SET_ASIDE}
 MEANINGS = {
     **CRITERIA,

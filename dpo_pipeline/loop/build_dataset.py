@@ -13,7 +13,7 @@ from dpo_pipeline.core.labels import TrainableFeedback
 from dpo_pipeline.core.lifecycle import ACCEPTED, RECORDED
 from dpo_pipeline.core.validated_pair import SET_ASIDE
 from dpo_pipeline.core.versions import iteration
-from dpo_pipeline.loop.label import GivenFeedback, given_feedback, trainable_feedback
+from dpo_pipeline.loop.label import GivenFeedback, feedback_of, trainable_feedback
 from dpo_pipeline.loop.set_aside import find_suspects, set_aside
 from dpo_pipeline.ml.training_plan import write_dataset
 from dpo_pipeline.settings import DpoRecipe, Settings
@@ -48,7 +48,7 @@ def build_dataset(settings: Settings, ledger: Ledger, warehouse: Warehouse, name
     # What a person excluded or a rollback put in question a moment ago must not be trained on.
     set_aside(settings, warehouse, find_suspects(ledger))
     apply_reviews(warehouse, settings.reviews_log, settings.review_table)
-    given = given_feedback(settings.serving_log_dir, warehouse.both_bad(), warehouse.tally("recorded"))
+    given = feedback_of(settings, warehouse)
     if own and own.dataset_hash:  # which feedback it sees is pinned
         given = given.up_to(FeedbackMark(**own.feedback_mark) if own.feedback_mark else None)
     feedback = trainable_feedback(settings, given)
@@ -66,7 +66,7 @@ def build_dataset(settings: Settings, ledger: Ledger, warehouse: Warehouse, name
     if settings.augmentation.enabled:
         synthetic = read_synthetic(settings.synthetic_pairs)
         split = mixed(split, synthetic, settings.augmentation.max_share, held_out_texts(settings))
-    if questioned := warehouse.set_aside_between(after, up_to):
+    if questioned := warehouse.set_aside_between(after, up_to) + feedback.set_aside:
         split = replace(split, left_out={**split.left_out, SET_ASIDE: questioned})
     # Recorded first: what differs from a registered version is refused before anything is published.
     mark = msgspec.to_builtins(given.mark)

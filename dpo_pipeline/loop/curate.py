@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from dpo_pipeline.core.curation import CurationSummary, summarise, with_second_looks, without_taken_out
 from dpo_pipeline.core.set_aside import Suspect
 from dpo_pipeline.loop.ingest import LOG, validate_new
+from dpo_pipeline.loop.label import label
 from dpo_pipeline.loop.set_aside import set_aside
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.curation import publish_summary, read_summary
@@ -16,8 +17,8 @@ from dpo_pipeline.stores.warehouse import Warehouse
 
 @dataclass(frozen=True)
 class Curated:
-    """`validated_now`: preferences that this run gave a validation result; `set_aside_now`: pairs that a rollback put
-    in question. `summary`: the counts as of now.
+    """`validated_now`: preferences that this run gave a validation result; `set_aside_now`: how much a rollback
+    put in question. `summary`: the counts as of now.
     """
 
     validated_now: int
@@ -40,6 +41,8 @@ def curate(
     count = validate_new(warehouse, settings.quality, progress)
     questioned = set_aside(settings, warehouse, suspects)
     reviews_bytes = file_bytes(settings.reviews_log)  # before they are read: what comes meanwhile is seen next time
+    if questioned:  # of feedback too: what is published of it would make a version due by what was set aside
+        label(settings, warehouse)
     taken_out = apply_reviews(warehouse, settings.reviews_log, settings.review_table)
     rebuilt = read_summary(settings.curation_summary).rebuilt
     counted = summarise(warehouse.tallies(), warehouse.position(LOG).offset, reviews_bytes, rebuilt)

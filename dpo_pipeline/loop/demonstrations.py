@@ -12,7 +12,7 @@ from dpo_pipeline.core.usable_feedback import Said, usable
 from dpo_pipeline.core.votes import Message, prompt_messages
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import held_out_prompts
-from dpo_pipeline.stores.reviews import ReviewLog
+from dpo_pipeline.stores.reviews import ReviewLog, criteria_of
 from dpo_pipeline.stores.serving_log import all_feedback
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def usable_corrections(settings: Settings) -> tuple[Said, ...]:
         lambda each: str(each.value),
         held_out_prompts(settings),
         settings.quality,
-        excluded=ReviewLog(settings.reviews_log).taken_out().keys(),
+        taken_out=criteria_of(ReviewLog(settings.reviews_log).taken_out()),
     )
     if found.left_out:
         log.info("%d corrections are used; left out are %s", len(found.said), found.left_out)

@@ -1,21 +1,21 @@
 """What people said of answers, as pairs and labelled answers that a version can be trained on, and for reviewers."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
-from dpo_pipeline.core.feedback import FeedbackMark
-from dpo_pipeline.core.labels import TrainableFeedback, trainable
+from dpo_pipeline.core.feedback import FeedbackMark, described, label_of
+from dpo_pipeline.core.labels import JUDGEMENTS, TrainableFeedback, trainable
 from dpo_pipeline.core.serving_records import FeedbackRecord
-from dpo_pipeline.core.validated_pair import CORRECTION, EXCLUDED, ValidatedPair
+from dpo_pipeline.core.validated_pair import CORRECTION, JUDGEMENT, TAKEN_OUT, ValidatedPair
 from dpo_pipeline.core.votes import Preference, prompt_text
 from dpo_pipeline.loop.demonstrations import said_in
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import held_out_prompts
 from dpo_pipeline.stores.curation import LabelSummary, publish_summary
-from dpo_pipeline.stores.reviews import SHOWN, Review, ReviewLog, publish_validated_pairs
+from dpo_pipeline.stores.reviews import SHOWN, Review, ReviewLog, criteria_of, publish_validated_pairs
 from dpo_pipeline.stores.serving_log import placed_feedback
 from dpo_pipeline.stores.warehouse import Warehouse
 
@@ -41,6 +41,11 @@ class GivenFeedback:
             mark,
         )
 
+    def of_answers_by(self, version: str) -> set[str]:
+        """Ids of what was said of this version's answers."""
+        said = {record.event_id for _, _, record in self.said if record.version == version}
+        return said | {vote.event_id for _, vote in self.both_bad if version in (vote.model_a, vote.model_b)}
+
     def events(self) -> set[str]:
         return {record.event_id for _, _, record in self.said} | {vote.event_id for _, vote in self.both_bad}
 
@@ -59,12 +64,17 @@ def given_feedback(serving_log: Path, both_bad: Iterable[tuple[int, Preference]]
     return GivenFeedback(said, tuple(both_bad), FeedbackMark(newest, votes))
 
 
+def feedback_of(settings: Settings, warehouse: Warehouse) -> GivenFeedback:
+    """All that was said by now."""
+    return given_feedback(settings.serving_log_dir, warehouse.both_bad(), warehouse.tally("recorded"))
+
+
 def trainable_feedback(
-    settings: Settings, given: GivenFeedback, taken_out: Collection[str] | None = None
+    settings: Settings, given: GivenFeedback, taken_out: Mapping[str, Review] | None = None
 ) -> TrainableFeedback:
     """
     Args:
-        taken_out: ids of events that reviewers took out; null: as their log has it now.
+        taken_out: by event id, what is not to be trained on; null: as the reviews have it now.
     """
     return trainable(
         [said_in(record) for _, _, record in given.said],
@@ -72,18 +82,21 @@ def trainable_feedback(
         held_out_prompts(settings),
         settings.quality,
         settings.collection.feedback_shares,
-        ReviewLog(settings.reviews_log).taken_out() if taken_out is None else taken_out,
+        criteria_of(ReviewLog(settings.reviews_log).taken_out() if taken_out is None else taken_out),
     )
 
 
 def label(settings: Settings, warehouse: Warehouse) -> TrainableFeedback:
-    """All there is now; published are its counts, for whoever asks whether a version is due, and the corrections."""
-    given = given_feedback(settings.serving_log_dir, warehouse.both_bad(), warehouse.tally("recorded"))
+    """All there is now; published are its counts, for whoever asks whether a version is due, and what people review:
+    corrections, and judgements that a rollback put in question.
+    """
+    given = feedback_of(settings, warehouse)
     taken_out = ReviewLog(settings.reviews_log).taken_out()
     found = trainable_feedback(settings, given, taken_out)
     summary = LabelSummary(len(found.pairs), len(found.labelled), found.sources, found.left_out)
     publish_summary(settings.label_summary, summary)
-    newest = sorted(_corrected(given, found.refused_corrections, taken_out), key=lambda pair: pair.recorded_at)
+    shown = (*_corrected(given, found.refused_corrections, taken_out), *_judged_and_taken_out(given, taken_out))
+    newest = sorted(shown, key=lambda pair: pair.recorded_at)
     publish_validated_pairs(settings.correction_table, newest[: -SHOWN - 1 : -1])
     return found
 
@@ -109,6 +122,30 @@ def _corrected(
             vote="b",
             annotator=record.user,
             source=CORRECTION,
-            failed=(reason,) if reason and reason != EXCLUDED else (),
+            failed=(reason,) if reason and reason not in TAKEN_OUT.values() else (),
         )
         yield pair.reviewed(review.action, review.reason) if review else pair
+
+
+def _judged_and_taken_out(given: GivenFeedback, taken_out: Mapping[str, Review]) -> Iterator[ValidatedPair]:
+    """Thumbs and ratings that are not trained on, as reviewers see them: an answer, and what was said of it."""
+    for _, _, record in given.said:
+        review = taken_out.get(record.event_id)
+        if record.signal not in JUDGEMENTS or review is None:
+            continue
+        good = label_of(record.signal, record.value)
+        pair = ValidatedPair(
+            event_id=record.event_id,
+            recorded_at=record.recorded_at,
+            prompt=prompt_text(said_in(record).prompt),
+            category="other",
+            model_a=record.version,
+            model_b=JUDGEMENT,
+            response_a=record.answer,
+            response_b=described(record.signal, record.value),
+            vote="a" if good else "both_bad",
+            annotator=record.user,
+            source=record.signal,
+            failed=(),
+        )
+        yield pair.reviewed(review.action, review.reason)

@@ -1,10 +1,17 @@
-"""After a rollback for harm: the pairs that it puts in question are set aside, each once; people may restore them."""
+"""After a rollback for harm: what it puts in question, votes and other feedback, is set aside, each once; people may
+restore it.
+"""
+
+from collections.abc import Iterable, Iterator
 
 from dpo_pipeline.core.admission import LONGEST_REASON
 from dpo_pipeline.core.curation import CurationSummary
+from dpo_pipeline.core.labels import TrainableFeedback
 from dpo_pipeline.core.lifecycle import Status
 from dpo_pipeline.core.rollout import HARM
-from dpo_pipeline.core.set_aside import Suspect, suspects
+from dpo_pipeline.core.set_aside import Read, Suspect, suspects
+from dpo_pipeline.core.validated_pair import CORRECTION
+from dpo_pipeline.loop.label import GivenFeedback, feedback_of, trainable_feedback
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.logs import logs_of
@@ -30,9 +37,11 @@ def not_set_aside(ledger: Ledger, summary: CurationSummary) -> list[str]:
 
 
 def set_aside(settings: Settings, warehouse: Warehouse, found: tuple[Suspect, ...]) -> int:
-    """Note in the reviews what is not set aside yet: what a person restored stays restored. Returns how many pairs."""
+    """Note in the reviews what is not set aside yet: what a person restored stays restored. Returns how much."""
     if not found:
         return 0
+    given = feedback_of(settings, warehouse)
+    trained_on = trainable_feedback(settings, given)
     log, now = ReviewLog(settings.reviews_log, logs_of(settings)), utc_now()
     known = log.review_ids()
     reviews = [
@@ -45,8 +54,31 @@ def set_aside(settings: Settings, warehouse: Warehouse, found: tuple[Suspect, ..
             actor=ACTOR,
         )
         for suspect in found
-        for event_id in warehouse.valid_events_of(suspect.version, suspect.after, suspect.up_to, suspect.accepted)
+        for event_id in (
+            *warehouse.valid_events_of(suspect.version, suspect.after, suspect.up_to, suspect.accepted),
+            *_questioned(suspect, given, trained_on),
+        )
         if (review_id := f"{suspect.version}-{ACTOR}-{event_id}") not in known
     ]
     log.append_all(reviews)
     return len(reviews)
+
+
+def _questioned(suspect: Suspect, given: GivenFeedback, trained_on: TrainableFeedback) -> Iterator[str]:
+    """Event ids of feedback: of pairs, and of labels as far as versions were trained on these.
+
+    Of what was said of its own answers, only what calls one good: the rest says what was wrong with them.
+    """
+    own = given.of_answers_by(suspect.version)
+    pairs = {pair.event_id: pair.source != CORRECTION for pair in trained_on.pairs}
+    labels = {each.event_id: each.good for each in trained_on.labelled}
+    for events, of_labels in ((pairs, False), (labels, True)):
+
+        def seen_by(versions: Iterable[Read | None], of_labels: bool = of_labels) -> set[str]:
+            marks = [each.mark for each in versions if each and (each.labels or not of_labels)]
+            return {event for mark in marks for event in given.up_to(mark).events()}
+
+        alone, accepted = seen_by([suspect.read]) - seen_by(suspect.before), seen_by(suspect.since)
+        for event, praises in events.items():
+            if (event in alone or (praises and event in own)) and event not in accepted:
+                yield event

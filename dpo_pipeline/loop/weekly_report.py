@@ -13,7 +13,7 @@ from dpo_pipeline.loop.report import timeline, version_figures, weeks
 from dpo_pipeline.reports.monitoring_page import monitoring_page, version_rows
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import write_text
-from dpo_pipeline.stores.curation import read_summary
+from dpo_pipeline.stores.curation import read_labels, read_summary
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.tables import publish_rows
 from dpo_pipeline.stores.warehouse import Warehouse
@@ -39,7 +39,7 @@ def write_weekly_report(
     report = weekly_report(
         weeks(settings.serving_log_dir, store, spans), figures, ledger.deployment().champion, due.unused, due.threshold,
         timeline(ledger, store, settings.rollout, frequency), settings.cadence, settings.kpis,
-        read_summary(settings.curation_summary).set_aside,
+        read_summary(settings.curation_summary).set_aside + read_labels(settings.label_summary).set_aside,
     )  # fmt: skip
     page, text = settings.reports_dir / "weekly.html", json.dumps(report.to_json(), indent=2)
     write_text(page, monitoring_page(report, trajectory(figures), spans[0], settings.zone))

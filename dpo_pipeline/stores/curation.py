@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dpo_pipeline.core.curation import CurationSummary
+from dpo_pipeline.core.validated_pair import SET_ASIDE
 from dpo_pipeline.errors import ArtifactCorrupt
 from dpo_pipeline.stores.artifacts import write_text
 
@@ -23,6 +24,11 @@ class LabelSummary:
     labelled: int = 0
     sources: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def set_aside(self) -> int:
+        """How much a rollback put in question."""
+        return sum(reasons.get(SET_ASIDE, 0) for reasons in self.left_out.values())
 
 
 def read_labels(path: Path) -> LabelSummary:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from dpo_pipeline.core.admission import LONGEST_REASON
 from dpo_pipeline.core.curation import TakenOut
-from dpo_pipeline.core.validated_pair import ReviewAction, ValidatedPair
+from dpo_pipeline.core.validated_pair import TAKEN_OUT, ReviewAction, ValidatedPair
 from dpo_pipeline.core.votes import Preference, prompt_text, text_key
 from dpo_pipeline.errors import ArtifactCorrupt, InvalidRecord
 from dpo_pipeline.stores.artifacts import replacing
@@ -84,6 +84,11 @@ class ReviewLog:
         for batch in read_batches(self.path, Position(), MAX_LINE_BYTES):
             for line in batch.lines:
                 yield _decode(self.path, line.offset, line.data)
+
+
+def criteria_of(taken_out: Mapping[str, Review]) -> dict[str, str]:
+    """Why each was taken out, as a criterion that it fails, by event id."""
+    return {event_id: TAKEN_OUT[review.action] for event_id, review in taken_out.items()}
 
 
 def _decode(path: Path, offset: int, line: bytes | None) -> Review:

@@ -4,24 +4,29 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import duckdb
 import pytest
 
 from dpo_pipeline.core.cadence import CadenceDecision
 from dpo_pipeline.core.curation import CurationSummary
+from dpo_pipeline.core.pair_export import exported
 from dpo_pipeline.core.rollout import HARM
+from dpo_pipeline.core.serving_records import FeedbackRecord
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.loop.build_dataset import build_dataset
 from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.curate import curate, rebuild_warehouse
 from dpo_pipeline.loop.ingest import ingest
+from dpo_pipeline.loop.label import label
 from dpo_pipeline.loop.set_aside import find_suspects
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.curation import read_labels
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.reviews import Review, ReviewLog, read_validated_pairs
+from dpo_pipeline.stores.serving_log import ServingLog
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 from dpo_pipeline_tests.examples import preference, put_version, settings_in
 
@@ -91,7 +96,7 @@ def test_what_it_answered_and_alone_was_trained_on_is_set_aside_with_the_reason(
     assert pairs["evt-0"].valid and pairs[f"evt-{SEEN}"].failed == ("set_aside",)
     assert pairs[f"evt-{SEEN}"].reason == (
         "v1.2 was rolled back (crash rate: 4.0 % after 0.0 %); it wrote one of these answers, or it alone was trained "
-        "on this pair"
+        "on them"
     )
     kept = {pair.event_id for pair in opened(settings, lambda store: store.valid_pairs())}
     assert kept == {f"evt-{n}" for n in (*range(SEEN), *range(SEEN + ALONE, SEEN + ALONE + LATER - ANSWERED))}
@@ -156,3 +161,73 @@ def test_a_dataset_never_holds_them_even_before_curation_ran(settings: Settings,
     assert len(events) == SEEN + LATER - ANSWERED and f"evt-{SEEN}" not in events
     manifest = json.loads((built.directory / "manifest.json").read_text())
     assert manifest["left_out"]["set_aside"] == ALONE + ANSWERED
+
+
+def said(number: int, version: str, **fields: Any) -> FeedbackRecord:
+    return FeedbackRecord(
+        event_id=f"said-{number}", recorded_at=f"2026-01-0{1 + number // 50}T00:00:{number % 50:02}.000Z",
+        request_id=f"chatcmpl-{number}", user=f"person-{number % 7}", version=version,
+        prompt=f"How far is the moon, the {number}th time?", answer=f"About 384,000 kilometres, {version} thinks.",
+        **{"signal": "thumb", "value": "up", **fields},
+    )  # fmt: skip
+
+
+def test_what_was_said_of_its_answers_or_taught_it_alone_is_set_aside_too(settings: Settings, ledger: Ledger) -> None:
+    """Thumbs 0 to 9 taught v1.1 too, 10 to 19 v1.2 alone; two of the later ones praise answers of v1.2, two do not."""
+    log = ServingLog(settings.serving_log_dir)
+    for number in range(24):
+        log.append(said(number, "v1.2" if number in (20, 21) else "v1.0"))
+    log.append(said(24, "v1.2", signal="correction", value="It is 384,400 kilometres away, on average."))
+    log.append(said(25, "v1.2", value="down"))
+    log.close()
+    curated(settings, ledger)
+    read = {"feedback_pairs": 0, "labelled": 1}
+    put_version(
+        ledger,
+        "v1.1",
+        status="champion",
+        feedback_mark={"days": {"2026-01-01": 10}, "votes": 0},
+        pairs_seen=SEEN,
+        **read,
+    )
+    put_version(ledger, "v1.2", feedback_mark={"days": {"2026-01-01": 20}, "votes": 0}, pairs_seen=SEEN + ALONE, **read)
+    before = opened(settings, lambda store: label(settings, store))
+    assert len(before.labelled) == 25 and len(before.pairs) == 1
+    roll_back(ledger, HARM, "satisfaction: 2.1 after 4.0")
+    curated(settings, ledger)
+    published = read_labels(settings.label_summary)
+    assert (published.labelled, published.pairs, published.set_aside) == (25 - 12, 1, 12), "at once"
+    shown = {pair.event_id: pair for pair in read_validated_pairs(settings.correction_table)}
+    assert {name for name, pair in shown.items() if pair.failed == ("set_aside",)} == {
+        f"said-{number}" for number in range(10, 22)
+    }
+    assert (shown["said-20"].response_b, shown["said-20"].model_a) == ("thumb up", "v1.2")
+    assert "satisfaction: 2.1" in shown["said-20"].reason and exported(shown["said-20"], "trl") is None
+    kto = settings.model_copy(update={"recipe": settings.recipe.model_copy(update={"objective": "kto"})})
+    built = opened(settings, lambda store: build_dataset(kto, ledger, store, "v1.3"))
+    taught = {each.event_id for each in built.split.labelled}
+    assert taught <= {f"said-{number}" for number in (*range(10), 22, 23, 25)} and len(taught) >= 8
+    manifest = json.loads((built.directory / "manifest.json").read_text())
+    assert manifest["left_out"]["set_aside"] == ALONE + ANSWERED + 12
+    restored = Review(
+        review_id="rev-1", recorded_at="2026-01-02T00:00:00.000Z", event_id="said-20", action="restore",
+        reason="it is right", actor="Rita",
+    )  # fmt: skip
+    ReviewLog(settings.reviews_log).append(restored)
+    curated(settings, ledger)
+    again = opened(settings, lambda store: label(settings, store))
+    assert len(again.labelled) == 14 and again.set_aside == 11, "what a person restored stays"
+
+
+def test_a_version_of_pairs_alone_puts_no_judgement_of_others_in_question(settings: Settings, ledger: Ledger) -> None:
+    log = ServingLog(settings.serving_log_dir)
+    for number in range(6):
+        log.append(said(number, "v1.2" if number == 5 else "v1.0"))
+    log.close()
+    curated(settings, ledger)
+    put_version(
+        ledger, "v1.2", feedback_mark={"days": {"2026-01-01": 6}, "votes": 0}, pairs_seen=SEEN + ALONE, labelled=0
+    )
+    roll_back(ledger, HARM, "crash rate")
+    curated(settings, ledger)
+    assert read_labels(settings.label_summary).set_aside == 1, "what was said of its own answer"

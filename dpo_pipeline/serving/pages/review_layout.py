@@ -4,8 +4,9 @@ from dataclasses import asdict
 from typing import Any, get_args
 from urllib.parse import urlencode
 
+from dpo_pipeline.core.labels import JUDGEMENTS
 from dpo_pipeline.core.questions import CATEGORIES
-from dpo_pipeline.core.validated_pair import CORRECTION, EXCLUDED, MEANINGS, PairFilter, ValidatedPair
+from dpo_pipeline.core.validated_pair import CORRECTION, EXCLUDED, JUDGEMENT, MEANINGS, PairFilter, ValidatedPair
 from dpo_pipeline.core.votes import Source
 from dpo_pipeline.serving.pages.markdown import TOGGLE, formatted
 from dpo_pipeline.serving.pages.markup import (
@@ -84,7 +85,7 @@ class ReviewLayout:
                 ),
                 gr.Dropdown([ANY], value=ANY, label="Version", min_width=110),
                 gr.Dropdown(
-                    [ANY, *get_args(Source), CORRECTION],
+                    [ANY, *get_args(Source), CORRECTION, *JUDGEMENTS],
                     value=ANY,
                     label="Source",
                     min_width=110,
@@ -199,21 +200,22 @@ def _pair(seen: ReviewedPair) -> Markup:
     why = [paragraph(f"Why, by the voter: {pair.why}")] if str(pair.why) else []
     origin = f"{pair.recorded_at} by {pair.annotator}, {pair.event_id}"
     parts = [facts, *why, paragraph(origin, "muted"), _result(seen), heading("Question"), quoted(pair.prompt)]
+    alone = pair.model_b == JUDGEMENT
+    answers = [("Answer A", "a", pair.model_a, pair.response_a), ("Answer B", "b", pair.model_b, pair.response_b)]
     sides = "".join(
         f"<section>{heading(f'{name}, {model}{_won(pair.vote, letter)}')}{boxed(formatted(answer))}</section>"
-        for name, letter, model, answer in (
-            ("Answer A", "a", pair.model_a, pair.response_a),
-            ("Answer B", "b", pair.model_b, pair.response_b),
-        )
+        for name, letter, model, answer in (answers[:1] if alone else answers)
     )
     names = f"Answer A, {pair.model_a}", f"Answer B, {pair.model_b}"
-    words = opening("Words that differ", differing(names, (pair.response_a, pair.response_b)))
+    words = "" if alone else opening("Words that differ", differing(names, (pair.response_a, pair.response_b)))
     return Markup("".join(parts) + f'<div class="sides">{sides}</div>{TOGGLE}{words}')
 
 
 def _vote(pair: ValidatedPair) -> str:
     if pair.source == CORRECTION:
         return "A was corrected to B"
+    if pair.model_b == JUDGEMENT:
+        return f"A alone was judged: {pair.response_b}"
     return {"a": "A is better", "b": "B is better", "tie": "tie", "both_bad": "both bad"}[pair.vote]
 
 

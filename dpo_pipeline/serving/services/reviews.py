@@ -11,7 +11,7 @@ from typing import Any, Literal
 from dpo_pipeline.core.admission import LONGEST_REASON, check_reason
 from dpo_pipeline.core.pair_export import ExportForm, exported
 from dpo_pipeline.core.redaction import Redactor
-from dpo_pipeline.core.validated_pair import CORRECTION, EXCLUDED, PairFilter, ValidatedPair
+from dpo_pipeline.core.validated_pair import CORRECTION, EXCLUDED, JUDGEMENT, PairFilter, ValidatedPair
 from dpo_pipeline.errors import InvalidRequest, OrderChanged
 from dpo_pipeline.serving.accounts import Accounts
 from dpo_pipeline.stores.key_ring import Account
@@ -158,7 +158,7 @@ def page_of(pairs: Iterable[ReviewedPair], wanted: PairFilter, number: int) -> R
     versions: set[str] = set()
     for seen in pairs:
         count += 1
-        versions |= {seen.pair.model_a, seen.pair.model_b} - {CORRECTION}
+        versions |= {seen.pair.model_a, seen.pair.model_b} - {CORRECTION, JUDGEMENT}
         if not wanted.fits(seen.pair):
             continue
         if fits // PAGE <= number:
