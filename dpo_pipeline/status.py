@@ -40,6 +40,7 @@ def loop_status(settings: Settings) -> dict[str, Any]:
             "unused": cadence.unused,
             "threshold": cadence.threshold,
             "phase": cadence.phase,
+            "objective": cadence.objective,
         },
         "feedback": {
             "pairs": said.pairs,

@@ -272,7 +272,7 @@ def print_status(settings: Settings, found: dict[str, Any]) -> None:
     )
     said = found["feedback"]
     if said["sources"]:
-        taught = "" if settings.recipe.objective == "kto" else "; DPO_RECIPE__OBJECTIVE=kto trains on labels too"
+        taught = f"; the next version is trained by the objective {preferences['objective']}"
         questioned = f", {said['set_aside']} set aside after a rollback" if said["set_aside"] else ""
         console.print(f"feedback: {said['pairs']} pairs, {said['labelled']} labelled answers{questioned}{taught}")
     failed = read_summary(settings.curation_summary).failed

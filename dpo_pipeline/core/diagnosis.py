@@ -26,7 +26,8 @@ class Symptoms:
     chosen answers against the reference, in nats an answer; `length_ratio`: candidate over parent; `kl_per_token`
     in nats; `clear_share`: decided votes among all; `flip_rate`: chance that a vote is the wrong way round;
     `sft_satisfaction`: mean rating of v1.0, 1 to 5; `demonstrations`: corrections and chosen answers that v1.0 was
-    not tuned on yet. `…_high` and `…_low` are ends of intervals: what may be chance is no reason to change a recipe.
+    not tuned on yet; `labelled`: answers that people called good or bad. `…_high` and `…_low` are ends of intervals:
+    what may be chance is no reason to change a recipe.
     """
 
     win_rate: float
@@ -45,6 +46,7 @@ class Symptoms:
     sft_satisfaction: float | None = None
     sft_satisfaction_high: float = 5.0
     demonstrations: int = 0
+    labelled: int = 0
     sft_rounds: int = 0
 
 
@@ -125,6 +127,12 @@ def diagnose(recipe: DpoRecipe, symptoms: Symptoms) -> Diagnosis:
         )  # fmt: skip
     if s.kl_per_token is not None and s.kl_per_token > MOVED_FAR and s.win_rate_high < 0.5:
         return scaled("beta", 2, "the policy went far from its reference")
+    few = s.pairs is not None and s.pairs < ENOUGH_PAIRS
+    if of_pairs and few and s.labelled >= ENOUGH_PAIRS:
+        labels = f"{s.pairs} pairs are few, and {s.labelled} answers were called good or bad"
+        return remedy(labels, "objective dpo → kto", objective="kto", trainer="trl")
+    if not of_pairs and s.pairs is not None and not few:
+        return remedy(f"{s.pairs} pairs are enough by themselves", "objective kto → dpo", objective="dpo")
     if s.win_rate_high < 0.5:
         return scaled("learning_rate", 1 / 2, "the policy moved in the wrong direction")
     longer = recipe.epochs + 1

@@ -25,12 +25,14 @@ def attempt_of(settings: Settings, record: VersionRecord) -> Attempt:
 
     After one that came out no better the next, as diagnosed; one that was left half-way is gone on with as it was.
     """
-    number, recipe = record.attempt, DpoRecipe(**record.recipe) if record.recipe else settings.recipe
+    number, recipe = record.attempt, DpoRecipe(**record.recipe) if record.recipe else _first_recipe(settings, record)
     if record.status in RETRIED:
         diagnosis = diagnosis_of(settings, record)
         return Attempt(record.name, number + 1, diagnosis.recipe, diagnosis.conclusion)
     if record.status == Status.GIVEN_UP:
-        return Attempt(record.name, number + 1, settings.recipe, "it was given up, and is tried once more")
+        return Attempt(
+            record.name, number + 1, _first_recipe(settings, record), "it was given up, and is tried once more"
+        )
     return Attempt(record.name, number, recipe, f"it is {record.status}")
 
 
@@ -65,6 +67,11 @@ def conclude(settings: Settings, ledger: Ledger, record: VersionRecord) -> Diagn
 def diagnosis_of(settings: Settings, record: VersionRecord) -> Diagnosis:
     """Why the version is no better, by what ledger, collection and ratings say of it."""
     return _diagnosis(record, symptoms(settings, record))
+
+
+def _first_recipe(settings: Settings, record: VersionRecord) -> DpoRecipe:
+    """That of the settings; by labels where its dataset was built with some."""
+    return settings.recipe.model_copy(update={"objective": "kto"}) if record.labelled else settings.recipe
 
 
 def _newest_retried(ledger: Ledger) -> VersionRecord | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,9 @@ from dpo_pipeline.core.labels import TrainableFeedback
 from dpo_pipeline.core.lifecycle import ACCEPTED, RECORDED
 from dpo_pipeline.core.validated_pair import SET_ASIDE
 from dpo_pipeline.core.versions import iteration
-from dpo_pipeline.loop.label import GivenFeedback, feedback_of, trainable_feedback
+from dpo_pipeline.loop.attempts import attempt_of
+from dpo_pipeline.loop.cadence import next_training
+from dpo_pipeline.loop.label import GivenFeedback, feedback_of, summary_of, trainable_feedback
 from dpo_pipeline.loop.set_aside import find_suspects, set_aside
 from dpo_pipeline.ml.training_plan import write_dataset
 from dpo_pipeline.settings import DpoRecipe, Settings
@@ -43,8 +46,6 @@ def build_dataset(settings: Settings, ledger: Ledger, warehouse: Warehouse, name
     """
     versions = ledger.versions()
     own = next((record for record in versions if record.name == name), None)
-    recipe = _recipe(settings.recipe, own)
-    after, up_to = _range(versions, name, own, warehouse.tally("valid"), recipe)
     # What a person excluded or a rollback put in question a moment ago must not be trained on.
     set_aside(settings, warehouse, find_suspects(ledger))
     apply_reviews(warehouse, settings.reviews_log, settings.review_table)
@@ -52,6 +53,8 @@ def build_dataset(settings: Settings, ledger: Ledger, warehouse: Warehouse, name
     if own and own.dataset_hash:  # which feedback it sees is pinned
         given = given.up_to(FeedbackMark(**own.feedback_mark) if own.feedback_mark else None)
     feedback = trainable_feedback(settings, given)
+    recipe = _recipe(settings, ledger, own, feedback)
+    after, up_to = _range(versions, name, own, warehouse.tally("valid"), recipe)
     pairs, labelled = _unseen(feedback, given, _accepted_before(versions, name), recipe)
     split = split_pairs(
         [*warehouse.valid_pairs(after, up_to), *pairs],
@@ -93,11 +96,14 @@ def _unseen(
     )
 
 
-def _recipe(recipe: DpoRecipe, own: VersionRecord | None) -> DpoRecipe:
-    """That of the settings; a registered version is rebuilt by its own."""
+def _recipe(settings: Settings, ledger: Ledger, own: VersionRecord | None, feedback: TrainableFeedback) -> DpoRecipe:
+    """By which it is trained next: a registered version by its own, a new one by what the cadence counts."""
     if own and own.status in RECORDED and own.recipe:
         return DpoRecipe(**own.recipe)
-    return recipe
+    if own and own.dataset_hash:
+        return attempt_of(settings, own).recipe
+    objective = next_training(settings, ledger, datetime.now(UTC), summary_of(feedback)).objective
+    return settings.recipe.model_copy(update={"objective": objective})
 
 
 def _range(

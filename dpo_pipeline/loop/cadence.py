@@ -7,18 +7,24 @@ from datetime import datetime
 from dpo_pipeline.core.cadence import CadenceDecision, training_due, training_state, unseen_feedback
 from dpo_pipeline.loop.set_aside import not_set_aside
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.curation import read_labels, read_summary
+from dpo_pipeline.stores.curation import LabelSummary, read_labels, read_summary
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord
 
 
-def next_training(settings: Settings, ledger: Ledger, now: datetime) -> CadenceDecision:
-    """Is the next version due, as sensor, report and `dpo status` see it."""
-    summary = read_summary(settings.curation_summary)
-    said, cadence = read_labels(settings.label_summary), settings.cadence
+def next_training(
+    settings: Settings, ledger: Ledger, now: datetime, said: LabelSummary | None = None
+) -> CadenceDecision:
+    """Is the next version due, as sensor, report and `dpo status` see it.
 
-    def worth(seen_by: Sequence[VersionRecord]) -> int:
-        objective, rate = settings.recipe.objective, cadence.labels_per_pair
-        return unseen_feedback(seen_by, said.pairs, said.labelled, objective, rate)
+    Args:
+        said: what can be trained on of feedback; null: as it was counted last.
+    """
+    summary, cadence = read_summary(settings.curation_summary), settings.cadence
+    said = said or read_labels(settings.label_summary)
+
+    def worth(seen_by: Sequence[VersionRecord]) -> tuple[int, int]:
+        return unseen_feedback(seen_by, said.pairs, said.labelled, cadence.labels_per_pair)
 
     state = training_state(ledger.versions(), ledger.deployment().challenger, summary.valid_beyond, now, worth)
-    return training_due(replace(state, unsorted=next(iter(not_set_aside(ledger, summary)), None)), cadence)
+    unsorted = next(iter(not_set_aside(ledger, summary)), None)
+    return training_due(replace(state, unsorted=unsorted), cadence, settings.recipe)

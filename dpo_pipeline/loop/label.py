@@ -93,12 +93,15 @@ def label(settings: Settings, warehouse: Warehouse) -> TrainableFeedback:
     given = feedback_of(settings, warehouse)
     taken_out = ReviewLog(settings.reviews_log).taken_out()
     found = trainable_feedback(settings, given, taken_out)
-    summary = LabelSummary(len(found.pairs), len(found.labelled), found.sources, found.left_out)
-    publish_summary(settings.label_summary, summary)
+    publish_summary(settings.label_summary, summary_of(found))
     shown = (*_corrected(given, found.refused_corrections, taken_out), *_judged_and_taken_out(given, taken_out))
     newest = sorted(shown, key=lambda pair: pair.recorded_at)
     publish_validated_pairs(settings.correction_table, newest[: -SHOWN - 1 : -1])
     return found
+
+
+def summary_of(found: TrainableFeedback) -> LabelSummary:
+    return LabelSummary(len(found.pairs), len(found.labelled), found.sources, found.left_out)
 
 
 def _corrected(

@@ -10,7 +10,7 @@ from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.core.winrate import mean_interval
 from dpo_pipeline.loop.demonstrations import usable_corrections
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.curation import read_summary
+from dpo_pipeline.stores.curation import read_labels, read_summary
 from dpo_pipeline.stores.ledger import VersionRecord
 from dpo_pipeline.stores.serving_log import read_records
 
@@ -43,6 +43,7 @@ def symptoms(settings: Settings, record: VersionRecord) -> Symptoms:
         categories=summary.valid_categories or None,
         sft_satisfaction=fmean(liked) if liked else None,
         sft_satisfaction_high=1 + 4 * mean_interval([(each - 1) / 4 for each in liked], settings.evaluation.alpha)[1],
+        labelled=read_labels(settings.label_summary).labelled,
         demonstrations=len(corrected) + (record.pairs or 0),
         sft_rounds=int(recipe.get("sft_rounds", 0)),
     )

@@ -29,5 +29,10 @@ class Cadence(Section):
         ge=1,
         description="answers called good or bad that count as one pair, where the objective trains on them; a guess",
     )
+    labels_may_decide: bool = Field(
+        True,
+        description="where valid pairs are fewer than half of the threshold, answers called good or bad may make up "
+        "the rest: the version is trained by the objective kto then",
+    )
     cooldown_h: float = Field(0, ge=0, description="hours between two trainings, at least")
     max_attempts: int = Field(3, ge=1, description="trainings of one version before it is given up")

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from dpo_pipeline.settings.layout import PROJECT_DIR
 from dpo_pipeline.settings.section import HomePath, Section
 
+Objective = Literal["dpo", "kto"]
 LLAMAFACTORY_LOSSES = ("sigmoid", "hinge", "ipo")
 """By the names that TRL gives them too; `sft` beside one of them is what it calls `pref_ftx`."""
 
@@ -32,7 +33,7 @@ class DpoRecipe(Section):
     trainer: Literal["trl", "llamafactory"] = Field(
         "trl", description="who trains: TRL in our process, or LLaMA-Factory in an environment of its own"
     )
-    objective: Literal["dpo", "kto"] = Field(
+    objective: Objective = Field(
         "dpo",
         description="dpo: from pairs alone; kto: from each answer by itself, those of pairs and those that people "
         "called good or bad; it has its own loss; loss_type, loss_weights and label_smoothing are ignored",

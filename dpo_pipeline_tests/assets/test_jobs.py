@@ -314,6 +314,7 @@ def test_status_has_exactly_the_documented_keys(loop: Loop) -> None:
     assert list(status) == ["preferences", "feedback", "versions", "champion", "challenger", "rollout", "now", "next"]
     assert list(status["preferences"]) == [
         "recorded", "quarantined", "valid", "rejected", "set_aside", "unused", "threshold", "phase",
+        "objective",
     ]  # fmt: skip
     assert list(status["versions"][0]) == [
         "name", "attempt", "status", "adapter_sha", "parent", "dataset_hash", "pairs", "win_rate", "mlflow_version",

@@ -115,3 +115,13 @@ def test_what_is_missing_is_what_people_are_asked_for() -> None:
     wanted = what_to_collect(diagnose(RECIPE, thin), thin)
     assert "creative" in wanted and "40 more valid pairs" in wanted
     assert "champion" in what_to_collect(diagnose(RECIPE, HEALTHY), HEALTHY)
+
+
+def test_labels_help_out_where_pairs_are_few_and_go_where_pairs_are_enough() -> None:
+    small_gain = replace(HEALTHY, pairs=40, labelled=400)
+    by_labels = diagnose(DpoRecipe(trainer="llamafactory"), small_gain)
+    assert (by_labels.recipe.objective, by_labels.recipe.trainer) == ("kto", "trl")
+    assert by_labels.conclusion == "40 pairs are few, and 400 answers were called good or bad: objective dpo → kto"
+    assert diagnose(DpoRecipe(), replace(small_gain, labelled=60)).recipe.objective == "dpo"
+    assert diagnose(by_labels.recipe, small_gain).recipe.objective == "kto", "not back and forth"
+    assert diagnose(by_labels.recipe, replace(small_gain, pairs=140)).changed == "objective kto → dpo"

@@ -15,6 +15,7 @@ from dpo_pipeline.core.serving_records import FeedbackRecord, RequestRecord
 from dpo_pipeline.core.validated_pair import PairFilter, ValidatedPair
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import DatasetTooSmall
+from dpo_pipeline.loop.attempts import attempt_of
 from dpo_pipeline.loop.build_dataset import BuiltDataset, build_dataset
 from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.demonstrations import usable_corrections
@@ -24,7 +25,7 @@ from dpo_pipeline.loop.label import label
 from dpo_pipeline.loop.trace import PersonTrace, RequestTrace, trace
 from dpo_pipeline.serving.accounts import AT_MACHINE, Accounts
 from dpo_pipeline.serving.services.reviews import Reviews
-from dpo_pipeline.settings import Settings
+from dpo_pipeline.settings import Cadence, DpoRecipe, Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import AppendLog
@@ -61,7 +62,7 @@ def thumb(number: int, **fields: Any) -> FeedbackRecord:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """30 votes, 400 thumbs, and a version in production, trained by the objective that learns from all of it."""
+    """30 votes, 400 thumbs of a team, and a version in production, trained by the objective that learns from all."""
     settings = settings_in(tmp_path, recipe={"objective": "kto"})
     AppendLog(settings.prefs_log).append_all([encode_preference(preference(number)) for number in range(VOTES)])
     give(settings, *(thumb(number) for number in range(THUMBS)))
@@ -89,13 +90,19 @@ def due(settings: Settings) -> bool:
 
 
 @pytest.mark.slow
-def test_thirty_votes_and_four_hundred_thumbs_make_a_version_due(settings: Settings) -> None:
+def test_thirty_votes_and_four_hundred_thumbs_make_a_version_due_by_default(settings: Settings) -> None:
+    settings = settings.model_copy(update={"recipe": DpoRecipe()})
     assert not due(settings), "nobody has counted the thumbs yet"
     with warehouse(settings) as store:
         found = label(settings, store)
     assert found.sources == {"thumb": THUMBS} and due(settings)
-    only_pairs = settings.model_copy(update={"recipe": settings.recipe.model_copy(update={"objective": "dpo"})})
-    assert not due(only_pairs), "pairs alone are not enough for it"
+    by_pairs = settings.model_copy(update={"cadence": Cadence(labels_may_decide=False)})
+    assert not due(by_pairs), "pairs alone are not enough for it"
+    built = build(settings)
+    with Ledger(settings.ledger_address) as ledger:
+        attempt = attempt_of(settings, ledger.version("v1.1"))
+    assert (attempt.number, attempt.recipe.objective) == (1, "kto"), "trained by what its dataset was built for"
+    assert len(built.split.labelled) > 0.8 * THUMBS and build(settings).split.content_hash == built.split.content_hash
 
 
 @pytest.mark.slow
@@ -175,8 +182,8 @@ def test_a_version_of_thumbs_alone_is_pinned_too(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_corrections_are_pairs_of_every_objective(settings: Settings) -> None:
     give(settings, thumb(500, signal="correction", value="384,400 km, on average, to be exact.", event_id="mended"))
-    pairs_only = settings.model_copy(update={"recipe": settings.recipe.model_copy(update={"objective": "dpo"})})
-    split = build(pairs_only).split
+    by_pairs = {"recipe": DpoRecipe(), "cadence": Cadence(labels_may_decide=False)}
+    split = build(settings.model_copy(update=by_pairs)).split
     [pair] = [each for each in (*split.train, *split.eval) if each.source == "correction"]
     assert (pair.event_id, pair.rejected) == ("mended", "About 384,000 kilometres.") and split.labelled == ()
 

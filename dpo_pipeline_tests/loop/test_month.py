@@ -84,7 +84,7 @@ class Month:
         """Whether the votes so far make a training due."""
         versions, challenger = self.ledger.versions(), self.ledger.deployment().challenger
         state = training_state(versions, challenger, lambda place: max(self.valid - place, 0), self.now)
-        return training_due(state, self.settings.cadence)
+        return training_due(state, self.settings.cadence, self.settings.recipe)
 
     def register(self, name: str) -> None:
         """A version as it is after training and a good evaluation."""
