@@ -102,6 +102,7 @@ def _print_request_trace(found: "RequestTrace") -> None:
         table.add_row("stage", request.stage or "none")
     for each in found.said:
         table.add_row("feedback", f"{described(each.signal, each.value)}, {each.recorded_at} ({each.event_id})")
+        table.add_row("", found.becomes[each.event_id])
     _add_datasets(table, found.datasets)
     console.print(table)
 
@@ -120,8 +121,9 @@ def _print_person_trace(found: "PersonTrace") -> None:
 
 def _add_datasets(table: Table, datasets: "Sequence[UsedIn]") -> None:
     for used in datasets:
+        built = f"; built for {', '.join(used.waiting)}, which is not trained yet" if used.waiting else ""
         trained = ", ".join(used.versions) or "no version"
-        table.add_row("dataset", f"{used.content_hash[:12]} ({used.part}), trained {trained}")
+        table.add_row("dataset", f"{used.content_hash[:12]} ({used.part}), trained {trained}{built}")
 
 
 def _print_vote_trace(went: "VoteTrace") -> None:

@@ -11,26 +11,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dpo_pipeline.core.dataset import LabelledAnswer, Pair, count_sources
-from dpo_pipeline.core.feedback import DOWN, label_of
+from dpo_pipeline.core.feedback import ACTIONS, DOWN, Signal, label_of
 from dpo_pipeline.core.quality import failed_criteria
-from dpo_pipeline.core.usable_feedback import Said, usable
-from dpo_pipeline.core.validated_pair import SET_ASIDE
+from dpo_pipeline.core.usable_feedback import SAYS_TOO_LITTLE, Said, usable
+from dpo_pipeline.core.validated_pair import MEANINGS, SET_ASIDE
 from dpo_pipeline.core.votes import Preference, prompt_text
 from dpo_pipeline.settings import QualityCriteria
 from dpo_pipeline.settings.collection import FeedbackSource
 
 BOTH_BAD = "both_bad"
 JUDGEMENTS = ("thumb", "rating")
+NOT_DRAWN = "not_drawn"
+WHY_NOT = {
+    **MEANINGS,
+    SAYS_TOO_LITTLE: "a rating of 3 or 4 calls an answer neither good nor bad",
+    NOT_DRAWN: "only a share of this kind is used (collection.feedback_shares)",
+}
 
 
 @dataclass(frozen=True)
 class TrainableFeedback:
-    """`left_out` counts what is not used, by kind of feedback and reason; `refused_corrections` tells why, by event."""
+    """`left_out` counts what is not used, by kind of feedback and reason; `refused` tells why, by event."""
 
     pairs: tuple[Pair, ...] = ()
     labelled: tuple[LabelledAnswer, ...] = ()
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
-    refused_corrections: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
     @property
     def set_aside(self) -> int:
@@ -74,7 +80,7 @@ def trainable(
         (BOTH_BAD, _bad(both_bad), answer),
     )
     usable_of = {kind: usable(some, text, held_out, criteria, _says_something, taken_out) for kind, some, text in given}
-    refused = dict(usable_of["correction"].refused)
+    refused = dict(each for found in usable_of.values() for each in found.refused)
     left_out = {kind: Counter(found.left_out) for kind, found in usable_of.items()}
     corrected, judged, bad = (usable_of[kind].said for kind, _, _ in given)
     before = _answers_before(said)
@@ -92,16 +98,31 @@ def trainable(
                 refused[pair.event_id] = failed[0]
         else:
             pairs.append(pair)
+    refused |= {pair.event_id: NOT_DRAWN for pair in pairs if not is_drawn(pair.event_id, pair.source)}
     pairs = [pair for pair in pairs if is_drawn(pair.event_id, pair.source)]
     in_pairs = {pair.event_id for pair in pairs}
     labelled = [_labelled(each, each.signal) for each in judged if each.event_id not in in_pairs]
     labelled += [_labelled(each, BOTH_BAD) for each in bad]
+    refused |= {each.event_id: NOT_DRAWN for each in labelled if not is_drawn(each.event_id, each.source)}
     return TrainableFeedback(
         pairs=tuple(pairs),
         labelled=tuple(each for each in labelled if is_drawn(each.event_id, each.source)),
         left_out={kind: dict(reasons) for kind, reasons in left_out.items() if reasons},
-        refused_corrections=refused,
+        refused=refused,
     )
+
+
+def what_becomes(event_id: str, signal: Signal, found: TrainableFeedback) -> str:
+    """Of something that was said of an answer, in words: what it is for the next dataset, or why it is nothing."""
+    if reason := found.refused.get(event_id):
+        return f"not trained on: {WHY_NOT.get(reason, reason)}"
+    if any(pair.event_id == event_id for pair in found.pairs):
+        return "a pair, for the next dataset"
+    if any(each.event_id == event_id for each in found.labelled):
+        return "a labelled answer, for the next dataset whose objective is kto"
+    if signal == "comment":
+        return "kept for people to read"
+    return "kept beside the answer; it judges nothing by itself" if signal in ACTIONS else "not counted yet"
 
 
 def _of_any_length(criteria: QualityCriteria) -> QualityCriteria:

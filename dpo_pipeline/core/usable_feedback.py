@@ -10,7 +10,7 @@ from dpo_pipeline.core.template_tokens import has_template_token
 from dpo_pipeline.core.votes import Message, prompt_key
 from dpo_pipeline.settings import QualityCriteria
 
-SAID_AGAIN, HELD_OUT = "said_again", "held_out_question"
+SAID_AGAIN, HELD_OUT, SAYS_TOO_LITTLE = "said_again", "held_out_question", "says_too_little"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def usable(
         elif each.event_id in taken_out:
             reason = taken_out[each.event_id]
         elif not says_something(each):
-            reason = "says_too_little"
+            reason = SAYS_TOO_LITTLE
         elif prompt_key(each.prompt) in held_out:
             reason = HELD_OUT
         else:

@@ -104,7 +104,7 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
     with Ledger(settings.ledger_address) as ledger:
         used = list(datasets_with(settings, events, ledger.versions()))
     plan_marks(settings, people, person.is_behind)
-    found.versions = sorted({name for each in used if each.part != "eval" for name in each.versions})
+    found.versions = sorted({name for each in used if each.part != "eval" for name in (*each.versions, *each.waiting)})
     for directory in sorted({each.directory for each in used}):
         found.datasets.append(directory.name)
         if store:

@@ -94,7 +94,7 @@ def label(settings: Settings, warehouse: Warehouse) -> TrainableFeedback:
     taken_out = ReviewLog(settings.reviews_log).taken_out()
     found = trainable_feedback(settings, given, taken_out)
     publish_summary(settings.label_summary, summary_of(found))
-    shown = (*_corrected(given, found.refused_corrections, taken_out), *_judged_and_taken_out(given, taken_out))
+    shown = (*_corrected(given, found.refused, taken_out), *_judged_and_taken_out(given, taken_out))
     newest = sorted(shown, key=lambda pair: pair.recorded_at)
     publish_validated_pairs(settings.correction_table, newest[: -SHOWN - 1 : -1])
     return found

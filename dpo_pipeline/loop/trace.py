@@ -12,11 +12,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from dpo_pipeline.core.labels import what_becomes
 from dpo_pipeline.core.report import kpis_of
 from dpo_pipeline.core.serving_records import FeedbackRecord, Record, RequestRecord
 from dpo_pipeline.core.versions import is_version_name, served_name
 from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.errors import UnknownVersion
+from dpo_pipeline.loop.label import given_feedback, trainable_feedback
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.decode import votes_of
@@ -28,12 +30,15 @@ from dpo_pipeline.stores.serving_log import all_feedback, read_day
 
 @dataclass(frozen=True)
 class UsedIn:
-    """A dataset that holds a vote or feedback: `part` is train, eval or labelled; `versions` were trained on it."""
+    """A dataset that holds a vote or feedback: `part` is train, eval or labelled; `versions` were trained on it, and it
+    was built for `waiting`.
+    """
 
     content_hash: str
     directory: Path
     part: str
     versions: tuple[str, ...]
+    waiting: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,13 +69,15 @@ class VersionTrace:
 class RequestTrace:
     """A chat request, what people said of its answer, and the datasets that hold some of that.
 
-    `request` is null where its line was lost: it is written a moment later than answered, feedback at once.
+    `request` is null where its line was lost: it is written a moment later than answered, feedback at once. `becomes`
+    says of each event what it is for the next dataset, or why it is nothing.
     """
 
     request_id: str
     request: RequestRecord | None
     said: tuple[FeedbackRecord, ...]
     datasets: tuple[UsedIn, ...]
+    becomes: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -152,7 +159,9 @@ def _request(settings: Settings, name: str) -> RequestTrace | None:
         return None
     with Ledger(settings.ledger_address) as ledger:
         used = tuple(datasets_with(settings, {each.event_id for each in said}, ledger.versions()))
-    return RequestTrace(request_id, request, tuple(said), used)
+    found = trainable_feedback(settings, given_feedback(settings.serving_log_dir, both_bad=(), votes=0))
+    becomes = {each.event_id: what_becomes(each.event_id, each.signal, found) for each in said}
+    return RequestTrace(request_id, request, tuple(said), used, becomes)
 
 
 def _served(serving_log: Path) -> Iterator[Record]:
@@ -220,10 +229,12 @@ def all_votes(settings: Settings) -> Iterator[Preference]:
 def datasets_with(settings: Settings, event_ids: set[str], versions: list[VersionRecord]) -> Iterator[UsedIn]:
     """Datasets that hold any of these events, once for each part."""
     for content_hash, (directory, manifest) in _manifests(settings.artifacts_dir):
-        trained = tuple(record.name for record in versions if record.dataset_hash == content_hash)
+        built_for = [record for record in versions if record.dataset_hash == content_hash]
+        trained = tuple(record.name for record in built_for if record.adapter_sha)
+        waiting = tuple(record.name for record in built_for if not record.adapter_sha)
         for part in ("train", "eval", "labelled"):
             if not event_ids.isdisjoint(manifest.get(f"{part}_events", ())):
-                yield UsedIn(content_hash, directory, part, trained)
+                yield UsedIn(content_hash, directory, part, trained, waiting)
 
 
 def _manifests(artifacts_dir: Path) -> Iterator[tuple[str, tuple[Path, dict[str, Any]]]]:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dpo_pipeline.core.feedback import described, read_feedback, stars_of
-from dpo_pipeline.core.labels import TrainableFeedback, trainable
+from dpo_pipeline.core.labels import TrainableFeedback, trainable, what_becomes
 from dpo_pipeline.core.usable_feedback import Said
 from dpo_pipeline.core.votes import Message, prompt_key
 from dpo_pipeline.errors import InvalidRequest
@@ -150,3 +150,17 @@ def test_a_thumb_is_an_end_of_the_scale_where_satisfaction_is_counted() -> None:
     assert [described("rating", 2), described("thumb", "down"), described("follow_up", "")] == [
         "rating 2 of 5", "thumb down", "follow up",
     ]  # fmt: skip
+
+
+def test_whoever_asks_is_told_what_becomes_of_it_or_why_nothing() -> None:
+    given = (said(1, "thumb", "up"), said(2, "rating", 3), said(3, "comment", "Fine."), said(4, "copy"))
+    usable = found(*given, said(5, "correction", CORRECTED))
+    assert [what_becomes(each.event_id, each.signal, usable) for each in given] == [
+        "a labelled answer, for the next dataset whose objective is kto",
+        "not trained on: a rating of 3 or 4 calls an answer neither good nor bad",
+        "kept for people to read",
+        "kept beside the answer; it judges nothing by itself",
+    ]
+    assert what_becomes("evt-5", "correction", usable) == "a pair, for the next dataset"
+    switched_off = found(*given, shares={**ALL, "thumb": 0.0})
+    assert what_becomes("evt-1", "thumb", switched_off).startswith("not trained on: only a share of this kind is used")

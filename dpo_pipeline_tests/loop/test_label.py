@@ -129,7 +129,11 @@ def test_they_are_in_its_dataset_and_whoever_asks_is_told(settings: Settings) ->
     for name in ("thumb-7", "chatcmpl-7"):
         found = trace(settings, name)
         assert isinstance(found, RequestTrace) and found.said[0].value == "up"
-        assert [(each.part, each.versions) for each in found.datasets] == [("labelled", ("v1.1",))]
+        assert [(each.part, each.versions, each.waiting) for each in found.datasets] == [("labelled", (), ("v1.1",))]
+        assert found.becomes["thumb-7"] == "a labelled answer, for the next dataset whose objective is kto"
+    with Ledger(settings.ledger_address) as ledger:
+        put_version(ledger, "v1.1", status="trained", adapter_sha="1" * 64)
+    assert trace(settings, "thumb-7").datasets[0].versions == ("v1.1",)
     person = trace(settings, "person-7")
     assert isinstance(person, PersonTrace) and person.feedback == {"thumb": len(range(7, THUMBS, 11))}
 

@@ -45,7 +45,9 @@ def project(tmp_path: Path) -> Settings:
     with Ledger(settings.ledger_address) as ledger:
         put_version(ledger, "v1.0", status="champion", adapter_sha="0" * 64)
         ledger.install_champion("v1.0", "test")
-        put_version(ledger, "v1.1", status="registered", parent="v1.0", dataset_hash=split.content_hash)
+        put_version(
+            ledger, "v1.1", status="registered", parent="v1.0", dataset_hash=split.content_hash, adapter_sha="1" * 64
+        )
         ledger.start_rollout("v1.1", ledger.deployment().epoch, ("improved",), "test")
         put_version(ledger, "v1.2", status="training", parent="v1.1", pairs_seen=len(pairs))
     return settings
