@@ -105,7 +105,12 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
     rates = RateLimits(settings.limits, time.time if settings.database_url else time.monotonic)
     readiness = Readiness(settings.data_dir / "progress", engine, router)
     defaults = Defaults(settings.generation, collection, settings.model.max_new_tokens)
-    questions = Questions(collection, settings.bank_dir, state, tally.on_prompts)
+
+    def nothing_is_decided() -> bool:
+        """An A/B test asks what people prefer on questions as they come: while one is under way, draws are even."""
+        return router.route.challenger is None
+
+    questions = Questions(collection, settings.bank_dir, state, tally.on_prompts, nothing_is_decided)
     visitors, redact = Visitors(settings, accounts, state, key), redactor(collection)
     return Serving(
         settings=settings,

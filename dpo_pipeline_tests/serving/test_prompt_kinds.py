@@ -43,14 +43,16 @@ def state(tmp_path: Path) -> Iterator[ServingState]:
     state.close()
 
 
-def drawn(tmp_path: Path, state: ServingState, share: float, voted: Voted) -> list[AskedQuestion]:
+def drawn(
+    tmp_path: Path, state: ServingState, share: float, voted: Voted, may_choose: bool = True
+) -> list[AskedQuestion]:
     settings = settings_in(tmp_path)
     collection = settings.collection.model_copy(update={"worth_share": share, "holdout_share": 1e-9})
     questions = Questions(collection, settings.bank_dir, state, lambda: voted)
-
     wish = QuestionFilter("production")
     questions.draw(wish, {})  # kinds are looked for in a thread
     eventually(lambda: questions._kinds._found, bool)
+    questions._may_choose = lambda: may_choose
     return [questions.draw(wish, {}) for _ in range(400)]
 
 
@@ -60,6 +62,11 @@ def test_what_is_known_least_comes_more_often_and_says_how_much(tmp_path: Path, 
     assert len(foods) > 0.6 * len(found), "of eight among twenty"
     assert min(each.ratio for each in foods) > 1 > max(each.ratio for each in found if each.question in TRAINS)
     assert sum(1 / each.ratio for each in found) / len(found) == pytest.approx(1, abs=0.3)
+
+
+def test_while_a_version_is_judged_all_are_drawn_evenly(tmp_path: Path, state: ServingState) -> None:
+    """Otherwise the test between two versions would be made on what is rarely asked."""
+    assert {each.ratio for each in drawn(tmp_path, state, 0.8, KNOWN, may_choose=False)} == {1.0}
 
 
 def test_by_default_all_are_drawn_evenly(tmp_path: Path, state: ServingState) -> None:

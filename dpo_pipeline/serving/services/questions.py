@@ -34,9 +34,20 @@ KEEP_S = 10.0
 class Questions:
     """Questions that may be asked, none of them held out for evaluation."""
 
-    def __init__(self, collection: Collection, bank_dir: Path, state: ServingState, voted: Callable[[], Voted]):
-        """`voted`: asked for the votes on each question."""
-        self._collection = collection
+    def __init__(
+        self,
+        collection: Collection,
+        bank_dir: Path,
+        state: ServingState,
+        voted: Callable[[], Voted],
+        may_choose: Callable[[], bool] = lambda: True,
+    ):
+        """
+        Args:
+            voted: asked for the votes on each question.
+            may_choose: asked whether questions may be drawn by worth now, where the settings say so.
+        """
+        self._collection, self._may_choose = collection, may_choose
         self._state, self._voted, self._kinds = state, voted, PromptKinds()
         self._random = random.SystemRandom()
         self._whole_bank = read_bank(bank_dir)
@@ -58,7 +69,7 @@ class Questions:
             pools["production"] = self._from_production()
         found = candidates(pools, origin, wish, least_covered(votes))
         share = self._collection.worth_share
-        if not share or found[0].origin != "production":
+        if not share or found[0].origin != "production" or not self._may_choose():
             return self._random.choice(found)
         voted = self._voted()
         self._kinds.look_at([each.question for each in pools["production"]], voted)
