@@ -4,22 +4,19 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
-from dpo_pipeline.core.feedback import DOWN, UP
 from dpo_pipeline.errors import DpoError, RoleRequired
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.chat_kept import JUDGED, corrects, digest, kept_of, restored, unsent_feedback
+from dpo_pipeline.serving.pages.chat_view import COPY, EDIT, JUDGE, PRESSED, THUMBS, asked_of, conversation_html
 from dpo_pipeline.serving.pages.conversation import Conversation, Turn
-from dpo_pipeline.serving.pages.markdown import TOGGLE, as_it_is, formatted
-from dpo_pipeline.serving.pages.markup import Markup, notice, page, paragraph, text
+from dpo_pipeline.serving.pages.markdown import TOGGLE
+from dpo_pipeline.serving.pages.markup import notice, page
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, STREAMED
-from dpo_pipeline.serving.pages.visits import KEEP_UNSENT, Kept, Visits, keeping_presses, reopening
+from dpo_pipeline.serving.pages.visits import Kept, Visits, keeping_presses, reopening
 from dpo_pipeline.serving.services.keeping import asking
 
-THUMBS = {UP: "Good answer", DOWN: "Bad answer"}
-COPY, EDIT = "copy", "edit"
 STARS = ("1 · poor", "2", "3", "4", "5 · very good")
-EMPTY = "No messages yet: ask something below. You are talking to the model in production."
 LONGEST = 8_000
 NOT_HERE = "This conversation is not known here any more: its texts are not kept that long. Ask something new."
 SAME_AGAIN = "The answer is the same again. Ask in other words for another one."
@@ -28,28 +25,10 @@ EDITING = (
     "Editing an earlier message: sending it replaces that message and everything after it. Choose Edit again to leave "
     "it as it is."
 )
-# A button of a turn says which turn and what; the text to copy is there already.
-PRESSED = (
-    """
-element.addEventListener("click", async event => {
-  const button = event.target.closest("button[data-act]");
-  if (!button) return;
-  if (button.dataset.act === "copy") {
-    const turn = button.closest(".turn-of"), said = turn.querySelector(".md-source, .md-only");
-    try { await navigator.clipboard.writeText(said.textContent); button.textContent = "Copied"; }
-    catch { getSelection().selectAllChildren(turn.querySelector(".turn")); return; }
-  }
-  if (["up", "down"].includes(button.dataset.act)) """
-    + KEEP_UNSENT % "{place: Number(button.dataset.turn), thumb: button.dataset.act}"
-    + """
-  trigger("select", {index: Number(button.dataset.turn), value: button.dataset.act});
-});
-"""
-)
-
+PLACE = """place: Number(document.querySelector("#chat-judged [data-turn]").dataset.turn)"""
 PRESSES = keeping_presses(
-    {f"chat-rating-{stars}": f"{{rating: {stars}}}" for stars in range(1, len(STARS) + 1)}
-    | {"chat-save": """{correction: document.querySelector("#chat-correction textarea").value}"""}
+    {f"chat-rating-{stars}": f"{{rating: {stars}, {PLACE}}}" for stars in range(1, len(STARS) + 1)}
+    | {"chat-save": f"""{{correction: document.querySelector("#chat-correction textarea").value, {PLACE}}}"""}
 )
 
 
@@ -154,10 +133,12 @@ def _answering(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[
             visitor = visitor_of(serving(), person, talk.named(), request)
             async with aclosing(talk.ask(serving().chats, question[:LONGEST], visitor, place, again)) as steps:
                 await anext(steps)
+                asks = talk.asks
                 yield ui.begin(talk) | kept
                 async for _ in steps:
-                    yield {ui.chat: _conversation(talk)}
-            yield ui.rest(talk, SAME_AGAIN if talk.last and talk.last.text == before else "", fresh=True)
+                    yield {ui.chat: conversation_html(talk)}
+            if talk.asks == asks and talk.last:  # else it was stopped, and the page says so
+                yield ui.rest(talk, SAME_AGAIN if talk.last.text == before else "", fresh=True)
         except DpoError as error:
             yield ui.rest(talk, _advice(error, talk), trouble=True) | ({} if again else {ui.question: question})
 
@@ -196,7 +177,7 @@ def _answering(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[
 
 
 def _judging(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """What happens when somebody says how good the last answer is, and when they correct it."""
+    """What happens when somebody says how good an answer is, and when they correct it: the last, or the one chosen."""
     import gradio as gr
 
     def saying(told: str, **given: Any) -> Callable[..., Any]:
@@ -205,9 +186,10 @@ def _judging(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[..
         async def say(talk: Conversation, person: Any, kept: str, request: gr.Request) -> dict[Any, Any]:
             if trouble := await _missing(serving(), talk, kept, person, request):
                 return {ui.told: notice(trouble)}
-            if talk.last and signal in talk.last.judged:
+            turn = _judged(talk)
+            if turn and signal in turn.judged:
                 return ui.rest(talk)
-            if trouble := await asking(_said, serving(), talk.last, talk, person, request, **given):
+            if trouble := await asking(_said, serving(), turn, talk, person, request, **given):
                 return ui.rest(talk, trouble, trouble=True)
             return ui.rest(talk, f"Thank you: {told} is recorded.")
 
@@ -216,9 +198,10 @@ def _judging(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[..
     async def correct(text: str, talk: Conversation, person: Any, kept: str, request: gr.Request) -> dict[Any, Any]:
         if trouble := await _missing(serving(), talk, kept, person, request):
             return {ui.told: notice(trouble)}
-        if not (talk.last and corrects(text, talk.last)):
+        turn = _judged(talk)
+        if not (turn and corrects(text, turn)):
             return {ui.told: notice("Nothing was saved: change the text to the answer you would have wanted.")}
-        if trouble := await asking(_said, serving(), talk.last, talk, person, request, correction=text[:LONGEST]):
+        if trouble := await asking(_said, serving(), turn, talk, person, request, correction=text[:LONGEST]):
             return {ui.told: notice(trouble, trouble=True)}
         return {ui.told: notice("Thank you: your answer is stored as an example to learn from.")}
 
@@ -243,6 +226,9 @@ def _pressing(ui: "_Layout", serving: Callable[[], Serving]) -> Callable[..., An
             return ui.rest(talk, "" if talk.editing is None else EDITING) | {
                 ui.question: gr.update(value="" if talk.editing is None else turn.text)
             }
+        if act == JUDGE and turn.request_id:
+            talk.judging = place
+            return ui.rest(talk, fresh=True)
         if act == COPY and turn.request_id:
             await asking(_said, serving(), turn, talk, person, request, action="copy")  # it is copied all the same
         elif act in THUMBS and "thumb" not in turn.judged:
@@ -252,6 +238,10 @@ def _pressing(ui: "_Layout", serving: Callable[[], Serving]) -> Callable[..., An
         return {ui.told: gr.skip()}
 
     return pressed
+
+
+def _judged(talk: Conversation) -> Turn | None:
+    return None if talk.judged is None else talk.said[talk.judged]
 
 
 def _said(serving: Serving, turn: Turn | None, talk: Conversation, person: Any, request: Any, **given: Any) -> str:
@@ -273,7 +263,7 @@ class _Layout:
     def __init__(self, gr: Any):
         # Our own markup: Gradio's chatbot shows harmless tags of an answer, and an image asks another server.
         self.chat = gr.HTML(
-            _conversation(Conversation()), min_height=220, max_height="min(46vh, 34rem)", autoscroll=True,
+            conversation_html(Conversation()), min_height=220, max_height="min(46vh, 34rem)", autoscroll=True,
             container=True, padding=True, elem_id="conversation", js_on_load=PRESSED,
         )  # fmt: skip
         with gr.Row():
@@ -289,7 +279,7 @@ class _Layout:
         self.told = gr.HTML(page(), elem_id="told")
         self.kept = gr.Textbox(visible="hidden")
         with gr.Column(visible=False) as self.feedback:
-            gr.HTML(page(paragraph("How good was the last answer?")))
+            self.judged = gr.HTML(page(), elem_id="chat-judged")
             with gr.Row():
                 self.stars = tuple(
                     gr.Button(star, size="sm", min_width=56, elem_id=f"chat-rating-{stars}")
@@ -303,14 +293,14 @@ class _Layout:
                 )  # fmt: skip
                 self.save = gr.Button("Save correction", size="sm", elem_id="chat-save")
         self._gr = gr
-        self._state = [self.chat, self.question, self.send, self.stop, self.told, self.feedback, self.kept]
-        self.outputs = [*self._state, *self.stars, self.correction]
+        self._state = [self.chat, self.question, self.send, self.stop, self.told, self.feedback, self.kept, self.judged]
+        self.outputs = [*self._state, *self.stars, self.again, self.correction]
 
     def begin(self, talk: Conversation) -> dict[Any, Any]:
         """While an answer is written."""
         gr = self._gr
         return {
-            self.chat: _conversation(talk),
+            self.chat: conversation_html(talk),
             self.question: "",
             self.send: gr.update(visible=False),
             self.stop: gr.update(visible=True),
@@ -323,69 +313,26 @@ class _Layout:
         """When nothing is under way. Only a whole answer can be rated and corrected.
 
         Args:
-            fresh: the last answer is new on this page: it is what a correction begins with.
+            fresh: the answer to judge is another one: it is what a correction begins with.
         """
-        gr, last = self._gr, talk.last
-        judged = last.judged if last else {}
+        gr, turn = self._gr, _judged(talk)
+        judged = turn.judged if turn else {}
         changes = {
-            self.chat: _conversation(talk),
+            self.chat: conversation_html(talk),
             self.send: gr.update(visible=True),
             self.stop: gr.update(visible=False),
             self.told: notice(told, trouble),
-            self.feedback: gr.update(visible=last is not None),
+            self.feedback: gr.update(visible=turn is not None),
             self.kept: kept_of(talk),
-            self.correction: gr.update(value=last.text) if fresh and last else gr.skip(),
+            self.judged: asked_of(talk),
+            self.again: gr.update(visible=turn is not None and turn is talk.last),
+            self.correction: gr.update(value=turn.text) if fresh and turn else gr.skip(),
         }
         return changes | {button: gr.update(interactive="rating" not in judged) for button in self.stars}
 
     def in_order(self, changes: dict[Any, Any]) -> list[Any]:
         """Of every output, for handlers that return a tuple."""
         return [changes.get(part, self._gr.skip()) for part in self.outputs]
-
-
-def _conversation(talk: Conversation) -> str:
-    """Everything that was said; the version that answered stands small under its answer."""
-    if not talk.said:
-        return page(paragraph(EMPTY, "muted"))
-    turns = [_turn(place, turn, talk.editing == place) for place, turn in enumerate(talk.said)]
-    if talk.growing is not None:
-        turns.append(_growing(talk.growing or "…", talk.version or ""))
-    busy = "false" if talk.growing is None else "true"
-    log = f'<div role="log" aria-label="Conversation" aria-busy="{busy}">{"".join(turns)}</div>'
-    return page(Markup(log))
-
-
-def _turn(place: int, turn: Turn, edited: bool) -> str:
-    if turn.version is None:
-        pressed = f' aria-pressed="{str(edited).lower()}"'
-        edit = _button(place, EDIT, "Edit", "Edit this message", pressed)
-        return f'<div class="turn-of own"><div class="turn own">{text(turn.text)}</div><p class="by">{edit}</p></div>'
-    by = f'<span class="muted">Answered by {text(turn.version)}{"" if turn.request_id else ", stopped"}</span>'
-    acts = _button(place, COPY, "Copy", "Copy this answer")
-    if turn.request_id:
-        given = turn.judged.get("thumb")
-        acts += "".join(
-            _button(
-                place, thumb, sign, THUMBS[thumb], f' aria-pressed="{str(given == thumb).lower()}"', given is not None
-            )
-            for thumb, sign in ((UP, "Good"), (DOWN, "Bad"))
-        )
-    said = f'<div class="turn model">{formatted(turn.text)}</div>'
-    return f'<div class="turn-of">{said}<p class="by">{by}{acts}</p></div>'
-
-
-def _button(place: int, act: str, shown: str, label: str, more: str = "", spent: bool = False) -> str:
-    """A button of a turn; what it does is told by `PRESSED`."""
-    disabled = " disabled" if spent else ""
-    return (
-        f'<button type="button" class="act" data-act="{act}" data-turn="{place}" aria-label="{label}" title="{label}"'
-        f"{more}{disabled}>{shown}</button>"
-    )
-
-
-def _growing(said: str, version: str) -> str:
-    """As it is until it is whole: formatting it again with every word would cost more than the words."""
-    return f'<div class="turn">{as_it_is(said)}</div><p class="muted by">Answered by {text(version)}, writing</p>'
 
 
 def _advice(error: DpoError, talk: Conversation) -> str:

@@ -43,6 +43,8 @@ class Conversation:
     """Who writes the answer that grows, or wrote the last one."""
     editing: int | None = None
     """The place of the question that the next one is asked in the place of."""
+    judging: int | None = None
+    """The place of the answer that is rated and corrected; null: the last one."""
     unsent: str = ""
     """A question whose answer had not begun when the page was loaded again."""
 
@@ -59,6 +61,16 @@ class Conversation:
     def last(self) -> Turn | None:
         """The last answer, where it is whole."""
         return self.said[-1] if self.said and self.said[-1].request_id else None
+
+    @property
+    def judged(self) -> int | None:
+        """The place of the answer that is rated and corrected, where it is whole."""
+        place = len(self.said) - 1 if self.judging is None else self.judging
+        return place if 0 <= place < len(self.said) and self.said[place].request_id else None
+
+    def answers_up_to(self, place: int) -> int:
+        """The number of this answer, counted from 1."""
+        return sum(turn.version is not None for turn in self.said[: place + 1])
 
     @property
     def last_question(self) -> int | None:
@@ -95,7 +107,7 @@ class Conversation:
     def forget(self) -> None:
         """Start over, in the same visit."""
         self.said, self.growing, self.version, self.editing, self._before = [], None, None, None, []
-        self.unsent = ""
+        self.unsent, self.judging = "", None
 
     async def ask(
         self, chats: Chats, question: str, visitor: Visitor, place: int | None = None, again: bool = False
@@ -115,7 +127,7 @@ class Conversation:
         place = len(self.said) if place is None else place
         self.said, self._before = [*self.said[:place], Turn(question)], self.said[place:]
         self._edited, self._request_id, self.version, self.editing = self.editing, None, None, None
-        self._call_id = ""
+        self._call_id, self.judging = "", None
         self.growing = ""
         yield
         try:

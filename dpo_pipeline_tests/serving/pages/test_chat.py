@@ -103,6 +103,21 @@ def test_every_answer_can_be_spoken_of_and_every_question_asked_otherwise(
         ]  # fmt: skip
         assert page.evaluate("navigator.clipboard.readText()") == "You asked: Second?"
 
+        assert page.inner_text("#chat-judged") == "How good was the last answer?"
+        page.get_by_role("button", name="Rate this answer below").first.click()
+        page.locator("#chat-judged", has_text="How good was answer 1?").wait_for()
+        assert not page.get_by_role("button", name="Answer again").is_visible(), "of the last one alone"
+        page.get_by_role("button", name="2", exact=True).click()
+        told(opened, "your rating of 2 of 5 is recorded")
+        page.get_by_role("button", name="Correct this answer").click()
+        assert page.input_value("#chat-correction textarea") == "You asked: First?"
+        page.fill("#chat-correction textarea", "You asked about the first thing.")
+        page.get_by_role("button", name="Save correction").click()
+        told(opened, "stored as an example")
+        rating, correction = records(settings, FeedbackRecord)[-2:]
+        assert (rating.value, correction.signal) == (2, "correction")
+        assert rating.request_id == correction.request_id == first.request_id
+
         edit = page.get_by_role("button", name="Edit this message").nth(1)
         edit.click()
         told(opened, "replaces that message and everything after it")
