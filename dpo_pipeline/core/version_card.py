@@ -178,9 +178,9 @@ def _trained_on(facts: CardFacts) -> str:
 
 
 def _sources(facts: CardFacts) -> str:
-    """Where it comes from, where that is not only one place."""
+    """Where it comes from."""
     told = ", ".join(f"{count} {source.replace('_', ' ')}" for source, count in facts.sources.items())
-    return f" ({told})" if len(facts.sources) > 1 else ""
+    return f" ({told})" if told else ""
 
 
 def _kind(facts: CardFacts) -> str:

@@ -354,6 +354,7 @@ def assert_training_is_told(loop: Loop, record: VersionRecord, dagster_run: str)
     run = client.get_run(str(record.mlflow_run))
     assert run.data.params["learning_rate"] == "0.001" and run.data.params["base_sha"] == record.base_sha
     assert run.data.tags["dagster_run_id"] == dagster_run and run.data.tags["adapter_sha"] == record.adapter_sha
+    assert sum(json.loads(run.data.tags["sources"]).values()) == record.pairs, "where its pairs come from"
     assert len(client.get_metric_history(run.info.run_id, "loss")) > 1
     [told] = run.inputs.dataset_inputs
     assert json.loads(told.dataset.profile) == {"num_rows": record.pairs}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dpo_pipeline.core.version_card import CardFacts, headline, load_snippet, reproduce
+from dpo_pipeline.core.version_card import CardFacts, description, headline, load_snippet, model_card, reproduce
 
 
 def facts(evaluation: dict[str, Any] | None, parent: str | None = "v1.0") -> CardFacts:
@@ -52,3 +52,10 @@ def test_a_version_of_which_there_is_a_dataset_only_is_not_the_first() -> None:
 
 def test_the_snippet_names_the_adapters_folder() -> None:
     assert f'"data/artifacts/adapters/{"a" * 16}")' in load_snippet(facts(None))
+
+
+def test_card_and_description_say_whose_feedback_it_was() -> None:
+    taught = replace(facts(None), dataset_hash="d" * 64, labelled=76, sources={"ui": 43, "both_bad": 2, "thumb": 74})
+    for told in (description(taught), model_card(taught)):
+        assert "100 preference pairs and 76 labelled answers" in told and "(43 ui, 2 both bad, 74 thumb)" in told
+    assert "(100 import)" in description(replace(taught, labelled=0, sources={"import": 100}))
