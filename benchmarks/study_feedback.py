@@ -2,12 +2,12 @@
 
 Profile tiny, simulated people with a hidden taste the trainer never sees, v1.1 trained from v1.0 and judged by that
 taste on held-out questions, against v1.0. Two of a hundred chats get feedback: six thumbs, two ratings and two
-corrections of ten. Arms: votes alone, by the default recipe (100 of them are the rival); the same for 20 steps at
-least, since few pairs are few steps and that alone costs much; with chats, of which that recipe takes corrections; by
-KTO, which takes labels too; chats without a vote, with steps of as many pairs as the recipe's and, since 1,000 chats
-bring a dozen answers in all, with smaller ones. Whatever is too little for one step counts as no gain. From what
-votes and what chats add to KTO comes how many labels are worth one pair, where that can be told. Goals: 50 votes and
-1,000 chats not below 100 votes; 1,000 chats alone at least 0.62.
+corrections of ten. Arms: votes alone (100 of them are the rival), also for no more than two epochs, since few pairs are
+few steps and that alone costs much; with chats, of which DPO takes corrections; by KTO, which takes labels too; by DPO
+on the pairs and then KTO on all of it, from there; chats without a vote, with steps of as many pairs as the recipe's
+and, since 1,000 chats bring a dozen answers in all, with smaller ones. Whatever is too little for one step counts as
+no gain. From what votes and what chats add to KTO comes how many labels are worth one pair, where that can be told.
+Goals, each by one recipe: 50 votes and 1,000 chats not below 100 votes; 1,000 chats alone at least 0.62.
 """
 
 import argparse
@@ -24,10 +24,11 @@ from reporting import RESULTS, Goal, plot, report, say, show
 from study_improvement import PEOPLE, World, collect, judge, make_world, summary, valid_pairs
 from study_improvement import Arm as Votes
 
-from dpo_pipeline.core.dataset import split_pairs, with_labelled
+from dpo_pipeline.core.dataset import Split, split_pairs, with_labelled
 from dpo_pipeline.core.labels import trainable
 from dpo_pipeline.core.questions import Question
 from dpo_pipeline.core.usable_feedback import Said
+from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.errors import DatasetTooSmall, TrainingDiverged
 from dpo_pipeline.ml import train_process
 from dpo_pipeline.ml.train_process import ProcessResult
@@ -42,33 +43,42 @@ KINDS = ("thumb",) * 6 + ("rating",) * 2 + ("correction",) * 2
 
 @dataclass(frozen=True)
 class Arm:
-    """What is collected, how it trains, and how the questions that are voted on are drawn."""
+    """What is collected, how it trains, and then once more from there, and how the questions that are voted on are
+    drawn.
+    """
 
     name: str
     votes: int
     chats: int
     recipe: dict[str, Any] = field(default_factory=dict)
+    then: dict[str, Any] | None = None
     drawn: dict[str, Any] = field(default_factory=dict)
 
 
-STEPS: dict[str, Any] = {"min_steps": 20}
-KTO = {**STEPS, "objective": "kto"}
+EPOCHS: dict[str, Any] = {"min_steps": 0}
+KTO: dict[str, Any] = {"objective": "kto"}
+RIVAL, BOTH, MORE, FEWER, MANY, CHATS = (
+    "100 votes", "50 votes, 1,000 chats", "100 votes, kto", "50 votes, kto", "50 votes, 10,000 chats, kto",
+    "1,000 chats, kto, 2 pairs a step",
+)  # fmt: skip
 ARMS = (
-    Arm("100 votes", 100, 0),
+    Arm(RIVAL, 100, 0),
     Arm("50 votes", 50, 0),
-    Arm("100 votes, 20 steps", 100, 0, STEPS),
-    Arm("50 votes, 20 steps", 50, 0, STEPS),
-    Arm("50 votes, 1,000 chats, 20 steps", 50, 1_000, STEPS),
-    Arm("100 votes, kto", 100, 0, KTO),
-    Arm("50 votes, kto", 50, 0, KTO),
+    Arm(BOTH, 50, 1_000),
+    Arm("100 votes, two epochs", 100, 0, EPOCHS),
+    Arm("50 votes, two epochs", 50, 0, EPOCHS),
+    Arm(MORE, 100, 0, KTO),
+    Arm(FEWER, 50, 0, KTO),
     Arm("50 votes, 1,000 chats, kto", 50, 1_000, KTO),
-    Arm("50 votes, 10,000 chats, kto", 50, 10_000, KTO),
+    Arm("50 votes, 1,000 chats, dpo then kto", 50, 1_000, then=KTO),
+    Arm("50 votes, 10,000 chats", 50, 10_000),
+    Arm(MANY, 50, 10_000, KTO),
+    Arm("50 votes, 10,000 chats, dpo then kto", 50, 10_000, then=KTO),
     Arm("1,000 chats, kto", 0, 1_000, KTO),
-    Arm("1,000 chats, kto, 2 pairs a step", 0, 1_000, {**KTO, "batch_size": 2}),
-    Arm("1,000 chats, 1 pair a step", 0, 1_000, {**STEPS, "batch_size": 1}),
+    Arm(CHATS, 0, 1_000, {**KTO, "batch_size": 2}),
+    Arm("1,000 chats, 1 pair a step", 0, 1_000, {"batch_size": 1}),
     Arm("10,000 chats, kto", 0, 10_000, KTO),
 )
-RIVAL, BOTH, MORE, FEWER, MANY, CHATS = (ARMS[place].name for place in (0, 4, 5, 6, 8, 10))
 
 
 def feedback(world: World, count: int, seed: int) -> list[Said]:
@@ -103,33 +113,38 @@ def _said(person: Person, question: Question, text: str, draw: random.Random) ->
 
 
 def run(world: World, arm: Arm, seed: int) -> dict[str, float]:
-    settings = world.settings.model_copy(
-        update={"recipe": world.settings.recipe.model_copy(update={**arm.recipe, "seed": seed})}
-    )
     v1_0 = world.start.adapter_sha
     votes = collect(world, Votes(arm.name, **arm.drawn), v1_0, v1_0, seed, 1)[: arm.votes]
     said = feedback(world, round(arm.chats * TOLD_SHARE), seed) if arm.chats else []
-    held_out, shares = held_out_prompts(settings), settings.collection.feedback_shares
-    found = trainable(said, [vote for vote in votes if vote.vote == "both_bad"], held_out, settings.quality, shares)
-    recipe = settings.recipe
     counts = {"pairs": 0.0, "labelled": 0.0}
     try:
-        pairs = [*valid_pairs(votes, settings), *found.pairs]
-        least = 0 if recipe.objective == "kto" else recipe.batch_size
-        split = split_pairs(pairs, held_out, settings.evaluation.eval_share, least)
-        if recipe.objective == "kto":
-            split = with_labelled(split, found.labelled, settings.evaluation.eval_share)
+        split, result = trained(world, arm.recipe, votes, said, seed, Path(world.start.adapter_dir))
+        if arm.then is not None:
+            split, result = trained(world, arm.then, votes, said, seed, Path(result.adapter_dir))
         counts = {"pairs": float(len(split.train)), "labelled": float(len(split.labelled))}
-        facts = {"version": "v1.1", "parent": "v1.0"}
-        start = Path(world.start.adapter_dir)
-        job = dpo_job(settings, world.base, recipe, start, write_dataset(settings, split), facts)
-        result: ProcessResult = train_process.run(job)
     except (DatasetTooSmall, TrainingDiverged) as error:
         say(f"{arm.name}, seed {seed}: {error}")
         return {**counts, "win_rate": 0.5, "words": 0.0}
     judged = judge(world, world.load(result), seed)
     world.generator.drop(result.adapter_sha)
     return counts | {"win_rate": judged["win_rate"], "words": judged["words"]}
+
+
+def trained(
+    world: World, changed: dict[str, Any], votes: Sequence[Preference], said: Sequence[Said], seed: int, start: Path
+) -> tuple[Split, ProcessResult]:
+    """One training on what was collected, from this adapter, which is also its reference."""
+    recipe = world.settings.recipe.model_copy(update={**changed, "seed": seed})
+    settings = world.settings.model_copy(update={"recipe": recipe})
+    held_out, shares = held_out_prompts(settings), settings.collection.feedback_shares
+    found = trainable(said, [vote for vote in votes if vote.vote == "both_bad"], held_out, settings.quality, shares)
+    pairs = [*valid_pairs(votes, settings), *found.pairs]
+    least = 0 if recipe.objective == "kto" else recipe.batch_size
+    split = split_pairs(pairs, held_out, settings.evaluation.eval_share, least)
+    if recipe.objective == "kto":
+        split = with_labelled(split, found.labelled, settings.evaluation.eval_share)
+    facts = {"version": "v1.1", "parent": "v1.0"}
+    return split, train_process.run(dpo_job(settings, world.base, recipe, start, write_dataset(settings, split), facts))
 
 
 def labels_per_pair(found: dict[str, list[dict[str, float]]]) -> float | None:
@@ -172,6 +187,7 @@ def main() -> None:
     means = {name: summary([row["win_rate"] for row in rows])[0] for name, rows in found.items()}
     goals = [
         Goal("50 votes and 1,000 chats over 100 votes", means[BOTH] - means[RIVAL], "at least", 0),
+        Goal("the same by kto", means["50 votes, 1,000 chats, kto"] - means[MORE], "at least", 0),
         Goal("1,000 chats alone", means[CHATS], "at least", 0.62),
     ]
     report("feedback", goals, {"labels_per_pair": rate_found, "arms": found})

@@ -12,7 +12,7 @@ import statistics
 from typing import Any
 
 from reporting import Goal, report, say, show
-from study_feedback import STEPS, Arm, arm_row, draw_arms, run
+from study_feedback import Arm, arm_row, draw_arms, run
 from study_improvement import make_world
 
 DRAWN: dict[str, dict[str, Any]] = {
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=4, help="answers per held-out question and version")
     args = parser.parse_args()
     world = make_world(args.data_dir, args.samples)
-    arms = [Arm(f"{votes} votes, {how}", votes, 0, STEPS, drawn) for votes in (100, 50) for how, drawn in DRAWN.items()]
+    arms = [Arm(f"{votes} votes, {how}", votes, 0, drawn=drawn) for votes in (100, 50) for how, drawn in DRAWN.items()]
     found: dict[str, list[dict[str, float]]] = {}
     for arm in arms:
         found[arm.name] = [run(world, arm, seed) for seed in range(args.seeds)]

@@ -51,7 +51,7 @@ def train_on_ray(context: dg.AssetExecutionContext, settings: Settings, job: Pro
 
 
 def _submitted(settings: Settings, name: str) -> Any:
-    """As Ray takes a job; made anew for each start, because dagster-ray writes into it."""
+    """As Ray takes a job; made again for each start, because dagster-ray writes into it."""
     asked = settings.training
     return {
         "entrypoint": shlex.join([asked.ray_python, "-m", "dpo_pipeline.ml.remote_training", name]),

@@ -1,5 +1,10 @@
 """What programs print, as it lies in files."""
 
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -52,3 +57,31 @@ def test_each_program_has_a_file_that_does_not_grow_for_ever(tmp_path: Path, mon
     last = tail(log_file(tmp_path / "logs", "daemon"))
     assert last.endswith("2026-01-05 10:00:00 line 399") and len(last.splitlines()) <= program_logs.TAIL_LINES
     assert tail(tmp_path / "nothing.log") == ""
+
+
+WATCHED = """
+import sys, threading
+from dpo_pipeline import terminal
+from dpo_pipeline.settings import load_settings
+stopping = threading.Event()
+threading.Timer(2.5, stopping.set).start()
+terminal.watch_programs(load_settings(data_dir=sys.argv[1]), stopping)
+"""
+
+
+@pytest.mark.slow
+def test_a_terminal_keeps_the_addresses_and_one_line_of_state(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", WATCHED, str(tmp_path)]
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"}):
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # the other side is closed
+            while piece := os.read(ours, 4096):
+                shown += piece
+    os.close(ours)
+    addresses, line = shown.decode().split("\x1b[?25l")
+    assert [each.split()[0] for each in addresses.splitlines()] == ["the", "serving", "Dagster", "MLflow", "data"]
+    assert line.count("starting: MLflow, Dagster, serving") >= 2, "looked at again"
+    assert "\r\x1b[2Kstarting" in line and line.count("\n") == 2, "in its place, and gone at the end"
+    assert line.endswith("\x1b[2Kstopping …\r\n")

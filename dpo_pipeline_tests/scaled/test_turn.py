@@ -1,4 +1,4 @@
-"""The loop turns once on Postgres, S3 and Ray with two servers; a server, the daemon and the database are killed."""
+"""One full cycle on Postgres, S3 and Ray with two servers; a server, the daemon and the database are killed."""
 
 import os
 import re
