@@ -27,7 +27,8 @@ def tuned(world: World, questions: Sequence[Question], directory: Path) -> str:
     directory.mkdir(parents=True, exist_ok=True)
     rows = [demonstration(question, answer) for question in questions for answer in question.detailed[:LEARNED]]
     job = SftJob(world.base, world.settings.sft, world.settings.model, directory)
-    sha = str(artifacts.write_manifest(directory, train_sft(job, rows, directory, lambda *_: None))["sha256"])
+    facts, _ = train_sft(job, rows, directory, lambda *_: None)
+    sha = str(artifacts.write_manifest(directory, facts)["sha256"])
     world.generator.load(sha, directory)
     return sha
 

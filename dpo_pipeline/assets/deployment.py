@@ -67,7 +67,7 @@ def rollout_decision(
         state = ledger.deployment()
         if unmirrored is None:
             record, facts = ledger.version(name), card_facts(settings, ledger, name)
-            describe(loop.registry(), record, facts)
+            describe(settings, loop.registry(), record, facts)
             if outcome.decision != "hold":
                 write_card(loop.settings(), loop.registry(), record, facts)
     for reason in outcome.reasons:

@@ -49,8 +49,30 @@ class CardFacts:
     history: Sequence[str] = ()
 
 
-def description(facts: CardFacts) -> str:
-    """Markdown for the registry: what it is, what it learned from, how it did, what became of it."""
+@dataclass(frozen=True)
+class CardLinks:
+    """Where somebody who decides on a promotion looks further; null: there is none, or nobody knows its address."""
+
+    evaluation: str | None = None
+    curves: str | None = None
+    all_runs: str | None = None
+    version_page: str | None = None
+
+
+def description(facts: CardFacts, links: CardLinks) -> str:
+    """Markdown for the registry: what it is worth, where to look, and all that `summary` says."""
+    named = (
+        ("evaluation: plots, and the clearest answers it won and lost", links.evaluation),
+        ("training: curves", links.curves),
+        (f"page of {facts.name}: whose feedback taught it, rollout, how to load it", links.version_page),
+        ("all trainings", links.all_runs),
+    )
+    shown = [f"- [{name}]({address})" for name, address in named if address]
+    return "\n".join([headline(facts), "", *shown, "", summary(facts)])
+
+
+def summary(facts: CardFacts) -> str:
+    """Markdown: what it is, what it learned from, how it did, what became of it."""
     task = f"has to beat **{facts.parent}**" if facts.parent else "is the SFT baseline; later versions start from it"
     lines = [f"**{facts.name}** {task}.", "", f"- {_trained_on(facts)}"]
     if facts.evaluation:
@@ -97,7 +119,7 @@ def model_card(facts: CardFacts) -> str:
         f"# {facts.name}",
         "",
     ]
-    body = [description(facts), "## What improved", "", _improved(facts), "", "## Load it", "", "```python"]
+    body = [summary(facts), "## What improved", "", _improved(facts), "", "## Load it", "", "```python"]
     body += [
         *_load(facts, "this folder"),
         "```",

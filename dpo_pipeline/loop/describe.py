@@ -6,7 +6,7 @@ from typing import Any
 
 from dpo_pipeline.core import version_card
 from dpo_pipeline.core.rollout import MANUAL_PROMOTION
-from dpo_pipeline.core.version_card import CardFacts
+from dpo_pipeline.core.version_card import CardFacts, CardLinks
 from dpo_pipeline.core.version_metrics import version_metrics
 from dpo_pipeline.errors import ArtifactError
 from dpo_pipeline.loop.recorded_adapter import adapter_folder
@@ -18,6 +18,7 @@ from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.serving_log import read_records
 from dpo_pipeline.stores.shared_artifacts import fetch
 
+EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  (not listened on here)
 RECENT = timedelta(days=30)
 SHOWN = ("promote", "rollback", MANUAL_PROMOTION, "pause", "resume")
 
@@ -76,14 +77,37 @@ def _demonstrations_of(settings: Settings, record: VersionRecord) -> str:
         return "bank"
 
 
-def describe(registry: Registry, record: VersionRecord, facts: CardFacts) -> None:
+def describe(settings: Settings, registry: Registry, record: VersionRecord, facts: CardFacts) -> None:
     """Bring tags and description of a registered version up to date; nothing where it is not registered.
 
     Raises:
         RegistryError: MLflow does not answer or refuses.
     """
     if record.mlflow_version:
-        registry.describe(record.mlflow_version, version_card.tags(facts), version_card.description(facts))
+        text = registry_text(settings, registry, record, facts)
+        registry.describe(record.mlflow_version, version_card.tags(facts), text)
+
+
+def registry_text(settings: Settings, registry: Registry, record: VersionRecord, facts: CardFacts) -> str:
+    """The description of a version that has a run in MLflow.
+
+    Raises:
+        RegistryError: MLflow does not answer or refuses.
+    """
+    pages = registry.run_pages(str(record.mlflow_run))
+    own = None if settings.mlflow_url else version_page(settings, record.name)
+    return version_card.description(facts, CardLinks(pages.evaluation, pages.curves, pages.all_runs, own))
+
+
+def version_page(settings: Settings, name: str) -> str | None:
+    """Our page of a version, for whoever looks at a program that `dpo up` starts; null where its address is not known.
+
+    By a proxy, and where programs listen on every address, people know them under names that nobody here knows.
+    """
+    everywhere = settings.ports.host in EVERY_ADDRESS
+    if everywhere or settings.access.origins or settings.access.hosts:
+        return None
+    return f"{settings.serving_address}/versions?name={name}"
 
 
 def write_card(settings: Settings, registry: Registry, record: VersionRecord, facts: CardFacts) -> None:

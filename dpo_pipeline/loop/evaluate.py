@@ -71,7 +71,7 @@ def evaluate_version(settings: Settings, ledger: Ledger, registry: Registry, nam
     if candidate.mlflow_run and not again:
         registry.log_evaluation(candidate.mlflow_run, page, asdict(verdict), figures(verdict))
         # How long its answers are was measured too.
-        describe(registry, parent, card_facts(settings, ledger, parent.name))
+        describe(settings, registry, parent, card_facts(settings, ledger, parent.name))
     return Evaluated(ledger.version(name), parent, verdict, diagnosis, page, not again)
 
 

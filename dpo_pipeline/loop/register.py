@@ -6,7 +6,7 @@ from dpo_pipeline.core import version_card
 from dpo_pipeline.core.lifecycle import RECORDED, Status
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.errors import AdapterRefused
-from dpo_pipeline.loop.describe import card_facts, write_card
+from dpo_pipeline.loop.describe import card_facts, registry_text, write_card
 from dpo_pipeline.loop.reconcile_registry import reconcile_registry
 from dpo_pipeline.loop.recorded_adapter import adapter_of
 from dpo_pipeline.ml.base_model import locate_base
@@ -39,9 +39,8 @@ def register_version(
     tags = version_card.tags(facts) | {"dagster_run_id": dagster_run}
     base, adapter = locate_base(settings), adapter_of(settings, record)
     write_model = partial(write_mlflow_model, adapter_dir=adapter, base=base, model=settings.model)
-    number = registry.register(
-        record.mlflow_run, record.adapter_sha, tags, version_card.description(facts), write_model
-    )
+    text = registry_text(settings, registry, record, facts)
+    number = registry.register(record.mlflow_run, record.adapter_sha, tags, text, write_model)
     write_card(settings, registry, record, facts)
     ledger.register(name, number)
     reconcile_registry(settings, ledger, registry)

@@ -6,6 +6,8 @@ from typing import Any
 from dpo_pipeline.errors import TrainingDiverged
 from dpo_pipeline.ml.embedded import Progress
 
+SHOWN = ("loss", "rewards/margins", "rewards/accuracies", "mean_token_accuracy", "learning_rate")
+"""What is told of a logged step while it trains, as TRL names it: SFT has no rewards."""
 LOGGED_SHARE = 0.01
 """A hundred points of the loss curve, however long a training is; each step of a short one."""
 
@@ -27,8 +29,7 @@ def progress_callback(progress: Progress) -> Any:
                         f"{name} is {value} at step {state.global_step}. Nothing was registered; lower "
                         "recipe.learning_rate or raise recipe.beta and start the run again."
                     )
-            shown = ("loss", "rewards/margins", "rewards/accuracies", "learning_rate")
-            metrics = {name: float(logs[name]) for name in shown if logs and name in logs}
+            metrics = {name: float(logs[name]) for name in SHOWN if logs and name in logs}
             if metrics and state.is_world_process_zero:
                 progress(state.global_step, state.max_steps, metrics)
 

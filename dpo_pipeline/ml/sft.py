@@ -50,11 +50,14 @@ def demonstration(question: Question, answer: str) -> dict[str, Any]:
     }
 
 
-def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, progress: Progress) -> dict[str, Any]:
+def train_sft(
+    job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, progress: Progress
+) -> tuple[dict[str, Any], list[dict[str, float]]]:
     """Tune an adapter on `rows` (prompt and completion, as TRL takes them) and save it into `adapter_dir`.
 
     Returns:
-        Facts for the manifest: recipe, final loss, norm of the update, rows that the template cannot take.
+        Facts for the manifest: recipe, final loss, norm of the update, rows that the template cannot take; and the
+        curve, one row a logged step.
     """
     from datasets import Dataset
     from peft import LoraConfig
@@ -111,7 +114,7 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
     result = trainer.train()
     save_adapter(trainer.model, adapter_dir)
     update = check_weights(adapter_dir, job.start_dir)
-    return {
+    facts = {
         "kind": "adapter",
         "base_sha": job.base.sha,
         "recipe": job.recipe.model_dump(mode="json"),
@@ -120,6 +123,7 @@ def train_sft(job: SftJob, rows: Sequence[dict[str, Any]], adapter_dir: Path, pr
         "final_loss": round(float(result.training_loss), 4),
         **update,
     }
+    return facts, [row for row in trainer.state.log_history if "loss" in row]
 
 
 def _untrained(made: Mapping[str, Any]) -> list[int]:

@@ -175,7 +175,8 @@ def _train_sft(job: ProcessJob, fresh: Path, progress: Progress) -> tuple[dict[s
         Path(job.work_dir),
         Path(job.start_dir) if job.start_dir else None,
     )
-    return train_sft(sft, _sft_rows(job), fresh, progress), {}, []
+    facts, curve = train_sft(sft, _sft_rows(job), fresh, progress)
+    return facts, {}, curve
 
 
 def _sft_rows(job: ProcessJob) -> list[dict[str, Any]]:

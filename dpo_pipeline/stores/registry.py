@@ -15,10 +15,13 @@ from typing import Any
 from dpo_pipeline.core.redaction import cut
 from dpo_pipeline.core.registry_plan import RegistrySnapshot
 from dpo_pipeline.errors import RegistryError, RegistryRefused, RegistryUnavailable
+from dpo_pipeline.stores.mlflow_pages import EVALUATION, RunPages, run_page, version_page
 from dpo_pipeline.stores.training_runs import OpenRun, TrainingRun, open_run, shown_live
 
 HEALTH_TIMEOUT_S, REST_TIMEOUT_S = 10, 5
 MODEL_LOGGED = "model_logged"
+EXPERIMENT_KIND, MODEL_TRAINING = "mlflow.experimentKind", "custom_model_development"
+"""MLflow's own tag, and the value by which its pages show runs with curves, not traces of an application."""
 MOST_BYTES = 32 << 20
 """Of one answer. A thousand versions with their tags have less than two."""
 PASSING = (404, 408, 409, 425, 429)
@@ -45,11 +48,21 @@ class Registry:
 
     def run_url(self, run_id: str) -> str:
         with self._client() as client:
-            experiment = client.get_run(run_id).info.experiment_id
-        return f"{self.url}/#/experiments/{experiment}/runs/{run_id}"
+            return f"{self.url}/{run_page(client.get_run(run_id).info.experiment_id, run_id)}"
 
     def version_url(self, version: str) -> str:
-        return f"{self.url}/#/models/{self.model}/versions/{version}"
+        return f"{self.url}/{version_page(self.model, version)}"
+
+    def run_pages(self, run_id: str) -> RunPages:
+        """Where MLflow shows a training and what came of it, for links in its own texts.
+
+        Raises:
+            RegistryError: MLflow does not answer, or refuses.
+        """
+        with self._client() as client:
+            experiment = client.get_run(run_id).info.experiment_id
+            files = [each.path for each in client.list_artifacts(run_id, EVALUATION)]
+        return RunPages.of(experiment, run_id, next((path for path in files if path.endswith(".html")), None))
 
     @contextmanager
     def training_run(self, described: TrainingRun, progress_dir: Path, task: str) -> Iterator[OpenRun]:
@@ -83,9 +96,9 @@ class Registry:
         """
         with self._client() as client:
             for name, value in figures.items():
-                client.log_metric(run_id, f"evaluation/{name}", value)
-            client.log_artifact(run_id, str(page), "evaluation")
-            client.log_dict(run_id, json.loads(json.dumps(verdict)), "evaluation/verdict.json")
+                client.log_metric(run_id, f"{EVALUATION}/{name}", value)
+            client.log_artifact(run_id, str(page), EVALUATION)
+            client.log_dict(run_id, json.loads(json.dumps(verdict)), f"{EVALUATION}/verdict.json")
 
     def register(
         self,
@@ -222,12 +235,16 @@ class Registry:
 
     def _experiment(self, client: Any) -> str:
         found = client.get_experiment_by_name(self.experiment)
-        if found and found.lifecycle_stage != "active":
+        if found is None:
+            return str(client.create_experiment(self.experiment, tags={EXPERIMENT_KIND: MODEL_TRAINING}))
+        if found.lifecycle_stage != "active":
             raise RegistryRefused(
                 f"The experiment {self.experiment!r} was deleted in MLflow, and MLflow keeps the name. Restore it: "
                 f"`MLFLOW_TRACKING_URI={self.url} mlflow experiments restore -x {found.experiment_id}`."
             )
-        return str(found.experiment_id if found else client.create_experiment(self.experiment))
+        if not found.tags.get(EXPERIMENT_KIND):  # whoever chose a kind there keeps it
+            client.set_experiment_tag(found.experiment_id, EXPERIMENT_KIND, MODEL_TRAINING)
+        return str(found.experiment_id)
 
     @contextmanager
     def _answering(self) -> Iterator[Any]:

@@ -8,7 +8,7 @@ import yaml
 
 from dpo_pipeline.core import collection_checks as checks
 from dpo_pipeline.core.questions import CATEGORIES, is_held_out, least_covered, parse_question, split_bank, spread
-from dpo_pipeline.core.version_card import CardFacts, description, model_card, tags
+from dpo_pipeline.core.version_card import CardFacts, model_card, summary, tags
 from dpo_pipeline.core.versions import iteration, next_version, served_name
 from dpo_pipeline.errors import InvalidRecord, UnknownVersion
 from dpo_pipeline.settings import DpoRecipe
@@ -39,7 +39,7 @@ def test_a_card_says_enough_to_decide() -> None:
         trained_at="2026-01-05T10:00:00Z", words=18.5, satisfaction=4.2, deployed_at="2026-01-09T10:00:00Z",
         history=("2026-01-09: promote at canary",),
     )  # fmt: skip
-    text = description(facts)
+    text = summary(facts)
     for told in ("**v1.0**", "97 preference pairs", "abababababab", "improved", "win rate 70.0%", "beta 0.1",
                  "train_version", "promote at canary"):  # fmt: skip
         assert told in text
@@ -54,7 +54,7 @@ def test_a_card_says_enough_to_decide() -> None:
     }  # fmt: skip
     assert "| creative | 80.0% |" in card
     first = replace(facts, name="v1.0", parent=None, evaluation=None, pairs=None, words=9.0, demonstrations=741)
-    assert "SFT baseline" in description(first) and "improvement" not in tags(first)
+    assert "SFT baseline" in summary(first) and "improvement" not in tags(first)
     assert tags(first)["training_data"] == "tuned on 741 demonstrations of the question bank"
     assert tags(first)["avg_response_length"] == "9.0 words"
 

@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 
-from dpo_pipeline.core.version_card import CardFacts, description, headline, load_snippet, model_card, reproduce
+from dpo_pipeline.core.version_card import (
+    CardFacts,
+    CardLinks,
+    description,
+    headline,
+    load_snippet,
+    model_card,
+    reproduce,
+)
 
 
 def facts(evaluation: dict[str, Any] | None, parent: str | None = "v1.0") -> CardFacts:
@@ -56,6 +64,26 @@ def test_the_snippet_names_the_adapters_folder() -> None:
 
 def test_card_and_description_say_whose_feedback_it_was() -> None:
     taught = replace(facts(None), dataset_hash="d" * 64, labelled=76, sources={"ui": 43, "both_bad": 2, "thumb": 74})
-    for told in (description(taught), model_card(taught)):
+    for told in (description(taught, CardLinks()), model_card(taught)):
         assert "100 preference pairs and 76 labelled answers" in told and "(43 ui, 2 both bad, 74 thumb)" in told
-    assert "(100 import)" in description(replace(taught, labelled=0, sources={"import": 100}))
+    assert "(100 import)" in description(replace(taught, labelled=0, sources={"import": 100}), CardLinks())
+
+
+def test_a_description_says_first_what_it_is_worth_and_where_to_look() -> None:
+    better = facts({"verdict": "improved", "overall": {"rate": 0.7}, "reasons": ["win rate 70.0%"]})
+    links = CardLinks("#/evaluation", "#/curves", "#/runs", "http://127.0.0.1:8000/versions?name=v1.1")
+    first, _, *linked = description(better, links).splitlines()[:6]
+    assert first == headline(better)
+    assert linked == [
+        "- [evaluation: plots, and the clearest answers it won and lost](#/evaluation)",
+        "- [training: curves](#/curves)",
+        "- [page of v1.1: whose feedback taught it, rollout, how to load it](http://127.0.0.1:8000/versions?name=v1.1)",
+        "- [all trainings](#/runs)",
+    ]
+    assert "win rate 70.0%" in description(better, links)
+
+
+def test_there_is_no_link_to_what_is_not_there_and_none_in_a_card_that_is_read_elsewhere() -> None:
+    alone = description(facts(None), CardLinks(curves="#/curves"))
+    assert "[training: curves](#/curves)" in alone and alone.count("](") == 1
+    assert "](" not in model_card(facts(None))

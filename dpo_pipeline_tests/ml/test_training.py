@@ -18,6 +18,7 @@ from dpo_pipeline.errors import AdapterRefused, ArtifactCorrupt, DatasetTooSmall
 from dpo_pipeline.ml.adapters import WEIGHTS, check_adapter, check_weights
 from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.ml.generation import GenerationRequest, Generator
+from dpo_pipeline.ml.reporting import SHOWN
 from dpo_pipeline.ml.sft import demonstration
 from dpo_pipeline.ml.train_process import run
 from dpo_pipeline.ml.training_plan import dpo_job, sft_job, sft_round_job, write_dataset, write_llamafactory_config
@@ -97,6 +98,13 @@ def test_training_learned_what_was_preferred(trained: Any) -> None:
     assert trained.curve[0]["loss"] == pytest.approx(0.693, abs=0.12)
     assert trained.curve[-1]["loss"] < trained.curve[0]["loss"]
     assert trained.metrics["rewards/margins"] > 0
+
+
+def test_loss_and_accuracy_are_told_of_each_kind_of_training(project: Settings, baseline: Path, trained: Any) -> None:
+    sft = run(sft_job(project, locate_base(project)))
+    assert [name for name in SHOWN if name in sft.curve[0]] == ["loss", "mean_token_accuracy", "learning_rate"]
+    assert all(0 <= row["mean_token_accuracy"] <= 1 for row in sft.curve)
+    assert all(name in trained.curve[0] for name in SHOWN)
 
 
 def test_the_reference_is_the_start_adapter_not_the_base_model(
