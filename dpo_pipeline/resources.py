@@ -1,4 +1,7 @@
-"""Dagster resources: how assets and sensors reach settings and stores. Each opens at use and closes in `finally`."""
+"""Dagster resources: how assets and sensors reach settings and stores. Each opens at use and closes in `finally`.
+
+None has a field that the launchpad would offer: where data lies and how the loop is set is one thing for all programs.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,17 +30,15 @@ T = TypeVar("T")
 
 
 class LoopResource(dg.ConfigurableResource):
-    """Settings, ledger and registry as of now. Both fields are empty unless somebody wants to point elsewhere."""
+    """Settings, ledger and registry as of now."""
 
-    profile: str = ""
-    data_dir: str = ""
     _loaded: Settings | None = PrivateAttr(None)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Settings are read once a run or tick: a run does not change them under way. Shared logs are brought up to
         the database first, so that it sees whatever was written before it began.
         """
-        self._loaded = self._load()
+        self._loaded = load_settings()
         follow_logs(self._loaded)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
@@ -46,11 +47,7 @@ class LoopResource(dg.ConfigurableResource):
             share_published(self.settings())
 
     def settings(self) -> Settings:
-        return self._loaded or self._load()
-
-    def _load(self) -> Settings:
-        given = {"profile": self.profile, "data_dir": self.data_dir}
-        return load_settings(**{name: value for name, value in given.items() if value})
+        return self._loaded or load_settings()
 
     @contextmanager
     def ledger(self) -> Iterator[Ledger]:
@@ -62,10 +59,8 @@ class LoopResource(dg.ConfigurableResource):
         return Registry(settings.mlflow_address, settings.registered_model)
 
 
-class WarehouseResource(DuckDBResource):
+class WarehouseResource(dg.ConfigurableResource):
     """The DuckDB file. dagster-duckdb retries for 100 s while another process holds it; we close on errors too."""
-
-    database: str = ""
 
     @contextmanager
     def open(self, settings: Settings) -> Iterator[Warehouse]:
@@ -73,11 +68,10 @@ class WarehouseResource(DuckDBResource):
         Raises:
             WarehouseBusy: another process kept the file.
         """
-        path = self.database or str(settings.warehouse_path)
-        settings.warehouse_path.parent.mkdir(parents=True, exist_ok=True)
-        resource = DuckDBResource(database=path, connection_config=self.connection_config)
+        path = settings.warehouse_path
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with resource.get_connection() as connection:
+            with DuckDBResource(database=str(path)).get_connection() as connection:
                 try:
                     prepare(connection)
                     yield Warehouse(connection, settings.prefs_log)
@@ -129,4 +123,10 @@ class Models(dg.ConfigurableResource):
 
 
 def resources() -> dict[str, object]:
-    return {"loop": LoopResource(), "warehouse": WarehouseResource(), "models": Models()}
+    return {
+        "loop": LoopResource(),
+        "warehouse": WarehouseResource(),
+        "models": Models(),
+        # Nothing is handed from step to step; Dagster's default would ask for a folder in every launchpad.
+        "io_manager": dg.mem_io_manager,
+    }

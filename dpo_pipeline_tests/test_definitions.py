@@ -2,12 +2,16 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from dpo_pipeline.assets import partitions
+from dpo_pipeline.assets.training_config import TrainingConfig
+from dpo_pipeline.automation.jobs import JOBS
 from dpo_pipeline.definitions import defs
+from dpo_pipeline.settings import DpoRecipe
 
 SOURCES = {"vote_log", "serving_log"}
 GRAPH = {
@@ -105,3 +109,52 @@ def test_improved_blocks_what_comes_after_it() -> None:
     checks = {key.name: graph.get_check_spec(key) for key in graph.asset_check_keys}
     assert checks["improved"].blocking
     assert set(checks) == {"improved", "category_coverage", "duplicates", "rejected_share", "position_bias"}
+
+
+def launchpad(job: str) -> dict[str, Any]:
+    """Every field that the launchpad of a job offers of our own, by its path."""
+    found: dict[str, Any] = {}
+
+    def note(path: str, shape: Any) -> None:
+        for name, field in getattr(shape, "fields", {}).items():
+            where = f"{path}.{name}".lstrip(".")
+            found[where] = field
+            note(where, field.config_type)
+
+    root = defs.resolve_job_def(job).run_config_schema.config_type
+    for part in ("ops", "resources"):
+        note(part, root.fields[part].config_type)  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.mark.parametrize("job", [job.name for job in JOBS])
+def test_no_launchpad_offers_a_path_or_a_secret(job: str) -> None:
+    assert [path for path in launchpad(job) if path.startswith("resources.") and ".config." in path] == []
+
+
+def test_the_launchpad_of_a_training_has_every_hyperparameter_with_its_type_and_what_it_is() -> None:
+    recipe = "ops.trained_adapter.config.recipe."
+    fields = {
+        path.removeprefix(recipe): field
+        for path, field in launchpad("train_version").items()
+        if path.startswith(recipe)
+    }
+    assert list(fields) == list(DpoRecipe.model_fields)
+    assert all(field.description and not field.is_required for field in fields.values())
+    given = {name: field.config_type.kind.value for name, field in fields.items()}
+    assert given["objective"] == "ENUM" and "ANY" not in given.values()
+    week = launchpad("write_report")["ops.monitoring_report.config.week"]
+    assert week.description and week.config_type.kind.value == "ENUM"
+
+
+@pytest.mark.parametrize(
+    ("given", "changed"),
+    [
+        ({}, {}),
+        ({"recipe": {"beta": 0.2, "objective": "kto"}}, {"objective": "kto", "beta": 0.2}),
+        ({"recipe": {"loss_type": ["sigmoid"], "loss_weights": []}}, {"loss_type": ["sigmoid"], "loss_weights": None}),
+    ],
+)
+def test_what_is_not_set_in_the_launchpad_stays_as_it_is_due(given: dict[str, Any], changed: dict[str, Any]) -> None:
+    assert TrainingConfig(**given).changed() == changed
+    assert DpoRecipe(**{**DpoRecipe().model_dump(), **changed})

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import dagster as dg
+from pydantic import Field
 
 from dpo_pipeline.assets.collection import requests
 from dpo_pipeline.assets.curation import validated_pairs
@@ -19,7 +20,9 @@ WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8))
 class ReportConfig(dg.Config):
     """Which week is reported. By hand it is the week so far; the schedule reports on Mondays the week that ended."""
 
-    week: Literal["so far", "ended"] = "so far"
+    week: Literal["so far", "ended"] = Field(
+        "so far", description="so far: from Monday until now; ended: the whole week before"
+    )
 
 
 @dg.asset(

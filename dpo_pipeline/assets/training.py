@@ -3,7 +3,6 @@
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
 
 from dpo_pipeline.assets.curation import labelled_answers, validated_pairs
 from dpo_pipeline.assets.partitions import (
@@ -15,25 +14,12 @@ from dpo_pipeline.assets.partitions import (
     data_version,
     table,
 )
+from dpo_pipeline.assets.training_config import TrainingConfig
 from dpo_pipeline.loop.build_dataset import build_dataset
 from dpo_pipeline.loop.train import Trained, train, train_baseline
 from dpo_pipeline.ml.base_model import ensure_base
 from dpo_pipeline.resources import LoopResource, Models, WarehouseResource
 from dpo_pipeline.stores.progress import ProgressFile
-
-# Dagster's config refuses a null within a map.
-NULL = "null"
-
-
-class TrainingConfig(dg.Config):
-    """What can be set in the launchpad. With nothing set the training is the one that is due, as sensors ask for it."""
-
-    attempt: int | None = Field(None, description="which training of this version it is, counted from 1; none: the due")
-    recipe: dict[str, Any] = Field({}, description="hyperparameters that differ from the due recipe; 'null': none")
-
-    def changed(self) -> dict[str, Any]:
-        """The hyperparameters that differ, as `DpoRecipe` takes them."""
-        return {name: None if value == NULL else value for name, value in self.recipe.items()}
 
 
 @dg.asset(

@@ -49,14 +49,14 @@ class DpoRecipe(Section):
     loss_weights: tuple[float, ...] | None = Field(None, description="one weight for each loss; null: all 1")
     beta: float = Field(0.1, gt=0, description="strength of the pull towards the reference model")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="assumed flip rate of labels; acts with `robust`")
-    learning_rate: float = Field(1e-5, gt=0)
-    epochs: float = Field(1, gt=0)
+    learning_rate: float = Field(1e-5, gt=0, description="highest learning rate, at the end of the warm-up")
+    epochs: float = Field(1, gt=0, description="passes over the training pairs; part of one is possible")
     min_steps: int = Field(0, ge=0, description="few pairs are gone through so often that there are so many steps")
-    batch_size: int = Field(8, ge=1, description="pairs a step")
-    gradient_accumulation: int = Field(1, ge=1)
+    batch_size: int = Field(8, ge=1, description="pairs a batch")
+    gradient_accumulation: int = Field(1, ge=1, description="batches that are summed up to one step")
     warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the steps in which the learning rate rises")
     checkpoint_steps: int = Field(25, ge=1, description="steps between two resumable checkpoints")
-    seed: int = 0
+    seed: int = Field(0, description="of the order of pairs and of whatever else is drawn")
 
     @model_validator(mode="after")
     def _one_weight_for_each_loss(self) -> "DpoRecipe":
