@@ -106,7 +106,7 @@ def collection_health(loop: LoopResource) -> Iterator[dg.AssetCheckResult]:
             passed=finding.passed,
             severity=dg.AssetCheckSeverity.WARN,
             description=finding.reason,
-            metadata={} if finding.value is None else {"value": finding.value},
+            metadata={"limit": finding.limit, **({} if finding.value is None else {"value": finding.value})},
         )
 
 

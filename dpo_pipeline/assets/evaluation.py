@@ -42,9 +42,9 @@ from dpo_pipeline.resources import LoopResource, Models, WarehouseResource
     "category, safety, drift, and how far the judge agrees with people.",
 )
 def eval_report(context: dg.AssetExecutionContext, loop: LoopResource, models: Models) -> dg.MaterializeResult:
+    settings, name = loop.settings(), context.partition_key
     with loop.ledger() as ledger:
-        call = partial(models.call, context)
-        found = evaluate_version(loop.settings(), ledger, loop.registry(), context.partition_key, call)
+        found = evaluate_version(settings, ledger, loop.registry(), name, partial(models.call, context))
     verdict, diagnosis = found.verdict, found.diagnosis
     if not found.recorded:
         context.log.warning(f"{found.candidate.name} was accepted on an earlier evaluation, which stays; this is shown")
@@ -65,7 +65,12 @@ def eval_report(context: dg.AssetExecutionContext, loop: LoopResource, models: M
                 check_name="improved",
                 passed=verdict.improved,
                 description="; ".join(verdict.reasons),
-                metadata=figures(verdict),
+                metadata={
+                    "partition": name,
+                    "value": verdict.overall.rate,
+                    "limit": f"at least {settings.evaluation.min_win_rate}, and its interval above 0.5",
+                    **figures(verdict),
+                },
             )
         ],
     )

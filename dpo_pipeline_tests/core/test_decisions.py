@@ -112,6 +112,8 @@ def test_collection_checks() -> None:
     assert not checks.rejected_share(90, 100, {"similarity": 3, "more_detailed": 80}).passed
     assert "more_detailed" in checks.rejected_share(90, 100, {"similarity": 3, "more_detailed": 80}).reason
     assert not checks.repeated_votes(10, 100).passed
+    assert (checks.rejected_share(90, 100, {}).value, checks.rejected_share(90, 100, {}).limit) == (0.9, "at most 0.8")
+    assert checks.category_coverage(even).limit == "at least 0.05"
 
 
 @pytest.mark.parametrize(
@@ -124,4 +126,4 @@ def test_collection_checks() -> None:
     ],
 )
 def test_no_data_is_never_good_news(finding: checks.Finding) -> None:
-    assert not finding.passed and finding.value is None
+    assert not finding.passed and finding.value is None and finding.limit
