@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
+from dpo_pipeline.automation.jobs import KIND
 from dpo_pipeline.programs import environment, prepare
 from dpo_pipeline.settings import PROJECT_DIR, Settings, load_settings
 from dpo_pipeline.stores.ledger import Ledger
@@ -162,9 +163,11 @@ def test_all_automation_is_on(dagster: Dagster) -> None:
 def test_sensors_build_the_baseline_judge_votes_and_train(dagster: Dagster) -> None:
     baseline = dagster.finished("build_baseline")
     assert baseline["status"] == "SUCCESS" and baseline["dagster/sensor_name"] == "baseline_missing"
+    assert baseline[KIND] == "training"
     add_votes(dagster.settings, 60)
     judged = dagster.finished("ingest_and_validate")
     assert judged["status"] == "SUCCESS" and judged["dagster/sensor_name"] == "new_votes"
+    assert judged[KIND] == "ingest"
     trained = dagster.finished("train_version")
     assert (trained["dagster/partition"], trained["dagster/sensor_name"]) == ("v1.1", "threshold_crossed")
     assert "40 required" in trained["why"]
@@ -175,7 +178,8 @@ def test_the_checks_can_be_read(dagster: Dagster) -> None:
     dagster.finished("train_version")
     query = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
         assetChecksOrError { ... on AssetChecks { checks { name blocking description
-            executionForLatestMaterialization { status evaluation { success description } } } } } } } }"""
+            executionForLatestMaterialization { status evaluation { success description metadataEntries {
+                label ... on TextMetadataEntry { text } ... on FloatMetadataEntry { floatValue } } } } } } } } } }"""
 
     def checks(asset: str) -> dict[str, Any]:
         node = dagster.ask(query, key={"path": [asset]})["assetNodeOrError"]
@@ -185,8 +189,11 @@ def test_the_checks_can_be_read(dagster: Dagster) -> None:
     assert improved["blocking"]
     evaluation = improved["executionForLatestMaterialization"]["evaluation"]
     assert isinstance(evaluation["success"], bool) and "win rate" in evaluation["description"]
-    health = checks("validated_pairs")
-    assert health and all(each["executionForLatestMaterialization"]["evaluation"] for each in health.values())
+    told = {each["label"]: each.get("text") or each.get("floatValue") for each in evaluation["metadataEntries"]}
+    assert told["partition"] == "v1.1" and 0 <= told["value"] <= 1 and "at least 0.55" in told["limit"]
+    for each in checks("validated_pairs").values():
+        found = each["executionForLatestMaterialization"]["evaluation"]["metadataEntries"]
+        assert {entry["label"] for entry in found} == {"value", "limit"}
 
 
 def test_a_job_launched_by_hand_needs_no_config(dagster: Dagster, page: Tab) -> None:

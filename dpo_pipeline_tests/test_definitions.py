@@ -9,9 +9,10 @@ import pytest
 
 from dpo_pipeline.assets import partitions
 from dpo_pipeline.assets.training_config import TrainingConfig
-from dpo_pipeline.automation.jobs import JOBS
+from dpo_pipeline.automation.jobs import FREQUENT, JOBS, KIND, OFTEN
+from dpo_pipeline.automation.sensors import inputs_changed
 from dpo_pipeline.definitions import defs
-from dpo_pipeline.settings import DpoRecipe
+from dpo_pipeline.settings import PROJECT_DIR, DpoRecipe
 
 SOURCES = {"vote_log", "serving_log"}
 GRAPH = {
@@ -102,6 +103,16 @@ def test_jobs_and_sensors() -> None:
         "inputs_changed",
     }
     assert all(s.default_status == dg.DefaultSensorStatus.RUNNING for s in sensors.values())
+
+
+def test_every_run_says_what_kind_of_work_it_is_and_whether_it_is_one_of_many() -> None:
+    """However it is started: by a sensor, a schedule or a person."""
+    jobs = [job for job in defs.get_repository_def().get_all_jobs() if not job.name.startswith("__")]
+    guide = (PROJECT_DIR / "docs" / "guide" / "operating.md").read_text()
+    assert all(f"`{job.tags[KIND]}`" in guide for job in jobs)
+    assert {job.name for job in jobs if job.tags[FREQUENT] == "yes"} == set(OFTEN)
+    assert [job.name for job in jobs if job.tags[KIND] == "ingest"] == ["ingest_and_validate"]
+    assert (inputs_changed.run_tags[KIND], inputs_changed.run_tags[FREQUENT]) == ("follow", "yes")
 
 
 def test_improved_blocks_what_comes_after_it() -> None:

@@ -23,6 +23,7 @@ from dpo_pipeline.automation.jobs import (
     give_up_version,
     ingest_and_validate,
     register_version,
+    tags_of,
     train_version,
 )
 from dpo_pipeline.automation.launching import Cause, Work, launch
@@ -232,7 +233,7 @@ inputs_changed = dg.AutomationConditionSensorDefinition(
     target=dg.AssetSelection.assets(serving_log.key, requests.key, feedback.key, labelled_answers.key, leaderboard.key),
     default_status=ON,
     minimum_interval_seconds=max(SELDOM_S, 30),
-    run_tags=FOLLOWS,
+    run_tags={**FOLLOWS, **tags_of("follow")},
     description="Assets that follow what they are made from, at most once between two ticks of their clock.",
 )
 
