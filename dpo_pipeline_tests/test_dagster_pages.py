@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
+from dpo_pipeline.automation.first_version import NOTHING
 from dpo_pipeline.automation.jobs import KIND
 from dpo_pipeline.programs import environment, prepare
 from dpo_pipeline.settings import PROJECT_DIR, Settings, load_settings
@@ -160,10 +161,27 @@ def test_all_automation_is_on(dagster: Dagster) -> None:
     assert all(each["description"] for each in [*sensors, *schedules])
 
 
+def materialized(dagster: Dagster, version: str) -> set[str]:
+    """Assets whose cell of this version is not missing."""
+    query = """{ assetNodes { assetKey { path } isPartitioned assetPartitionStatuses {
+        ... on DefaultPartitionStatuses { materializedPartitions } } } }"""
+    nodes = [node for node in dagster.ask(query)["assetNodes"] if node["isPartitioned"]]
+    return {
+        node["assetKey"]["path"][0]
+        for node in nodes
+        if version in node["assetPartitionStatuses"]["materializedPartitions"]
+    }
+
+
 def test_sensors_build_the_baseline_judge_votes_and_train(dagster: Dagster) -> None:
     baseline = dagster.finished("build_baseline")
     assert baseline["status"] == "SUCCESS" and baseline["dagster/sensor_name"] == "baseline_missing"
     assert baseline[KIND] == "training"
+    wanted = {asset.key.path[0] for asset in NOTHING}
+    assert eventually(lambda: materialized(dagster, "v1.0"), lambda found: wanted < found, seconds=60) == {
+        *wanted,
+        "model_version",
+    }
     add_votes(dagster.settings, 60)
     judged = dagster.finished("ingest_and_validate")
     assert judged["status"] == "SUCCESS" and judged["dagster/sensor_name"] == "new_votes"

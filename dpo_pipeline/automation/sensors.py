@@ -13,8 +13,10 @@ from dpo_pipeline.assets.collection import feedback, requests
 from dpo_pipeline.assets.curation import labelled_answers
 from dpo_pipeline.assets.deployment import model_version
 from dpo_pipeline.assets.evaluation import eval_report, leaderboard
+from dpo_pipeline.assets.partitions import VERSIONS
 from dpo_pipeline.assets.sources import serving_log
 from dpo_pipeline.assets.training import dpo_dataset, trained_adapter
+from dpo_pipeline.automation.first_version import nothing_to_make
 from dpo_pipeline.automation.jobs import (
     FOLLOWS,
     build_baseline,
@@ -44,6 +46,7 @@ EVERY_S = load_settings().dagster.sensor_interval_s
 # For all but votes and stages: a look costs some 0.1 s of a core all day long, and nothing else is due within a minute.
 SELDOM_S = 4 * EVERY_S
 ON = dg.DefaultSensorStatus.RUNNING
+TOLD = "v1.0's other assets are told to have nothing"
 Asked = dg.SensorResult | dg.SkipReason
 
 
@@ -66,12 +69,15 @@ WRITING_TO_MLFLOW = _work(follow_registry.name, register_version.name, build_bas
     job=build_baseline,
     minimum_interval_seconds=SELDOM_S,
     default_status=ON,
-    description="No version yet: build the baseline.",
+    description="No version yet: build the baseline. Built: note once which assets have nothing to make for v1.0.",
 )
 def baseline_missing(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
     with loop.ledger() as ledger:
-        if any(record.mlflow_version or record.status in RECORDED for record in ledger.versions()):
-            return dg.SkipReason("v1.0 is built")
+        is_built = any(record.mlflow_version or record.status in RECORDED for record in ledger.versions())
+    if is_built:
+        is_told = context.cursor == TOLD or not context.instance.has_dynamic_partition(str(VERSIONS.name), BASELINE)
+        events, cursor = ([], context.cursor) if is_told else (nothing_to_make(), TOLD)
+        return dg.SensorResult(skip_reason="v1.0 is built", asset_events=events, cursor=cursor)
     return launch(context.instance, Cause("no-baseline", partition=BASELINE), BUILDING)
 
 

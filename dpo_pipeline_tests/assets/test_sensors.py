@@ -12,6 +12,7 @@ from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.definitions import defs
 from dpo_pipeline.loop.attempts import attempt_of, conclude
 from dpo_pipeline.loop.curate import rebuild_warehouse
+from dpo_pipeline.resources import LoopResource
 from dpo_pipeline.settings import load_settings
 from dpo_pipeline.stores.curation import publish_summary
 from dpo_pipeline.stores.ledger import Ledger
@@ -56,6 +57,26 @@ def test_in_an_empty_folder_only_the_baseline_is_asked_for(loop: Loop) -> None:
 
 def test_with_a_champion_and_no_votes_nothing_is_asked_for(loop: Loop, ledger: Ledger) -> None:
     assert {sensor: keys(loop, sensor) for sensor in SENSORS} == {sensor: [] for sensor in SENSORS}
+
+
+def test_assets_that_only_later_versions_have_say_once_that_v10_has_nothing(loop: Loop, ledger: Ledger) -> None:
+    sensor, before = defs.get_repository_def().get_sensor_def("baseline_missing"), ledger.versions()
+
+    def look(cursor: str | None) -> dg.SensorResult:
+        resources = {"loop": LoopResource()}
+        with dg.build_sensor_context(instance=loop.instance, cursor=cursor, resources=resources) as context:
+            found = sensor(context)
+        assert isinstance(found, dg.SensorResult) and not found.run_requests
+        return found
+
+    assert look(None).asset_events == [], "Dagster's folder was deleted: it knows of no v1.0"
+    loop.instance.add_dynamic_partitions("versions", ["v1.0"])
+    first = look(None)
+    told = [event for event in first.asset_events if isinstance(event, dg.AssetMaterialization)]
+    partitioned = {each.key for each in defs.resolve_all_asset_specs() if each.partitions_def}
+    assert {each.asset_key for each in told} | {dg.AssetKey("model_version")} == partitioned
+    assert all(each.partition == "v1.0" and "Nothing was made" in str(each.description) for each in told)
+    assert look(first.cursor).asset_events == [] and ledger.versions() == before
 
 
 def test_a_log_that_grew_is_ingested_and_one_that_is_rebuilt_too(loop: Loop, ledger: Ledger) -> None:
