@@ -64,11 +64,11 @@ def description(facts: CardFacts, links: CardLinks) -> str:
     named = (
         ("evaluation: plots, and the clearest answers it won and lost", links.evaluation),
         ("training: curves", links.curves),
-        (f"page of {facts.name}: whose feedback taught it, rollout, how to load it", links.version_page),
+        (f"{facts.name} in the loop: verdict, feedback, rollout, how to load it", links.version_page),
         ("all trainings", links.all_runs),
     )
     shown = [f"- [{name}]({address})" for name, address in named if address]
-    return "\n".join([headline(facts), "", *shown, "", summary(facts)])
+    return "\n".join([f"**{facts.name}.** {headline(facts)}", "", *shown, "", summary(facts)])
 
 
 def summary(facts: CardFacts) -> str:

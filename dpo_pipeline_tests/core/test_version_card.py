@@ -73,11 +73,11 @@ def test_a_description_says_first_what_it_is_worth_and_where_to_look() -> None:
     better = facts({"verdict": "improved", "overall": {"rate": 0.7}, "reasons": ["win rate 70.0%"]})
     links = CardLinks("#/evaluation", "#/curves", "#/runs", "http://127.0.0.1:8000/versions?name=v1.1")
     first, _, *linked = description(better, links).splitlines()[:6]
-    assert first == headline(better)
+    assert first == f"**v1.1.** {headline(better)}"
     assert linked == [
         "- [evaluation: plots, and the clearest answers it won and lost](#/evaluation)",
         "- [training: curves](#/curves)",
-        "- [page of v1.1: whose feedback taught it, rollout, how to load it](http://127.0.0.1:8000/versions?name=v1.1)",
+        "- [v1.1 in the loop: verdict, feedback, rollout, how to load it](http://127.0.0.1:8000/versions?name=v1.1)",
         "- [all trainings](#/runs)",
     ]
     assert "win rate 70.0%" in description(better, links)
