@@ -13,6 +13,7 @@ import pytest
 from dpo_pipeline.errors import ForeignOrigin
 from dpo_pipeline.gate import Caller, check_caller
 from dpo_pipeline.settings import Access
+from dpo_pipeline_tests.browser import chromium, tab
 from dpo_pipeline_tests.programs_under_test import free_port, mlflow_server, wait_until_answering
 
 HOST = "127.0.0.1:8000"
@@ -139,6 +140,20 @@ def test_no_page_moves_an_alias_in_mlflow(mlflow: str) -> None:
     assert own.status_code == 200
     page = httpx.get(mlflow, headers=LINK)
     assert page.status_code == 200 and page.headers["x-frame-options"] == "SAMEORIGIN"
+
+
+@pytest.mark.slow
+def test_an_experiment_opens_on_its_runs_until_somebody_turns_mlflows_switch(mlflow: str) -> None:
+    found = httpx.get(mlflow, headers={"If-None-Match": httpx.get(mlflow).headers["etag"]})
+    assert found.status_code == 200 and int(found.headers["content-length"]) == len(found.content)
+    with chromium() as browser, tab(browser, mlflow, "body") as opened:
+        page = opened.page
+        for turn, shown in ((None, "**/runs?workflowType=machine_learning*"), ("GenAI", "**?workflowType=genai*")):
+            opened.go(f"{mlflow}/#/experiments")
+            if turn:
+                page.get_by_text(turn, exact=True).first.click()
+            page.get_by_role("link", name="Default").first.click()
+            page.wait_for_url(shown)
 
 
 def test_the_procfile_starts_nothing_else_for_browsers() -> None:
