@@ -22,6 +22,7 @@ HEALTH_TIMEOUT_S, REST_TIMEOUT_S = 10, 5
 MODEL_LOGGED = "model_logged"
 EXPERIMENT_KIND, MODEL_TRAINING = "mlflow.experimentKind", "custom_model_development"
 """MLflow's own tag, and the value by which its pages show runs with curves, not traces of an application."""
+GONE = "RESOURCE_DOES_NOT_EXIST"
 MOST_BYTES = 32 << 20
 """Of one answer. A thousand versions with their tags have less than two."""
 PASSING = (404, 408, 409, 425, 429)
@@ -53,14 +54,22 @@ class Registry:
     def version_url(self, version: str) -> str:
         return f"{self.url}/{version_page(self.model, version)}"
 
-    def run_pages(self, run_id: str) -> RunPages:
-        """Where MLflow shows a training and what came of it, for links in its own texts.
+    def run_pages(self, run_id: str) -> RunPages | None:
+        """Where MLflow shows a training and what came of it, for links in its own texts; null: it has no such run any
+        more.
 
         Raises:
             RegistryError: MLflow does not answer, or refuses.
         """
+        from mlflow.exceptions import MlflowException
+
         with self._client() as client:
-            experiment = client.get_run(run_id).info.experiment_id
+            try:
+                experiment = client.get_run(run_id).info.experiment_id
+            except MlflowException as error:
+                if error.error_code != GONE:
+                    raise
+                return None
             files = [each.path for each in client.list_artifacts(run_id, EVALUATION)]
         return RunPages.of(experiment, run_id, next((path for path in files if path.endswith(".html")), None))
 
@@ -122,7 +131,7 @@ class Registry:
             try:
                 client.get_registered_model(self.model)
             except MlflowException as error:
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                if error.error_code != GONE:
                     raise
                 client.create_registered_model(
                     self.model, description="Chat model improved from people's votes; one version a LoRA adapter."
@@ -226,7 +235,7 @@ class Registry:
                 found: dict[str, Any] = json.loads(body)
                 return found
             told = json.loads(body) if body.startswith(b"{") else {}
-            if response.status_code == 404 and told.get("error_code") == "RESOURCE_DOES_NOT_EXIST":
+            if response.status_code == 404 and told.get("error_code") == GONE:
                 return None
             # 404 without that is a proxy whose MLflow is away.
             raise _RestError(
@@ -299,7 +308,7 @@ def _failure(url: str, error: Exception) -> RegistryError:
             f"MLflow at {url} does not let us do this: {error}. Set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, of an account that may write there."
         )
-    if code == "RESOURCE_DOES_NOT_EXIST":
+    if code == GONE:
         return RegistryRefused(
             f"MLflow at {url} has it no more: {error}. Restore what was deleted there; a registered model or version "
             "is registered again by the job `register_version`."
