@@ -96,8 +96,8 @@ def registry_text(settings: Settings, registry: Registry, record: VersionRecord,
     """
     pages = registry.run_pages(str(record.mlflow_run))
     own = None if settings.mlflow_url else version_page(settings, record.name)
-    there = (pages.evaluation, pages.curves, pages.all_runs) if pages else (None, None, None)
-    return version_card.description(facts, CardLinks(*there, own))
+    links = CardLinks(pages.evaluation, pages.curves, pages.all_runs, own) if pages else CardLinks(version_page=own)
+    return version_card.description(facts, links)
 
 
 def version_page(settings: Settings, name: str) -> str | None:

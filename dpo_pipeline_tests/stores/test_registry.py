@@ -103,3 +103,9 @@ def test_from_a_version_everything_is_one_click_away(registry: Registry, client:
                 opened.page.get_by_role("link", name=name).click()
             beside.value.locator("main").get_by_text(shown).first.wait_for()
         assert "/runs?workflowType=machine_learning" in beside.value.url
+
+
+def test_a_run_that_somebody_deleted_for_good_has_no_pages(registry: Registry, client: Any, tmp_path: Path) -> None:
+    run_id = trained(registry, tmp_path)
+    assert registry.run_pages(run_id) is not None
+    assert registry.run_pages("0" * 32) is None, "the version is described without its links"
