@@ -1,6 +1,6 @@
 """Who has voted how much this week, for how many days in a row, and how far the team is.
 
-A week is Monday to Sunday in UTC, the days of the log. Who is named and who is one of "others" is a
+A week is Monday to Sunday in the team's time zone. Who is named and who is one of "others" is a
 choice of the person, kept in `stores.serving_state`.
 """
 
@@ -9,8 +9,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
+from types import MappingProxyType
 
 from dpo_pipeline.core.calendar import week_start
+from dpo_pipeline.core.vote_count import VoteCount
 from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.settings import Cadence
 
@@ -31,16 +33,24 @@ class Contribution:
 
 @dataclass(frozen=True)
 class TeamWeek:
-    """The team's week: those who gave a nickname, most votes first, and everybody else as two numbers."""
+    """The team's week: those who gave a nickname, most votes first, and everybody else as two numbers.
+
+    `votes`, and what is compared with the targets, are all votes. `simulated`: by how many simulated people some are.
+    """
 
     first_day: date
-    votes: int
+    count: VoteCount
     named: tuple[Contribution, ...]
     others: int
     others_votes: int
+    simulated: int
     minimum: int
     target: int
     optimal: int
+
+    @property
+    def votes(self) -> int:
+        return self.count.total
 
     @property
     def progress(self) -> float:
@@ -64,33 +74,39 @@ class TeamWeek:
 
 
 def week_of(
-    by_person: Mapping[tuple[str, date], int], nicknames: Mapping[str, str], today: date, cadence: Cadence
+    by_person: Mapping[tuple[str, date], int],
+    nicknames: Mapping[str, str],
+    today: date,
+    cadence: Cadence,
+    simulated: Mapping[tuple[str, date], int] = MappingProxyType({}),
 ) -> TeamWeek:
     """The week that `today` lies in.
 
     Args:
-        by_person: votes by (pseudonym, day), of any time.
+        by_person, simulated: votes of people, and of simulated people, by (pseudonym, day), of any time.
         nicknames: of the people who want to be named, by pseudonym.
     """
     first = week_start(today)
     days: defaultdict[str, set[date]] = defaultdict(set)
     votes: defaultdict[str, int] = defaultdict(int)
-    for (person, day), count in by_person.items():
-        if count > 0 and not person.startswith(_IMPORTED):
+    for (person, day), given in by_person.items():
+        if given > 0 and not person.startswith(_IMPORTED):
             days[person].add(day)
-            votes[person] += count if first <= day <= today else 0
-    total = sum(votes.values())
+            votes[person] += given if first <= day <= today else 0
+    of_week = {key: given for key, given in simulated.items() if given > 0 and first <= key[1] <= today}
+    count = VoteCount(sum(votes.values()), sum(of_week.values()))
     named = [
-        Contribution(person, name, votes[person], votes[person] / total if total else 0.0, streak(days[person], today))
+        Contribution(person, name, votes[person], votes[person] / (count.total or 1), streak(days[person], today))
         for person, name in nicknames.items()
     ]
-    others = [count for person, count in votes.items() if person not in nicknames and count]
+    others = [given for person, given in votes.items() if person not in nicknames and given]
     return TeamWeek(
         first_day=first,
-        votes=total,
+        count=count,
         named=tuple(sorted(named, key=lambda each: (-each.votes, -each.streak, each.nickname.casefold()))),
         others=len(others),
         others_votes=sum(others),
+        simulated=len({person for person, _ in of_week}),
         minimum=cadence.weekly_minimum,
         target=cadence.weekly_target,
         optimal=cadence.weekly_optimal,

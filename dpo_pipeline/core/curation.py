@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from dpo_pipeline.core.agreement import flip_rate, krippendorff_alpha
 from dpo_pipeline.core.validated_pair import EXCLUDED, SET_ASIDE
+from dpo_pipeline.core.vote_count import VoteCount
 from dpo_pipeline.core.votes import Vote
 
 MIN_SECOND_LOOKS = 30
@@ -25,7 +26,8 @@ class TakenOut:
 @dataclass(frozen=True)
 class CurationSummary:
     """Counts as of the newest curation run. `failed` counts rejected pairs by criterion; one pair may fail several.
-    `votes`, `left_wins` and `categories` are of people's votes, without pairs that were brought in or made.
+    `votes`, `left_wins` and `categories` are of people's votes, without pairs that were brought in or made; so many
+    of them were `simulated`.
 
     `taken_out` are the places of `TakenOut`; `suspects` are versions whose rollback has been dealt with.
 
@@ -38,6 +40,7 @@ class CurationSummary:
     log_offset: int = 0
     reviews_bytes: int = 0
     recorded: int = 0
+    simulated: int = 0
     quarantined: int = 0
     repeated_events: int = 0
     valid: int = 0
@@ -60,6 +63,15 @@ class CurationSummary:
     def set_aside(self) -> int:
         """Valid pairs that wait for a person to look at them, after a rollback."""
         return self.failed.get(SET_ASIDE, 0)
+
+    @property
+    def voted(self) -> VoteCount:
+        return VoteCount(sum(self.votes.values()) - self.simulated, self.simulated)
+
+    @property
+    def brought_in(self) -> int:
+        """Pairs that nobody voted on here: imported, or made by the loop itself."""
+        return self.recorded - self.voted.total
 
     def valid_beyond(self, place: int) -> int:
         """Valid pairs behind a place among them, such as that up to which a version has seen them."""

@@ -161,7 +161,9 @@ def _unfinished(newest: VersionRecord, facts: LoopFacts) -> str | None:
 def _votes(facts: LoopFacts) -> Step:
     summary = facts.summary
     lost = f" {summary.quarantined:,} lines could not be read." if summary.quarantined else ""
-    said = f"From the A/B test page, from your product, and brought in.{lost}"
+    brought = f", {summary.brought_in:,} brought in" if summary.brought_in else ""
+    apart = f"{summary.voted}{brought}. " if summary.simulated or brought else ""
+    said = f"{apart}From the A/B test page, from your product, and brought in.{lost}"
     return Step("Votes", "waiting", f"{summary.recorded:,}", said)
 
 

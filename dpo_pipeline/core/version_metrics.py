@@ -21,8 +21,8 @@ from dpo_pipeline.core.serving_records import (
     somebody_vouches,
 )
 
-Met = tuple[float, RequestOutcome]
-"""How one request went: (latency in ms, outcome)."""
+Met = tuple[float, RequestOutcome, bool]
+"""How one request went: (latency in ms, outcome, whether a simulated person asked)."""
 ByUnit = Mapping[str, Sequence[RequestRecord]]
 Rated = tuple[str, FeedbackRecord]
 """A rating and the unit that gave it."""
@@ -38,7 +38,7 @@ def version_metrics(records: Iterable[Record], versions: Sequence[str]) -> dict[
     ratings: dict[str, dict[str, FeedbackRecord]] = {name: {} for name in versions}
     for record in records:
         if isinstance(record, RequestRecord) and record.version in requests and is_evidence(record):
-            requests[record.version].append((record.latency_ms, record.outcome))
+            requests[record.version].append(_how(record))
         elif is_rating(record) and record.version in ratings:
             ratings[record.version][record.request_id] = record
     return {name: _metrics(requests[name], list(ratings[name].values())) for name in versions}
@@ -136,7 +136,7 @@ def stage_metrics(
     met = _met(requests[stage.new], control, champions, max_p99_ms, ratings[stage.new], compared)
     ours, theirs = (
         _metrics(
-            [(each.latency_ms, each.outcome) for mine in requests[name].values() for each in mine],
+            [_how(each) for mine in requests[name].values() for each in mine],
             [rating for _, rating in ratings[name]],
         )
         for name in (stage.new, stage.baseline)
@@ -243,14 +243,20 @@ def _opinions(ratings: Iterable[Rated]) -> Opinions:
     return Opinions(len(means), fmean(means), variance(means) if len(means) > 1 else 0.0)
 
 
+def _how(request: RequestRecord) -> Met:
+    return request.latency_ms, request.outcome, request.source == "simulated"
+
+
 def _metrics(requests: list[Met], ratings: list[FeedbackRecord]) -> VersionMetrics:
     opinions = _opinions((rating.user, rating) for rating in ratings)
-    latencies = sorted(latency for latency, _ in requests)
+    latencies = sorted(latency for latency, _, _ in requests)
     return VersionMetrics(
         requests=len(requests),
-        errors=sum(outcome.failed for _, outcome in requests),
-        crashes=sum(outcome is RequestOutcome.CRASH for _, outcome in requests),
+        errors=sum(outcome.failed for _, outcome, _ in requests),
+        crashes=sum(outcome is RequestOutcome.CRASH for _, outcome, _ in requests),
         p99_ms=latencies[max(math.ceil(0.99 * len(latencies)) - 1, 0)] if latencies else None,
         ratings=len(ratings),
         satisfaction=opinions.mean if opinions.units else None,
+        simulated_requests=sum(simulated for _, _, simulated in requests),
+        simulated_ratings=sum(rating.source == "simulated" for rating in ratings),
     )

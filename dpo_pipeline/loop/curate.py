@@ -47,7 +47,8 @@ def curate(
     rebuilt = read_summary(settings.curation_summary).rebuilt
     counted = summarise(warehouse.tallies(), warehouse.position(LOG).offset, reviews_bytes, rebuilt)
     summary = with_second_looks(without_taken_out(counted, taken_out), *warehouse.second_looks())
-    summary = replace(summary, suspects=tuple(each.version for each in suspects))
+    simulated = warehouse.simulated_votes()
+    summary = replace(summary, simulated=simulated, suspects=tuple(each.version for each in suspects))
     publish_summary(settings.curation_summary, summary)
     return Curated(count, questioned, summary)
 

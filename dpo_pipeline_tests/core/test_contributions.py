@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpo_pipeline.core.contributions import checked_nickname, streak, week_of
+from dpo_pipeline.core.vote_count import VoteCount
 from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.settings import Cadence
 
@@ -36,6 +37,14 @@ def test_a_week_by_hand() -> None:
     ]
     assert week.progress == pytest.approx(1 / 3) and week.missing == 200
     assert "200 more votes reach the target" in week.level
+
+
+def test_simulated_votes_are_counted_apart_and_are_nobodys() -> None:
+    simulated = {("robot-1", MONDAY): 40, ("robot-2", MONDAY): 50, ("robot-1", MONDAY - timedelta(days=1)): 9}
+    week = week_of({("ann", MONDAY): 10}, {}, MONDAY, Cadence(), simulated)
+    assert (week.count, week.votes, week.simulated) == (VoteCount(10, 90), 100, 2)
+    assert (week.others, week.others_votes) == (1, 10)
+    assert str(week.count) == "10 by people, 90 simulated"
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,9 @@ def test_what_happens_and_what_comes_next(change: dict[str, Any], now: str, then
 
 def test_the_strip_counts_votes_and_pairs() -> None:
     assert at(USUAL, "Votes").figure == "620" and "2 lines could not be read" in at(USUAL, "Votes").said
+    voted = CurationSummary(recorded=500, simulated=476, votes={"a": 300, "b": 188})
+    said = at(replace(USUAL, summary=voted), "Votes").said
+    assert said.startswith("12 by people, 476 simulated, 12 brought in. ")
     pairs = at(USUAL, "Valid pairs")
     assert (pairs.figure, pairs.share) == ("606", 0.87)
     assert pairs.said == "87 are not used yet; 100 start a training. 12 did not pass a check."

@@ -90,6 +90,13 @@ def test_a_clock_that_was_set_back_takes_no_evidence_away() -> None:
     assert (by_the_clock.requests, by_the_clock.errors) == (4, 0), "without an epoch the moment has to tell"
 
 
+def test_what_simulated_people_asked_and_rated_counts_and_is_counted_apart_too() -> None:
+    asked = [request(n, user="p", source="simulated" if n else "ui") for n in range(3)]
+    rated = [msgspec.structs.replace(rating("p", 4, f"r-{n}"), source="simulated") for n in range(2)]
+    found = version_metrics([*asked, *rated], ["v1.1"])["v1.1"]
+    assert (found.requests, found.simulated_requests, found.ratings, found.simulated_ratings) == (3, 2, 2, 2)
+
+
 def test_records_from_before_epochs_were_kept_count_by_their_moment() -> None:
     old = [request(n, user=name) for n, name in enumerate(people(True)[:3])]
     older = [request(10 + n, user=name, recorded_at=EARLIER) for n, name in enumerate(people(True)[:3])]

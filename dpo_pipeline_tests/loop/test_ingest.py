@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -10,6 +11,7 @@ import pytest
 from dpo_pipeline.core.controlled_winrate import SidedComparison
 from dpo_pipeline.core.curation import summarise, with_second_looks
 from dpo_pipeline.core.dataset import split_pairs
+from dpo_pipeline.core.vote_count import VoteCount
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import ArtifactCorrupt, LogReplaced
 from dpo_pipeline.loop.ingest import LOG, IngestReport, ingest, validate_new
@@ -108,9 +110,11 @@ def test_a_tick_reads_only_what_is_new(project: Project) -> None:
 def test_pairs_brought_in_are_nobodys_votes(project: Project) -> None:
     log = AppendLog(project.log)
     log.append_all([encode_preference(preference(n, source="import", category="other")) for n in range(20)])
-    log.append_all([encode_preference(preference(20 + n, vote="tie")) for n in range(3)])
+    log.append_all([encode_preference(preference(20 + n, vote="tie")) for n in range(2)])
+    log.append_all([encode_preference(preference(22, vote="tie", source="simulated"))])
     project.tick()
-    summary = summarise(project.warehouse.tallies(), 0)
+    summary = replace(summarise(project.warehouse.tallies(), 0), simulated=project.warehouse.simulated_votes())
+    assert summary.voted == VoteCount(people=2, simulated=1) and summary.brought_in == 20
     assert (summary.recorded, summary.votes, summary.categories) == (23, {"tie": 3}, {"factual_qa": 3})
     assert summary.left_wins == 0
 

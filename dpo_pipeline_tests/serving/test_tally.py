@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from dpo_pipeline.core.vote_count import VoteCount
 from dpo_pipeline.core.votes import Preference, Vote, encode_preference
 from dpo_pipeline.serving.services.tally import BattleFilter, Tally
 from dpo_pipeline.stores.log import AppendLog
@@ -20,7 +21,7 @@ def test_one_person_with_a_hundred_votes_does_not_move_the_leaderboard(tmp_path:
     tally = Tally(tmp_path / "prefs.jsonl", LIMIT, votes_per_person=20, zone=ZoneInfo("UTC")).refresh()
     won = {winner: count for (_, _, winner), count in tally.battles().items()}
     assert won == {"model_b": 20, "model_a": 30}
-    assert sum(tally.by_day.values()) == 130, "all of them were collected"
+    assert sum(tally.counts["people"].by_day.values()) == 130, "all of them were collected"
 
 
 def test_battles_by_category_by_whom_and_of_late(tmp_path: Path) -> None:
@@ -53,11 +54,23 @@ def test_imported_pairs_are_nobodys_votes(tmp_path: Path) -> None:
     ]
     AppendLog(tmp_path / "prefs.jsonl").append_all([encode_preference(event) for event in events])
     tally = Tally(tmp_path / "prefs.jsonl", LIMIT, votes_per_person=20, zone=ZoneInfo("UTC")).refresh()
-    assert sum(tally.by_day.values()) == sum(tally.by_category.values()) == 1
+    assert sum(tally.counts["people"].by_day.values()) == sum(tally.by_category.values()) == 1
 
 
 def test_a_vote_belongs_to_the_day_that_people_write(tmp_path: Path) -> None:
     late = preference(recorded_at="2026-03-01T22:30:00.000Z")
     AppendLog(tmp_path / "prefs.jsonl").append_all([encode_preference(late)])
     tally = Tally(tmp_path / "prefs.jsonl", LIMIT, votes_per_person=20, zone=ZoneInfo("Europe/Helsinki")).refresh()
-    assert tally.by_day == {date(2026, 3, 2): 1}
+    assert tally.counts["people"].by_day == {date(2026, 3, 2): 1}
+
+
+def test_simulated_votes_are_counted_apart(tmp_path: Path) -> None:
+    now = datetime.now(UTC).isoformat()
+    events = [
+        preference(number, event_id=f"evt-{number}", source=source, recorded_at=now, category="creative")
+        for number, source in enumerate(("simulated", "ui", "api", "simulated", "simulated"))
+    ]
+    AppendLog(tmp_path / "prefs.jsonl").append_all([encode_preference(event) for event in events])
+    tally = Tally(tmp_path / "prefs.jsonl", LIMIT, votes_per_person=20, zone=ZoneInfo("UTC")).refresh()
+    assert tally.today == tally.categories["creative"] == VoteCount(people=2, simulated=3)
+    assert tally.by_category["creative"] == 5

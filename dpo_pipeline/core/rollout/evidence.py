@@ -8,7 +8,10 @@ from dpo_pipeline.core.sequential_tests import Events, Opinions, Shares
 
 @dataclass(frozen=True)
 class VersionMetrics:
-    """What one version did in a window. A rate is null where nothing was measured."""
+    """What one version did in a window. A rate is null where nothing was measured.
+
+    Requests and ratings of simulated people count like those of the people they stand for, and are counted apart too.
+    """
 
     requests: int = 0
     errors: int = 0
@@ -16,6 +19,8 @@ class VersionMetrics:
     p99_ms: float | None = None
     ratings: int = 0
     satisfaction: float | None = None
+    simulated_requests: int = 0
+    simulated_ratings: int = 0
 
     @property
     def error_rate(self) -> float | None:

@@ -208,8 +208,8 @@ class Page:
         """Progress and coverage; the choice of versions where it has changed."""
         serving = self._serving()
         tally = await asyncio.to_thread(serving.tally.refresh)
-        target = serving.settings.collection.daily_target
-        update: Update = {"progress": ab_view.progress(tally.today, target, tally.by_category)}
+        target, zone = serving.settings.collection.daily_target, serving.settings.time_zone
+        update: Update = {"progress": ab_view.progress(tally.today, target, tally.categories, zone)}
         served = tuple(sorted(serving.engine.models, key=iteration))
         if served != visit.offered:
             visit.offered = served

@@ -9,6 +9,7 @@ from html import escape
 from typing import Literal
 
 from dpo_pipeline.core.questions import CATEGORIES, OriginFilter
+from dpo_pipeline.core.vote_count import VoteCount
 from dpo_pipeline.errors import (
     DeadlineExceeded,
     DpoError,
@@ -45,8 +46,9 @@ CSS = """
   align-items: end; color: var(--body-text-color); }
 .ab-progress p { margin: 0 0 .3rem; font-size: .9375rem; }
 .ab-progress b { font-variant-numeric: tabular-nums; }
-.ab-bar { height: 8px; border-radius: 4px; overflow: hidden; background: var(--border-color-primary); }
-.ab-bar > span { display: block; height: 100%; border-radius: 4px; background: var(--color-accent); }
+.ab-bar { display: flex; height: 8px; border-radius: 4px; overflow: hidden; background: var(--border-color-primary); }
+.ab-bar > span { height: 100%; background: var(--color-accent); }
+.ab-bar > .simulated { background: repeating-linear-gradient(-45deg, var(--color-accent) 0 3px, transparent 3px 7px); }
 .ab-coverage { display: grid; grid-template-columns: repeat(5, 1fr); gap: .25rem .9rem; margin: 0; padding: 0;
   list-style: none; font-size: .8125rem; color: var(--body-text-color-subdued); }
 .ab-coverage li { margin: 0; white-space: nowrap; }
@@ -116,16 +118,21 @@ KEYS_HINT = (
 )
 
 
-def progress(today: int, target: int, by_category: Mapping[str, int]) -> str:
-    """Votes today against the target, and how the categories are covered."""
-    most = max([by_category.get(name, 0) for name in CATEGORIES] + [1])
-    rows = "".join(
-        f"<li>{_label(name)} <b>{by_category.get(name, 0)}</b>{_bar(by_category.get(name, 0) / most)}</li>"
-        for name in CATEGORIES
-    )
+def progress(today: VoteCount, target: int, by_category: Mapping[str, VoteCount], zone: str) -> str:
+    """Votes today against the target, and how the categories are covered; what is simulated is hatched.
+
+    Args:
+        zone: where the day began at midnight.
+    """
+    counts = {name: by_category.get(name, VoteCount()) for name in CATEGORIES}
+    most = max([count.total for count in counts.values()] + [1])
+    rows = "".join(f"<li>{_label(name)} <b>{count.total}</b>{_bar(count, most)}</li>" for name, count in counts.items())
+    simulated = any(count.simulated for count in (today, *counts.values()))
+    apart = f" ({today}; simulated votes are hatched)" if simulated else ""
+    said = f"{today.total} of {target} preferences today{apart}"
     return (
-        f'<div class="ab-progress"><div><p>Preferences collected today: <b>{today} / {target}</b> target</p>'
-        f"{_bar(today / target, f'{today} of {target} preferences today')}</div>"
+        f'<div class="ab-progress"><div><p>Preferences collected today ({zone}): <b>{today.total} / {target}</b> '
+        f"target{apart}</p>{_bar(today, target, said)}</div>"
         f'<ul class="ab-coverage" aria-label="Preferences by category">{rows}</ul></div>'
     )
 
@@ -249,6 +256,11 @@ def _label(category: str) -> str:
     return CATEGORY_LABELS.get(category, category.replace("_", " ").capitalize())
 
 
-def _bar(share: float, said: str = "") -> str:
+def _bar(count: VoteCount, whole: int, said: str = "") -> str:
     role = f' role="img" aria-label="{escape(said)}"' if said else ' aria-hidden="true"'
-    return f'<div class="ab-bar"{role}><span style="width:{100 * min(share, 1):.1f}%"></span></div>'
+    people = min(count.people / whole, 1.0)
+    simulated = min(count.simulated / whole, 1 - people)
+    return (
+        f'<div class="ab-bar"{role}><span style="width:{people:.1%}"></span>'
+        f'<span class="simulated" style="width:{simulated:.1%}"></span></div>'
+    )

@@ -7,12 +7,14 @@ from typing import Any
 from dpo_pipeline.core.contributions import NICKNAME_LENGTH, Contribution, TeamWeek
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.assembly import Serving
-from dpo_pipeline.serving.pages.markup import Markup, bar, figures, heading, notice, page, paragraph, table
+from dpo_pipeline.serving.pages.markup import Markup, bar, chip, figures, heading, notice, page, paragraph, table
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, following
 
 REFRESH_S = 15.0
 NOBODY = "No votes yet this week: open the A/B test page, compare two answers, and the first bar appears."
+ONLY_SIMULATED = "All of them are simulated: nobody has voted yet this week. Open the A/B test page to be the first."
+SIMULATED = chip("simulated", "none")
 UNNAMED = "Nobody has joined by name yet. Enter a nickname below to have your votes shown here."
 
 
@@ -59,41 +61,56 @@ def build(serving: Callable[[], Serving]) -> None:
 
 
 def _week(serving: Serving, person: str | None) -> str:
-    week = serving.contributors.week(datetime.now(UTC))
+    return week_page(serving.contributors.week(datetime.now(UTC)), person)
+
+
+def week_page(week: TeamWeek, person: str | None) -> str:
+    """
+    Args:
+        person: whose row says "you"; null: nobody's.
+    """
     return page(_team(week), _people(week, person))
 
 
 def _team(week: TeamWeek) -> Markup:
     marks = [week.minimum / week.optimal, week.target / week.optimal]
-    label = f"{week.votes} of {week.target} votes this week"
+    apart = f": {week.count}" if week.simulated else ""
+    label = f"{week.votes} of {week.target} votes this week{apart}"
     numbers = figures(
         [
             ("Votes this week", week.votes),
+            *([("By people", week.count.people), ("Simulated", week.count.simulated)] if week.simulated else []),
             ("Weekly target", week.target),
             ("Share of the target", f"{week.progress:.0%}"),
             ("People", week.others + sum(each.votes > 0 for each in week.named)),
         ]
     )
     scale = f"The lines mark the minimum of {week.minimum} and the target of {week.target}; the end is {week.optimal}."
+    if week.simulated:
+        scale += " Hatched: simulated votes."
     said = week.level if week.votes else NOBODY
+    if week.simulated and not week.count.people:
+        said += f" {ONLY_SIMULATED}"
     return Markup(
         heading(f"The team, week of {week.first_day:%d %B}")
         + numbers
-        + bar(week.votes / week.optimal, label, marks)
+        + bar(week.count.people / week.optimal, label, marks, week.count.simulated / week.optimal)
         + paragraph(scale, "muted")
         + paragraph(said, "notice")
     )
 
 
 def _people(week: TeamWeek, person: str | None) -> Markup:
-    if not week.named and not week.others:
+    if not week.named and not week.votes:
         return paragraph(UNNAMED, "muted")
-    most = max([each.votes for each in week.named] + [week.others_votes, 1])
+    most = max([each.votes for each in week.named] + [week.others_votes, week.count.simulated, 1])
     rows = [_row(each, most, person) for each in week.named]
     if week.others:
         share = week.others_votes / week.votes
         count = f"{week.others} other{'s' if week.others > 1 else ''}"
         rows.append((count, week.others_votes, f"{share:.0%}", "", bar(week.others_votes / most, f"{share:.0%}")))
+    if week.simulated:
+        rows.append(_simulated(week, most))
     listed = table(
         "Votes this week by person",
         ["Who", "Votes", "Share", "Streak", "Beside the most active"],
@@ -101,6 +118,12 @@ def _people(week: TeamWeek, person: str | None) -> Markup:
         numbers=(1, 2, 3),
     )
     return Markup(heading("Who") + listed + ("" if week.named else paragraph(UNNAMED, "muted")))
+
+
+def _simulated(week: TeamWeek, most: int) -> tuple[object, ...]:
+    votes, share = week.count.simulated, f"{week.count.simulated / week.votes:.0%}"
+    who = f"{week.simulated} simulated {'person' if week.simulated == 1 else 'people'} "
+    return Markup(f"{who}{SIMULATED}"), votes, share, "", bar(0.0, share, simulated=votes / most)
 
 
 def _row(each: Contribution, most: int, person: str | None) -> tuple[object, ...]:

@@ -27,6 +27,8 @@ STYLE = """<style>
 .dpo .bar { position: relative; height: 0.9rem; border-radius: 0.45rem; background: var(--border-color-primary);
   min-width: 6rem; overflow: hidden; }
 .dpo .bar > i { position: absolute; inset: 0 auto 0 0; background: var(--color-accent); border-radius: 0.45rem; }
+.dpo .bar > u { position: absolute; top: 0; bottom: 0; background: repeating-linear-gradient(
+  -45deg, var(--color-accent) 0 3px, transparent 3px 7px); }
 .dpo .bar > b { position: absolute; top: 0; bottom: 0; width: 2px; background: var(--body-text-color); opacity: 0.55; }
 .dpo .scale { display: grid; grid-template-columns: minmax(4rem, auto) 1fr minmax(8.5rem, auto); gap: 0.35rem 0.8rem;
   align-items: center; margin: 0.5rem 0; }
@@ -207,10 +209,12 @@ def figures(values: Sequence[tuple[str, object]]) -> Markup:
     return Markup(f'<dl class="figures">{pairs}</dl>')
 
 
-def bar(share: float, label: str, marks: Sequence[float] = ()) -> Markup:
-    """A bar filled to `share` (of 1), with thin lines at `marks`."""
+def bar(share: float, label: str, marks: Sequence[float] = (), simulated: float = 0.0) -> Markup:
+    """A bar filled to `share` (of 1), hatched for what is `simulated` beyond it, with thin lines at `marks`."""
     lines = "".join(f'<b style="left:{_percent(mark)}"></b>' for mark in marks)
-    filled = f'<i style="width:{_percent(share)}"></i>'
+    filled = f'<i style="width:{_percent(share)}"></i>' if share else ""
+    if simulated:
+        filled += f'<u style="left:{_percent(share)};width:{_percent(min(simulated, 1 - min(share, 1)))}"></u>'
     return Markup(f'<div class="bar" role="img" aria-label="{escape(label)}">{filled}{lines}</div>')
 
 

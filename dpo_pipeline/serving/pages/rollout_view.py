@@ -164,7 +164,8 @@ def _ab_test(live: RolloutSnapshot) -> Markup:
     """Both readings of the same votes; the one that decides is named."""
     if not (live.new and live.baseline):
         return Markup("")
-    votes = paragraph(f"{live.votes} votes between {live.new} and {live.baseline} in the log.", "muted")
+    apart = f": {live.votes}" if live.votes.simulated else ""
+    votes = paragraph(f"{live.votes.total} votes between {live.new} and {live.baseline} in the log{apart}.", "muted")
     readings = _readings(live.ab)
     if not readings:
         missing = paragraph("No votes have been counted yet: compare two answers on the A/B test page.", "notice")
@@ -218,13 +219,17 @@ def measured(new: VersionMetrics, baseline: VersionMetrics) -> list[tuple[str, o
         return name, shown(new), shown(baseline)
 
     return [
-        both("Requests", lambda each: each.requests),
+        both("Requests", lambda each: _apart(each.requests, each.simulated_requests)),
         both("Error rate", lambda each: "no data" if each.error_rate is None else f"{each.error_rate:.2%}"),
         both("Crash rate", lambda each: "no data" if each.crash_rate is None else f"{each.crash_rate:.2%}"),
         both("p99 latency", lambda each: "no data" if each.p99_ms is None else f"{each.p99_ms:.0f} ms"),
-        both("Ratings", lambda each: each.ratings),
+        both("Ratings", lambda each: _apart(each.ratings, each.simulated_ratings)),
         both("Satisfaction, of 5", lambda each: "no data" if each.satisfaction is None else f"{each.satisfaction:.2f}"),
     ]
+
+
+def _apart(count: int, simulated: int) -> str:
+    return f"{count:,}" + (f", {simulated:,} of them simulated" if simulated else "")
 
 
 def _servers(live: RolloutSnapshot) -> Markup:

@@ -20,8 +20,9 @@ class Contributors:
         self._cadence, self._zone = cadence, zone
 
     def week(self, now: datetime) -> TeamWeek:
-        by_person = self._tally.refresh().by_person.copy()
-        return week_of(by_person, self._state.nicknames(), day_of(now, self._zone), self._cadence)
+        counts = self._tally.refresh().counts
+        people, simulated = (counts[whose].by_person.copy() for whose in ("people", "simulated"))
+        return week_of(people, self._state.nicknames(), day_of(now, self._zone), self._cadence, simulated)
 
     def join(self, visitor: Visitor, nickname: str) -> str:
         """Give a person a name, or another one; returns it as it is shown.

@@ -11,12 +11,13 @@ from dpo_pipeline.core.exposure import RolloutPlan
 from dpo_pipeline.core.forecast import Forecast
 from dpo_pipeline.core.rollout import STAGES, VersionMetrics, stage_policy
 from dpo_pipeline.core.version_metrics import version_metrics
+from dpo_pipeline.core.vote_count import VoteCount
 from dpo_pipeline.loop.forecast import last_week
 from dpo_pipeline.loop.roll_out import plan_of
 from dpo_pipeline.loop.rollout_evidence import counted_since, hours_since
 from dpo_pipeline.serving.engines.engine import Engine, ServerState
 from dpo_pipeline.serving.router import Router
-from dpo_pipeline.serving.services.tally import Tally
+from dpo_pipeline.serving.services.tally import BattleFilter, Tally, Whose
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import DecisionRecord, DeploymentState, Ledger
 from dpo_pipeline.stores.serving_log import read_records
@@ -58,7 +59,7 @@ class RolloutSnapshot:
     newest: DecisionRecord | None
     conditions: tuple[dict[str, Any], ...]
     ab: dict[str, Any] | None
-    votes: int
+    votes: VoteCount
     reached: dict[str, StageReached]
     forecast: Forecast | None
     usage: str
@@ -181,8 +182,13 @@ def _newest(
     return {}
 
 
-def _votes_between(tally: Tally, new: str | None, baseline: str | None) -> int:
+def _votes_between(tally: Tally, new: str | None, baseline: str | None) -> VoteCount:
     if not (new and baseline):
-        return 0
-    battles = tally.refresh().battles()
-    return sum(count for (first, second, _), count in battles.items() if {first, second} == {new, baseline})
+        return VoteCount()
+    tally.refresh()
+
+    def count(whose: Whose) -> int:
+        battles = tally.battles(BattleFilter(whose=whose))
+        return sum(count for (first, second, _), count in battles.items() if {first, second} == {new, baseline})
+
+    return VoteCount(count("people"), count("simulated"))

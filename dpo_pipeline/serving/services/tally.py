@@ -7,7 +7,7 @@ trained on is decided by curation.
 
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -17,6 +17,7 @@ from dpo_pipeline.core.calendar import day_of
 from dpo_pipeline.core.leaderboard import StyleLean, between_two, count_battles, lean_of
 from dpo_pipeline.core.matchmaking import PairTally, WeightedRate, against_all
 from dpo_pipeline.core.versions import iteration
+from dpo_pipeline.core.vote_count import VoteCount
 from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.errors import LogReplaced
 from dpo_pipeline.stores.decode import votes_of
@@ -45,6 +46,13 @@ class _Kind(NamedTuple):
     day: date
 
 
+@dataclass(frozen=True)
+class Counts:
+    by_day: Counter[date] = field(default_factory=Counter)
+    by_category: Counter[str] = field(default_factory=Counter)
+    by_person: Counter[tuple[str, date]] = field(default_factory=Counter)
+
+
 ALL = BattleFilter()
 MOST_PROMPTS = 10_000
 _WON: dict[str, float | None] = {"a": 1.0, "tie": 0.5, "b": 0.0, "both_bad": None}
@@ -69,9 +77,7 @@ class Tally:
 
     def _begin(self) -> None:
         self._position = Position()
-        self.by_day: Counter[date] = Counter()
-        self.by_category: Counter[str] = Counter()
-        self.by_person: Counter[tuple[str, date]] = Counter()
+        self.counts: dict[Whose, Counts] = {"people": Counts(), "simulated": Counts()}
         self._battles: Counter[Battle] = Counter()
         self._kinds: Counter[_Kind] = Counter()
         self._styled: Counter[tuple[Battle, StyleLean]] = Counter()
@@ -132,8 +138,19 @@ class Tally:
         return {name: against_all(met.copy()) for name, met in sorted(self._weighed.copy().items())}
 
     @property
-    def today(self) -> int:
-        return self.by_day[self._today()]
+    def today(self) -> VoteCount:
+        day = self._today()
+        return VoteCount(self.counts["people"].by_day[day], self.counts["simulated"].by_day[day])
+
+    @property
+    def by_category(self) -> Counter[str]:
+        """All votes: what is asked next does not hang on whose they are."""
+        return self.counts["people"].by_category + self.counts["simulated"].by_category
+
+    @property
+    def categories(self) -> dict[str, VoteCount]:
+        people, simulated = self.counts["people"].by_category, self.counts["simulated"].by_category
+        return {name: VoteCount(people[name], simulated[name]) for name in self.by_category}
 
     def _today(self) -> date:
         return day_of(datetime.now(UTC), self._zone)
@@ -148,14 +165,15 @@ class Tally:
         if not event.from_people:
             return
         day = day_of(datetime.fromisoformat(event.recorded_at), self._zone)
-        self.by_day[day] += 1
-        self.by_category[event.category] += 1
-        self.by_person[event.annotator, day] += 1
+        whose: Whose = "simulated" if event.source == "simulated" else "people"
+        counts = self.counts[whose]
+        counts.by_day[day] += 1
+        counts.by_category[event.category] += 1
+        counts.by_person[event.annotator, day] += 1
         given = event.annotator, frozenset((event.model_a, event.model_b))
         self._given[given] += 1
         if self._given[given] <= self._most:
             battle = event.model_a, event.model_b, _WINNER[event.vote]
-            whose: Whose = "simulated" if event.source == "simulated" else "people"
             self._battles[battle] += 1
             self._styled[battle, lean_of(event.response_a, event.response_b)] += 1
             self._kinds[_Kind(battle, event.category, whose, day)] += 1

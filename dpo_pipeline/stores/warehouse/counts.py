@@ -87,6 +87,9 @@ class VoteCounts(Connection):
             [votes_per_person],
         )
 
+    def simulated_votes(self) -> int:
+        return int(self._run("select count(*) from preferences where source = 'simulated'")[0][0])
+
     def week(self, since: str, until: str) -> VotesOfWeek:
         """People's votes recorded at or after `since` and before `until` (RFC 3339, UTC)."""
         chosen = f"from preferences where recorded_at >= ? and recorded_at < ? and {PEOPLES}"

@@ -82,7 +82,7 @@ def test_two_versions_picked_by_hand_are_compared_blind_and_revealed_by_the_vote
     assert text(desk, "#ab-result") == f"{chosen} {PICKED}" and event.steered
     assert f"chat-{event.chosen_model}" in text(desk, "#ab-card-left")
     assert "your choice" in text(desk, "#ab-card-left")
-    assert f"Preferences collected today: {before + 1} / 100 target" in text(desk, "#ab-progress")
+    assert f"Preferences collected today (UTC): {before + 1} / 100 target" in text(desk, "#ab-progress")
 
 
 def test_every_key_does_what_its_button_does(desk: Tab, settings: Settings) -> None:
@@ -384,6 +384,6 @@ def test_twenty_votes_with_a_model_of_our_own(browser: "Browser", own_project: S
             ready(opened)
             opened.page.keyboard.press("12tx"[number % 4])
         opened.page.get_by_text("Batch testing session finished: 20 questions").wait_for()
-        assert "Preferences collected today: 20 / 100 target" in text(opened, "#ab-progress")
+        assert "Preferences collected today (UTC): 20 / 100 target" in text(opened, "#ab-progress")
         opened.assert_clean()
     assert len(votes(own_project)) == 20

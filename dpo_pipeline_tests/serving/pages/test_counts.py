@@ -1,0 +1,30 @@
+"""What pages say of votes: simulated ones are marked and counted apart, and no number contradicts the one beside it."""
+
+from datetime import date
+
+from dpo_pipeline.core.contributions import week_of
+from dpo_pipeline.core.vote_count import VoteCount
+from dpo_pipeline.serving.pages import ab_view
+from dpo_pipeline.serving.pages.contributors import week_page
+from dpo_pipeline.settings import Cadence
+
+MONDAY = date(2026, 3, 2)
+
+
+def test_contributors_count_simulated_people_apart() -> None:
+    robots = {(f"robot-{number}", MONDAY): 4 for number in range(119)}
+    told = week_page(week_of({("ann", MONDAY): 12}, {}, MONDAY, Cadence(), robots), None)
+    assert "<dt>People</dt><dd>1</dd>" in told and "<dt>By people</dt><dd>12</dd>" in told
+    assert "<dt>Simulated</dt><dd>476</dd>" in told and "119 simulated people" in told
+    assert "488 of 300 votes this week: 12 by people, 476 simulated" in told, "the bar says it too"
+    only = week_page(week_of({}, {}, MONDAY, Cadence(), robots), None)
+    assert "All of them are simulated" in only and "No votes yet" not in only and "0 others" not in only
+    assert "imulated" not in week_page(week_of({("ann", MONDAY): 12}, {}, MONDAY, Cadence()), None)
+
+
+def test_the_progress_of_the_day_hatches_what_is_simulated() -> None:
+    told = ab_view.progress(VoteCount(12, 476), 100, {"creative": VoteCount(3, 9)}, "Europe/Berlin")
+    assert "collected today (Europe/Berlin): <b>488 / 100</b>" in told and "12 by people, 476 simulated" in told
+    assert '<span style="width:12.0%"></span><span class="simulated" style="width:88.0%"></span>' in told
+    assert '<span style="width:25.0%"></span><span class="simulated" style="width:75.0%"></span>' in told
+    assert "imulated votes" not in ab_view.progress(VoteCount(12), 100, {}, "UTC")
