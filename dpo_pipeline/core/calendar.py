@@ -23,6 +23,13 @@ def day_of(moment: datetime, zone: ZoneInfo) -> date:
     return moment.astimezone(zone).date()
 
 
+def as_read(moment: datetime | str, zone: ZoneInfo) -> str:
+    """A moment as people in `zone` read it, with the zone: "29 Nov 2026 03:12:05 CET"."""
+    local = (datetime.fromisoformat(moment) if isinstance(moment, str) else moment).astimezone(zone)
+    name = str(local.tzname())  # of many zones only what they are ahead of UTC
+    return f"{local:%d %b %Y %H:%M:%S} {name if name.isalpha() else f'UTC{name}'}"
+
+
 def week_start(day: date) -> date:
     """The Monday of its week."""
     return day - timedelta(days=day.weekday())

@@ -81,7 +81,7 @@ def _promote(
         raise OrderRefused(f"{state.challenger} is not promoted: {unfit}.")
     plan = plan_of(state, settings.rollout)
     evidence = gather(settings.serving_log_dir, ledger, state, plan, now)
-    found = conditions(evidence, plan.policy)
+    found = conditions(evidence, plan)
     if harm := harm_of(found):
         raise OrderRefused(
             f"{state.challenger} is not promoted: there is evidence of harm ({'; '.join(harm)}). The next check rolls "

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpo_pipeline.core.calendar import day_of, ended_weeks, midnight, week_start, weeks_so_far
+from dpo_pipeline.core.calendar import as_read, day_of, ended_weeks, midnight, week_start, weeks_so_far
 
 BERLIN = ZoneInfo("Europe/Berlin")
 ZONES = ("UTC", "Europe/Berlin", "America/St_Johns", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia")
@@ -21,6 +21,19 @@ def utc(*parts: int) -> datetime:
 def test_a_week_begins_on_the_monday_before(day: date) -> None:
     first = week_start(day)
     assert first.weekday() == 0 and timedelta(0) <= day - first <= timedelta(days=6)
+
+
+@pytest.mark.parametrize(
+    ("zone", "read"),
+    [
+        ("UTC", "01 Nov 2026 23:30:05 UTC"),
+        ("Europe/Berlin", "02 Nov 2026 00:30:05 CET"),
+        ("Asia/Kathmandu", "02 Nov 2026 05:15:05 UTC+0545"),
+    ],
+)
+def test_a_moment_is_read_with_its_zone(zone: str, read: str) -> None:
+    assert as_read("2026-11-01T23:30:05.123Z", ZoneInfo(zone)) == read
+    assert as_read(utc(2026, 11, 1, 23, 30, 5), ZoneInfo(zone)) == read
 
 
 def test_a_week_begins_at_midnight_of_the_team() -> None:

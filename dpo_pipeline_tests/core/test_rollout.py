@@ -216,10 +216,47 @@ def test_groups_of_unlike_size_hold() -> None:
     assert uneven.decision == "hold" and "drawn alike" in uneven.reasons[0]
 
 
+def test_a_rule_says_its_value_and_limit_and_what_it_still_needs_in_its_own_unit() -> None:
+    few = replace(CANARY, new=VersionMetrics(12, 0, 0, 290.0, 4, 4.3), met=met(errors=Shares(12, 0.0)))
+    rules = {each.name: each for each in conditions(few, PLAN)}
+    error, latency = rules["error rate of the stage"], rules["p99 latency"]
+    assert (error.message, error.needs) == ("0.00% failed; up to 5% may", "needs 18 more requests")
+    assert error.test_message.endswith("by 12 people")
+    assert latency.message == "p99 is 290 ms and may rise to 2,000 ms"
+    assert latency.interval and latency.interval.axis == "requests slower than 2,000 ms"
+    ratio = rules["error rate against the baseline"]
+    assert ratio.message == "0.00% failed; up to 0.59% may, 1.5 times the baseline's 0.40%"
+    assert "of the 67 that is needed" in ratio.test_message
+    rated = rules["satisfaction against the baseline"]
+    assert rated.message == "4.30 of 5; at least 3.60 required, 0.9 times the baseline's 4.00"
+    assert rated.needs == f"needs {POLICY.min_ratings - 4} more ratings of the new version"
+    assert rated.interval and (rated.interval.unit, rated.interval.limit) == ("stars", pytest.approx(3.6))
+    assert not any(each.needs for each in conditions(CANARY, PLAN))
+
+
+def test_a_baseline_without_errors_allows_none_and_says_why() -> None:
+    spotless = replace(CANARY, met=met(control_errors=Shares(1010, 0.0)))
+    assert "none of the baseline's did" in conditions(spotless, PLAN)[0].message
+
+
+def test_what_is_short_in_staging_are_copies_and_votes() -> None:
+    staging = replace(CANARY, stage="staging", met=met(new=1))
+    assert conditions(staging, plan(SMALL_TEAM))[0].needs == "needs 29 more shadow copies"
+    assert not conditions(staging, PLAN)[0].needs, "where none are made, none are waited for"
+    held = decide(voted([(f"p{number}", "win") for number in range(POLICY.min_ab_votes - 1)]), PLAN)
+    assert held.reasons[0].endswith("; needs 1 more vote")
+
+
+def test_a_stage_without_a_limit_has_no_rule_about_it() -> None:
+    free = POLICY.model_copy(update={"full": POLICY.full.model_copy(update={"max_error_rate": None})})
+    full = conditions(replace(CANARY, stage="full"), replace(PLAN, policy=free))
+    assert "error rate of the stage" not in [each.name for each in full] and len(full) == 5
+
+
 def test_no_data_holds_and_then_times_out_into_a_rollback() -> None:
     silent = replace(CANARY, new=VersionMetrics(), met=Exposure())
     assert decide(silent, PLAN).decision == "hold"
-    assert all(each.evidence is None for each in conditions(silent, POLICY) if each.name != "error rate of the stage")
+    assert all(each.evidence is None for each in conditions(silent, PLAN))
     late = decide(replace(silent, hours=241), PLAN)
     assert late.decision == "rollback" and "still undecided" in late.reasons[0]
 
@@ -239,7 +276,7 @@ def test_a_won_test_waits_a_day_for_shadow_copies_where_somebody_asks() -> None:
     won = voted([(f"p{i % 8}", "win") for i in range(60)])
     assert decide(won, PLAN).decision == "promote"
     held = decide(won, plan(SMALL_TEAM))
-    assert held.decision == "hold" and "0 of 30 shadow copies" in held.reasons[1]
+    assert held.decision == "hold" and "needs 30 more shadow copies" in held.reasons[1]
     assert decide(replace(won, hours=25), plan(SMALL_TEAM)).decision == "promote"
 
 

@@ -13,8 +13,9 @@ from dpo_pipeline.core.rollout.conditions import (
     should_rollback,
     state_of,
 )
-from dpo_pipeline.core.rollout.decide import HARM, RolloutDecision, decide, requests_needed
+from dpo_pipeline.core.rollout.decide import HARM, RolloutDecision, decide
 from dpo_pipeline.core.rollout.evidence import Evidence, Exposure, VersionMetrics
+from dpo_pipeline.core.rollout.needs import requests_needed
 from dpo_pipeline.core.rollout.spending import EACH_OTHER, SPENT_AT, STAGE_ENDS
 from dpo_pipeline.core.rollout.stages import MANUAL_PROMOTION, STAGES, next_stage, stage_policy, traffic_of
 

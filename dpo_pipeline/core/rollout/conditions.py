@@ -6,16 +6,19 @@ that is triggered without evidence only holds the version where it is.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from dpo_pipeline.core.exposure import RolloutPlan
 from dpo_pipeline.core.rollout.evidence import Evidence, Exposure, VersionMetrics
+from dpo_pipeline.core.rollout.needs import more_ratings, more_requests
 from dpo_pipeline.core.rollout.spending import EACH_OTHER, SEQUENCE
 from dpo_pipeline.core.rollout.stages import STAGES, next_stage, stage_policy
 from dpo_pipeline.core.sequential_tests import Shares, difference_bounds, ratio_e_value, share_bounds
 from dpo_pipeline.settings import RolloutPolicy
 
 COMPARED = ("error rate against the baseline", "satisfaction of the stage", "satisfaction against the baseline")
+FAILED, CRASHED = "requests that failed", "requests that crashed"
 CONTROL_ALPHA = 0.05
 """Level of the bound on what the control meets of something, where it met it at all."""
 
@@ -24,19 +27,24 @@ CONTROL_ALPHA = 0.05
 class Interval:
     """What a rule looks at, as a plot shows it: the point estimate, how sure it is, and the limit.
 
-    A share of requests, or of satisfaction the difference to what is required, in points of five.
+    `axis` says what is plotted: a share of requests, or stars, of which at least `limit` are required. Decisions from
+    before it was kept have none, and plotted stars as the difference to the limit.
     """
 
     low: float
     point: float
     high: float
     limit: float
-    unit: Literal["share", "points"] = "share"
+    unit: Literal["share", "stars"] = "share"
+    axis: str = ""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One rule, judged twice: `literal` on point estimates, `evidence` by a test; null where nothing was measured."""
+    """One rule, judged twice: `literal` on point estimates, `evidence` by a test; null where nothing was measured.
+
+    `needs`: how much more is wanted before it is told with confidence, such as "needs 18 more requests".
+    """
 
     name: str
     literal: bool | None
@@ -44,6 +52,7 @@ class Condition:
     evidence: bool | None
     test_message: str
     interval: Interval | None = None
+    needs: str = ""
 
     @property
     def state(self) -> str:
@@ -87,24 +96,36 @@ def should_rollback(new: VersionMetrics, baseline: VersionMetrics, policy: Rollo
     return reasons
 
 
-def conditions(evidence: Evidence, policy: RolloutPolicy) -> tuple[Condition, ...]:
+def conditions(evidence: Evidence, plan: RolloutPlan) -> tuple[Condition, ...]:
     """Every rule for rolling a version back, on point estimates and as a test at its share of alpha.
 
     Day d of full traffic gets 1 / (d · (d + 1)) of that, which sums to 1: alpha holds for as long as it is watched.
     """
-    alpha, met = policy.harm_alpha, evidence.so_far
+    policy, met = plan.policy, evidence.so_far
+    alpha = policy.harm_alpha
     if next_stage(evidence.stage) is None:
         alpha /= evidence.day * (evidence.day + 1)
     other = EACH_OTHER * alpha
-    limit, new = policy.max_crash_rate, evidence.new
-    return (
+    needs, who = more_requests(evidence, plan), _met_by(evidence, plan)
+    found = (
         _error_ratio(evidence, policy, SEQUENCE * alpha),
-        _error_limit(evidence, policy, met, other),
-        _absolute("crash rate", _rate(met.crashes, new.crash_rate), limit, met.crashes, met.control_crashes, other),
-        _latency(evidence, policy, met, other),
-        _satisfaction("satisfaction of the stage", 1.0, evidence, policy, other),
-        _satisfaction("satisfaction against the baseline", policy.min_satisfaction_ratio, evidence, policy, other),
+        _error_limit(evidence, policy, met, other, who),
+        _crashes(evidence, policy, met, other, who),
+        _latency(evidence, policy, met, other, who),
     )
+    ratios = {"of the stage": 1.0, "against the baseline": policy.min_satisfaction_ratio}
+    return (
+        *(replace(each, needs=needs) for each in found if each),
+        *(_satisfaction(f"satisfaction {name}", ratio, evidence, policy, other) for name, ratio in ratios.items()),
+    )
+
+
+def _met_by(evidence: Evidence, plan: RolloutPlan) -> str:
+    """Who they are that shares are of: those of a stage, and of the stages of this rollout before it."""
+    if evidence.stage == STAGES[0]:
+        return "shadow copies"
+    units = {"person": "people", "conversation": "conversations", "request": "requests"}[plan.unit]
+    return f"{units} and shadow copies" if evidence.earlier else units
 
 
 def _error_ratio(evidence: Evidence, policy: RolloutPolicy, alpha: float) -> Condition:
@@ -115,56 +136,79 @@ def _error_ratio(evidence: Evidence, policy: RolloutPolicy, alpha: float) -> Con
     return Condition(
         "error rate against the baseline",
         new > ratio * baseline and new > 0 if new is not None and baseline is not None else None,
-        f"{percent(new)}, {ratio} × {percent(baseline)} allowed",
+        f"{_share(new, 'failed')}; {_allowed(ratio, baseline)}",
         e_value >= 1 / alpha if measured else None,
-        f"e-value {e_value:.3g} of {1 / alpha:.0f}",
-        _share_interval(met.errors, new, ratio * baseline, CONTROL_ALPHA) if baseline is not None else None,
+        f"evidence {e_value:.3g} of the {1 / alpha:.0f} that is needed (an e-value)",
+        _share_interval(met.errors, new, ratio * baseline, CONTROL_ALPHA, FAILED) if baseline is not None else None,
     )
 
 
-def _error_limit(evidence: Evidence, policy: RolloutPolicy, met: Exposure, alpha: float) -> Condition:
+def _allowed(ratio: float, baseline: float | None) -> str:
+    if baseline is None:
+        return "nothing is measured of the baseline yet"
+    if not baseline:
+        return f"none of the baseline's did, so that any failure is more than {ratio:g} times as many"
+    return f"up to {percent(ratio * baseline)} may, {ratio:g} times the baseline's {percent(baseline)}"
+
+
+def _error_limit(evidence: Evidence, policy: RolloutPolicy, met: Exposure, alpha: float, who: str) -> Condition | None:
+    """Null where the stage has no limit."""
     # What shadow copies fail at, the canary would fail at.
     stage = "canary" if evidence.stage == STAGES[0] else evidence.stage
     limit = stage_policy(stage, policy).max_error_rate
     if limit is None:
-        return Condition("error rate of the stage", None, "no limit in this stage", None, "not tested")
-    rate = _rate(met.errors, evidence.new.error_rate)
-    return _absolute("error rate of the stage", rate, limit, met.errors, met.control_errors, alpha)
+        return None
+    rate, shares = _rate(met.errors, evidence.new.error_rate), met.errors
+    found, bounds = _beyond(limit, shares, met.control_errors, alpha, who)
+    message, interval = _up_to(rate, "failed", limit), _share_interval(shares, rate, limit, alpha, FAILED)
+    return Condition("error rate of the stage", _above(rate, limit), message, found, bounds, interval)
 
 
-def _absolute(name: str, rate: float | None, limit: float, shares: Shares, control: Shares, alpha: float) -> Condition:
-    found, bounds = _beyond(limit, shares, control, alpha)
-    message = f"{percent(rate)}, {limit:.0%} allowed"
-    interval = _share_interval(shares, rate, limit, alpha)
-    return Condition(name, None if rate is None else rate > limit, message, found, bounds, interval)
+def _crashes(evidence: Evidence, policy: RolloutPolicy, met: Exposure, alpha: float, who: str) -> Condition:
+    limit, rate = policy.max_crash_rate, _rate(met.crashes, evidence.new.crash_rate)
+    found, bounds = _beyond(limit, met.crashes, met.control_crashes, alpha, who)
+    message, interval = _up_to(rate, "crashed", limit), _share_interval(met.crashes, rate, limit, alpha, CRASHED)
+    return Condition("crash rate", _above(rate, limit), message, found, bounds, interval)
 
 
-def _latency(evidence: Evidence, policy: RolloutPolicy, met: Exposure, alpha: float) -> Condition:
-    p99 = evidence.new.p99_ms
-    found, bounds = _beyond(0.01, met.slow, met.control_slow, alpha)
-    message = f"{'no data' if p99 is None else f'{p99:.0f} ms'}, {policy.max_p99_ms:.0f} ms allowed"
-    literal = None if p99 is None else p99 > policy.max_p99_ms
-    interval = _share_interval(met.slow, met.slow.rate, 0.01, alpha)
-    return Condition("p99 latency", literal, message, found, f"slower than that are {bounds}, 1% allowed", interval)
+def _latency(evidence: Evidence, policy: RolloutPolicy, met: Exposure, alpha: float, who: str) -> Condition:
+    p99, most = evidence.new.p99_ms, f"{policy.max_p99_ms:,.0f} ms"
+    found, bounds = _beyond(0.01, met.slow, met.control_slow, alpha, who)
+    message = f"p99 is {'not known yet' if p99 is None else f'{p99:,.0f} ms'} and may rise to {most}"
+    interval = _share_interval(met.slow, met.slow.rate, 0.01, alpha, f"requests slower than {most}")
+    tested = f"slower than that: {bounds}; 1% may be"
+    return Condition("p99 latency", _above(p99, policy.max_p99_ms), message, found, tested, interval)
 
 
-def _share_interval(shares: Shares, rate: float | None, limit: float, alpha: float) -> Interval | None:
+def _above(value: float | None, limit: float) -> bool | None:
+    return None if value is None else value > limit
+
+
+def _up_to(rate: float | None, what: str, limit: float) -> str:
+    return f"{_share(rate, what)}; up to {limit:.0%} may"
+
+
+def _share(rate: float | None, what: str) -> str:
+    return "no answers yet" if rate is None else f"{percent(rate)} {what}"
+
+
+def _share_interval(shares: Shares, rate: float | None, limit: float, alpha: float, axis: str) -> Interval | None:
     if rate is None or not shares.units:
         return None
     low, high = share_bounds(shares, alpha)
-    return Interval(low, rate, high, limit)
+    return Interval(low, rate, high, limit, axis=axis)
 
 
-def _beyond(limit: float, shares: Shares, control: Shares, alpha: float) -> tuple[bool | None, str]:
+def _beyond(limit: float, shares: Shares, control: Shares, alpha: float, who: str) -> tuple[bool | None, str]:
     """Whether there is evidence that a share lies beyond its limit for the new version and not for everybody.
 
     What the control meets as well, such as an outage of the engine, is not the version's doing: it holds the version by
     the letter of the rule, and does not roll it back.
     """
-    low, high = share_bounds(shares, alpha)
-    bounds = f"between {low:.1%} and {high:.1%} of {shares.units}"
     if not shares.units:
-        return None, bounds
+        return None, "nothing is measured yet"
+    low, high = share_bounds(shares, alpha)
+    bounds = f"between {low:.1%} and {high:.1%}, by {shares.units:,} {who}"
     met = share_bounds(control, CONTROL_ALPHA)[1] if control.units and control.total else 0.0
     if limit < low <= met:
         return False, f"{bounds}, and the control may meet as much: up to {met:.1%}"
@@ -177,14 +221,25 @@ def _satisfaction(name: str, ratio: float, evidence: Evidence, policy: RolloutPo
     rated = min(new.ratings, baseline.ratings) >= max(policy.min_ratings, 1)
     known = rated and new.satisfaction is not None and baseline.satisfaction is not None
     low, high = difference_bounds(met.opinions, met.control_opinions, alpha, ratio)
+    told = not math.isinf(low)
+    required = ratio * (met.control_opinions.mean if baseline.satisfaction is None else baseline.satisfaction)
+    below, above = required + low, required + high
     return Condition(
         name,
         (new.satisfaction or 0.0) < ratio * (baseline.satisfaction or 0.0) if known else None,
-        f"{stars(new)}, at least {ratio:g} × {stars(baseline)} required",
-        None if math.isinf(low) else high < 0,
-        "too few ratings to tell a difference" if math.isinf(low) else f"difference between {low:.2f} and {high:.2f}",
-        None if math.isinf(low) else Interval(low, (low + high) / 2, high, 0.0, "points"),
+        f"{'no ratings yet' if new.satisfaction is None else f'{stars(new)} of 5'}; {_at_least(ratio, baseline)}",
+        high < 0 if told else None,
+        f"between {below:.2f} and {above:.2f}" if told else "too few ratings to tell a difference",
+        Interval(below, (below + above) / 2, above, required, "stars", "stars, 1 to 5") if told else None,
+        more_ratings(evidence, policy),
     )
+
+
+def _at_least(ratio: float, baseline: VersionMetrics) -> str:
+    if baseline.satisfaction is None:
+        return "nobody has rated the baseline yet"
+    share = "what the baseline has" if ratio == 1 else f"{ratio:g} times the baseline's {stars(baseline)}"
+    return f"at least {ratio * baseline.satisfaction:.2f} required, {share}"
 
 
 def harm_of(found: Sequence[Condition]) -> list[str]:

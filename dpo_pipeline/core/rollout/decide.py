@@ -12,6 +12,7 @@ from dpo_pipeline.core.ab_test import read_votes
 from dpo_pipeline.core.exposure import Audience, RolloutPlan
 from dpo_pipeline.core.rollout.conditions import Condition, conditions, harm_of, percent, stars, warnings_of
 from dpo_pipeline.core.rollout.evidence import Evidence, Exposure
+from dpo_pipeline.core.rollout.needs import more_requests, more_votes
 from dpo_pipeline.core.rollout.spending import SPENT_AT, STAGE_ENDS
 from dpo_pipeline.core.rollout.stages import STAGES, next_stage, stage_policy
 from dpo_pipeline.core.sequential_tests import (
@@ -51,7 +52,7 @@ def decide(evidence: Evidence, plan: RolloutPlan) -> RolloutDecision:
     otherwise it is held, and past the stage's limit rolled back. No data holds; it never promotes.
     """
     policy = plan.policy
-    found = conditions(evidence, policy)
+    found = conditions(evidence, plan)
     if harm := harm_of(found):
         return RolloutDecision("rollback", (HARM, *harm), found)
     if evidence.stage == STAGES[0]:
@@ -119,9 +120,8 @@ def _by_ab_test(evidence: Evidence, plan: RolloutPlan, found: tuple[Condition, .
     if not won and enough and votes.low > 0.5:
         return RolloutDecision("hold", (f"A/B test won by one person alone: {ab}, without them {ab.without}",), found)
     if not won:
-        return RolloutDecision(
-            "hold", (f"A/B test undecided: {ab}; at least {policy.min_ab_votes} votes needed",), found
-        )
+        left = more_votes(votes.count, policy) or "50 % is not ruled out"
+        return RolloutDecision("hold", (f"A/B test undecided: {ab}; {left}",), found)
     if waiting := [*_shadows_wanted(evidence, plan), *warnings_of(found)]:
         if evidence.hours > limit:
             return RolloutDecision("rollback", (f"A/B test won, and still held after {limit:g} h", *waiting), found)
@@ -133,11 +133,9 @@ def _by_ab_test(evidence: Evidence, plan: RolloutPlan, found: tuple[Condition, .
 
 def _shadows_wanted(evidence: Evidence, plan: RolloutPlan) -> list[str]:
     """Shadow copies that should be answered before anybody meets the version; none where nobody asks anything."""
-    policy, copies = plan.policy, evidence.met.new
-    wait_h = policy.canary.hours * policy.duration_scale
-    if not plan.shadow_share or copies >= policy.min_requests or evidence.hours >= wait_h:
-        return []
-    return [f"{copies} of {policy.min_requests} shadow copies"]
+    wait_h = plan.policy.canary.hours * plan.policy.duration_scale
+    needs = more_requests(evidence, plan)
+    return [needs] if needs and evidence.hours < wait_h else []
 
 
 def _harm_at_the_end(evidence: Evidence, policy: RolloutPolicy) -> str | None:
@@ -158,21 +156,11 @@ def _waiting_for(evidence: Evidence, stage: StagePolicy, plan: RolloutPlan) -> l
     hours = stage.hours * policy.duration_scale
     if evidence.hours < hours:
         waiting.append(f"{evidence.stage} lasts at least {hours:.3g} h, {round(evidence.hours, 2):g} h so far")
-    needed = requests_needed(stage, plan)
-    if evidence.new.requests < needed:
-        waiting.append(f"{evidence.new.requests} of {needed} requests to the new version")
+    if needs := more_requests(evidence, plan):
+        waiting.append(f"{needs} to the new version")
     if arms_are_uneven(met.new, met.control, policy.srm_alpha):
         waiting.append(f"{met.new} {plan.unit}s met the new version and {met.control} the control, drawn alike")
     return waiting
-
-
-def requests_needed(stage: StagePolicy, plan: RolloutPlan) -> int:
-    """Requests that the new version must have answered in a stage: `min_requests`, or half of what is expected."""
-    policy = plan.policy
-    if not plan.audience.requests:
-        return policy.min_requests
-    expected = plan.audience.requests_an_hour * stage.traffic * stage.hours * policy.duration_scale
-    return max(1, min(policy.min_requests, math.ceil(expected / 2)))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from dpo_pipeline.serving.pages.polling import QUIET, following
 
 REFRESH_S = 15.0
 NOBODY = "No votes yet this week: open the A/B test page, compare two answers, and the first bar appears."
-ONLY_SIMULATED = "All of them are simulated: nobody has voted yet this week. Open the A/B test page to be the first."
+ONLY_SIMULATED = (
+    "All votes so far are simulated: no person has voted yet this week. Open the A/B test page to be the first."
+)
 SIMULATED = chip("simulated", "none")
 UNNAMED = "Nobody has joined by name yet. Enter a nickname below to have your votes shown here."
 
@@ -61,18 +63,19 @@ def build(serving: Callable[[], Serving]) -> None:
 
 
 def _week(serving: Serving, person: str | None) -> str:
-    return week_page(serving.contributors.week(datetime.now(UTC)), person)
+    return week_page(serving.contributors.week(datetime.now(UTC)), person, serving.settings.time_zone)
 
 
-def week_page(week: TeamWeek, person: str | None) -> str:
+def week_page(week: TeamWeek, person: str | None, zone: str) -> str:
     """
     Args:
+        zone: in which the week began at midnight.
         person: whose row says "you"; null: nobody's.
     """
-    return page(_team(week), _people(week, person))
+    return page(_team(week, zone), _people(week, person))
 
 
-def _team(week: TeamWeek) -> Markup:
+def _team(week: TeamWeek, zone: str) -> Markup:
     marks = [week.minimum / week.optimal, week.target / week.optimal]
     apart = f": {week.count}" if week.simulated else ""
     label = f"{week.votes} of {week.target} votes this week{apart}"
@@ -92,7 +95,7 @@ def _team(week: TeamWeek) -> Markup:
     if week.simulated and not week.count.people:
         said += f" {ONLY_SIMULATED}"
     return Markup(
-        heading(f"The team, week of {week.first_day:%d %B}")
+        heading(f"The team, week of {week.first_day:%d %B} ({zone})")
         + numbers
         + bar(week.count.people / week.optimal, label, marks, week.count.simulated / week.optimal)
         + paragraph(scale, "muted")

@@ -3,8 +3,10 @@
 Colours are Gradio's own variables, so that light and dark follow the theme.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
+from itertools import count
 
 from dpo_pipeline.core.word_differences import Span, word_differences
 
@@ -74,14 +76,21 @@ STYLE = """<style>
 .dpo .chip.ok { color: #166534; } .dark .dpo .chip.ok { color: #86efac; }
 .dpo .chip.watching { color: #92400e; } .dark .dpo .chip.watching { color: #fcd34d; }
 .dpo .chip.triggered { color: #b42318; } .dark .dpo .chip.triggered { color: #fda29b; }
-.dpo .limit { position: relative; height: 2.6rem; margin: 0.2rem 0; }
-.dpo .limit > u { position: absolute; left: 0; right: 0; top: 0.75rem; height: 1px;
+.dpo .axis { position: relative; height: 1.3rem; }
+.dpo .axis > span { position: absolute; top: 0.25rem; font-size: 0.75rem; line-height: 1; transform: translateX(-50%);
+  white-space: nowrap; color: var(--body-text-color-subdued); }
+.dpo .axis > span::before { content: ""; position: absolute; left: 50%; top: -0.3rem; height: 0.25rem; width: 1px;
+  background: var(--body-text-color-subdued); }
+.dpo .scale > span:empty { display: none; }
+.dpo .limit { position: relative; height: 2.1rem; margin: 0.2rem 0.8rem 0; }
+.dpo .limit ~ .axis { margin: 0 0.8rem; }
+.dpo .limit > u { position: absolute; left: 0; right: 0; top: 1.6rem; height: 1px;
   background: var(--border-color-primary); }
-.dpo .limit > i { position: absolute; top: 0.65rem; height: 4px; border-radius: 2px; background: var(--color-accent); }
-.dpo .limit > b { position: absolute; top: 0.35rem; width: 0.75rem; height: 0.75rem; margin-left: -0.375rem;
+.dpo .limit > i { position: absolute; top: 1.5rem; height: 4px; border-radius: 2px; background: var(--color-accent); }
+.dpo .limit > b { position: absolute; top: 1.2rem; width: 0.75rem; height: 0.75rem; margin-left: -0.375rem;
   border-radius: 50%; background: var(--color-accent); border: 2px solid var(--body-background-fill); }
-.dpo .limit > s { position: absolute; top: 0; height: 1.5rem; width: 2px; background: var(--body-text-color); }
-.dpo .limit > span { position: absolute; top: 1.45rem; font-size: 0.75rem; transform: translateX(-50%);
+.dpo .limit > s { position: absolute; top: 1.1rem; height: 1rem; width: 2px; background: var(--body-text-color); }
+.dpo .limit > span { position: absolute; top: 0; font-size: 0.75rem; transform: translateX(-50%);
   white-space: nowrap; color: var(--body-text-color-subdued); }
 .dpo .strip { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(13rem, 100%), 1fr)); gap: 0.6rem;
   padding: 0 !important; margin: 0.8rem 0 !important; }
@@ -182,11 +191,14 @@ def opening(summary: str, inside: Markup) -> Markup:
     return Markup(f"<details><summary>{text(summary)}</summary>{inside}</details>")
 
 
-def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequence[int] = ()) -> Markup:
+def table(
+    caption: str, head: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequence[int] = (), label: str = ""
+) -> Markup:
     """The first cell of each row is its header.
 
     Args:
         numbers: places of the columns that hold numbers.
+        label: its name among the regions of the page, where other tables there have the same caption.
     """
     kinds = [' class="number"' if place in numbers else "" for place in range(len(head))]
     top = "".join(f'<th scope="col"{kind}>{text(cell)}</th>' for kind, cell in zip(kinds, head, strict=True))
@@ -198,7 +210,7 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]], n
         body += f'<tr><th scope="row"{kinds[0]}>{text(first)}</th>{cells}</tr>'
     # A wide table scrolls by itself; tabindex lets the arrow keys do it.
     return Markup(
-        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(label or caption)}"><table>'
         f"<caption>{text(caption)}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -219,11 +231,16 @@ def bar(share: float, label: str, marks: Sequence[float] = (), simulated: float 
 
 
 def intervals(
-    label: str, rows: Sequence[tuple[str, float, float, float, str]], mark: float, bounds: tuple[float, ...] = ()
+    label: str,
+    rows: Sequence[tuple[str, float, float, float, str]],
+    mark: float,
+    bounds: tuple[float, ...] = (),
+    share: bool = False,
 ) -> Markup:
-    """Points with error bars on one scale.
+    """Points with error bars on one scale, with ticks below it.
 
     Args:
+        share: values are shares of 1.
         rows: (name, low, point, high, what to write beside it).
         mark: where a thin line stands for comparison.
         bounds: values that the scale shall hold in any case.
@@ -242,7 +259,31 @@ def intervals(
         f"<span>{text(told)}</span>"
         for name, lowest, point, highest, told in rows
     )
-    return Markup(f'<div class="scale" role="group" aria-label="{escape(label)}">{cells}</div>')
+    axis = f"<span>&nbsp;</span>{_axis(low, high, place, share)}<span></span>"
+    return Markup(f'<div class="scale" role="group" aria-label="{escape(label)}">{cells}{axis}</div>')
+
+
+def ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """Round values in [low, high], at most so many: multiples of 1, 2 or 5 times a power of ten."""
+    if high <= low:
+        return [low]
+    steps = (
+        factor * 10.0**power for power in count(math.floor(math.log10((high - low) / most))) for factor in (1, 2, 5)
+    )
+    step = next(step for step in steps if math.floor(high / step + 1e-9) - math.ceil(low / step - 1e-9) < most)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(number * step, 12) for number in range(first, last + 1)]
+
+
+def _axis(low: float, high: float, place: Callable[[float], float], share: bool) -> Markup:
+    values = ticks(low, high)
+    step = values[1] - values[0] if len(values) > 1 else high - low
+    decimals = max(-math.floor(math.log10(step) + 1e-9) - 2 * share, 0) if step > 0 else 0
+    labels = "".join(
+        f'<span style="left:{_percent(place(value))}">{value:.{decimals}{"%" if share else "f"}}</span>'
+        for value in values
+    )
+    return Markup(f'<div class="axis" aria-hidden="true">{labels}</div>')
 
 
 def chip(word: str, kind: str) -> Markup:
@@ -278,11 +319,16 @@ def details(summary: Markup, inside: Markup) -> Markup:
     return Markup(f"<details><summary>{summary}</summary>{inside}</details>")
 
 
-def against_limit(label: str, low: float, point: float, high: float, limit: float, share: bool) -> Markup:
-    """A point with its interval, and the limit it must not pass.
+def sentence(value: str) -> str:
+    return value[:1].upper() + value[1:]
+
+
+def against_limit(axis: str, low: float, point: float, high: float, limit: float, share: bool) -> Markup:
+    """A point with its interval, and the limit it must not pass, on an axis with ticks.
 
     Args:
-        share: values are shares, on an axis that begins at 0; otherwise differences, on one around the limit.
+        axis: what is plotted.
+        share: shares of 1, of which at most `limit` are allowed; otherwise stars, of which it is the least.
     """
     if share:
         # A wide interval of few requests must not squeeze the limit into a corner: the axis ends at six times it.
@@ -294,15 +340,16 @@ def against_limit(label: str, low: float, point: float, high: float, limit: floa
     def place(value: float) -> float:
         return (value - begin) / (end - begin)
 
-    shown = f"{limit:.1%}" if share else "0"
+    shown = f"limit {limit:.1%}" if share else f"at least {limit:.2f}"
     left, right = max(place(low), 0.0), min(place(high), 1.0)
     found = f"{point:.1%}, from {low:.1%} to {high:.1%}" if share else f"{point:.2f}, from {low:.2f} to {high:.2f}"
-    return Markup(
-        f'<div class="limit" role="img" aria-label="{escape(f"{label}: {found}, limit {shown}")}"><u></u>'
+    plot = (
+        f'<div class="limit" role="img" aria-label="{escape(f"{axis}: {found}, {shown}")}"><u></u>'
         f'<i style="left:{_percent(left)};width:{_percent(right - left)}"></i>'
         f'<s style="left:{_percent(place(limit))}"></s><b style="left:{_percent(place(point))}"></b>'
-        f'<span style="left:{_percent(min(max(place(limit), 0.12), 0.88))}">limit {shown}</span></div>'
+        f'<span style="left:{_percent(min(max(place(limit), 0.12), 0.88))}">{shown}</span></div>'
     )
+    return Markup(f"{plot}{_axis(begin, end, place, share)}{paragraph(sentence(axis), 'muted')}")
 
 
 def _kind(cell: object) -> str:

@@ -40,8 +40,8 @@ def build(serving: Callable[[], Serving]) -> None:
     more.click(lambda count: count + DECISIONS, older, older, **QUIET)
 
     def look(count: int, request: object) -> list[str]:
-        live = serving().rollout_watch.look()
-        return [now_page(live), evidence_page(live), history_page(live, count)]
+        live, zone = serving().rollout_watch.look(), serving().settings.zone
+        return [now_page(live), evidence_page(live, zone), history_page(live, count, zone)]
 
     all_following([shown, evidence, history], look, REFRESH_S, older)
 

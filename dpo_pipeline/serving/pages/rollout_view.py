@@ -1,9 +1,10 @@
 """The rollout page as HTML: the track of stages, each rule against its limit, the A/B test, forecast and history."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
+from dpo_pipeline.core.calendar import as_read
 from dpo_pipeline.core.forecast import Forecast
 from dpo_pipeline.core.rollout import MANUAL_PROMOTION, STAGES, VersionMetrics, next_stage, state_of
 from dpo_pipeline.serving.pages.markup import (
@@ -16,6 +17,7 @@ from dpo_pipeline.serving.pages.markup import (
     intervals,
     page,
     paragraph,
+    sentence,
     table,
     text,
 )
@@ -44,12 +46,12 @@ def now_page(live: RolloutSnapshot) -> str:
     return page(_now(live))
 
 
-def evidence_page(live: RolloutSnapshot) -> str:
+def evidence_page(live: RolloutSnapshot, zone: ZoneInfo) -> str:
     """The rules, the A/B test, what was measured, who answers, and the forecast."""
-    return page(_rules(live), _ab_test(live), _metrics(live), _servers(live), _forecast(live))
+    return page(_rules(live), _ab_test(live), _metrics(live, zone), _servers(live), _forecast(live))
 
 
-def history_page(live: RolloutSnapshot, shown: int) -> str:
+def history_page(live: RolloutSnapshot, shown: int, zone: ZoneInfo) -> str:
     """The newest decisions, each opening to what it rested on."""
     if not live.decisions:
         return page(heading("Decision history"), paragraph("No decisions yet.", "muted complete"))
@@ -57,12 +59,12 @@ def history_page(live: RolloutSnapshot, shown: int) -> str:
     rest = (
         paragraph(f"{more} older decisions are not shown.", "muted") if more > 0 else Markup('<i class="complete"></i>')
     )
-    return page(heading("Decision history"), timeline(live.decisions[:shown]), rest)
+    return page(heading("Decision history"), timeline(live.decisions[:shown], zone), rest)
 
 
-def timeline(decisions: Sequence[DecisionRecord]) -> Markup:
+def timeline(decisions: Sequence[DecisionRecord], zone: ZoneInfo) -> Markup:
     """Decisions in the order given; each opens to what it rested on."""
-    return Markup(f'<ol class="timeline">{"".join(f"<li>{_decision(each)}</li>" for each in decisions)}</ol>')
+    return Markup(f'<ol class="timeline">{"".join(f"<li>{_decision(each, zone)}</li>" for each in decisions)}</ol>')
 
 
 def waits_for(live: RolloutSnapshot) -> str:
@@ -138,9 +140,12 @@ def _rules(live: RolloutSnapshot) -> Markup:
     if not live.conditions:
         return Markup("")
     cards = "".join(f"<li>{_rule(each)}</li>" for each in live.conditions)
+    since = "the rollout began, shadow copies included" if live.under_way else "this day of full traffic began"
     explained = paragraph(
         "The dot is the measured value, the line its interval, the mark the limit. Triggered: there is evidence "
-        "beyond the limit, and the version is rolled back. Watching: beyond it without evidence; the version is held.",
+        "beyond the limit, and the version is rolled back. Watching: beyond it without evidence; the version is held. "
+        f"Intervals are of all that {live.new} was given by the rollout since {since}, and each {live.plan.unit} "
+        "counts once.",
         "muted",
     )
     return Markup(heading("What it is rolled back for") + f'<ul class="rules">{cards}</ul>' + explained)
@@ -148,15 +153,14 @@ def _rules(live: RolloutSnapshot) -> Markup:
 
 def _rule(each: Mapping[str, Any]) -> Markup:
     state = state_of(each["literal"], each["evidence"])
-    found = each.get("interval")
-    plot = Markup("")
-    if found:
-        plot = against_limit(
-            each["name"], found["low"], found["point"], found["high"], found["limit"], found["unit"] == "share"
-        )
+    found, needs, plot = each.get("interval"), each.get("needs"), Markup("")
+    if found and found.get("axis"):
+        share = found["unit"] == "share"
+        plot = against_limit(found["axis"], found["low"], found["point"], found["high"], found["limit"], share)
     return Markup(
-        f'<div class="rule"><b>{text(each["name"])}</b>{chip(state, OF_STATE[state])}</div>{plot}'
-        f"<p>{text(each['message'])}</p>{paragraph(each['test_message'], 'muted')}"
+        f'<div class="rule"><b>{text(each["name"])}</b>{chip(state, OF_STATE[state])}</div>'
+        f"<p>{text(each['message'])}</p>{paragraph(sentence(needs)) if needs else ''}{plot}"
+        f"{paragraph(sentence(each['test_message']), 'muted')}"
     )
 
 
@@ -174,7 +178,7 @@ def _ab_test(live: RolloutSnapshot) -> Markup:
         (name, rate["low"], rate["rate"], rate["high"], f"{rate['rate']:.1%} [{rate['low']:.0%}, {rate['high']:.0%}]")
         for name, rate in readings
     ]
-    plot = intervals(f"Win rate of {live.new} over {live.baseline}", rows, mark=0.5, bounds=(0.0, 1.0))
+    plot = intervals(f"Win rate of {live.new} over {live.baseline}", rows, mark=0.5, bounds=(0.0, 1.0), share=True)
     why = f" Deciding: {live.ab['reading']}, because {live.ab['why']}." if live.ab and "reading" in live.ab else ""
     explained = paragraph(
         f"Win rate of {live.new} over {live.baseline}, as the newest decision in staging saw it. The thin line is "
@@ -205,13 +209,19 @@ def _readings(ab: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]
     return [(name, rate) for name, rate in names if rate.get("rate") is not None]
 
 
-def _metrics(live: RolloutSnapshot) -> Markup:
+def _metrics(live: RolloutSnapshot, zone: ZoneInfo) -> Markup:
     if not (live.new and live.baseline):
         return Markup("")
     new, baseline = live.metrics[live.new], live.metrics[live.baseline]
-    caption = f"Since this {'stage' if live.under_way else 'day of full traffic'} began, {moment(str(live.since))}"
+    span = f"this {live.state.stage} stage" if live.under_way else "this day of full traffic"
+    caption = f"Since {span} began, {as_read(str(live.since), zone)}"
     head = ["Figure", f"{live.new}, new", f"{live.baseline}, baseline"]
-    return Markup(heading("Measured") + table(caption, head, measured(new, baseline), numbers=(1, 2)))
+    told = paragraph(
+        "All that anybody asked in this time, without shadow copies. The rules above count otherwise: over the whole "
+        "rollout, with shadow copies, and only what the rollout assigned.",
+        "muted",
+    )
+    return Markup(heading("Measured") + table(caption, head, measured(new, baseline), numbers=(1, 2)) + told)
 
 
 def measured(new: VersionMetrics, baseline: VersionMetrics) -> list[tuple[str, object, object]]:
@@ -300,7 +310,7 @@ def _votes_needed(found: Forecast) -> str:
     return f"Votes that an A/B test needs, by the win rate of the new version: {', '.join(needed)}."
 
 
-def _decision(decision: DecisionRecord) -> Markup:
+def _decision(decision: DecisionRecord, zone: ZoneInfo) -> Markup:
     """One entry of the timeline, which opens to its evidence."""
     word = DONE.get(decision.decision, decision.decision)
     stage = decision.stage
@@ -309,13 +319,14 @@ def _decision(decision: DecisionRecord) -> Markup:
         began = "rollout begins" if decision.epoch > 1 else "first version"
         stage = f"{before[0]} → {stage}" if before and decision.epoch > 1 else began
     summary = Markup(
-        f"<time>{moment(decision.decided_at)}</time> <b>{text(decision.version)}</b> {text(stage)} "
+        f"<time>{as_read(decision.decided_at, zone)}</time> <b>{text(decision.version)}</b> {text(stage)} "
         f"{chip(word, KIND.get(word, 'none'))} <span>{text(decision.reasons[0] if decision.reasons else '')}</span>"
     )
     return details(summary, _evidence(decision))
 
 
 def _evidence(decision: DecisionRecord) -> Markup:
+    which = f"decision {decision.id}"  # several may be open, and regions of one name cannot be told apart
     reasons = "".join(f"<li>{text(reason)}</li>" for reason in decision.reasons)
     parts = [f"<ul>{reasons}</ul>", paragraph(f"By {decision.actor}, epoch {decision.epoch}.", "muted")]
     evidence = decision.evidence
@@ -324,16 +335,13 @@ def _evidence(decision: DecisionRecord) -> Markup:
             (each["name"], state_of(each["literal"], each["evidence"]), each["message"], each["test_message"])
             for each in evidence["conditions"]
         ]
-        parts.append(table("Rules as this decision saw them", ["Rolled back for", "State", "Rule", "Evidence"], rows))
+        caption, head = "Rules as this decision saw them", ["Rolled back for", "State", "Rule", "Evidence"]
+        parts.append(table(caption, head, rows, label=f"{caption}, {which}"))
     if evidence.get("new") and evidence.get("baseline"):
         rows = measured(VersionMetrics(**evidence["new"]), VersionMetrics(**evidence["baseline"]))  # type: ignore[assignment]
-        parts.append(table("Measured", ["Figure", "New", "Baseline"], rows, numbers=(1, 2)))
+        parts.append(table("Measured", ["Figure", "New", "Baseline"], rows, (1, 2), label=f"Measured, {which}"))
     for name, rate in _readings(evidence.get("ab")):
         parts.append(
             paragraph(f"A/B test, {name}: {rate['rate']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}]", "muted")
         )
     return Markup("".join(parts))
-
-
-def moment(recorded: str) -> str:
-    return datetime.fromisoformat(recorded).astimezone(UTC).strftime("%d %b %Y %H:%M:%S UTC")

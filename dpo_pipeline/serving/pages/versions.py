@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from zoneinfo import ZoneInfo
 
+from dpo_pipeline.core.calendar import as_read
 from dpo_pipeline.core.verdict import JudgedAnswer
 from dpo_pipeline.core.version_card import CardFacts, headline, load_snippet, reproduce
 from dpo_pipeline.core.versions import VersionRecord, is_version_name
@@ -38,11 +40,11 @@ def build(serving: Callable[[], Serving]) -> None:
     shown = gr.HTML(page(paragraph("Reading the ledger…", "muted")), elem_id="versions")
 
     def look(_: object, request: gr.Request) -> str:
-        records = serving().versions.records()
+        records, zone = serving().versions.records(), serving().settings.zone
         if not records:
             return page(paragraph(EMPTY, "notice"))
         asked = request.query_params.get("name") or records[-1].name
-        return page(_one(serving().versions.look(asked)), _all(records))
+        return page(_one(serving().versions.look(asked), zone), _all(records, zone))
 
     following(shown, look, REFRESH_S)
 
@@ -52,7 +54,7 @@ def link_to(name: str) -> Markup:
     return link(name, f"/versions?name={name}") if is_version_name(name) else Markup(text(name))
 
 
-def _all(records: Sequence[VersionRecord]) -> Markup:
+def _all(records: Sequence[VersionRecord], zone: ZoneInfo) -> Markup:
     rows = [
         (
             link_to(record.name),
@@ -60,7 +62,7 @@ def _all(records: Sequence[VersionRecord]) -> Markup:
             record.parent or "",
             "" if record.pairs is None else f"{record.pairs:,}",
             "" if record.win_rate is None else f"{record.win_rate:.1%}",
-            record.updated_at[:16].replace("T", " ") + " UTC",
+            as_read(record.updated_at, zone),
         )
         for record in reversed(records)
     ]
@@ -68,7 +70,7 @@ def _all(records: Sequence[VersionRecord]) -> Markup:
     return Markup(heading("All versions") + table("Newest first", head, rows, numbers=(3, 4)))
 
 
-def _one(seen: VersionView) -> Markup:
+def _one(seen: VersionView, zone: ZoneInfo) -> Markup:
     record, facts = seen.record, seen.facts
     values: list[tuple[str, object]] = [("Parent", record.parent or "none")]
     if record.pairs:
@@ -89,7 +91,7 @@ def _one(seen: VersionView) -> Markup:
         else Markup(""),
         _examples(facts, "Answers it lost, the clearest first", seen.examples.lost),
         _examples(facts, "Answers it won", seen.examples.won),
-        heading("What became of it") + timeline(seen.decisions) if seen.decisions else Markup(""),
+        heading("What became of it") + timeline(seen.decisions, zone) if seen.decisions else Markup(""),
         heading("Load it") + formatted(f"```python\n{load_snippet(facts)}\n```") if facts.adapter_sha else Markup(""),
         heading("Train it again"),
         formatted(f"```sh\n{reproduce(facts)}\n```"),
@@ -108,7 +110,11 @@ def _evaluation(facts: CardFacts) -> Markup:
         for name, rate in rates.items()
         if rate.get("rate") is not None and rate.get("low") is not None
     ]
-    plot = intervals(f"Win rate over {facts.parent}", rows, mark=0.5, bounds=(0.0, 1.0)) if rows else Markup("")
+    plot = (
+        intervals(f"Win rate over {facts.parent}", rows, mark=0.5, bounds=(0.0, 1.0), share=True)
+        if rows
+        else Markup("")
+    )
     told = paragraph(
         f"Win rate over {facts.parent} on questions that neither was trained on; the thin line is 50 %.", "muted"
     )

@@ -13,13 +13,14 @@ MONDAY = date(2026, 3, 2)
 
 def test_contributors_count_simulated_people_apart() -> None:
     robots = {(f"robot-{number}", MONDAY): 4 for number in range(119)}
-    told = week_page(week_of({("ann", MONDAY): 12}, {}, MONDAY, Cadence(), robots), None)
+    told = week_page(week_of({("ann", MONDAY): 12}, {}, MONDAY, Cadence(), robots), None, "UTC")
+    assert "week of 02 March (UTC)" in told
     assert "<dt>People</dt><dd>1</dd>" in told and "<dt>By people</dt><dd>12</dd>" in told
     assert "<dt>Simulated</dt><dd>476</dd>" in told and "119 simulated people" in told
     assert "488 of 300 votes this week: 12 by people, 476 simulated" in told, "the bar says it too"
-    only = week_page(week_of({}, {}, MONDAY, Cadence(), robots), None)
-    assert "All of them are simulated" in only and "No votes yet" not in only and "0 others" not in only
-    assert "imulated" not in week_page(week_of({("ann", MONDAY): 12}, {}, MONDAY, Cadence()), None)
+    only = week_page(week_of({}, {}, MONDAY, Cadence(), robots), None, "UTC")
+    assert "All votes so far are simulated" in only and "No votes yet" not in only and "0 others" not in only
+    assert "imulated" not in week_page(week_of({("ann", MONDAY): 12}, {}, MONDAY, Cadence()), None, "UTC")
 
 
 def test_the_progress_of_the_day_hatches_what_is_simulated() -> None:

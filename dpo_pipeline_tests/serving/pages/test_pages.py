@@ -65,6 +65,12 @@ def test_every_page_can_be_read_on_every_screen(browser: "Browser", server: Serv
             opened.assert_fits()
             if (width, scheme) in AUDITED:
                 opened.assert_accessible()
+        opened.page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+        assert opened.page.locator("details[open]").count() >= (2 if page in ("rollout", "versions") else 0)
+        for width, scheme in AUDITED:
+            opened.show_on(width, scheme)
+            opened.assert_accessible()
+            opened.assert_fits()
         lists = opened.page.locator("input[aria-expanded]:visible").all()
         assert bool(lists) == (page in ("leaderboard", "review"))
         for chosen in lists:
@@ -199,7 +205,7 @@ def test_the_rollout_is_watched_and_ordered_about(browser: "Browser", server: Se
         page = opened.page
         shown = page.inner_text("#rollout")
         assert "canary" in page.inner_text("li[aria-current]") and "5% of requests" in shown
-        assert "and is waiting: canary lasts at least 24 h" in shown and "12 of 30 requests to the new version" in shown
+        assert "and is waiting: canary lasts at least 24 h" in shown and "needs 18 more requests" in shown
         assert page.locator(".rules li", has_text="p99 latency").locator(".chip").inner_text() == "OK"
         assert page.locator(".rules .limit").count() >= 4, "rules with data are drawn against their limit"
         assert "panel: these people" in page.inner_text("#evidence")
