@@ -61,4 +61,4 @@ def test_an_axis_is_written_in_its_unit() -> None:
     limit = markup.against_limit("requests that failed", 0.0, 0.004, 0.03, 0.01, share=True)
     assert "Requests that failed" in limit and "limit 1.0%" in limit and ">2%<" in limit
     stars = markup.against_limit("stars, 1 to 5", 3.9, 4.2, 4.5, 3.6, share=False)
-    assert "at least 3.60" in stars and ">4.0<" in stars
+    assert "at least 3.60" in stars and ">1<" in stars and ">5<" in stars

@@ -17,6 +17,8 @@ from dpo_pipeline.errors import InvalidRecord
 BankCategory = Literal["factual_qa", "comparison", "creative", "problem_solving", "explanation"]
 """What a question of the bank asks for; a vote may also be on a question of any other kind."""
 CATEGORIES: tuple[str, ...] = get_args(BankCategory)
+CATEGORY_LABELS = {"factual_qa": "Factual"}
+"""Where the name itself does not read well."""
 Origin = Literal["bank", "production", "edge_case"]
 OriginFilter = Literal["mix", "bank", "production", "edge_case"]
 
@@ -79,6 +81,11 @@ class QuestionFilter:
     origin: OriginFilter = "mix"
     category: str | None = None
     seen: Collection[str] = ()
+
+
+def category_label(category: str) -> str:
+    """As people read it: "Problem solving"."""
+    return CATEGORY_LABELS.get(category, category.replace("_", " ").capitalize())
 
 
 def parse_question(line: str, where: str) -> Question:

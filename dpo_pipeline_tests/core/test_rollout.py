@@ -225,7 +225,7 @@ def test_a_rule_says_its_value_and_limit_and_what_it_still_needs_in_its_own_unit
     assert latency.message == "p99 is 290 ms and may rise to 2,000 ms"
     assert latency.interval and latency.interval.axis == "requests slower than 2,000 ms"
     ratio = rules["error rate against the baseline"]
-    assert ratio.message == "0.00% failed; up to 0.59% may, 1.5 times the baseline's 0.40%"
+    assert ratio.message == "0.00% failed; up to 0.59% may, 1.5 times the control's 0.40%"
     assert "of the 67 that is needed" in ratio.test_message
     rated = rules["satisfaction against the baseline"]
     assert rated.message == "4.30 of 5; at least 3.60 required, 0.9 times the baseline's 4.00"
@@ -236,7 +236,7 @@ def test_a_rule_says_its_value_and_limit_and_what_it_still_needs_in_its_own_unit
 
 def test_a_baseline_without_errors_allows_none_and_says_why() -> None:
     spotless = replace(CANARY, met=met(control_errors=Shares(1010, 0.0)))
-    assert "none of the baseline's did" in conditions(spotless, PLAN)[0].message
+    assert "none of the control's did" in conditions(spotless, PLAN)[0].message
 
 
 def test_what_is_short_in_staging_are_copies_and_votes() -> None:

@@ -44,7 +44,9 @@ def test_battles_by_category_by_whom_and_of_late(tmp_path: Path) -> None:
 
     assert found() == ["model_a", "model_b", "tie"]
     assert found(category="creative") == found(whose="people") == found(days=7) == ["model_a", "model_b"]
-    assert found(whose="simulated") == found(category="factual_qa") == ["tie"]
+    assert found(whose="simulated") == found(category="factual_qa") == found(source="simulated") == ["tie"]
+    assert found(source="api") == ["model_a", "model_b"] and found(source="ui") == []
+    assert found(source="simulated", whose="people") == []
     assert found(days=1) == ["model_a"] and found(days=1, whose="simulated") == []
 
 

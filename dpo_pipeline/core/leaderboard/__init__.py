@@ -1,6 +1,14 @@
 """Versions on one scale by votes: `strengths` and `style` estimate them, `standings` says what may be shown of them."""
 
-from dpo_pipeline.core.leaderboard.standings import MIN_VOTES, Standings, at_equal_style, between_two, scored, standings
+from dpo_pipeline.core.leaderboard.standings import (
+    MIN_STYLE_VOTES,
+    MIN_VOTES,
+    Standings,
+    at_equal_style,
+    between_two,
+    scored,
+    standings,
+)
 from dpo_pipeline.core.leaderboard.strengths import (
     Battle,
     Leaderboard,
@@ -16,6 +24,7 @@ from dpo_pipeline.core.leaderboard.strengths import (
 from dpo_pipeline.core.leaderboard.style import StyleBoard, StyleLean, lean_of, style_controlled
 
 __all__ = [
+    "MIN_STYLE_VOTES",
     "MIN_VOTES",
     "Battle",
     "Leaderboard",

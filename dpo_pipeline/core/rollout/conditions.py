@@ -136,19 +136,19 @@ def _error_ratio(evidence: Evidence, policy: RolloutPolicy, alpha: float) -> Con
     return Condition(
         "error rate against the baseline",
         new > ratio * baseline and new > 0 if new is not None and baseline is not None else None,
-        f"{_share(new, 'failed')}; {_allowed(ratio, baseline)}",
+        f"{_share(new, 'failed')}; {_allowed(ratio, baseline, 'control' if met.control_errors.units else 'baseline')}",
         e_value >= 1 / alpha if measured else None,
         f"evidence {e_value:.3g} of the {1 / alpha:.0f} that is needed (an e-value)",
         _share_interval(met.errors, new, ratio * baseline, CONTROL_ALPHA, FAILED) if baseline is not None else None,
     )
 
 
-def _allowed(ratio: float, baseline: float | None) -> str:
-    if baseline is None:
-        return "nothing is measured of the baseline yet"
-    if not baseline:
-        return f"none of the baseline's did, so that any failure is more than {ratio:g} times as many"
-    return f"up to {percent(ratio * baseline)} may, {ratio:g} times the baseline's {percent(baseline)}"
+def _allowed(ratio: float, rate: float | None, whose: str) -> str:
+    if rate is None:
+        return f"nothing is measured of the {whose} yet"
+    if not rate:
+        return f"none of the {whose}'s did, so that any failure is more than {ratio:g} times as many"
+    return f"up to {percent(ratio * rate)} may, {ratio:g} times the {whose}'s {percent(rate)}"
 
 
 def _error_limit(evidence: Evidence, policy: RolloutPolicy, met: Exposure, alpha: float, who: str) -> Condition | None:
@@ -223,14 +223,14 @@ def _satisfaction(name: str, ratio: float, evidence: Evidence, policy: RolloutPo
     low, high = difference_bounds(met.opinions, met.control_opinions, alpha, ratio)
     told = not math.isinf(low)
     required = ratio * (met.control_opinions.mean if baseline.satisfaction is None else baseline.satisfaction)
-    below, above = required + low, required + high
+    below, above = max(required + low, 1.0), min(required + high, 5.0)
     return Condition(
         name,
         (new.satisfaction or 0.0) < ratio * (baseline.satisfaction or 0.0) if known else None,
         f"{'no ratings yet' if new.satisfaction is None else f'{stars(new)} of 5'}; {_at_least(ratio, baseline)}",
         high < 0 if told else None,
         f"between {below:.2f} and {above:.2f}" if told else "too few ratings to tell a difference",
-        Interval(below, (below + above) / 2, above, required, "stars", "stars, 1 to 5") if told else None,
+        Interval(below, required + (low + high) / 2, above, required, "stars", "stars, 1 to 5") if told else None,
         more_ratings(evidence, policy),
     )
 

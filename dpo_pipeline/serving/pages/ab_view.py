@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Literal
 
-from dpo_pipeline.core.questions import CATEGORIES, OriginFilter
+from dpo_pipeline.core.questions import CATEGORIES, OriginFilter, category_label
 from dpo_pipeline.core.vote_count import VoteCount
 from dpo_pipeline.errors import (
     DeadlineExceeded,
@@ -26,7 +26,6 @@ from dpo_pipeline.serving.services.comparisons import Recorded
 
 Side = Literal["left", "right"]
 LETTER: Mapping[Side, str] = {"left": "A", "right": "B"}
-CATEGORY_LABELS = {"factual_qa": "Factual", "problem_solving": "Problem solving"}
 ORIGINS: Mapping[OriginFilter, str] = {
     "mix": "Mixed",
     "bank": "Question bank",
@@ -126,13 +125,17 @@ def progress(today: VoteCount, target: int, by_category: Mapping[str, VoteCount]
     """
     counts = {name: by_category.get(name, VoteCount()) for name in CATEGORIES}
     most = max([count.total for count in counts.values()] + [1])
-    rows = "".join(f"<li>{_label(name)} <b>{count.total}</b>{_bar(count, most)}</li>" for name, count in counts.items())
-    simulated = any(count.simulated for count in (today, *counts.values()))
-    apart = f" ({today}; simulated votes are hatched)" if simulated else ""
+    rows = "".join(
+        f"<li>{category_label(name)} <b>{count.total}</b>"
+        f"{_bar(count, most, str(count) if count.simulated else '')}</li>"
+        for name, count in counts.items()
+    )
+    apart = f" ({today})" if today.simulated else ""
     said = f"{today.total} of {target} preferences today{apart}"
+    hatched = " · hatched: simulated" if any(count.simulated for count in (today, *counts.values())) else ""
     return (
         f'<div class="ab-progress"><div><p>Preferences collected today ({zone}): <b>{today.total} / {target}</b> '
-        f"target{apart}</p>{_bar(today, target, said)}</div>"
+        f"target{apart}{hatched}</p>{_bar(today, target, said)}</div>"
         f'<ul class="ab-coverage" aria-label="Preferences by category">{rows}</ul></div>'
     )
 
@@ -143,7 +146,7 @@ def question(visit: Visit) -> str:
     if asked is None:
         return ""
     parts = ["your question"] if asked.origin is None else [DRAWN_FROM.get(asked.origin, "")]
-    parts.append("" if asked.category == "other" else _label(asked.category).lower())
+    parts.append("" if asked.category == "other" else category_label(asked.category).lower())
     line = " · ".join(["Question", *filter(None, parts)])
     stands_in = STANDS_IN.get(visit.plan.origin, "") if asked.origin == "bank" else ""
     told = f'<small role="status">{stands_in}</small>' if stands_in else ""
@@ -250,10 +253,6 @@ def _model(vote: Recorded, side: str) -> str:
 
 def _name(version: str) -> str:
     return escape(f"chat-{version}")
-
-
-def _label(category: str) -> str:
-    return CATEGORY_LABELS.get(category, category.replace("_", " ").capitalize())
 
 
 def _bar(count: VoteCount, whole: int, said: str = "") -> str:

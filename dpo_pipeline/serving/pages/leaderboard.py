@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dpo_pipeline.core.leaderboard import (
+    MIN_STYLE_VOTES,
     MIN_VOTES,
     Leaderboard,
     PairCount,
@@ -14,28 +15,38 @@ from dpo_pipeline.core.leaderboard import (
     standings,
 )
 from dpo_pipeline.core.matchmaking import WeightedRate
-from dpo_pipeline.core.questions import CATEGORIES
+from dpo_pipeline.core.questions import CATEGORIES, category_label
+from dpo_pipeline.core.votes import NOT_PEOPLES, SOURCE_LABELS
 from dpo_pipeline.serving.assembly import Serving
-from dpo_pipeline.serving.pages.markup import Markup, heading, intervals, page, paragraph, table
+from dpo_pipeline.serving.pages.markup import Markup, heading, intervals, opening, page, paragraph, table
 from dpo_pipeline.serving.pages.polling import following
 from dpo_pipeline.serving.pages.versions import link_to
 from dpo_pipeline.serving.services.tally import ALL, BattleFilter
 
 REFRESH_S = 15.0
 EMPTY = "No votes yet: open the A/B test page, read two answers and choose one. The scores appear here by themselves."
+ONLY_ITSELF = "No votes between two versions yet: the scores appear here once people compare two of them."
 EXPLAINED = (
     "Bradley-Terry scores: 400 points mean odds of ten to one, the average is 1000. The line is the 95 % interval; "
     "where two lines overlap widely, the votes do not tell the two apart yet. A tie is half a win to each side."
 )
-
-
+AGAINST_ALL = (
+    " Wins against all others: as if every pair had been shown equally often, with two standard errors and how many "
+    "votes that is worth."
+)
 NONE_OF_THESE = "No votes between two versions match these filters. Widen them."
 FILTERED = (
     "Votes that match the filters, of those that count: of one person, the first ones on the same two versions "
     "(rollout.votes_per_person)."
 )
-CATEGORIES_OFFERED = [("All", ""), *((name.replace("_", " ").capitalize(), name) for name in (*CATEGORIES, "other"))]
+OF_ALL_VOTES = (
+    "Scores at equal style and win rates against all others are counted over all votes only: clear the filters to see "
+    "them."
+)
+FEW_FOR_STYLE = f"Scores at equal style need at least {MIN_STYLE_VOTES} votes."
+CATEGORIES_OFFERED = [("All", ""), *((category_label(name), name) for name in (*CATEGORIES, "other"))]
 WHOSE = [("Everybody", ""), ("People", "people"), ("Simulated people", "simulated")]
+SOURCES = [("All", ""), *((label, name) for name, label in SOURCE_LABELS.items() if name not in NOT_PEOPLES)]
 DAYS = [("The beginning", 0), ("30 days ago", 30), ("7 days ago", 7), ("Today", 1)]
 
 
@@ -49,6 +60,7 @@ def build(serving: Callable[[], Serving]) -> None:
             for name, label, choices in (
                 ("of-category", "Category", CATEGORIES_OFFERED),
                 ("of-whom", "Votes of", WHOSE),
+                ("of-source", "Source", SOURCES),
                 ("of-days", "Since", DAYS),
             )
         ]
@@ -56,52 +68,85 @@ def build(serving: Callable[[], Serving]) -> None:
 
     def look(wish: Sequence[Any], request: object) -> str:
         tally = serving().tally.refresh()
-        category, whose, days = wish
-        wanted = BattleFilter(category or None, whose or None, days or None)
+        category, whose, source, days = wish
+        wanted = BattleFilter(category or None, whose or None, source or None, days or None)
         found = standings(tally.battles(wanted))
-        styled = at_equal_style(found, tally.styled()) if wanted == ALL else None  # it is of all votes
-        return _page(found, styled, tally.reweighted(), wanted)
+        if wanted != ALL:
+            return filtered_page(found, wanted, serving().settings.time_zone)
+        return whole_page(found, at_equal_style(found, tally.styled()), tally.reweighted())
 
     following(shown, look, REFRESH_S, filters)
 
 
-def _page(
-    found: Standings, styled: StyleBoard | None, reweighted: Mapping[str, WeightedRate], wanted: BattleFilter
-) -> str:
-    if wanted != ALL:
-        reweighted = {}  # it is of all votes
+def whole_page(found: Standings, styled: StyleBoard | None, reweighted: Mapping[str, WeightedRate]) -> str:
+    """Of all votes."""
     if not found.pairs:
-        return page(paragraph(EMPTY if wanted == ALL else NONE_OF_THESE, "notice"), _itself(found))
-    parts = [] if wanted == ALL else [paragraph(FILTERED, "muted")]
-    parts.append(paragraph(found.trouble, "notice") if found.trouble else _scores(found, styled))
+        return page(paragraph(ONLY_ITSELF if found.against_itself else EMPTY, "notice"), _itself(found))
+    return page(*_standings(found, styled, reweighted, "" if styled else FEW_FOR_STYLE))
+
+
+def filtered_page(found: Standings, wanted: BattleFilter, zone: str) -> str:
+    """Of some votes.
+
+    Args:
+        zone: in which days begin at midnight.
+    """
+    since = f" Days begin at midnight in {zone}." if wanted.days else ""
+    if not found.pairs:
+        return page(paragraph(f"{NONE_OF_THESE}{since}", "notice"), _itself(found))
+    return page(paragraph(f"{FILTERED}{since}", "muted"), *_standings(found, None, {}, OF_ALL_VOTES))
+
+
+def _standings(
+    found: Standings, styled: StyleBoard | None, reweighted: Mapping[str, WeightedRate], missing: str
+) -> list[Markup]:
+    """
+    Args:
+        missing: why columns are missing.
+    """
+    if isinstance(found.board, Leaderboard):
+        parts = [
+            _scores(found, found.board, styled, reweighted),
+            paragraph(missing, "muted") if missing else Markup(""),
+        ]
+    else:
+        parts = [paragraph(found.trouble, "notice")]
     if found.matrix:
         parts.append(_matrix(found.matrix))
-    if reweighted:
-        parts.append(_against_all(reweighted))
-    return page(*parts, _pairs(found.pairs), _itself(found))
+    return [*parts, _pairs(found.pairs), _itself(found)]
 
 
-def _scores(found: Standings, styled: StyleBoard | None) -> Markup:
-    board = found.board
-    assert isinstance(board, Leaderboard)
+def _scores(
+    found: Standings, board: Leaderboard, styled: StyleBoard | None, reweighted: Mapping[str, WeightedRate]
+) -> Markup:
+    """The plot, and one table of all that is known of each version."""
     told, rows = [], []
     for place, (name, strength) in enumerate(board.strengths.items(), start=1):
         score, low, high = strength.elo
-        doubt = f" (fewer than {MIN_VOTES} votes)" if name in found.few else ""
-        told.append((name, low, score, high, f"{score:.0f}  ({low:.0f} to {high:.0f})"))
+        told.append((name, low, score, high, f"{score:.0f}"))
         rank = f"{strength.rank}" if strength.rank == place else f"{strength.rank} (tied)"
-        row = [link_to(name), f"{score:.0f}", f"{low:.0f} to {high:.0f}", rank, f"{strength.votes}{doubt}"]
+        row: list[object] = [link_to(name), rank, f"{score:.0f}", f"{low:.0f} to {high:.0f}"]
         if styled:
             score, low, high = styled.scores[name]
-            row[3:3] = [f"{score:.0f}  ({low:.0f} to {high:.0f})"]
-        rows.append(row)
-    head = ["Version", "Score", "95 % interval", *(["At equal style"] if styled else []), "Rank", "Votes"]
-    numbers = (1, 2, 3, 5) if styled else (1, 2, 4)
-    used = table("The same in numbers", head, rows, numbers)
-    explained = EXPLAINED + (_style(styled) if styled else "")
+            row.append(f"{score:.0f}  ({low:.0f} to {high:.0f})")
+        if reweighted:
+            row.append(_against_all(reweighted[name]) if name in reweighted else "")
+        doubt = f" (fewer than {MIN_VOTES})" if name in found.few else ""
+        rows.append([*row, f"{strength.votes:,}{doubt}"])
+    head = ["Version", "Rank", "Score", "95 % interval", *(["At equal style"] if styled else [])]
+    head += [*(["Wins against all others"] if reweighted else []), "Votes"]
+    caption = f"{board.votes:,} votes used, {board.left_out:,} left out (both bad)"
+    explained = EXPLAINED + (_style(styled) if styled else "") + (AGAINST_ALL if reweighted else "")
     plot = intervals("Scores with their intervals", told, mark=1000.0)
-    count = f"{board.votes} votes used, {board.left_out} left out (both bad)."
-    return Markup(heading("Scores") + plot + paragraph(explained, "muted") + used + paragraph(count, "muted"))
+    used = table(caption, head, rows, tuple(range(2, len(head))))
+    return Markup(heading("Scores") + plot + used + paragraph(explained, "muted"))
+
+
+def _against_all(rate: WeightedRate) -> str:
+    if rate.rate is None:
+        return ""
+    error = "" if rate.std_error is None else f" ± {2 * rate.std_error:.0%}"
+    return f"{rate.rate:.0%}{error} of {rate.effective:.0f}"
 
 
 def _style(styled: StyleBoard) -> str:
@@ -127,22 +172,7 @@ def _matrix(matrix: WinMatrix) -> Markup:
     ]
     numbers = tuple(range(1, len(matrix.names) + 1))
     caption = "Win rate of the row over the column, and the number of votes behind it"
-    return Markup(heading("Head-to-head") + table(caption, ["Version", *matrix.names], rows, numbers))
-
-
-def _against_all(reweighted: Mapping[str, WeightedRate]) -> Markup:
-    rows = [
-        (
-            name,
-            "" if rate.rate is None else f"{rate.rate:.0%}",
-            "" if rate.std_error is None else f"± {2 * rate.std_error:.0%}",
-            f"{rate.effective:.0f}",
-        )
-        for name, rate in sorted(reweighted.items(), key=lambda item: -(item[1].rate or 0.0))
-    ]
-    caption = "Win rate against all others, as if every pair had been shown equally often"
-    head = ["Version", "Wins", "Two standard errors", "Effective votes"]
-    return Markup(heading("Against all others") + table(caption, head, rows, (1, 2, 3)))
+    return opening("Head-to-head", table(caption, ["Version", *matrix.names], rows, numbers))
 
 
 def _pairs(pairs: tuple[PairCount, ...]) -> Markup:
@@ -158,10 +188,10 @@ def _pairs(pairs: tuple[PairCount, ...]) -> Markup:
         for each in pairs
     ]
     head = ["Versions", "First wins", "Second wins", "Ties", "Both bad", "Votes"]
-    return Markup(heading("Votes per pair") + table("Every vote between two versions", head, rows, (1, 2, 3, 4, 5)))
+    return opening("Votes per pair", table("Every vote between two versions", head, rows, (1, 2, 3, 4, 5)))
 
 
 def _itself(found: Standings) -> Markup:
     count = found.against_itself
-    said = f"{count} votes compared two answers of the same version; they are used for training, not ranking."
+    said = f"{count:,} votes compared two answers of the same version; they are used for training, not ranking."
     return paragraph(said, "muted") if count else Markup("")

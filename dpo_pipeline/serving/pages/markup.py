@@ -330,12 +330,8 @@ def against_limit(axis: str, low: float, point: float, high: float, limit: float
         axis: what is plotted.
         share: shares of 1, of which at most `limit` are allowed; otherwise stars, of which it is the least.
     """
-    if share:
-        # A wide interval of few requests must not squeeze the limit into a corner: the axis ends at six times it.
-        begin, end = 0.0, max(1.15 * point, 2 * limit, min(1.05 * high, 6 * limit)) or 1.0
-    else:
-        room = 0.15 * (max(high, limit) - min(low, limit)) or 1.0
-        begin, end = min(low, limit) - room, max(high, limit) + room
+    # A wide interval of few requests must not squeeze the limit into a corner: the axis ends at six times it.
+    begin, end = (0.0, max(1.15 * point, 2 * limit, min(1.05 * high, 6 * limit)) or 1.0) if share else (1.0, 5.0)
 
     def place(value: float) -> float:
         return (value - begin) / (end - begin)

@@ -34,6 +34,7 @@ DONE = {
     "refused": "refused",
 }
 KIND = {"promoted": "ok", "rolled back": "triggered", "held": "watching", "refused": "watching", "paused": "watching"}
+NO_VOTES = "No votes yet: compare two answers on the A/B test page."
 OF_STATE = {"OK": "ok", "watching": "watching", "triggered": "triggered", "no data yet": "none"}
 
 
@@ -48,7 +49,7 @@ def now_page(live: RolloutSnapshot) -> str:
 
 def evidence_page(live: RolloutSnapshot, zone: ZoneInfo) -> str:
     """The rules, the A/B test, what was measured, who answers, and the forecast."""
-    return page(_rules(live), _ab_test(live), _metrics(live, zone), _servers(live), _forecast(live))
+    return page(_rules(live, zone), _ab_test(live), _metrics(live, zone), _servers(live), _forecast(live))
 
 
 def history_page(live: RolloutSnapshot, shown: int, zone: ZoneInfo) -> str:
@@ -135,20 +136,25 @@ def hours(value: float) -> str:
     return f"{value / 24:.1f} days" if value >= 72 else f"{round(value, 1):g} h"
 
 
-def _rules(live: RolloutSnapshot) -> Markup:
+def _rules(live: RolloutSnapshot, zone: ZoneInfo) -> Markup:
     """Each rule for rolling the version back, judged twice."""
-    if not live.conditions:
+    if live.judged is None:
         return Markup("")
-    cards = "".join(f"<li>{_rule(each)}</li>" for each in live.conditions)
-    since = "the rollout began, shadow copies included" if live.under_way else "this day of full traffic began"
+    evidence = live.judged.evidence
+    cards = "".join(f"<li>{_rule(each)}</li>" for each in evidence["conditions"])
+    full = next_stage(str(evidence["stage"])) is None
+    since = "that day of full traffic began" if full else "the rollout began, shadow copies included"
+    seen = paragraph(
+        f"As the newest decision saw them, in {evidence['stage']}, {as_read(live.judged.decided_at, zone)}.", "muted"
+    )
     explained = paragraph(
         "The dot is the measured value, the line its interval, the mark the limit. Triggered: there is evidence "
         "beyond the limit, and the version is rolled back. Watching: beyond it without evidence; the version is held. "
-        f"Intervals are of all that {live.new} was given by the rollout since {since}, and each {live.plan.unit} "
-        "counts once.",
+        f"Intervals are of all that the rollout gave to {live.new} since {since}; each {live.plan.unit} counts once. "
+        "The control is as large a group, drawn from those who stayed with the baseline.",
         "muted",
     )
-    return Markup(heading("What it is rolled back for") + f'<ul class="rules">{cards}</ul>' + explained)
+    return Markup(heading("What it is rolled back for") + seen + f'<ul class="rules">{cards}</ul>' + explained)
 
 
 def _rule(each: Mapping[str, Any]) -> Markup:
@@ -172,7 +178,8 @@ def _ab_test(live: RolloutSnapshot) -> Markup:
     votes = paragraph(f"{live.votes.total} votes between {live.new} and {live.baseline} in the log{apart}.", "muted")
     readings = _readings(live.ab)
     if not readings:
-        missing = paragraph("No votes have been counted yet: compare two answers on the A/B test page.", "notice")
+        waits = "No decision has counted these votes yet; the next one in staging does."
+        missing = paragraph(waits if live.votes.total else NO_VOTES, "notice")
         return Markup(heading("A/B test") + missing + votes + _uncounted(live))
     rows = [
         (name, rate["low"], rate["rate"], rate["high"], f"{rate['rate']:.1%} [{rate['low']:.0%}, {rate['high']:.0%}]")
@@ -239,7 +246,9 @@ def measured(new: VersionMetrics, baseline: VersionMetrics) -> list[tuple[str, o
 
 
 def _apart(count: int, simulated: int) -> str:
-    return f"{count:,}" + (f", {simulated:,} of them simulated" if simulated else "")
+    if not simulated:
+        return f"{count:,}"
+    return f"{count:,}, {'all' if simulated == count else f'{simulated:,} of them'} simulated"
 
 
 def _servers(live: RolloutSnapshot) -> Markup:

@@ -5,6 +5,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from dpo_pipeline.core.calendar import as_read
+from dpo_pipeline.core.questions import category_label
 from dpo_pipeline.core.verdict import JudgedAnswer
 from dpo_pipeline.core.version_card import CardFacts, headline, load_snippet, reproduce
 from dpo_pipeline.core.versions import VersionRecord, is_version_name
@@ -104,7 +105,8 @@ def _evaluation(facts: CardFacts) -> Markup:
     if not found:
         return Markup("")
     reasons = "".join(f"<li>{text(reason)}</li>" for reason in found.get("reasons", ()))
-    rates = {"all questions": found.get("overall") or {}, **found.get("by_category", {})}
+    by_category = {category_label(name): rate for name, rate in found.get("by_category", {}).items()}
+    rates = {"All questions": found.get("overall") or {}, **by_category}
     rows = [
         (name, rate["low"], rate["rate"], rate["high"], f"{rate['rate']:.1%} [{rate['low']:.0%}, {rate['high']:.0%}]")
         for name, rate in rates.items()

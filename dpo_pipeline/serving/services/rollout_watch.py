@@ -42,11 +42,11 @@ class StageReached:
 class RolloutSnapshot:
     """`new` is being rolled out or was rolled out last, `baseline` is what it is compared with; null: none.
 
-    `newest` is the newest decision since the stage began, or null. `conditions` are those of the newest decision on
-    `new`, `ab` the A/B test of the newest one in staging, where votes decide. `metrics` count `since` the stage began,
-    at full traffic since its day did. `forecast` is the one that the rollout began with, or one of the next rollout
-    where none is under way, with the `usage` it is made from. `decisions`: newest first, those before `newest` where
-    that is a hold. `servers`: those that answers are forwarded to.
+    `newest` is the newest decision since the stage began, or null. `judged` is the newest decision on `new` that its
+    rules were judged for, `ab` the A/B test of the newest one in staging, where votes decide. `metrics` count `since`
+    the stage began, at full traffic since its day did. `forecast` is the one that the rollout began with, or one of the
+    next rollout where none is under way, with the `usage` it is made from. `decisions`: newest first, those before
+    `newest` where that is a hold. `servers`: those that answers are forwarded to.
     """
 
     state: DeploymentState
@@ -57,7 +57,7 @@ class RolloutSnapshot:
     since: str | None
     metrics: dict[str, VersionMetrics]
     newest: DecisionRecord | None
-    conditions: tuple[dict[str, Any], ...]
+    judged: DecisionRecord | None
     ab: dict[str, Any] | None
     votes: VoteCount
     reached: dict[str, StageReached]
@@ -121,8 +121,8 @@ class RolloutWatch:
             since=since,
             metrics=version_metrics(read_records(settings.serving_log_dir, since), names) if since else {},
             newest=holds[0] if holds else None,
-            conditions=tuple(_newest(decisions, new, STAGES).get("conditions", ())),
-            ab=_newest(decisions, new, STAGES[:1], "ab").get("ab"),
+            judged=_newest(decisions, new, STAGES, "conditions"),
+            ab=tested.evidence["ab"] if (tested := _newest(decisions, new, STAGES[:1], "ab")) else None,
             votes=_votes_between(self._tally, new, baseline),
             reached=_reached(decisions, state),
             forecast=forecast,
@@ -173,13 +173,13 @@ def _changed(plan: RolloutPlan, settings: Settings) -> tuple[str, ...]:
 
 
 def _newest(
-    decisions: Sequence[DecisionRecord], version: str | None, stages: Sequence[str], key: str = "conditions"
-) -> dict[str, Any]:
-    """The evidence of the newest decision on a version that rested on any from these stages."""
+    decisions: Sequence[DecisionRecord], version: str | None, stages: Sequence[str], key: str
+) -> DecisionRecord | None:
+    """The newest decision on a version that rested on this evidence from these stages."""
     for each in reversed(decisions):
         if each.version == version and each.evidence.get("stage") in stages and each.evidence.get(key):
-            return each.evidence
-    return {}
+            return each
+    return None
 
 
 def _votes_between(tally: Tally, new: str | None, baseline: str | None) -> VoteCount:

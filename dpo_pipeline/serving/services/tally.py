@@ -18,7 +18,7 @@ from dpo_pipeline.core.leaderboard import StyleLean, between_two, count_battles,
 from dpo_pipeline.core.matchmaking import PairTally, WeightedRate, against_all
 from dpo_pipeline.core.versions import iteration
 from dpo_pipeline.core.vote_count import VoteCount
-from dpo_pipeline.core.votes import Preference
+from dpo_pipeline.core.votes import Preference, Source
 from dpo_pipeline.errors import LogReplaced
 from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.log import Position, read_batches
@@ -28,12 +28,17 @@ Battle = tuple[str, str, str]
 Whose = Literal["people", "simulated"]
 
 
+def whose_of(source: Source) -> Whose:
+    return "simulated" if source == "simulated" else "people"
+
+
 @dataclass(frozen=True)
 class BattleFilter:
     """Which votes a leaderboard is of; null: any. `days`: those of the last so many days, today included."""
 
     category: str | None = None
     whose: Whose | None = None
+    source: Source | None = None
     days: int | None = None
 
 
@@ -42,8 +47,12 @@ class _Kind(NamedTuple):
 
     battle: Battle
     category: str
-    whose: Whose
+    source: Source
     day: date
+
+    @property
+    def whose(self) -> Whose:
+        return whose_of(self.source)
 
 
 @dataclass(frozen=True)
@@ -124,6 +133,7 @@ class Tally:
             if (
                 wanted.category in (None, kind.category)
                 and wanted.whose in (None, kind.whose)
+                and wanted.source in (None, kind.source)
                 and (since is None or kind.day >= since)
             ):
                 found[kind.battle] += count
@@ -165,8 +175,7 @@ class Tally:
         if not event.from_people:
             return
         day = day_of(datetime.fromisoformat(event.recorded_at), self._zone)
-        whose: Whose = "simulated" if event.source == "simulated" else "people"
-        counts = self.counts[whose]
+        counts = self.counts[whose_of(event.source)]
         counts.by_day[day] += 1
         counts.by_category[event.category] += 1
         counts.by_person[event.annotator, day] += 1
@@ -176,7 +185,7 @@ class Tally:
             battle = event.model_a, event.model_b, _WINNER[event.vote]
             self._battles[battle] += 1
             self._styled[battle, lean_of(event.response_a, event.response_b)] += 1
-            self._kinds[_Kind(battle, event.category, whose, day)] += 1
+            self._kinds[_Kind(battle, event.category, event.source, day)] += 1
             won = _WON[event.vote]
             if self._on_prompts and won is not None and isinstance(event.prompt, str):
                 self._count_on_prompt(event.prompt, won, event)

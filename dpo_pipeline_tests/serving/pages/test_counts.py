@@ -3,9 +3,11 @@
 from datetime import date
 
 from dpo_pipeline.core.contributions import week_of
+from dpo_pipeline.core.leaderboard import standings
 from dpo_pipeline.core.vote_count import VoteCount
-from dpo_pipeline.serving.pages import ab_view
+from dpo_pipeline.serving.pages import ab_view, leaderboard
 from dpo_pipeline.serving.pages.contributors import week_page
+from dpo_pipeline.serving.services.tally import BattleFilter
 from dpo_pipeline.settings import Cadence
 
 MONDAY = date(2026, 3, 2)
@@ -28,4 +30,18 @@ def test_the_progress_of_the_day_hatches_what_is_simulated() -> None:
     assert "collected today (Europe/Berlin): <b>488 / 100</b>" in told and "12 by people, 476 simulated" in told
     assert '<span style="width:12.0%"></span><span class="simulated" style="width:88.0%"></span>' in told
     assert '<span style="width:25.0%"></span><span class="simulated" style="width:75.0%"></span>' in told
-    assert "imulated votes" not in ab_view.progress(VoteCount(12), 100, {}, "UTC")
+    assert 'aria-label="3 by people, 9 simulated"' in told and "hatched: simulated" in told
+    assert "simulated<" not in ab_view.progress(VoteCount(12), 100, {}, "UTC")
+
+
+def test_a_leaderboard_without_scores_does_not_deny_the_votes_beside_it() -> None:
+    alike = leaderboard.whole_page(standings({("v1.0", "v1.0", "tie"): 351}), None, {})
+    assert "No votes between two versions yet" in alike and "351 votes compared two answers" in alike
+    assert "No votes yet" in leaderboard.whole_page(standings({}), None, {})
+
+
+def test_a_leaderboard_says_why_columns_are_missing() -> None:
+    found = standings({("v1.0", "v1.1", "model_b"): 20, ("v1.0", "v1.1", "model_a"): 10})
+    assert "need at least 100 votes" in leaderboard.whole_page(found, None, {})
+    some = leaderboard.filtered_page(found, BattleFilter(days=1), "Europe/Berlin")
+    assert "clear the filters to see them" in some and "Days begin at midnight in Europe/Berlin" in some

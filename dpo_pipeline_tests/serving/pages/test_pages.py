@@ -183,17 +183,31 @@ def test_the_leaderboard_shows_scores_wins_and_votes(browser: "Browser", server:
         shown = opened.page.inner_text("#leaderboard")
         ranked = opened.page.locator("table").first.locator("tbody th").all_inner_texts()
         assert ranked == ["v1.2", "v1.1", "v1.0"]
-        assert "95 % interval" in shown and "Head-to-head" in shown
+        assert "95 % interval" in shown and "Wins against all others" in shown and "At equal style" in shown
+        assert opened.page.locator("table:visible").count() == 1, "one table; the rest is folded"
+        assert opened.page.locator(".scale .axis > span").count() >= 2
+        opened.page.get_by_text("Votes per pair").click()
         votes = opened.page.locator("table").last.locator("tbody td:last-child").all_inner_texts()
         assert sum(map(int, votes)) == VOTES + 1
         assert opened.page.locator(".track").count() == 3
 
         choose(opened.page, "#of-category", "Creative")
-        opened.page.get_by_text("Against all others").wait_for(state="detached")
-        events = map(decode_preference, settings.prefs_log.read_bytes().splitlines())
+        opened.page.get_by_text("clear the filters to see them").wait_for()
+        assert "At equal style" not in opened.page.locator("thead").first.inner_text()
+        opened.page.get_by_text("Votes per pair").click()
+        events = list(map(decode_preference, settings.prefs_log.read_bytes().splitlines()))
         creative = sum(event.category == "creative" for event in events)
         votes = opened.page.locator("table").last.locator("tbody td:last-child").all_inner_texts()
         assert sum(map(int, votes)) == creative
+        choose(opened.page, "#of-category", "All")
+        choose(opened.page, "#of-source", "Your product (API)")
+        of_api = sum(event.source == "api" and event.model_a != event.model_b for event in events)
+        opened.page.locator("#leaderboard", has_text="Votes that match the filters").wait_for()
+        opened.page.get_by_text("Votes per pair").click()
+        votes = opened.page.locator("table").last.locator("tbody td:last-child").all_inner_texts()
+        assert sum(map(int, votes)) == of_api
+        choose(opened.page, "#of-days", "Today")
+        opened.page.get_by_text("Days begin at midnight in UTC").wait_for()
         choose(opened.page, "#of-whom", "Simulated people")
         opened.page.get_by_text("No votes between two versions match these filters").wait_for()
         opened.assert_fits()
