@@ -6,7 +6,8 @@ from typing import Literal
 from dpo_pipeline.core.quality import CRITERIA
 from dpo_pipeline.core.votes import NO_REASON, VoteReason
 
-ReviewAction = Literal["exclude", "set_aside", "restore"]
+ReviewAction = Literal["exclude", "set_aside", "restore", "keep"]
+"""All but `set_aside` are a person's; `keep` says that a person looked at what is not taken out, and leaves it so."""
 EXCLUDED, SET_ASIDE = "excluded", "set_aside"
 CORRECTION = "correction"
 """The source of a pair that is a corrected answer, B, over what was answered, A."""
@@ -21,6 +22,28 @@ MEANINGS = {
     "held_out_question": "versions are judged on this question",
 }
 """All that a rejected pair can have failed."""
+
+
+SHORT_MEANINGS = {
+    "no_winner": "tie or both bad",
+    "empty": "one side is empty",
+    "identical": "the same text twice",
+    "length_ratio": "chosen answer much shorter",
+    "similarity": "answers nearly the same",
+    "too_short": "an answer is too short",
+    "more_detailed": "chosen answer not more detailed",
+    "template_tokens": "chat-template tokens",
+    "self_naming": "an answer names its model",
+    "contradiction": "contradicts an earlier vote",
+    "repeat": "repeats an earlier vote",
+    "annotator_share": "too many pairs of one person",
+    "anonymous_share": "too many pairs of strangers",
+    EXCLUDED: "excluded by a person",
+    SET_ASIDE: "set aside after a rollback",
+    "said_again": "corrected again later",
+    "held_out_question": "held-out question",
+}
+"""The same in a few words, for lists."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +79,16 @@ class ValidatedPair:
     def reviewed(self, action: ReviewAction, reason: str) -> "ValidatedPair":
         """The same pair after a review; what it failed by itself stays."""
         own = tuple(name for name in self.failed if name not in TAKEN_OUT.values())
-        if action == "restore":
+        if action not in TAKEN_OUT:
             return replace(self, failed=own, reason="")
         return replace(self, failed=(*own, TAKEN_OUT[action]), reason=reason)
 
 
 @dataclass(frozen=True)
 class PairFilter:
-    """Empty: any. `text` is looked for in question and answers, whatever its case."""
+    """Empty: any. `text` is looked for in question and answers, whatever its case; `review` is whether a person has
+    looked at the pair, which the pair itself does not tell.
+    """
 
     verdict: Literal["all", "valid", "rejected"] = "all"
     criterion: str = ""
@@ -71,6 +96,7 @@ class PairFilter:
     version: str = ""
     source: str = ""
     text: str = ""
+    review: Literal["", "open", "done"] = ""
 
     def fits(self, pair: ValidatedPair) -> bool:
         text = self.text.strip().casefold()

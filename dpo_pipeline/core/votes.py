@@ -22,7 +22,7 @@ Side = Literal["a", "b"]
 Source = Literal["ui", "api", "import", "simulated", "synthetic"]
 Strength = Literal["slightly", "much"]
 ReasonTag = Literal["accurate", "complete", "clear", "style", "safe"]
-SOURCE_LABELS: dict[Source, str] = {
+SOURCE_LABELS: dict[str, str] = {
     "ui": "A/B test page",
     "api": "Your product (API)",
     "import": "Imported",

@@ -30,7 +30,9 @@ Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Review(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One event of `reviews.jsonl`: a person takes a preference out, a rollback sets it aside, people put it back."""
+    """One event of `reviews.jsonl`: a person takes a preference out, a rollback sets it aside, people put it back or
+    keep it as it is.
+    """
 
     review_id: Text
     recorded_at: Text
@@ -78,7 +80,7 @@ class ReviewLog:
 
     def taken_out(self) -> dict[str, Review]:
         """As `newest`, of what is not to be trained on now."""
-        return {name: review for name, review in self.newest().items() if review.action != "restore"}
+        return {name: review for name, review in self.newest().items() if review.action in TAKEN_OUT}
 
     def _all(self) -> Iterator[Review]:
         for batch in read_batches(self.path, Position(), MAX_LINE_BYTES):

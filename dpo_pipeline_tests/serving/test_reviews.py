@@ -1,10 +1,12 @@
 """Pages of the judged preferences: which rows, and what is said about the rest."""
 
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 
-from dpo_pipeline.core.validated_pair import PairFilter, ValidatedPair
+from dpo_pipeline.core.validated_pair import EXCLUDED, MEANINGS, SET_ASIDE, SHORT_MEANINGS, PairFilter, ValidatedPair
 from dpo_pipeline.serving.services.reviews import PAGE, ReviewedPair, find, page_of
 
 PAIR = ValidatedPair("e0", "2026-01-01", "Why?", "factual_qa", "v1.1", "v1.0", "Because.", "So.", "a", "p", "ui", ())
@@ -19,18 +21,18 @@ PAIRS = [
     (0, 0, "e0", PAGE), (1, 1, "e10", PAGE), (2, 2, "e20", 5), (9, 2, "e20", 5), (-1, 0, "e0", PAGE),
 ])  # fmt: skip
 def test_a_page_beyond_the_first_or_last_is_the_nearest(asked: int, number: int, first: str, rows: int) -> None:
-    found = page_of(iter(PAIRS), PairFilter(), asked)
+    found = page_of(lambda: iter(PAIRS), PairFilter(), asked)
     assert (found.number, found.rows[0].pair.event_id, len(found.rows)) == (number, first, rows)
     assert (found.fits, found.collected, found.pages, found.versions) == (25, 25, 3, ("v1.0", "v1.1"))
 
 
 def test_a_full_last_page_is_the_last_one() -> None:
-    found = page_of(PAIRS[: 2 * PAGE], PairFilter(), 5)
+    found = page_of(lambda: PAIRS[: 2 * PAGE], PairFilter(), 5)
     assert (found.number, found.pages, len(found.rows)) == (1, 2, PAGE)
 
 
 def test_only_what_fits_is_listed_and_all_is_counted() -> None:
-    found = page_of(PAIRS, PairFilter(category="creative"), 0)
+    found = page_of(lambda: PAIRS, PairFilter(category="creative"), 0)
     assert [seen.pair.event_id for seen in found.rows] == ["e0", "e5", "e10", "e15", "e20"]
     assert (found.fits, found.collected, found.pages) == (5, 25, 1)
     assert find(found.rows, "e5") == PAIRS[5]
@@ -39,6 +41,40 @@ def test_only_what_fits_is_listed_and_all_is_counted() -> None:
 
 def test_nothing_is_one_empty_page() -> None:
     for pairs, wanted in (([], PairFilter()), (PAIRS, PairFilter(text="nowhere"))):
-        found = page_of(pairs, wanted, 3)
+        found = page_of(partial(iter, pairs), wanted, 3)
         assert (found.rows, found.number, found.fits, found.pages) == ((), 0, 0, 1)
         assert found.collected == len(pairs)
+
+
+def seen(name: str, *failed: str, **fields: Any) -> ReviewedPair:
+    return ReviewedPair(replace(PAIR, event_id=name, failed=failed), True, **fields)
+
+
+MIXED = [
+    seen("newest"),
+    seen("looked at", reviewed=True),
+    seen("rejected", "more_detailed"),
+    seen("excluded", EXCLUDED, reviewed=True),
+    seen("in question", SET_ASIDE),
+    seen("older"),
+]
+
+
+def test_what_no_person_has_looked_at_comes_first_and_what_is_in_question_before_all() -> None:
+    found = page_of(lambda: MIXED, PairFilter(), 0)
+    order = ["in question", "rejected", "newest", "older", "looked at", "excluded"]
+    assert [each.pair.event_id for each in found.rows] == order
+    assert (found.reviewed, found.reviewable) == (2, 6)
+
+
+def test_what_is_reviewed_can_be_left_out_and_is_still_counted() -> None:
+    found = page_of(lambda: MIXED, PairFilter("valid", review="open"), 0)
+    assert [each.pair.event_id for each in found.rows] == ["newest", "older"]
+    assert (found.fits, found.reviewed, found.reviewable) == (2, 1, 3)
+    done = page_of(lambda: MIXED, PairFilter(review="done"), 0)
+    assert [each.pair.event_id for each in done.rows] == ["looked at", "excluded"]
+
+
+def test_every_criterion_is_said_in_words() -> None:
+    assert SHORT_MEANINGS.keys() == MEANINGS.keys()
+    assert not any("_" in words for words in SHORT_MEANINGS.values())

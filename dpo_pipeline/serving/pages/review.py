@@ -13,7 +13,11 @@ from dpo_pipeline.serving.pages.polling import QUIET
 from dpo_pipeline.serving.pages.review_layout import ANY, ReviewLayout
 from dpo_pipeline.serving.services.reviews import Order, find, page_of
 
-DONE: dict[Order, str] = {"exclude": "Excluded. Left out of", "restore": "Restored. Included in"}
+DONE: dict[Order, str] = {
+    "exclude": "Excluded. Left out of",
+    "restore": "Restored. Included in",
+    "keep": "Reviewed. It stays as it is in",
+}
 OPPOSITE: dict[Order, Order] = {"exclude": "restore", "restore": "exclude"}
 
 
@@ -26,12 +30,12 @@ def build(serving: Callable[[], Serving]) -> None:
     def show(turn: int, chosen: str | None, *filters: Any) -> dict[Any, Any]:
         wanted = _wanted(*filters)
         try:
-            listed = page_of(serving().reviews.collected(), wanted, turn)
+            listed = page_of(serving().reviews.collected, wanted, turn)
         except DpoError as error:
             return {ui.count: notice(str(error), trouble=True)}
         # A pair that somebody just spoke of stays on screen, also where it fits the filters no longer.
         read = (find(serving().reviews.collected(), chosen) if chosen else None) or next(iter(listed.rows), None)
-        return ui.listed(listed, read, wanted) | {
+        return ui.listed(listed, read, wanted, serving().settings.zone) | {
             number: listed.number,
             ui.filters[3]: gr.update(choices=[ANY, *listed.versions]),
         }
@@ -49,7 +53,7 @@ def build(serving: Callable[[], Serving]) -> None:
         return show(number + 1, None, *filters)
 
     def read(chosen: str | None) -> dict[Any, Any]:
-        return ui.reading(find(serving().reviews.collected(), chosen)) | {ui.told: page()}
+        return ui.reading(find(serving().reviews.collected(), chosen), serving().settings.zone) | {ui.told: page()}
 
     def ordering(action: Order) -> Callable[..., Awaitable[dict[Any, Any]]]:
         async def order(
@@ -64,8 +68,9 @@ def build(serving: Callable[[], Serving]) -> None:
                 return {ui.told: notice(str(error), trouble=True)}
             told = f"{DONE[action]} datasets built after the next curation run."
             shown = await asyncio.to_thread(show, number, chosen, *rest)
-            shown |= {ui.told: notice(told), ui.reason: "", ui.undo: gr.update(visible=True)}
-            return shown | {undone: (chosen, OPPOSITE[action])}
+            opposite = OPPOSITE.get(action)  # that somebody looked at a pair cannot be undone
+            shown |= {ui.told: notice(told), ui.reason: "", ui.undo: gr.update(visible=opposite is not None)}
+            return shown | {undone: opposite and (chosen, opposite)}
 
         return order
 
@@ -112,7 +117,7 @@ def build(serving: Callable[[], Serving]) -> None:
     ui.back.click(earlier, [number, *ui.filters], outputs, **QUIET)
     ui.on.click(later, [number, *ui.filters], outputs, **QUIET)
     ui.list.input(read, ui.list, outputs, **QUIET)
-    for action, button in (("exclude", ui.exclude), ("restore", ui.restore)):
+    for action, button in (("exclude", ui.exclude), ("restore", ui.restore), ("keep", ui.keep)):
         given = [ui.list, ui.reason, ui.key, number, *ui.filters]
         button.click(ordering(action), given, outputs, **QUIET)  # type: ignore[arg-type]
     ui.undo.click(undo, [undone, ui.key, number, *ui.filters], outputs, **QUIET)
@@ -122,8 +127,10 @@ def build(serving: Callable[[], Serving]) -> None:
     ui.yes.click(confirm, [asked, ui.reason, ui.key, *ui.filters], outputs, **QUIET)
 
 
-def _wanted(validity: Any, criterion: str, category: str, version: str, source: str, text: str) -> PairFilter:
+def _wanted(
+    validity: Any, criterion: str, category: str, version: str, source: str, text: str, review: Any
+) -> PairFilter:
     criterion, category, version, source = (
         "" if value == ANY else value for value in (criterion, category, version, source)
     )
-    return PairFilter(validity, criterion, category, version, source, text or "")
+    return PairFilter(validity, criterion, category, version, source, text or "", "" if review == ANY else review)

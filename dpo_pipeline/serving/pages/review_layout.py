@@ -1,17 +1,29 @@
 """What the review page is made of, and its keys."""
 
 from dataclasses import asdict
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
+from dpo_pipeline.core.calendar import as_read
 from dpo_pipeline.core.labels import JUDGEMENTS
-from dpo_pipeline.core.questions import CATEGORIES
-from dpo_pipeline.core.validated_pair import CORRECTION, EXCLUDED, JUDGEMENT, MEANINGS, PairFilter, ValidatedPair
-from dpo_pipeline.core.votes import Source
+from dpo_pipeline.core.questions import CATEGORIES, category_label
+from dpo_pipeline.core.validated_pair import (
+    CORRECTION,
+    EXCLUDED,
+    JUDGEMENT,
+    MEANINGS,
+    SET_ASIDE,
+    SHORT_MEANINGS,
+    PairFilter,
+    ValidatedPair,
+)
+from dpo_pipeline.core.votes import SOURCE_LABELS
 from dpo_pipeline.serving.pages.markdown import TOGGLE, formatted
 from dpo_pipeline.serving.pages.markup import (
     Markup,
     boxed,
+    chip,
     differing,
     figures,
     heading,
@@ -30,10 +42,24 @@ EMPTY = (
     "automatically; otherwise launch the job ingest_and_validate."
 )
 NOTHING = "Nothing matches these filters. Widen them: choose “any”, or clear the text."
+# On a phone the pair comes before the list of others and the filters, which are a tap away.
 LIST_STYLE = Markup(
-    "<style>#review-list .wrap { flex-direction: column; align-items: stretch; } "
-    "#review-list label { white-space: normal; text-align: left; overflow-wrap: anywhere; }</style>"
+    """<style>#review-list .wrap { flex-direction: column; align-items: stretch; }
+#review-list label { white-space: normal; text-align: left; overflow-wrap: anywhere; }
+#review-steps, #review-count .jump { display: none; }
+@media (max-width: 700px) {
+  #review-filters { order: 1; }
+  #review-reading { order: -1; }
+  #review-steps { display: block; }
+  #review-count .jump { display: block; }
+}</style>"""
 )
+REVIEWED = [(ANY, ANY), ("to review", "open"), ("reviewed", "done")]
+SOURCES: dict[str, str] = {
+    **SOURCE_LABELS,
+    CORRECTION: "Correction",
+    **{name: name.capitalize() for name in JUDGEMENTS},
+}
 # One pair on or back, exclude it, undo: while nobody is typing or choosing from a list.
 KEYS = """
 (() => {
@@ -44,9 +70,13 @@ KEYS = """
     if (next) next.click();
     else document.getElementById(by > 0 ? "review-older" : "review-newer")?.click();
   };
+  document.addEventListener("click", event => {
+    const by = event.target.closest?.("[data-review-step]")?.dataset.reviewStep;
+    if (by) step(Number(by));
+  });
   const press = id => { const button = document.getElementById(id); if (button?.offsetParent) button.click(); };
   const keys = {
-    j: () => step(1), k: () => step(-1), u: () => press("review-undo"),
+    j: () => step(1), k: () => step(-1), u: () => press("review-undo"), l: () => press("review-keep"),
     e: () => {
       const reason = document.querySelector("#reason textarea, #reason input");
       if (reason?.value.trim()) press("review-exclude"); else reason?.focus();
@@ -65,9 +95,20 @@ KEYS_HINT = Markup(
     '<p class="ab-keys">'
     + "".join(
         f"<span><kbd>{key}</kbd> {what}</span>"
-        for key, what in (("J", "Next pair"), ("K", "Pair before"), ("E", "Exclude, with the reason"), ("U", "Undo"))
+        for key, what in (
+            ("J", "Next pair"),
+            ("K", "Pair before"),
+            ("L", "Looks right"),
+            ("E", "Exclude, with the reason"),
+            ("U", "Undo"),
+        )
     )
     + "</p>"
+)
+JUMPS = Markup('<p class="jump"><a href="/review#review-list">Other pairs</a> · <a href="/review#review-filters">Filters</a></p>')
+STEPS = Markup(
+    '<p class="by"><button type="button" class="act" data-review-step="-1">Pair before</button>'
+    '<button type="button" class="act" data-review-step="1">Next pair</button></p>'
 )
 
 
@@ -76,53 +117,56 @@ class ReviewLayout:
 
     def __init__(self, gr: Any):
         self._gr = gr
-        with gr.Row():
-            self.filters = [
-                gr.Radio(["all", "valid", "rejected"], value="all", label="Validation", scale=2, min_width=290),
-                gr.Dropdown([ANY, *MEANINGS], value=ANY, label="Criterion", min_width=150, elem_id="filter-criterion"),
-                gr.Dropdown(
-                    [ANY, *CATEGORIES, "other"], value=ANY, label="Category", min_width=150, elem_id="filter-category"
-                ),
-                gr.Dropdown([ANY], value=ANY, label="Version", min_width=110),
-                gr.Dropdown(
-                    [ANY, *get_args(Source), CORRECTION, *JUDGEMENTS],
-                    value=ANY,
-                    label="Source",
-                    min_width=110,
-                    elem_id="filter-source",
-                ),
-                gr.Textbox(label="Text", placeholder="question or answers", max_length=200, min_width=190),
-            ]
-        self.count = gr.HTML(page(paragraph("Loading…", "muted")), elem_id="review-count")
-        with gr.Row():
-            with gr.Column(scale=2, min_width=300):
-                gr.HTML(page(LIST_STYLE))
-                self.list = gr.Radio([], label="Newest first", elem_id="review-list", visible=False)
-                with gr.Row():
-                    self.back = gr.Button("Newer", size="sm", min_width=80, elem_id="review-newer")
-                    self.on = gr.Button("Older", size="sm", min_width=80, elem_id="review-older")
-                gr.HTML(page(KEYS_HINT))
-            with gr.Column(scale=3, min_width=300):
-                self.guidelines = gr.HTML(page(), elem_id="guidelines")
-                self.pair = gr.HTML(page(), elem_id="review-pair")
-                with gr.Group(visible=False) as self.orders:
-                    self.reason = gr.Textbox(label="Reason", max_length=500, elem_id="reason")
-                    self.key = gr.Textbox(label="Your key, if you are not signed in", type="password", elem_id="key")
+        criteria = [(ANY, ANY), *((words, name) for name, words in SHORT_MEANINGS.items())]
+        categories = [(ANY, ANY), *((category_label(name), name) for name in (*CATEGORIES, "other"))]
+        sources = [(ANY, ANY), *((words, name) for name, words in SOURCES.items())]
+        with gr.Column(elem_id="review-page"):
+            with gr.Row(elem_id="review-filters"):
+                self.filters = [
+                    gr.Radio(["all", "valid", "rejected"], value="all", label="Validation", scale=3, min_width=290),
+                    gr.Dropdown(criteria, value=ANY, label="Criterion", min_width=120, elem_id="filter-criterion"),
+                    gr.Dropdown(categories, value=ANY, label="Category", min_width=120, elem_id="filter-category"),
+                    gr.Dropdown([ANY], value=ANY, label="Version", min_width=110),
+                    gr.Dropdown(sources, value=ANY, label="Source", min_width=110, elem_id="filter-source"),
+                    gr.Textbox(label="Text", placeholder="question or answers", max_length=200, min_width=150),
+                    gr.Dropdown(REVIEWED, value=ANY, label="Review", min_width=110, elem_id="filter-review"),
+                ]
+            self.count = gr.HTML(page(paragraph("Loading…", "muted")), elem_id="review-count")
+            with gr.Row():
+                with gr.Column(scale=2, min_width=300):
+                    gr.HTML(page(LIST_STYLE))
+                    self.list = gr.Radio(
+                        [], label="To review first, the newest first", elem_id="review-list", visible=False
+                    )
                     with gr.Row():
-                        self.exclude = gr.Button("Exclude from training", min_width=120, elem_id="review-exclude")
-                        self.restore = gr.Button("Restore", min_width=120)
-                        self.undo = gr.Button("Undo", visible=False, min_width=80, elem_id="review-undo")
-                    with gr.Row():
-                        self.exclude_all = gr.Button("Exclude all that match …", size="sm", min_width=150)
-                        self.restore_all = gr.Button("Restore all that match …", size="sm", min_width=150)
-                    with gr.Column(visible=False) as self.confirmation:
-                        self.question = gr.HTML(page(), elem_id="asked")
+                        self.back = gr.Button("Newer", size="sm", min_width=80, elem_id="review-newer")
+                        self.on = gr.Button("Older", size="sm", min_width=80, elem_id="review-older")
+                    gr.HTML(page(KEYS_HINT))
+                with gr.Column(scale=3, min_width=300, elem_id="review-reading"):
+                    gr.HTML(page(STEPS), elem_id="review-steps")
+                    self.guidelines = gr.HTML(page(), elem_id="guidelines")
+                    self.pair = gr.HTML(page(), elem_id="review-pair")
+                    with gr.Group(visible=False) as self.orders:
+                        self.reason = gr.Textbox(label="Reason", max_length=500, elem_id="reason")
+                        self.key = gr.Textbox(
+                            label="Your key, if you are not signed in", type="password", elem_id="key"
+                        )
                         with gr.Row():
-                            self.yes = gr.Button("Yes", variant="stop", size="sm", min_width=120)
-                            self.no = gr.Button("Cancel", size="sm", min_width=120)
-                self.told = gr.HTML(page(), elem_id="told")
+                            self.keep = gr.Button("Looks right", min_width=120, elem_id="review-keep")
+                            self.exclude = gr.Button("Exclude from training", min_width=120, elem_id="review-exclude")
+                            self.restore = gr.Button("Restore", min_width=120)
+                            self.undo = gr.Button("Undo", visible=False, min_width=80, elem_id="review-undo")
+                        with gr.Row():
+                            self.exclude_all = gr.Button("Exclude all that match …", size="sm", min_width=150)
+                            self.restore_all = gr.Button("Restore all that match …", size="sm", min_width=150)
+                        with gr.Column(visible=False) as self.confirmation:
+                            self.question = gr.HTML(page(), elem_id="asked")
+                            with gr.Row():
+                                self.yes = gr.Button("Yes", variant="stop", size="sm", min_width=120)
+                                self.no = gr.Button("Cancel", size="sm", min_width=120)
+                    self.told = gr.HTML(page(), elem_id="told")
         parts = [self.count, self.list, self.back, self.on, self.pair, self.orders, self.reason, self.exclude]
-        asked = [self.undo, self.guidelines, self.confirmation, self.question, self.yes]
+        asked = [self.keep, self.undo, self.guidelines, self.confirmation, self.question, self.yes]
         self.outputs = [*parts, *asked, self.restore, self.told, self.filters[3]]
 
     def advice(self, guidelines: str) -> str:
@@ -130,7 +174,7 @@ class ReviewLayout:
 
     def asked(self, action: Order, count: int) -> dict[Any, Any]:
         """Nothing is done to many pairs at once without a person having seen how many."""
-        gr, what = self._gr, {"exclude": "Exclude", "restore": "Restore"}[action]
+        gr, what = self._gr, action.capitalize()
         pairs = f"{count} pair" if count == 1 else f"{count} pairs"
         told = f"{what} {pairs}: all that match the filters above, on every page, with the one reason given."
         return {
@@ -143,7 +187,9 @@ class ReviewLayout:
     def unasked(self) -> dict[Any, Any]:
         return {self.confirmation: self._gr.update(visible=False)}
 
-    def listed(self, listed: ReviewPage, chosen: ReviewedPair | None, wanted: PairFilter) -> dict[Any, Any]:
+    def listed(
+        self, listed: ReviewPage, chosen: ReviewedPair | None, wanted: PairFilter, zone: ZoneInfo
+    ) -> dict[Any, Any]:
         gr = self._gr
         if not listed.collected:
             said = paragraph(EMPTY, "notice")
@@ -152,8 +198,9 @@ class ReviewLayout:
         else:
             where = f"page {listed.number + 1} of {listed.pages}"
             shown = f"{listed.fits} of the newest {listed.collected} validated preferences, {where}"
-            said = Markup(f'<p class="muted">{text(shown)}. {_downloads(wanted)}</p>')
-        choices = [(_label(seen.pair), seen.pair.event_id) for seen in listed.rows]
+            done = f"<b>{listed.reviewed:,} of {listed.reviewable:,} reviewed</b>"
+            said = Markup(f'<p class="muted">{done}. {text(shown)}. {_downloads(wanted)}</p>{JUMPS}')
+        choices = [(_label(seen), seen.pair.event_id) for seen in listed.rows]
         return {
             self.count: page(said),
             self.list: gr.update(
@@ -161,15 +208,16 @@ class ReviewLayout:
             ),
             self.back: gr.update(interactive=listed.number > 0),
             self.on: gr.update(interactive=listed.number + 1 < listed.pages),
-            **self.reading(chosen),
+            **self.reading(chosen, zone),
         }
 
-    def reading(self, seen: ReviewedPair | None) -> dict[Any, Any]:
+    def reading(self, seen: ReviewedPair | None, zone: ZoneInfo) -> dict[Any, Any]:
         gr = self._gr
         if seen is None:
             return {self.pair: page(), self.orders: gr.update(visible=False)}
         return {
-            self.pair: page(_pair(seen)),
+            self.pair: page(_pair(seen, zone)),
+            self.keep: gr.update(visible=not (seen.reviewed or seen.pair.taken_out)),
             self.orders: gr.update(visible=True),
             self.exclude: gr.update(visible=EXCLUDED not in seen.pair.failed),
             self.restore: gr.update(visible=seen.pair.taken_out),
@@ -186,26 +234,30 @@ def _downloads(wanted: PairFilter) -> Markup:
     return Markup(f"Download these pairs for {' or '.join(links)}")
 
 
-def _label(pair: ValidatedPair) -> str:
+def _label(seen: ReviewedPair) -> str:
+    pair = seen.pair
     question = " ".join(pair.prompt.split())
     if len(question) > LABEL_CHARACTERS:
         question = question[:LABEL_CHARACTERS].rstrip() + "…"
-    result = "✓ valid" if pair.valid else f"✗ {', '.join(pair.failed)}"
-    return f"{question} — {result}"
+    result = "✓ valid" if pair.valid else f"✗ {', '.join(SHORT_MEANINGS.get(name, name) for name in pair.failed)}"
+    return f"{question} — {result}{' · reviewed' if seen.reviewed else ''}"
 
 
-def _pair(seen: ReviewedPair) -> Markup:
+def _pair(seen: ReviewedPair, zone: ZoneInfo) -> Markup:
     pair = seen.pair
-    facts = figures([("Vote", _vote(pair)), ("Category", pair.category), ("Source", pair.source)])
+    source = SOURCES.get(pair.source, pair.source)
+    facts = figures([("Vote", _vote(pair)), ("Category", category_label(pair.category)), ("Source", source)])
     why = [paragraph(f"Why, by the voter: {pair.why}")] if str(pair.why) else []
-    origin = f"{pair.recorded_at} by {pair.annotator}, {pair.event_id}"
+    origin = f"{as_read(pair.recorded_at, zone)} by {pair.annotator}, {pair.event_id}"
     parts = [facts, *why, paragraph(origin, "muted"), _result(seen), heading("Question"), quoted(pair.prompt)]
     alone = pair.model_b == JUDGEMENT
-    answers = [("Answer A", "a", pair.model_a, pair.response_a), ("Answer B", "b", pair.model_b, pair.response_b)]
-    sides = "".join(
-        f"<section>{heading(f'{name}, {model}{_won(pair.vote, letter)}')}{boxed(formatted(answer))}</section>"
-        for name, letter, model, answer in (answers[:1] if alone else answers)
-    )
+    answers = [
+        (f"Answer A, {pair.model_a}{_won(pair.vote, 'a')}", pair.response_a),
+        (f"Answer B, {pair.model_b}{_won(pair.vote, 'b')}", pair.response_b),
+    ]
+    if alone:
+        answers = [(f"Answer, {pair.model_a}", pair.response_a)]
+    sides = "".join(f"<section>{heading(name)}{boxed(formatted(answer))}</section>" for name, answer in answers)
     names = f"Answer A, {pair.model_a}", f"Answer B, {pair.model_b}"
     words = "" if alone else opening("Words that differ", differing(names, (pair.response_a, pair.response_b)))
     return Markup("".join(parts) + f'<div class="sides">{sides}</div>{TOGGLE}{words}')
@@ -215,7 +267,7 @@ def _vote(pair: ValidatedPair) -> str:
     if pair.source == CORRECTION:
         return "A was corrected to B"
     if pair.model_b == JUDGEMENT:
-        return f"A alone was judged: {pair.response_b}"
+        return f"one answer alone: {pair.response_b}"
     return {"a": "A is better", "b": "B is better", "tie": "tie", "both_bad": "both bad"}[pair.vote]
 
 
@@ -224,12 +276,22 @@ def _won(vote: str, letter: str) -> str:
 
 
 def _result(seen: ReviewedPair) -> Markup:
-    pair = seen.pair
+    pair, reviewed = seen.pair, f" {chip('reviewed', 'ok')}" if seen.reviewed else ""
     if pair.valid:
-        said = Markup("<b>Valid</b>: it meets every criterion.")
+        said = Markup(f"<b>Valid</b>: it meets every criterion.{reviewed}")
     else:
-        causes = "".join(f"<li><b>{text(name)}</b>: {text(MEANINGS.get(name, ''))}</li>" for name in pair.failed)
+        causes = "".join(
+            f"<li><b>{text(SHORT_MEANINGS.get(name, name))}</b>: {text(MEANINGS.get(name, ''))}</li>"
+            for name in pair.failed
+        )
         reason = f"<br>Reason: {text(pair.reason)}" if pair.reason else ""
-        said = Markup(f"<b>Rejected</b><ul>{causes}</ul>{reason}")
+        said = Markup(f"<b>{_refusal(pair)}</b>{reviewed}<ul>{causes}</ul>{reason}")
     wait = "" if seen.in_effect else paragraph("Takes effect after the next curation run.", "muted")
     return Markup(f'<div class="notice">{said}</div>{wait}')
+
+
+def _refusal(pair: ValidatedPair) -> str:
+    """What is not trained on was not always refused by a check."""
+    if pair.failed == (SET_ASIDE,):
+        return "Set aside"
+    return "Excluded" if pair.failed == (EXCLUDED,) else "Rejected"

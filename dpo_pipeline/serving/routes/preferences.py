@@ -24,12 +24,13 @@ def preferences(
     version: str = Query("", max_length=100),
     source: str = Query("", max_length=100),
     text: str = Query("", max_length=200),
+    review: Literal["", "open", "done"] = "",
 ) -> StreamingResponse:
     """The newest validated pairs that match and that somebody won, newest first, one JSON object a line.
 
     `form` is TRL's conversational form or LLaMA-Factory's alpaca ranking; `dpo import` reads both.
     """
-    wanted = PairFilter(verdict, criterion, category, version, source, text)
+    wanted = PairFilter(verdict, criterion, category, version, source, text, review)
     rows = serving.reviews.exported(wanted, form)
     first = next(rows, None)  # what cannot be read is told before the answer begins
 

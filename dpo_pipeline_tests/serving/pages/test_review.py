@@ -1,6 +1,7 @@
-"""Preferences are read, excluded and restored in a browser."""
+"""Preferences are read, kept, excluded and restored in a browser."""
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,13 @@ def test_preferences_are_browsed_filtered_and_read(browser: "Browser", server: S
     pairs = list(read_validated_pairs(settings.review_table))
     with at(browser, server, "review") as opened:
         page = opened.page
-        assert f"{len(pairs)} of the newest {len(pairs)} validated preferences, page 1 of" in page.inner_text(
-            "#review-count"
-        )
+        count = page.inner_text("#review-count")
+        assert f"{len(pairs)} of the newest {len(pairs)} validated preferences, page 1 of" in count
+        assert f"0 of {len(pairs)} reviewed" in count
+        listed = page.inner_text("#review-list")
+        assert "chosen answer not more detailed" in listed or "tie or both bad" in listed
+        assert "_" not in listed, "criteria are said in words"
+        assert re.search(r"\d\d \w{3} 20\d\d \d\d:\d\d:\d\d UTC by", page.inner_text("#review-pair"))
         page.get_by_label("rejected", exact=True).check()
         rejected = [pair for pair in pairs if not pair.valid]
         page.get_by_text(f"{len(rejected)} of the newest").wait_for()
@@ -48,6 +53,9 @@ def test_preferences_are_browsed_filtered_and_read(browser: "Browser", server: S
         page.locator("#review-pair", has_text=second.event_id).wait_for()
         read = page.inner_text("#review-pair")
         assert second.response_a in read and second.response_b in read and second.prompt in read
+        page.get_by_text("Words that differ").click()
+        differ = page.locator("#review-pair details[open] .sides section")
+        assert differ.count() == 2 and differ.locator("mark").count() > 0
         page.get_by_label("Text").fill("no such words anywhere")
         page.get_by_text("Nothing matches these filters").wait_for()
         page.get_by_label("Text").fill("")
@@ -59,7 +67,8 @@ def test_preferences_are_browsed_filtered_and_read(browser: "Browser", server: S
 def test_a_preference_is_excluded_and_restored_with_a_reason_behind_the_key(
     browser: "Browser", server: Server, settings: Settings
 ) -> None:
-    log, chosen = ReviewLog(settings.reviews_log), next(read_validated_pairs(settings.review_table))
+    log, before = ReviewLog(settings.reviews_log), list(read_validated_pairs(settings.review_table))
+    chosen = next(pair for pair in before if not pair.valid)  # the queue begins with it
     prefs = settings.prefs_log.read_bytes()
     with at(browser, server, "review") as opened:
         page = opened.page
@@ -93,24 +102,28 @@ def test_a_preference_is_excluded_and_restored_with_a_reason_behind_the_key(
         restore.click()
         told(opened, "Restored. Included in")
         assert log.newest()[chosen.event_id].action == "restore"
-        by_key(page, log)
+        page.reload()
+        page.get_by_text(f"1 of {len(before)} reviewed").wait_for()
+        by_key(page, log, settings.review_table)
         collected.curate(settings)
         page.reload()
         many_at_once(opened, settings)
     collected.curate(settings)
-    assert next(read_validated_pairs(settings.review_table)) == chosen
+    assert list(read_validated_pairs(settings.review_table)) == before
     assert settings.prefs_log.read_bytes() == prefs, "the votes themselves are never touched"
 
 
-def by_key(page: Any, log: ReviewLog) -> None:
+def by_key(page: Any, log: ReviewLog, table: Path) -> None:
     """J and K move, E excludes, U undoes; the pair it was about stays on screen, beside what the team agreed on."""
     log.path.with_name("guidelines.md").write_text("Prefer **short** answers.")
     page.reload()
     page.get_by_text("Guidelines of the team").click()
     page.get_by_text("Prefer short answers.").wait_for()
-    choose(page, "#filter-source", "ui")
+    choose(page, "#filter-source", "A/B test page")
     page.get_by_label("valid", exact=True).check()
     pairs = page.locator("#review-list input")
+    fits = sum(pair.valid and pair.source == "ui" for pair in read_validated_pairs(table))
+    page.get_by_text(f"{fits} of the newest").wait_for()
     page.locator("#review-list input:checked").wait_for()
     before = page.inner_text("#review-pair")
     page.locator("#review-pair h3").first.click()
@@ -161,6 +174,35 @@ def many_at_once(opened: Tab, settings: Settings) -> None:
     page.get_by_role("button", name=f"Restore {len(fits)} pairs").click()
     told(opened, f"Restored. Included in datasets built after the next curation run: {len(fits)} pairs")
     assert not [each for each in log.newest().values() if each.action == "exclude"]
+
+
+def test_what_looks_right_is_marked_and_leaves_the_head_of_the_queue(
+    browser: "Browser", server: Server, settings: Settings
+) -> None:
+    log = ReviewLog(settings.reviews_log)
+    with at(browser, server, "review", width=390, scheme="dark") as opened:
+        page = opened.page
+        read, others = (page.locator(part).bounding_box() for part in ("#review-pair", "#review-list"))
+        assert read and others and read["y"] < 900 and read["y"] < others["y"], "on a phone the pair comes first"
+        opened.assert_fits()
+        opened.assert_accessible()
+        page.fill("#key input", KEY)
+        first = page.inner_text("#review-pair")
+        page.get_by_role("button", name="Next pair").click()
+        page.wait_for_function("first => document.querySelector('#review-pair').innerText !== first", arg=first)
+        page.get_by_role("button", name="Looks right").click()
+        told(opened, "Reviewed. It stays as it is in datasets")
+        page.locator("#review-pair .chip", has_text="reviewed").wait_for()
+        page.get_by_role("button", name="Looks right").wait_for(state="hidden")
+        event = re.search(r"evt-\S+", page.inner_text("#review-pair"))
+        assert event
+        page.get_by_role("link", name="Filters").click()
+        choose(page, "#filter-review", "reviewed")
+        page.locator("#review-list label", has_text="· reviewed").first.wait_for()
+        opened.assert_clean()
+    review = log.newest()[event.group()]
+    assert (review.action, review.reason, review.actor) == ("keep", "looks right", "admin")
+    assert event.group() not in log.taken_out()
 
 
 def test_without_an_admin_key_a_person_at_the_machine_may_exclude(
