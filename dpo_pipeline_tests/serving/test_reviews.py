@@ -2,12 +2,27 @@
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from dpo_pipeline.core.validated_pair import EXCLUDED, MEANINGS, SET_ASIDE, SHORT_MEANINGS, PairFilter, ValidatedPair
-from dpo_pipeline.serving.services.reviews import PAGE, ReviewedPair, find, page_of
+from dpo_pipeline.core.validated_pair import (
+    EXCLUDED,
+    JUDGEMENT,
+    MEANINGS,
+    SET_ASIDE,
+    SHORT_MEANINGS,
+    PairFilter,
+    ValidatedPair,
+)
+from dpo_pipeline.errors import InvalidRequest
+from dpo_pipeline.serving.accounts import Accounts
+from dpo_pipeline.serving.pages.review_layout import pair_shown
+from dpo_pipeline.serving.services.reviews import PAGE, ReviewedPair, Reviews, find, page_of
+from dpo_pipeline.stores.key_ring import Account
+from dpo_pipeline.stores.reviews import ReviewLog, publish_validated_pairs
 
 PAIR = ValidatedPair("e0", "2026-01-01", "Why?", "factual_qa", "v1.1", "v1.0", "Because.", "So.", "a", "p", "ui", ())
 # 25 pairs of which every fifth is creative.
@@ -78,3 +93,43 @@ def test_what_is_reviewed_can_be_left_out_and_is_still_counted() -> None:
 def test_every_criterion_is_said_in_words() -> None:
     assert SHORT_MEANINGS.keys() == MEANINGS.keys()
     assert not any("_" in words for words in SHORT_MEANINGS.values())
+
+
+class Anybody(Accounts):
+    """Lets everybody review."""
+
+    def __init__(self) -> None:
+        pass
+
+    def allowed(self, *given: Any) -> Account:
+        return Account("Rita", "reviewer")
+
+
+def test_a_pair_is_kept_where_it_is_not_taken_out_and_counts_as_reviewed(tmp_path: Path) -> None:
+    table, log = tmp_path / "review.jsonl", ReviewLog(tmp_path / "reviews.jsonl")
+    publish_validated_pairs(table, [PAIR, replace(PAIR, event_id="e1")])
+    reviews = Reviews([table], log, Anybody(), str)
+    assert not any(each.reviewed for each in reviews.collected())
+    reviews.order("e0", "keep", " ", None, "")
+    kept = find(reviews.collected(), "e0")
+    assert kept and kept.reviewed and kept.pair.valid and kept.in_effect and log.taken_out() == {}
+    with pytest.raises(InvalidRequest, match="'keep' already"):
+        reviews.order("e0", "keep", "", None, "")
+    with pytest.raises(InvalidRequest, match="'keep' already"):
+        reviews.order("e0", "restore", "why not", None, "")
+    reviews.order("e0", "exclude", "it is not", None, "")
+    with pytest.raises(InvalidRequest, match="Restore it"):
+        reviews.order("e0", "keep", "", None, "")
+    assert log.taken_out().keys() == {"e0"}
+
+
+def test_a_judgement_of_one_answer_is_shown_as_such() -> None:
+    thumb = replace(PAIR, model_b=JUDGEMENT, response_b="thumb up", source="thumb", category="other")
+    told = pair_shown(
+        ReviewedPair(thumb.reviewed("set_aside", "v1.2 was rolled back"), True), ZoneInfo("Europe/Berlin")
+    )
+    for words in ("one answer alone: thumb up", "Answer, v1.1", "<b>Set aside</b>", "v1.2 was rolled back", "Thumb"):
+        assert words in told
+    assert "01 Jan 2026" in told
+    for words in ("Answer B", "Words that differ", f">{JUDGEMENT}", "Rejected"):
+        assert words not in told

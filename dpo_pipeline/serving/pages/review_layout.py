@@ -105,7 +105,9 @@ KEYS_HINT = Markup(
     )
     + "</p>"
 )
-JUMPS = Markup('<p class="jump"><a href="/review#review-list">Other pairs</a> · <a href="/review#review-filters">Filters</a></p>')
+JUMPS = Markup(
+    '<p class="jump"><a href="/review#review-list">Other pairs</a> · <a href="/review#review-filters">Filters</a></p>'
+)
 STEPS = Markup(
     '<p class="by"><button type="button" class="act" data-review-step="-1">Pair before</button>'
     '<button type="button" class="act" data-review-step="1">Next pair</button></p>'
@@ -216,7 +218,7 @@ class ReviewLayout:
         if seen is None:
             return {self.pair: page(), self.orders: gr.update(visible=False)}
         return {
-            self.pair: page(_pair(seen, zone)),
+            self.pair: page(pair_shown(seen, zone)),
             self.keep: gr.update(visible=not (seen.reviewed or seen.pair.taken_out)),
             self.orders: gr.update(visible=True),
             self.exclude: gr.update(visible=EXCLUDED not in seen.pair.failed),
@@ -243,7 +245,7 @@ def _label(seen: ReviewedPair) -> str:
     return f"{question} — {result}{' · reviewed' if seen.reviewed else ''}"
 
 
-def _pair(seen: ReviewedPair, zone: ZoneInfo) -> Markup:
+def pair_shown(seen: ReviewedPair, zone: ZoneInfo) -> Markup:
     pair = seen.pair
     source = SOURCES.get(pair.source, pair.source)
     facts = figures([("Vote", _vote(pair)), ("Category", category_label(pair.category)), ("Source", source)])
