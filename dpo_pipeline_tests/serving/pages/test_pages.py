@@ -119,6 +119,8 @@ def test_what_people_and_models_write_does_nothing(browser: "Browser", server: S
         assert "**bold** ![x](https://example.com/x.png)" in opened.page.inner_text("#conversation")
         opened.page.get_by_role("button", name="Show formatted").click()
     with at(browser, server, "review") as opened:
+        opened.page.get_by_label("Text").fill("onerror")
+        opened.page.locator("#review-pair", has_text="onerror").wait_for()
         inert(opened, "#review-pair")
         inert(opened, "#review-list")
 
