@@ -13,12 +13,14 @@ from dpo_pipeline.assets.partitions import (
     WAREHOUSE_POOL,
     code_version,
     data_version,
+    page,
     plot,
     table,
     when_inputs_change,
 )
 from dpo_pipeline.assets.training import trained_adapter
 from dpo_pipeline.core.verdict import EvaluationVerdict
+from dpo_pipeline.core.versions import page_of
 from dpo_pipeline.loop.evaluate import evaluate_version, figures
 from dpo_pipeline.loop.leaderboard import publish_leaderboard
 from dpo_pipeline.reports.evaluation_page import win_rates
@@ -52,7 +54,7 @@ def eval_report(context: dg.AssetExecutionContext, loop: LoopResource, models: M
         metadata={
             "verdict": verdict.verdict,
             "reasons": table([{"reason": reason} for reason in verdict.reasons]),
-            "page": dg.MetadataValue.path(found.page),
+            "page": page(settings, page_of(found.candidate.name), found.page),
             "win_rates": plot(win_rates(verdict), "win rate over the parent"),
             "by_category": table(_categories(verdict)),
             "parent": found.parent.name,

@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from dpo_pipeline.reports.plots import Draw, png_markdown
+from dpo_pipeline.settings import Settings
 
 _MARKUP = re.compile(r"[\\|\[\]<>`]")
 VERSIONS = dg.DynamicPartitionsDefinition(name="versions")
@@ -67,6 +68,16 @@ def data_version(*parts: object) -> dg.DataVersion:
 def plot(draw: Draw, name: str) -> dg.MetadataValue:
     """A plot as Dagster shows one: markdown that carries its picture."""
     return dg.MetadataValue.md(png_markdown(draw, name))
+
+
+def page(settings: Settings, address: str, file: Path) -> dg.MetadataValue:
+    """A page as Dagster leads to it: where serving shows it, or the file, where there are no pages.
+
+    Args:
+        address: below that of serving.
+    """
+    shown = settings.access.pages
+    return dg.MetadataValue.url(settings.serving_address + address) if shown else dg.MetadataValue.path(file)
 
 
 def table(rows: list[dict[str, object]]) -> dg.MetadataValue:

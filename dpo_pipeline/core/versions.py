@@ -67,6 +67,11 @@ def served_name(text: str) -> str:
     return text.removeprefix("chat-")
 
 
+def page_of(name: str) -> str:
+    """Where a version's page is, below the address of serving."""
+    return f"/versions/{name}"
+
+
 def next_version(existing: list[str]) -> str:
     """The name after the newest one; names are never used twice, rejected versions keep theirs."""
     return version_name(max((iteration(name) for name in existing), default=-1) + 1)

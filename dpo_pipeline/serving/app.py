@@ -25,7 +25,17 @@ from dpo_pipeline.serving.assembly import Serving, assemble, make_engine
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import CallMetrics, Metrics
 from dpo_pipeline.serving.pages.site import POLICY, forget_closed_tabs, mount_pages
-from dpo_pipeline.serving.routes import chat, comparisons, feedback, health, preferences, rollout, sign_in, versions
+from dpo_pipeline.serving.routes import (
+    chat,
+    comparisons,
+    feedback,
+    health,
+    preferences,
+    rollout,
+    sign_in,
+    version_pages,
+    versions,
+)
 from dpo_pipeline.serving.routes.docs import add_docs
 from dpo_pipeline.settings import Settings
 
@@ -79,6 +89,8 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     for part in (chat, comparisons, feedback, preferences, rollout, versions, health, sign_in):
         app.include_router(part.router)
     add_docs(app)
+    if settings.access.pages:
+        app.include_router(version_pages.router)
     pages = mount_pages(app, settings, lambda: app.state.serving) if settings.access.pages else None
     app.add_middleware(Door, settings=settings, accounts=accounts, answer=_refuse)
     app.add_middleware(WebGate, settings=settings, answer=_refuse, policy=POLICY)

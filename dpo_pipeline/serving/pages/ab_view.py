@@ -22,6 +22,7 @@ from dpo_pipeline.errors import (
 from dpo_pipeline.serving.pages.ab_visit import Batch, Visit
 from dpo_pipeline.serving.pages.markdown import TOGGLE, as_it_is, formatted
 from dpo_pipeline.serving.pages.theme import inert
+from dpo_pipeline.serving.pages.version_link import link_to
 from dpo_pipeline.serving.services.comparisons import Recorded
 
 Side = Literal["left", "right"]
@@ -252,7 +253,7 @@ def _model(vote: Recorded, side: str) -> str:
 
 
 def _name(version: str) -> str:
-    return escape(f"chat-{version}")
+    return link_to(f"chat-{version}")
 
 
 def _bar(count: VoteCount, whole: int, said: str = "") -> str:

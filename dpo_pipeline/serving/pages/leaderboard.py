@@ -20,7 +20,7 @@ from dpo_pipeline.core.votes import NOT_PEOPLES, SOURCE_LABELS
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.markup import Markup, heading, intervals, opening, page, paragraph, table
 from dpo_pipeline.serving.pages.polling import following
-from dpo_pipeline.serving.pages.versions import link_to
+from dpo_pipeline.serving.pages.version_link import link_to
 from dpo_pipeline.serving.services.tally import ALL, BattleFilter
 
 REFRESH_S = 15.0

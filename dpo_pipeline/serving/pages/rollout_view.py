@@ -21,6 +21,7 @@ from dpo_pipeline.serving.pages.markup import (
     table,
     text,
 )
+from dpo_pipeline.serving.pages.version_link import link_to, linked
 from dpo_pipeline.serving.services.rollout_watch import RolloutSnapshot, StageReached
 from dpo_pipeline.stores.ledger import DecisionRecord
 
@@ -93,7 +94,7 @@ def waits_for(live: RolloutSnapshot) -> str:
 def _now(live: RolloutSnapshot) -> Markup:
     parts = [_track(live) if live.under_way else Markup("")]
     asked = live.newest is not None and live.newest.evidence.get("asked")
-    parts.append(paragraph(waits_for(live), "notice asks" if asked else "notice"))
+    parts.append(paragraph(linked(waits_for(live)), "notice asks" if asked else "notice"))
     if live.under_way:
         plan = live.plan
         kept = f"Assigned by {plan.unit}; these rules were fixed when the rollout began."
@@ -175,7 +176,8 @@ def _ab_test(live: RolloutSnapshot) -> Markup:
     if not (live.new and live.baseline):
         return Markup("")
     apart = f": {live.votes}" if live.votes.simulated else ""
-    votes = paragraph(f"{live.votes.total} votes between {live.new} and {live.baseline} in the log{apart}.", "muted")
+    told = linked(f"{live.votes.total} votes between {live.new} and {live.baseline} in the log{apart}.")
+    votes = paragraph(told, "muted")
     readings = _readings(live.ab)
     if not readings:
         waits = "No decision has counted these votes yet; the next one in staging does."
@@ -222,7 +224,7 @@ def _metrics(live: RolloutSnapshot, zone: ZoneInfo) -> Markup:
     new, baseline = live.metrics[live.new], live.metrics[live.baseline]
     span = f"this {live.state.stage} stage" if live.under_way else "this day of full traffic"
     caption = f"Since {span} began, {as_read(str(live.since), zone)}"
-    head = ["Figure", f"{live.new}, new", f"{live.baseline}, baseline"]
+    head = ["Figure", linked(f"{live.new}, new"), linked(f"{live.baseline}, baseline")]
     told = paragraph(
         "All that anybody asked in this time, without shadow copies. The rules above count otherwise: over the whole "
         "rollout, with shadow copies, and only what the rollout assigned.",
@@ -328,7 +330,7 @@ def _decision(decision: DecisionRecord, zone: ZoneInfo) -> Markup:
         began = "rollout begins" if decision.epoch > 1 else "first version"
         stage = f"{before[0]} → {stage}" if before and decision.epoch > 1 else began
     summary = Markup(
-        f"<time>{as_read(decision.decided_at, zone)}</time> <b>{text(decision.version)}</b> {text(stage)} "
+        f"<time>{as_read(decision.decided_at, zone)}</time> <b>{link_to(decision.version)}</b> {text(stage)} "
         f"{chip(word, KIND.get(word, 'none'))} <span>{text(decision.reasons[0] if decision.reasons else '')}</span>"
     )
     return details(summary, _evidence(decision))

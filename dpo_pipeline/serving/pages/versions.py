@@ -8,7 +8,7 @@ from dpo_pipeline.core.calendar import as_read
 from dpo_pipeline.core.questions import category_label
 from dpo_pipeline.core.verdict import JudgedAnswer
 from dpo_pipeline.core.version_card import CardFacts, headline, load_snippet, reproduce
-from dpo_pipeline.core.versions import VersionRecord, is_version_name
+from dpo_pipeline.core.versions import VersionRecord
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.markdown import formatted
 from dpo_pipeline.serving.pages.markup import (
@@ -27,6 +27,7 @@ from dpo_pipeline.serving.pages.markup import (
 )
 from dpo_pipeline.serving.pages.polling import following
 from dpo_pipeline.serving.pages.rollout_view import timeline
+from dpo_pipeline.serving.pages.version_link import link_to
 from dpo_pipeline.serving.services.versions import VersionView
 
 REFRESH_S = 15.0
@@ -48,11 +49,6 @@ def build(serving: Callable[[], Serving]) -> None:
         return page(_one(serving().versions.look(asked), zone), _all(records, zone))
 
     following(shown, look, REFRESH_S)
-
-
-def link_to(name: str) -> Markup:
-    """A version's name, leading to its page; any other name as it is."""
-    return link(name, f"/versions?name={name}") if is_version_name(name) else Markup(text(name))
 
 
 def _all(records: Sequence[VersionRecord], zone: ZoneInfo) -> Markup:

@@ -10,22 +10,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from dpo_pipeline.core.identity import ROLES
 from dpo_pipeline.errors import KeyRequired
 from dpo_pipeline.serving.accounts import COOKIE, SESSION_S, account_of, address_of
+from dpo_pipeline.serving.plain_page import plain_page
 from dpo_pipeline.serving.routes.parts import Served
 
 router = APIRouter(include_in_schema=False)
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Sign in</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 26rem; margin: 12vh auto; padding: 0 1rem; }}
-h1 {{ font-size: 1.5rem; margin: 0 0 .5rem; }}
-label {{ display: block; font-weight: 600; margin-top: 1rem; }}
-input {{ box-sizing: border-box; width: 100%; font: inherit; padding: .5rem; margin-top: .25rem; }}
-button {{ font: inherit; font-weight: 600; padding: .5rem 1rem; margin-top: 1rem; border: 0; border-radius: 6px;
-  color: #fff; background: #4338ca; cursor: pointer; }}
-.trouble {{ border-left: 4px solid #d33a2c; padding: .25rem .75rem; margin: 1rem 0 0; }}
-</style></head><body><main><h1>Sign in</h1>{body}</main></body></html>"""
 FORM = """<p>With a key your votes count as yours on every device, and as evidence on new versions. Whoever runs this
 server makes one with <code>dpo keys add</code>.</p>{told}
 <form method="post" action="/sign-in"><label for="key">Your key</label>
@@ -72,4 +60,4 @@ def session(request: Request, serving: Served) -> dict[str, Any]:
 
 
 def _page(body: str, status: int = 200) -> HTMLResponse:
-    return HTMLResponse(PAGE.format(body=body), status)
+    return HTMLResponse(plain_page("Sign in", body), status)
