@@ -21,7 +21,7 @@ from dpo_pipeline.serving.pages.markup import (
     table,
     text,
 )
-from dpo_pipeline.serving.pages.version_link import link_to, linked
+from dpo_pipeline.serving.pages.version_link import linked
 from dpo_pipeline.serving.services.rollout_watch import RolloutSnapshot, StageReached
 from dpo_pipeline.stores.ledger import DecisionRecord
 
@@ -330,7 +330,7 @@ def _decision(decision: DecisionRecord, zone: ZoneInfo) -> Markup:
         began = "rollout begins" if decision.epoch > 1 else "first version"
         stage = f"{before[0]} → {stage}" if before and decision.epoch > 1 else began
     summary = Markup(
-        f"<time>{as_read(decision.decided_at, zone)}</time> <b>{link_to(decision.version)}</b> {text(stage)} "
+        f"<time>{as_read(decision.decided_at, zone)}</time> <b>{text(decision.version)}</b> {text(stage)} "
         f"{chip(word, KIND.get(word, 'none'))} <span>{text(decision.reasons[0] if decision.reasons else '')}</span>"
     )
     return details(summary, _evidence(decision))
@@ -339,7 +339,10 @@ def _decision(decision: DecisionRecord, zone: ZoneInfo) -> Markup:
 def _evidence(decision: DecisionRecord) -> Markup:
     which = f"decision {decision.id}"  # several may be open, and regions of one name cannot be told apart
     reasons = "".join(f"<li>{text(reason)}</li>" for reason in decision.reasons)
-    parts = [f"<ul>{reasons}</ul>", paragraph(f"By {decision.actor}, epoch {decision.epoch}.", "muted")]
+    parts = [
+        f"<ul>{reasons}</ul>",
+        paragraph(linked(f"Of {decision.version}, by {decision.actor}, epoch {decision.epoch}."), "muted"),
+    ]
     evidence = decision.evidence
     if evidence.get("conditions"):
         rows = [

@@ -164,8 +164,8 @@ def test_the_rollout_is_watched_and_ordered_about(browser: "Browser", server: Se
     with at(browser, server, "rollout") as opened:
         page = opened.page
         shown = page.inner_text("#rollout")
-        for part in ("#rollout .notice", "#evidence th", ".timeline summary"):
-            assert page.locator(part).get_by_role("link", name="v1.1").first.get_attribute("href") == "/versions/v1.1"
+        for part in ("#rollout .notice", "#evidence th", ".timeline .muted"):
+            assert page.locator(f"{part} a", has_text="v1.1").first.get_attribute("href") == "/versions/v1.1"
         assert "canary" in page.inner_text("li[aria-current]") and "5% of requests" in shown
         assert "and is waiting: canary lasts at least 24 h" in shown and "needs 18 more requests" in shown
         assert page.locator(".rules li", has_text="p99 latency").locator(".chip").inner_text() == "OK"
