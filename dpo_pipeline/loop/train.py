@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core.lifecycle import RECORDED, Status
+from dpo_pipeline.core.training_curve import kept_points
 from dpo_pipeline.core.versions import BASELINE, iteration
 from dpo_pipeline.errors import AdapterRefused, ArtifactMissing, DatasetTooSmall, DpoError, TrainingDiverged
 from dpo_pipeline.loop.attempts import attempt_of, conclude
@@ -34,6 +35,7 @@ from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord, require_same
 from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.shared_artifacts import fetch, share
+from dpo_pipeline.stores.training_curves import write_curve
 from dpo_pipeline.stores.training_runs import TrainingRun
 
 log = logging.getLogger(__name__)
@@ -143,6 +145,7 @@ def _train(
         share(settings, Path(result.adapter_dir))
         opened.finish(result.adapter_sha, result.metrics, result.curve, result.facts, Path(result.adapter_dir))
     name = described.tags["version"]
+    write_curve(settings.reports_dir, name, int(described.tags["attempt"]), kept_points(result.curve))
     metrics = result.metrics or {"demonstrations": result.facts["demonstrations"]}
     record = ledger.record_training(name, result.adapter_sha, result.adapter_dir, metrics, opened.run_id)
     return Trained(record, job, result)
