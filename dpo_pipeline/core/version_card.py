@@ -3,10 +3,13 @@
 From these a person can decide, load the version, and train it again.
 """
 
+import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dpo_pipeline.core.headline import Headline, verdict_headline
 from dpo_pipeline.core.versions import BASELINE
 
 RECIPE_SHOWN = (
@@ -26,7 +29,10 @@ RECIPE_SHOWN = (
 
 @dataclass(frozen=True)
 class CardFacts:
-    """All that is known of a version; null: not yet."""
+    """All that is known of a version; null: not yet.
+
+    `base_folder` is what `from_pretrained` takes for the base model: a folder on this machine, or a name in a hub.
+    """
 
     name: str
     parent: str | None
@@ -47,6 +53,10 @@ class CardFacts:
     satisfaction: float | None = None
     deployed_at: str | None = None
     history: Sequence[str] = ()
+    data_dir: str = "data"
+    profile: str = "tiny"
+    base_folder: str = ""
+    adapter_folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,7 @@ def description(facts: CardFacts, links: CardLinks) -> str:
 def summary(facts: CardFacts) -> str:
     """Markdown: what it is, what it learned from, how it did, what became of it."""
     task = f"has to beat **{facts.parent}**" if facts.parent else "is the SFT baseline; later versions start from it"
-    lines = [f"**{facts.name}** {task}.", "", f"- {_trained_on(facts)}"]
+    lines = [f"**{facts.name}** {task}.", "", f"- {trained_on(facts)}"]
     if facts.evaluation:
         lines.append(f"- evaluation: {facts.evaluation['verdict'].replace('_', ' ')}")
         lines += [f"  - {reason}" for reason in facts.evaluation["reasons"]]
@@ -97,7 +107,7 @@ def tags(facts: CardFacts) -> dict[str, str]:
         "type": _kind(facts),
         "base_model": facts.base_model,
         "training_date": facts.trained_at[:10],
-        "training_data": _trained_on(facts),
+        "training_data": trained_on(facts),
         "avg_response_length": None if facts.words is None else f"{facts.words:.1f} words",
         "improvement": _improvement(facts),
         "user_satisfaction": None if facts.satisfaction is None else f"{facts.satisfaction:.2f}",
@@ -136,60 +146,55 @@ def model_card(facts: CardFacts) -> str:
 
 def headline(facts: CardFacts) -> str:
     """What a version is worth, in one sentence, with the warning that belongs to it."""
+    return _headline(facts).sentence
+
+
+def warning(facts: CardFacts) -> str:
+    """What whoever reads the headline alone would miss, in one sentence; empty where that is nothing."""
+    return _headline(facts).warning
+
+
+def _headline(facts: CardFacts) -> Headline:
     found = facts.evaluation
     if facts.name == BASELINE:
-        return "The first version: later ones start from it and are measured against it."
+        return Headline("The first version: later ones start from it and are measured against it.")
     if facts.adapter_sha is None:
-        return "Not trained yet."
+        return Headline("Not trained yet.")
     if not found:
-        return f"Not evaluated against {facts.parent} yet."
-    verdict, rate = str(found["verdict"]).replace("_", " "), (found.get("overall") or {}).get("rate")
-    won = "" if rate is None else f": wins {rate:.1%} against {facts.parent}"
-    controlled, error = found.get("controlled"), found.get("controlled_error")
-    if verdict != "improved" or controlled is None:
-        return f"{verdict.capitalize()}{won}."
-    at_equal = f"at equal lengths {controlled:.1%}"
-    if controlled <= 0.5:
-        return f"Improved, by length only{won}, {at_equal}."
-    if error is not None and controlled - 2 * error <= 0.5:
-        return f"Improved{won}; {at_equal}, so that length alone may explain it."
-    return f"Improved{won}, {at_equal}."
+        return Headline(f"Not evaluated against {facts.parent} yet.")
+    rate, controlled = (found.get("overall") or {}).get("rate"), found.get("controlled")
+    return verdict_headline(str(found["verdict"]), facts.parent, rate, controlled, found.get("controlled_error"))
 
 
 def load_snippet(facts: CardFacts) -> str:
     """Python that loads a trained version from the data folder, with nothing of ours installed."""
-    return "\n".join(_load(facts, f"data/artifacts/adapters/{str(facts.adapter_sha)[:16]}"))
+    return "\n".join(_load(facts, facts.adapter_folder))
 
 
 def reproduce(facts: CardFacts) -> str:
     """The command, from the repository's root, that trains this version again from its pinned inputs."""
     job = "build_baseline" if facts.name == BASELINE else "train_version"
     partition = f'{{"dagster/partition": "{facts.name}"}}'
-    home = "DAGSTER_HOME=${DPO_DATA_DIR:-$PWD/data}/dagster"
-    return f"{home} dagster job execute -m dpo_pipeline.definitions -j {job} --tags '{partition}'"
+    places = {"DPO_DATA_DIR": facts.data_dir, "DAGSTER_HOME": f"{facts.data_dir}/dagster", "DPO_PROFILE": facts.profile}
+    given = " ".join(f"{name}={shlex.quote(value)}" for name, value in places.items())
+    return f"{given} dagster job execute -m dpo_pipeline.definitions -j {job} --tags '{partition}'"
 
 
 def _load(facts: CardFacts, folder: str) -> list[str]:
+    """JSON writes a text as Python reads it."""
+    base = json.dumps(facts.base_folder, ensure_ascii=False)
     return [
         "from peft import PeftModel",
         "from transformers import AutoModelForCausalLM",
         "",
-        *_load_base(facts),
-        f'model = PeftModel.from_pretrained(model, "{folder}")',
+        *([] if facts.base_folder == facts.base_model else [f"# The base model, sha256 {facts.base_sha}"]),
+        f"model = AutoModelForCausalLM.from_pretrained({base})",
+        f"model = PeftModel.from_pretrained(model, {json.dumps(folder, ensure_ascii=False)})",
     ]
 
 
-def _load_base(facts: CardFacts) -> list[str]:
-    """The embedded base has no name in a hub: it is a folder that was built beside the adapters."""
-    if facts.base_model != "embedded":
-        return [f'model = AutoModelForCausalLM.from_pretrained("{facts.base_model}")']
-    return [
-        f"# artifacts/base in the data directory; the one whose manifest.json has sha256 {facts.base_sha}",
-        'model = AutoModelForCausalLM.from_pretrained("data/artifacts/base/embedded-…")',
-    ]
-
-
-def _trained_on(facts: CardFacts) -> str:
+def trained_on(facts: CardFacts) -> str:
+    """What it learned from, as the rest of a sentence."""
     if facts.name == BASELINE:
         count = "" if facts.demonstrations is None else f"{facts.demonstrations:.0f} "
         source = "from files" if facts.demonstrations_of == "files" else "of the question bank"

@@ -10,6 +10,7 @@ from dpo_pipeline.core.version_card import CardFacts, CardLinks
 from dpo_pipeline.core.version_metrics import version_metrics
 from dpo_pipeline.errors import ArtifactError
 from dpo_pipeline.loop.recorded_adapter import adapter_folder
+from dpo_pipeline.ml.base_model import base_source
 from dpo_pipeline.ml.training_plan import dataset_dir
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import CARD, read_manifest, write_text
@@ -34,7 +35,7 @@ def card_facts(settings: Settings, ledger: Ledger, name: str) -> CardFacts:
     since = max(out, utc_text(datetime.now(UTC) - RECENT)) if out else None
     recent = read_records(settings.serving_log_dir, since) if since else ()
     rated = version_metrics(recent, [name])[name].satisfaction
-    dataset = _dataset(settings, record)
+    dataset = dataset_manifest(settings, record)
     return CardFacts(
         name=name,
         parent=record.parent,
@@ -54,6 +55,10 @@ def card_facts(settings: Settings, ledger: Ledger, name: str) -> CardFacts:
         attempt=record.attempt,
         satisfaction=rated,
         deployed_at=out,
+        data_dir=str(settings.data_dir),
+        profile=settings.profile,
+        base_folder=base_source(settings, record.base_sha),
+        adapter_folder=_adapter_place(settings, record),
         history=tuple(
             f"{each.decided_at}: {each.decision} at {each.stage} by {each.actor} ({'; '.join(each.reasons[:2])})"
             for each in told
@@ -61,12 +66,20 @@ def card_facts(settings: Settings, ledger: Ledger, name: str) -> CardFacts:
     )
 
 
-def _dataset(settings: Settings, record: VersionRecord) -> dict[str, Any]:
+def dataset_manifest(settings: Settings, record: VersionRecord) -> dict[str, Any]:
     """The manifest of what it was trained on; empty where there is none, or none any more."""
     try:
         return read_manifest(fetch(settings, dataset_dir(settings.artifacts_dir, str(record.dataset_hash))))
     except ArtifactError:
         return {}
+
+
+def _adapter_place(settings: Settings, record: VersionRecord) -> str:
+    """Where its adapter is, or was put where the shared store does not answer; empty before there is one."""
+    try:
+        return str(adapter_folder(settings, record)) if record.adapter_sha else ""
+    except ArtifactError:
+        return str(record.adapter_dir)
 
 
 def _demonstrations_of(settings: Settings, record: VersionRecord) -> str:

@@ -124,6 +124,20 @@ def locate_base(settings: Settings) -> BaseModel:
     return BaseModel(directory, manifest["sha256"])
 
 
+def base_source(settings: Settings, sha: str | None) -> str:
+    """What `from_pretrained` takes to load the base model: its folder on this machine, or its name in a hub.
+
+    Args:
+        sha: which one, of the embedded base, of which there is another for every question bank.
+    """
+    if settings.model.base != "embedded":
+        given = _given(settings)
+        return str(_place(settings)[0].absolute()) if given.exists() else settings.model.base
+    bases = settings.artifacts_dir / "base"
+    built = (path.parent for path in sorted(bases.glob(f"*/{artifacts.MANIFEST}")))
+    return str(next((each for each in built if artifacts.read_manifest(each).get("sha256") == sha), bases))
+
+
 def load_base(directory: Path, model: ModelSettings) -> tuple[Any, Any]:
     """(model in eval mode, tokenizer that pads on the left), on the device the settings name.
 
@@ -188,9 +202,7 @@ def _copy_shipped(directory: Path) -> dict[str, Any]:
 
 def _place(settings: Settings) -> tuple[Path, Callable[[Path], dict[str, Any]] | None]:
     """Where the base model lies, and what fills that folder where it must be made ready first; null: it is as it is."""
-    given, template = Path(settings.model.base).expanduser(), settings.model.chat_template
-    if not given.exists() and (own := settings.models_dir / given).exists():
-        given = own
+    given, template = _given(settings), settings.model.chat_template
     is_gguf = given.suffix.lower() == ".gguf"
     source = given if given.is_dir() or is_gguf else _fetch(settings.model.base)
     if is_gguf and not source.is_dir():
@@ -210,6 +222,12 @@ def _place(settings: Settings) -> tuple[Path, Callable[[Path], dict[str, Any]] |
     made_of = json.dumps([_content(files, _known(settings.artifacts_dir)), text])
     place = settings.artifacts_dir / "base" / f"{source.stem}-{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
     return place, partial(prepare, source, files, text)
+
+
+def _given(settings: Settings) -> Path:
+    """The file or folder that `model.base` names, be it below the models of the data folder; or neither."""
+    given, own = Path(settings.model.base).expanduser(), settings.models_dir / settings.model.base
+    return own if not given.exists() and own.exists() else given
 
 
 def _identified(settings: Settings, directory: Path) -> BaseModel:

@@ -1,5 +1,6 @@
 """The sentence that stands first on a version's page: what it is worth, and what takes away from that."""
 
+import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from dpo_pipeline.core.version_card import (
     load_snippet,
     model_card,
     reproduce,
+    warning,
 )
 
 
@@ -46,6 +48,7 @@ def facts(evaluation: dict[str, Any] | None, parent: str | None = "v1.0") -> Car
 )
 def test_the_headline_carries_its_warning(evaluation: dict[str, Any] | None, told: str) -> None:
     assert headline(facts(evaluation)) == told
+    assert bool(warning(facts(evaluation))) == ("length only" in told or "length alone" in told)
 
 
 def test_the_first_version_is_measured_against_none() -> None:
@@ -56,10 +59,6 @@ def test_the_first_version_is_measured_against_none() -> None:
 def test_a_version_of_which_there_is_a_dataset_only_is_not_the_first() -> None:
     begun = replace(facts(None, parent=None), adapter_sha=None)
     assert headline(begun) == "Not trained yet." and "train_version" in reproduce(begun)
-
-
-def test_the_snippet_names_the_adapters_folder() -> None:
-    assert f'"data/artifacts/adapters/{"a" * 16}")' in load_snippet(facts(None))
 
 
 def test_card_and_description_say_whose_feedback_it_was() -> None:
@@ -87,3 +86,21 @@ def test_there_is_no_link_to_what_is_not_there_and_none_in_a_card_that_is_read_e
     alone = description(facts(None), CardLinks(curves="#/curves"))
     assert "[training: curves](#/curves)" in alone and alone.count("](") == 1
     assert "](" not in model_card(facts(None))
+
+
+def test_what_is_copied_names_the_folders_of_this_machine() -> None:
+    found = replace(
+        facts(None), data_dir="/srv/our loop", profile="gemma", base_folder="/srv/our loop/artifacts/base/embedded-1",
+        adapter_folder="/srv/our loop/artifacts/adapters/aa",
+    )  # fmt: skip
+    snippet = load_snippet(found)
+    compile(snippet, "snippet", "exec")
+    assert 'AutoModelForCausalLM.from_pretrained("/srv/our loop/artifacts/base/embedded-1")' in snippet
+    assert 'PeftModel.from_pretrained(model, "/srv/our loop/artifacts/adapters/aa")' in snippet and "b" * 64 in snippet
+    given = shlex.split(reproduce(found))
+    assert given[:4] == [
+        "DPO_DATA_DIR=/srv/our loop", "DAGSTER_HOME=/srv/our loop/dagster", "DPO_PROFILE=gemma", "dagster"
+    ]  # fmt: skip
+    assert given[-1] == '{"dagster/partition": "v1.1"}'
+    of_a_hub = replace(found, base_model="Qwen/Qwen2", base_folder="Qwen/Qwen2")
+    assert "# The base" not in load_snippet(of_a_hub) and 'from_pretrained("Qwen/Qwen2")' in load_snippet(of_a_hub)
