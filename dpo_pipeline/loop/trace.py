@@ -6,9 +6,10 @@ version, decisions with their evidence.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -203,10 +204,8 @@ def trace_version(settings: Settings, name: str) -> VersionTrace:
         record, decisions = ledger.version(name), tuple(ledger.decisions(name))
         parents = {each.name: each.parent for each in ledger.versions()}
     manifest = dict(_manifests(settings.artifacts_dir)).get(record.dataset_hash or "", (Path(), {}))[1]
-    events = tuple(dict.fromkeys([*manifest.get("train_events", ()), *manifest.get("labelled_events", ())]))
-    wanted = set(events)
-    votes = [each for each in all_votes(settings) if each.event_id in wanted] if wanted else []
-    said = [each for each in all_feedback(settings.serving_log_dir) if each.event_id in wanted] if wanted else []
+    events = taught_by(manifest)
+    given = givers_of(settings, events)
     ancestors: list[str] = []
     while parent := parents.get(ancestors[-1] if ancestors else name):
         ancestors.append(parent)
@@ -214,10 +213,23 @@ def trace_version(settings: Settings, name: str) -> VersionTrace:
         record=record,
         ancestors=tuple(ancestors),
         events=events,
-        people=len({each.annotator for each in votes} | {each.user for each in said}),
-        sources=dict(Counter([each.source for each in votes] + [each.signal for each in said])),
+        people=len({person for person, _ in given}),
+        sources=dict(sum((Counter({source: count}) for (_, source), count in given.items()), Counter())),
         decisions=decisions,
     )
+
+
+def taught_by(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Votes and feedback that a version was trained on, from the manifest of its dataset."""
+    return tuple(dict.fromkeys([*manifest.get("train_events", ()), *manifest.get("labelled_events", ())]))
+
+
+def givers_of(settings: Settings, events: Collection[str]) -> Counter[tuple[str, str]]:
+    """How many of these votes and of this feedback are whose, by (pseudonym, source or signal). Reads both logs."""
+    wanted = set(events)
+    votes = ((each.annotator, each.source) for each in all_votes(settings) if each.event_id in wanted)
+    said = ((each.user, each.signal) for each in all_feedback(settings.serving_log_dir) if each.event_id in wanted)
+    return Counter(chain(votes, said)) if wanted else Counter()
 
 
 def all_votes(settings: Settings) -> Iterator[Preference]:

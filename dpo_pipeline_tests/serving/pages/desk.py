@@ -75,3 +75,15 @@ def inert(opened: Tab, part: str) -> None:
     assert opened.page.title() != "hit"
     assert opened.page.locator(f"{part} img[src=x], {part} svg[onload], {part} a[href^=javascript]").count() == 0
     opened.assert_clean()
+
+
+def vote_as(opened: Tab, server: Server) -> None:
+    """One vote by the person of this tab, on the A/B page."""
+    page = opened.page
+    opened.go(server.url)
+    page.fill("#ab-typed textarea", "Why do cats purr?")
+    page.click("#ab-generate")
+    page.wait_for_selector("#ab-left:not([disabled])")
+    page.wait_for_timeout(400)
+    page.click("#ab-left")
+    page.wait_for_selector("#ab-next:visible")

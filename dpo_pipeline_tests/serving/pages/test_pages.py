@@ -13,7 +13,7 @@ from dpo_pipeline_tests.browser import AUDITED, SCREENS, Tab, choose, tab
 from dpo_pipeline_tests.examples import settings_in
 from dpo_pipeline_tests.programs_under_test import Server, serving
 from dpo_pipeline_tests.serving.collected import ATTACK, VOTES
-from dpo_pipeline_tests.serving.pages.desk import FILLED, KEY, at, inert, project, say, told
+from dpo_pipeline_tests.serving.pages.desk import FILLED, KEY, at, inert, project, say, told, vote_as
 from dpo_pipeline_tests.upstream import Upstream, answered_by
 
 if TYPE_CHECKING:
@@ -234,6 +234,7 @@ def test_contributors_are_named_only_if_they_want_to(browser: "Browser", server:
         row = page.locator("#contributors tbody tr", has_text="Ada (you)")
         row.wait_for()
         vote_as(opened, server)
+        opened.go(f"{server.url}/contributors")
         row.wait_for()
         assert row.inner_text().split()[:4] == ["Ada", "(you)", "1", "1%"] and "1 day" in row.inner_text()
         opened.picture("contributors.png")
@@ -257,16 +258,3 @@ def nickname(opened: Tab, name: str) -> None:
 
 def tab_text(opened: Tab) -> str:
     return opened.page.inner_text("#contributors")
-
-
-def vote_as(opened: Tab, server: Server) -> None:
-    """One vote by the person of this tab, on the A/B page."""
-    page = opened.page
-    opened.go(server.url)
-    page.fill("#ab-typed textarea", "Why do cats purr?")
-    page.click("#ab-generate")
-    page.wait_for_selector("#ab-left:not([disabled])")
-    page.wait_for_timeout(400)
-    page.click("#ab-left")
-    page.wait_for_selector("#ab-next:visible")
-    opened.go(f"{server.url}/contributors")
