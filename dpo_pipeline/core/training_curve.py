@@ -20,8 +20,8 @@ class Measure:
 
 MEASURES = (
     Measure("loss", "Loss", "nats"),
-    Measure("rewards/margins", "Margin of chosen over rejected answers", "implicit reward, β × nats"),
-    Measure("rewards/accuracies", "Accuracy", "share of pairs whose chosen answer is preferred", (0.0, 1.0)),
+    Measure("rewards/margins", "Margin", "chosen over rejected, implicit reward in β × nats"),
+    Measure("rewards/accuracies", "Accuracy", "share of pairs, chosen before rejected", (0.0, 1.0)),
 )
 Point = dict[str, float]
 """A row of the curve: `step`, and what was measured there by its key."""

@@ -17,7 +17,11 @@ STYLE = """<style>
 .dpo .notice { border-left: 4px solid var(--color-accent); background: var(--background-fill-secondary);
   padding: 0.6rem 0.9rem; margin: 0.3rem 0; }
 .dpo .trouble { border-left-color: #d92d20; }
-.dpo .warned { border-left-color: #b45309; color: #92400e; } .dark .dpo .warned { color: #fcd34d; }
+.dpo .warned { border-left-color: #b45309 !important; color: #92400e !important; }
+.dark .dpo .warned { color: #fcd34d !important; }
+.dpo a { padding: 0 !important; }
+.dpo .warned b { color: inherit; }
+.dpo .command pre code { white-space: pre-wrap; overflow-wrap: anywhere; }
 .dpo .wide { overflow-x: auto; contain: inline-size; }
 .dpo table { border-collapse: collapse; width: 100%; margin: 0.2rem 0 0.6rem; border: none; }
 .dpo caption { text-align: left; color: var(--body-text-color-subdued); font-size: 0.85rem; padding-bottom: 0.2rem; }

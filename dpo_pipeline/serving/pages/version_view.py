@@ -74,6 +74,7 @@ def version_view(seen: VersionView, teachers: Teachers | None, person: str | Non
         _evaluation(facts),
         _examples(facts, "Answers it lost, the clearest first", seen.examples.lost),
         _examples(facts, "Answers it won, the clearest first", seen.examples.won),
+        TOGGLE if seen.examples.won or seen.examples.lost else Markup(""),
         _training(seen),
         _taught(facts, teachers, person),
         heading("What became of it") + timeline(seen.decisions, zone) if seen.decisions else Markup(""),
@@ -117,7 +118,13 @@ def _evaluation(facts: CardFacts) -> Markup:
     by_category = {category_label(name): rate for name, rate in found.get("by_category", {}).items()}
     rates = {"All questions": found.get("overall") or {}, **by_category}
     rows = [
-        (name, rate["low"], rate["rate"], rate["high"], f"{rate['rate']:.1%} [{rate['low']:.0%}, {rate['high']:.0%}]")
+        (
+            name.replace("_", " "),
+            rate["low"],
+            rate["rate"],
+            rate["high"],
+            f"{rate['rate']:.1%} [{rate['low']:.0%}, {rate['high']:.0%}]",
+        )
         for name, rate in rates.items()
         if rate.get("rate") is not None and rate.get("low") is not None
     ]
@@ -131,7 +138,7 @@ def _examples(facts: CardFacts, title: str, answers: Sequence[JudgedAnswer]) -> 
     """Each question opens its two answers, as people read them, and below these the words that differ."""
     names = facts.name, str(facts.parent)
     shown = "".join(opening(_asked(each), _side_by_side(names, (each.answer, each.parent_answer))) for each in answers)
-    return Markup(heading(title) + shown + TOGGLE) if answers else Markup("")
+    return Markup(heading(title) + shown) if answers else Markup("")
 
 
 def _asked(each: JudgedAnswer) -> Markup:
@@ -191,7 +198,8 @@ def _to_have(seen: VersionView) -> Markup:
     parts = []
     if facts.adapter_sha:
         parts += [heading("Load it"), formatted(f"```python\n{load_snippet(facts)}\n```")]
-    parts += [heading("Train it again"), formatted(f"```sh\n{reproduce(facts)}\n```"), heading("Take it along")]
+    again = formatted(f"```sh\n{reproduce(facts)}\n```")
+    parts += [heading("Train it again"), Markup(f'<div class="command">{again}</div>'), heading("Take it along")]
     links = [link("The model card, as Markdown", f"/v1/versions/{name}/card")]
     if seen.has_report:
         address = f"/v1/versions/{name}/evaluation"

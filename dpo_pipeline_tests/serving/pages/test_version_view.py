@@ -60,7 +60,7 @@ def test_whose_feedback_taught_it(teachers: Teachers | None, person: str | None,
 
 def test_a_curve_has_a_title_a_unit_and_its_ends() -> None:
     plots = curve_plots(curve())
-    assert plots.count("<figure") == 3 and "implicit reward, β × nats" in plots and "<span>44</span>" in plots
+    assert plots.count("<figure") == 3 and "implicit reward in β × nats" in plots and "<span>44</span>" in plots
     assert 'aria-label="Accuracy: from 0.5' in plots and "to 1 at step 44" in plots
     of_sft = curve_plots([{"step": 1.0, "loss": 2.0}, {"step": 2.0, "loss": 1.0}])
     assert of_sft.count("<figure") == 1 and "Loss: from 2 at step 1 to 1 at step 2" in of_sft
