@@ -1,62 +1,27 @@
-"""Answers as people expect to read them: headings, lists, tables, emphasis, code and formulas, in HTML that can do
-nothing.
-
-No HTML of the text's own, no image, no link: those stay the characters they are. And nothing is hidden: where Markdown
-would drop a word or a number (a cell too many, a quote nested too deep), or take a product for emphasis, the text is
-shown as it is.
+"""Answers on pages as `core.markdown` makes them, with what needs a script: a button that copies code, and one that
+shows them as they were written.
 """
 
-import re
-import string
-from collections import Counter
-from collections.abc import Sequence
 from functools import lru_cache
-from html import escape, unescape
-from typing import Any
+from html import escape
 
-from markdown_it import MarkdownIt
-from markdown_it.renderer import RendererHTML
-from markdown_it.token import Token
-
-from dpo_pipeline.serving.pages.formulas import BLOCK, INLINE, as_written, formulas, mathml
+from dpo_pipeline.core import markdown
 from dpo_pipeline.serving.pages.markup import Markup
 
-LONGEST, MOST_COLUMNS, MOST_TABLE_LINES = 20_000, 30, 1_000
-"""Beyond these a text is shown as it is: rendering it could take longer than a person waits."""
-AS_WRITTEN = "formulas as written"
-CJK = "\u2e80"
-"""From here on scripts are written without spaces between words."""
-FIRST_HEADING = 4
-"""Pages have three levels of headings of their own."""
 TOGGLE = Markup(
     '<button type="button" class="md-toggle"><span class="if-md">Show raw text</span>'
     '<span class="if-raw">Show formatted</span></button>'
 )
-STYLE = """
-.md { white-space: normal; overflow-wrap: anywhere; }
-html.raw-text .md, html:not(.raw-text) .md-source, html.raw-text .if-md, html:not(.raw-text) .if-raw { display: none; }
+STYLE = (
+    markdown.STYLE
+    + """
+html.raw-text :is(.md, .if-md), html:not(.raw-text) :is(.md-source, .if-raw) { display: none; }
 .md-source, .md-only { white-space: pre-wrap; overflow-wrap: anywhere; }
-.md > :first-child { margin-top: 0 !important; } .md > :last-child { margin-bottom: 0 !important; }
-.md p, .md ul, .md ol, .md blockquote { margin: 0 0 .6rem !important; }
-.md :is(h4, h5, h6) { margin: .8rem 0 .3rem; font-size: 1.05em; font-weight: 650; color: inherit; }
-.md ul { list-style: disc outside; padding-left: 1.4rem !important; }
-.md ol { list-style: decimal outside; padding-left: 1.6rem !important; }
-.md blockquote { border-left: 3px solid var(--border-color-primary); padding-left: .8rem; }
-.md .md-wide { overflow-x: auto; margin: 0 0 .6rem; contain: inline-size; }
-.md .md-wide table { border-collapse: collapse; margin: 0; }
-.md .md-wide :is(th, td) { border: 1px solid var(--border-color-primary); padding: .25rem .6rem; text-align: left; }
-.md-math { display: block; overflow-x: auto; margin: 0 0 .6rem; }
-.md code { font: .875em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; padding: .1em .3em;
-  border-radius: 4px; background: var(--border-color-primary); color: inherit; }
-.md-code { margin: 0 0 .6rem; contain: inline-size; overflow: hidden; border-radius: 8px;
-  border: 1px solid var(--border-color-primary); }
-.md-code > div { display: flex; justify-content: space-between; padding: .2rem .7rem; font-size: .8125rem; }
-.md-code pre { margin: 0; padding: .6rem .7rem; overflow-x: auto; background: var(--background-fill-secondary); }
-.md-code pre code { padding: 0; background: none; white-space: pre; }
 .md-copy, .md-toggle { border: none !important; background: none !important; padding: 0 !important; cursor: pointer;
   box-shadow: none !important; font-size: .8125rem !important; font-weight: 400 !important; text-decoration: underline;
   color: var(--link-text-color) !important; }
 """
+)
 # Copies a block of code, and remembers whether a person wants to read what was written or how it is meant.
 SCRIPT = """
 (() => {
@@ -82,57 +47,6 @@ SCRIPT = """
   });
 })();
 """
-_TAG = re.compile(r"<[^>]*>")
-_NUMBER = re.compile(r'<li value="(\d+)">')
-
-
-class _Inert(RendererHTML):
-    """Headings below those of the page; code and tables in boxes that scroll by themselves."""
-
-    def heading_open(self, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
-        return f"<{_lowered(tokens[place].tag)}>"
-
-    def heading_close(self, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
-        return f"</{_lowered(tokens[place].tag)}>"
-
-    def list_item_open(self, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
-        number = tokens[place].info  # as it was written, also where Markdown would count on
-        return f'<li value="{number}">' if number else "<li>"
-
-    def table_open(self, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
-        return '<div class="md-wide" tabindex="0" role="region" aria-label="Table"><table>'
-
-    def table_close(self, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
-        return "</table></div>"
-
-    def fence(self, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
-        code = tokens[place]
-        return (
-            f'<div class="md-code"><div><span>{escape(code.info.strip())}</span>'
-            '<button type="button" class="md-copy">Copy</button></div>'
-            f'<pre tabindex="0" role="group" aria-label="Code"><code>{escape(code.content)}</code></pre></div>'
-        )
-
-
-def _formula(self: RendererHTML, tokens: Sequence[Token], place: int, options: Any, env: dict[str, bool]) -> str:
-    """As it is written where only its characters are counted."""
-    tex, block = tokens[place].content, tokens[place].type == BLOCK
-    made = as_written(tex) if env.get(AS_WRITTEN) else mathml(tex.strip(), block)
-    return f'<span class="md-math">{made}</span>' if block else made
-
-
-def _lowered(tag: str) -> str:
-    return f"h{min(int(tag[1]) + FIRST_HEADING - 1, 6)}"
-
-
-_PARSER = (
-    MarkdownIt("commonmark", {"html": False, "breaks": True}, renderer_cls=_Inert)
-    .use(formulas)
-    .enable(["table", "strikethrough"])
-    .disable(["image", "link", "autolink", "reference", "html_inline", "html_block", "code", "entity"])
-)
-for _kind in (INLINE, BLOCK):
-    _PARSER.add_render_rule(_kind, _formula)
 
 
 @lru_cache(maxsize=128)
@@ -141,7 +55,7 @@ def formatted(value: str) -> Markup:
 
     Kept for a while: a conversation is shown again with every word that is added to its end.
     """
-    rendered = _rendered(value)
+    rendered = markdown.rendered(value, to_copy=True)
     # Where there is nothing to choose between, the text stands there once.
     return (
         Markup(f'<div class="md">{rendered}</div><div class="md-source">{escape(value)}</div>')
@@ -152,47 +66,3 @@ def formatted(value: str) -> Markup:
 
 def as_it_is(value: str) -> Markup:
     return Markup(f'<div class="md-only">{escape(value)}</div>')
-
-
-def _rendered(value: str) -> str:
-    """As HTML; empty where the text is too much, or a word of it would be lost."""
-    in_tables = [line.count("|") for line in value.split("\n") if "|" in line]
-    if len(value) > LONGEST or len(in_tables) > MOST_TABLE_LINES or max(in_tables, default=0) > MOST_COLUMNS:
-        return ""
-    tokens = _PARSER.parse(value)
-    if any(_takes_a_product_for_emphasis(token.children or ()) for token in tokens):
-        return ""
-    made = str(_PARSER.renderer.render(tokens, _PARSER.options, {}))
-    has_formulas = any(child.type in (INLINE, BLOCK) for token in tokens for child in token.children or ())
-    counted = str(_PARSER.renderer.render(tokens, _PARSER.options, {AS_WRITTEN: True})) if has_formulas else made
-    return made if _content(_shown(counted)) == _content(value) else ""
-
-
-def _takes_a_product_for_emphasis(children: Sequence[Token]) -> bool:
-    """Whether emphasis begins right behind an operand and another follows right behind it, as in 17*3*2."""
-    begun: list[bool] = []
-    for place, token in enumerate(children):
-        if token.type in ("em_open", "strong_open"):
-            before = children[place - 1].content[-1:] if place else ""
-            begun.append(_is_operand(before, ")]|"))
-        elif token.type in ("em_close", "strong_close"):
-            after = children[place + 1].content[:1] if place + 1 < len(children) else ""
-            if begun.pop() and _is_operand(after, "([|"):
-                return True
-    return False
-
-
-def _is_operand(character: str, brackets: str) -> bool:
-    """Chinese and its neighbours are written without spaces; there emphasis may touch words."""
-    return character != "" and (character in brackets or (character.isalnum() and character < CJK))
-
-
-def _shown(made: str) -> str:
-    """What a person reads of it, the numbers of lists with it."""
-    labels, numbers = made.count('class="md-copy"'), "".join(_NUMBER.findall(made))
-    return unescape(_TAG.sub("", made)).replace("Copy", "", labels) + numbers
-
-
-def _content(value: str) -> Counter[str]:
-    """The characters that mean something by themselves, and how often."""
-    return Counter(each for each in value if not each.isspace() and each not in string.punctuation)

@@ -9,8 +9,6 @@ from latex2mathml.converter import convert_to_element
 from markdown_it import MarkdownIt
 from markdown_it.rules_inline import StateInline
 
-from dpo_pipeline.serving.pages.markup import Markup
-
 DEEPEST = 30
 """Braces within braces; beyond these converting ends in Python's own limit."""
 LONGEST = 1_000
@@ -56,7 +54,7 @@ def _between_dollars(text: str, start: int, end: int) -> bool:
     return not (text[start].isspace() or text[end - 1].isspace() or any(each.isalnum() for each in outside))
 
 
-def mathml(tex: str, block: bool) -> Markup:
+def mathml(tex: str, block: bool) -> str:
     """A formula as an element of its own; as it is written where the converter cannot read it, or where TeX would hide
     a part of it.
 
@@ -67,7 +65,7 @@ def mathml(tex: str, block: bool) -> Markup:
     if _HIDES.search(tex) or _depth(tex) > DEEPEST:
         return as_written(tex)
     try:
-        return Markup(_serialised(convert_to_element(tex, display="block" if block else "inline")))
+        return _serialised(convert_to_element(tex, display="block" if block else "inline"))
     except Exception:  # whatever the converter stumbles over in what a model wrote
         return as_written(tex)
 
@@ -76,8 +74,8 @@ def _depth(tex: str) -> int:
     return max(accumulate((each == "{") - (each == "}") for each in tex), default=0)
 
 
-def as_written(tex: str) -> Markup:
-    return Markup(f"<code>{escape(tex)}</code>")
+def as_written(tex: str) -> str:
+    return f"<code>{escape(tex)}</code>"
 
 
 def _serialised(element: Element) -> str:
