@@ -9,7 +9,8 @@ from pydantic import Field
 
 from dpo_pipeline.assets.collection import requests
 from dpo_pipeline.assets.curation import validated_pairs
-from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, code_version, data_version, plot, table
+from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, code_version, data_version, page, plot, table
+from dpo_pipeline.core.report import report_of
 from dpo_pipeline.loop.weekly_report import publish_trajectory, write_weekly_report
 from dpo_pipeline.reports.monitoring_page import kpi_row, satisfaction, win_rates
 from dpo_pipeline.resources import LoopResource, WarehouseResource
@@ -42,7 +43,7 @@ def monitoring_report(config: ReportConfig, loop: LoopResource, warehouse: Wareh
     report = written.report
     return dg.MaterializeResult(
         metadata={
-            "page": dg.MetadataValue.path(written.page),
+            "page": page(settings, report_of("weekly"), written.page),
             "kpis": table([kpi_row(kpi) for kpi in report.kpis]),
             "next_actions": table([{"action": action} for action in report.next_actions]),
             "report": dg.MetadataValue.json(report.to_json()),
@@ -56,7 +57,7 @@ def monitoring_report(config: ReportConfig, loop: LoopResource, warehouse: Wareh
 @dg.asset(
     group_name="monitoring",
     owners=OWNERS,
-    kinds={"parquet"},
+    kinds={"html", "parquet"},
     deps=[validated_pairs, requests],
     pool=WAREHOUSE_POOL,
     code_version=code_version("core.report", "loop.report", "loop.weekly_report"),
@@ -70,6 +71,7 @@ def improvement_trajectory(loop: LoopResource, warehouse: WarehouseResource) -> 
     return dg.MaterializeResult(
         metadata={
             "finding": found.finding,
+            "page": page(settings, report_of("trajectory"), settings.report_page("trajectory")),
             "versions": table(rows),
             "win_rates": plot(win_rates(found), "win rate over v1.0"),
             "satisfaction": plot(satisfaction(found), "satisfaction"),

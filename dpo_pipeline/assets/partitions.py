@@ -76,8 +76,8 @@ def page(settings: Settings, address: str, file: Path) -> dg.MetadataValue:
     Args:
         address: below that of serving.
     """
-    shown = settings.access.pages
-    return dg.MetadataValue.url(settings.serving_address + address) if shown else dg.MetadataValue.path(file)
+    shown = settings.page_address(address)
+    return dg.MetadataValue.url(shown) if shown else dg.MetadataValue.path(file)
 
 
 def table(rows: list[dict[str, object]]) -> dg.MetadataValue:

@@ -16,8 +16,15 @@ from dpo_pipeline.core.winrate import WinRate
 from dpo_pipeline.settings import Cadence, Kpis
 
 Trend = Literal["rising", "falling", "steady", "unknown"]
+REPORTS = {"weekly": "The weekly report", "trajectory": "The trajectory of the versions"}
+"""Reports that are pages of serving, by the name in their address."""
 STEADY = 0.02
 DIMINISHING = 0.5
+
+
+def report_of(name: str) -> str:
+    """Where a report is, below the address of serving."""
+    return f"/reports/{name}"
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from datetime import datetime
 from pathlib import Path
 
 from dpo_pipeline.core.calendar import ended_weeks, weeks_so_far
-from dpo_pipeline.core.report import Trajectory, WeeklyReport, trajectory, weekly_report
+from dpo_pipeline.core.report import Trajectory, WeeklyReport, report_of, trajectory, weekly_report
 from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.notify import tell
 from dpo_pipeline.loop.report import timeline, version_figures, weeks
-from dpo_pipeline.reports.monitoring_page import monitoring_page, version_rows
+from dpo_pipeline.reports.monitoring_page import monitoring_page, trajectory_page, version_rows
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import write_text
 from dpo_pipeline.stores.curation import read_labels, read_summary
@@ -41,20 +41,22 @@ def write_weekly_report(
         timeline(ledger, store, settings.rollout, frequency), settings.cadence, settings.kpis,
         read_summary(settings.curation_summary).set_aside + read_labels(settings.label_summary).set_aside,
     )  # fmt: skip
-    page, text = settings.reports_dir / "weekly.html", json.dumps(report.to_json(), indent=2)
+    page, text = settings.report_page("weekly"), json.dumps(report.to_json(), indent=2)
     write_text(page, monitoring_page(report, trajectory(figures), spans[0], settings.zone))
     write_text(page.with_suffix(".json"), text)
     publish_rows(page.with_name("kpis.parquet"), [asdict(kpi) for kpi in report.kpis])
+    where = settings.page_address(report_of("weekly")) or page
     for kpi in report.alerts:
-        tell(settings, f"Alert: {kpi.name}", f"{kpi.value:.3g}, the target is {kpi.target}. See {page}.")
+        tell(settings, f"Alert: {kpi.name}", f"{kpi.value:.3g}, the target is {kpi.target}. See {where}.")
     return WrittenReport(report, page, text)
 
 
 def publish_trajectory(
     settings: Settings, ledger: Ledger, store: Warehouse, now: datetime
 ) -> tuple[Trajectory, list[dict[str, object]]]:
-    """The trajectory, and its rows as they are published."""
+    """Written as a page and as a table; returns it and the rows of the table."""
     found = trajectory(version_figures(settings, ledger, store, now))
     rows = version_rows(found)
+    write_text(settings.report_page("trajectory"), trajectory_page(found))
     publish_rows(settings.reports_dir / "trajectory.parquet", rows)
     return found, rows

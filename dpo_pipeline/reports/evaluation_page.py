@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from dpo_pipeline.core.diagnosis import Diagnosis
+from dpo_pipeline.core.headline import verdict_headline
 from dpo_pipeline.core.judged_examples import clearest
 from dpo_pipeline.core.verdict import EvaluationVerdict, JudgedAnswer
+from dpo_pipeline.core.versions import page_of
 from dpo_pipeline.core.winrate import WinRate
 from dpo_pipeline.reports import plots
 from dpo_pipeline.reports.page import Page
@@ -26,18 +28,24 @@ def evaluation_page(
         diagnosis: why it is not improving; null where nothing is to be explained.
         embedded: both stand on the base model that was built from the question bank.
     """
-    page = Page(f"{name} against {parent}", f"evaluation on {verdict.questions} held-out questions")
-    page.paragraph(verdict.verdict.replace("_", " "), TONE[verdict.verdict])
+    links = [(f"The page of {name}", page_of(name)), ("All versions", "/versions")]
+    page = Page(f"{name} against {parent}", f"evaluation on {verdict.questions} held-out questions", links)
+    found = verdict_headline(
+        verdict.verdict, parent, verdict.overall.rate, verdict.controlled, verdict.controlled_error
+    )
+    page.paragraph(found.sentence, "verdict open" if found.warning else TONE[verdict.verdict])
+    if found.warning:
+        page.paragraph(found.warning, "open")
     page.points(verdict.reasons)
     if embedded:
         page.paragraph(_EMBEDDED)
     page.heading("Win rate over the parent")
-    page.figure(plots.svg(win_rates(verdict), height=0.6 + 0.35 * (2 + len(verdict.by_category))), _RATES)
+    page.figure(plots.inline(win_rates(verdict), height=0.6 + 0.35 * (2 + len(verdict.by_category))), _RATES)
     page.table(_rates(verdict))
     for warning in verdict.warnings:
         page.paragraph(f"Warning: {warning}", "open")
     page.heading("Length")
-    page.figure(plots.svg(lengths(name, parent, answers)), "Words per answer, on the same questions.")
+    page.figure(plots.inline(lengths(name, parent, answers)), "Words per answer, on the same questions.")
     page.heading("How far it moved, and how far to trust the judge")
     page.table(_measurements(verdict))
     if diagnosis:
@@ -59,7 +67,7 @@ def win_rates(verdict: EvaluationVerdict) -> plots.Draw:
 
 def lengths(name: str, parent: str, answers: Sequence[JudgedAnswer]) -> plots.Draw:
     ours, theirs = ([float(len(text.split())) for text in texts] for texts in _both(answers))
-    return plots.two_histograms(ours, theirs, (name, parent), "words")
+    return plots.two_histograms(ours, theirs, (name, parent), "words per answer")
 
 
 _RATES = (

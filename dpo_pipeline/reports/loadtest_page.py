@@ -9,10 +9,10 @@ from dpo_pipeline.reports.page import Page
 
 def loadtest_page(url: str, rows: Sequence[Mapping[str, object]], latencies_ms: Sequence[float]) -> str:
     """Self-contained HTML."""
-    page = Page("Load test", url)
+    page = Page("Load test", url, [("The loop, live", "/loop")])
     page.table(rows)
     if latencies_ms:
-        page.figure(plots.svg(_latencies(latencies_ms)), "Time to the whole answer.")
+        page.figure(plots.inline(_latencies(latencies_ms)), "Time to the whole answer.")
     return page.html()
 
 

@@ -3,15 +3,18 @@
 from zoneinfo import ZoneInfo
 
 from dpo_pipeline.core.calendar import Span
-from dpo_pipeline.core.report import Kpi, Trajectory, WeeklyReport
+from dpo_pipeline.core.report import REPORTS, Kpi, Trajectory, WeeklyReport, report_of
 from dpo_pipeline.reports import plots
 from dpo_pipeline.reports.page import Page
+
+LIVE = ("The loop, live", "/loop")
+WEEKLY, TRAJECTORY = ((title, report_of(name)) for name, title in REPORTS.items())
 
 
 def monitoring_page(report: WeeklyReport, way: Trajectory, week: Span, zone: ZoneInfo) -> str:
     """Self-contained HTML."""
     first, last = (f"{moment.astimezone(zone):%d %B %Y, %H:%M}" for moment in (week.begins, week.ends))
-    page = Page("The week in the loop", f"{first} to {last} ({zone.key})")
+    page = Page("The week in the loop", f"{first} to {last} ({zone.key})", [LIVE, TRAJECTORY])
     for kpi in report.alerts:
         page.paragraph(f"Alert: {kpi.name} is {_number(kpi)}, the target is {kpi.target}", "verdict bad")
     page.heading("What to do next")
@@ -21,21 +24,32 @@ def monitoring_page(report: WeeklyReport, way: Trajectory, week: Span, zone: Zon
     page.heading("Preferences by category")
     page.table([{"category": name, "votes": count} for name, count in sorted(report.week.by_category.items())])
     page.heading("Versions")
-    page.paragraph(way.finding)
-    if any(each.win_rate and each.win_rate.rate is not None for each in way.versions):
-        page.figure(plots.svg(win_rates(way)), "Win rate over v1.0 by people's votes; each person counts once.")
-    for each in way.versions:
-        if each.controlled and each.controlled.count:
-            for warning in each.controlled.warnings:
-                page.paragraph(f"{each.name} over v1.0: {warning}", "open")
-    if any(each.satisfaction is not None for each in way.versions):
-        page.figure(plots.svg(satisfaction(way)), "Mean rating of everybody who rated, 1 to 5.")
-    page.table(version_rows(way))
+    _versions(page, way)
     page.heading("The iteration, planned and real")
     page.table(
         [{"step": step.name, "planned, h": step.planned_h, "began, h": step.actual_h} for step in report.timeline]
     )
     return page.html()
+
+
+def trajectory_page(way: Trajectory) -> str:
+    """The versions alone, from the first to the newest, as self-contained HTML."""
+    page = Page(REPORTS["trajectory"], "whether each is better than the first, and by how much", [LIVE, WEEKLY])
+    _versions(page, way)
+    return page.html()
+
+
+def _versions(page: Page, way: Trajectory) -> None:
+    page.paragraph(way.finding)
+    if any(each.win_rate and each.win_rate.rate is not None for each in way.versions):
+        page.figure(plots.inline(win_rates(way)), "Win rate over v1.0 by people's votes; each person counts once.")
+    for each in way.versions:
+        if each.controlled and each.controlled.count:
+            for warning in each.controlled.warnings:
+                page.paragraph(f"{each.name} over v1.0: {warning}", "open")
+    if any(each.satisfaction is not None for each in way.versions):
+        page.figure(plots.inline(satisfaction(way)), "Mean rating of everybody who rated, 1 to 5.")
+    page.table(version_rows(way))
 
 
 def kpi_row(kpi: Kpi) -> dict[str, object]:

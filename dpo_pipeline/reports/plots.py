@@ -1,4 +1,4 @@
-"""Plots as SVG for pages and as PNG for Dagster. Axes are labelled, units named, intervals drawn."""
+"""Plots as SVG for pages and files, and as PNG for Dagster. Axes are labelled, units named, intervals drawn."""
 
 import base64
 import io
@@ -6,11 +6,30 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 BLUE, ORANGE, GREY, INK = "#2f6fb0", "#c8651b", "#8b96a3", "#1c2430"
+THEMED = {INK: "--ink", GREY: "--soft", BLUE: "--first", ORANGE: "--second"}
+"""The variables of a page's style that stand for these colours, so that a plot is as light or dark as its page."""
 Draw = Callable[[Any], None]
 
 
+def inline(draw: Draw, height: float = 3.0) -> str:
+    """What `draw` puts on the axes, for a page: without a background, in the page's colours.
+
+    Args:
+        height: in inches; the width is that of every plot, and the page stretches it to its own.
+    """
+    from matplotlib import rc_context
+
+    style: dict[Any, Any] = {"figure.facecolor": "none", "axes.facecolor": "none"}
+    style |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
+    with rc_context(style):
+        drawn = svg(draw, height=height)
+    for colour, variable in THEMED.items():
+        drawn = drawn.replace(colour, f"var({variable})")
+    return drawn
+
+
 def svg(draw: Draw, width: float = 7.0, height: float = 3.0) -> str:
-    """What `draw` puts on the axes, as inline SVG; sizes in inches."""
+    """What `draw` puts on the axes, as a picture with a background of its own; sizes in inches."""
     buffer = io.StringIO()
     _figure(draw, width, height).savefig(
         buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -32,16 +51,19 @@ def intervals(
     """One line a row: (value or null, low, high), with a mark to compare with; the first row on top."""
 
     def draw(axes: Any) -> None:
+        from matplotlib.ticker import PercentFormatter
+
         names = list(rows)
         for place, name in enumerate(reversed(names)):
             value, low, high = rows[name]
             axes.plot([low, high], [place, place], color=GREY, linewidth=3, solid_capstyle="round")
             if value is not None:
-                axes.plot([value], [place], "o", color=BLUE if value >= mark else ORANGE, markersize=7)
+                axes.plot([value], [place], "o", color=BLUE if value >= mark else ORANGE, markersize=7, clip_on=False)
         axes.axvline(mark, color=INK, linewidth=1, linestyle=":")
         axes.set_yticks(range(len(names)), list(reversed(names)))
         axes.set_ylim(-0.6, len(names) - 0.4)
         axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel(label)
 
     return draw
@@ -66,6 +88,7 @@ def versions_line(values: Mapping[str, float | None], y_label: str, target: floa
         known = [(place, value) for place, value in enumerate(values.values()) if value is not None]
         axes.plot([place for place, _ in known], [value for _, value in known], color=BLUE, marker="o")
         axes.set_xticks(range(len(values)), list(values))
+        axes.set_xlabel("version")
         axes.set_ylabel(y_label)
         if target is not None:
             axes.axhline(target, color=INK, linewidth=1, linestyle=":")

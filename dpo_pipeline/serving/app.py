@@ -31,6 +31,7 @@ from dpo_pipeline.serving.routes import (
     feedback,
     health,
     preferences,
+    reports,
     rollout,
     sign_in,
     version_pages,
@@ -91,6 +92,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     add_docs(app)
     if settings.access.pages:
         app.include_router(version_pages.router)
+        app.include_router(reports.router)
     pages = mount_pages(app, settings, lambda: app.state.serving) if settings.access.pages else None
     app.add_middleware(Door, settings=settings, accounts=accounts, answer=_refuse)
     app.add_middleware(WebGate, settings=settings, answer=_refuse, policy=POLICY)

@@ -91,6 +91,10 @@ class Layout:
         """Pages for people: evaluations, the weekly report, load tests."""
         return self.data_dir / "reports"
 
+    def report_page(self, name: str) -> Path:
+        """A report that is a page of serving, by its name there."""
+        return self.reports_dir / f"{name}.html"
+
     @property
     def artifacts_dir(self) -> Path:
         return self.data_dir / "artifacts"

@@ -145,6 +145,10 @@ class Settings(Layout, BaseSettings):
     def serving_address(self) -> str:
         return f"http://{self.ports.host}:{self.ports.serving}"
 
+    def page_address(self, page: str) -> str | None:
+        """A page of serving by its whole address, for links from elsewhere; null where it serves none."""
+        return self.serving_address + page if self.access.pages else None
+
     @property
     def dagster_address(self) -> str:
         return f"http://{self.ports.host}:{self.ports.dagster}"

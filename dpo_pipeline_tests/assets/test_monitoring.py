@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
@@ -80,11 +81,16 @@ def test_the_week_is_counted_told_and_alerted(loop: Loop, monkeypatch: pytest.Mo
     # The longer answer won each time, whichever version gave it: that is named beside the raw win rate.
     assert "at equal length and side" in page and "v1.1 over v1.0: the outcomes separate without exception" in page
     assert [message["title"] for message in received] == ["Alert: error_rate"]
+    assert f"See {settings.serving_address}/reports/weekly." in received[0]["message"]
     days = pq.read_table(settings.reports_dir / "requests.parquet").to_pylist()
     assert sum(day["requests"] for day in days) == 100 and sum(day["errors"] for day in days) == 5
     [first, second] = pq.read_table(settings.reports_dir / "leaderboard.parquet").to_pylist()
     assert (first["version"], second["version"]) == ("v1.1", "v1.0")
     assert pq.read_table(settings.reports_dir / "trajectory.parquet").num_rows == 2
+    assert "v1.1" in settings.report_page("trajectory").read_text()
+    for asset, name in (("monitoring_report", "weekly"), ("improvement_trajectory", "trajectory")):
+        shown = result.asset_materializations_for_node(asset)[0].metadata["page"]
+        assert shown == dg.MetadataValue.url(f"{settings.serving_address}/reports/{name}")
 
 
 def test_the_first_week_has_no_data_and_says_so(loop: Loop) -> None:

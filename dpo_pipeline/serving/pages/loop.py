@@ -8,6 +8,7 @@ from dpo_pipeline.core.overview import Overview, Step
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.markup import Markup, bar, chip, link, page, paragraph, sparkline, text
 from dpo_pipeline.serving.pages.polling import following
+from dpo_pipeline.serving.pages.version_link import report_links
 from dpo_pipeline.settings import Settings
 
 REFRESH_S = 2.0
@@ -56,6 +57,7 @@ def overview_page(found: Overview, programs: Mapping[str, str]) -> str:
         paragraph(Markup(f"<b>Now:</b> {text(found.happening)}"), "notice"),
         paragraph(Markup(f"<b>Next:</b> {text(found.next)}"), "notice"),
         Markup(f'<ol class="strip" aria-label="From votes to rollout">{steps}</ol>'),
+        report_links(),
     )
 
 

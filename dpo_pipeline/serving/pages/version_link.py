@@ -1,9 +1,10 @@
-"""A version's name on a page, leading to the page of that version."""
+"""Links of pages: a version's name to the page of that version, and to the reports."""
 
 import re
 
+from dpo_pipeline.core.report import REPORTS, report_of
 from dpo_pipeline.core.versions import is_version_name, page_of, served_name
-from dpo_pipeline.serving.pages.markup import Markup, link, text
+from dpo_pipeline.serving.pages.markup import Markup, link, paragraph, text
 
 _IN_A_SENTENCE = re.compile(r"\bv1\.(?:0|[1-9]\d*)\b(?!\.\d)")
 
@@ -17,3 +18,7 @@ def link_to(name: str) -> Markup:
 def linked(sentence: str) -> Markup:
     """A sentence, the names of versions in it leading to their pages."""
     return Markup(_IN_A_SENTENCE.sub(lambda found: link_to(found[0]), text(sentence)))
+
+
+def report_links() -> Markup:
+    return paragraph(Markup(" · ".join(link(title, report_of(name)) for name, title in REPORTS.items())))

@@ -27,7 +27,7 @@ from dpo_pipeline.serving.pages.markup import (
     text,
 )
 from dpo_pipeline.serving.pages.rollout_view import timeline
-from dpo_pipeline.serving.pages.version_link import link_to
+from dpo_pipeline.serving.pages.version_link import link_to, report_links
 from dpo_pipeline.serving.services.versions import VersionView
 
 KIND = {"champion": "ok", "rolling_out": "watching", "rolled_back": "triggered"}
@@ -59,7 +59,8 @@ def version_list(records: Sequence[VersionRecord], zone: ZoneInfo) -> Markup:
         for record in reversed(records)
     ]
     head = ["Version", "Status", "Parent", "Pairs", "Win rate over the parent", "Changed"]
-    return Markup(heading("All versions") + table("Newest first", head, rows, numbers=(3, 4)))
+    listed = table("Newest first", head, rows, numbers=(3, 4))
+    return Markup(heading("All versions") + listed + report_links())
 
 
 def version_view(seen: VersionView, teachers: Teachers | None, person: str | None, zone: ZoneInfo) -> Markup:

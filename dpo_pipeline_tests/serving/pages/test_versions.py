@@ -10,19 +10,22 @@ import pytest
 
 from dpo_pipeline.core.dataset import Pair, Split
 from dpo_pipeline.core.judged_examples import JudgedExamples
-from dpo_pipeline.core.verdict import JudgedAnswer
+from dpo_pipeline.core.report import Trajectory, VersionFigures
+from dpo_pipeline.core.verdict import JudgedAnswer, evaluate
 from dpo_pipeline.core.votes import decode_preference
+from dpo_pipeline.core.winrate import WinRate
 from dpo_pipeline.ml.training_plan import write_dataset
-from dpo_pipeline.reports import plots
-from dpo_pipeline.reports.page import Page
+from dpo_pipeline.reports.evaluation_page import evaluation_page
+from dpo_pipeline.reports.monitoring_page import trajectory_page
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import write_text
 from dpo_pipeline.stores.ledger import Ledger
-from dpo_pipeline_tests.browser import AUDITED, tab
+from dpo_pipeline_tests.browser import AUDITED, Tab, tab
 from dpo_pipeline_tests.examples import put_version
 from dpo_pipeline_tests.programs_under_test import Server
 from dpo_pipeline_tests.serving import collected
 from dpo_pipeline_tests.serving.pages.desk import at, vote_as
+from dpo_pipeline_tests.serving.pages.taught import examples
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -98,22 +101,42 @@ def test_whoever_looks_sees_how_many_votes_are_theirs(browser: "Browser", server
         other.page.get_by_text("It comes from 1 person.", exact=True).wait_for()
 
 
-def test_a_report_can_be_read_on_every_screen(browser: "Browser", server: Server, settings: Settings) -> None:
-    page = Page("v1.1 against v1.0", "evaluation on 73 held-out questions")
-    page.paragraph("improved", "verdict good")
-    page.points(["win rate 90.8 %", "it declines all of 24 harmful requests"])
-    page.heading("By category")
-    page.table([{"category": "a very long name of one" * 3, "questions": 12, "win rate": 0.5, "length": None}])
-    page.figure(plots.svg(plots.intervals({"v1.1": (0.9, 0.8, 0.97)}, label="win rate"), 7.0, 2.0), "Win rate")
-    page.side_by_side("Why do cats purr?", ("v1.1", "They are content."), ("v1.0", "They are cats."))
-    write_text(settings.reports_dir / "evaluation" / "v1.1-attempt1.html", page.html())
-    with tab(browser, f"{server.url}/v1/versions/v1.1/evaluation", wait="h1") as opened:
-        opened.page.locator("summary").click()
-        for width, scheme in AUDITED:
-            opened.show_on(width, scheme)
-            opened.assert_accessible()
-            opened.assert_fits()
-        opened.assert_clean()
+def test_reports_can_be_read_on_every_screen(browser: "Browser", server: Server, settings: Settings) -> None:
+    """Before the first one is written, as they are then, and as a version's evaluation is."""
+    with tab(browser, f"{server.url}/reports/weekly", wait="h1") as opened:
+        opened.page.get_by_text("It is not written yet").wait_for()
+        can_be_read(opened)
+    assert httpx.get(f"{server.url}/reports/../ledger").status_code == 404
+    rate = WinRate(30, 10, 0, 0.75, 0.6, 0.86, 12)
+    versions = VersionFigures("v1.0", "retired"), VersionFigures("v1.1", "champion", 4.2, 9, rate)
+    write_text(settings.report_page("trajectory"), trajectory_page(Trajectory(versions, (), "Better.")))
+    answers = examples(settings)
+    verdict = evaluate([*answers.won, *answers.lost], settings.evaluation)
+    evaluated = evaluation_page("v1.1", "v1.0", verdict, [*answers.won, *answers.lost], None)
+    write_text(settings.reports_dir / "evaluation" / "v1.1-attempt1.html", evaluated)
+    with at(browser, server, "versions") as opened:
+        opened.page.get_by_role("link", name="The trajectory of the versions").click()
+        opened.page.locator("h1", has_text="The trajectory").wait_for()
+        can_be_read(opened)
+        opened.page.get_by_role("link", name="The loop, live").click()
+        opened.page.locator("#loop .strip").wait_for()
+        opened.page.get_by_role("link", name="The weekly report").wait_for()
+        opened.go(f"{server.url}/v1/versions/v1.1/evaluation")
+        opened.page.locator("details summary").first.click()
+        opened.page.get_by_text("Words that differ").first.click()
+        can_be_read(opened)
+        opened.page.get_by_role("link", name="The page of v1.1").click()
+        opened.page.locator("#versions h3", has_text="v1.1").first.wait_for()
+
+
+def can_be_read(opened: Tab) -> None:
+    for width, scheme in AUDITED:
+        opened.show_on(width, scheme)
+        opened.page.screenshot()
+        opened.assert_accessible()
+        opened.assert_fits()
+    opened.show_on(1440, "light")
+    opened.assert_clean()
 
 
 def test_every_version_has_an_address(browser: "Browser", server: Server) -> None:
@@ -124,9 +147,7 @@ def test_every_version_has_an_address(browser: "Browser", server: Server) -> Non
     unknown = httpx.get(f"{server.url}/versions/v9<b>")
     assert unknown.status_code == 404 and "There is no version v9&lt;b&gt;" in unknown.text
     with tab(browser, f"{server.url}/versions/v9.9", wait="h1") as opened:
-        for width, scheme in AUDITED:
-            opened.show_on(width, scheme)
-            opened.assert_accessible()
-            opened.assert_fits()
+        opened.errors.clear()  # Chromium notes the 404
+        can_be_read(opened)
         opened.page.get_by_role("link", name="v1.1", exact=True).click()
         opened.page.locator("#versions h3", has_text="v1.1").first.wait_for()

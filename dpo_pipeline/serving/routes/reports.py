@@ -1,0 +1,27 @@
+"""The reports that the loop writes for people, as pages: as they were written last, or when the first one comes."""
+
+from fastapi import APIRouter, Response
+from fastapi.responses import FileResponse, HTMLResponse
+
+from dpo_pipeline.core.report import REPORTS, report_of
+from dpo_pipeline.serving.plain_page import plain_page
+from dpo_pipeline.serving.routes.parts import Served
+
+router = APIRouter(include_in_schema=False)
+NOT_YET = (
+    "<p>It is not written yet: Dagster writes it every Monday at six. To have it now, launch the job "
+    "<code>write_report</code> there.</p>"
+)
+
+
+@router.get("/reports/{name}")
+def report(name: str, serving: Served) -> Response:
+    """A report by its name in the address."""
+    back = '<p><a href="/loop">The loop, live</a></p>'
+    if name not in REPORTS:
+        listed = "".join(f'<li><a href="{report_of(each)}">{title}</a></li>' for each, title in REPORTS.items())
+        return HTMLResponse(plain_page(f"There is no report {name[:60]}", f"<ul>{listed}</ul>{back}"), 404)
+    written = serving.settings.report_page(name)
+    if written.exists():
+        return FileResponse(written, media_type="text/html")
+    return HTMLResponse(plain_page(REPORTS[name], NOT_YET + back))
