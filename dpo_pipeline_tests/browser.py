@@ -110,8 +110,8 @@ class Tab:
         """A screenshot for the guide, where SCREENSHOTS=1 asks for it; of the uppermost `height` pixels."""
         if os.environ.get("SCREENSHOTS") == "1":
             PICTURES.mkdir(parents=True, exist_ok=True)
-            part = {"clip": {"x": 0, "y": 0, "width": 1440, "height": height}} if height else {"full_page": True}
-            self.page.screenshot(path=PICTURES / name, animations="disabled", **part)  # type: ignore[arg-type]
+            part = {"clip": {"x": 0, "y": 0, "width": 1440, "height": height}} if height else {}
+            self.page.screenshot(path=PICTURES / name, animations="disabled", full_page=True, **part)  # type: ignore[arg-type]
             assert (PICTURES / name).stat().st_size < 200_000
 
 

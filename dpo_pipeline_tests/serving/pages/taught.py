@@ -25,7 +25,7 @@ EVALUATION: dict[str, Any] = {
     "by_category": {"factual_qa": {"rate": 0.7, "low": 0.5, "high": 0.86}},
     "controlled": 0.575, "controlled_error": 0.05, "words": 24.1, "parent_words": 15.0,
 }  # fmt: skip
-EXAMPLES = 10
+EXAMPLES = 4
 STEPS = 44
 
 
@@ -65,8 +65,8 @@ def curve() -> list[Point]:
 
 
 def examples(settings: Settings) -> JudgedExamples:
-    """Ten detailed answers that won over terse ones, and ten terse ones that lost."""
-    asked = read_bank(settings.bank_dir)[: 20 * EXAMPLES : EXAMPLES]
+    """Detailed answers that won over terse ones, and terse ones that lost."""
+    asked = read_bank(settings.bank_dir)[::25]
     won = tuple(
         JudgedAnswer(each.question, each.category, "win", each.detailed[0], each.terse[0]) for each in asked[:EXAMPLES]
     )

@@ -51,7 +51,7 @@ def test_every_page_can_be_read_on_every_screen(browser: "Browser", server: Serv
     with at(browser, server, page) as opened:
         opened.page.wait_for_timeout(300)
         if page in ("loop", "leaderboard", "versions", "rollout"):
-            opened.picture(f"{page}.png", height={"rollout": 1250, "versions": 1850}.get(page))
+            opened.picture(f"{page}.png", height={"rollout": 1250, "versions": 1370}.get(page))
         for width, scheme in SCREENS:
             opened.show_on(width, scheme)
             opened.assert_fits()
