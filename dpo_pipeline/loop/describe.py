@@ -8,6 +8,7 @@ from dpo_pipeline.core import version_card
 from dpo_pipeline.core.rollout import MANUAL_PROMOTION
 from dpo_pipeline.core.version_card import CardFacts, CardLinks
 from dpo_pipeline.core.version_metrics import version_metrics
+from dpo_pipeline.core.versions import page_of
 from dpo_pipeline.errors import ArtifactError
 from dpo_pipeline.loop.recorded_adapter import adapter_folder
 from dpo_pipeline.ml.base_model import base_source
@@ -19,7 +20,6 @@ from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.serving_log import read_records
 from dpo_pipeline.stores.shared_artifacts import fetch
 
-EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  (not listened on here)
 RECENT = timedelta(days=30)
 SHOWN = ("promote", "rollback", MANUAL_PROMOTION, "pause", "resume")
 
@@ -108,20 +108,9 @@ def registry_text(settings: Settings, registry: Registry, record: VersionRecord,
         RegistryError: MLflow does not answer or refuses.
     """
     pages = registry.run_pages(str(record.mlflow_run))
-    own = None if settings.mlflow_url else version_page(settings, record.name)
+    own = None if settings.mlflow_url else settings.page_address(page_of(record.name))
     links = CardLinks(pages.evaluation, pages.curves, pages.all_runs, own) if pages else CardLinks(version_page=own)
     return version_card.description(facts, links)
-
-
-def version_page(settings: Settings, name: str) -> str | None:
-    """Our page of a version, for whoever looks at a program that `dpo up` starts; null where its address is not known.
-
-    By a proxy, and where programs listen on every address, people know them under names that nobody here knows.
-    """
-    everywhere = settings.ports.host in EVERY_ADDRESS
-    if everywhere or settings.access.origins or settings.access.hosts:
-        return None
-    return f"{settings.serving_address}/versions?name={name}"
 
 
 def write_card(settings: Settings, registry: Registry, record: VersionRecord, facts: CardFacts) -> None:

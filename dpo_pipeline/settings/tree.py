@@ -21,6 +21,8 @@ from dpo_pipeline.settings.serving import Access, EngineSettings, Keys, Limits, 
 from dpo_pipeline.settings.sources import ENV_PREFIX, ProfileSource, VariableSource
 from dpo_pipeline.settings.training import Training
 
+EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  (not listened on here)
+
 
 class Settings(Layout, BaseSettings):
     """Everything a user may set."""
@@ -146,8 +148,13 @@ class Settings(Layout, BaseSettings):
         return f"http://{self.ports.host}:{self.ports.serving}"
 
     def page_address(self, page: str) -> str | None:
-        """A page of serving by its whole address, for links from elsewhere; null where it serves none."""
-        return self.serving_address + page if self.access.pages else None
+        """A page of serving by its whole address, for links from programs that `dpo up` starts; null where it serves
+        none, or where its address is not known.
+
+        By a proxy, and where programs listen on every address, people know them under names that nobody here knows.
+        """
+        elsewhere = self.ports.host in EVERY_ADDRESS or self.access.origins or self.access.hosts
+        return self.serving_address + page if self.access.pages and not elsewhere else None
 
     @property
     def dagster_address(self) -> str:

@@ -1,19 +1,31 @@
-"""Where Dagster leads whoever wants to read a page."""
+"""Links from other programs to our pages: right, or not there."""
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
+import pytest
 
 from dpo_pipeline.assets.partitions import page
 from dpo_pipeline.core.versions import page_of
 from dpo_pipeline_tests.examples import settings_in
 
 
-def test_a_page_is_where_serving_shows_it(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path, ports={"serving": 8123})
-    assert page(settings, page_of("v1.1"), tmp_path) == dg.MetadataValue.url("http://127.0.0.1:8123/versions/v1.1")
-
-
-def test_without_pages_it_is_a_file(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path, access={"pages": False})
-    assert page(settings, page_of("v1.1"), tmp_path) == dg.MetadataValue.path(tmp_path)
+@pytest.mark.parametrize(
+    ("changed", "address"),
+    [
+        ({}, "http://127.0.0.1:8000/versions/v1.1"),
+        ({"ports": {"host": "10.0.0.7", "serving": 8080}}, "http://10.0.0.7:8080/versions/v1.1"),
+        ({"ports": {"host": "0.0.0.0"}}, None),
+        ({"access": {"origins": ["https://loop.example"]}}, None),
+        ({"access": {"hosts": ["loop.lan"]}}, None),
+        ({"access": {"pages": False}}, None),
+    ],
+)
+def test_a_page_is_linked_where_its_address_is_known(
+    changed: dict[str, Any], address: str | None, tmp_path: Path
+) -> None:
+    settings = settings_in(tmp_path, **changed)
+    assert settings.page_address(page_of("v1.1")) == address
+    shown = dg.MetadataValue.url(address) if address else dg.MetadataValue.path(tmp_path)
+    assert page(settings, page_of("v1.1"), tmp_path) == shown, "in Dagster a file is better than nothing"

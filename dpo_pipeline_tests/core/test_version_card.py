@@ -70,13 +70,13 @@ def test_card_and_description_say_whose_feedback_it_was() -> None:
 
 def test_a_description_says_first_what_it_is_worth_and_where_to_look() -> None:
     better = facts({"verdict": "improved", "overall": {"rate": 0.7}, "reasons": ["win rate 70.0%"]})
-    links = CardLinks("#/evaluation", "#/curves", "#/runs", "http://127.0.0.1:8000/versions?name=v1.1")
+    links = CardLinks("#/evaluation", "#/curves", "#/runs", "http://127.0.0.1:8000/versions/v1.1")
     first, _, *linked = description(better, links).splitlines()[:6]
     assert first == f"**v1.1.** {headline(better)}"
     assert linked == [
         "- [evaluation: plots, and the clearest answers it won and lost](#/evaluation)",
         "- [training: curves](#/curves)",
-        "- [v1.1 in the loop: verdict, feedback, rollout, how to load it](http://127.0.0.1:8000/versions?name=v1.1)",
+        "- [v1.1 in the loop: verdict, feedback, rollout, how to load it](http://127.0.0.1:8000/versions/v1.1)",
         "- [all trainings](#/runs)",
     ]
     assert "win rate 70.0%" in description(better, links)
