@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -27,7 +28,7 @@ def seen(evaluation: dict[str, Any] | None = None, sources: dict[str, int] | Non
 
 
 def shown(view: VersionView, teachers: Teachers | None = None, person: str | None = None) -> str:
-    return version_view(view, teachers, person)
+    return version_view(view, teachers, person, ZoneInfo("UTC"))
 
 
 def test_a_gain_by_length_alone_stands_out_and_nothing_beside_it_is_green() -> None:
