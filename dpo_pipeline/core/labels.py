@@ -14,7 +14,7 @@ from dpo_pipeline.core.dataset import LabelledAnswer, Pair, count_sources
 from dpo_pipeline.core.feedback import ACTIONS, DOWN, Signal, label_of
 from dpo_pipeline.core.quality import failed_criteria
 from dpo_pipeline.core.usable_feedback import SAYS_TOO_LITTLE, Said, usable
-from dpo_pipeline.core.validated_pair import MEANINGS, SET_ASIDE
+from dpo_pipeline.core.validated_pair import MEANINGS
 from dpo_pipeline.core.votes import Preference, prompt_text
 from dpo_pipeline.settings import QualityCriteria
 from dpo_pipeline.settings.collection import FeedbackSource
@@ -37,11 +37,6 @@ class TrainableFeedback:
     labelled: tuple[LabelledAnswer, ...] = ()
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def set_aside(self) -> int:
-        """How much a rollback put in question."""
-        return sum(reasons.get(SET_ASIDE, 0) for reasons in self.left_out.values())
 
     @property
     def sources(self) -> dict[str, int]:
@@ -90,14 +85,10 @@ def trainable(
         for each in judged
         if each.event_id in before and label_of(each.signal, each.value)
     ]
-    pairs, of_any_length = [], _of_any_length(criteria)
-    for kind, pair in [("correction", each) for each in written] + [("judgement", each) for each in liked]:
-        if failed := failed_criteria(pair.chosen, pair.rejected, of_any_length):
-            if kind == "correction":  # the other is a label still
-                left_out[kind][failed[0]] += 1
-                refused[pair.event_id] = failed[0]
-        else:
-            pairs.append(pair)
+    failed, failed_likes = _failed(written, criteria), _failed(liked, criteria)  # of these, the other is a label still
+    left_out["correction"].update(failed.values())
+    refused |= failed
+    pairs = [pair for pair in (*written, *liked) if pair.event_id not in failed | failed_likes]
     refused |= {pair.event_id: NOT_DRAWN for pair in pairs if not is_drawn(pair.event_id, pair.source)}
     pairs = [pair for pair in pairs if is_drawn(pair.event_id, pair.source)]
     in_pairs = {pair.event_id for pair in pairs}
@@ -123,6 +114,13 @@ def what_becomes(event_id: str, signal: Signal, found: TrainableFeedback) -> str
     if signal == "comment":
         return "kept for people to read"
     return "kept beside the answer; it judges nothing by itself" if signal in ACTIONS else "not counted yet"
+
+
+def _failed(pairs: Sequence[Pair], criteria: QualityCriteria) -> dict[str, str]:
+    """By event id, the first criterion that it fails."""
+    of_any_length = _of_any_length(criteria)
+    found = ((pair.event_id, failed_criteria(pair.chosen, pair.rejected, of_any_length)) for pair in pairs)
+    return {event_id: failed[0] for event_id, failed in found if failed}
 
 
 def _of_any_length(criteria: QualityCriteria) -> QualityCriteria:

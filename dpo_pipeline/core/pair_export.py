@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from typing import Any, Literal
 
-from dpo_pipeline.core.validated_pair import JUDGEMENT, ValidatedPair
+from dpo_pipeline.core.validated_pair import ValidatedPair
 
 ExportForm = Literal["trl", "llamafactory"]
 
 
 def exported(pair: ValidatedPair, form: ExportForm) -> dict[str, Any] | None:
     """One row; null where nobody won, so that there is nothing to prefer. Who voted is not in it."""
-    if pair.model_b == JUDGEMENT:
+    if pair.is_judgement:
         return None
     a, b = pair.response_a, pair.response_b
     sides = {"a": (a, b), "b": (b, a)}.get(pair.vote)

@@ -72,6 +72,11 @@ class ValidatedPair:
         return not self.failed
 
     @property
+    def is_judgement(self) -> bool:
+        """Of one answer: there is nothing that it was preferred to."""
+        return self.model_b == JUDGEMENT
+
+    @property
     def taken_out(self) -> bool:
         """By a person or after a rollback, whatever else it fails."""
         return not set(TAKEN_OUT.values()).isdisjoint(self.failed)

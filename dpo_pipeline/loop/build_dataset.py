@@ -21,6 +21,7 @@ from dpo_pipeline.loop.set_aside import find_suspects, set_aside
 from dpo_pipeline.ml.training_plan import write_dataset
 from dpo_pipeline.settings import DpoRecipe, Settings
 from dpo_pipeline.stores.bank import held_out_prompts, held_out_texts
+from dpo_pipeline.stores.curation import LabelSummary
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord
 from dpo_pipeline.stores.reviews import apply_reviews
 from dpo_pipeline.stores.synthetic import read_synthetic
@@ -53,7 +54,8 @@ def build_dataset(settings: Settings, ledger: Ledger, warehouse: Warehouse, name
     if own and own.dataset_hash:  # which feedback it sees is pinned
         given = given.up_to(FeedbackMark(**own.feedback_mark) if own.feedback_mark else None)
     feedback = trainable_feedback(settings, given)
-    recipe = _recipe(settings, ledger, own, feedback)
+    counted = summary_of(feedback)
+    recipe = _recipe(settings, ledger, own, counted)
     after, up_to = _range(versions, name, own, warehouse.tally("valid"), recipe)
     pairs, labelled = _unseen(feedback, given, _accepted_before(versions, name), recipe)
     split = split_pairs(
@@ -69,7 +71,7 @@ def build_dataset(settings: Settings, ledger: Ledger, warehouse: Warehouse, name
     if settings.augmentation.enabled:
         synthetic = read_synthetic(settings.synthetic_pairs)
         split = mixed(split, synthetic, settings.augmentation.max_share, held_out_texts(settings))
-    if questioned := warehouse.set_aside_between(after, up_to) + feedback.set_aside:
+    if questioned := warehouse.set_aside_between(after, up_to) + counted.set_aside:
         split = replace(split, left_out={**split.left_out, SET_ASIDE: questioned})
     # Recorded first: what differs from a registered version is refused before anything is published.
     mark = msgspec.to_builtins(given.mark)
@@ -86,8 +88,7 @@ def _unseen(
         return feedback.pairs, feedback.labelled
 
     def seen_by(versions: Iterable[VersionRecord]) -> set[str]:
-        marks = [FeedbackMark(**each.feedback_mark) for each in versions if each.feedback_mark]
-        return {event for mark in marks for event in given.up_to(mark).events()}
+        return given.read_up_to(FeedbackMark(**each.feedback_mark) for each in versions if each.feedback_mark)
 
     in_pairs, in_labels = seen_by(accepted), seen_by(each for each in accepted if each.labelled)
     return (
@@ -96,13 +97,13 @@ def _unseen(
     )
 
 
-def _recipe(settings: Settings, ledger: Ledger, own: VersionRecord | None, feedback: TrainableFeedback) -> DpoRecipe:
+def _recipe(settings: Settings, ledger: Ledger, own: VersionRecord | None, said: LabelSummary) -> DpoRecipe:
     """By which it is trained next: a registered version by its own, a new one by what the cadence counts."""
     if own and own.status in RECORDED and own.recipe:
         return DpoRecipe(**own.recipe)
     if own and own.dataset_hash:
         return attempt_of(settings, own).recipe
-    objective = next_training(settings, ledger, datetime.now(UTC), summary_of(feedback)).objective
+    objective = next_training(settings, ledger, datetime.now(UTC), said).objective
     return settings.recipe.model_copy(update={"objective": objective})
 
 

@@ -46,6 +46,10 @@ class GivenFeedback:
         said = {record.event_id for _, _, record in self.said if record.version == version}
         return said | {vote.event_id for _, vote in self.both_bad if version in (vote.model_a, vote.model_b)}
 
+    def read_up_to(self, marks: Iterable[FeedbackMark]) -> set[str]:
+        """Ids of what had been read by any of these."""
+        return {event for mark in marks for event in self.up_to(mark).events()}
+
     def events(self) -> set[str]:
         return {record.event_id for _, _, record in self.said} | {vote.event_id for _, vote in self.both_bad}
 
@@ -113,17 +117,11 @@ def _corrected(
             continue
         reason = refused.get(record.event_id, "")
         review = taken_out.get(record.event_id)
-        pair = ValidatedPair(
-            event_id=record.event_id,
-            recorded_at=record.recorded_at,
-            prompt=prompt_text(said_in(record).prompt),
-            category="other",
-            model_a=record.version,
+        pair = _as_pair(
+            record,
             model_b=CORRECTION,
-            response_a=record.answer,
             response_b=str(record.value),
             vote="b",
-            annotator=record.user,
             source=CORRECTION,
             failed=(reason,) if reason and reason not in TAKEN_OUT.values() else (),
         )
@@ -136,19 +134,31 @@ def _judged_and_taken_out(given: GivenFeedback, taken_out: Mapping[str, Review])
         review = taken_out.get(record.event_id)
         if record.signal not in JUDGEMENTS or review is None:
             continue
-        good = label_of(record.signal, record.value)
-        pair = ValidatedPair(
-            event_id=record.event_id,
-            recorded_at=record.recorded_at,
-            prompt=prompt_text(said_in(record).prompt),
-            category="other",
-            model_a=record.version,
+        pair = _as_pair(
+            record,
             model_b=JUDGEMENT,
-            response_a=record.answer,
             response_b=described(record.signal, record.value),
-            vote="a" if good else "both_bad",
-            annotator=record.user,
+            vote="a" if label_of(record.signal, record.value) else "both_bad",
             source=record.signal,
-            failed=(),
         )
         yield pair.reviewed(review.action, review.reason)
+
+
+def _as_pair(
+    record: FeedbackRecord, model_b: str, response_b: str, vote: str, source: str, failed: tuple[str, ...] = ()
+) -> ValidatedPair:
+    """What was said of an answer as reviewers see pairs: A is the answer."""
+    return ValidatedPair(
+        event_id=record.event_id,
+        recorded_at=record.recorded_at,
+        prompt=prompt_text(said_in(record).prompt),
+        category="other",
+        model_a=record.version,
+        model_b=model_b,
+        response_a=record.answer,
+        response_b=response_b,
+        vote=vote,
+        annotator=record.user,
+        source=source,
+        failed=failed,
+    )

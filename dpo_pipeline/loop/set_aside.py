@@ -2,7 +2,7 @@
 restore it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from dpo_pipeline.core.admission import LONGEST_REASON
 from dpo_pipeline.core.curation import CurationSummary
@@ -70,15 +70,17 @@ def _questioned(suspect: Suspect, given: GivenFeedback, trained_on: TrainableFee
     Of what was said of its own answers, only what calls one good: the rest says what was wrong with them.
     """
     own = given.of_answers_by(suspect.version)
-    pairs = {pair.event_id: pair.source != CORRECTION for pair in trained_on.pairs}
-    labels = {each.event_id: each.good for each in trained_on.labelled}
-    for events, of_labels in ((pairs, False), (labels, True)):
 
-        def seen_by(versions: Iterable[Read | None], of_labels: bool = of_labels) -> set[str]:
-            marks = [each.mark for each in versions if each and (each.labels or not of_labels)]
-            return {event for mark in marks for event in given.up_to(mark).events()}
+    def questioned(praises: Mapping[str, bool], with_labels: bool) -> Iterator[str]:
+        def seen_by(versions: Iterable[Read | None]) -> set[str]:
+            return given.read_up_to(each.mark for each in versions if each and (each.labels or not with_labels))
 
         alone, accepted = seen_by([suspect.read]) - seen_by(suspect.before), seen_by(suspect.since)
-        for event, praises in events.items():
-            if (event in alone or (praises and event in own)) and event not in accepted:
-                yield event
+        return (
+            event
+            for event, is_praise in praises.items()
+            if (event in alone or (is_praise and event in own)) and event not in accepted
+        )
+
+    yield from questioned({pair.event_id: pair.source != CORRECTION for pair in trained_on.pairs}, with_labels=False)
+    yield from questioned({each.event_id: each.good for each in trained_on.labelled}, with_labels=True)

@@ -206,6 +206,9 @@ def trace_version(settings: Settings, name: str) -> VersionTrace:
     manifest = dict(_manifests(settings.artifacts_dir)).get(record.dataset_hash or "", (Path(), {}))[1]
     events = taught_by(manifest)
     given = givers_of(settings, events)
+    sources: Counter[str] = Counter()
+    for (_, source), count in given.items():
+        sources[source] += count
     ancestors: list[str] = []
     while parent := parents.get(ancestors[-1] if ancestors else name):
         ancestors.append(parent)
@@ -214,7 +217,7 @@ def trace_version(settings: Settings, name: str) -> VersionTrace:
         ancestors=tuple(ancestors),
         events=events,
         people=len({person for person, _ in given}),
-        sources=dict(sum((Counter({source: count}) for (_, source), count in given.items()), Counter())),
+        sources=dict(sources),
         decisions=decisions,
     )
 

@@ -38,6 +38,7 @@ from dpo_pipeline.serving.routes import (
     versions,
 )
 from dpo_pipeline.serving.routes.docs import add_docs
+from dpo_pipeline.serving.services.comparisons import forget_expired
 from dpo_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ async def _forget_expired(serving: Serving, pages: "Blocks | None") -> None:
         try:
             if pages:
                 forget_closed_tabs(pages)
-            await asyncio.to_thread(serving.comparing.forget_expired)
+            await asyncio.to_thread(forget_expired, serving.state, serving.settings.collection)
             await asyncio.to_thread(serving.texts.expire, datetime.now(UTC).date())
             await asyncio.to_thread(return_memory)
         except Exception:

@@ -216,7 +216,9 @@ def test_what_was_said_of_its_answers_or_taught_it_alone_is_set_aside_too(settin
     ReviewLog(settings.reviews_log).append(restored)
     curated(settings, ledger)
     again = opened(settings, lambda store: label(settings, store))
-    assert len(again.labelled) == 14 and again.set_aside == 11, "what a person restored stays"
+    assert len(again.labelled) == 14 and read_labels(settings.label_summary).set_aside == 11, (
+        "what a person restored stays"
+    )
 
 
 def test_a_version_of_pairs_alone_puts_no_judgement_of_others_in_question(settings: Settings, ledger: Ledger) -> None:

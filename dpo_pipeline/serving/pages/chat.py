@@ -186,7 +186,7 @@ def _judging(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[..
         async def say(talk: Conversation, person: Any, kept: str, request: gr.Request) -> dict[Any, Any]:
             if trouble := await _missing(serving(), talk, kept, person, request):
                 return {ui.told: notice(trouble)}
-            turn = _judged(talk)
+            turn = talk.to_judge
             if turn and signal in turn.judged:
                 return ui.rest(talk)
             if trouble := await asking(_said, serving(), turn, talk, person, request, **given):
@@ -198,7 +198,7 @@ def _judging(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[..
     async def correct(text: str, talk: Conversation, person: Any, kept: str, request: gr.Request) -> dict[Any, Any]:
         if trouble := await _missing(serving(), talk, kept, person, request):
             return {ui.told: notice(trouble)}
-        turn = _judged(talk)
+        turn = talk.to_judge
         if not (turn and corrects(text, turn)):
             return {ui.told: notice("Nothing was saved: change the text to the answer you would have wanted.")}
         if trouble := await asking(_said, serving(), turn, talk, person, request, correction=text[:LONGEST]):
@@ -238,10 +238,6 @@ def _pressing(ui: "_Layout", serving: Callable[[], Serving]) -> Callable[..., An
         return {ui.told: gr.skip()}
 
     return pressed
-
-
-def _judged(talk: Conversation) -> Turn | None:
-    return None if talk.judged is None else talk.said[talk.judged]
 
 
 def _said(serving: Serving, turn: Turn | None, talk: Conversation, person: Any, request: Any, **given: Any) -> str:
@@ -315,7 +311,7 @@ class _Layout:
         Args:
             fresh: the answer to judge is another one: it is what a correction begins with.
         """
-        gr, turn = self._gr, _judged(talk)
+        gr, turn = self._gr, talk.to_judge
         judged = turn.judged if turn else {}
         changes = {
             self.chat: conversation_html(talk),

@@ -33,7 +33,9 @@ def conversation_html(talk: Conversation) -> str:
     """Everything that was said; the version that answered stands small under its answer."""
     if not talk.said:
         return page(paragraph(EMPTY, "muted"))
-    turns = [_turn(place, turn, talk.editing == place, talk.judged == place) for place, turn in enumerate(talk.said)]
+    turns = [
+        _turn(place, turn, talk.editing == place, talk.place_to_judge == place) for place, turn in enumerate(talk.said)
+    ]
     if talk.growing is not None:
         turns.append(_growing(talk.growing or "…", talk.version or ""))
     busy = "false" if talk.growing is None else "true"
@@ -43,10 +45,14 @@ def conversation_html(talk: Conversation) -> str:
 
 def asked_of(talk: Conversation) -> str:
     """The question above the stars: which answer it is about."""
-    if talk.judged is None:
+    if talk.place_to_judge is None:
         return page()
-    which = "the last answer" if talk.said[talk.judged] is talk.last else f"answer {talk.answers_up_to(talk.judged)}"
-    return page(Markup(f'<p data-turn="{talk.judged}">How good was {which}?</p>'))
+    which = (
+        "the last answer"
+        if talk.said[talk.place_to_judge] is talk.last
+        else f"answer {talk.answers_up_to(talk.place_to_judge)}"
+    )
+    return page(Markup(f'<p data-turn="{talk.place_to_judge}">How good was {which}?</p>'))
 
 
 def _turn(place: int, turn: Turn, edited: bool, judged: bool) -> str:

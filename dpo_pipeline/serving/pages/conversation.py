@@ -63,8 +63,13 @@ class Conversation:
         return self.said[-1] if self.said and self.said[-1].request_id else None
 
     @property
-    def judged(self) -> int | None:
-        """The place of the answer that is rated and corrected, where it is whole."""
+    def to_judge(self) -> Turn | None:
+        """The answer that is rated and corrected, where it is whole."""
+        return None if self.place_to_judge is None else self.said[self.place_to_judge]
+
+    @property
+    def place_to_judge(self) -> int | None:
+        """Its place in the conversation."""
         place = len(self.said) - 1 if self.judging is None else self.judging
         return place if 0 <= place < len(self.said) and self.said[place].request_id else None
 

@@ -11,7 +11,6 @@ from dpo_pipeline.core.questions import CATEGORIES, category_label
 from dpo_pipeline.core.validated_pair import (
     CORRECTION,
     EXCLUDED,
-    JUDGEMENT,
     MEANINGS,
     SET_ASIDE,
     SHORT_MEANINGS,
@@ -252,7 +251,7 @@ def pair_shown(seen: ReviewedPair, zone: ZoneInfo) -> Markup:
     why = [paragraph(f"Why, by the voter: {pair.why}")] if str(pair.why) else []
     origin = f"{as_read(pair.recorded_at, zone)} by {pair.annotator}, {pair.event_id}"
     parts = [facts, *why, paragraph(origin, "muted"), _result(seen), heading("Question"), quoted(pair.prompt)]
-    alone = pair.model_b == JUDGEMENT
+    alone = pair.is_judgement
     answers = [
         (f"Answer A, {pair.model_a}{_won(pair.vote, 'a')}", pair.response_a),
         (f"Answer B, {pair.model_b}{_won(pair.vote, 'b')}", pair.response_b),
@@ -268,7 +267,7 @@ def pair_shown(seen: ReviewedPair, zone: ZoneInfo) -> Markup:
 def _vote(pair: ValidatedPair) -> str:
     if pair.source == CORRECTION:
         return "A was corrected to B"
-    if pair.model_b == JUDGEMENT:
+    if pair.is_judgement:
         return f"one answer alone: {pair.response_b}"
     return {"a": "A is better", "b": "B is better", "tie": "tie", "both_bad": "both bad"}[pair.vote]
 

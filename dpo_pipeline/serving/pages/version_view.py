@@ -120,7 +120,7 @@ def _evaluation(facts: CardFacts) -> Markup:
     rates = {"All questions": found.get("overall") or {}, **by_category}
     rows = [
         (
-            name.replace("_", " "),
+            name,
             rate["low"],
             rate["rate"],
             rate["high"],

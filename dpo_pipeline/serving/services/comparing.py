@@ -241,10 +241,6 @@ class Comparing:
         """This person's votes on these that are on record, and what each revealed; raises DatabaseUnavailable."""
         return await asking(self._comparisons.voted, comparison_ids, visitor.person)
 
-    def forget_expired(self) -> None:
-        """Drop comparisons that can no longer be voted on, and requests as old."""
-        self._comparisons.forget_expired()
-
     def _models(self, asked: Sequence[str] | None) -> tuple[tuple[str, ...], float]:
         """Those asked for, or those that `core.matchmaking` picks; and the probability with which they were."""
         route = self._router.route

@@ -298,10 +298,6 @@ class Comparisons:
         finally:
             del self._writing[comparison.event_id]
 
-    def forget_expired(self) -> None:
-        """As the function of that name."""
-        forget_expired(self._state, self._collection)
-
 
 def _recorded(comparison: StoredComparison, repeated: bool) -> Recorded:
     """What a vote on it reveals."""

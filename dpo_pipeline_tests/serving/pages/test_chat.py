@@ -103,7 +103,7 @@ def test_every_answer_can_be_spoken_of_and_every_question_asked_otherwise(
         ]  # fmt: skip
         assert page.evaluate("navigator.clipboard.readText()") == "You asked: Second?"
 
-        assert page.inner_text("#chat-judged") == "How good was the last answer?"
+        assert page.inner_text("#chat-judged [data-turn]") == "How good was the last answer?"
         page.get_by_role("button", name="Rate this answer below").first.click()
         page.locator("#chat-judged", has_text="How good was answer 1?").wait_for()
         assert not page.get_by_role("button", name="Answer again").is_visible(), "of the last one alone"
