@@ -53,8 +53,8 @@ CSS = """
   list-style: none; font-size: .8125rem; color: var(--body-text-color-subdued); }
 .ab-coverage li { margin: 0; white-space: nowrap; }
 .ab-coverage .ab-bar { height: 4px; margin-top: .2rem; }
-.ab-question { margin: 0; font-size: 1.125rem; font-weight: 600; line-height: 1.4; white-space: pre-wrap;
-  overflow-wrap: anywhere; color: var(--body-text-color); }
+.ab-question { margin: 0; scroll-margin-top: .25rem; font-size: 1.125rem; font-weight: 600; line-height: 1.4;
+  white-space: pre-wrap; overflow-wrap: anywhere; color: var(--body-text-color); }
 .ab-question small { display: block; font-size: .8125rem; font-weight: 400; color: var(--body-text-color-subdued); }
 .ab-turn { margin: 0 0 .6rem; padding: .5rem .8rem; border-radius: 10px; width: fit-content; max-width: min(44rem, 92%);
   border: 1px solid var(--border-color-primary); color: var(--body-text-color); overflow-wrap: anywhere; }
