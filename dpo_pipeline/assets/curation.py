@@ -18,7 +18,7 @@ from dpo_pipeline.core.curation import CurationSummary
 from dpo_pipeline.core.validated_pair import MEANINGS
 from dpo_pipeline.loop.curate import curate
 from dpo_pipeline.loop.label import label
-from dpo_pipeline.loop.set_aside import find_suspects
+from dpo_pipeline.loop.set_aside import find_suspects, set_aside
 from dpo_pipeline.resources import LoopResource, WarehouseResource
 from dpo_pipeline.stores.curation import read_summary
 
@@ -70,6 +70,8 @@ def validated_pairs(
 def labelled_answers(loop: LoopResource, warehouse: WarehouseResource) -> dg.MaterializeResult:
     settings = loop.settings()
     with warehouse.open(settings) as store:
+        with loop.ledger() as ledger:
+            set_aside(settings, store, find_suspects(ledger))
         found = label(settings, store)
     good = sum(answer.good for answer in found.labelled)
     left_out = [

@@ -7,7 +7,7 @@ from dpo_pipeline.core.curation import CurationSummary, summarise, with_second_l
 from dpo_pipeline.core.set_aside import Suspect
 from dpo_pipeline.loop.ingest import LOG, validate_new
 from dpo_pipeline.loop.label import label
-from dpo_pipeline.loop.set_aside import set_aside
+from dpo_pipeline.loop.set_aside import set_aside, set_votes_aside
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.curation import publish_summary, read_summary
 from dpo_pipeline.stores.log import file_bytes
@@ -39,13 +39,15 @@ def curate(
         progress: called with how many are validated so far.
     """
     count = validate_new(warehouse, settings.quality, progress)
-    questioned = set_aside(settings, warehouse, suspects)
+    before = read_summary(settings.curation_summary)
+    is_news = any(each.version not in before.suspects for each in suspects)
+    # Later feedback is set aside where it is labelled.
+    questioned = (set_aside if is_news else set_votes_aside)(settings, warehouse, suspects)
     reviews_bytes = file_bytes(settings.reviews_log)  # before they are read: what comes meanwhile is seen next time
-    if questioned:  # of feedback too: what is published of it would make a version due by what was set aside
+    if is_news and questioned:  # what is published of it would make a version due by what was set aside
         label(settings, warehouse)
     taken_out = apply_reviews(warehouse, settings.reviews_log, settings.review_table)
-    rebuilt = read_summary(settings.curation_summary).rebuilt
-    counted = summarise(warehouse.tallies(), warehouse.position(LOG).offset, reviews_bytes, rebuilt)
+    counted = summarise(warehouse.tallies(), warehouse.position(LOG).offset, reviews_bytes, before.rebuilt)
     summary = with_second_looks(without_taken_out(counted, taken_out), *warehouse.second_looks())
     simulated = warehouse.simulated_votes()
     summary = replace(summary, simulated=simulated, suspects=tuple(each.version for each in suspects))

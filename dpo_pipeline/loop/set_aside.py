@@ -37,11 +37,32 @@ def not_set_aside(ledger: Ledger, summary: CurationSummary) -> list[str]:
 
 
 def set_aside(settings: Settings, warehouse: Warehouse, found: tuple[Suspect, ...]) -> int:
-    """Note in the reviews what is not set aside yet: what a person restored stays restored. Returns how much."""
+    """Note in the reviews what is not set aside yet, votes and other feedback. Returns how much."""
     if not found:
         return 0
     given = feedback_of(settings, warehouse)
     trained_on = trainable_feedback(settings, given)
+    said = [(suspect, event) for suspect in found for event in _questioned(suspect, given, trained_on)]
+    return _note(settings, [*_votes(warehouse, found), *said])
+
+
+def set_votes_aside(settings: Settings, warehouse: Warehouse, found: tuple[Suspect, ...]) -> int:
+    """The votes alone: for each curation run, which shall not read all feedback again."""
+    return _note(settings, _votes(warehouse, found))
+
+
+def _votes(warehouse: Warehouse, found: tuple[Suspect, ...]) -> list[tuple[Suspect, str]]:
+    return [
+        (suspect, event)
+        for suspect in found
+        for event in warehouse.valid_events_of(suspect.version, suspect.after, suspect.up_to, suspect.accepted)
+    ]
+
+
+def _note(settings: Settings, questioned: list[tuple[Suspect, str]]) -> int:
+    """Each once: what a person restored stays restored."""
+    if not questioned:
+        return 0
     log, now = ReviewLog(settings.reviews_log, logs_of(settings)), utc_now()
     known = log.review_ids()
     reviews = [
@@ -53,11 +74,7 @@ def set_aside(settings: Settings, warehouse: Warehouse, found: tuple[Suspect, ..
             reason=suspect.reason[:LONGEST_REASON],
             actor=ACTOR,
         )
-        for suspect in found
-        for event_id in (
-            *warehouse.valid_events_of(suspect.version, suspect.after, suspect.up_to, suspect.accepted),
-            *_questioned(suspect, given, trained_on),
-        )
+        for suspect, event_id in questioned
         if (review_id := f"{suspect.version}-{ACTOR}-{event_id}") not in known
     ]
     log.append_all(reviews)
