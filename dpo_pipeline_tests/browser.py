@@ -163,6 +163,25 @@ CUT = """() => [...document.querySelectorAll("button, label, p, h1, h2, h3, li, 
   .map(node => `${node.tagName}.${node.className}: ${(node.value || node.textContent).slice(0, 60)}`)"""
 
 
+PRIMARY = """() => {
+  const probe = document.querySelector(".gradio-container").appendChild(document.createElement("i"));
+  probe.style.background = "var(--button-primary-background-fill)";
+  const wanted = getComputedStyle(probe).backgroundColor;
+  probe.remove();
+  return [...document.querySelectorAll("button")]
+    .filter(each => each.checkVisibility() && !each.disabled && getComputedStyle(each).backgroundColor === wanted)
+    .map(each => each.innerText.trim());
+}"""
+
+
+def primary(opened: Tab) -> list[str]:
+    """The buttons that look like those to press now, as they are without the mouse on them."""
+    opened.page.mouse.move(0, 0)
+    opened.page.wait_for_function(AT_REST)
+    found: list[str] = opened.page.evaluate(PRIMARY)
+    return found
+
+
 def choose(page: "Page", component: str, label: str) -> None:
     """Pick from a dropdown as a person does, and wait until its list is gone."""
     page.click(f"{component} input")

@@ -16,7 +16,7 @@ LONGEST_QUESTION = 4000
 KEYS = """
 (() => {
   const keys = {"1": "ab-left", "a": "ab-left", "arrowleft": "ab-left", "2": "ab-right", "b": "ab-right",
-    "arrowright": "ab-right", "t": "ab-tie", "x": "ab-both-bad", "enter": "ab-next"};
+    "arrowright": "ab-right", "t": "ab-tie", "x": "ab-both-bad", "s": "ab-skip", "enter": "ab-next"};
   const own = "input, textarea, select, [contenteditable=true], [role=listbox], [role=combobox], [role=slider]";
   const scrolls = ".md-wide, .md-code pre, .md-math";
   document.addEventListener("keydown", event => {
@@ -31,7 +31,7 @@ KEYS = """
     button.click();
   });
   // The second click of two, told here as well as on the server: it may come late there, or meet another button.
-  const once = "#ab-left, #ab-right, #ab-tie, #ab-both-bad, #ab-generate, #ab-start, #ab-end, #ab-go-on, #ab-next";
+  const once = "#ab-votes button, #ab-generate, #ab-start, #ab-end, #ab-go-on, #ab-next";
   document.addEventListener("click", event => {
     if (event.detail > 1 && event.target.closest && event.target.closest(once)) event.stopImmediatePropagation();
   }, true);
@@ -116,13 +116,31 @@ def _pair() -> dict[str, Any]:
         for side in ab_view.LETTER:
             with gr.Column(min_width=300, elem_classes="ab-cell"):
                 parts[f"card_{side}"] = gr.HTML(ab_view.card(side, None, empty), elem_id=f"ab-card-{side}")
-    with gr.Row(elem_id="ab-votes"):
-        for side, letter in ab_view.LETTER.items():
-            parts[side] = gr.Button(
-                f"Select Model {letter}", interactive=False, elem_id=f"ab-{side}", min_width=120, scale=2
-            )
-        parts["tie"] = gr.Button("Tie", interactive=False, elem_id="ab-tie", min_width=120)
-        parts["both_bad"] = gr.Button("Both bad", interactive=False, elem_id="ab-both-bad", min_width=120)
+    parts |= _bar()
+    return parts
+
+
+def _bar() -> dict[str, Any]:
+    """What stays on screen, however long the answers are: what the last vote was, and what to press now."""
+    import gradio as gr
+
+    parts: dict[str, Any] = {}
+    with gr.Column(elem_id="ab-bar"):
+        parts["result"] = gr.HTML(elem_id="ab-result", elem_classes="ab-line")
+        with gr.Row(elem_id="ab-votes"):
+            for side, letter in ab_view.LETTER.items():
+                parts[side] = gr.Button(
+                    f"Select Model {letter}",
+                    variant="primary",
+                    interactive=False,
+                    elem_id=f"ab-{side}",
+                    min_width=120,
+                    scale=2,
+                )
+            for name, label in (("tie", "Tie"), ("both_bad", "Both bad"), ("skip", "Skip")):
+                elem_id = f"ab-{name.replace('_', '-')}"
+                parts[name] = gr.Button(label, interactive=False, elem_id=elem_id, min_width=100)
+            parts["next"] = gr.Button("Next comparison", variant="primary", visible=False, elem_id="ab-next")
     return parts
 
 
@@ -146,11 +164,10 @@ def _choices(labels: Mapping[Any, str]) -> list[tuple[str, str]]:
 
 
 def _outcome() -> dict[str, Any]:
-    """What the vote revealed, and what comes next."""
+    """What comes next, beside the next comparison."""
     import gradio as gr
 
     parts: dict[str, Any] = {}
-    parts["result"] = gr.HTML(elem_id="ab-result", elem_classes="ab-line")
     with gr.Row(visible=False, equal_height=True) as parts["further"]:
         parts["follow"] = gr.Textbox(
             label="Go on with this conversation",
@@ -162,6 +179,5 @@ def _outcome() -> dict[str, Any]:
             scale=5,
         )
         parts["go_on"] = gr.Button("Ask", elem_id="ab-go-on", min_width=120, scale=1)
-    parts["next"] = gr.Button("Next comparison", variant="primary", visible=False, elem_id="ab-next")
     gr.HTML(ab_view.KEYS_HINT)
     return parts

@@ -116,7 +116,7 @@ class Page:
         if batch:
             batch.length = len(batch.votes)
         summary = ab_view.batch_line(batch, True) if batch and batch.votes else ""
-        yield {"batch": summary, **batch_buttons(False), "next": changed(visible=True)}
+        yield {"batch": summary, **batch_buttons(False)}
 
     async def vote(
         self, visit: Visit, visitor: Visitor, choice: Choice, why: VoteReason, shown: str
@@ -186,7 +186,7 @@ class Page:
         if text := (text or "").strip():
             opening[field] = ""
             asked = (self._desk.follow_up if field == "follow" else self._desk.typed)(visit, text)
-        opening |= vote_buttons(False) | batch_buttons(running) | {"next": changed(visible=False)}
+        opening |= vote_buttons(False, skip=True) | batch_buttons(running) | {"next": changed(visible=False)}
         # What was said of one pair does not go with the vote on another.
         opening |= {"further": changed(visible=False), **NOTHING_SAID}
         try:
@@ -202,7 +202,8 @@ class Page:
         except DpoError as error:
             told = notice(ab_view.trouble(error), error=True)
             kept = {field: text, "further": changed(visible=field == "follow")} if text else {}
-            yield {**opening, "notice": told, **cards(visit, None), "next": changed(visible=not text), **kept}
+            none = {**cards(visit, None), **vote_buttons(False), "next": changed(visible=not text)}
+            yield {**opening, "notice": told, **none, **kept}
 
     async def _around(self, visit: Visit) -> Update:
         """Progress and coverage; the choice of versions where it has changed."""
@@ -345,7 +346,8 @@ def _buttons(page: Page, parts: dict[str, Any], connect: Callable[..., Any]) -> 
     """What each button sets off."""
     connect(parts["generate"].click, lambda visit, visitor, form: page.generate(visit, visitor, form.typed))
     connect(parts["typed"].submit, lambda visit, visitor, form: page.generate(visit, visitor, form.typed))
-    connect(parts["next"].click, lambda visit, visitor, form: page.generate(visit, visitor, ""))
+    for trigger in (parts["next"].click, parts["skip"].click):
+        connect(trigger, lambda visit, visitor, form: page.generate(visit, visitor, ""))
     for trigger in (parts["go_on"].click, parts["follow"].submit):
         connect(trigger, lambda visit, visitor, form: page.go_on(visit, visitor, form.follow))
     connect(parts["start"].click, lambda visit, visitor, form: page.start_batch(visit, visitor, form.length))

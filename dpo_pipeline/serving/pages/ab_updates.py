@@ -13,7 +13,19 @@ CHOICES: tuple[Choice, ...] = get_args(Choice)
 NOTHING_SAID: dict[str, Any] = {"strength": "", "tags": [], "words": ""}
 TYPED = {"typed": "", "follow": "", **NOTHING_SAID}
 """What people fill in, when it is empty."""
-VOTED = (*CHOICES, "next", "further", "notice", "batch", "question", "card_left", "card_right", "result", "progress")
+VOTED = (
+    *CHOICES,
+    "skip",
+    "next",
+    "further",
+    "notice",
+    "batch",
+    "question",
+    "card_left",
+    "card_right",
+    "result",
+    "progress",
+)
 """What a vote changes."""
 
 
@@ -36,9 +48,15 @@ def standing(visit: Visit) -> Update:
     return update | {"further": changed(visible=voted and visit.conversation is not None)}
 
 
-def vote_buttons(on: bool) -> Update:
-    """Whether there is something to vote on."""
-    return {choice: changed(interactive=on) for choice in CHOICES}
+def vote_buttons(on: bool, skip: bool | None = None) -> Update:
+    """Whether there is something to vote on.
+
+    Args:
+        skip: whether it can be skipped; null: where it can be voted on. What is still being written can be.
+    """
+    return {choice: changed(interactive=on) for choice in CHOICES} | {
+        "skip": changed(interactive=on if skip is None else skip)
+    }
 
 
 def batch_buttons(running: bool) -> Update:

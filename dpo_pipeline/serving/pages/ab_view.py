@@ -72,8 +72,11 @@ CSS = """
 .ab-answer.empty { color: var(--body-text-color-subdued); }
 .ab-cell :is(.block, .html-container, .prose) { display: grid; grid-template: 1fr / minmax(0, 1fr); flex: 1; }
 .gradio-container { overflow: visible !important; overflow-x: clip !important; }
-#ab-votes { position: sticky; bottom: 0; z-index: 5; padding: .5rem 0; background: var(--body-background-fill); }
-.ab-result { margin: 0; font-size: 1rem; color: var(--body-text-color); }
+#ab-bar { position: sticky; bottom: 0; z-index: 5; padding: .5rem 0; gap: .4rem;
+  background: var(--body-background-fill); }
+#ab-bar:not(:has(button:enabled)) { position: static; }
+#ab-votes:has(#ab-next) button:not(#ab-next) { display: none; }
+.ab-result { margin: 0; font-size: 1rem; color: var(--body-text-color); background: var(--body-background-fill); }
 .ab-keys { margin: 0; font-size: .8125rem; line-height: 1.9; color: var(--body-text-color-subdued); }
 .ab-keys span { display: inline-block; margin-right: 1rem; white-space: nowrap; }
 .ab-keys kbd { padding: .05rem .35rem; border-radius: 4px; border: 1px solid var(--border-color-primary);
@@ -90,8 +93,16 @@ CSS = """
   .ab-coverage { grid-template-columns: repeat(2, 1fr); }
   .ab-answer { min-height: 0; height: 24vh; }
   .ab-card { padding: .5rem .8rem; } .ab-card h3 { margin: 0 0 .2rem; }
-  #ab-votes { display: grid; grid-template-columns: 1fr 1fr; gap: .4rem; }
+  .ab-result { font-size: .875rem; line-height: 1.35; }
+  #ab-votes { display: grid; grid-template-columns: repeat(6, 1fr); gap: .4rem; }
+  #ab-votes button { grid-column: span 2; min-width: 0 !important; padding: .5rem .25rem; }
+  #ab-votes :is(#ab-left, #ab-right) { grid-column: span 3; }
+  #ab-votes #ab-next { grid-column: span 6; }
 }
+/* One button at a time is the one to press: what cannot be pressed is none, nor what a pair on screen waits for. */
+.column:has(#ab-left:enabled, #ab-next, .ab-card.growing) #ab-generate, #ab-votes button:disabled,
+.column:has(#review-yes) #review-keep { background: var(--button-secondary-background-fill);
+  color: var(--button-secondary-text-color); border-color: var(--button-secondary-border-color); }
 @media (pointer: coarse) { .ab-keys { display: none; } }
 """
 
@@ -111,6 +122,7 @@ KEYS_HINT = (
             (("2", "B", "→"), "Model B"),
             (("T",), "Tie"),
             (("X",), "Both bad"),
+            (("S",), "Skip"),
             (("Enter",), "Next comparison"),
         )
     )
@@ -170,7 +182,7 @@ def card(side: Side, answer: str | None, visit: Visit, whole: bool = True) -> st
         answer: null: none was asked for.
         whole: false while it grows, when it stands there as it is: formatting it with every word costs more than words.
     """
-    kind, title = "ab-card", f"Model {LETTER[side]}"
+    kind, title = "ab-card" if whole else "ab-card growing", f"Model {LETTER[side]}"
     head = title
     if visit.voted:
         choice, recorded = visit.voted

@@ -269,7 +269,7 @@ class _Layout:
             )  # fmt: skip
             with gr.Column(scale=1, min_width=110):
                 self.send = gr.Button("Send", variant="primary")
-                self.stop = gr.Button("Stop", visible=False)
+                self.stop = gr.Button("Stop", variant="primary", visible=False)
                 self.start_again = gr.Button("New conversation", size="sm")
         gr.HTML(page(TOGGLE))
         self.told = gr.HTML(page(), elem_id="told")

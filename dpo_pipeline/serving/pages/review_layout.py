@@ -153,7 +153,9 @@ class ReviewLayout:
                             label="Your key, if you are not signed in", type="password", elem_id="key"
                         )
                         with gr.Row():
-                            self.keep = gr.Button("Looks right", min_width=120, elem_id="review-keep")
+                            self.keep = gr.Button(
+                                "Looks right", variant="primary", min_width=120, elem_id="review-keep"
+                            )
                             self.exclude = gr.Button("Exclude from training", min_width=120, elem_id="review-exclude")
                             self.restore = gr.Button("Restore", min_width=120)
                             self.undo = gr.Button("Undo", visible=False, min_width=80, elem_id="review-undo")
@@ -163,7 +165,9 @@ class ReviewLayout:
                         with gr.Column(visible=False) as self.confirmation:
                             self.question = gr.HTML(page(), elem_id="asked")
                             with gr.Row():
-                                self.yes = gr.Button("Yes", variant="stop", size="sm", min_width=120)
+                                self.yes = gr.Button(
+                                    "Yes", variant="stop", size="sm", min_width=120, elem_id="review-yes"
+                                )
                                 self.no = gr.Button("Cancel", size="sm", min_width=120)
                     self.told = gr.HTML(page(), elem_id="told")
         parts = [self.count, self.list, self.back, self.on, self.pair, self.orders, self.reason, self.exclude]

@@ -291,8 +291,10 @@ def test_it_is_readable_on_every_screen(browser: "Browser", server: Server) -> N
         for width, scheme in SCREENS:
             opened.show_on(width, scheme)
             opened.assert_fits()
-            if (width, scheme) in AUDITED:
+            if (width, scheme) in AUDITED:  # at the end of the page the bar lies over nothing, which axe could not tell
+                opened.page.evaluate("scrollTo(0, document.body.scrollHeight)")
                 opened.assert_accessible()
+                opened.page.evaluate("scrollTo(0, 0)")
             if (width, scheme) == (1440, "light"):
                 opened.picture("ab_test.png")
             if (width, scheme) == (390, "dark"):

@@ -1,4 +1,4 @@
-"""More than one bare vote: a conversation that goes on after it, and why somebody voted so."""
+"""More than one bare vote: a conversation that goes on after it, why somebody voted so, and what to press when."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -7,7 +7,7 @@ import pytest
 
 from dpo_pipeline.core.votes import VoteReason
 from dpo_pipeline.settings import Settings
-from dpo_pipeline_tests.browser import Tab
+from dpo_pipeline_tests.browser import Tab, primary
 from dpo_pipeline_tests.programs_under_test import Server
 from dpo_pipeline_tests.serving.ab_page.desk import DONE, answer, ask, at_desk, ready, text, votes
 from dpo_pipeline_tests.upstream import Upstream
@@ -117,3 +117,38 @@ def test_strength_tags_and_words_go_into_the_log_with_the_vote(desk: Tab, settin
     assert tie.why == bare.why == VoteReason(), "nobody is better in a tie"
     line = json.loads(settings.prefs_log.read_bytes().splitlines()[-1])
     assert not {"strength", "reason_tags", "reason"} & line.keys()
+
+
+def test_one_kind_of_button_at_a_time_is_the_one_to_press(desk: Tab, models: Upstream) -> None:
+    assert primary(desk) == ["Generate Comparison"]
+    models.word_s = 0.2
+    desk.page.fill("#ab-typed textarea", "Why do cats purr?")
+    desk.page.click("#ab-generate")
+    desk.page.locator(".ab-card.growing").first.wait_for()
+    assert primary(desk) == []
+    models.word_s = 0.0
+    ready(desk)
+    assert primary(desk) == ["Select Model A", "Select Model B"]
+    desk.page.keyboard.press("1")
+    desk.page.wait_for_selector(DONE)
+    assert primary(desk) == ["Next comparison"] and not desk.page.is_visible("#ab-left")
+    desk.assert_accessible()
+
+
+def test_a_pair_can_be_skipped_which_is_no_vote(desk: Tab, settings: Settings) -> None:
+    assert desk.page.is_disabled("#ab-skip")
+    before = len(votes(settings))
+    desk.page.click("#ab-start")
+    ready(desk)
+    for press in ("#ab-skip", "s"):
+        question = text(desk, "#ab-question")
+        desk.page.click(press) if press.startswith("#") else desk.page.keyboard.press(press)
+        desk.page.wait_for_function(
+            "was => document.querySelector('#ab-question').innerText.trim() !== was", arg=question
+        )
+        ready(desk)
+    assert "1 of 10" in text(desk, "#ab-batch") and len(votes(settings)) == before
+    desk.page.click("#ab-end")
+    desk.page.click("#ab-tie")
+    desk.page.wait_for_selector(DONE)
+    assert len(votes(settings)) == before + 1

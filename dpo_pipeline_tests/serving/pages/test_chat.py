@@ -9,6 +9,7 @@ import pytest
 from dpo_pipeline.core.serving_records import FeedbackRecord, RequestRecord
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import read_bank
+from dpo_pipeline_tests.browser import primary
 from dpo_pipeline_tests.programs_under_test import Server, eventually
 from dpo_pipeline_tests.serving.pages.desk import at, new_requests, records, say, told
 from dpo_pipeline_tests.upstream import Upstream
@@ -32,6 +33,7 @@ def test_a_conversation_is_answered_rated_and_corrected(
         say(opened, "And at sunset?")
         said = page.locator("#conversation .turn").all_inner_texts()
         assert said[:2] == ["Why is the sky blue?", known["Why is the sky blue?"]] and len(said) == 4
+        assert primary(opened) == ["Send"]
         opened.picture("chat.png")
         request = new_requests(settings, before, 2)[-1]
 

@@ -9,7 +9,7 @@ import pytest
 
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.reviews import ReviewLog, read_validated_pairs
-from dpo_pipeline_tests.browser import Tab, choose
+from dpo_pipeline_tests.browser import Tab, choose, primary
 from dpo_pipeline_tests.examples import settings_in
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
 from dpo_pipeline_tests.serving import collected
@@ -72,6 +72,7 @@ def test_a_preference_is_excluded_and_restored_with_a_reason_behind_the_key(
     prefs = settings.prefs_log.read_bytes()
     with at(browser, server, "review") as opened:
         page = opened.page
+        assert primary(opened) == ["Looks right"]
         exclude, restore = (
             page.get_by_role("button", name=name, exact=True) for name in ("Exclude from training", "Restore")
         )
@@ -160,6 +161,7 @@ def many_at_once(opened: Tab, settings: Settings) -> None:
     before = log.newest()
     page.get_by_role("button", name="Exclude all that match").click()
     page.get_by_text(f"Exclude {len(fits)} pairs: all that match the filters above").wait_for()
+    assert primary(opened) == [], "the red one is"
     page.get_by_role("button", name="Cancel").click()
     page.locator("#asked").wait_for(state="hidden")
     assert log.newest() == before, "nothing happens to many without a yes"
