@@ -34,6 +34,7 @@ from dpo_pipeline.serving.services.visitors import Visitor
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.pseudonyms import signing_key
+from dpo_pipeline.stores.reviews import ReviewLog
 from dpo_pipeline.stores.serving_state import ServingState
 from dpo_pipeline.stores.vote_log import FileVotes
 
@@ -82,7 +83,9 @@ def opened(settings: Settings, count: int) -> list[Ballot]:
     tally = Tally(settings.prefs_log, collection.max_line_bytes, 20, settings.zone)
     questions = Questions(collection, settings.bank_dir, state, dict)
     votes = FileVotes(AppendLog(settings.prefs_log), collection.max_line_bytes, None)
-    comparisons = Comparisons(collection, votes, questions, state, tally, signing_key(settings), redact)
+    comparisons = Comparisons(
+        collection, votes, ReviewLog(settings.reviews_log), questions, state, tally, signing_key(settings), redact
+    )
     ballots = []
     for number in range(count):
         shown = comparisons.open(

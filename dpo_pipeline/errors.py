@@ -49,6 +49,7 @@ DpoError
     ├── UnknownModel          404
     ├── NotEvaluated          404
     ├── AlreadyVoted          409
+    ├── TooLate               409
     ├── NicknameTaken         409
     ├── OrderRefused          409
     ├── BodyTooLarge          413
@@ -294,6 +295,13 @@ class NotEvaluated(RequestError):
 class AlreadyVoted(RequestError):
     status = 409
     code = "already_voted"
+
+
+class TooLate(RequestError):
+    """What can be done for a while only."""
+
+    status = 409
+    code = "too_late"
 
 
 class NicknameTaken(RequestError):

@@ -130,6 +130,8 @@ def _print_vote_trace(went: "VoteTrace") -> None:
     table = Table(box=None, show_header=False)
     event = went.event
     table.add_row("vote", f"{event.vote} on {event.model_a} and {event.model_b}, {event.recorded_at}")
+    if went.withdrawn:
+        table.add_row("taken back", "as a slip, by whoever gave it: it counts nowhere")
     _add_datasets(table, went.datasets)
     table.add_row("descendants", ", ".join(went.descendants) or "none")
     table.add_row("A/B tests", ", ".join(went.judged) or "none")

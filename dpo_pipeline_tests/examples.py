@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from dpo_pipeline.core.identity import Uncounted
 from dpo_pipeline.core.outcomes import RequestOutcome
 from dpo_pipeline.core.serving_records import RequestRecord
 from dpo_pipeline.core.votes import Preference, Vote, outcome
@@ -17,6 +18,7 @@ from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.settings import PROJECT_DIR, Settings, load_settings
 from dpo_pipeline.stores.ledger import Ledger, VersionRecord
 from dpo_pipeline.stores.ledger.tables import VERSIONS
+from dpo_pipeline.stores.reviews import Review
 
 SHORT = "It is Paris, of course."
 LONG = "The capital of France is Paris. It lies on the river Seine and is home to the Eiffel Tower."
@@ -45,6 +47,14 @@ def preference(number: int = 0, vote: Vote = "a", **changes: Any) -> Preference:
     names = ("chosen", "rejected", "chosen_model", "rejected_model")
     decided = outcome(vote, fields["response_a"], fields["response_b"], fields["model_a"], fields["model_b"])
     return Preference(vote=vote, **{**dict(zip(names, decided, strict=True)), **fields})
+
+
+def withdrawal(event_id: str) -> Review:
+    """Whoever gave this vote said at once that it was a slip."""
+    return Review(
+        review_id=f"rev-{event_id}", recorded_at="2026-01-01T00:00:05.000Z", event_id=event_id, action="withdraw",
+        reason="a slip", actor="voter",
+    )  # fmt: skip
 
 
 def request(number: int, **changes: Any) -> RequestRecord:
@@ -103,5 +113,5 @@ class GivenVotes:
     def unproven(self, new: str, baseline: str, since: str) -> Voted:
         return self.crowd
 
-    def uncounted(self, new: str, baseline: str, count_unproven: bool) -> tuple[int, int]:
-        return len(self.crowd), 0
+    def uncounted(self, new: str, baseline: str, count_unproven: bool) -> Uncounted:
+        return Uncounted(len(self.crowd))

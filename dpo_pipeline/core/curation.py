@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from dpo_pipeline.core.agreement import flip_rate, krippendorff_alpha
-from dpo_pipeline.core.validated_pair import EXCLUDED, SET_ASIDE
+from dpo_pipeline.core.validated_pair import EXCLUDED, SET_ASIDE, WITHDRAWN
 from dpo_pipeline.core.vote_count import VoteCount
 from dpo_pipeline.core.votes import Vote
 
@@ -14,20 +14,31 @@ MIN_SECOND_LOOKS = 30
 
 @dataclass(frozen=True)
 class TakenOut:
-    """Valid pairs that are not trained on all the same: what people `excluded` and what was `set_aside` after a
-    rollback, by category; `places` are positions among the valid pairs, in the order of the log and counted from 1.
+    """Valid pairs that are not trained on all the same: what people `excluded`, what was `set_aside` after a rollback
+    and what its voter has `withdrawn`, by category; `places` are positions among the valid pairs, in the order of the
+    log and counted from 1.
     """
 
     excluded: dict[str, int] = field(default_factory=dict)
     set_aside: dict[str, int] = field(default_factory=dict)
     places: tuple[int, ...] = ()
+    withdrawn: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WithdrawnVote:
+    """A vote that its voter took back."""
+
+    vote: Vote
+    category: str
+    for_left: bool
 
 
 @dataclass(frozen=True)
 class CurationSummary:
     """Counts as of the newest curation run. `failed` counts rejected pairs by criterion; one pair may fail several.
-    `votes`, `left_wins` and `categories` are of people's votes, without pairs that were brought in or made; so many
-    of them were `simulated`.
+    `votes`, `left_wins` and `categories` are of people's votes, without pairs that were brought in or made and without
+    votes that were `withdrawn`; so many of them were `simulated`.
 
     `taken_out` are the places of `TakenOut`; `suspects` are versions whose rollback has been dealt with.
 
@@ -41,6 +52,7 @@ class CurationSummary:
     reviews_bytes: int = 0
     recorded: int = 0
     simulated: int = 0
+    withdrawn: int = 0
     quarantined: int = 0
     repeated_events: int = 0
     valid: int = 0
@@ -71,7 +83,7 @@ class CurationSummary:
     @property
     def brought_in(self) -> int:
         """Pairs that nobody voted on here: imported, or made by the loop itself."""
-        return self.recorded - self.voted.total
+        return self.recorded - self.voted.total - self.withdrawn
 
     def valid_beyond(self, place: int) -> int:
         """Valid pairs behind a place among them, such as that up to which a version has seen them."""
@@ -117,12 +129,12 @@ def summarise(tallies: dict[str, int], log_offset: int, reviews_bytes: int = 0, 
 
 
 def without_taken_out(summary: CurationSummary, taken_out: TakenOut) -> CurationSummary:
-    """The summary after valid pairs were taken out: those are rejected, as `excluded` or `set_aside`."""
-    gone = Counter(taken_out.excluded) + Counter(taken_out.set_aside)
-    excluded, set_aside = sum(taken_out.excluded.values()), sum(taken_out.set_aside.values())
+    """The summary after valid pairs were taken out: those are rejected, as what they were taken out as."""
+    kinds = {EXCLUDED: taken_out.excluded, SET_ASIDE: taken_out.set_aside, WITHDRAWN: taken_out.withdrawn}
+    gone = sum(map(Counter, kinds.values()), Counter[str]())
     if not gone:
         return summary
-    failed = {name: count for name, count in ((EXCLUDED, excluded), (SET_ASIDE, set_aside)) if count}
+    failed = {name: count for name, found in kinds.items() if (count := sum(found.values()))}
     return replace(
         summary,
         valid=summary.valid - gone.total(),
@@ -130,4 +142,16 @@ def without_taken_out(summary: CurationSummary, taken_out: TakenOut) -> Curation
         valid_categories={name: n - gone[name] for name, n in summary.valid_categories.items()},
         failed={**summary.failed, **failed},
         taken_out=taken_out.places,
+    )
+
+
+def without_withdrawn(summary: CurationSummary, withdrawn: Sequence[WithdrawnVote]) -> CurationSummary:
+    """The summary after people took votes back: those are counted as `withdrawn`, and nowhere else."""
+    votes, categories = Counter(each.vote for each in withdrawn), Counter(each.category for each in withdrawn)
+    return replace(
+        summary,
+        withdrawn=len(withdrawn),
+        votes={name: count - votes[name] for name, count in summary.votes.items()},  # type: ignore[index]
+        categories={name: count - categories[name] for name, count in summary.categories.items()},
+        left_wins=summary.left_wins - sum(each.for_left for each in withdrawn),
     )

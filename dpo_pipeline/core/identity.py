@@ -6,6 +6,7 @@ a key, a login or the machine itself vouches for them; what others give is kept,
 
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from dpo_pipeline.core.winrate import SHARES, Outcome
@@ -70,14 +71,28 @@ def is_proven(identity: object) -> bool:
     return identity not in UNPROVEN
 
 
-def uncounted(of_strangers: int, steered: int) -> str:
-    """Which votes between two versions are no evidence, in words; empty: all are."""
-    parts = []
-    if of_strangers:
-        parts.append(f"{of_strangers} of people whom nobody vouches for, or who are new here")
-    if steered:
-        parts.append(f"{steered} of people who chose the versions or how they answer")
-    return f"{of_strangers + steered} votes do not count: {' and '.join(parts)}" if parts else ""
+@dataclass(frozen=True)
+class Uncounted:
+    """Votes between two versions that are no evidence: of people whom nobody vouches for, of those who knew or chose
+    more than a voter should, and those taken back as slips, so many of which were `for_new`, the new version.
+    """
+
+    of_strangers: int = 0
+    steered: int = 0
+    withdrawn: int = 0
+    for_new: int = 0
+
+    def __str__(self) -> str:
+        """In words; empty: all votes are evidence."""
+        parts = []
+        if self.of_strangers:
+            parts.append(f"{self.of_strangers} of people whom nobody vouches for, or who are new here")
+        if self.steered:
+            parts.append(f"{self.steered} of people who chose the versions or how they answer")
+        if self.withdrawn:
+            parts.append(f"{self.withdrawn} taken back as slips ({self.for_new} of them for the new version)")
+        total = self.of_strangers + self.steered + self.withdrawn
+        return f"{total} votes do not count: {' and '.join(parts)}" if parts else ""
 
 
 def burst(votes: Sequence[tuple[str, Outcome]]) -> str:

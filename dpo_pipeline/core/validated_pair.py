@@ -6,18 +6,20 @@ from typing import Literal
 from dpo_pipeline.core.quality import CRITERIA
 from dpo_pipeline.core.votes import NO_REASON, VoteReason
 
-ReviewAction = Literal["exclude", "set_aside", "restore", "keep"]
-"""All but `set_aside` are a person's; `keep` says that a person looked at what is not taken out, and leaves it so."""
-EXCLUDED, SET_ASIDE = "excluded", "set_aside"
+ReviewAction = Literal["exclude", "set_aside", "restore", "keep", "withdraw"]
+"""All but `set_aside` are a person's; `keep` says that a person looked at what is not taken out, and leaves it so;
+`withdraw` is the voter's own, and holds whatever is said later."""
+EXCLUDED, SET_ASIDE, WITHDRAWN = "excluded", "set_aside", "withdrawn"
 CORRECTION = "correction"
 """The source of a pair that is a corrected answer, B, over what was answered, A."""
 JUDGEMENT = "judgement"
 """In the place of the other model, where an answer alone was judged: A is the answer, B what was said of it."""
-TAKEN_OUT: dict[str, str] = {"exclude": EXCLUDED, "set_aside": SET_ASIDE}
+TAKEN_OUT: dict[str, str] = {"exclude": EXCLUDED, "set_aside": SET_ASIDE, "withdraw": WITHDRAWN}
 MEANINGS = {
     **CRITERIA,
     EXCLUDED: "a person excluded it, with a reason",
     SET_ASIDE: "a version that wrote an answer of it, or alone was trained on it, was rolled back for harm",
+    WITHDRAWN: "whoever voted said at once that it was a slip",
     "said_again": "the same person corrected the same answer again later",
     "held_out_question": "versions are judged on this question",
 }
@@ -40,6 +42,7 @@ SHORT_MEANINGS = {
     "anonymous_share": "too many pairs of strangers",
     EXCLUDED: "excluded by a person",
     SET_ASIDE: "set aside after a rollback",
+    WITHDRAWN: "taken back as a slip",
     "said_again": "corrected again later",
     "held_out_question": "held-out question",
 }
@@ -78,7 +81,7 @@ class ValidatedPair:
 
     @property
     def taken_out(self) -> bool:
-        """By a person or after a rollback, whatever else it fails."""
+        """By a person, by whoever voted or after a rollback, whatever else it fails."""
         return not set(TAKEN_OUT.values()).isdisjoint(self.failed)
 
     def reviewed(self, action: ReviewAction, reason: str) -> "ValidatedPair":

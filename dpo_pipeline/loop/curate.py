@@ -3,7 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from dpo_pipeline.core.curation import CurationSummary, summarise, with_second_looks, without_taken_out
+from dpo_pipeline.core.curation import (
+    CurationSummary,
+    summarise,
+    with_second_looks,
+    without_taken_out,
+    without_withdrawn,
+)
 from dpo_pipeline.core.set_aside import Suspect
 from dpo_pipeline.loop.ingest import LOG, validate_new
 from dpo_pipeline.loop.label import label
@@ -48,7 +54,8 @@ def curate(
         label(settings, warehouse)
     taken_out = apply_reviews(warehouse, settings.reviews_log, settings.review_table)
     counted = summarise(warehouse.tallies(), warehouse.position(LOG).offset, reviews_bytes, before.rebuilt)
-    summary = with_second_looks(without_taken_out(counted, taken_out), *warehouse.second_looks())
+    counted = without_withdrawn(without_taken_out(counted, taken_out), warehouse.withdrawn_votes())
+    summary = with_second_looks(counted, *warehouse.second_looks())
     simulated = warehouse.simulated_votes()
     summary = replace(summary, simulated=simulated, suspects=tuple(each.version for each in suspects))
     publish_summary(settings.curation_summary, summary)

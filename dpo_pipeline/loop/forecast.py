@@ -13,6 +13,7 @@ from dpo_pipeline.core.version_metrics import audience_of
 from dpo_pipeline.core.votes import NOT_PEOPLES
 from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores.ledger import utc_text
+from dpo_pipeline.stores.reviews import ReviewLog
 from dpo_pipeline.stores.serving_log import read_records
 
 WEEK = timedelta(days=7)
@@ -21,6 +22,7 @@ WEEK = timedelta(days=7)
 class _Vote(msgspec.Struct):
     """Of a line of the log only what is asked here."""
 
+    event_id: str
     recorded_at: str
     annotator: str
     source: str
@@ -93,6 +95,7 @@ def last_week(settings: Settings, now: datetime | None = None) -> Usage:
 def _votes_since(settings: Settings, since: datetime) -> int:
     if not settings.prefs_log.exists():
         return 0
+    withdrawn = ReviewLog(settings.reviews_log).withdrawn()
     decoder, begin, count = msgspec.json.Decoder(_Vote), since.astimezone(UTC).isoformat(), 0
     with settings.prefs_log.open("rb") as lines:
         for line in lines:
@@ -101,6 +104,7 @@ def _votes_since(settings: Settings, since: datetime) -> int:
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 continue  # ingest quarantines it and says so
             counts = not vote.steered and (settings.rollout.count_unproven or is_proven(vote.identity))
+            counts = counts and vote.event_id not in withdrawn
             count += counts and vote.recorded_at >= begin and vote.source not in NOT_PEOPLES
     return count
 

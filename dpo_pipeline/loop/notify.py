@@ -13,6 +13,7 @@ from dpo_pipeline.settings import Notifications, Settings
 from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.ledger import utc_text
 from dpo_pipeline.stores.log import Position, read_batches
+from dpo_pipeline.stores.reviews import ReviewLog
 from dpo_pipeline.stores.serving_log import read_records
 
 log = logging.getLogger(__name__)
@@ -33,10 +34,10 @@ def reminder(settings: Settings, now: datetime) -> Notification | None:
     """
     [week] = weeks_so_far(now, settings.zone, 1)
     begun = utc_text(week.begins)
-    votes, categories = 0, Counter[str]()
+    votes, categories, withdrawn = 0, Counter[str](), ReviewLog(settings.reviews_log).withdrawn()
     for batch in read_batches(settings.prefs_log, Position(), settings.collection.max_line_bytes):
         for event in votes_of(batch):
-            if event.from_people and event.recorded_at >= begun:
+            if event.from_people and event.recorded_at >= begun and event.event_id not in withdrawn:
                 votes += 1
                 categories[event.category] += 1
     weekday = day_of(now, settings.zone).weekday()

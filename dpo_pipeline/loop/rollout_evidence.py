@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from dpo_pipeline.core.ab_test import read_votes
 from dpo_pipeline.core.exposure import RolloutPlan
-from dpo_pipeline.core.identity import BURST_WITHIN_H, burst, uncounted
+from dpo_pipeline.core.identity import BURST_WITHIN_H, Uncounted, burst
 from dpo_pipeline.core.rollout import (
     MANUAL_PROMOTION,
     STAGES,
@@ -37,7 +37,7 @@ class PeoplesVotes(Protocol):
 
     def unproven(self, new: str, baseline: str, since: str) -> Sequence[tuple[str, Outcome]]: ...
 
-    def uncounted(self, new: str, baseline: str, count_unproven: bool) -> tuple[int, int]: ...
+    def uncounted(self, new: str, baseline: str, count_unproven: bool) -> Uncounted: ...
 
 
 OpenVotes = Callable[[], AbstractContextManager[PeoplesVotes]]
@@ -85,7 +85,7 @@ def gather(
     if staging and votes:
         with votes() as store:
             ab = read_votes(store.head_to_head(new, baseline, policy.count_unproven), policy, plan.audience)
-            left_out = uncounted(*store.uncounted(new, baseline, policy.count_unproven))
+            left_out = str(store.uncounted(new, baseline, policy.count_unproven))
             if not policy.count_unproven:
                 crowd = burst(store.unproven(new, baseline, utc_text(now - timedelta(hours=BURST_WITHIN_H))))
     return Evidence(

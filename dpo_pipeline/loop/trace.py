@@ -26,6 +26,7 @@ from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord
 from dpo_pipeline.stores.log import Position, days_of, read_batches
 from dpo_pipeline.stores.pseudonyms import known_pseudonyms, theirs
+from dpo_pipeline.stores.reviews import ReviewLog
 from dpo_pipeline.stores.serving_log import all_feedback, read_day
 
 
@@ -44,7 +45,9 @@ class UsedIn:
 
 @dataclass(frozen=True)
 class VoteTrace:
-    """Where a vote went. `judged`: versions whose A/B test it is part of. `kpis`: of the reports of its week."""
+    """Where a vote went. `judged`: versions whose A/B test it is part of. `kpis`: of the reports of its week. Where it
+    was `withdrawn` it is part of none.
+    """
 
     event: Preference
     datasets: tuple[UsedIn, ...]
@@ -52,6 +55,7 @@ class VoteTrace:
     judged: tuple[str, ...]
     decisions: tuple[DecisionRecord, ...]
     kpis: tuple[str, ...]
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -184,15 +188,18 @@ def trace_vote(settings: Settings, event_id: str) -> VoteTrace:
     with Ledger(settings.ledger_address) as ledger:
         versions = ledger.versions()
         used = tuple(datasets_with(settings, {event_id}, versions))
+        withdrawn = event_id in ReviewLog(settings.reviews_log).withdrawn()
         trained = {name for each in used if each.part != "eval" for name in each.versions}
         judged = tuple(
             record.name
             for record in versions
-            if record.parent and {event.model_a, event.model_b} == {record.name, record.parent}
+            if not withdrawn and record.parent and {event.model_a, event.model_b} == {record.name, record.parent}
         )
         touched = [*sorted(trained), *(name for name in judged if name not in trained)]
         decisions = tuple(decision for name in touched for decision in ledger.decisions(name))
-    return VoteTrace(event, used, _descendants(versions, trained), judged, decisions, kpis_of(event))
+    return VoteTrace(
+        event, used, _descendants(versions, trained), judged, decisions, () if withdrawn else kpis_of(event), withdrawn
+    )
 
 
 def trace_version(settings: Settings, name: str) -> VersionTrace:

@@ -100,7 +100,10 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
     log, state = ServingLog(settings.serving_log_dir, logs), ServingState(place_of(settings))
     texts = ServedTexts(settings.served_texts_dir, collection.retain_texts_days, logs)
     most, by_worth = settings.rollout.votes_per_person, collection.worth_share > 0
-    tally = Tally(settings.prefs_log, collection.max_line_bytes, most, settings.zone, on_prompts=by_worth)
+    reviews = ReviewLog(settings.reviews_log, logs)
+    tally = Tally(
+        settings.prefs_log, collection.max_line_bytes, most, settings.zone, by_worth, reviews=settings.reviews_log
+    )
     router = Router(settings, engine)
     rates = RateLimits(settings.limits, time.time if settings.database_url else time.monotonic)
     readiness = Readiness(settings.data_dir / "progress", engine, router)
@@ -129,13 +132,11 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
         comparing=Comparing(
             engine, router, readiness,
             PairedAnswers(engine, collection.samples, settings.limits.queue, settings.quality),
-            Comparisons(collection, _vote_log(settings, state), questions, state, tally, key, redact),
+            Comparisons(collection, _vote_log(settings, state), reviews, questions, state, tally, key, redact),
             tally, visitors, rates, metrics, defaults, collection.measure_share,
         ),
         feedback=Feedback(state, log, visitors, rates, metrics, redact),
-        reviews=Reviews(
-            (settings.review_table, settings.correction_table), ReviewLog(settings.reviews_log, logs), accounts, redact
-        ),
+        reviews=Reviews((settings.review_table, settings.correction_table), reviews, accounts, redact),
         rollouts=Rollouts(settings, router, accounts),
         rollout_watch=RolloutWatch(settings, engine, router, tally),
         loop_watch=LoopWatch(settings),

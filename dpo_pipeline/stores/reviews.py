@@ -1,11 +1,13 @@
 """What is taken out of the collection, by people or after a rollback, and put back: events in a log, applied by every
 curation run.
 
-The preference log is never edited. The newest event of a preference holds. The warehouse admits one
+The preference log is never edited. The newest event of a preference holds, but what the voter took back stays so. The
+warehouse admits one
 program at a time, so the newest judged pairs are published beside it for pages to read.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,7 +33,7 @@ Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 class Review(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One event of `reviews.jsonl`: a person takes a preference out, a rollback sets it aside, people put it back or
-    keep it as it is.
+    keep it as it is, or whoever voted takes it back.
     """
 
     review_id: Text
@@ -76,16 +78,43 @@ class ReviewLog:
         Raises:
             InvalidRecord: a line is no review. It may have excluded a pair, so nothing goes on without it.
         """
-        return {review.event_id: review for review in self._all()}
+        found: dict[str, Review] = {}
+        for review in self._all():
+            if review.event_id not in found or found[review.event_id].action != "withdraw":
+                found[review.event_id] = review
+        return found
 
     def taken_out(self) -> dict[str, Review]:
         """As `newest`, of what is not to be trained on now."""
         return {name: review for name, review in self.newest().items() if review.action in TAKEN_OUT}
 
+    def withdrawn(self) -> set[str]:
+        """Event ids of votes that were taken back."""
+        return set(withdrawn_since(self.path, Position())[0])
+
     def _all(self) -> Iterator[Review]:
         for batch in read_batches(self.path, Position(), MAX_LINE_BYTES):
             for line in batch.lines:
                 yield _decode(self.path, line.offset, line.data)
+
+
+def withdrawn_since(log: Path, start: Position) -> tuple[list[str], Position]:
+    """Event ids of votes that were taken back behind a place of the log, and the place up to which it was read.
+
+    A line that is no review takes none back: curation says where it is, and whoever votes need not wait for its end.
+
+    Raises:
+        LogReplaced: the log is another one than before.
+    """
+    found, end = list[str](), start
+    for batch in read_batches(log, start, MAX_LINE_BYTES):
+        for line in batch.lines:
+            if line.data and b'"withdraw"' in line.data:
+                with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                    review = _decoder.decode(line.data)
+                    found += [review.event_id] if review.action == "withdraw" else []
+        end = batch.end
+    return found, end
 
 
 def criteria_of(taken_out: Mapping[str, Review]) -> dict[str, str]:

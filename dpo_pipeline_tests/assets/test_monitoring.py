@@ -14,12 +14,14 @@ from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import NotificationFailed
 from dpo_pipeline.loop.notify import error_alert, notify, reminder
 from dpo_pipeline.loop.report import session_lengths
+from dpo_pipeline.loop.trace import all_votes
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.stores.ledger import Ledger, utc_now, utc_text
 from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.reviews import ReviewLog
 from dpo_pipeline.stores.serving_log import ServingLog
 from dpo_pipeline_tests.assets.conftest import Loop
-from dpo_pipeline_tests.examples import LONG, SHORT, preference, put_version, settings_in
+from dpo_pipeline_tests.examples import LONG, SHORT, preference, put_version, settings_in, withdrawal
 from dpo_pipeline_tests.webhook import webhook
 
 pytestmark = pytest.mark.slow
@@ -107,6 +109,10 @@ def test_people_are_invited_while_the_collection_is_behind(loop: Loop, monkeypat
     sunday = now + timedelta(days=6 - now.weekday())
     told = reminder(settings, sunday)
     assert told and told.title == "240 votes behind this week's target" and "50 questions" in told.body
+    newest = max(all_votes(settings), key=lambda event: event.recorded_at)
+    ReviewLog(settings.reviews_log).append(withdrawal(newest.event_id))
+    told = reminder(settings, sunday)
+    assert told and told.title == "241 votes behind this week's target"
     assert (
         reminder(
             settings.model_copy(update={"cadence": settings.cadence.model_copy(update={"weekly_target": 50})}), now

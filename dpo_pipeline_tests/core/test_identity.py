@@ -2,7 +2,7 @@
 
 import pytest
 
-from dpo_pipeline.core.identity import BURST_PEOPLE, burst, checked_name, identity_of, is_proven, may, uncounted
+from dpo_pipeline.core.identity import BURST_PEOPLE, Uncounted, burst, checked_name, identity_of, is_proven, may
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.settings import Role
@@ -42,9 +42,12 @@ def test_many_strangers_of_one_mind_are_a_burst() -> None:
 
 
 def test_which_votes_do_not_count_is_said() -> None:
-    assert uncounted(0, 0) == ""
-    assert uncounted(3, 0) == "3 votes do not count: 3 of people whom nobody vouches for, or who are new here"
-    assert uncounted(1, 2).startswith("3 votes do not count: 1 of people") and "chose the versions" in uncounted(1, 2)
+    assert str(Uncounted(0, 0)) == ""
+    assert str(Uncounted(3, 0)) == "3 votes do not count: 3 of people whom nobody vouches for, or who are new here"
+    assert str(Uncounted(1, 2)).startswith("3 votes do not count: 1 of people") and "chose the versions" in str(
+        Uncounted(1, 2)
+    )
+    assert str(Uncounted(0, 0, 3, 1)) == "3 votes do not count: 3 taken back as slips (1 of them for the new version)"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from dpo_pipeline.core.controlled_winrate import SidedComparison
 from dpo_pipeline.core.curation import summarise, with_second_looks
 from dpo_pipeline.core.dataset import split_pairs
+from dpo_pipeline.core.identity import Uncounted
 from dpo_pipeline.core.vote_count import VoteCount
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import ArtifactCorrupt, LogReplaced
@@ -264,8 +265,8 @@ def test_only_what_somebody_vouches_for_is_evidence(project: Project) -> None:
     assert project.warehouse.unproven("v1.1", "v1.0", "2020-01-01T00:00:00Z") == [
         ("invented", "win"), ("met today", "win")
     ]  # fmt: skip
-    assert project.warehouse.uncounted("v1.1", "v1.0", count_unproven=False) == (2, 1)
-    assert project.warehouse.uncounted("v1.1", "v1.0", count_unproven=True) == (0, 1)
+    assert project.warehouse.uncounted("v1.1", "v1.0", count_unproven=False) == Uncounted(2, 1)
+    assert project.warehouse.uncounted("v1.1", "v1.0", count_unproven=True) == Uncounted(0, 1)
     assert project.warehouse.unproven("v1.1", "v1.0", "2199-01-01T00:00:00Z") == []
 
 

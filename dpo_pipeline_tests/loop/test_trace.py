@@ -25,9 +25,10 @@ from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.pseudonyms import claimed_pseudonym, pseudonym_of, pseudonyms_of, signing_key
+from dpo_pipeline.stores.reviews import ReviewLog
 from dpo_pipeline.stores.serving_log import ServingLog
 from dpo_pipeline.stores.serving_state import ServingState, StoredRequest
-from dpo_pipeline_tests.examples import preference, put_version, settings_in
+from dpo_pipeline_tests.examples import preference, put_version, settings_in, withdrawal
 from dpo_pipeline_tests.serving import collected
 
 ANN, SECRET = "aaaa1111bbbb2222", "the word that only Ann ever used"
@@ -78,6 +79,10 @@ def test_a_vote_is_followed_forward(project: Settings) -> None:
     assert trained.kpis[-1] == "win_rate_over_baseline" and "clear_winners" in trained.kpis
     with pytest.raises(UnknownVersion, match="evt-none"):
         trace_vote(project, "evt-none")
+    assert not project.reviews_log.exists()
+    ReviewLog(project.reviews_log).append(withdrawal(trained.event.event_id))
+    slip = trace_vote(project, trained.event.event_id)
+    assert slip.withdrawn and not trained.withdrawn and (slip.judged, slip.kpis) == ((), ())
 
 
 def test_a_version_is_followed_back(project: Settings) -> None:

@@ -5,13 +5,17 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
+
 from dpo_pipeline.core.vote_count import VoteCount
 from dpo_pipeline.core.votes import Preference, Vote, encode_preference
 from dpo_pipeline.serving.services.tally import BattleFilter, Tally
 from dpo_pipeline.stores.log import AppendLog
-from dpo_pipeline_tests.examples import preference
+from dpo_pipeline.stores.reviews import ReviewLog
+from dpo_pipeline_tests.examples import preference, withdrawal
 
 LIMIT = 1 << 20
+TODAY = BattleFilter(days=1)
 
 
 def test_one_person_with_a_hundred_votes_does_not_move_the_leaderboard(tmp_path: Path) -> None:
@@ -76,3 +80,31 @@ def test_simulated_votes_are_counted_apart(tmp_path: Path) -> None:
     tally = Tally(tmp_path / "prefs.jsonl", LIMIT, votes_per_person=20, zone=ZoneInfo("UTC")).refresh()
     assert tally.today == tally.categories["creative"] == VoteCount(people=2, simulated=3)
     assert tally.by_category["creative"] == 5
+
+
+@pytest.mark.parametrize("read_before", [True, False], ids=["after it was counted", "before it was read"])
+def test_a_vote_that_was_taken_back_is_counted_nowhere(tmp_path: Path, read_before: bool) -> None:
+    now = datetime.now(UTC).isoformat()
+    events = [
+        preference(number, event_id=f"evt-{number}", vote=vote, model_b="v1.1", recorded_at=now, annotator="ann")
+        for number, vote in enumerate(("a", "b", "tie", "a"))
+    ]
+    log, reviews = tmp_path / "prefs.jsonl", tmp_path / "reviews.jsonl"
+
+    def tally(path: Path) -> Tally:
+        return Tally(path, LIMIT, 3, ZoneInfo("UTC"), on_prompts=True, reviews=reviews)
+
+    counted, without = tally(log), tally(tmp_path / "without.jsonl")
+    AppendLog(log).append_all([encode_preference(event) for event in events[:3]])
+    counted.refresh() if read_before else None
+    ReviewLog(reviews).append(withdrawal("evt-1"))
+    counted.refresh()
+    AppendLog(log).append(encode_preference(events[3]))
+    AppendLog(tmp_path / "without.jsonl").append_all([encode_preference(events[place]) for place in (0, 2, 3)])
+    for found in (counted.refresh(), without.refresh()):
+        assert found.today.total == 3 and found.battles().total() == 3 and found.battles(TODAY).total() == 3
+    assert counted.battles() == without.battles() and counted.styled() == without.styled()
+    assert counted.by_category == without.by_category and counted.reweighted() == without.reweighted()
+    assert counted.counts["people"].by_person == without.counts["people"].by_person
+    told = {prompt: each for prompt, each in counted.on_prompts().items() if each.votes}
+    assert told == without.on_prompts()

@@ -1,5 +1,8 @@
-"""The token of a comparison: who it is for is told to nobody, and a clock that is put back takes no vote away."""
+"""The token of a comparison: who it is for is told to nobody, and a clock that is put back takes no vote away; and for
+how long a vote can be taken back.
+"""
 
+import asyncio
 import base64
 import time
 from pathlib import Path
@@ -9,13 +12,14 @@ import pytest
 from itsdangerous import URLSafeTimedSerializer
 
 from dpo_pipeline.core.redaction import redact
-from dpo_pipeline.core.votes import Sampling
-from dpo_pipeline.errors import TokenRefused
-from dpo_pipeline.serving.services.comparisons import Comparisons, ComparisonView
+from dpo_pipeline.core.votes import NO_REASON, Sampling
+from dpo_pipeline.errors import TokenRefused, TooLate
+from dpo_pipeline.serving.services.comparisons import ON_ITS_WAY_S, SLIP_S, Comparisons, ComparisonView
 from dpo_pipeline.serving.services.questions import Questions
 from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.serving.services.visitors import Visitor
 from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.reviews import ReviewLog
 from dpo_pipeline.stores.serving_state import ServingState
 from dpo_pipeline.stores.vote_log import FileVotes
 from dpo_pipeline_tests.examples import settings_in
@@ -30,7 +34,7 @@ def comparisons(tmp_path: Path) -> Any:
     tally = Tally(settings.prefs_log, 1 << 20, 20, settings.zone)
     questions = Questions(settings.collection, settings.bank_dir, state, dict)
     votes = FileVotes(AppendLog(settings.prefs_log), settings.collection.max_line_bytes, None)
-    yield Comparisons(settings.collection, votes, questions, state, tally, KEY, redact)
+    yield Comparisons(settings.collection, votes, ReviewLog(settings.reviews_log), questions, state, tally, KEY, redact)
     state.close()
 
 
@@ -70,3 +74,26 @@ def test_one_that_was_issued_before_still_counts(comparisons: Comparisons) -> No
     assert comparisons.find(open_one.comparison_id, str(earlier)).annotator == PSEUDONYM
     with pytest.raises(TokenRefused, match="another person"):
         comparisons.find(open_one.comparison_id, str(earlier), "somebody else")
+
+
+def test_a_vote_can_be_taken_back_for_ten_seconds_and_once(
+    comparisons: Comparisons, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slip, meant, never = (comparisons.find(each.comparison_id, each.token) for each in map(shown, [comparisons] * 3))
+
+    async def vote() -> None:
+        for each in (slip, meant):
+            await comparisons.vote(each, "left", NO_REASON)
+
+    asyncio.run(vote())
+    comparisons.take_back(slip)
+    comparisons.take_back(slip)
+    with pytest.raises(TooLate):
+        comparisons.take_back(never)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + SLIP_S + ON_ITS_WAY_S + 1)
+    with pytest.raises(TooLate, match="within 10 seconds"):
+        comparisons.take_back(meant)
+    comparisons.take_back(slip)
+    found = comparisons.voted([each.comparison_id for each in (slip, meant, never)], PSEUDONYM)
+    assert [recorded.withdrawn for _, recorded in found] == [True, False]

@@ -7,7 +7,9 @@ import duckdb
 import msgspec
 import pytest
 
-from dpo_pipeline.core.curation import TakenOut
+from dpo_pipeline.core.curation import TakenOut, summarise, without_withdrawn
+from dpo_pipeline.core.identity import Uncounted
+from dpo_pipeline.core.validated_pair import WITHDRAWN
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import ArtifactCorrupt, InvalidRecord
 from dpo_pipeline.loop.ingest import ingest, validate_new
@@ -86,6 +88,38 @@ def test_an_excluded_pair_leaves_the_datasets_and_a_restored_one_comes_back(proj
     assert project.valid() == ["evt-0", "evt-1", "evt-2"]
     pairs = {pair.event_id: pair for pair in read_validated_pairs(project.table)}
     assert pairs["evt-1"].valid and pairs["evt-1"].reason == ""
+
+
+def test_a_vote_that_was_taken_back_counts_nowhere_and_stays_so(project: Project) -> None:
+    events = [
+        preference(number, vote="b", model_b="v1.1", annotator=who, response_a=SHORT, response_b=LONG, left="b")
+        for number, who in ((4, "ann"), (5, "ben"))
+    ]
+    events += [
+        preference(number, vote=vote, model_b="v1.1", prompt=events[0].prompt, annotator="ann")
+        for number, vote in ((6, "b"), (7, "tie"))
+    ]
+    AppendLog(project.prefs).append_all([encode_preference(event) for event in events])
+    project.curate()
+    store = Warehouse(project.connection, project.prefs)
+    before, [(one, other)] = summarise(store.tallies(), 0), store.second_looks()[0]
+    assert one != other and len(store.head_to_head("v1.1", "v1.0")) == 4
+    for number, event in enumerate(("evt-4", "evt-7")):
+        project.reviews.append(review(10 + number, event, "withdraw", "a slip"))
+    project.reviews.append(review(12, "evt-4", "restore", "but why"))
+    project.reviews.append(review(13, "evt-4", "set_aside", "v1.1 was rolled back"))
+    assert project.curate().withdrawn == {"factual_qa": 1}, "a tie is not valid anyway"
+    assert "evt-4" not in project.valid() and "evt-5" in project.valid()
+    [shown] = [pair for pair in read_validated_pairs(project.table) if pair.event_id == "evt-4"]
+    assert shown.failed == (WITHDRAWN,) and shown.reason == "a slip"
+    assert [person for person, _ in store.head_to_head("v1.1", "v1.0")] == ["ben", "ann"]
+    assert store.uncounted("v1.1", "v1.0", False) == Uncounted(withdrawn=2, for_new=1)
+    assert store.second_looks()[0] == [] and len(store.sided_comparisons("v1.1", "v1.0")) == 2
+    assert store.battles(20) == [("v1.0", "v1.1", 0, 2, 0, 0)]
+    after = without_withdrawn(summarise(store.tallies(), 0), store.withdrawn_votes())
+    assert (after.withdrawn, after.brought_in, after.voted.total) == (2, before.brought_in, before.voted.total - 2)
+    assert after.votes["b"] == before.votes["b"] - 1 and after.votes["tie"] == 0
+    assert after.left_wins == before.left_wins - 1
 
 
 def test_positions_of_valid_pairs_do_not_move(project: Project) -> None:

@@ -108,7 +108,8 @@ async def restored(kept: str, comparing: Comparing, visitor: Visitor, newer_than
     if session:
         # The last vote may be on record without the tab having heard of it.
         theirs = dict.fromkeys(ids if stored.session_id == session.id else session.votes)
-        visit.batch = Batch(session.length, session.id, [votes[each] for each in theirs if each in votes])
+        stand = [votes[each] for each in theirs if each in votes and not votes[each][1].withdrawn]
+        visit.batch = Batch(session.length, session.id, stand)
     return visit
 
 

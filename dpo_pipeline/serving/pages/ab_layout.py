@@ -126,7 +126,7 @@ def _bar() -> dict[str, Any]:
 
     parts: dict[str, Any] = {}
     with gr.Column(elem_id="ab-bar"):
-        parts["result"] = gr.HTML(elem_id="ab-result", elem_classes="ab-line")
+        parts["result"] = gr.HTML(elem_id="ab-result", elem_classes="ab-line", js_on_load=ab_view.SLIPPED)
         with gr.Row(elem_id="ab-votes"):
             for side, letter in ab_view.LETTER.items():
                 parts[side] = gr.Button(

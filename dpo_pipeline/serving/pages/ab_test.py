@@ -47,13 +47,14 @@ EXPIRED = "This comparison can no longer be voted on: it is not known here any m
 
 @dataclass(frozen=True)
 class Form:
-    """What the person filled in."""
+    """What the person filled in, and, of a button within what is shown, what it is about."""
 
     typed: str
     length: int
     follow: str | None
     why: VoteReason
     shown: str
+    pressed: str
 
 
 Run = Callable[[Visit, Visitor, Form], AsyncGenerator[Update]]
@@ -166,6 +167,25 @@ class Page:
             "further": changed(visible=visit.conversation is not None),
         }
 
+    async def take_back(self, visit: Visit, visitor: Visitor, comparison_id: str) -> AsyncGenerator[Update]:
+        """The vote on this was a slip."""
+        try:
+            known = await self._desk.take_back(visit, visitor, comparison_id)
+        except DpoError as error:
+            yield {"notice": notice(str(error), error=True)}
+            return
+        if not known:
+            yield {"notice": notice(BEHIND), **standing(visit)}
+            return
+        voted = visit.voted is not None
+        yield {
+            "notice": "",
+            "result": ab_view.TAKEN_BACK,
+            "further": changed(visible=False),
+            "batch": ab_view.batch_line(visit.batch, voted),
+            **await self._around(visit),
+        }
+
     async def _show(
         self,
         visit: Visit,
@@ -251,6 +271,7 @@ def build(serving: Callable[[], Serving]) -> None:
             words: str | None,
             shown: str,
             request: gr.Request,
+            pressed: gr.EventData,
         ) -> dict[Any, Any]:
             try:
                 # The server may have started again under an open page.
@@ -265,7 +286,7 @@ def build(serving: Callable[[], Serving]) -> None:
             if any(visit.told.get(name, "") != value for name, value in there.items()):  # our last answer was lost
                 visit.told = there
             why = VoteReason(strength or None, tuple(tags), (words or "").strip())
-            form = Form(typed, length, follow, why, shown)
+            form = Form(typed, length, follow, why, shown, str((pressed._data or {}).get("value", "")))
             update, more_comes = await waiting.begun(visit.key, run(visit, visitor, form), lambda: visit.turn)
             filled_in = {"typed": typed, "follow": follow, "strength": strength, "tags": tags, "words": words}
             news = _news(visit, update, {name: value or TYPED[name] for name, value in filled_in.items()})
@@ -352,6 +373,7 @@ def _buttons(page: Page, parts: dict[str, Any], connect: Callable[..., Any]) -> 
         connect(trigger, lambda visit, visitor, form: page.go_on(visit, visitor, form.follow))
     connect(parts["start"].click, lambda visit, visitor, form: page.start_batch(visit, visitor, form.length))
     connect(parts["end"].click, lambda visit, visitor, form: page.end_batch(visit, visitor))
+    connect(parts["result"].select, lambda visit, visitor, form: page.take_back(visit, visitor, form.pressed))
     for choice in CHOICES:
         # `multiple`: Gradio would drop a click that comes before the last one is wholly done, and say nothing.
         options = {"trigger_mode": "multiple", "at_once": (*VOTED, *NOTHING_SAID, "shown", "more")}

@@ -23,7 +23,7 @@ from dpo_pipeline.serving.pages.ab_visit import Batch, Visit
 from dpo_pipeline.serving.pages.markdown import TOGGLE, as_it_is, formatted
 from dpo_pipeline.serving.pages.theme import inert
 from dpo_pipeline.serving.pages.version_link import link_to
-from dpo_pipeline.serving.services.comparisons import Recorded
+from dpo_pipeline.serving.services.comparisons import SLIP_S, Recorded
 
 Side = Literal["left", "right"]
 LETTER: Mapping[Side, str] = {"left": "A", "right": "B"}
@@ -76,7 +76,11 @@ CSS = """
   background: var(--body-background-fill); }
 #ab-bar:not(:has(button:enabled)) { position: static; }
 #ab-votes:has(#ab-next) button:not(#ab-next) { display: none; }
-.ab-result { margin: 0; font-size: 1rem; color: var(--body-text-color); background: var(--body-background-fill); }
+.ab-result { display: inline; margin: 0; font-size: 1rem; color: var(--body-text-color);
+  background: var(--body-background-fill); }
+.ab-slip { border: none; background: none; padding: 0; cursor: pointer; text-decoration: underline; font: inherit;
+  font-size: .875rem; color: var(--link-text-color); animation: ab-over 0s SLIP_S forwards; }
+@keyframes ab-over { to { visibility: hidden; } }
 .ab-keys { margin: 0; font-size: .8125rem; line-height: 1.9; color: var(--body-text-color-subdued); }
 .ab-keys span { display: inline-block; margin-right: 1rem; white-space: nowrap; }
 .ab-keys kbd { padding: .05rem .35rem; border-radius: 4px; border: 1px solid var(--border-color-primary);
@@ -104,7 +108,7 @@ CSS = """
 .column:has(#review-yes) #review-keep { background: var(--button-secondary-background-fill);
   color: var(--button-secondary-text-color); border-color: var(--button-secondary-border-color); }
 @media (pointer: coarse) { .ab-keys { display: none; } }
-"""
+""".replace("SLIP_S", f"{SLIP_S}s")
 
 # A new question may be out of sight, above the buttons that were pressed; on a narrow screen it goes to the top, so
 # that both answers fit below it. Once a typed one is sent, keys are for voting.
@@ -112,6 +116,11 @@ LOOK_UP = """watch('value', () => {
   const block = innerWidth > 700 ? 'nearest' : 'start';
   (element.querySelector('.ab-question') ?? element).scrollIntoView({block});
   if (document.activeElement?.closest('#ab-typed, #ab-follow')) document.activeElement.blur();
+});"""
+# Which vote was a slip, by the comparison that it was on: another may be on screen by now.
+SLIPPED = """element.addEventListener("click", event => {
+  const button = event.target.closest("button.ab-slip");
+  if (button) trigger("select", {index: 0, value: button.dataset.comparison});
 });"""
 KEYS_HINT = (
     '<p class="ab-keys">'
@@ -197,6 +206,8 @@ def card(side: Side, answer: str | None, visit: Visit, whole: bool = True) -> st
     return f'<article class="{kind}" aria-label="{title}"><h3>{head}</h3>{shown}</article>'
 
 
+SLIP = "That was a slip"
+TAKEN_BACK = '<p class="ab-result" role="status">Taken back: that vote counts nowhere.</p>'
 PICKED = "You picked the versions: the vote is trained on, and does not decide the rollout."
 
 
@@ -205,6 +216,8 @@ def result(visit: Visit) -> str:
     if visit.voted is None:
         return ""
     choice, recorded = visit.voted
+    if recorded.withdrawn:
+        return TAKEN_BACK
     of = "Previous question: " if visit.batch and not visit.batch.over else ""
     left, right = _name(recorded.left_model), _name(recorded.right_model)
     if choice == "tie":
@@ -218,7 +231,8 @@ def result(visit: Visit) -> str:
         text = f"You chose <b>{chosen}</b> over <b>{other}</b>."
     if left != right and (visit.plan.first or visit.plan.second):
         text += f" {PICKED}"
-    return f'<p class="ab-result" role="status">{of}{text}</p>'
+    slip = f'<button type="button" class="ab-slip" data-comparison="{recorded.comparison_id}">{SLIP}</button>'
+    return f'<p class="ab-result" role="status">{of}{text}</p> {slip}'
 
 
 def batch_line(batch: Batch | None, voted: bool) -> str:

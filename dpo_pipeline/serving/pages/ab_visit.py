@@ -62,6 +62,8 @@ class Batch:
 class Visit:
     """What one open page knows. Gradio keeps it on the server, by page load.
 
+    `given` is what was voted on last, which may be off the screen already.
+
     `told` is what the page was told last of components that only this server changes; `later` is what it is still to be
     told, and does not wait for.
     """
@@ -74,6 +76,7 @@ class Visit:
     changed_at: float = 0.0
     voting: bool = False
     voted: tuple[Choice, Recorded] | None = None
+    given: ComparisonView | None = None
     batch: Batch | None = None
     offered: tuple[str, ...] = ()
     recent: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
@@ -121,11 +124,11 @@ class Visit:
     def conversation(self) -> list[dict[str, str]] | None:
         """What a follow-up question goes on from: all that was said, and the answer that won, in a tie that on the
         left; what a follow-up without answers went on from. Null where nothing can: before the vote, or when both
-        answers are bad.
+        answers are bad, or the vote was a slip.
         """
         if self.shown is None and self.question and isinstance(self.question.prompt, list):
             return self.question.prompt[:-1] or None
-        if self.shown is None or self.voted is None or self.voted[0] == "both_bad":
+        if self.shown is None or self.voted is None or self.voted[0] == "both_bad" or self.voted[1].withdrawn:
             return None
         answer = self.shown.right if self.voted[0] == "right" else self.shown.left
         said, prompt = {"role": "assistant", "content": answer}, self.shown.prompt
@@ -217,11 +220,29 @@ class ComparisonFlow:
             )
         finally:
             visit.voting = False
+        visit.given = shown
         if batch:
             batch.votes.append((choice, recorded))
         if visit.shown is shown:  # somebody may have gone on meanwhile
             visit.voted, visit.changed_at = (choice, recorded), time.monotonic()
         return recorded
+
+    async def take_back(self, visit: Visit, visitor: Visitor, comparison_id: str) -> bool:
+        """The last vote was a slip: it counts nowhere from now on. Returns whether it is that which is still known.
+
+        Raises:
+            RequestError: it stands, and why.
+        """
+        given = visit.given
+        if given is None or given.comparison_id != comparison_id:
+            return False
+        await self.serving().comparing.take_back(comparison_id, given.token, visitor)
+        if visit.batch:
+            visit.batch.votes = [each for each in visit.batch.votes if each[1].comparison_id != comparison_id]
+        if visit.voted and visit.voted[1].comparison_id == comparison_id:
+            choice, recorded = visit.voted
+            visit.voted = choice, replace(recorded, withdrawn=True)
+        return True
 
     def _next(self, visit: Visit, visitor: Visitor) -> ComparisonPrompt:
         """A question that is drawn; now and then, where the server picks the versions, a pair decided before."""

@@ -14,6 +14,7 @@ from dpo_pipeline.core.validated_pair import (
     MEANINGS,
     SET_ASIDE,
     SHORT_MEANINGS,
+    WITHDRAWN,
     PairFilter,
     ValidatedPair,
 )
@@ -224,8 +225,8 @@ class ReviewLayout:
             self.pair: page(pair_shown(seen, zone)),
             self.keep: gr.update(visible=not (seen.reviewed or seen.pair.taken_out)),
             self.orders: gr.update(visible=True),
-            self.exclude: gr.update(visible=EXCLUDED not in seen.pair.failed),
-            self.restore: gr.update(visible=seen.pair.taken_out),
+            self.exclude: gr.update(visible=not {EXCLUDED, WITHDRAWN} & set(seen.pair.failed)),
+            self.restore: gr.update(visible=seen.pair.taken_out and WITHDRAWN not in seen.pair.failed),
         }
 
 
@@ -297,6 +298,5 @@ def _result(seen: ReviewedPair) -> Markup:
 
 def _refusal(pair: ValidatedPair) -> str:
     """What is not trained on was not always refused by a check."""
-    if pair.failed == (SET_ASIDE,):
-        return "Set aside"
-    return "Excluded" if pair.failed == (EXCLUDED,) else "Rejected"
+    names: dict[tuple[str, ...], str] = {(SET_ASIDE,): "Set aside", (EXCLUDED,): "Excluded", (WITHDRAWN,): "Taken back"}
+    return names.get(pair.failed, "Rejected")

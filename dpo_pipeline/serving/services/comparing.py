@@ -225,6 +225,19 @@ class Comparing:
             self._metrics.votes.labels(recorded.category, recorded.source, choice).inc()
         return recorded
 
+    async def take_back(self, comparison_id: str, token: str, visitor: Visitor) -> None:
+        """A vote of the last seconds was a slip: from now on it counts nowhere; on return that is on disk.
+
+        Raises:
+            TokenRefused: the comparison is another person's.
+            TooLate, LogWriteError: the vote stands.
+        """
+        comparison = await asking(self._comparisons.find, comparison_id, token, visitor.person)
+        if not visitor.speaks_for(comparison.annotator, str(comparison.identity)):
+            raise TokenRefused("This comparison was opened with a key. Send the same key with this.")
+        self._rates.check("actions", comparison.annotator, visitor.address)
+        await asking(self._comparisons.take_back, comparison)
+
     async def shown_before(
         self, comparison_id: str, token: str, visitor: Visitor
     ) -> tuple[StoredComparison, ComparisonView]:

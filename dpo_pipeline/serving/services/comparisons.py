@@ -23,6 +23,7 @@ from dpo_pipeline.errors import (
     AlreadyVoted,
     LogWriteError,
     TokenRefused,
+    TooLate,
     UnknownComparison,
     VoteNotRecorded,
 )
@@ -32,11 +33,19 @@ from dpo_pipeline.serving.services.questions import Questions
 from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.serving.services.visitors import Visitor
 from dpo_pipeline.settings import Collection
+from dpo_pipeline.stores.ledger import utc_now
+from dpo_pipeline.stores.reviews import Review, ReviewLog
 from dpo_pipeline.stores.serving_state import ServingState, StoredComparison
 from dpo_pipeline.stores.vote_log import Recording, VoteLog
 
 Prompt = str | list[dict[str, str]]
 KEPT_DECIDED = 500
+SLIP_S = 10
+"""So long a voter can say that it was a slip."""
+ON_ITS_WAY_S = 2
+"""A press in the last of these seconds may come later than that."""
+VOTER = "voter"
+"""Who takes a vote back: the vote says whose it is."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class ComparisonView:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A vote on disk. `repeated` where it was there already."""
+    """A vote on disk. `repeated` where it was there already, `withdrawn` where its voter took it back."""
 
     event_id: str
     comparison_id: str
@@ -63,13 +72,14 @@ class Recorded:
     category: str
     source: str
     repeated: bool
+    withdrawn: bool = False
 
 
 class Comparisons:
     """Opens comparisons, from whatever thread, and records votes, in one event loop; safe over a restart.
 
     Args:
-        log: where votes are put on record.
+        log: where votes are put on record; `reviews`: where it is said that one was a slip.
         key: signs the tokens.
         redact: what questions and answers go through before they are kept.
     """
@@ -78,19 +88,21 @@ class Comparisons:
         self,
         collection: Collection,
         log: VoteLog,
+        reviews: ReviewLog,
         questions: Questions,
         state: ServingState,
         tally: Tally,
         key: bytes,
         redact: Redactor,
     ):
-        self._collection, self._log, self._redact = collection, log, redact
+        self._collection, self._log, self._reviews, self._redact = collection, log, reviews, redact
         self._state = state
         self._tally = tally
         self._valid_s = valid_s(collection)
         self._signer = URLSafeTimedSerializer(key, salt="comparison")
         self._writing: dict[str, asyncio.Task[Recording]] = {}
         self._random = random.SystemRandom()
+        self._given: dict[str, float] = {}
         self._decided: deque[tuple[float, StoredComparison]] = deque(maxlen=KEPT_DECIDED)
         self.questions = questions
 
@@ -179,8 +191,9 @@ class Comparisons:
         known = self._state.comparisons(comparison_ids)
         theirs = [each for name in comparison_ids if (each := known.get(name)) and each.annotator == annotator]
         votes = self._log.recorded([each.event_id for each in theirs])
+        withdrawn = self._reviews.withdrawn()
         return [
-            (as_choice(votes[each.event_id], each.left), _recorded(each, repeated=True))
+            (as_choice(votes[each.event_id], each.left), _recorded(each, True, each.event_id in withdrawn))
             for each in theirs
             if each.event_id in votes
         ]
@@ -253,9 +266,45 @@ class Comparisons:
             recorded, is_new = await asyncio.shield(self._writing[event_id])
         if recorded != vote:
             raise AlreadyVoted("This comparison was voted on with another choice. A vote cannot be changed.")
+        if is_new:
+            self._note(event_id)
         if is_new and vote in ("a", "b") and self.questions.in_bank(comparison.prompt):
             self._decided.append((time.monotonic(), comparison))
         return _recorded(comparison, repeated=not is_new)
+
+    def take_back(self, comparison: StoredComparison) -> None:
+        """Whoever voted on what `find` gave says that it was a slip; on return that is on disk, and holds. In the event
+        loop's order with votes, or in a thread; the second time changes nothing.
+
+        Raises:
+            TooLate: it was given longer ago than `SLIP_S`, or to another server, or not at all.
+            LogWriteError: nothing was recorded.
+        """
+        event_id = comparison.event_id
+        if event_id in self._reviews.withdrawn():
+            return
+        given = self._given.get(event_id)
+        if given is None or time.monotonic() - given > SLIP_S + ON_ITS_WAY_S:
+            raise TooLate(
+                f"A vote can be taken back within {SLIP_S} seconds. This one stands; a reviewer can exclude the pair."
+            )
+        self._reviews.append(
+            Review(
+                review_id=f"rev-{uuid.uuid4().hex}",
+                recorded_at=utc_now(),
+                event_id=event_id,
+                action="withdraw",
+                reason=f"a slip, by the voter within {SLIP_S} seconds",
+                actor=VOTER,
+            )
+        )
+        self._decided = deque((each for each in self._decided if each[1].event_id != event_id), KEPT_DECIDED)
+
+    def _note(self, event_id: str) -> None:
+        """The vote was given now; those that can be taken back no more are forgotten."""
+        now = time.monotonic()
+        self._given = {name: at for name, at in self._given.items() if now - at < SLIP_S + ON_ITS_WAY_S}
+        self._given[event_id] = now
 
     def _view(
         self, comparison: StoredComparison, token: str, issued: float, prompt: Prompt, answers: tuple[str, str]
@@ -299,12 +348,19 @@ class Comparisons:
             del self._writing[comparison.event_id]
 
 
-def _recorded(comparison: StoredComparison, repeated: bool) -> Recorded:
+def _recorded(comparison: StoredComparison, repeated: bool, withdrawn: bool = False) -> Recorded:
     """What a vote on it reveals."""
     models = (comparison.model_a, comparison.model_b)
     left, right = models if comparison.left == "a" else models[::-1]
     return Recorded(
-        comparison.event_id, comparison.comparison_id, left, right, comparison.category, comparison.source, repeated
+        event_id=comparison.event_id,
+        comparison_id=comparison.comparison_id,
+        left_model=left,
+        right_model=right,
+        category=comparison.category,
+        source=comparison.source,
+        repeated=repeated,
+        withdrawn=withdrawn,
     )
 
 

@@ -17,6 +17,7 @@ from dpo_pipeline.core.validated_pair import (
     JUDGEMENT,
     SET_ASIDE,
     TAKEN_OUT,
+    WITHDRAWN,
     PairFilter,
     ReviewAction,
     ValidatedPair,
@@ -138,7 +139,7 @@ class Reviews:
         return [
             pair.event_id
             for pair in fitting
-            if (pair.taken_out if action == "restore" else EXCLUDED not in pair.failed)
+            if WITHDRAWN not in pair.failed and (pair.taken_out if action == "restore" else EXCLUDED not in pair.failed)
         ]
 
     def order_all(
@@ -178,6 +179,8 @@ def _review(event_id: str, action: Order, reason: str, actor: str) -> Review:
 
 
 def _check_order(newest: ReviewAction | None, action: Order) -> None:
+    if newest == "withdraw":
+        raise InvalidRequest("Whoever gave this vote took it back as a slip. It stays out, whatever is said of it.")
     taken_out = newest in TAKEN_OUT
     if action == "keep" and taken_out:
         raise InvalidRequest("This preference is not trained on. Restore it, or leave it excluded.")

@@ -1,16 +1,17 @@
 """Votes counted while they come in: by day, category, person and pair of versions.
 
 Read from the preference log, so votes given to another server are there too; pairs that were imported or made
-by a program are nobody's votes here. Pages and the choice of the next question look at it; what is
-trained on is decided by curation.
+by a program are nobody's votes here, and votes that were taken back are not counted. Pages and the choice of the next
+question look at it; what is trained on is decided by curation.
 """
 
 import threading
-from collections import Counter
+import time
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from dpo_pipeline.core.calendar import day_of
@@ -22,6 +23,7 @@ from dpo_pipeline.core.votes import Preference, Source
 from dpo_pipeline.errors import LogReplaced
 from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.log import Position, read_batches
+from dpo_pipeline.stores.reviews import withdrawn_since
 
 Battle = tuple[str, str, str]
 """(model_a, model_b, winner), the winner in the words of `core.leaderboard`."""
@@ -55,6 +57,14 @@ class _Kind(NamedTuple):
         return whose_of(self.source)
 
 
+class _Counted(NamedTuple):
+    """A vote that was counted, when by a clock that only goes forward, and whether as a battle too."""
+
+    event: Preference
+    at: float
+    as_battle: bool
+
+
 @dataclass(frozen=True)
 class Counts:
     by_day: Counter[date] = field(default_factory=Counter)
@@ -64,6 +74,8 @@ class Counts:
 
 ALL = BattleFilter()
 MOST_PROMPTS = 10_000
+YOUNG_S, MOST_YOUNG = 60.0, 1_000
+"""Votes that were read so long ago, or before so many others, are taken back no more: that takes ten seconds."""
 _WON: dict[str, float | None] = {"a": 1.0, "tie": 0.5, "b": 0.0, "both_bad": None}
 _WINNER = {"a": "model_a", "b": "model_b", "tie": "tie", "both_bad": "both_bad"}
 
@@ -71,21 +83,32 @@ _WINNER = {"a": "model_a", "b": "model_b", "tie": "tie", "both_bad": "both_bad"}
 class Tally:
     """Counts of the whole log. `refresh` reads what is new; safe from many threads."""
 
-    def __init__(self, log: Path, max_line_bytes: int, votes_per_person: int, zone: ZoneInfo, on_prompts: bool = False):
+    def __init__(
+        self,
+        log: Path,
+        max_line_bytes: int,
+        votes_per_person: int,
+        zone: ZoneInfo,
+        on_prompts: bool = False,
+        reviews: Path | None = None,
+    ):
         """
         Args:
             votes_per_person: of one person so many votes on the same two versions count as `battles`.
             zone: days are those of it.
             on_prompts: whether votes on each question are counted too.
+            reviews: the log that says which votes were taken back; null: none were.
         """
-        self._on_prompts = on_prompts
+        self._on_prompts, self._reviews = on_prompts, reviews
         self._zone = zone
         self._log, self._max_line_bytes, self._most = log, max_line_bytes, votes_per_person
         self._lock = threading.Lock()
         self._begin()
 
     def _begin(self) -> None:
-        self._position = Position()
+        self._position, self._reviewed = Position(), Position()
+        self._withdrawn: set[str] = set()
+        self._young: deque[_Counted] = deque()
         self.counts: dict[Whose, Counts] = {"people": Counts(), "simulated": Counts()}
         self._battles: Counter[Battle] = Counter()
         self._kinds: Counter[_Kind] = Counter()
@@ -166,39 +189,91 @@ class Tally:
         return day_of(datetime.now(UTC), self._zone)
 
     def _read(self) -> None:
+        """What was taken back first: a vote read after that is not counted, and one read before it, no longer."""
+        if self._reviews:
+            withdrawn, self._reviewed = withdrawn_since(self._reviews, self._reviewed)
+            self._withdrawn |= set(withdrawn)
+            for counted in [each for each in self._young if each.event.event_id in withdrawn]:
+                self._young.remove(counted)
+                self._take_back(counted)
+        now = time.monotonic()
+        while self._young and now - self._young[0].at > YOUNG_S:
+            self._young.popleft()
         for batch in read_batches(self._log, self._position, self._max_line_bytes):
             for event in votes_of(batch):
-                self._count(event)
+                if event.from_people and event.event_id not in self._withdrawn:
+                    self._young.append(_Counted(event, now, self._count(event)))
+                    if len(self._young) > MOST_YOUNG:
+                        self._young.popleft()
             self._position = batch.end
 
-    def _count(self, event: Preference) -> None:
-        if not event.from_people:
-            return
-        day = day_of(datetime.fromisoformat(event.recorded_at), self._zone)
+    def _take_back(self, counted: "_Counted") -> None:
+        """The other way of `_count`."""
+        event, day = counted.event, self._day(counted.event)
         counts = self.counts[whose_of(event.source)]
+        counts.by_day[day] -= 1
+        counts.by_category[event.category] -= 1
+        counts.by_person[event.annotator, day] -= 1
+        self._given[event.annotator, frozenset((event.model_a, event.model_b))] -= 1
+        if not counted.as_battle:
+            return
+        battle, won = (event.model_a, event.model_b, _WINNER[event.vote]), _WON[event.vote]
+        _one_less(self._battles, battle)
+        _one_less(self._styled, (battle, lean_of(event.response_a, event.response_b)))
+        _one_less(self._kinds, _Kind(battle, event.category, event.source, day))
+        if isinstance(event.prompt, str) and event.prompt in self._by_prompt and won is not None:
+            self._by_prompt[event.prompt] += PairTally(-1, -_newer_won(event, won))
+        for name, other, share in _shares(event, won):
+            met = self._weighed[name]
+            met[other].remove((share, event.likelihood))
+            if not met[other]:
+                del met[other]
+
+    def _day(self, event: Preference) -> date:
+        return day_of(datetime.fromisoformat(event.recorded_at), self._zone)
+
+    def _count(self, event: Preference) -> bool:
+        """Whether it counts as a battle too."""
+        day, counts = self._day(event), self.counts[whose_of(event.source)]
         counts.by_day[day] += 1
         counts.by_category[event.category] += 1
         counts.by_person[event.annotator, day] += 1
         given = event.annotator, frozenset((event.model_a, event.model_b))
         self._given[given] += 1
-        if self._given[given] <= self._most:
-            battle = event.model_a, event.model_b, _WINNER[event.vote]
-            self._battles[battle] += 1
-            self._styled[battle, lean_of(event.response_a, event.response_b)] += 1
-            self._kinds[_Kind(battle, event.category, event.source, day)] += 1
-            won = _WON[event.vote]
-            if self._on_prompts and won is not None and isinstance(event.prompt, str):
-                self._count_on_prompt(event.prompt, won, event)
-            if won is not None and event.model_a != event.model_b:
-                for name, other, share in (
-                    (event.model_a, event.model_b, won), (event.model_b, event.model_a, 1 - won)
-                ):  # fmt: skip
-                    met = self._weighed.setdefault(name, {}).setdefault(other, [])
-                    met.append((share, event.likelihood))
+        if self._given[given] > self._most:
+            return False
+        battle = event.model_a, event.model_b, _WINNER[event.vote]
+        self._battles[battle] += 1
+        self._styled[battle, lean_of(event.response_a, event.response_b)] += 1
+        self._kinds[_Kind(battle, event.category, event.source, day)] += 1
+        won = _WON[event.vote]
+        if self._on_prompts and won is not None and isinstance(event.prompt, str):
+            self._count_on_prompt(event.prompt, _newer_won(event, won))
+        for name, other, share in _shares(event, won):
+            self._weighed.setdefault(name, {}).setdefault(other, []).append((share, event.likelihood))
+        return True
 
-    def _count_on_prompt(self, prompt: str, won: float, event: Preference) -> None:
-        newer_is_a = iteration(event.model_a) > iteration(event.model_b)
-        share = 0.5 if event.model_a == event.model_b else won if newer_is_a else 1 - won
+    def _count_on_prompt(self, prompt: str, share: float) -> None:
         self._by_prompt[prompt] = self._by_prompt.pop(prompt, PairTally()) + PairTally(1, share)
         if len(self._by_prompt) > MOST_PROMPTS:
             del self._by_prompt[next(iter(self._by_prompt))]
+
+
+def _newer_won(event: Preference, won: float) -> float:
+    """The share that the newer version won, of what answer A won."""
+    if event.model_a == event.model_b:
+        return 0.5
+    return won if iteration(event.model_a) > iteration(event.model_b) else 1 - won
+
+
+def _shares(event: Preference, won: float | None) -> list[tuple[str, str, float]]:
+    """(version, the other, share won) of a vote between two."""
+    if won is None or event.model_a == event.model_b:
+        return []
+    return [(event.model_a, event.model_b, won), (event.model_b, event.model_a, 1 - won)]
+
+
+def _one_less(counts: Counter[Any], what: Any) -> None:
+    counts[what] -= 1
+    if not counts[what]:
+        del counts[what]

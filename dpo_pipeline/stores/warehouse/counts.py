@@ -3,15 +3,18 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from dpo_pipeline.core.curation import WithdrawnVote
+from dpo_pipeline.core.identity import Uncounted
 from dpo_pipeline.core.votes import Vote
 from dpo_pipeline.core.winrate import Outcome
-from dpo_pipeline.stores.warehouse.schema import PEOPLES, Connection
+from dpo_pipeline.stores.warehouse.schema import COUNTED, PEOPLES, Connection
 
 BETWEEN_TWO = (
     "from preferences where (model_a, model_b) in ((?, ?), (?, ?)) and vote <> 'both_bad' "
-    f"and {PEOPLES} and not steered and (proven or ?) order by sequence"
+    f"and {COUNTED} and not steered and (proven or ?) order by sequence"
 )
 """What counts as evidence between two versions; `between` gives its parameters."""
+STANDS = "anti join (select sequence from exclusions where action = 'withdraw') using (sequence)"
 
 
 @dataclass(frozen=True)
@@ -38,20 +41,35 @@ class VoteCounts(Connection):
         """The same of those whom nobody vouches for, recorded at or after `since` (RFC 3339, UTC)."""
         rows = self._run(
             "select annotator, vote, model_a from preferences where (model_a, model_b) in ((?, ?), (?, ?)) "
-            f"and vote <> 'both_bad' and {PEOPLES} and not proven and not steered and recorded_at >= ? "
+            f"and vote <> 'both_bad' and {COUNTED} and not proven and not steered and recorded_at >= ? "
             "order by sequence",
             [new, baseline, baseline, new, since],
         )
         return [(annotator, outcome_for(vote, new == model_a)) for annotator, vote, model_a in rows]
 
-    def uncounted(self, new: str, baseline: str, count_unproven: bool) -> tuple[int, int]:
-        """How many votes between the two are no evidence: of people whom nobody vouches for, and steered ones."""
+    def uncounted(self, new: str, baseline: str, count_unproven: bool) -> Uncounted:
+        """How many votes between the two are no evidence, and why."""
+        between_them = "(model_a, model_b) in ((?, ?), (?, ?)) and vote <> 'both_bad'"
+        names = [new, baseline, baseline, new]
         [(strangers, steered)] = self._run(
             "select count(*) filter (not steered and not proven and not ?), count(*) filter (steered) "
-            f"from preferences where (model_a, model_b) in ((?, ?), (?, ?)) and vote <> 'both_bad' and {PEOPLES}",
-            [count_unproven, new, baseline, baseline, new],
+            f"from preferences where {between_them} and {COUNTED}",
+            [count_unproven, *names],
         )
-        return strangers, steered
+        [(withdrawn, for_new)] = self._run(
+            "select count(*), count(*) filter ((vote = 'a' and model_a = ?) or (vote = 'b' and model_b = ?)) "
+            f"from preferences join exclusions using (sequence) where action = 'withdraw' and {between_them}",
+            [new, new, *names],
+        )
+        return Uncounted(strangers, steered, withdrawn, for_new)
+
+    def withdrawn_votes(self) -> list[WithdrawnVote]:
+        """People's votes that were taken back, as far as curation knows."""
+        rows = self._run(
+            "select vote, category, vote = left_side from preferences join exclusions using (sequence) "
+            f"where action = 'withdraw' and {PEOPLES}"
+        )
+        return [WithdrawnVote(*row) for row in rows]
 
     def second_looks(self) -> tuple[list[tuple[Vote, Vote]], list[list[str]]]:
         """What people said of pairs that were decided more than once, as `a` for the answer that sorts first.
@@ -61,11 +79,13 @@ class VoteCounts(Connection):
             first vote of each.
         """
         twice = self._run(
-            "select list(vote order by sequence)[:2] from second_looks group by annotator, pair_key having count(*) > 1"
+            f"select list(vote order by sequence)[:2] from second_looks {STANDS} group by annotator, pair_key "
+            "having count(*) > 1"
         )
         several = self._run(
-            "with firsts as (select pair_key, arg_min(vote, sequence) as vote from second_looks group by annotator, "
-            "pair_key) select list(vote) from firsts group by pair_key having count(*) > 1"
+            "with firsts as (select pair_key, arg_min(vote, sequence) as vote from second_looks "
+            f"{STANDS} group by annotator, pair_key) select list(vote) from firsts group by pair_key "
+            "having count(*) > 1"
         )
         return [(first, second) for [(first, second)] in twice], [votes for [votes] in several]
 
@@ -79,7 +99,7 @@ class VoteCounts(Connection):
             "sequence, "
             "case when vote not in ('a', 'b') then vote "
             "when (vote = 'a') = (model_a <= model_b) then 'one' else 'other' end as won "
-            f"from preferences where model_a <> model_b and {PEOPLES}), "
+            f"from preferences where model_a <> model_b and {COUNTED}), "
             "capped as (select * from met qualify row_number() over "
             "(partition by one, other, annotator order by sequence) <= ?) "
             "select one, other, count(*) filter (won = 'one'), count(*) filter (won = 'other'), "
@@ -88,11 +108,11 @@ class VoteCounts(Connection):
         )
 
     def simulated_votes(self) -> int:
-        return int(self._run("select count(*) from preferences where source = 'simulated'")[0][0])
+        return int(self._run(f"select count(*) from preferences where source = 'simulated' and {COUNTED}")[0][0])
 
     def week(self, since: str, until: str) -> VotesOfWeek:
         """People's votes recorded at or after `since` and before `until` (RFC 3339, UTC)."""
-        chosen = f"from preferences where recorded_at >= ? and recorded_at < ? and {PEOPLES}"
+        chosen = f"from preferences where recorded_at >= ? and recorded_at < ? and {COUNTED}"
         categories = self._run(f"select category, count(*) {chosen} group by category", [since, until])
         votes = self._run(f"select vote, count(*) {chosen} group by vote", [since, until])
         [(failed,)] = self._run(
@@ -112,7 +132,7 @@ class VoteCounts(Connection):
     def first_vote(self, since: str = "") -> str | None:
         """When the first vote of a person at or after `since` (RFC 3339, UTC) was recorded; null before it."""
         rows = self._run(
-            f"select min(recorded_at) from preferences where recorded_at >= ? and {PEOPLES}",
+            f"select min(recorded_at) from preferences where recorded_at >= ? and {COUNTED}",
             [since],
         )
         return None if rows[0][0] is None else str(rows[0][0])

@@ -225,7 +225,9 @@ class Warehouse(VoteCounts):
         rows = self._run(query)
         excluded = Counter(category for _, category, action in rows if action == "exclude")
         set_aside = Counter(category for _, category, action in rows if action == "set_aside")
-        return TakenOut(dict(excluded), dict(set_aside), tuple(place for place, _, _ in rows))
+        withdrawn = Counter(category for _, category, action in rows if action == "withdraw")
+        places = tuple(place for place, _, _ in rows)
+        return TakenOut(dict(excluded), dict(set_aside), places, dict(withdrawn))
 
     def set_aside_between(self, after: int, up_to: int) -> int:
         """How many valid pairs with a place in (after, up_to] a rollback put in question."""

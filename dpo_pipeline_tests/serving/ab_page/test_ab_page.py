@@ -79,7 +79,7 @@ def test_two_versions_picked_by_hand_are_compared_blind_and_revealed_by_the_vote
     assert event.chosen == shown["left"] and event.rejected == shown["right"]
     assert len(event.annotator) == 16 and event.session_id.startswith("visit-")
     chosen = f"You chose chat-{event.chosen_model} over chat-{event.rejected_model}."
-    assert text(desk, "#ab-result") == f"{chosen} {PICKED}" and event.steered
+    assert text(desk, ".ab-result") == f"{chosen} {PICKED}" and event.steered
     assert f"chat-{event.chosen_model}" in text(desk, "#ab-card-left")
     revealed = desk.page.locator("#ab-result, #ab-card-right").get_by_role("link", name=f"chat-{event.rejected_model}")
     addresses = [each.get_attribute("href") for each in revealed.all()]

@@ -40,10 +40,10 @@ def test_a_reload_keeps_the_pair_what_was_chosen_and_what_was_being_typed(desk: 
     desk.page.wait_for_selector(DONE)
     [event] = votes(settings)[before:]
     assert (event.prompt, event.chosen) == ("Why do owls hoot?", shown["left"])
-    result = text(desk, "#ab-result")
+    result = text(desk, ".ab-result")
     desk.go(desk.page.url)
     desk.page.wait_for_selector(DONE)
-    assert text(desk, "#ab-result") == result and len(votes(settings)) == before + 1
+    assert text(desk, ".ab-result") == result and len(votes(settings)) == before + 1
     desk.assert_clean()
 
 
@@ -70,10 +70,10 @@ def test_a_restart_of_the_server_keeps_them_too_and_a_vote_on_its_way_is_sent_ag
     [event] = votes(settings)[before:]
     assert (event.chosen, event.why) == (shown["left"], VoteReason("much", ("accurate",), "It says why."))
     desk.page.wait_for_function("sessionStorage.getItem('dpo-unsent:/') === '[]'")
-    result = text(desk, "#ab-result")
+    result = text(desk, ".ab-result")
     desk.go(desk.page.url)
     desk.page.wait_for_selector(DONE)
-    assert text(desk, "#ab-result") == result and len(votes(settings)) == before + 1
+    assert text(desk, ".ab-result") == result and len(votes(settings)) == before + 1
 
 
 @pytest.mark.nightly

@@ -7,6 +7,7 @@ import pytest
 
 from dpo_pipeline.core.votes import VoteReason
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.reviews import ReviewLog
 from dpo_pipeline_tests.browser import Tab, primary
 from dpo_pipeline_tests.programs_under_test import Server
 from dpo_pipeline_tests.serving.ab_page.desk import DONE, answer, ask, at_desk, ready, text, votes
@@ -152,3 +153,28 @@ def test_a_pair_can_be_skipped_which_is_no_vote(desk: Tab, settings: Settings) -
     desk.page.click("#ab-tie")
     desk.page.wait_for_selector(DONE)
     assert len(votes(settings)) == before + 1
+
+
+def test_what_was_a_slip_is_taken_back_within_ten_seconds_and_counts_nowhere(desk: Tab, settings: Settings) -> None:
+    ask(desk, "Why do cats purr?")
+    today = text(desk, "#ab-progress b")
+    vote(desk, "#ab-left")
+    assert int(text(desk, "#ab-progress b").split()[0]) == int(today.split()[0]) + 1 and desk.page.is_visible(FOLLOW)
+    desk.page.get_by_role("button", name="That was a slip").click()
+    desk.page.get_by_text("Taken back: that vote counts nowhere").wait_for()
+    desk.page.wait_for_selector(FOLLOW, state="hidden")
+    assert text(desk, "#ab-progress b") == today and desk.page.is_visible(DONE)
+    desk.go(desk.page.url)
+    desk.page.get_by_text("Taken back: that vote counts nowhere").wait_for()
+
+    desk.page.click("#ab-start")
+    desk.page.locator("#ab-batch", has_text="1 of 10").wait_for()
+    ready(desk)
+    desk.page.keyboard.press("1")
+    desk.page.locator("#ab-batch", has_text="2 of 10").wait_for()
+    desk.page.get_by_role("button", name="That was a slip").click()
+    desk.page.locator("#ab-batch", has_text="1 of 10").wait_for()
+    desk.page.click("#ab-end")
+    reviews = ReviewLog(settings.reviews_log).newest()
+    assert [each.event_id for each in votes(settings)[-2:]] == list(reviews)[-2:]
+    assert {each.action for each in reviews.values()} == {"withdraw"}
