@@ -88,13 +88,32 @@ def test_on_a_phone_question_answers_and_buttons_are_on_screen_at_once(
     with at_desk(browser, server, width=390) as opened:
         opened.page.set_viewport_size({"width": 390, "height": height})
         ask(opened, "Why do cats purr?")
-        opened.page.wait_for_timeout(300)
-        boxes = {each: opened.page.locator(each).bounding_box() for each in (".ab-question", *CARDS, "#ab-votes")}
-        edges = {name: (box["y"], box["y"] + box["height"]) for name, box in boxes.items() if box}
-        assert len(edges) == 4 and edges["#ab-votes"][1] <= height + 1
-        assert edges[".ab-question"][0] >= 0 and edges[CARDS[1]][1] <= edges["#ab-votes"][0] + 1, edges
+        all_on_screen(opened, height)
+        vote(opened, "#ab-left")
+        opened.page.get_by_role("button", name="That was a slip").wait_for()
+        all_on_screen(opened, height)
+        opened.page.click("#ab-next")
+        ready(opened)
+        all_on_screen(opened, height)
+        opened.page.click("#ab-start")
+        opened.page.locator("#ab-batch", has_text="1 of 10").wait_for()
+        ready(opened)
+        opened.page.click("#ab-right")
+        opened.page.locator("#ab-batch", has_text="2 of 10").wait_for()
+        ready(opened)
+        all_on_screen(opened, height)
+        opened.page.click("#ab-end")
         opened.assert_fits()
         opened.assert_clean()
+
+
+def all_on_screen(opened: Tab, height: int) -> None:
+    """The question, both answers and the bar with what to press, one below the other."""
+    opened.page.wait_for_timeout(300)
+    boxes = {each: opened.page.locator(each).bounding_box() for each in (".ab-question", *CARDS, "#ab-bar")}
+    edges = {name: (box["y"], box["y"] + box["height"]) for name, box in boxes.items() if box}
+    assert len(edges) == 4 and edges["#ab-bar"][1] <= height + 1, edges
+    assert edges[".ab-question"][0] >= 0 and edges[CARDS[1]][1] <= edges["#ab-bar"][0] + 1, edges
 
 
 def test_strength_tags_and_words_go_into_the_log_with_the_vote(desk: Tab, settings: Settings) -> None:
