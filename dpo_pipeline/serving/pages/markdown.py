@@ -2,8 +2,9 @@
 shows them as they were written.
 """
 
+import re
 from functools import lru_cache
-from html import escape
+from html import escape, unescape
 
 from dpo_pipeline.core import markdown
 from dpo_pipeline.serving.pages.markup import Markup
@@ -12,10 +13,12 @@ TOGGLE = Markup(
     '<button type="button" class="md-toggle"><span class="if-md">Show raw text</span>'
     '<span class="if-raw">Show formatted</span></button>'
 )
+_PARAGRAPHS = re.compile(r"</?p>|<br />")
 STYLE = (
     markdown.STYLE
     + """
 html.raw-text :is(.md, .if-md), html:not(.raw-text) :is(.md-source, .if-raw) { display: none; }
+html:not(:has(.md-source)) .md-toggle { display: none; }
 .md-source, .md-only { white-space: pre-wrap; overflow-wrap: anywhere; }
 .md-copy, .md-toggle { border: none !important; background: none !important; padding: 0 !important; cursor: pointer;
   box-shadow: none !important; font-size: .8125rem !important; font-weight: 400 !important; text-decoration: underline;
@@ -51,7 +54,8 @@ SCRIPT = """
 
 @lru_cache(maxsize=128)
 def formatted(value: str) -> Markup:
-    """A text of somebody else's, formatted; and as it is, for whoever wants that instead (`TOGGLE`).
+    """A text of somebody else's, formatted; and as it is, for whoever wants that instead: `TOGGLE` is there where any
+    text on the page has both.
 
     Kept for a while: a conversation is shown again with every word that is added to its end.
     """
@@ -59,9 +63,15 @@ def formatted(value: str) -> Markup:
     # Where there is nothing to choose between, the text stands there once.
     return (
         Markup(f'<div class="md">{rendered}</div><div class="md-source">{escape(value)}</div>')
-        if rendered
+        if rendered and not _is_the_same(rendered, value)
         else as_it_is(value)
     )
+
+
+def _is_the_same(rendered: str, value: str) -> bool:
+    """Whether a person reads the very same, formatted or not: paragraphs, and nothing else."""
+    words = _PARAGRAPHS.sub(" ", rendered)
+    return "<" not in words and unescape(words).split() == value.split()
 
 
 def as_it_is(value: str) -> Markup:

@@ -101,13 +101,17 @@ def test_the_page_of_the_api_can_be_read_and_tried(browser: "Browser", empty: Se
 
 
 def test_what_people_and_models_write_does_nothing(browser: "Browser", server: Server, models: Upstream) -> None:
-    models.say = lambda model, question: f"You asked: {ATTACK} **bold** ![x](https://example.com/x.png)"
     with at(browser, server, "chat") as opened:
+        toggle = opened.page.get_by_role("button", name="Show raw text")
+        models.say = lambda model, question: "Nothing that is formatted."
+        say(opened, "Why?")
+        assert not toggle.is_visible(), "there is nothing else to show"
+        models.say = lambda model, question: f"You asked: {ATTACK} **bold** ![x](https://example.com/x.png)"
         say(opened, ATTACK)
         inert(opened, "#conversation")
         assert "![x](https://example.com/x.png)" in opened.page.inner_text("#conversation")
         assert opened.page.locator("#conversation .md strong").inner_text() == "bold"
-        opened.page.get_by_role("button", name="Show raw text").click()
+        toggle.click()
         assert "**bold** ![x](https://example.com/x.png)" in opened.page.inner_text("#conversation")
         opened.page.get_by_role("button", name="Show formatted").click()
     with at(browser, server, "review") as opened:
