@@ -78,6 +78,7 @@ CSS = """
 #ab-votes:has(#ab-next) button:not(#ab-next) { display: none; }
 .ab-result { display: inline; margin: 0; font-size: 1rem; color: var(--body-text-color);
   background: var(--body-background-fill); }
+:is(.ab-result, .ab-card h3) a { padding: 0; }
 .ab-slip { border: none; background: none; padding: 0; cursor: pointer; text-decoration: underline; font: inherit;
   font-size: .875rem; color: var(--link-text-color); animation: ab-over 0s SLIP_S forwards; }
 @keyframes ab-over { to { visibility: hidden; } }

@@ -28,7 +28,7 @@ STYLE = """<style>
 .dpo .wide :is(table, thead, tbody, tr) { border: none !important; }
 .dpo .wide th, .dpo .wide td { text-align: left; padding: 0.35rem 0.6rem; border: none;
   border-bottom: 1px solid var(--border-color-primary); vertical-align: top; overflow-wrap: break-word; }
-.dpo .wide th { white-space: nowrap; }
+.dpo .wide :is(th, .short) { white-space: nowrap; }
 .dpo .wide .long { min-width: 15rem; }
 .dpo .wide .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .dpo .bar { position: relative; height: 0.9rem; border-radius: 0.45rem; background: var(--border-color-primary);
@@ -354,8 +354,10 @@ def against_limit(axis: str, low: float, point: float, high: float, limit: float
 
 
 def _kind(cell: object) -> str:
-    """A sentence in a narrow table needs room, or it becomes a tower of words."""
-    return ' class="long"' if not isinstance(cell, Markup) and len(str(cell)) > 30 else ""
+    """A sentence in a narrow table needs room, and a date stays on its line, or either becomes a tower of words."""
+    if isinstance(cell, Markup):
+        return ""
+    return ' class="long"' if len(str(cell)) > 30 else ' class="short"'
 
 
 def _percent(share: float) -> str:
