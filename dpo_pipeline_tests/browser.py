@@ -153,8 +153,9 @@ TOO_WIDE = """() => {
   }).map(node => `${node.tagName}.${node.className} ends at ${node.getBoundingClientRect().right} of ${screen}`);
 }"""
 
-AT_REST = """() => document.getAnimations().every(each =>
-  each.playState !== "running" || each.effect.getTiming().iterations === Infinity)"""
+# What only waits for its moment, such as a button that goes after ten seconds, moves nothing until then.
+AT_REST = """() => document.getAnimations().every(each => each.playState !== "running"
+  || each.effect.getTiming().iterations === Infinity || each.effect.getTiming().duration === 0)"""
 
 CUT = """() => [...document.querySelectorAll("button, label, p, h1, h2, h3, li, article, a, span, input, th, td")]
   .filter(node => node.offsetParent && node.clientWidth > 1

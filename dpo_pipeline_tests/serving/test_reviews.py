@@ -14,15 +14,17 @@ from dpo_pipeline.core.validated_pair import (
     MEANINGS,
     SET_ASIDE,
     SHORT_MEANINGS,
+    WITHDRAWN,
     PairFilter,
     ValidatedPair,
 )
 from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.serving.accounts import Accounts
 from dpo_pipeline.serving.pages.review_layout import pair_shown
-from dpo_pipeline.serving.services.reviews import PAGE, ReviewedPair, Reviews, find, page_of
+from dpo_pipeline.serving.services.reviews import PAGE, Order, ReviewedPair, Reviews, find, page_of
 from dpo_pipeline.stores.key_ring import Account
 from dpo_pipeline.stores.reviews import ReviewLog, publish_validated_pairs
+from dpo_pipeline_tests.examples import withdrawal
 
 PAIR = ValidatedPair("e0", "2026-01-01", "Why?", "factual_qa", "v1.1", "v1.0", "Because.", "So.", "a", "p", "ui", ())
 # 25 pairs of which every fifth is creative.
@@ -121,6 +123,21 @@ def test_a_pair_is_kept_where_it_is_not_taken_out_and_counts_as_reviewed(tmp_pat
     with pytest.raises(InvalidRequest, match="Restore it"):
         reviews.order("e0", "keep", "", None, "")
     assert log.taken_out().keys() == {"e0"}
+
+
+def test_what_its_voter_took_back_is_no_reviewers_to_restore(tmp_path: Path) -> None:
+    table, log = tmp_path / "review.jsonl", ReviewLog(tmp_path / "reviews.jsonl")
+    publish_validated_pairs(table, [PAIR])
+    log.append(withdrawal("e0"))
+    reviews = Reviews([table], log, Anybody(), str)
+    found = find(reviews.collected(), "e0")
+    assert found and found.pair.failed == (WITHDRAWN,) and found.reviewed
+    assert "<b>Taken back</b>" in pair_shown(found, ZoneInfo("UTC"))
+    orders: tuple[Order, ...] = ("restore", "exclude", "keep")
+    for action in orders:
+        with pytest.raises(InvalidRequest, match="took it back as a slip"):
+            reviews.order("e0", action, "why not", None, "")
+    assert reviews.changed_by(PairFilter(), "restore") == reviews.changed_by(PairFilter(), "exclude") == []
 
 
 def test_a_judgement_of_one_answer_is_shown_as_such() -> None:
