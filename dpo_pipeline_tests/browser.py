@@ -106,12 +106,14 @@ class Tab:
         assert self.page.evaluate(TOO_WIDE) == []
         assert self.page.evaluate(CUT) == []
 
-    def picture(self, name: str, height: int | None = None) -> None:
-        """A screenshot for the guide, where SCREENSHOTS=1 asks for it; of the uppermost `height` pixels."""
+    def picture(self, name: str, height: int | None = None, whole: bool = True) -> None:
+        """A screenshot for the guide, where SCREENSHOTS=1 asks for it; of the uppermost `height` pixels, or where not
+        `whole`, of what is on screen.
+        """
         if os.environ.get("SCREENSHOTS") == "1":
             PICTURES.mkdir(parents=True, exist_ok=True)
             part = {"clip": {"x": 0, "y": 0, "width": 1440, "height": height}} if height else {}
-            self.page.screenshot(path=PICTURES / name, animations="disabled", full_page=True, **part)  # type: ignore[arg-type]
+            self.page.screenshot(path=PICTURES / name, animations="disabled", full_page=whole, **part)  # type: ignore[arg-type]
             assert (PICTURES / name).stat().st_size < 200_000
 
 

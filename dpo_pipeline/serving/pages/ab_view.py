@@ -81,7 +81,7 @@ CSS = """
 :is(.ab-result, .ab-card h3) a { padding: 0; }
 .ab-slip { border: none; background: none; padding: 0; cursor: pointer; text-decoration: underline; font: inherit;
   font-size: .875rem; color: var(--link-text-color); animation: ab-over 0s SLIP_S forwards; }
-@keyframes ab-over { to { visibility: hidden; } }
+@keyframes ab-over { to { visibility: hidden; font-size: 0; } }
 .ab-keys { margin: 0; font-size: .8125rem; line-height: 1.9; color: var(--body-text-color-subdued); }
 .ab-keys span { display: inline-block; margin-right: 1rem; white-space: nowrap; }
 .ab-keys kbd { padding: .05rem .35rem; border-radius: 4px; border: 1px solid var(--border-color-primary);

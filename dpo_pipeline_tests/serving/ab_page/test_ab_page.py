@@ -298,7 +298,8 @@ def test_it_is_readable_on_every_screen(browser: "Browser", server: Server) -> N
             if (width, scheme) == (1440, "light"):
                 opened.picture("ab_test.png")
             if (width, scheme) == (390, "dark"):
-                opened.picture("ab_test_mobile.png")
+                opened.page.evaluate("document.querySelector('.ab-question').scrollIntoView()")
+                opened.picture("ab_test_mobile.png", whole=False)
             behind = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
             assert (behind == "rgb(255, 255, 255)") == (scheme == "light")
         opened.page.click("#ab-end")
