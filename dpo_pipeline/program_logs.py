@@ -9,7 +9,7 @@ from typing import Any
 
 FILE_BYTES, FILES_KEPT = 10_000_000, 3
 TAIL_LINES = 15
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
+_ANSI = re.compile(r"\x1b\[[0-9;?]*+[A-Za-z]|\x1b\][^\x07\x1b]*+(?:\x07|\x1b\\)")
 # What nanobind prints of DuckDB as a process ends: that Python ends before its objects do. Nothing is lost.
 _LEAKED = re.compile(
     r"^(nanobind: (leaked \d+|this is likely caused by)| - (leaked |\.\.\. skipped)|See https://nanobind)"

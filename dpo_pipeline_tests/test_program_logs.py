@@ -40,8 +40,9 @@ def test_lines_lose_colours_and_leaked_lists_and_nothing_else() -> None:
         "",
         " - leaked into the log: a customer's words",
         "See https://example.org",
+        "\x1b]0;a title\x07\x1b]8;;https://example.org\x1b\\a link\x1b]8;;\x1b\\",
     ]
-    assert readable(printed) == ["2026-01-05 - dagster - INFO - run started", "See https://example.org"]
+    assert readable(printed) == ["2026-01-05 - dagster - INFO - run started", "See https://example.org", "a link"]
 
 
 def test_each_program_has_a_file_that_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

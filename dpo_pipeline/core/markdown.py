@@ -48,7 +48,7 @@ STYLE = """
 .md-code pre code { padding: 0; background: none; white-space: pre; }
 """
 """Of what is in such a text, in the variables of Gradio's themes."""
-_TAG = re.compile(r"<[^>]*>")
+_TAG = re.compile(r"<[^<>]*+>")
 _NUMBER = re.compile(r'<li value="(\d+)">')
 
 

@@ -28,7 +28,8 @@ MOST_BYTES = 8 << 30
 MOST_DIGITS = 1000
 STRUCTURED = {"history", "output", "conversations", "messages", "tools", "conversation_a", "conversation_b"}
 """Columns of a table whose cells hold lists."""
-_PART = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{},]', re.DOTALL)
+_PART = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{},]', re.DOTALL)
+"""A text, up to the end of the file where it has none, or a mark between parts."""
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, Any]]:
@@ -141,6 +142,8 @@ def _parts(text: str) -> Iterator[str]:
         if (mark == "," and depth == 1) or (depth == 0 and text[begin : found.start()].strip()):
             yield text[begin : found.start()]
             begin = found.end()
+    if depth > 0 and text[begin:].strip():
+        yield text[begin:]
 
 
 def _json(raw: bytes | str) -> Any:

@@ -109,6 +109,9 @@ def test_a_row_of_an_array_that_cannot_be_read_costs_no_other(tmp_path: Path) ->
     file.write_text(f"[{', '.join(rows)}]")
     report = import_file(file, tmp_path / "prefs.jsonl", LIMIT)
     assert report.imported == 4 and report.examples == {"nested too deeply": [2]}
+    file.write_text(f"[{', '.join(rows)}, {rows[0]}, " + '{"prompt": "' + '\\"' * 100_000)
+    report = import_file(file, tmp_path / "cut_off.jsonl", LIMIT)
+    assert report.imported == 4 and report.examples == {"nested too deeply": [2], "not JSON in UTF-8": [7]}
 
 
 @pytest.mark.parametrize("wrap", ["[{}]", "{}"])

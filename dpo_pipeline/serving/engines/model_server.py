@@ -31,7 +31,7 @@ SAYS_NOTHING = (404, 405, 501)
 AGAIN_S = 5.0
 """After which an adapter that was refused is tried again."""
 PATIENCE_S, LOADING_S = 5.0, 120.0
-_OURS = re.compile(r".+@[0-9a-f]{12}")
+_OURS = re.compile(r"(?<=.)@[0-9a-f]{12}\Z")
 log = logging.getLogger(__name__)
 
 
@@ -209,7 +209,7 @@ class ModelServer:
         for name, adapter in wanted.items():
             if name not in self._listed and name not in self._refused:
                 self._load(name, adapter)
-        unwanted = {name for name in self._listed if _OURS.fullmatch(name) and name not in wanted}
+        unwanted = {name for name in self._listed if _OURS.search(name) and name not in wanted}
         self._unwanted_since = {name: self._unwanted_since.get(name, now) for name in unwanted}
         for name, since in self._unwanted_since.items():
             if now - since >= self._linger_s and not self._answering[name]:
