@@ -86,23 +86,51 @@ def _remainder(
     kinds: "npt.NDArray[np.uint8]",
     begins: "npt.NDArray[np.int64]",
     groups: "Sequence[Group]",
-) -> "npt.NDArray[np.int64]":
-    """Modulo 97, of the number that is read from what stands behind the head and then from the head."""
+) -> "npt.NDArray[np.uint32]":
+    """Modulo 97, of the number that is read from what stands behind the head and then from the head.
+
+    Each place's one to four characters are such a number too: they are worked out for all places in a row, which costs
+    less than to go to them candidate by candidate.
+    """
     import numpy as np
 
-    rest = np.zeros(len(begins), dtype=np.int64)
-    shift = np.where(np.arange(LETTERS) < TEN, 10, 100)
-    head = (begins, np.full(len(begins), HEAD))
-    for place, count in [*groups, head]:
-        for ahead in range(int(count.max(initial=0))):
-            value = kinds[place + ahead]
-            if (count > ahead).all():
-                rest = rest * shift[value] + value
-            else:
-                read = count > ahead
-                rest[read] = rest[read] * shift[value[read]] + value[read]
-        rest %= 97
+    of_one, of_two = _values()
+    codes = np.minimum(kinds, GAP).astype(np.uint16)
+    one, two = of_one[codes], of_two[codes[:-1] * np.uint16(GAP + 1) + codes[1:]]
+    read = {1: one, 2: two, 3: _joined(two, one, 2), 4: _joined(two, two, 2)}
+    rest = np.zeros(len(begins), dtype=np.uint32)
+    for place, count in [*groups, (begins, np.full(len(begins), HEAD))]:
+        for many, number in read.items():
+            these = np.flatnonzero(count == many)
+            if len(these) == len(count):
+                there = number[place]
+                rest = (rest * (there >> 16) + (there & 0xFFFF)) % 97
+            elif len(these):
+                there = number[place[these]]
+                rest[these] = (rest[these] * (there >> 16) + (there & 0xFFFF)) % 97
     return rest
+
+
+def _joined(first: "npt.NDArray[np.uint32]", second: "npt.NDArray[np.uint32]", ahead: int) -> "npt.NDArray[np.uint32]":
+    """What stands at each place and, so far ahead, behind it, as `_values` writes it: no number exceeds 96 · 97."""
+    first, second = first[: len(second) - ahead], second[ahead:][: len(first)]
+    shift, value = first >> 16, first & 0xFFFF
+    joined: npt.NDArray[np.uint32] = (shift * (second >> 16)) << 16 | (value * (second >> 16) + (second & 0xFFFF))
+    return joined
+
+
+@cache
+def _values() -> "tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]":
+    """Of one character, and of two (first · 37 + second): by how much it moves what is before it, times 65,536, and its
+    own value, both modulo 97.
+    """
+    import numpy as np
+
+    one = np.arange(GAP + 1)
+    shift = np.where(one < TEN, 10, 100)
+    of_one = (shift % 97) << 16 | one
+    of_two = (shift[:, None] * shift % 97) << 16 | (one[:, None] * shift + one) % 97
+    return of_one.astype(np.uint32), of_two.ravel().astype(np.uint32)
 
 
 @cache

@@ -28,6 +28,7 @@ from dpo_pipeline.core.redaction import MOST_FOUND, PIECE, redact
         ("4111.1111.1111.1111", "[card]"),
         ("3782 822463 10005", "[card]"),
         ("sk_live_0123456789abcdef", "[key]"),
+        ("eyJhbGciOiJIUzI1.x.eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM.SflKxwRJSM_-x", "eyJhbGciOiJIUzI1.x.[key]"),
         ("AIzaSyA0123456789abcdefghijklmnopqrstuv", "[key]"),
         ("glpat-0123456789abcdefghij", "[key]"),
         ("-----BEGIN RSA PRIVATE KEY-----\nMIIEa\n-----END RSA PRIVATE KEY-----\nthat was it", "[key]\nthat was it"),
@@ -68,6 +69,26 @@ from dpo_pipeline.core.redaction import MOST_FOUND, PIECE, redact
 )
 def test_found(text: str, kept: str) -> None:
     assert redact(text) == kept
+
+
+KEYS = (
+    "sk-proj-0123456789abcdefgh", "sk_live_0123456789abcdef", "pk_test_0123456789", "rk_live_0123456789",
+    "AKIAIOSFODNN7EXAMPLE", "AIzaSyA0123456789abcdefghijklmnopqrstuv", "ghs_0123456789abcdefghij", "xoxb-0123456789",
+    "github_pat_0123456789abcdefghij", "glpat-0123456789abcdefghij", "hf_" + "aB3" * 10, "npm_" + "aB3" * 12,
+    "whsec_0123456789abcdefghijABCD", "pypi-AgEIcHlwaS5vcmcCJGNkNTk5", "ya29.a0AfH6SMBx0123456789abcdef",
+    "eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM.SflKxwRJSM_-x", "-----BEGIN PRIVATE KEY-----\nMIIEvQ\n-----END PRIVATE KEY-----",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("first", KEYS)
+def test_keys_of_every_two_kinds_are_found_beside_each_other(first: str) -> None:
+    for second in KEYS:
+        for between in (", ", ",", '":"', " and ", ")("):
+            assert redact(f"({first}{between}{second})") == f"([key]{between}[key])"
+
+
+def test_a_private_key_right_behind_another_key_is_found() -> None:
+    assert redact(f"sk-proj-0123456789abcdefgh{KEYS[-1]}") == "[key][key]"
 
 
 @pytest.mark.parametrize(
@@ -141,13 +162,18 @@ def test_a_list_of_cards_keeps_no_digit_behind_so_many() -> None:
     assert few.endswith("[card], [card], [card], room 12")
 
 
+BEGINNINGS = (
+    "sk-", "sk_", "gh", "ghp_", "github_pat_", "AKIA", "AIza", "xoxb-", "hf_", "whsec_", "npm_", "pypi-AgE", "ya29.",
+    "eyJ", "-----BEGIN",
+)  # fmt: skip
 ALPHABETS = {
-    "addresses": "a@.-", "keys": "sk-_AIza.eyJ -", "private keys": "-BEGIN PRIVATEKY:\n\\n a",
-    "numbers": "1234567890 -./\u00a0",
-    "IBANs": "DE1 ABNO2", "all": "aé9 @.-_:\n<",
+    "addresses": "a@.-é＠", "keys": (*"skAghep_-. aZ9", *BEGINNINGS),
+    "private keys": "-BEGIN PRIVATEKY:\n\\n a", "cards": "1234567890 -./\u00a0٤", "IBANs": "DE1 ABNO2é",
+    "accounts": ("DE89", "AD12", "BE34", "NO93", " ", "0130", "A"),
+    "all": "aé9 @.-_:\n<",
 }  # fmt: skip
 """Of what the patterns are made of: texts that nearly match cost most."""
-SIZE, MOST_S = 1_000_000, 0.2
+SIZE, MOST_S, AGAIN = 1_000_000, 0.15, 3
 
 
 @pytest.mark.slow
@@ -157,14 +183,19 @@ SIZE, MOST_S = 1_000_000, 0.2
 def test_a_million_characters_of_the_worst_text_cost_a_fraction_of_a_second(name: str, data: st.DataObject) -> None:
     """Looked for by what a text costs: short pieces are repeated to a megabyte, and the dearest varied further.
 
-    Of processor time. A quadratic pattern takes minutes here. These take 5 to 80 ms, of which one pattern takes 65 at
-    most; machines are noisy.
+    Of processor time. A quadratic pattern takes minutes here. The goal is 50 ms: decision 0022 has what a long search
+    finds, 30 ms at most on the faster of two processors, and a third of the speed passes here.
     """
-    piece = data.draw(st.text(st.sampled_from(ALPHABETS[name]), min_size=1, max_size=40))
-    head = data.draw(st.text(st.sampled_from(ALPHABETS[name]), max_size=20))
+    pieces = st.sampled_from(ALPHABETS[name])
+    piece = "".join(data.draw(st.lists(pieces, min_size=1, max_size=40)))
+    head = "".join(data.draw(st.lists(pieces, max_size=20)))
     text = (head + piece * (SIZE // len(piece)))[:SIZE]
-    began = time.process_time()
-    redact(text)
-    spent = time.process_time() - began
+    spent = _cost_s(text)
     target(spent)
-    assert spent < MOST_S, f"{spent:.2f} s for {head!r} and then {piece!r}"
+    assert spent < MOST_S or min(_cost_s(text) for _ in range(AGAIN)) < MOST_S, f"{spent:.2f} s: {head!r}, {piece!r}"
+
+
+def _cost_s(text: str) -> float:
+    began = time.thread_time()
+    redact(text)
+    return time.thread_time() - began
