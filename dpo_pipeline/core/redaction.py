@@ -32,7 +32,7 @@ _KEYS = (
     ("xox", r"[a-z]-[A-Za-z0-9_-]{10,}+"), ("hf_", r"[A-Za-z0-9]{30,}+"), ("whsec_", r"[A-Za-z0-9+/=]{24,}+"),
     ("npm_", r"[A-Za-z0-9]{36}"), ("pypi-AgE", r"[A-Za-z0-9_-]{16,}+"), (r"ya29\.", r"[A-Za-z0-9_-]{20,}+"),
 )  # fmt: skip
-# A token of three parts (JWT), or the first of them: where no others follow, none begins within it, and it is read once.
+# A token of three parts (JWT), or the first of them: where no others follow, none begins within it.
 _TOKEN = re.compile(r"eyJ(?<![A-Za-z0-9_]eyJ)[A-Za-z0-9_-]{10,}+(\.[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,}+)?")
 _PRIVATE_KEY = (
     # With its headers (`Proc-Type: …`), with line ends as \n, and without an end.

@@ -40,6 +40,7 @@ from dpo_pipeline.stores.serving_state import (
     StoredRequest,
     forget_person,
     kept_requests,
+    nicknames_of,
     own_turns,
     people_of,
     place_of,
@@ -97,6 +98,9 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
     said = {each.event_id for each in all_feedback(settings.serving_log_dir) if each.user in people}
     events = {each.event_id for each in given} | said
     texts += [text for each in given for text in _said_in(each, people) if text not in known]
+    names = {_plain(each) for each in (*people, name) if each}
+    texts += _reasons(settings.reviews_log, lambda row: _plain(str(row.get("actor"))) in names)
+    texts += [form for each in nicknames_of(place_of(settings), people) for form in _forms_of_nickname(each)]
     store = store_of(settings)
     if store:  # a dataset that was never brought here may be theirs too
         for folder in store.folders(settings.artifacts_dir / "datasets"):
@@ -116,7 +120,7 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
         shutil.rmtree(directory)
     logs = logs_of(settings)
     found.reviews = logs.rewrite(settings.reviews_log, _without(lambda line: _field(line, "event_id") in events))
-    found.reviews += logs.rewrite(settings.reviews_log, _nobodys({_plain(each) for each in (*people, name) if each}))
+    found.reviews += logs.rewrite(settings.reviews_log, _nobodys(names))
     found.quarantined = FILES.rewrite(settings.quarantine_log, _without(person.stands_in))
     # Made from corrections and chosen answers of everybody; the next SFT round makes them again.
     shutil.rmtree(settings.artifacts_dir / "demonstrations", ignore_errors=True)
@@ -140,7 +144,7 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
     forget_published(settings)
     if name:
         KeyRing(settings.keys_log, logs).forget(name)
-    others = _asked_by_others(settings)
+    others = _said_by_others(settings)
     found.left = _look_again(settings.data_dir, [*people, *(text for text in texts if prompt_key(text) not in others)])
     return found
 
@@ -204,8 +208,20 @@ def _texts_of(settings: Settings, people: Sequence[str], known: _KnownTexts) -> 
 
 
 def _said_in(vote: Preference, people: Sequence[str]) -> list[str]:
-    """Of a vote that goes, the texts that nothing else may hold: the question where it was theirs."""
-    return [prompt_text(vote.prompt)] if vote.asked_by in people else []
+    """Of a vote that goes, the texts that nothing else may hold: question and reason, where these were theirs."""
+    asked = [prompt_text(vote.prompt)] if vote.asked_by in people else []
+    return [*asked, vote.reason] if vote.annotator in people and vote.reason else asked
+
+
+def _reasons(reviews: Path, of: Callable[[dict[str, Any]], bool]) -> list[str]:
+    """Why some took others' votes out or put them back, in their words."""
+    lines = reviews.read_bytes().splitlines() if reviews.exists() else []
+    return [str(row["reason"]) for row in map(_row, lines) if row and "reason" in row and of(row)]
+
+
+def _forms_of_nickname(nickname: str) -> tuple[str, ...]:
+    """A short one is anybody's word, but not where it is called a nickname."""
+    return (nickname, f'"nickname":"{nickname}"', f'"nickname": "{nickname}"')
 
 
 def _begins_in(line: bytes, form: bytes) -> bool:
@@ -227,10 +243,13 @@ def _claims(settings: Settings, people: Sequence[str]) -> set[str]:
     return set(filter(theirs(people), met))
 
 
-def _asked_by_others(settings: Settings) -> set[str]:
-    """`prompt_key`s of what others asked who are still here: the same words, and not this person's."""
-    asked = {prompt_key(text) for each in kept_requests(place_of(settings)) for text in own_turns(each.prompt)}
-    return asked | {prompt_key(each.prompt) for each in all_votes(settings) if each.asked_by is not msgspec.UNSET}
+def _said_by_others(settings: Settings) -> set[str]:
+    """`prompt_key`s of what others who are still here asked or gave as a reason: the same words, not this person's."""
+    said = [text for each in kept_requests(place_of(settings)) for text in own_turns(each.prompt)]
+    said += _reasons(settings.reviews_log, lambda row: True)
+    votes = list(all_votes(settings))
+    said += [each.reason for each in votes if each.reason]
+    return {*map(prompt_key, said), *(prompt_key(each.prompt) for each in votes if each.asked_by is not msgspec.UNSET)}
 
 
 def _nobodys(names: set[str]) -> Change:

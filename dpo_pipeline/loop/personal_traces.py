@@ -1,17 +1,22 @@
 """What is left of a person in a data folder, wherever it stands: the last look after `dpo forget`.
 
 Files are searched as bytes, whatever they are: SQLite's pages, write-ahead logs and caches hold texts as they are.
-Parquet and DuckDB, which compress, are opened too, and so is SQLite, which splits a long row over its pages. Texts are
-looked for as UTF-8 and as JSON writes them, with ASCII alone too.
+Parquet and DuckDB, which compress, are opened too, and so are packed files, such as logs that were rotated, and SQLite,
+which splits a long row over its pages. Texts are looked for as UTF-8 and as JSON writes them, with ASCII alone too.
 """
 
+import bz2
+import gzip
 import html
 import json
+import lzma
 import mmap
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +29,16 @@ LOOKED_FOR = 200
 """So many bytes of a text are looked for: databases split longer ones over their pages."""
 AT_ONCE = 1_000
 """Rows of a table."""
+AT_ONCE_BYTES = 1 << 20
+"""Of what a packed file holds."""
 SQLITE, DUCKDB, PARQUET = b"SQLite format 3\x00", b"DUCK", b"PAR1"
 """How these files begin; DuckDB's after a checksum of eight bytes."""
+PACKED: dict[bytes, Callable[[Path], BufferedIOBase]] = {
+    b"\x1f\x8b": gzip.GzipFile,
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+}
+"""By how they begin, what opens them."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,8 @@ def _found_in(path: Path, needles: dict[bytes, str]) -> str | None:
             return found
         head = content[:16]
     try:
+        if unpack := next((each for begin, each in PACKED.items() if head.startswith(begin)), None):
+            return _packed(path, unpack, needles)
         return next((found for rows in _rows_of(path, head) if (found := _in_rows(rows, needles))), None)
     except _Unreadable as error:
         return f"it could not be opened, so nobody knows: {error}"
@@ -78,6 +93,25 @@ def _found_in(path: Path, needles: dict[bytes, str]) -> str | None:
 
 class _Unreadable(Exception):
     """Whatever reads a kind of file says why it cannot."""
+
+
+def _packed(path: Path, unpack: Callable[[Path], BufferedIOBase], needles: dict[bytes, str]) -> str | None:
+    """The first text in what a file unpacks to, of which no more is held at once than a piece.
+
+    Raises:
+        _Unreadable: it is damaged or cut off.
+    """
+    kept = max(map(len, needles)) - 1  # of the piece before: a text may stand across two
+    piece = b""
+    try:
+        with unpack(path) as content:
+            while more := content.read(AT_ONCE_BYTES):
+                piece = piece[-kept:] + more
+                if found := next((mark for needle, mark in needles.items() if needle in piece), None):
+                    return found
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise _Unreadable(f"{type(error).__name__}: {error}") from error
+    return None
 
 
 def _rows_of(path: Path, head: bytes) -> Iterator[list[Any]]:

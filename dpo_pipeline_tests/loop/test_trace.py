@@ -1,6 +1,9 @@
 """A vote is followed to what it touched, a version back to its votes, and a person is forgotten everywhere."""
 
+import bz2
+import gzip
 import json
+import lzma
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -161,6 +164,60 @@ def test_what_she_asked_goes_with_her_whoever_was_asked_it(tmp_path: Path) -> No
     assert "forgotten" in settings.reviews_log.read_text() and "exclude" in settings.reviews_log.read_text()
     cache.unlink()
     assert forget(settings, ANN).left == []
+
+
+HER_REASON, HER_REVIEW = "as my sister Elvi in Kuopio told me", "Elvi's neighbour would never talk like that"
+HER_NAME = "Ann of Ääräkylä"
+
+
+def test_what_she_wrote_beside_votes_goes_with_her_or_is_told(tmp_path: Path) -> None:
+    """Reasons of votes and of reviews, and her nickname: in logs that were rotated and packed, in copies, in pages."""
+    settings = settings_in(tmp_path)
+    votes = [
+        preference(1, annotator=ANN, reason=HER_REASON),
+        preference(2, annotator="other", reason="It is the better answer"),
+        preference(3, annotator=ANN, reason="It is the better answer"),
+    ]
+    AppendLog(settings.prefs_log).append_all([encode_preference(vote) for vote in votes])
+    review = {"review_id": "rev-1", "recorded_at": utc_now(), "event_id": "evt-2", "action": "restore"}
+    AppendLog(settings.reviews_log).append(json.dumps(review | {"reason": HER_REVIEW, "actor": "ann"}).encode())
+    state = ServingState(settings.serving_state)
+    state.join(ANN, HER_NAME)
+    state.join("other", "Bob")
+    state.close()
+    collected.curate(settings)
+    rotated = settings.data_dir / "logs" / "serving.log.2.gz"
+    kept = {
+        "reason.gz": gzip.compress(f"{'x' * 3_000_000}{json.dumps(HER_REASON)}".encode()),
+        "review.xz": lzma.compress(HER_REVIEW.encode()),
+        "name.bz2": bz2.compress(json.dumps({"who": HER_NAME}).encode()),
+        "anybody.gz": gzip.compress(b"It is the better answer"),
+        "cut.gz": gzip.compress(bytes(range(256)) * 99)[:-40],
+    }
+    for path, content in ((rotated, kept["reason.gz"]), *((tmp_path / "copies" / each, kept[each]) for each in kept)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    found = forget(settings, ANN, name="Ann")
+    assert (found.votes, found.reviews) == (2, 1) and not rotated.exists()
+    told = {trace.path.name: trace.what for trace in found.left}
+    assert "could not be opened" in told.pop("cut.gz")
+    assert told == {"reason.gz": HER_REASON, "review.xz": HER_REVIEW, "name.bz2": HER_NAME}
+    ours = [path for path in settings.data_dir.rglob("*") if path.is_file() and path.parent.name != "copies"]
+    for text in (HER_REASON, HER_REVIEW, HER_NAME):
+        assert [path for path in ours if text.encode() in path.read_bytes()] == []
+    assert ServingState(settings.serving_state).nicknames() == {"other": "Bob"}
+
+
+def test_a_short_nickname_is_looked_for_where_it_is_called_one(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    for person, nickname in ((ANN, "Elvi"), ("other", "Bob")):
+        state = ServingState(settings.serving_state)
+        state.join(person, nickname)
+        state.close()
+    (settings.data_dir / "backup.json").write_text(json.dumps([{"nickname": "Elvi"}]))
+    (settings.data_dir / "others.json").write_text(json.dumps(["Elvi", {"nickname": "Bob"}]))
+    assert [trace.path.name for trace in forget(settings, ANN).left] == ["backup.json"]
+    assert b"Elvi" not in settings.serving_state.read_bytes()
 
 
 def test_the_last_look_opens_what_is_compressed(tmp_path: Path) -> None:

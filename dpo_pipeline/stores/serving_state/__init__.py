@@ -5,7 +5,13 @@ server; a vote brings only a token. `records` has what is kept, `tables` where, 
 `people` what is done for one person while the servers are stopped.
 """
 
-from dpo_pipeline.stores.serving_state.people import forget_person, join_people, kept_requests, people_of
+from dpo_pipeline.stores.serving_state.people import (
+    forget_person,
+    join_people,
+    kept_requests,
+    nicknames_of,
+    people_of,
+)
 from dpo_pipeline.stores.serving_state.records import (
     NEWEST_PROMPTS,
     REQUESTS_LOOKED_AT,
@@ -31,6 +37,7 @@ __all__ = [
     "kept_requests",
     "may_be_asked_again",
     "newest_prompts",
+    "nicknames_of",
     "opened_for_copy",
     "own_turns",
     "people_of",

@@ -7,7 +7,15 @@ import msgspec
 import sqlalchemy as sa
 
 from dpo_pipeline.stores.serving_state.records import StoredRequest
-from dpo_pipeline.stores.serving_state.tables import OF_PEOPLE, PEOPLE, REQUESTS, WITH_CONTENT, Place, opened
+from dpo_pipeline.stores.serving_state.tables import (
+    CONTRIBUTORS,
+    OF_PEOPLE,
+    PEOPLE,
+    REQUESTS,
+    WITH_CONTENT,
+    Place,
+    opened,
+)
 
 
 class _Whose(msgspec.Struct):
@@ -45,6 +53,16 @@ def people_of(place: Place) -> list[str]:
                         row = _whose.decode(content)
                         found |= {row.annotator, row.asked_by, row.user}
     return sorted(found - {""})
+
+
+def nicknames_of(place: Place, people: Collection[str]) -> list[str]:
+    """Those under which these pseudonyms are shown."""
+    with opened(place) as engine:
+        if engine is None:
+            return []
+        with engine.connect() as connection:
+            theirs = sa.select(CONTRIBUTORS.c.nickname).where(CONTRIBUTORS.c.person.in_(people))
+            return list(connection.scalars(theirs))
 
 
 def forget_person(place: Place, person: str) -> None:
