@@ -15,6 +15,7 @@ from typing import Any
 from dpo_pipeline.core.redaction import cut
 from dpo_pipeline.core.registry_plan import RegistrySnapshot
 from dpo_pipeline.errors import RegistryError, RegistryRefused, RegistryUnavailable
+from dpo_pipeline.settings.shown import without_passwords
 from dpo_pipeline.stores.mlflow_pages import EVALUATION, RunPages, run_page, version_page
 from dpo_pipeline.stores.training_runs import OpenRun, TrainingRun, open_run, shown_live
 
@@ -94,7 +95,7 @@ class Registry:
             with suppress(RegistryError), self._client():
                 opened.fail(f"{type(error).__name__}: {error}")
             if isinstance(error, MlflowException | requests.RequestException):
-                raise _failure(self.url, error) from error
+                raise _failure(self.url, error) from None  # what it says may hold our account, and would be logged
             raise
 
     def log_evaluation(self, run_id: str, page: Path, verdict: Mapping[str, Any], figures: Mapping[str, float]) -> None:
@@ -209,9 +210,9 @@ class Registry:
         with self._answering() as session:
             url = f"{self._rest}/registered-models/alias"
             if number is None:
-                session.delete(url, json=body, timeout=REST_TIMEOUT_S).raise_for_status()
+                self._told(session.delete, url, body)
             else:
-                session.post(url, json={**body, "version": number}, timeout=REST_TIMEOUT_S).raise_for_status()
+                self._told(session.post, url, {**body, "version": number})
 
     def tag(self, number: str, name: str, value: str) -> None:
         """
@@ -221,7 +222,12 @@ class Registry:
         body = {"name": self.model, "version": number, "key": name, "value": value}
         with self._answering() as session:
             url = f"{self._rest}/model-versions/set-tag"
-            session.post(url, json=body, timeout=REST_TIMEOUT_S).raise_for_status()
+            self._told(session.post, url, body)
+
+    def _told(self, send: Callable[..., Any], url: str, body: Mapping[str, str]) -> None:
+        """What it answers beside the status is nobody's to read, however much it is."""
+        with send(url, json=body, timeout=REST_TIMEOUT_S, stream=True) as response:
+            response.raise_for_status()
 
     def _read(self, session: Any, path: str, query: Mapping[str, str]) -> dict[str, Any] | None:
         """What is asked for, or null where MLflow has no such thing."""
@@ -238,9 +244,7 @@ class Registry:
             if response.status_code == 404 and told.get("error_code") == GONE:
                 return None
             # 404 without that is a proxy whose MLflow is away.
-            raise _RestError(
-                response.status_code, told.get("error_code"), cut(str(told.get("message") or response.reason))
-            )
+            raise _RestError(response.status_code, told.get("error_code"), str(told.get("message") or response.reason))
 
     def _experiment(self, client: Any) -> str:
         found = client.get_experiment_by_name(self.experiment)
@@ -266,7 +270,7 @@ class Registry:
         try:
             yield self._session
         except (requests.RequestException, _RestError, KeyError, TypeError, AttributeError, ValueError) as error:
-            raise _failure(self.url, error) from error
+            raise _failure(self.url, error) from None  # what it says may hold our account, and would be logged
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
@@ -276,10 +280,12 @@ class Registry:
 
         try:
             # MLflow's client tries again for minutes before it says that nobody is there.
-            requests.get(f"{self.url}/health", timeout=HEALTH_TIMEOUT_S, auth=_account()).raise_for_status()
+            health = f"{self.url}/health"
+            with requests.get(health, timeout=HEALTH_TIMEOUT_S, auth=_account(), stream=True) as answer:
+                answer.raise_for_status()
             yield MlflowClient(self.url)
         except (requests.RequestException, MlflowException) as error:
-            raise _failure(self.url, error) from error
+            raise _failure(self.url, error) from None  # what it says may hold our account, and would be logged
 
 
 def _account() -> Callable[[Any], Any] | None:
@@ -303,25 +309,34 @@ def _account() -> Callable[[Any], Any] | None:
 def _failure(url: str, error: Exception) -> RegistryError:
     """An outage passes by itself; a refusal needs somebody, and says for what."""
     status, code = _answered(error)
+    url, said = str(without_passwords(url)), _said(error)
     if status in (401, 403):
         return RegistryRefused(
-            f"MLflow at {url} does not let us do this: {error}. Set MLFLOW_TRACKING_USERNAME and "
+            f"MLflow at {url} does not let us do this: {said}. Set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, of an account that may write there."
         )
     if code == GONE:
         return RegistryRefused(
-            f"MLflow at {url} has it no more: {error}. Restore what was deleted there; a registered model or version "
+            f"MLflow at {url} has it no more: {said}. Restore what was deleted there; a registered model or version "
             "is registered again by the job `register_version`."
         )
     if status is not None and 400 <= status < 500 and status not in PASSING and code:
         return RegistryRefused(
-            f"MLflow at {url} refused: {error}. Asking again does not help; change what it names (DPO_REGISTERED_MODEL "
+            f"MLflow at {url} refused: {said}. Asking again does not help; change what it names (DPO_REGISTERED_MODEL "
             "is the model's name)."
         )
     return RegistryUnavailable(
-        f"MLflow at {url} did not answer: {error}. Start it (`make up`) or set DPO_MLFLOW_URL; the ledger holds the "
+        f"MLflow at {url} did not answer: {said}. Start it (`make up`) or set DPO_MLFLOW_URL; the ledger holds the "
         "truth, and the next run brings MLflow up to date."
     )
+
+
+def _said(error: Exception) -> str:
+    """The beginning of an error, without the account that MLflow, or a proxy before it, may repeat in it."""
+    text = str(without_passwords(str(error)))
+    for secret in (os.environ.get("MLFLOW_TRACKING_PASSWORD"), os.environ.get("MLFLOW_TRACKING_TOKEN")):
+        text = text.replace(secret, "[key]") if secret else text
+    return cut(text)
 
 
 def _answered(error: Exception) -> tuple[int | None, str | None]:

@@ -162,10 +162,11 @@ def test_a_row_nested_too_deeply_costs_no_other(tmp_path: Path) -> None:
     assert report.imported == 3 and report.examples == {"nested too deeply": [4], "not JSON in UTF-8": [5]}
 
 
-@pytest.mark.parametrize("special", ["fifo", "folder"])
+@pytest.mark.parametrize("special", ["fifo", "folder", "endless"])
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path, special: str) -> None:
     path = tmp_path / special
-    os.mkfifo(path) if special == "fifo" else path.mkdir()
+    made = {"fifo": os.mkfifo, "folder": os.mkdir, "endless": lambda path: path.symlink_to("/dev/zero")}
+    made[special](path)
     with pytest.raises(UnreadableImport, match="is no regular file"):
         import_file(path, tmp_path / "prefs.jsonl", LIMIT)
 

@@ -2,6 +2,8 @@
 
 import json
 import threading
+import traceback
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -27,6 +29,8 @@ def answering(status: int, body: bytes) -> Iterator[Registry]:
                 self.wfile.write(body)
             except ConnectionError:
                 self.close_connection = True
+
+        do_POST = do_DELETE = do_GET  # noqa: N815  (the server's names)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -90,3 +94,32 @@ def test_the_account_of_mlflows_own_client_is_used(
     with answering(404, mlflow_error("RESOURCE_DOES_NOT_EXIST")) as registry:
         registry.look()
         assert registry.asked == [sent]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("status", [400, 401, 429, 500])
+def test_our_own_account_stands_in_no_error(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """Not in what is said, nor in the traceback that a run logs; of what MLflow says, the beginning."""
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hunter2-is-a-token")
+    body = json.dumps({"error_code": "NO", "message": "Bearer hunter2-is-a-token is wrong, " + "really " * 9_999})
+    with answering(status, body.encode()) as registry:
+        for ask in (registry.look, lambda: registry.run_pages("run")):
+            with pytest.raises(RegistryError) as failed:
+                ask()
+            told = "".join(traceback.format_exception(failed.value))
+            assert "hunter2" not in told and len(str(failed.value)) < 700
+
+
+def test_the_password_of_its_address_stands_in_no_error() -> None:
+    registry = Registry(f"http://ann:{'2retnuh'[::-1]}@127.0.0.1:9", "chat")
+    with pytest.raises(RegistryError) as failed:
+        registry.look()
+    assert "hunter2" not in "".join(traceback.format_exception(failed.value))
+
+
+def test_what_it_answers_to_an_order_is_not_read() -> None:
+    with answering(200, b" " * (3 * MOST_BYTES)) as registry:
+        tracemalloc.start()
+        registry.point("champion", "1")
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert most < MOST_BYTES
