@@ -183,8 +183,8 @@ SIZE, MOST_S, AGAIN = 1_000_000, 0.15, 3
 def test_a_million_characters_of_the_worst_text_cost_a_fraction_of_a_second(name: str, data: st.DataObject) -> None:
     """Looked for by what a text costs: short pieces are repeated to a megabyte, and the dearest varied further.
 
-    Of processor time. A quadratic pattern takes minutes here. The goal is 50 ms: decision 0022 has what a long search
-    finds, 30 ms at most on the faster of two processors, and a third of the speed passes here.
+    Of processor time. A quadratic pattern takes minutes here. The goal is 50 ms: decision 0022 has what was
+    found, 28 ms at most on the faster of two processors; a slower or busy one passes here.
     """
     pieces = st.sampled_from(ALPHABETS[name])
     piece = "".join(data.draw(st.lists(pieces, min_size=1, max_size=40)))
