@@ -53,7 +53,8 @@ class Postgres:
                     return
             except psycopg.OperationalError:
                 assert time.monotonic() < deadline, (self._folder / "log").read_text()
-                assert self._process.poll() is None, (self._folder / "log").read_text()
+                ended = self._process.poll()
+                assert ended is None, f"{(self._folder / 'log').read_text()}It ended with {ended}."
                 time.sleep(0.05)
 
     def kill(self) -> None:
