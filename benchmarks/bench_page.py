@@ -155,7 +155,7 @@ def chromium() -> "Iterator[Browser]":
 
 def opened(browser: "Browser", url: str) -> "Page":
     page = browser.new_page()
-    page.goto(url)
+    page.goto(f"{url}/compare")
     page.wait_for_selector("#ab-progress p")
     return page
 
@@ -297,7 +297,7 @@ def measure(data_dir: str | None, votes: int) -> None:
         with itself_as("markdown", our_environment(data, port), port, "/readyz") as url:
             rows.append(row_of(MARKDOWN, *zip(*session(browser, url, votes), strict=True)))
             rows.append(row_of(TURNS, [], conversations(browser, url)))
-            paint_ms, weight_mb = first_visit(browser, url, "#ab-progress p")
+            paint_ms, weight_mb = first_visit(browser, f"{url}/compare", "#ab-progress p")
             say("first visit: done")
             heap = growth(browser, url)
         port = free_port()

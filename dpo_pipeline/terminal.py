@@ -221,8 +221,8 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int, dict[str, float]], 
 def print_addresses(settings: Settings) -> None:
     registry = f"{settings.mlflow_address}/#/models/{settings.registered_model}"
     for name, where, what in (
-        ("the loop", f"{settings.serving_address}/loop", "start here: what is happening and what comes next"),
-        ("serving", settings.serving_address, "the pages; /docs is the API"),
+        ("the loop", settings.serving_address, "start here: what is happening and what comes next; /docs is the API"),
+        ("voting", f"{settings.serving_address}/compare", "the A/B test"),
         ("Dagster", settings.dagster_address, "assets, sensors, runs"),
         ("MLflow", registry, "runs and versions"),
         ("data", settings.data_dir, "DPO_DATA_DIR moves it; logs/ has what the programs print"),

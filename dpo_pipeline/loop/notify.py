@@ -49,7 +49,7 @@ def reminder(settings: Settings, now: datetime) -> Notification | None:
         f"{missing} votes behind this week's target",
         f"{votes} of {settings.cadence.weekly_target} votes this week; {expected} would be on target today. A batch "
         f"testing session of {questions} questions helps, most of all on {least_covered(categories)}: "
-        f"{settings.serving_address}/",
+        f"{settings.serving_address}/compare",
     )
 
 

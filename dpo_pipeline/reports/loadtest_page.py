@@ -9,7 +9,7 @@ from dpo_pipeline.reports.page import Page
 
 def loadtest_page(url: str, rows: Sequence[Mapping[str, object]], latencies_ms: Sequence[float]) -> str:
     """Self-contained HTML."""
-    page = Page("Load test", url, [("The loop, live", "/loop")])
+    page = Page("Load test", url, [("The loop, live", "/")])
     page.table(rows)
     if latencies_ms:
         page.figure(plots.inline(_latencies(latencies_ms)), "Time to the whole answer.")

@@ -7,7 +7,7 @@ from dpo_pipeline.core.report import REPORTS, Kpi, Trajectory, WeeklyReport, rep
 from dpo_pipeline.reports import plots
 from dpo_pipeline.reports.page import Page
 
-LIVE = ("The loop, live", "/loop")
+LIVE = ("The loop, live", "/")
 WEEKLY, TRAJECTORY = ((title, report_of(name)) for name, title in REPORTS.items())
 
 

@@ -30,6 +30,7 @@ from dpo_pipeline.serving.routes import (
     comparisons,
     feedback,
     health,
+    moved,
     preferences,
     reports,
     rollout,
@@ -92,8 +93,8 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         app.include_router(part.router)
     add_docs(app)
     if settings.access.pages:
-        app.include_router(version_pages.router)
-        app.include_router(reports.router)
+        for part in (version_pages, reports, moved):
+            app.include_router(part.router)
     pages = mount_pages(app, settings, lambda: app.state.serving) if settings.access.pages else None
     app.add_middleware(Door, settings=settings, accounts=accounts, answer=_refuse)
     app.add_middleware(WebGate, settings=settings, answer=_refuse, policy=POLICY)

@@ -62,4 +62,4 @@ def test_the_trajectory_is_a_page() -> None:
     versions = VersionFigures("v1.0", "retired"), VersionFigures("v1.1", "champion", 4.2, 9, rate)
     page = trajectory_page(Trajectory(versions, (), "It gains."))
     assert "The trajectory of the versions" in page and "It gains." in page and page.count("<figure>") == 2
-    assert 'href="/loop"' in page and 'href="/reports/weekly"' in page
+    assert 'href="/"' in page and 'href="/reports/weekly"' in page

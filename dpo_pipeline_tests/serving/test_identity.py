@@ -283,6 +283,7 @@ def test_who_only_looks_opens_every_page(browser: "Browser", team: tuple[Server,
         page = opened.page
         sign_in(page, keys["Vera"])
         page.locator("#who", has_text="Signed in as Vera, viewer.").wait_for()
+        opened.go(f"{server.url}/compare")
         page.get_by_role("button", name="Generate").click()
         page.locator("#ab-result", has_text="Vera is a viewer").wait_for()
         opened.assert_clean()
@@ -292,7 +293,7 @@ def test_a_person_signs_in_votes_and_signs_out(
     browser: "Browser", team: tuple[Server, Settings, dict[str, str]]
 ) -> None:
     server, settings, keys = team
-    with tab(browser, f"{server.url}/", wait="#who a") as opened:
+    with tab(browser, f"{server.url}/compare", wait="#who a") as opened:
         page = opened.page
         page.click("#who a")
         sign_in(page, "dpo-no-such-key")
@@ -304,6 +305,7 @@ def test_a_person_signs_in_votes_and_signs_out(
         [cookie] = page.context.cookies()
         assert cookie["httpOnly"] and cookie["sameSite"] == "Lax" and keys["Ada"] not in cookie["value"]
         opened.assert_accessible()
+        opened.go(f"{server.url}/compare")
         page.get_by_role("button", name="Generate").click()
         ready(opened)
         before = settings.prefs_log.stat().st_size

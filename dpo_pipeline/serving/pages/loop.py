@@ -14,7 +14,7 @@ from dpo_pipeline.settings import Settings
 REFRESH_S = 2.0
 CHIPS = {"working": ("at work", "ok"), "waiting": ("waiting", "none"), "stuck": ("stands still", "triggered")}
 PAGES_OF: Mapping[str, Sequence[tuple[str, str]]] = {
-    "Votes": (("A/B test", "/"), ("Contributors", "/contributors")),
+    "Votes": (("A/B test", "/compare"), ("Contributors", "/contributors")),
     "Valid pairs": (("Review", "/review"),),
     "Training": (("Versions", "/versions"),),
     "Evaluation": (("Leaderboard", "/leaderboard"),),

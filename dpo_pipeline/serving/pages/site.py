@@ -29,10 +29,10 @@ POLICY = (
     "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; form-action 'self'"
 )
 """Nothing from elsewhere is loaded, sent or shown. Gradio writes its scripts and styles into the page."""
-# Title in the navigation, path, module with `build`. The first one is the start page.
+# Title in the navigation, path, module with `build`. The first one is the home page.
 PAGES = (
-    ("A/B test", "", "ab_test"),
-    ("The loop", "loop", "loop"),
+    ("The loop, live", "", "loop"),
+    ("A/B test", "compare", "ab_test"),
     ("Chat", "chat", "chat"),
     ("Leaderboard", "leaderboard", "leaderboard"),
     ("Versions", "versions", "versions"),

@@ -28,6 +28,12 @@ _TAB = """(_tab, _draft, _shown, _unsent, ...given) => {
   try {
     const kept = (name, otherwise) => sessionStorage.getItem(name) ?? otherwise;
     sessionStorage.setItem("dpo-tab", kept("dpo-tab", drawn));
+    for (const name of ["dpo-draft", "dpo-shown", "dpo-unsent"]) {  // the A/B test was once the home page
+      const before = sessionStorage.getItem(name + ":/");
+      if (location.pathname !== "/compare" || before === null) continue;
+      if (kept(name + ":/compare", null) === null) sessionStorage.setItem(name + ":/compare", before);
+      sessionStorage.removeItem(name + ":/");
+    }
     const here = name => kept(name + ":" + location.pathname, "");
     return [kept("dpo-tab", drawn), here("dpo-draft"), here("dpo-shown"), here("dpo-unsent"), ...given];
   } catch { return [drawn, "", "", "", ...given]; }

@@ -17,7 +17,7 @@ NOT_YET = (
 @router.get("/reports/{name}")
 def report(name: str, serving: Served) -> Response:
     """A report by its name in the address."""
-    back = '<p><a href="/loop">The loop, live</a></p>'
+    back = '<p><a href="/">The loop, live</a></p>'
     if name not in REPORTS:
         listed = "".join(f'<li><a href="{report_of(each)}">{title}</a></li>' for each, title in REPORTS.items())
         return HTMLResponse(plain_page(f"There is no report {name[:60]}", f"<ul>{listed}</ul>{back}"), 404)

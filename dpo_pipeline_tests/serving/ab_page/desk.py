@@ -33,7 +33,7 @@ def variables(models: Upstream) -> dict[str, str]:
 
 
 def at_desk(browser: "Browser", server: Server, **screen: Any) -> Any:
-    return tab(browser, server.url, wait="#ab-progress p", **screen)
+    return tab(browser, f"{server.url}/compare", wait="#ab-progress p", **screen)
 
 
 def votes(settings: Settings) -> list[Preference]:

@@ -328,7 +328,9 @@ def test_the_whole_page_works_without_a_mouse(browser: "Browser", server: Server
 
 
 def test_the_api_keeps_its_paths_and_the_gate_covers_the_pages(server: Server) -> None:
-    assert all(server.client.get(path).status_code == 200 for path in ("/", "/docs", "/metrics", "/healthz", "/readyz"))
+    assert all(
+        server.client.get(path).status_code == 200 for path in ("/compare", "/docs", "/metrics", "/healthz", "/readyz")
+    )
     assert server.client.delete("/v1/models").status_code == 405
     closed = ("upload", "run/handle", "proxy=http://127.0.0.1/", "file=/etc")
     for path in ("/v1/nothing", *(f"/gradio_api/{name}" for name in closed)):
@@ -341,6 +343,7 @@ def test_the_api_keeps_its_paths_and_the_gate_covers_the_pages(server: Server) -
     foreign = server.client.post("/gradio_api/queue/join", json=body, headers={"Origin": "https://evil.example"})
     assert foreign.status_code == 403 and foreign.json()["error"]["code"] == "foreign_origin"
     assert httpx.get(f"{server.url}/").text.count("gradio.app") <= 1  # a meta tag of Gradio's, never asked for
+    assert server.client.get("/loop").headers["location"] == "/"
     for path in ("/", "/chat", "/v1/models", "/docs"):
         told = server.client.get(path).headers
         assert (told["x-content-type-options"], told["x-frame-options"]) == ("nosniff", "SAMEORIGIN"), path

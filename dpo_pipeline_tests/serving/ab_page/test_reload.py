@@ -27,9 +27,19 @@ def two_compared(desk: Tab) -> dict[str, str]:
     return {side: answer(desk, side) for side in ("left", "right")}
 
 
+def kept_as_when_it_was_the_home_page(desk: Tab) -> None:
+    desk.page.wait_for_function("sessionStorage['dpo-draft:/compare'] === 'And why do'")
+    desk.page.evaluate("""() => { for (const [key, kept] of Object.entries(sessionStorage)) {
+        if (!key.endsWith(":/compare")) continue;
+        sessionStorage.setItem(key.replace("compare", ""), kept);
+        sessionStorage.removeItem(key);
+    } }""")
+
+
 def test_a_reload_keeps_the_pair_what_was_chosen_and_what_was_being_typed(desk: Tab, settings: Settings) -> None:
     shown, before = two_compared(desk), len(votes(settings))
     desk.page.fill("#ab-typed textarea", "And why do")
+    kept_as_when_it_was_the_home_page(desk)
     desk.go(desk.page.url)
     ready(desk)
     assert {side: answer(desk, side) for side in shown} == shown and "Why do owls hoot?" in text(desk, "#ab-question")

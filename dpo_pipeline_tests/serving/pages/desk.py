@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 KEY = "open sesame, please"
 FILLED = {
-    "loop": "#loop .strip",
+    "": "#loop .strip",
     "chat": "#message",
     "leaderboard": "#leaderboard caption",
     "versions": "#versions .figures",
@@ -80,7 +80,7 @@ def inert(opened: Tab, part: str) -> None:
 def vote_as(opened: Tab, server: Server) -> None:
     """One vote by the person of this tab, on the A/B page."""
     page = opened.page
-    opened.go(server.url)
+    opened.go(f"{server.url}/compare")
     page.fill("#ab-typed textarea", "Why do cats purr?")
     page.click("#ab-generate")
     page.wait_for_selector("#ab-left:not([disabled])")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 EMPTY = {
-    "loop": ("#loop .notice", "v1.0 answers everybody"),
+    "": ("#loop .notice", "v1.0 answers everybody"),
     "chat": ("#message", "No messages yet: ask something below."),
     "leaderboard": ("#leaderboard .notice", "No votes yet: open the A/B test page"),
     "versions": ("#versions .notice", "Not evaluated against v1.0 yet."),
@@ -50,8 +50,8 @@ def empty(tmp_path_factory: pytest.TempPathFactory, models: Upstream) -> Iterato
 def test_every_page_can_be_read_on_every_screen(browser: "Browser", server: Server, page: str) -> None:
     with at(browser, server, page) as opened:
         opened.page.wait_for_timeout(300)
-        if page in ("loop", "leaderboard", "versions", "rollout"):
-            opened.picture(f"{page}.png", height={"rollout": 1250, "versions": 1370}.get(page))
+        if page in ("", "leaderboard", "versions", "rollout"):
+            opened.picture(f"{page or 'loop'}.png", height={"rollout": 1250, "versions": 1370}.get(page))
         for width, scheme in SCREENS:
             opened.show_on(width, scheme)
             opened.assert_fits()
@@ -124,7 +124,7 @@ def test_what_people_and_models_write_does_nothing(browser: "Browser", server: S
 def test_pages_open_while_the_warehouse_is_locked(server: Server, settings: Settings) -> None:
     with duckdb.connect(str(settings.warehouse_path)) as connection:
         connection.execute("create table if not exists held (i integer)")
-        for page in ("/", "/chat", "/leaderboard", "/review", "/rollout", "/contributors"):
+        for page in ("/", "/loop", "/compare", "/chat", "/leaderboard", "/review", "/rollout", "/contributors"):
             assert server.client.get(page, follow_redirects=True).status_code == 200
 
 
