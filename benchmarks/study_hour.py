@@ -28,7 +28,7 @@ from servers import wait_until_answering
 from dpo_pipeline import programs
 from dpo_pipeline.core.votes import decode_preference
 from dpo_pipeline.reports import plots
-from dpo_pipeline.serving.pages.site import PAGES
+from dpo_pipeline.serving.site_map import PAGES
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.simulation.crowd import Crowd
 from dpo_pipeline.stores.bank import read_bank
@@ -80,7 +80,7 @@ def look_at_pages(settings: Settings) -> list[str]:
     """Open every page of serving, and some of Dagster and MLflow, in Chromium; errors that the pages met."""
     from playwright.sync_api import sync_playwright
 
-    addresses = [f"{settings.serving_address}/{path}" for _, path, _ in PAGES]
+    addresses = [settings.serving_address + page.address for page in PAGES]
     addresses += [f"{settings.dagster_address}/{path}" for path in ("asset-groups", "automation", "runs")]
     addresses += [f"{settings.mlflow_address}/#/models/{settings.registered_model}"]
     errors: list[str] = []

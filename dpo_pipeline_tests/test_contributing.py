@@ -37,6 +37,7 @@ def test_a_new_page_is_a_module_and_a_line(tmp_path: Path) -> None:
         import httpx
         from fastapi import FastAPI
         from dpo_pipeline.serving.pages import site
+        from dpo_pipeline.serving.site_map import SitePage
         from dpo_pipeline.settings import load_settings
 
         def build(service):
@@ -46,7 +47,7 @@ def test_a_new_page_is_a_module_and_a_line(tmp_path: Path) -> None:
         page = ModuleType("dpo_pipeline.serving.pages.greeting")
         page.build = build
         sys.modules[page.__name__] = page
-        site.PAGES = (*site.PAGES, ("Greeting", "greeting", "greeting"))
+        site.PAGES = (*site.PAGES, SitePage("Greeting", "greeting", "greeting", "Greeting", "A word.", ""))
         app = FastAPI()
         site.mount_pages(app, load_settings(data_dir=sys.argv[1]), lambda: None)
 

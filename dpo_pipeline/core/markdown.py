@@ -25,13 +25,13 @@ AS_WRITTEN, TO_COPY = "formulas as written", "blocks of code to copy"
 COPY = '<button type="button" class="md-copy">Copy</button>'
 CJK = "\u2e80"
 """From here on scripts are written without spaces between words."""
-FIRST_HEADING = 4
-"""Pages have three levels of headings of their own."""
+FIRST_HEADING = 3
+"""Pages have two levels of headings of their own."""
 STYLE = """
 .md { white-space: normal; overflow-wrap: anywhere; }
 .md > :first-child { margin-top: 0 !important; } .md > :last-child { margin-bottom: 0 !important; }
 .md p, .md ul, .md ol, .md blockquote { margin: 0 0 .6rem !important; }
-.md :is(h4, h5, h6) { margin: .8rem 0 .3rem; font-size: 1.05em; font-weight: 650; color: inherit; }
+.md :is(h3, h4, h5, h6) { margin: .8rem 0 .3rem; font-size: 1.05em; font-weight: 650; color: inherit; }
 .md ul { list-style: disc outside; padding-left: 1.4rem !important; }
 .md ol { list-style: decimal outside; padding-left: 1.6rem !important; }
 .md blockquote { border-left: 3px solid var(--border-color-primary); padding-left: .8rem; }

@@ -87,7 +87,8 @@ class Page:
         return (
             '<!doctype html><html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{escape(self.title)}</title><style>{STYLE}</style></head><body><main>"
+            f'<title>{escape(self.title)}</title><meta name="description" content="{escape(self.subtitle)}">'
+            f"<style>{STYLE}</style></head><body><main>"
             + (f"<nav>{links}</nav>" if links else "")
             + f'<h1>{escape(self.title)}</h1><p class="sub">{escape(self.subtitle)}</p>'
             + "".join(self.parts)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
@@ -25,16 +25,17 @@ from dpo_pipeline.serving.assembly import Serving, assemble, make_engine
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import CallMetrics, Metrics
 from dpo_pipeline.serving.pages.site import POLICY, forget_closed_tabs, mount_pages
+from dpo_pipeline.serving.plain_page import refusal_page
 from dpo_pipeline.serving.routes import (
     chat,
     comparisons,
     feedback,
     health,
-    moved,
     preferences,
     reports,
     rollout,
     sign_in,
+    site,
     version_pages,
     versions,
 )
@@ -93,8 +94,9 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         app.include_router(part.router)
     add_docs(app)
     if settings.access.pages:
-        for part in (version_pages, reports, moved):
+        for part in (version_pages, reports, site):
             app.include_router(part.router)
+    app.state.pages = settings.access.pages
     pages = mount_pages(app, settings, lambda: app.state.serving) if settings.access.pages else None
     app.add_middleware(Door, settings=settings, accounts=accounts, answer=_refuse)
     app.add_middleware(WebGate, settings=settings, answer=_refuse, policy=POLICY)
@@ -130,24 +132,24 @@ def return_memory() -> None:
         trim(0)
 
 
-async def _answer_error(request: Request, error: Exception) -> JSONResponse:
+async def _answer_error(request: Request, error: Exception) -> Response:
     """Our errors in OpenAI's form; what is not the client's doing is logged and answered 500."""
     if isinstance(error, RequestError):
         headers = {"Retry-After": RETRY_AFTER_S} if error.status in (429, 503, VoteNotRecorded.status) else None
         kind = "invalid_request_error" if error.status < 500 else "server_error"
-        return _error(error.status, str(error), kind, error.code, headers)
+        return _error(request, error.status, str(error), kind, error.code, headers)
     if isinstance(error, LogWriteError):
-        return _error(507, str(error), "server_error", "not_recorded", {"Retry-After": RETRY_AFTER_S})
+        return _error(request, 507, str(error), "server_error", "not_recorded", {"Retry-After": RETRY_AFTER_S})
     log.error("%s %s failed: %s", request.method, request.url.path, error)
     if isinstance(error, DatabaseUnavailable):
-        return _error(503, str(error), "server_error", "database_unavailable", {"Retry-After": RETRY_AFTER_S})
-    return _error(500, str(error), "server_error", type(error).__name__)
+        return _error(request, 503, str(error), "server_error", "database_unavailable", {"Retry-After": RETRY_AFTER_S})
+    return _error(request, 500, str(error), "server_error", type(error).__name__)
 
 
-async def _answer_unforeseen(request: Request, error: Exception) -> JSONResponse:
+async def _answer_unforeseen(request: Request, error: Exception) -> Response:
     """In OpenAI's form too; the program's log has the trace."""
     message = f"{type(error).__name__}. The server's log says more; report it if it comes again."
-    return _error(500, message, "server_error", "unforeseen")
+    return _error(request, 500, message, "server_error", "unforeseen")
 
 
 async def _refuse(error: DpoError, scope: Scope, receive: Receive, send: Send) -> None:
@@ -155,24 +157,31 @@ async def _refuse(error: DpoError, scope: Scope, receive: Receive, send: Send) -
     await response(scope, receive, send)
 
 
-async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
+async def _answer_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     found = error.errors()
     problems = "; ".join(f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in found[:SHOWN_PROBLEMS])
     if len(found) > SHOWN_PROBLEMS:
         problems += f"; and {len(found) - SHOWN_PROBLEMS} more"
-    return _error(400, f"The request is not valid: {problems}", "invalid_request_error", "invalid_request")
+    return _error(request, 400, f"The request is not valid: {problems}", "invalid_request_error", "invalid_request")
 
 
-async def _answer_http(request: Request, error: Exception) -> JSONResponse:
+async def _answer_http(request: Request, error: Exception) -> Response:
     """Unknown paths and methods, and bodies that cannot be read, in the same form as everything else."""
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, RequestError):  # our own refusal, met while the body was read
         return await _answer_error(request, error.__cause__)
     message = f"{request.method} {request.url.path}: {error.detail}. /docs lists what can be asked."
     code = "not_found" if error.status_code in (404, 405) else "invalid_request"
-    return _error(error.status_code, message, "invalid_request_error", code, error.headers)
+    return _error(request, error.status_code, message, "invalid_request_error", code, error.headers)
 
 
-def _error(status: int, message: str, kind: str, code: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def _error(
+    request: Request, status: int, message: str, kind: str, code: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """For programs in OpenAI's form; whoever follows a link in a browser gets a page."""
+    if request.method in ("GET", "HEAD") and "text/html" in request.headers.get("accept", ""):
+        answer: Response = refusal_page(status, message, request.app.state.pages)
+        answer.headers.update(headers or {})
+        return answer
     return JSONResponse({"error": {"message": message, "type": kind, "code": code}}, status, headers)

@@ -37,7 +37,7 @@ def test_a_gain_by_length_alone_is_the_headline_and_is_explained() -> None:
 
 def test_answers_are_formatted_and_then_compared() -> None:
     page = page_of_evaluation()
-    assert "<strong>Because</strong>" in page and "<h4>So</h4>" in page
+    assert "<strong>Because</strong>" in page and "<h3>So</h3>" in page
     assert "<img" not in page and "![p](https://example.com/p.png)" in page, "a picture stays what was written"
     assert page.index("<strong>Because</strong>") < page.index("Words that differ") < page.index("<mark>")
     assert "md-copy" not in page and "<script" not in page

@@ -222,7 +222,9 @@ def test_a_page_takes_no_name_for_a_person(team: tuple[Server, Settings, dict[st
     """The id that a browser draws is a field like any other: a name in its place is nobody's."""
     server, settings, keys = team
     with httpx.Client(base_url=server.url) as ada:
-        assert ada.post("/sign-in", data={"key": keys["Ada"]}).status_code == 303
+        for then, leads in (("/chat", "/chat"), ("//evil.example", "/"), ("https://evil.example/", "/")):
+            answer = ada.post("/sign-in", params={"then": then}, data={"key": keys["Ada"]})
+            assert (answer.status_code, answer.headers["location"]) == (303, leads), "no page leads elsewhere"
         told = pressed(ada, "Join or rename", ["", "Ada L"])
         assert "You are now Ada L" in told, told
     assert "no id yet" in pressed(server.client, "Join or rename", ["Ada", "Mallory"])
@@ -305,7 +307,7 @@ def test_a_person_signs_in_votes_and_signs_out(
         [cookie] = page.context.cookies()
         assert cookie["httpOnly"] and cookie["sameSite"] == "Lax" and keys["Ada"] not in cookie["value"]
         opened.assert_accessible()
-        opened.go(f"{server.url}/compare")
+        assert page.url == f"{server.url}/compare", "back to where one came from"
         page.get_by_role("button", name="Generate").click()
         ready(opened)
         before = settings.prefs_log.stat().st_size

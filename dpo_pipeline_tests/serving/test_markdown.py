@@ -22,7 +22,7 @@ def shown(text: str) -> str:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("# Title", "<h4>Title</h4>"),
+        ("# Title", "<h3>Title</h3>"),
         ("#### Deep", "<h6>Deep</h6>"),
         ("- one\n- two", "<ul>\n<li>one</li>\n<li>two</li>\n</ul>"),
         ("3. three\n4. four", '<li value="3">three</li>\n<li value="4">four</li>'),

@@ -63,10 +63,10 @@ CSS = """
   border: 1px solid var(--border-color-primary); background: var(--block-background-fill);
   color: var(--body-text-color); }
 .ab-card.chosen { border-color: var(--color-accent); box-shadow: inset 0 0 0 1px var(--color-accent); }
-.ab-card h3 { display: flex; flex-wrap: wrap; gap: .25rem .6rem; align-items: baseline; margin: 0 0 .5rem;
+.ab-card h2 { display: flex; flex-wrap: wrap; gap: .25rem .6rem; align-items: baseline; margin: 0 0 .5rem;
   font-size: .9375rem; font-weight: 650; color: var(--body-text-color); }
-.ab-card h3 .name { font-weight: 400; color: var(--body-text-color-subdued); }
-.ab-card h3 .mark { font-weight: 600; color: var(--link-text-color); }
+.ab-card h2 .name { font-weight: 400; color: var(--body-text-color-subdued); }
+.ab-card h2 .mark { font-weight: 600; color: var(--link-text-color); }
 .ab-answer { min-height: 7rem; max-height: max(14rem, 60vh); overflow-y: auto; font-size: 1rem; line-height: 1.55;
   overflow-wrap: anywhere; }
 .ab-answer.empty { color: var(--body-text-color-subdued); }
@@ -78,7 +78,7 @@ CSS = """
 #ab-votes:has(#ab-next) button:not(#ab-next) { display: none; }
 .ab-result { display: inline; margin: 0; font-size: 1rem; color: var(--body-text-color);
   background: var(--body-background-fill); }
-:is(.ab-result, .ab-card h3) a { padding: 0; }
+:is(.ab-result, .ab-card h2) a { padding: 0; }
 .ab-slip { border: none; background: none; padding: 0; cursor: pointer; text-decoration: underline; font: inherit;
   font-size: .875rem; color: var(--link-text-color); animation: ab-over 0s SLIP_S forwards; }
 @keyframes ab-over { to { visibility: hidden; font-size: 0; } }
@@ -91,13 +91,13 @@ CSS = """
 .ab-batch { margin: 0; font-weight: 600; color: var(--body-text-color); }
 .ab-summary { padding: .8rem 1rem; border-radius: 10px; border: 1px solid var(--border-color-primary);
   background: var(--block-background-fill); color: var(--body-text-color); }
-.ab-summary h3 { margin: 0 0 .4rem; font-size: 1rem; color: var(--body-text-color); }
+.ab-summary h2 { margin: 0 0 .4rem; font-size: 1rem; color: var(--body-text-color); }
 .ab-summary ul { margin: 0; padding-left: 1.2rem; }
 @media (max-width: 700px) {
   .ab-progress { grid-template-columns: 1fr; }
   .ab-coverage { grid-template-columns: repeat(2, 1fr); }
   .ab-answer { min-height: 0; height: 24vh; }
-  .ab-card { padding: .5rem .8rem; } .ab-card h3 { margin: 0 0 .2rem; }
+  .ab-card { padding: .5rem .8rem; } .ab-card h2 { margin: 0 0 .2rem; }
   .ab-result { font-size: .875rem; line-height: 1.35; }
   #ab-votes { display: grid; grid-template-columns: repeat(6, 1fr); gap: .4rem; }
   #ab-votes button { grid-column: span 2; min-width: 0 !important; padding: .5rem .25rem; }
@@ -204,7 +204,7 @@ def card(side: Side, answer: str | None, visit: Visit, whole: bool = True) -> st
     else:
         empty = HERE if answer is None else EMPTY_ANSWER if whole else WAITING
         shown = f'<div class="ab-answer empty">{empty}</div>'
-    return f'<article class="{kind}" aria-label="{title}"><h3>{head}</h3>{shown}</article>'
+    return f'<article class="{kind}" aria-label="{title}"><h2>{head}</h2>{shown}</article>'
 
 
 SLIP = "That was a slip"
@@ -270,8 +270,8 @@ def _summary(batch: Batch) -> str:
     rows.append(f"Tie: {kinds['tie']}, both bad: {kinds['both_bad']}")
     items = "".join(f"<li>{row}</li>" for row in rows)
     return (
-        f'<section class="ab-summary" role="status"><h3>Batch testing session finished: {len(batch.votes)} questions'
-        f"</h3><ul>{items}</ul></section>"
+        f'<section class="ab-summary" role="status"><h2>Batch testing session finished: {len(batch.votes)} questions'
+        f"</h2><ul>{items}</ul></section>"
     )
 
 

@@ -69,7 +69,7 @@ def _step(step: Step, programs: Mapping[str, str]) -> str:
     if "MLflow" in programs and step.name in ("Training", "Evaluation"):
         links.append(link("in MLflow", programs["MLflow"]))
     parts = [
-        f'<div class="rule"><h3>{text(step.name)}</h3>{chip(word, kind)}</div>',
+        f'<div class="rule"><h2>{text(step.name)}</h2>{chip(word, kind)}</div>',
         f'<p class="figure">{text(step.figure)}</p>',
         "" if step.share is None else bar(step.share, f"{step.name}: {step.share:.0%}"),
         sparkline(step.losses, "Loss so far") if len(step.losses) > 1 else "",

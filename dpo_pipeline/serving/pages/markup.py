@@ -12,7 +12,7 @@ from dpo_pipeline.core.word_differences import Span, word_differences
 
 STYLE = """<style>
 .dpo { color: var(--body-text-color); font-size: 0.95rem; line-height: 1.5; overflow-wrap: anywhere; }
-.dpo h3 { margin: 0.9rem 0 0.3rem; font-size: 1.05rem; }
+.dpo h2 { margin: 0.9rem 0 0.3rem; font-size: 1.05rem; }
 .dpo .muted { color: var(--body-text-color-subdued); font-size: 0.85rem; }
 .dpo .notice { border-left: 4px solid var(--color-accent); background: var(--background-fill-secondary);
   padding: 0.6rem 0.9rem; margin: 0.3rem 0; }
@@ -103,7 +103,7 @@ STYLE = """<style>
   border: 1px solid var(--border-color-primary); border-top: 4px solid var(--border-color-primary); }
 .dpo .strip > li.working { border-top-color: var(--color-accent); }
 .dpo .strip > li.stuck { border-top-color: #d92d20; }
-.dpo .strip h3 { margin: 0; }
+.dpo .strip h2 { margin: 0; }
 .dpo .strip p { display: block !important; margin: 0.3rem 0 0 !important; }
 .dpo .strip a { margin: 0; white-space: nowrap; }
 .dpo .strip .figure { font-size: 1.5rem; font-weight: 600; }
@@ -151,7 +151,7 @@ def text(value: object) -> str:
 
 
 def heading(value: str) -> Markup:
-    return Markup(f"<h3>{text(value)}</h3>")
+    return Markup(f"<h2>{text(value)}</h2>")
 
 
 def paragraph(value: object, kind: str = "") -> Markup:

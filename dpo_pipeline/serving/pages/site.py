@@ -12,6 +12,7 @@ from starlette.types import Scope
 
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.gradio_import import import_gradio
+from dpo_pipeline.serving.site_map import HOME, PAGES
 from dpo_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,31 +30,16 @@ POLICY = (
     "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; form-action 'self'"
 )
 """Nothing from elsewhere is loaded, sent or shown. Gradio writes its scripts and styles into the page."""
-# Title in the navigation, path, module with `build`. The first one is the home page.
-PAGES = (
-    ("The loop, live", "", "loop"),
-    ("A/B test", "compare", "ab_test"),
-    ("Chat", "chat", "chat"),
-    ("Leaderboard", "leaderboard", "leaderboard"),
-    ("Versions", "versions", "versions"),
-    ("Review", "review", "review"),
-    ("Rollout", "rollout", "rollout"),
-    ("Contributors", "contributors", "contributors"),
+# What Gradio answers besides the pages. Every other path gets an answer of ours, in the API's words or as a page.
+GRADIO = ("/config", "/assets/", "/static/", "/theme.css", "/gradio_api/")
+# Of these, what Gradio brings along and no page of ours uses: uploads, a proxy, files, a second way to call functions.
+SHUT = tuple(
+    f"/gradio_api/{name}"
+    for name in (
+        *("api/", "call/", "custom_component", "deep_link", "dev/", "file", "info", "openapi.json"),
+        *("process_recording", "profiling", "proxy=", "run/", "stream", "token", "undo-vibe", "upload", "vibe"),
+    )
 )
-# Never answered by the pages: what the API owns, and what Gradio brings along and no page of ours uses
-# (uploads, a proxy, files, a second way to call functions).
-API = ("/v1/", "/docs", "/openapi.json", "/healthz", "/readyz", "/startupz", "/metrics")
-SHUT = (
-    *("/login", "/logout", "/monitoring", "/svelte", "/manifest.json", "/robots.txt", "/pwa_icon"),
-    *(
-        f"/gradio_api/{name}"
-        for name in (
-            *("api/", "call/", "custom_component", "deep_link", "dev/", "file", "info", "openapi.json"),
-            *("process_recording", "profiling", "proxy=", "run/", "stream", "token", "undo-vibe", "upload", "vibe"),
-        )
-    ),
-)
-
 
 UNQUEUED = "/gradio_api/run/predict"
 """Where Gradio asks for what answers at once; it answers for events without queue only (`api_open`)."""
@@ -69,16 +55,18 @@ def mount_pages(app: FastAPI, settings: Settings, serving: Callable[[], Serving]
     from gradio.components.navbar import Navbar
 
     from dpo_pipeline.serving.pages import ab_layout, ab_view, chat, markdown, review_layout, theme
+    from dpo_pipeline.serving.pages.page_head import give_heads
 
-    site: Blocks = gr.Blocks(title="A/B testing and feedback", analytics_enabled=False, fill_width=True)
-    for title, path, _ in PAGES[1:]:
-        site.route(title, f"/{path}")
+    give_heads()
+    site: Blocks = gr.Blocks(title=HOME.title, analytics_enabled=False, fill_width=True)
+    for page in PAGES[1:]:
+        site.route(page.name, page.address)
     with site:  # once: at each end of it, Gradio builds the whole application
-        for title, path, name in PAGES:
-            site.current_page = path
-            Navbar(main_page_name=PAGES[0][0])
-            gr.HTML(theme.heading(title))
-            import_module(f"{__package__}.{name}").build(serving)
+        for page in PAGES:
+            site.current_page = page.path
+            Navbar(main_page_name=HOME.name)
+            gr.HTML(theme.heading(page))
+            import_module(f"{__package__}.{page.module}").build(serving)
             gr.HTML(theme.consent(settings.access.consent))
     site.state_session_capacity = MOST_TABS
     site.queue(default_concurrency_limit=None, api_open=False)
@@ -130,13 +118,15 @@ def forget_closed_tabs(site: "Blocks") -> int:
 
 
 class _Pages(Mount):
-    """Leaves the paths of the API alone, so that they are refused in the API's own words."""
+    """Gets what Gradio is needed for, so that all else is refused in words of ours."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        if scope["type"] != "http" or _is_shut(scope["path"]):
+        if scope["type"] != "http" or not _is_gradio(scope["path"]):
             return Match.NONE, {}
         return super().matches(scope)
 
 
-def _is_shut(path: str) -> bool:
-    return path.startswith(API + SHUT) and path != UNQUEUED
+def _is_gradio(path: str) -> bool:
+    if path.startswith(GRADIO):
+        return path == UNQUEUED or not path.startswith(SHUT)
+    return any(path == page.address for page in PAGES)

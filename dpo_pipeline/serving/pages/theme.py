@@ -6,9 +6,8 @@ Fonts are the system's own: a page asks nothing of the internet.
 import html
 from typing import Any
 
-PRODUCT = "Training & Experiments"
-LOOP = "LLMOps Loop"
-AREA = "A/B Testing & Feedback Loop"
+from dpo_pipeline.serving.site_map import SitePage, breadcrumb
+
 SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
@@ -53,7 +52,7 @@ WHO = """
     if (!found || !(found.name || found.offered)) return;
     if (!found.name) {
       const link = document.createElement("a");
-      link.href = "/sign-in"; link.textContent = "Sign in";
+      link.href = "/sign-in?then=" + encodeURIComponent(location.pathname); link.textContent = "Sign in";
       place.replaceChildren("Without a key you count as anonymous. ", link);
       return;
     }
@@ -77,7 +76,8 @@ CSS = """
 .gradio-container button:focus-visible, .gradio-container a:focus-visible {
   outline: 3px solid var(--color-accent); outline-offset: 2px; }
 .crumbs { margin: 0 0 .25rem; font-size: .875rem; color: var(--body-text-color-subdued); }
-.crumbs h1 { display: inline; margin: 0; font-size: inherit; font-weight: 600; color: var(--body-text-color); }
+.crumbs ol { display: flex; flex-wrap: wrap; list-style: none; margin: 0; padding: 0; }
+.crumbs li { margin: 0; } .crumbs li + li::before { content: "→"; margin: 0 .4rem; }
 .page-title { margin: .1rem 0 0; font-size: 1.5rem; font-weight: 650; color: var(--body-text-color); }
 .consent { margin: 1.5rem 0 0; padding-top: .75rem; border-top: 1px solid var(--border-color-primary);
   font-size: .8125rem; line-height: 1.45; color: var(--body-text-color-subdued); }
@@ -124,11 +124,10 @@ def notice(text: str, error: bool = False) -> str:
     return f'<p class="{kind}" role="{role}">{inert(text)}</p>' if text else ""
 
 
-def heading(title: str) -> str:
+def heading(page: SitePage) -> str:
     """Breadcrumb and title of a page."""
-    place = f"{PRODUCT} → {LOOP} → <h1>{AREA}</h1>".replace("&", "&amp;")
-    crumbs = f'<nav class="crumbs" aria-label="Breadcrumb">{place}</nav>'
-    return f'{crumbs}<h2 class="page-title">{inert(title)}</h2><p id="who"></p>'
+    crumbs = breadcrumb(page.heading, page.address)
+    return f'{crumbs}<h1 class="page-title">{inert(page.heading)}</h1><p id="who"></p>'
 
 
 def consent(text: str) -> str:

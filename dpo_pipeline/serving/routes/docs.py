@@ -1,11 +1,12 @@
 """The API's own page, by Swagger UI. All that it shows is served from here, so that it works without the internet."""
 
-import html
 import json
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
+
+from dpo_pipeline.serving.site_map import head, title_of
 
 ASSETS = "/docs/assets"
 # Swagger UI's own colors are too pale to read in places, and it knows the dark scheme by a class only.
@@ -63,8 +64,7 @@ def add_docs(app: FastAPI) -> None:
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(app.title)}</title>
-<link rel="icon" href="{ASSETS}/favicon.png">
+{head(title_of("API"), "Every call of the HTTP API, to read about and to try.")}
 <link rel="stylesheet" href="{ASSETS}/swagger-ui.css">
 <style>{STYLE}</style>
 </head>

@@ -17,11 +17,10 @@ NOT_YET = (
 @router.get("/reports/{name}")
 def report(name: str, serving: Served) -> Response:
     """A report by its name in the address."""
-    back = '<p><a href="/">The loop, live</a></p>'
     if name not in REPORTS:
         listed = "".join(f'<li><a href="{report_of(each)}">{title}</a></li>' for each, title in REPORTS.items())
-        return HTMLResponse(plain_page(f"There is no report {name[:60]}", f"<ul>{listed}</ul>{back}"), 404)
+        return HTMLResponse(plain_page(f"There is no report {name[:60]}", f"<ul>{listed}</ul>"), 404)
     written = serving.settings.report_page(name)
     if written.exists():
         return FileResponse(written, media_type="text/html")
-    return HTMLResponse(plain_page(REPORTS[name], NOT_YET + back))
+    return HTMLResponse(plain_page(REPORTS[name], NOT_YET))

@@ -19,4 +19,4 @@ def version_page(name: str, serving: Served) -> Response:
     listed = "".join(f'<li><a href="{page_of(each)}">{each}</a></li>' for each in reversed(known))
     there = f"<p>These are known:</p><ul>{listed}</ul>" if known else "<p>The first version is being built.</p>"
     title = f"There is no version {name[:60]}"
-    return HTMLResponse(plain_page(title, f'{there}<p><a href="/versions">The page of versions</a></p>'), 404)
+    return HTMLResponse(plain_page(title, there), 404)

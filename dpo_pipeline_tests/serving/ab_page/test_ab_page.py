@@ -59,7 +59,8 @@ OVERHEAR = """(() => {
 
 
 def test_two_versions_picked_by_hand_are_compared_blind_and_revealed_by_the_vote(desk: Tab, settings: Settings) -> None:
-    assert "Training & Experiments → LLMOps Loop → A/B Testing & Feedback Loop" in text(desk, ".crumbs")
+    crumbs = desk.page.locator(".crumbs li").all_inner_texts()
+    assert crumbs == ["Training & Experiments", "LLMOps Loop", "A/B Testing & Feedback Loop"]
     assert settings.access.consent in text(desk, ".consent")
     choose(desk.page, "#ab-first", "chat-v1.0")
     choose(desk.page, "#ab-second", "chat-v1.1")

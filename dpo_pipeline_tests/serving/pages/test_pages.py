@@ -1,12 +1,15 @@
 """Loop, leaderboard, versions, rollout and contributors in a browser; and what every page owes who looks at it."""
 
+import re
 from collections.abc import Iterator
+from html import escape
 from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
 
 from dpo_pipeline.core.votes import decode_preference
+from dpo_pipeline.serving.site_map import PAGES, page_at
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.browser import AUDITED, SCREENS, Tab, choose, tab
@@ -50,6 +53,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory, models: Upstream) -> Iterato
 def test_every_page_can_be_read_on_every_screen(browser: "Browser", server: Server, page: str) -> None:
     with at(browser, server, page) as opened:
         opened.page.wait_for_timeout(300)
+        has_its_own_head(opened, page)
         if page in ("", "leaderboard", "versions", "rollout"):
             opened.picture(f"{page or 'loop'}.png", height={"rollout": 1250, "versions": 1370}.get(page))
         for width, scheme in SCREENS:
@@ -71,6 +75,48 @@ def test_every_page_can_be_read_on_every_screen(browser: "Browser", server: Serv
             opened.assert_accessible()
             opened.page.keyboard.press("Escape")
             opened.page.locator("[role=option]:visible").first.wait_for(state="hidden")
+        opened.assert_clean()
+
+
+def has_its_own_head(opened: Tab, path: str) -> None:
+    page, expected = opened.page, page_at(path)
+    assert expected is not None and page.title() == expected.title
+    assert page.locator("h1").all_inner_texts() == [expected.heading]
+    crumbs = page.locator(".crumbs li")
+    assert crumbs.last.locator("[aria-current=page]").count() == 1, "the last part is where one is"
+    assert crumbs.locator("a").count() == crumbs.count() - 1, "all others lead there"
+
+
+def test_every_page_says_what_it_is_before_any_script_runs(server: Server) -> None:
+    said = [server.client.get(page.address).text for page in PAGES]
+    for page, html in zip(PAGES, said, strict=True):
+        assert html.count("<title>") == 1 and f"<title>{escape(page.title)}</title>" in html
+        assert f'<meta name="description" content="{escape(page.description)}">' in html
+        assert "@Gradio" not in html and "gradio.app" not in html
+    for path in ("/sign-in", "/docs", "/reports/weekly", "/versions/v9.9", "/nowhere"):
+        said.append(server.client.get(path, headers={"Accept": "text/html"}).text)
+        assert '<meta name="description" content="' in said[-1], path
+    for part in (r"<title>(.*?)</title>", r'name="description" content="(.*?)"'):
+        found = [re.findall(part, html)[0] for html in said]
+        assert len(set(found)) == len(said), found
+    assert len({re.findall(r'rel="icon"[^>]*href="(.*?)"', html)[0] for html in said[: len(PAGES)]}) == len(PAGES)
+    assert server.client.get("/favicon.ico").headers["content-type"] == "image/svg+xml"
+
+
+def test_what_is_not_there_leads_back(browser: "Browser", empty: Server) -> None:
+    for path in ("/nowhere", "/v1/nowhere", "/chat/nowhere", "/login"):
+        assert empty.client.get(path).json()["error"]["code"] == "not_found", path
+    page = empty.client.get("/v1/versions/<b>/card", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert page.status_code == 404 and "<b>" not in page.text
+    with tab(browser, f"{empty.url}/nowhere", wait="[role=alert]") as opened:
+        opened.errors.clear()  # Chromium notes the 404
+        assert opened.page.title() == "There is no such page · LLMOps Loop"
+        for width, scheme in AUDITED:
+            opened.show_on(width, scheme)
+            opened.assert_fits()
+            opened.assert_accessible()
+        opened.page.locator(".crumbs").get_by_role("link", name="LLMOps Loop").click()
+        opened.page.wait_for_selector(FILLED[""])
         opened.assert_clean()
 
 

@@ -127,7 +127,7 @@ def by_key(page: Any, log: ReviewLog, table: Path) -> None:
     page.get_by_text(f"{fits} of the newest").wait_for()
     page.locator("#review-list input:checked").wait_for()
     before = page.inner_text("#review-pair")
-    page.locator("#review-pair h3").first.click()
+    page.locator("#review-pair h2").first.click()
     page.keyboard.press("j")
     expect_checked(pairs, 1)
     page.keyboard.press("k")
@@ -136,7 +136,7 @@ def by_key(page: Any, log: ReviewLog, table: Path) -> None:
     assert page.evaluate("document.activeElement.closest('#reason') !== null"), "a reason comes first"
     page.keyboard.type("a joke")
     page.fill("#key input", KEY)
-    page.locator("#review-pair h3").first.click()
+    page.locator("#review-pair h2").first.click()
     page.keyboard.press("e")
     page.locator("#review-pair", has_text="a joke").wait_for()
     assert before.splitlines()[-1] in page.inner_text("#review-pair")

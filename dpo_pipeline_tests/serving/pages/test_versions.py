@@ -44,7 +44,7 @@ def test_a_version_has_a_page_that_others_lead_to(browser: "Browser", server: Se
         opened.page.locator("#leaderboard").get_by_role("link", name="v1.1", exact=True).first.click()
         opened.page.wait_for_url("**/versions?name=v1.1")
         shown = opened.page.locator("#versions")
-        shown.locator("h3", has_text="v1.1").wait_for()
+        shown.locator("h2", has_text="v1.1").wait_for()
         told = shown.inner_text()
         for words in ("so that length alone may explain it", "longer answers and nothing else", "rolling out",
                       "PeftModel.from_pretrained", "job execute", str(settings.artifacts_dir / "base/embedded-"),
@@ -126,7 +126,7 @@ def test_reports_can_be_read_on_every_screen(browser: "Browser", server: Server,
         opened.page.get_by_text("Words that differ").first.click()
         can_be_read(opened)
         opened.page.get_by_role("link", name="The page of v1.1").click()
-        opened.page.locator("#versions h3", has_text="v1.1").first.wait_for()
+        opened.page.locator("#versions h2", has_text="v1.1").first.wait_for()
 
 
 def can_be_read(opened: Tab) -> None:
@@ -141,7 +141,7 @@ def can_be_read(opened: Tab) -> None:
 
 def test_every_version_has_an_address(browser: "Browser", server: Server) -> None:
     with tab(browser, f"{server.url}/versions/v1.1", wait="#versions .figures") as opened:
-        opened.page.locator("#versions h3", has_text="v1.1").first.wait_for()
+        opened.page.locator("#versions h2", has_text="v1.1").first.wait_for()
         opened.assert_clean()
     assert httpx.get(f"{server.url}/versions/chat-v1.1").headers["location"] == "/versions?name=v1.1"
     unknown = httpx.get(f"{server.url}/versions/v9<b>")
@@ -150,4 +150,4 @@ def test_every_version_has_an_address(browser: "Browser", server: Server) -> Non
         opened.errors.clear()  # Chromium notes the 404
         can_be_read(opened)
         opened.page.get_by_role("link", name="v1.1", exact=True).click()
-        opened.page.locator("#versions h3", has_text="v1.1").first.wait_for()
+        opened.page.locator("#versions h2", has_text="v1.1").first.wait_for()
