@@ -161,8 +161,7 @@ def opened(browser: "Browser", url: str) -> "Page":
 
 
 def start_session(page: "Page", length: int) -> None:
-    page.click("#ab-length input")
-    page.get_by_role("option", name=f"{length} questions").click()
+    page.select_option("#ab-length select", label=f"{length} questions")
     page.click("#ab-start")
 
 

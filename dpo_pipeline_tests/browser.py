@@ -186,7 +186,7 @@ def primary(opened: Tab) -> list[str]:
 
 
 def choose(page: "Page", component: str, label: str) -> None:
-    """Pick from a dropdown as a person does, and wait until its list is gone."""
-    page.click(f"{component} input")
-    page.locator("[role=option]:visible").filter(has_text=label).click()
-    page.locator("[role=option]:visible").first.wait_for(state="hidden")
+    """Pick from a list, once it offers that."""
+    option = page.locator(f"{component} option", has_text=label)
+    option.wait_for(state="attached")
+    page.select_option(f"{component} select", option.get_attribute("value"))

@@ -7,6 +7,7 @@ from dpo_pipeline.core.admission import LONGEST_REASON
 from dpo_pipeline.core.votes import STRENGTH_LABELS, TAG_LABELS
 from dpo_pipeline.serving.pages import ab_view
 from dpo_pipeline.serving.pages.ab_visit import Visit
+from dpo_pipeline.serving.pages.select import select
 from dpo_pipeline.serving.pages.visits import keeping_presses
 
 ANY = "Server picks"
@@ -62,16 +63,12 @@ def _order() -> dict[str, Any]:
     parts["progress"] = gr.HTML(elem_id="ab-progress")
     with gr.Row(equal_height=True):
         for name, label in (("first", "Compare version"), ("second", "with version")):
-            parts[name] = gr.Dropdown(
-                [ANY], value=ANY, label=label, elem_id=f"ab-{name}", filterable=False, min_width=130, scale=1
-            )
-        parts["origin"] = gr.Dropdown(
+            parts[name] = select([(ANY, ANY)], label=label, elem_id=f"ab-{name}", scale=1)
+        parts["origin"] = select(
             [(label, origin) for origin, label in ab_view.ORIGINS.items()],
             value="mix",
             label="Questions from",
             elem_id="ab-origin",
-            filterable=False,
-            min_width=190,
             scale=1,
         )
         parts["typed"] = gr.Textbox(
@@ -87,15 +84,12 @@ def _order() -> dict[str, Any]:
         parts["generate"] = gr.Button(
             "Generate Comparison", variant="primary", elem_id="ab-generate", min_width=260, scale=2
         )
-        parts["length"] = gr.Dropdown(
-            [(f"{n} questions", n) for n in BATCHES],
-            value=10,
-            container=False,
-            filterable=False,
+        parts["length"] = select(
+            [(f"{n} questions", str(n)) for n in BATCHES],
+            value="10",
             show_label=False,
             label="Questions in a session",
             elem_id="ab-length",
-            min_width=150,
             scale=1,
         )
         parts["start"] = gr.Button("Start batch testing session", elem_id="ab-start", min_width=165, scale=2)

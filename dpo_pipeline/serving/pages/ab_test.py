@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +32,7 @@ from dpo_pipeline.serving.pages.ab_visit import Batch, ComparisonFlow, Plan, Vis
 from dpo_pipeline.serving.pages.in_parts import InParts
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, STREAMED
+from dpo_pipeline.serving.pages.select import offering
 from dpo_pipeline.serving.pages.theme import notice
 from dpo_pipeline.serving.pages.visits import Kept, Visits, reopening
 from dpo_pipeline.serving.services.comparing import ComparisonPrompt, PartialView
@@ -74,9 +75,9 @@ class Page:
         update = await self._around(visit)
         for name, version in chosen.items():
             if version in visit.offered:
-                update[name] = update[name] | changed(value=f"chat-{version}")
+                update[name] = offering(_choices(visit.offered), f"chat-{version}")
         update |= {
-            "origin": changed(value=visit.plan.origin),
+            "origin": offering(chosen=visit.plan.origin),
             **({"typed": draft} if draft else {}),
             **standing(visit),
         }
@@ -234,8 +235,7 @@ class Page:
         served = tuple(sorted(serving.engine.models, key=iteration))
         if served != visit.offered:
             visit.offered = served
-            choices = changed(choices=[ANY, *(f"chat-{name}" for name in served)])
-            update |= {"first": choices, "second": choices}
+            update |= {name: offering(_choices(served)) for name in ("first", "second")}
         return update
 
 
@@ -264,7 +264,7 @@ def build(serving: Callable[[], Serving]) -> None:
             second: str,
             origin: OriginFilter,
             typed: str,
-            length: int,
+            length: str,
             follow: str | None,
             strength: Strength | Literal[""],
             tags: list[ReasonTag],
@@ -278,7 +278,7 @@ def build(serving: Callable[[], Serving]) -> None:
                 await restore(serving(), visit, shown, person, request)
                 visit.key = request.session_hash or ""
                 visit.session_id = visit.session_id or f"visit-{uuid.uuid4().hex[:12]}"
-                visit.plan = Plan(_version(first), _version(second), origin)
+                visit.plan = Plan(_version(first), _version(second), origin if origin in ab_view.ORIGINS else "mix")
                 visitor = visitor_of(serving(), person, visit.session, request)
             except DpoError as error:
                 return named(_news(visit, {"result": notice(str(error), error=True)}))
@@ -286,7 +286,8 @@ def build(serving: Callable[[], Serving]) -> None:
             if any(visit.told.get(name, "") != value for name, value in there.items()):  # our last answer was lost
                 visit.told = there
             why = VoteReason(strength or None, tuple(tags), (words or "").strip())
-            form = Form(typed, length, follow, why, shown, str((pressed._data or {}).get("value", "")))
+            questions = int(length) if length.isdecimal() else BATCHES[0]
+            form = Form(typed, questions, follow, why, shown, str((pressed._data or {}).get("value", "")))
             update, more_comes = await waiting.begun(visit.key, run(visit, visitor, form), lambda: visit.turn)
             filled_in = {"typed": typed, "follow": follow, "strength": strength, "tags": tags, "words": words}
             news = _news(visit, update, {name: value or TYPED[name] for name, value in filled_in.items()})
@@ -387,6 +388,10 @@ def _vote(page: Page, choice: Choice, visit: Visit, visitor: Visitor, form: Form
 def _of(choice: Choice, why: VoteReason) -> VoteReason:
     """Nobody is better in a tie: what was picked for the other button does not stand in the way of this one."""
     return why if choice in ab_view.LETTER else VoteReason(words=why.words)
+
+
+def _choices(served: Sequence[str]) -> list[tuple[str, str]]:
+    return [(label, label) for label in (ANY, *(f"chat-{name}" for name in served))]
 
 
 def _version(label: str | None) -> str | None:

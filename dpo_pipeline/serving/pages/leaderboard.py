@@ -20,6 +20,7 @@ from dpo_pipeline.core.votes import NOT_PEOPLES, SOURCE_LABELS
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.markup import Markup, heading, intervals, opening, page, paragraph, table
 from dpo_pipeline.serving.pages.polling import following
+from dpo_pipeline.serving.pages.select import select
 from dpo_pipeline.serving.pages.version_link import link_to
 from dpo_pipeline.serving.services.tally import ALL, BattleFilter
 
@@ -47,7 +48,7 @@ FEW_FOR_STYLE = f"Scores at equal style need at least {MIN_STYLE_VOTES} votes."
 CATEGORIES_OFFERED = [("All", ""), *((category_label(name), name) for name in (*CATEGORIES, "other"))]
 WHOSE = [("Everybody", ""), ("People", "people"), ("Simulated people", "simulated")]
 SOURCES = [("All", ""), *((label, name) for name, label in SOURCE_LABELS.items() if name not in NOT_PEOPLES)]
-DAYS = [("The beginning", 0), ("30 days ago", 30), ("7 days ago", 7), ("Today", 1)]
+DAYS = [("The beginning", ""), ("30 days ago", "30"), ("7 days ago", "7"), ("Today", "1")]
 
 
 def build(serving: Callable[[], Serving]) -> None:
@@ -56,7 +57,7 @@ def build(serving: Callable[[], Serving]) -> None:
 
     with gr.Row():
         filters = [
-            gr.Dropdown(choices, value=choices[0][1], label=label, filterable=False, min_width=130, elem_id=name)
+            select(choices, label=label, elem_id=name)
             for name, label, choices in (
                 ("of-category", "Category", CATEGORIES_OFFERED),
                 ("of-whom", "Votes of", WHOSE),
@@ -69,7 +70,7 @@ def build(serving: Callable[[], Serving]) -> None:
     def look(wish: Sequence[Any], request: object) -> str:
         tally = serving().tally.refresh()
         category, whose, source, days = wish
-        wanted = BattleFilter(category or None, whose or None, source or None, days or None)
+        wanted = BattleFilter(category or None, whose or None, source or None, int(days) if days.isdecimal() else None)
         found = standings(tally.battles(wanted))
         if wanted != ALL:
             return filtered_page(found, wanted, serving().settings.time_zone)

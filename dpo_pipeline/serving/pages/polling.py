@@ -27,6 +27,11 @@ def following(shown: Any, look: Callable[[Any, Any], str], every_s: float, given
     all_following([shown], lambda value, request: [look(value, request)], every_s, given)
 
 
+def told_by(part: Any) -> Any:
+    """The event by which a part says that somebody has changed it; a list says so of people only, not of updates."""
+    return part.input if part.get_block_name() == "html" else part.change
+
+
 def all_following(
     parts: Sequence[Any], look: Callable[[Any, Any], Sequence[str]], every_s: float, given: Any = None
 ) -> None:
@@ -51,5 +56,5 @@ def all_following(
         return [*written, list(now)]
 
     wishes = given if several else [] if given is None else [given]
-    changed = [each.change for each in wishes]
+    changed = [told_by(each) for each in wishes]
     gr.on([blocks.load, gr.Timer(every_s).tick, *changed], follow, [seen, *wishes], [*parts, seen], **QUIET)

@@ -9,8 +9,9 @@ from dpo_pipeline.errors import DpoError, OrderChanged
 from dpo_pipeline.serving.accounts import address_of
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.markup import notice, page
-from dpo_pipeline.serving.pages.polling import QUIET
+from dpo_pipeline.serving.pages.polling import QUIET, told_by
 from dpo_pipeline.serving.pages.review_layout import ANY, ReviewLayout
+from dpo_pipeline.serving.pages.select import offering
 from dpo_pipeline.serving.services.reviews import Order, find, page_of
 
 DONE: dict[Order, str] = {
@@ -37,7 +38,7 @@ def build(serving: Callable[[], Serving]) -> None:
         read = (find(serving().reviews.collected(), chosen) if chosen else None) or next(iter(listed.rows), None)
         return ui.listed(listed, read, wanted, serving().settings.zone) | {
             number: listed.number,
-            ui.filters[3]: gr.update(choices=[ANY, *listed.versions]),
+            ui.filters[3]: offering([(name, name) for name in (ANY, *listed.versions)]),
         }
 
     def first(*filters: Any) -> dict[Any, Any]:
@@ -113,7 +114,7 @@ def build(serving: Callable[[], Serving]) -> None:
     blocks = gr.context.Context.root_block
     assert blocks is not None
     blocks.load(opened, ui.filters, outputs, **QUIET)
-    gr.on([each.change for each in ui.filters], first, ui.filters, outputs, **QUIET)
+    gr.on([told_by(each) for each in ui.filters], first, ui.filters, outputs, **QUIET)
     ui.back.click(earlier, [number, *ui.filters], outputs, **QUIET)
     ui.on.click(later, [number, *ui.filters], outputs, **QUIET)
     ui.list.input(read, ui.list, outputs, **QUIET)

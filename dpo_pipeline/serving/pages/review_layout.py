@@ -33,6 +33,7 @@ from dpo_pipeline.serving.pages.markup import (
     quoted,
     text,
 )
+from dpo_pipeline.serving.pages.select import select
 from dpo_pipeline.serving.services.reviews import Order, ReviewedPair, ReviewPage
 
 ANY = "any"
@@ -126,12 +127,12 @@ class ReviewLayout:
             with gr.Row(elem_id="review-filters"):
                 self.filters = [
                     gr.Radio(["all", "valid", "rejected"], value="all", label="Validation", scale=3, min_width=290),
-                    gr.Dropdown(criteria, value=ANY, label="Criterion", min_width=120, elem_id="filter-criterion"),
-                    gr.Dropdown(categories, value=ANY, label="Category", min_width=120, elem_id="filter-category"),
-                    gr.Dropdown([ANY], value=ANY, label="Version", min_width=110),
-                    gr.Dropdown(sources, value=ANY, label="Source", min_width=110, elem_id="filter-source"),
+                    select(criteria, label="Criterion", elem_id="filter-criterion"),
+                    select(categories, label="Category", elem_id="filter-category"),
+                    select([(ANY, ANY)], label="Version", elem_id="filter-version"),
+                    select(sources, label="Source", elem_id="filter-source"),
                     gr.Textbox(label="Text", placeholder="question or answers", max_length=200, min_width=150),
-                    gr.Dropdown(REVIEWED, value=ANY, label="Review", min_width=110, elem_id="filter-review"),
+                    select(REVIEWED, label="Review", elem_id="filter-review"),
                 ]
             self.count = gr.HTML(page(paragraph("Loading…", "muted")), elem_id="review-count")
             with gr.Row():

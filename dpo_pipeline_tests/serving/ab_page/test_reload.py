@@ -43,8 +43,8 @@ def test_a_reload_keeps_the_pair_what_was_chosen_and_what_was_being_typed(desk: 
     desk.go(desk.page.url)
     ready(desk)
     assert {side: answer(desk, side) for side in shown} == shown and "Why do owls hoot?" in text(desk, "#ab-question")
-    assert desk.page.input_value("#ab-first input") == "chat-v1.0"
-    assert desk.page.input_value("#ab-second input") == "chat-v1.1"
+    assert desk.page.input_value("#ab-first select") == "chat-v1.0"
+    assert desk.page.input_value("#ab-second select") == "chat-v1.1"
     assert desk.page.input_value("#ab-typed textarea") == "And why do"
     desk.page.click("#ab-left")
     desk.page.wait_for_selector(DONE)
@@ -76,10 +76,10 @@ def test_a_restart_of_the_server_keeps_them_too_and_a_vote_on_its_way_is_sent_ag
     desk.errors.clear()
     desk.page.wait_for_selector(DONE)
     assert {side: answer(desk, side) for side in shown} == shown and "Why do owls hoot?" in text(desk, "#ab-question")
-    assert desk.page.input_value("#ab-first input") == "chat-v1.0"
+    assert desk.page.input_value("#ab-first select") == "chat-v1.0"
     [event] = votes(settings)[before:]
     assert (event.chosen, event.why) == (shown["left"], VoteReason("much", ("accurate",), "It says why."))
-    desk.page.wait_for_function("sessionStorage.getItem('dpo-unsent:/') === '[]'")
+    desk.page.wait_for_function("sessionStorage.getItem('dpo-unsent:/compare') === '[]'")
     result = text(desk, ".ab-result")
     desk.go(desk.page.url)
     desk.page.wait_for_selector(DONE)
