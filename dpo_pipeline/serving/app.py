@@ -171,7 +171,8 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, RequestError):  # our own refusal, met while the body was read
         return await _answer_error(request, error.__cause__)
-    message = f"{request.method} {request.url.path}: {error.detail}. /docs lists what can be asked."
+    found = "there is nothing at this address" if error.status_code == 404 else error.detail
+    message = f"{request.method} {request.url.path}: {found}. /docs lists what can be asked."
     code = "not_found" if error.status_code in (404, 405) else "invalid_request"
     return _error(request, error.status_code, message, "invalid_request_error", code, error.headers)
 

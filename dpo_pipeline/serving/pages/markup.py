@@ -12,11 +12,12 @@ from dpo_pipeline.core.word_differences import Span, word_differences
 
 STYLE = """<style>
 .dpo { color: var(--body-text-color); font-size: 0.95rem; line-height: 1.5; overflow-wrap: anywhere; }
-.dpo h2 { margin: 0.9rem 0 0.3rem; font-size: 1.05rem; }
+.dpo h2 { margin: 0.9rem 0 0.3rem; font-size: 1.05rem !important; }
 .dpo .muted { color: var(--body-text-color-subdued); font-size: 0.85rem; }
 .dpo .notice { border-left: 4px solid var(--color-accent); background: var(--background-fill-secondary);
   padding: 0.6rem 0.9rem; margin: 0.3rem 0; }
-.dpo .trouble { border-left-color: #d92d20; }
+.dpo .notice.trouble { border: 1px solid #d92d20; border-left-width: 4px; color: #b42318; }
+.dark .dpo .notice.trouble { color: #fda29b; }
 .dpo .warned { border-left-color: #b45309 !important; color: #92400e !important; }
 .dark .dpo .warned { color: #fcd34d !important; }
 .dpo a { padding: 0 !important; }

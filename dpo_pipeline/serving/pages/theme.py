@@ -84,7 +84,9 @@ CSS = """
 .notice { margin: 0; padding: .6rem .8rem; border-radius: 8px; overflow-wrap: anywhere;
   border: 1px solid var(--border-color-primary); border-left: 4px solid var(--color-accent);
   background: var(--block-background-fill); color: var(--body-text-color); }
-.notice.error { border-left-color: #d33a2c; }
+.notice.trouble { border-color: #d92d20; color: #b42318; }
+.dark .notice.trouble { color: #fda29b; }
+.notice.trouble::before { content: "⚠ " / ""; font-weight: 700; }
 """
 
 
@@ -120,7 +122,7 @@ def inert(text: str) -> str:
 
 def notice(text: str, error: bool = False) -> str:
     """A message to the person; nothing for an empty text."""
-    kind, role = ("notice error", "alert") if error else ("notice", "status")
+    kind, role = ("notice trouble", "alert") if error else ("notice", "status")
     return f'<p class="{kind}" role="{role}">{inert(text)}</p>' if text else ""
 
 
