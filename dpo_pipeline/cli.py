@@ -8,7 +8,6 @@ import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +24,7 @@ from dpo_pipeline import (  # noqa: F401  (they add their commands)
     terminal,
 )
 from dpo_pipeline.commands import app, command, data_folder
+from dpo_pipeline.core.nearest import did_you_mean
 from dpo_pipeline.errors import LogReplaced, RedactionFailed, ServiceError, SettingsError, UnreadableImport
 from dpo_pipeline.settings import Section, Settings, load_settings, setting_names
 from dpo_pipeline.settings.shown import without_passwords
@@ -44,7 +44,7 @@ def show_settings(
         console.print_json(data=without_passwords(settings.model_dump(mode="json")))
         return
     rows = [_row(settings, each) for each in ([_known(name)] if name else setting_names())]
-    told = [(variable, without_passwords(str(value)), what) for variable, value, what, section in rows if not section]
+    told = [(variable, _told(value), what) for variable, value, what, section in rows if not section]
     if not told:
         raise SettingsError(f"{name} is a section. Name one of its settings, or leave the name out to see all.")
     if as_json:
@@ -371,8 +371,13 @@ def _known(name: str) -> str:
     names = setting_names()
     if asked in names:
         return asked
-    near = [each.replace("__", ".") for each in get_close_matches(asked, names, n=3)]
-    raise SettingsError(f"There is no setting {name!r}." + (f" Did you mean {' or '.join(near)}?" if near else ""))
+    known = [each.replace("__", ".") for each in names]
+    raise SettingsError(f"There is no setting {name!r}.{did_you_mean(asked.replace('__', '.'), known)}")
+
+
+def _told(value: Any) -> str:
+    """As descriptions and profiles write it."""
+    return "null" if value is None else str(without_passwords(str(value)))
 
 
 def _row(settings: Settings, name: str) -> tuple[str, Any, str, bool]:

@@ -39,6 +39,9 @@ def test_piped_every_setting_is_one_whole_line(here: Path) -> None:
     assert len(lines) > 100 and all(re.match(r"DPO_[A-Z0-9_]+=", line) for line in lines)
     assert any(line.startswith("DPO_RECIPE__CHECKPOINT_STEPS=") for line in lines)
     assert len(lines) < len(setting_names()), "sections are no settings"
+    assert any(line.startswith("DPO_LEDGER_URL=null  # ") for line in lines) and not any(
+        "=None" in line for line in lines
+    )
 
 
 @pytest.mark.parametrize("name", ["recipe.beta", "DPO_RECIPE__BETA", "recipe__beta"])
@@ -49,6 +52,16 @@ def test_one_setting_is_explained(name: str) -> None:
 def test_an_unknown_setting_names_the_nearest() -> None:
     assert "There is no setting 'recipe.bta'. Did you mean recipe.beta" in dpo("settings", "recipe.bta")
     assert "recipe is a section" in dpo("settings", "recipe")
+
+
+def test_whatever_has_a_nearest_name_is_told_it(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dpo("keys", "add", "Olga", "--role", "operator")
+    assert "Did you mean Olga?" in dpo("keys", "revoke", "olgo")
+    monkeypatch.setenv("DPO_RECIPE__BETTA", "3")
+    assert "Did you mean DPO_RECIPE__BETA?" in dpo("status")
+    monkeypatch.delenv("DPO_RECIPE__BETTA")
+    monkeypatch.setenv("DPO_PROFILE", "tini")
+    assert "Did you mean tiny?" in dpo("status")
 
 
 def test_an_error_is_a_message_and_no_class() -> None:

@@ -8,12 +8,12 @@ version, decisions with their evidence.
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core.labels import what_becomes
+from dpo_pipeline.core.nearest import did_you_mean
 from dpo_pipeline.core.report import kpis_of
 from dpo_pipeline.core.serving_records import FeedbackRecord, Record, RequestRecord
 from dpo_pipeline.core.versions import is_version_name, served_name
@@ -110,9 +110,9 @@ def trace(settings: Settings, what: str) -> Trace:
         names = [record.name for record in ledger.versions()]
     if served_name(what) in names:
         return trace_version(settings, served_name(what))
-    near = get_close_matches(what, names, n=1)
+    near = did_you_mean(what, names, 1)
     unknown = UnknownVersion(
-        f"Nothing is known of {what!r}.{f' Did you mean {near[0]}?' if near else ''} Give a version "
+        f"Nothing is known of {what!r}.{near} Give a version "
         f"({', '.join(names[-3:]) or 'there is none yet'}), the event_id of a vote in prefs.jsonl or of feedback, the "
         "id of a chat answer, or a person's name."
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from dpo_pipeline.core.nearest import did_you_mean
 from dpo_pipeline.errors import SettingsError
 from dpo_pipeline.settings.shown import shown
 from dpo_pipeline.settings.sources import ENV_PREFIX
@@ -60,7 +61,10 @@ def _refuse_unknown_variables() -> None:
         if variable.startswith(OF_PROGRAMS):
             continue
         if variable.startswith(ENV_PREFIX) and variable.removeprefix(ENV_PREFIX).upper() not in known:
-            raise SettingsError(f"{variable} names no setting. `dpo settings` lists all of them with their variables.")
+            variables = [ENV_PREFIX + name for name in known]
+            raise SettingsError(
+                f"{variable} names no setting.{did_you_mean(variable, variables, 1)} `dpo settings` lists all of them with their variables."
+            )
 
 
 @cache

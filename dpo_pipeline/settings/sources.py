@@ -9,6 +9,7 @@ import yaml
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
+from dpo_pipeline.core.nearest import did_you_mean
 from dpo_pipeline.errors import SettingsError
 from dpo_pipeline.settings.shown import shown
 
@@ -75,9 +76,10 @@ def profile_path(profile: str) -> Path:
         given = Path(profile).expanduser()
         if given.is_file():
             return given.absolute()
-    known = ", ".join(sorted(path.stem for path in PROFILES_DIR.glob("*.yaml")))
+    known = sorted(path.stem for path in PROFILES_DIR.glob("*.yaml"))
     raise SettingsError(
-        f"Profile {profile!r} was not found. Set DPO_PROFILE to one of {known}, or to the path of a YAML file."
+        f"Profile {profile!r} was not found.{did_you_mean(str(profile), known, 1)} Set DPO_PROFILE to one of "
+        f"{', '.join(known)}, or to the path of a YAML file."
     )
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from dpo_pipeline.core.identity import checked_name
+from dpo_pipeline.core.nearest import did_you_mean
 from dpo_pipeline.errors import ArtifactCorrupt, InvalidRequest
 from dpo_pipeline.settings import Role, Settings
 from dpo_pipeline.stores.ledger import utc_now
@@ -80,11 +81,13 @@ class KeyRing:
         Raises:
             InvalidRequest: nobody holds such a key.
         """
-        for account in self.accounts():
+        accounts = self.accounts()
+        for account in accounts:
             if name.casefold() in (account.name.casefold(), account.key_id):
                 self._append(KeyEvent(recorded_at=utc_now(), action="revoke", key_id=account.key_id))
                 return account
-        raise InvalidRequest(f"Nobody holds a key by the name or id {name!r}. `dpo keys list` shows who does.")
+        near = did_you_mean(name, [account.name for account in accounts], 1)
+        raise InvalidRequest(f"Nobody holds a key by the name or id {name!r}.{near} `dpo keys list` shows who does.")
 
     def forget(self, name: str) -> None:
         """Revoke every key of this name, and take the name out of the file."""
