@@ -105,7 +105,7 @@ def serve() -> None:
         loop="asyncio",
         http=BoundedHttp,
         timeout_graceful_shutdown=math.ceil(settings.limits.deadline_s),
-        forwarded_allow_ips=list(settings.access.trusted_proxies),
+        proxy_headers=False,  # `serving.proxies` looks at them, and has to see whose connection it is
         log_level="warning",
     )
 

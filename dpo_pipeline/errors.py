@@ -44,6 +44,7 @@ DpoError
     ├── TokenRefused          403
     ├── ForeignOrigin         403
     ├── RoleRequired          403
+    ├── UntrustedProxy        403
     ├── UnknownComparison     404
     ├── UnknownRequest        404
     ├── UnknownModel          404
@@ -255,6 +256,13 @@ class ForeignOrigin(RequestError):
 class RoleRequired(RequestError):
     status = 403
     code = "role_required"
+
+
+class UntrustedProxy(RequestError):
+    """A login of a proxy came from somewhere else."""
+
+    status = 403
+    code = "untrusted_proxy"
 
 
 class BodyTooLarge(RequestError):

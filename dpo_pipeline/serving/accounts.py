@@ -153,7 +153,7 @@ class Accounts:
             if account is not None:
                 self.audit.record(who, what, address, "refused", detail)
             else:
-                self._note_refused(what, address)
+                self.note_refused(what, address)
             raise
         self.audit.record(who, what, address, "allowed", detail)
         return allowed
@@ -179,10 +179,10 @@ class Accounts:
 
     async def _refuse(self, what: str, address: str) -> None:
         """Note it, and let whoever tries keys wait."""
-        await asyncio.to_thread(self._note_refused, f"sent {what} that is wrong", address)
+        await asyncio.to_thread(self.note_refused, f"sent {what} that is wrong", address)
         await asyncio.sleep(WRONG_KEY_S)
 
-    def _note_refused(self, what: str, address: str) -> None:
+    def note_refused(self, what: str, address: str) -> None:
         """Of somebody whom nobody knows; so few a minute, of an address and of all together, that the disk lasts."""
         with self._counting:
             minute = int(time.monotonic() // 60)

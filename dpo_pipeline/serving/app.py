@@ -26,6 +26,7 @@ from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import CallMetrics, Metrics
 from dpo_pipeline.serving.pages.site import POLICY, forget_closed_tabs, mount_pages
 from dpo_pipeline.serving.plain_page import refusal_page
+from dpo_pipeline.serving.proxies import BehindProxies
 from dpo_pipeline.serving.routes import (
     chat,
     comparisons,
@@ -108,6 +109,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
             allow_headers=["*"],  # OpenAI's client for browsers sends a dozen of its own
         )
     app.add_middleware(CallMetrics, metrics=metrics)
+    app.add_middleware(BehindProxies, access=settings.access, answer=_refuse, note=accounts.note_refused)
     return app
 
 

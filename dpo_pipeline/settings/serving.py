@@ -1,5 +1,6 @@
 """Where programs listen, what they allow, and who may call."""
 
+from ipaddress import ip_network
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
@@ -112,6 +113,21 @@ class Access(Section):
         """As browsers' Host has them, or whole addresses: what counts is the name."""
         return tuple(str(urlsplit(each if "://" in each else f"//{each}").hostname or each).lower() for each in hosts)
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _addresses(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        """A name or `*` would be whoever answers to it, or everybody."""
+        for each in proxies:
+            try:
+                network = ip_network(each)
+            except ValueError as error:
+                raise ValueError(
+                    f"{each!r} is no address or network: {error}. Name proxies like 10.0.0.7 or 172.16.0.0/12"
+                ) from None
+            if network.prefixlen == 0:
+                raise ValueError(f"{each!r} is everybody: name the addresses of your proxies, like 10.0.0.7")
+        return proxies
+
     origins: tuple[str, ...] = Field(
         (),
         description="origins whose pages may call from a browser, such as https://app.example: other sites, and the "
@@ -130,12 +146,13 @@ class Access(Section):
     )
     trusted_proxies: tuple[str, ...] = Field(
         ("127.0.0.1", "::1"),
-        description="addresses or networks of proxies that are believed who they forward (X-Forwarded-For)",
+        description="addresses or networks of the proxies that are believed whom they forward (X-Forwarded-For) and "
+        "who is logged in (access.login_header)",
     )
     login_header: str = Field(
         "",
         description="header in which a proxy before this server names whoever is logged in, such as X-Forwarded-User; "
-        "it is believed, so nobody else may reach the port",
+        "believed from access.trusted_proxies, refused from everybody else",
     )
     login_roles: dict[str, Role] = Field({}, description="roles of people whom the proxy names; others are raters")
     mlflow_orders: Literal["own", "any"] = Field(
