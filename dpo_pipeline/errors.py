@@ -55,6 +55,7 @@ DpoError
     ├── OrderRefused          409
     ├── BodyTooLarge          413
     ├── TooManyRequests       429
+    │   └── TooManyWrongKeys  429
     ├── QueueFull             429
     ├── ClientGone            499
     ├── EngineFailed          500
@@ -233,6 +234,8 @@ class RequestError(DpoError):
 
     status = 400
     code = "invalid_request"
+    retry_after_s = 1
+    """When it may be tried again, where that helps at all."""
 
 
 class InvalidRequest(RequestError):
@@ -273,6 +276,16 @@ class BodyTooLarge(RequestError):
 class TooManyRequests(RequestError):
     status = 429
     code = "rate_limited"
+
+
+class TooManyWrongKeys(TooManyRequests):
+    """From one address: none of its keys is looked at for a while."""
+
+    code = "too_many_wrong_keys"
+
+    def __init__(self, message: str, retry_after_s: int):
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class TokenRefused(RequestError):

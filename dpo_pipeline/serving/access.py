@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dpo_pipeline.errors import BodyTooLarge, DpoError, ForeignOrigin, KeyRequired, TooManyRequests
-from dpo_pipeline.serving.accounts import Accounts, check_role, is_loopback
+from dpo_pipeline.serving.accounts import Accounts, check_role, is_loopback, network_of
 from dpo_pipeline.settings import Limits, Settings
 
 LOOKED_AT = frozenset(
@@ -126,7 +126,7 @@ class RateLimits:
         amount = self._amounts[kind]
         if not self._hit((kind, person), amount):
             raise TooManyRequests(f"More than {amount} {kind} in a minute from one person. Wait a little.")
-        if not is_loopback(address) and not self._hit(("address", address), self._address_amount):
+        if not is_loopback(address) and not self._hit(("address", network_of(address)), self._address_amount):
             raise TooManyRequests(f"More than {self._address_amount} calls in a minute from {address}. Wait a little.")
 
     def counted(self) -> tuple[int, dict[Key, int]]:

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
@@ -22,6 +22,7 @@ from dpo_pipeline.core.identity import ROLES, may, with_article
 from dpo_pipeline.errors import KeyRequired, LogWriteError, RoleRequired
 from dpo_pipeline.gate import hostname
 from dpo_pipeline.loop.redactor import redactor
+from dpo_pipeline.serving.wrong_keys import MOST, WrongKeys
 from dpo_pipeline.settings import Role, Settings
 from dpo_pipeline.stores.audit import AuditLog
 from dpo_pipeline.stores.key_ring import PREFIX, Account, KeyRing, local_key
@@ -34,6 +35,7 @@ WRONG_KEY_S = 1.0
 """How long whoever sends a wrong key waits for the answer."""
 AUDITED_A_MINUTE = 20
 """Of one address: whoever guesses must not fill the disk."""
+TOO_MANY = f"{MOST} wrong keys within a minute: none is looked at for a while"
 FORWARDED = (
     *(b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-server", b"x-real-ip"),
     *(b"forwarded", b"via", b"cf-connecting-ip", b"true-client-ip"),
@@ -49,6 +51,7 @@ class Accounts:
     def __init__(self, settings: Settings):
         self._settings, self._ring = settings, KeyRing(settings.keys_log)
         self.audit = AuditLog(settings.audit_log, redactor(settings.collection))
+        self._wrong = WrongKeys()
         self._minute, self._refused, self._counting = 0, Counter[str](), threading.Lock()
 
     @property
@@ -64,10 +67,10 @@ class Accounts:
             in_api: a call of the API; before pages, a proxy may have put a token of its own there.
 
         Raises:
-            KeyRequired, RoleRequired: it carries a key that opens nothing.
+            KeyRequired, RoleRequired, TooManyWrongKeys: it carries a key that opens nothing, or one of too many.
         """
         if given := headers.get(b"x-admin-key"):
-            account = self.by_key(given)
+            account = self.by_key(given, address)
             if account is None:
                 await self._refuse("an admin key", address)
                 raise RoleRequired("The admin key is wrong. Send the value of DPO_KEYS__ADMIN, or an operator's key.")
@@ -75,7 +78,7 @@ class Accounts:
         given = headers.get(b"authorization", "")
         if given and not given.lower().startswith("basic "):
             token = (given[7:] if given[:7].lower() == "bearer " else given).strip()
-            account = self.by_key(token)
+            account = self.by_key(token, address)
             if account is not None:
                 return account
             # OpenAI's clients send something even where nothing is asked for.
@@ -85,6 +88,9 @@ class Accounts:
                     "The key is wrong or was revoked. Send a key of `dpo keys list`, or the value of DPO_KEYS__API, as "
                     "`Authorization: Bearer …`."
                 )
+            if self._settings.keys.admin is not None and self._wrong.count(network_of(address), same_as=token):
+                # It opens nothing and is not refused; but the admin's key must not be guessed like that either.
+                await asyncio.to_thread(self.note_refused, TOO_MANY, address, last=True)
         header = self._settings.access.login_header.lower().encode()
         if header and (name := headers.get(header, "").strip()):
             return Account(name, self._settings.access.login_roles.get(name, "rater"))
@@ -102,10 +108,10 @@ class Accounts:
         While nobody holds a key at all, a person at the machine may do what a reviewer does.
 
         Raises:
-            RoleRequired: the key opens nothing.
+            RoleRequired, TooManyWrongKeys: the key opens nothing, or is one of too many.
         """
         if key and key.strip():
-            account = self.by_key(key.strip())
+            account = self.by_key(key.strip(), address_of(request))
             if account is None:
                 await self._refuse("a key on a page", address_of(request))
                 raise RoleRequired("The key is wrong or was revoked. Type yours again, or sign in at /sign-in.")
@@ -115,23 +121,30 @@ class Accounts:
             return AT_MACHINE
         return account
 
-    def by_key(self, key: str) -> Account | None:
-        """Of whichever kind; null: it opens nothing."""
+    def by_key(self, key: str, address: str) -> Account | None:
+        """Of whichever kind; null: it opens nothing.
+
+        Raises:
+            TooManyWrongKeys: it is not looked at.
+        """
+        # Of 256 bits, and only in a file here: nobody guesses it, and the loop goes on whatever its neighbours try.
+        if _same(key, self._local_key):
+            return LOCAL_PROGRAM
+        self._wrong.check(network_of(address))
         keys = self._settings.keys
         if _same(key, keys.admin):
             return ADMIN_KEY
         if _same(key, keys.api):
             return API_KEY
-        if _same(key, self._local_key):
-            return LOCAL_PROGRAM
         return self._ring.find(key)
 
     async def sign_in(self, key: str, address: str) -> tuple[Account, str]:
         """Whose key it is, and what a browser keeps instead of it.
 
         Raises:
-            KeyRequired: it opens nothing, or belongs to a program.
+            KeyRequired, TooManyWrongKeys: it opens nothing, belongs to a program, or is one of too many.
         """
+        self._wrong.check(network_of(address))
         account = self._ring.find(key.strip())
         if account is None or account.role == "service":
             await self._refuse("a key on the sign-in page", address)
@@ -179,17 +192,25 @@ class Accounts:
 
     async def _refuse(self, what: str, address: str) -> None:
         """Note it, and let whoever tries keys wait."""
-        await asyncio.to_thread(self.note_refused, f"sent {what} that is wrong", address)
+        last = self._wrong.count(network_of(address))  # before anything is waited for: tries come side by side
+        told = f"sent {what} that is wrong" + (f"; {TOO_MANY}" if last else "")
+        await asyncio.to_thread(self.note_refused, told, address, last)
         await asyncio.sleep(WRONG_KEY_S)
 
-    def note_refused(self, what: str, address: str) -> None:
-        """Of somebody whom nobody knows; so few a minute, of an address and of all together, that the disk lasts."""
+    def note_refused(self, what: str, address: str, last: bool = False) -> None:
+        """Of somebody whom nobody knows; so few a minute, of an address and of all together, that the disk lasts.
+
+        Args:
+            last: the address is shut out with this, which is noted however much of it is noted already.
+        """
         with self._counting:
             minute = int(time.monotonic() // 60)
             if minute != self._minute:
                 self._minute, self._refused = minute, Counter()
             self._refused[address] += 1
-            few = self._refused[address] <= AUDITED_A_MINUTE and self._refused.total() <= 10 * AUDITED_A_MINUTE
+            few = (
+                last or self._refused[address] <= AUDITED_A_MINUTE
+            ) and self._refused.total() <= 10 * AUDITED_A_MINUTE
         if few:
             try:
                 self.audit.record("unknown", what, address, "refused")
@@ -206,6 +227,15 @@ def account_of(request: Any) -> Account | None:
 def address_of(request: Any) -> str:
     """Where a call came from, for requests of FastAPI and of the pages alike."""
     return request.client.host if request is not None and request.client else "unknown"
+
+
+def network_of(address: str) -> str:
+    """What one customer of a provider is given: an address, or of IPv6 a whole network of them."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    return str(ip_network((int(found), 64), strict=False)) if isinstance(found, IPv6Address) else address
 
 
 def check_role(account: Account | None, needed: Role) -> Account:

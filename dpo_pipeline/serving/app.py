@@ -137,7 +137,9 @@ def return_memory() -> None:
 async def _answer_error(request: Request, error: Exception) -> Response:
     """Our errors in OpenAI's form; what is not the client's doing is logged and answered 500."""
     if isinstance(error, RequestError):
-        headers = {"Retry-After": RETRY_AFTER_S} if error.status in (429, 503, VoteNotRecorded.status) else None
+        headers = (
+            {"Retry-After": str(error.retry_after_s)} if error.status in (429, 503, VoteNotRecorded.status) else None
+        )
         kind = "invalid_request_error" if error.status < 500 else "server_error"
         return _error(request, error.status, str(error), kind, error.code, headers)
     if isinstance(error, LogWriteError):

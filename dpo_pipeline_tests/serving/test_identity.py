@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,9 @@ import pytest
 
 from dpo_pipeline.core.serving_records import FeedbackRecord, RequestRecord
 from dpo_pipeline.core.votes import Preference, decode_preference
+from dpo_pipeline.errors import TooManyWrongKeys
+from dpo_pipeline.serving.accounts import network_of
+from dpo_pipeline.serving.wrong_keys import WrongKeys
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.audit import AuditLog
 from dpo_pipeline.stores.key_ring import KeyRing, local_key
@@ -190,6 +194,53 @@ def test_a_wrong_key_waits_is_noted_and_delays_nobody_else(team: tuple[Server, S
     assert server.client.get("/v1/models", headers=bearer("whatever OpenAI's client sends")).status_code == 200
     last = list(AuditLog(settings.audit_log).entries())[-1]
     assert (last.what, last.address, last.outcome) == ("sent a key that is wrong", "127.0.0.1", "refused")
+
+
+def test_whoever_tries_keys_is_shut_out_and_others_are_not(team: tuple[Server, Settings, dict[str, str]]) -> None:
+    """Side by side, by every door that takes a key; and noted once, not at each try."""
+    server, settings, keys = team
+
+    def tries(number: int) -> httpx.Response:
+        key = f"dpo-{number:08x}-no-such-key"
+        with calling_from("127.0.0.3", server) as guesser:
+            if number % 3 == 0:
+                return guesser.post("/sign-in", data={"key": key})
+            headers = bearer(key) if number % 3 == 1 else {"X-Admin-Key": key}
+            return guesser.get("/v1/models" if number % 2 else "/session", headers=headers)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(tries, range(60)))
+    refused = [each for each in answers if each.status_code == 429]
+    assert len(refused) == 40 and {each.status_code for each in answers} == {401, 403, 429}
+    assert all(1 <= int(each.headers["retry-after"]) <= 60 for each in refused)
+    with calling_from("127.0.0.3", server) as guesser:
+        right = guesser.get("/v1/models", headers=bearer(keys["Ada"]))
+        assert (right.status_code, right.json()["error"]["code"]) == (429, "too_many_wrong_keys"), "nor a right one"
+        assert "20 wrong keys came from 127.0.0.3" in right.text
+        page = guesser.post("/sign-in", data={"key": keys["Ada"]})
+        assert page.status_code == 429 and "20 wrong keys" in page.text and page.headers["retry-after"]
+        assert guesser.get("/v1/models").status_code == 200, "it is keys that are not looked at"
+        assert guesser.get("/session", headers=bearer(local_key(settings))).json()["name"], "the loop goes on"
+    assert server.client.get("/session", headers=bearer(keys["Ada"])).json()["name"] == "Ada"
+    noted = [each.what for each in AuditLog(settings.audit_log).entries() if each.address == "127.0.0.3"]
+    assert len(noted) == 20 and sum("none is looked at" in each for each in noted) == 1
+
+
+def test_wrong_keys_are_counted_for_a_minute_and_by_network() -> None:
+    now = 0.0
+    wrong = WrongKeys(clock=lambda: now)
+    network = network_of("2001:db8::1")
+    assert network == network_of("2001:db8::ffff:1") and network_of("fe80::1%eth0") == "fe80::/64"
+    for _ in range(30):
+        wrong.count(network, same_as="what a client always sends")
+    assert [wrong.count(network) for _ in range(19)] == [False] * 18 + [True]
+    now = 59.5
+    with pytest.raises(TooManyWrongKeys) as told:
+        wrong.check(network)
+    assert told.value.retry_after_s == 1
+    wrong.check(network_of("2001:db8:1::1"))
+    now = 60.0
+    wrong.check(network)
 
 
 def test_a_key_that_was_taken_back_opens_nothing(team: tuple[Server, Settings, dict[str, str]]) -> None:

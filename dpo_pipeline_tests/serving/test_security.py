@@ -153,6 +153,18 @@ def test_only_the_admin_orders_the_rollout(guarded: Server, own_project: Setting
     assert guarded.client.post("/v1/rollout/pause", json={}, headers=ADMIN).status_code == 400
 
 
+def test_the_admins_key_is_not_guessed_where_no_key_is_asked_for(guarded: Server) -> None:
+    """Outside of the API a key that opens nothing is ignored, as OpenAI's clients send some; different ones count."""
+    with httpx.Client(base_url=guarded.url, transport=httpx.HTTPTransport(local_address="127.0.0.4")) as guesser:
+
+        def tries(key: str) -> int:
+            return guesser.get("/session", headers={"Authorization": f"Bearer {key}"}).status_code
+
+        assert {tries("the same each time") for _ in range(30)} == {200}
+        assert [tries(f"guess {number} of many") for number in range(20)] == [200] * 19 + [429]
+        assert tries("root-of-all-evils") == 429
+
+
 def test_personal_data_is_nowhere_on_disk(guarded: Server, own_project: Settings) -> None:
     text = "I am " + " and ".join(PLANTED)
     shown = compare(guarded, prompt=text, annotator=PLANTED[0]).json()

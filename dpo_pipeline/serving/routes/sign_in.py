@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from dpo_pipeline.core.identity import ROLES
-from dpo_pipeline.errors import KeyRequired
+from dpo_pipeline.errors import KeyRequired, TooManyWrongKeys
 from dpo_pipeline.serving.accounts import COOKIE, SESSION_S, account_of, address_of
 from dpo_pipeline.serving.plain_page import plain_page, trouble
 from dpo_pipeline.serving.routes.parts import Served
@@ -37,14 +37,17 @@ async def sign_in(request: Request, serving: Served, then: str = "/") -> Respons
     found = parse_qs((await request.body()).decode("utf-8", "replace"))
     try:
         _, session = await serving.accounts.sign_in(found.get("key", [""])[0], address_of(request))
-    except KeyRequired as error:
-        return _page(trouble(str(error)), then, 401)
-    answer = RedirectResponse(_page_of_ours(then), 303)
+    except (KeyRequired, TooManyWrongKeys) as error:
+        answer = _page(trouble(str(error)), then, error.status)
+        if isinstance(error, TooManyWrongKeys):
+            answer.headers["Retry-After"] = str(error.retry_after_s)
+        return answer
+    signed_in = RedirectResponse(_page_of_ours(then), 303)
     # Lax: whoever follows a link to a page is still signed in; what changes anything is guarded by the gate.
-    answer.set_cookie(
+    signed_in.set_cookie(
         COOKIE, session, max_age=SESSION_S, httponly=True, samesite="lax", secure=request.url.scheme == "https"
     )
-    return answer
+    return signed_in
 
 
 @router.post("/sign-out")

@@ -3,13 +3,20 @@
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from ipaddress import IPv6Address, ip_address, ip_network
 from math import inf
 from typing import Any, Literal
 
 from dpo_pipeline.core.identity import Identity, identity_of
 from dpo_pipeline.errors import LogWriteError, TooManyRequests
-from dpo_pipeline.serving.accounts import Accounts, account_of, address_of, check_role, is_at_machine, is_loopback
+from dpo_pipeline.serving.accounts import (
+    Accounts,
+    account_of,
+    address_of,
+    check_role,
+    is_at_machine,
+    is_loopback,
+    network_of,
+)
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.pseudonyms import claimed_pseudonym, pseudonym_of
 from dpo_pipeline.stores.serving_state import ServingState
@@ -100,7 +107,9 @@ class Visitors:
         now, at_machine = time.time(), visitor.identity != "anonymous"
         # Behind loopback may be everybody: who comes from there is never turned away.
         welcome = at_machine or is_loopback(visitor.address)
-        met = self._state.meet(visitor.person, self.pseudonym(_network(visitor.address)), now, self._most_new, welcome)
+        met = self._state.meet(
+            visitor.person, self.pseudonym(network_of(visitor.address)), now, self._most_new, welcome
+        )
         if met is None:
             raise TooManyRequests(
                 f"{self._most_new} people without a key came from {visitor.address} today, which is the most "
@@ -112,12 +121,3 @@ class Visitors:
 
 def _named(name: str) -> str:
     return name.replace("\x00", "").strip()
-
-
-def _network(address: str) -> str:
-    """What one customer of a provider is given: an address, or of IPv6 a whole network of them."""
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return address
-    return str(ip_network(f"{address}/64", strict=False)) if isinstance(found, IPv6Address) else address
