@@ -61,6 +61,7 @@ DpoError
     ├── EngineFailed          500
     │   ├── EngineEnded       500
     │   └── UpstreamFailed    502
+    ├── PagesFull             503
     ├── NotReady              503
     ├── DeadlineExceeded      504
     └── VoteNotRecorded       507
@@ -286,6 +287,13 @@ class TooManyWrongKeys(TooManyRequests):
     def __init__(self, message: str, retry_after_s: int):
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class PagesFull(RequestError):
+    """As many pages are open, or as much of them unread, as this server keeps."""
+
+    status = 503
+    code = "pages_full"
 
 
 class TokenRefused(RequestError):

@@ -24,6 +24,7 @@ from dpo_pipeline.serving.accounts import Accounts
 from dpo_pipeline.serving.assembly import Serving, assemble, make_engine
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import CallMetrics, Metrics
+from dpo_pipeline.serving.page_queue import PageQueue
 from dpo_pipeline.serving.pages.site import POLICY, forget_closed_tabs, mount_pages
 from dpo_pipeline.serving.plain_page import refusal_page
 from dpo_pipeline.serving.proxies import BehindProxies
@@ -99,6 +100,8 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
             app.include_router(part.router)
     app.state.pages = settings.access.pages
     pages = mount_pages(app, settings, lambda: app.state.serving) if settings.access.pages else None
+    if pages:
+        app.add_middleware(PageQueue, site=pages, limits=settings.limits, answer=_refuse)
     app.add_middleware(Door, settings=settings, accounts=accounts, answer=_refuse)
     app.add_middleware(WebGate, settings=settings, answer=_refuse, policy=POLICY)
     if settings.access.origins:

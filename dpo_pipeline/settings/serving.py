@@ -37,6 +37,10 @@ class Limits(Section):
     address_per_minute: int = Field(
         1200, ge=1, description="calls a minute of one address; loopback, where proxies and tests sit, is exempt"
     )
+    open_pages: int = Field(
+        1000, ge=1, le=1000, description="pages open in browsers, of 0.3 MB each; one more is answered 503"
+    )
+    open_pages_per_address: int = Field(250, ge=1, description="the same of one address; one more is answered 429")
 
 
 class EngineSettings(Section):

@@ -1,14 +1,24 @@
 """What a server that runs for months must not keep: tabs that were closed, and memory that was freed."""
 
 import ctypes
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
 from dpo_pipeline.serving.app import return_memory
+from dpo_pipeline.serving.page_queue import MOST_UNREAD
+from dpo_pipeline.settings import Settings
+from dpo_pipeline_tests.programs_under_test import Server, serving
+from dpo_pipeline_tests.serving.conftest import WITH_PAGES
+from dpo_pipeline_tests.upstream import Upstream, answered_by
 
 pytestmark = pytest.mark.slow
 # In a process of its own: Gradio leaves event loops behind that nobody closes.
@@ -34,6 +44,56 @@ def test_closed_tabs_are_forgotten_and_open_ones_kept(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, check=False)
     left = ["closed just now", "open for long"]
     assert done.stdout.strip() == f"1 {left} {left} 0", done.stderr
+
+
+@pytest.fixture(scope="module")
+def small(own_project: Settings, models: Upstream) -> Iterator[Server]:
+    limits = {"DPO_LIMITS__OPEN_PAGES": "30", "DPO_LIMITS__OPEN_PAGES_PER_ADDRESS": "20"}
+    with serving(own_project.data_dir, **WITH_PAGES, **answered_by(models), **limits) as running:
+        yield running
+
+
+def queued(server: Server) -> int:
+    """The number of a function that pages ask for by the queue."""
+    events = server.client.get("/config").json()["dependencies"]
+    return next(each["id"] for each in events if each["queue"] is not False and each["backend_fn"])
+
+
+def joined(server: Server, address: str, page: str, number: int) -> httpx.Response:
+    body = {"data": [], "fn_index": number, "session_hash": page}
+    headers = {"X-Forwarded-For": address}
+    return server.client.post("/gradio_api/queue/join", json=body, headers=headers)
+
+
+def test_one_address_opens_so_many_pages_and_all_together_so_many(small: Server) -> None:
+    number = queued(small)
+
+    def of(address: str, amount: int) -> list[int]:
+        with ThreadPoolExecutor(8) as pool:
+            ask = partial(joined, small, address, number=number)
+            return [each.status_code for each in pool.map(lambda page: ask(page=f"{address} {page}"), range(amount))]
+
+    assert sorted(of("198.51.100.1", 40)) == [200] * 20 + [429] * 20
+    told = joined(small, "198.51.100.1", "one more", number)
+    assert "20 pages are open from 198.51.100.1" in told.json()["error"]["message"] and told.headers["retry-after"]
+    assert sorted(of("198.51.100.2", 14)) == [200] * 10 + [503] * 4
+    full = joined(small, "198.51.100.2", "one more", number)
+    assert full.json()["error"]["code"] == "pages_full" and "30 pages are in use" in full.text
+    assert joined(small, "198.51.100.1", "198.51.100.1 0", number).status_code == 200, "whoever is there goes on"
+    past = {"data": [], "fn_index": number, "session_hash": "past the queue"}
+    for path in ("/gradio_api/run/predict", "/gradio_api/component_server"):
+        assert small.client.post(path, json=past).status_code == 503, path
+    utf16 = json.dumps(past | {"session_hash": "read in another way"}).encode("utf-16")
+    asked = {"Content-Type": "application/json"}
+    assert small.client.post("/gradio_api/queue/join", content=utf16, headers=asked).status_code == 503
+    assert joined(small, "198.51.100.3", "x" * 101, number).status_code == 400
+
+
+def test_answers_that_nobody_reads_are_so_many(small: Server) -> None:
+    number = queued(small)
+    answers = [joined(small, "198.51.100.1", "198.51.100.1 0", number) for _ in range(MOST_UNREAD + 1)]
+    assert answers[0].status_code == 200 and answers[-1].status_code == 429
+    assert "nobody reads them" in answers[-1].json()["error"]["message"]
 
 
 def test_freed_memory_goes_back_to_the_system() -> None:
