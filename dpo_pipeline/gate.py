@@ -79,19 +79,17 @@ class WebGate:
 
     Args:
         answer: sends a refusal; null: as plain text.
-        policy: a `Content-Security-Policy` for answers that have none.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, answer: Answer | None = None, policy: str = ""):
+    def __init__(self, app: ASGIApp, settings: Settings, answer: Answer | None = None):
         self._app, self._answer = app, answer or _as_text
         self._access, self._own = settings.access, settings.ports.host
-        self._headers = HEADERS | ({"Content-Security-Policy": policy} if policy else {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        told = with_headers(send, self._headers) if scope["type"] == "http" else send
+        told = with_headers(send, HEADERS) if scope["type"] == "http" else send
         try:
             check_caller(Caller.of(scope), self._access, self._own)
             await self._app(scope, receive, told)

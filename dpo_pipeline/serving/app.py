@@ -18,10 +18,11 @@ from starlette.types import Receive, Scope, Send
 
 from dpo_pipeline import __version__
 from dpo_pipeline.errors import DatabaseUnavailable, DpoError, LogWriteError, RequestError, VoteNotRecorded
-from dpo_pipeline.gate import WebGate
+from dpo_pipeline.gate import HEADERS, WebGate
 from dpo_pipeline.serving.access import Door
 from dpo_pipeline.serving.accounts import Accounts
 from dpo_pipeline.serving.assembly import Serving, assemble, make_engine
+from dpo_pipeline.serving.content_policy import ContentPolicy, policy
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import CallMetrics, Metrics
 from dpo_pipeline.serving.page_queue import PageQueue
@@ -103,7 +104,8 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     if pages:
         app.add_middleware(PageQueue, site=pages, limits=settings.limits, answer=_refuse)
     app.add_middleware(Door, settings=settings, accounts=accounts, answer=_refuse)
-    app.add_middleware(WebGate, settings=settings, answer=_refuse, policy=POLICY)
+    app.add_middleware(BehindProxies, access=settings.access, answer=_refuse, note=accounts.note_refused)
+    app.add_middleware(WebGate, settings=settings, answer=_refuse)
     if settings.access.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -112,7 +114,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
             allow_headers=["*"],  # OpenAI's client for browsers sends a dozen of its own
         )
     app.add_middleware(CallMetrics, metrics=metrics)
-    app.add_middleware(BehindProxies, access=settings.access, answer=_refuse, note=accounts.note_refused)
+    app.add_middleware(ContentPolicy, pages=POLICY)
     return app
 
 
@@ -156,7 +158,8 @@ async def _answer_error(request: Request, error: Exception) -> Response:
 async def _answer_unforeseen(request: Request, error: Exception) -> Response:
     """In OpenAI's form too; the program's log has the trace."""
     message = f"{type(error).__name__}. The server's log says more; report it if it comes again."
-    return _error(request, 500, message, "server_error", "unforeseen")
+    # Starlette sends this one past every middleware.
+    return _error(request, 500, message, "server_error", "unforeseen", HEADERS | policy())
 
 
 async def _refuse(error: DpoError, scope: Scope, receive: Receive, send: Send) -> None:

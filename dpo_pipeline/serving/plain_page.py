@@ -4,6 +4,7 @@ from html import escape
 
 from starlette.responses import HTMLResponse
 
+from dpo_pipeline.serving.content_policy import hash_of, policy
 from dpo_pipeline.serving.site_map import PAGES, breadcrumb, head, title_of
 
 STYLE = """
@@ -25,17 +26,23 @@ button { font: inherit; font-weight: 600; padding: .5rem 1rem; margin-top: 1rem;
 """
 
 
-def plain_page(title: str, body: str, description: str = "") -> str:
+POLICY = policy(f"style-src {hash_of(STYLE)}", "img-src data:", "form-action 'self'")
+"""The one style and the icon of the site; a form of ours goes to this server."""
+
+
+def plain_page(title: str, body: str, status: int = 200, description: str = "") -> HTMLResponse:
     """
     Args:
         body: HTML; what people wrote is escaped in it already.
         description: what the page is for, in a sentence; empty: its title says it.
     """
-    return (
+    return HTMLResponse(
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"{head(title_of(title), description or title)}<style>{STYLE}</style></head>"
-        f"<body>{breadcrumb(title)}<main><h1>{escape(title)}</h1>{body}</main></body></html>"
+        f"<body>{breadcrumb(title)}<main><h1>{escape(title)}</h1>{body}</main></body></html>",
+        status,
+        POLICY,
     )
 
 
@@ -55,4 +62,4 @@ def refusal_page(status: int, message: str, pages: bool) -> HTMLResponse:
         f'<li><a href="{each.address}">{escape(each.name)}</a>: {escape(each.description)}</li>' for each in PAGES
     )
     there = f"<p>These pages are there:</p><ul>{listed}</ul>" if pages else ""
-    return HTMLResponse(plain_page(title, f"{trouble(message)}{there}"), status)
+    return plain_page(title, f"{trouble(message)}{there}", status)

@@ -68,7 +68,7 @@ def session(request: Request, serving: Served) -> dict[str, Any]:
 
 def _page(told: str, then: str, status: int = 200) -> HTMLResponse:
     body = FORM.format(told=told, then=quote(_page_of_ours(then)))
-    return HTMLResponse(plain_page("Sign in", body, "Show your key once, and your votes count as yours."), status)
+    return plain_page("Sign in", body, status, "Show your key once, and your votes count as yours.")
 
 
 def _page_of_ours(path: str) -> str:

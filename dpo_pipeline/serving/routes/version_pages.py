@@ -1,7 +1,7 @@
 """The address of a version's page, for links from anywhere; of an unknown name, the versions that there are."""
 
 from fastapi import APIRouter, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import RedirectResponse
 
 from dpo_pipeline.core.versions import page_of, served_name
 from dpo_pipeline.serving.plain_page import plain_page
@@ -19,4 +19,4 @@ def version_page(name: str, serving: Served) -> Response:
     listed = "".join(f'<li><a href="{page_of(each)}">{each}</a></li>' for each in reversed(known))
     there = f"<p>These are known:</p><ul>{listed}</ul>" if known else "<p>The first version is being built.</p>"
     title = f"There is no version {name[:60]}"
-    return HTMLResponse(plain_page(title, there), 404)
+    return plain_page(title, there, 404)
