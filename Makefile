@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SCALED := $(VENV)/.scaled
+AUDIT := .venv-audit/.installed
 HASHED := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --no-compile
 PIP := $(HASHED) -c constraints.txt
 SELDOM := /transformers/models/(?!auto|qwen2|gemma|llama|__init__)|/tests?/|/testing/
@@ -75,15 +76,18 @@ check: $(STAMP)  ## format, lint, types, fast tests
 bench: $(STAMP)  ## the benchmarks, each beside its rival; results go to benchmarks/results
 	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
-audit:           ## known vulnerabilities of the pinned set, by PyPI's advisories (needs the network)
-	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit; }
-	@.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+audit: $(AUDIT)  ## known vulnerabilities of the pinned sets, by PyPI's advisories (needs the network)
+	@.venv-audit/bin/pip-audit --requirement constraints.txt --requirement constraints-audit.txt --no-deps --disable-pip
 
-lock:            ## requirements.txt again: hashes of what constraints.txt pins (after make setup; needs the network)
+$(AUDIT): requirements-audit.txt
+	@$(PYTHON) -m venv --clear .venv-audit
+	@.venv-audit/bin/pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r requirements-audit.txt
+	@touch $(AUDIT)
+
+lock:            ## requirements*.txt again: hashes of what constraints.txt and constraints-audit.txt pin (after make setup; needs the network)
 	@$(BIN)/python tools/hash_pins.py
 
-sbom: $(STAMP)   ## sbom.cdx.json: what is installed, as CycloneDX (needs the network once)
-	@test -x .venv-audit/bin/cyclonedx-py || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet cyclonedx-bom; }
+sbom: $(STAMP) $(AUDIT) ## sbom.cdx.json: what is installed, as CycloneDX (needs the network once)
 	@.venv-audit/bin/cyclonedx-py environment $(BIN)/python --output-reproducible --of JSON --output-file sbom.cdx.json
 	@echo "sbom.cdx.json lists what is installed in $(VENV)."
 

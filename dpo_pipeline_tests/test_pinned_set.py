@@ -4,17 +4,34 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from dpo_pipeline.settings import PROJECT_DIR
 
 HASHED = re.compile(r"^(\S+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE)
 
 
-def test_every_pin_has_hashes() -> None:
-    pins = (PROJECT_DIR / "constraints.txt").read_text().split()
-    hashed = HASHED.findall((PROJECT_DIR / "requirements.txt").read_text())
+@pytest.mark.parametrize("of", ["", "-audit"])
+def test_every_pin_has_hashes(of: str) -> None:
+    pins = pinned(of)
+    hashed = HASHED.findall((PROJECT_DIR / f"requirements{of}.txt").read_text())
     assert {f"{name}=={version}" for name, version, _ in hashed} == {each for each in pins if "torch==" not in each}, (
-        "run `make lock`: constraints.txt has changed since"
+        f"run `make lock`: constraints{of}.txt has changed since"
     )
+
+
+def pinned(of: str = "") -> list[str]:
+    return (PROJECT_DIR / f"constraints{of}.txt").read_text().split()
+
+
+def test_the_tools_that_look_at_the_pinned_set_are_pinned_like_it() -> None:
+    tools, ours = (dict(each.lower().split("==") for each in pinned(of)) for of in ("-audit", ""))
+    assert {"pip_audit", "cyclonedx-bom"} <= tools.keys()
+    both = tools.keys() & ours.keys()
+    assert {name: tools[name] for name in both} == {name: ours[name] for name in both}
+    makefile = (PROJECT_DIR / "Makefile").read_text()
+    installing = [line for line in makefile.splitlines() if ".venv-audit/bin/pip install" in line]
+    assert len(installing) == 1 and "--no-deps --require-hashes -r requirements-audit.txt" in installing[0]
 
 
 def installed_by(pip: Path) -> "subprocess.CompletedProcess[str]":

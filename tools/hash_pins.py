@@ -1,4 +1,5 @@
-"""Write `requirements.txt`: the pinned set of `constraints.txt` with the hash of every file that pip may choose.
+"""Write `requirements.txt`: the pinned set of `constraints.txt` with the hash of every file that pip may choose. And
+`requirements-audit.txt` of `constraints-audit.txt`: the tools of `make audit` and `make sbom`.
 
 Of each pin, wheels for the Pythons we support and the source archive, as the index that pip uses lists them (PEP 691).
 torch is left out: which build it is, CPU or CUDA, is chosen when it is installed.
@@ -17,11 +18,19 @@ import httpx
 PROJECT = Path(__file__).resolve().parent.parent
 PYTHONS = ("cp311", "cp312", "cp313", "cp314", "py3", "py2.py3", "abi3")
 NOT_HASHED = {"torch"}
-HEAD = "# Made by `make lock` from constraints.txt; what is listed is all that `make setup` accepts.\n"
+SETS = {
+    "requirements.txt": ("constraints.txt", "`make setup` accepts"),
+    "requirements-audit.txt": ("constraints-audit.txt", "`make audit` and `make sbom` accept"),
+}
 
 
 def main() -> None:
-    pins = [line.split("==") for line in (PROJECT / "constraints.txt").read_text().splitlines() if "==" in line]
+    for written, (pinned, by) in SETS.items():
+        _write(PROJECT / written, pinned, by)
+
+
+def _write(written: Path, pinned: str, by: str) -> None:
+    pins = [line.split("==") for line in (PROJECT / pinned).read_text().splitlines() if "==" in line]
     wanted = [(name, version) for name, version in pins if name not in NOT_HASHED]
     with ThreadPoolExecutor(16) as pool:
         found = list(pool.map(lambda pin: sorted(set(_hashes(*pin))), wanted))
@@ -30,8 +39,9 @@ def main() -> None:
         if not hashes:
             sys.exit(f"The index lists no file of {name} {version} that a supported Python could install.")
         entries.append(" \\\n".join([f"{name}=={version}", *(f"    --hash=sha256:{each}" for each in hashes)]) + "\n")
-    (PROJECT / "requirements.txt").write_text(HEAD + "".join(entries))
-    print(f"requirements.txt: {len(entries)} packages, {sum(map(len, found))} files")
+    head = f"# Made by `make lock` from {pinned}; what is listed is all that {by}.\n"
+    written.write_text(head + "".join(entries))
+    print(f"{written.name}: {len(entries)} packages, {sum(map(len, found))} files")
 
 
 def _hashes(name: str, version: str) -> Iterator[str]:
