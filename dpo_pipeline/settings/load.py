@@ -61,9 +61,9 @@ def _refuse_unknown_variables() -> None:
         if variable.startswith(OF_PROGRAMS):
             continue
         if variable.startswith(ENV_PREFIX) and variable.removeprefix(ENV_PREFIX).upper() not in known:
-            variables = [ENV_PREFIX + name for name in known]
+            near = did_you_mean(variable, [ENV_PREFIX + name for name in known], 1)
             raise SettingsError(
-                f"{variable} names no setting.{did_you_mean(variable, variables, 1)} `dpo settings` lists all of them with their variables."
+                f"{variable} names no setting.{near} `dpo settings` lists all of them with their variables."
             )
 
 

@@ -46,6 +46,7 @@ NOTHING = "Nothing matches these filters. Widen them: choose “any”, or clear
 # On a phone the pair comes before the list of others and the filters, which are a tap away.
 LIST_STYLE = Markup(
     """<style>#review-list .wrap { flex-direction: column; align-items: stretch; }
+#review-filters .choice { flex-basis: 6.5rem !important; min-width: 6.5rem !important; }
 #review-list label { white-space: normal; text-align: left; overflow-wrap: anywhere; }
 #review-steps, #review-count .jump { display: none; }
 @media (max-width: 700px) {

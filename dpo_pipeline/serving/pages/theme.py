@@ -77,7 +77,8 @@ CSS = """
   outline: 3px solid var(--color-accent); outline-offset: 2px; }
 .crumbs { margin: 0 0 .25rem; font-size: .875rem; color: var(--body-text-color-subdued); }
 .crumbs ol { display: flex; flex-wrap: wrap; list-style: none; margin: 0; padding: 0; }
-.crumbs li { margin: 0; } .crumbs li + li::before { content: "→"; margin: 0 .4rem; }
+.crumbs li { margin: 0; } .crumbs a { padding: 0 !important; margin: 0 !important; }
+.crumbs li + li::before { content: "→"; margin: 0 .4rem; }
 .page-title { margin: .1rem 0 0; font-size: 1.5rem; font-weight: 650; color: var(--body-text-color); }
 .consent { margin: 1.5rem 0 0; padding-top: .75rem; border-top: 1px solid var(--border-color-primary);
   font-size: .8125rem; line-height: 1.45; color: var(--body-text-color-subdued); }

@@ -55,7 +55,7 @@ def test_every_page_can_be_read_on_every_screen(browser: "Browser", server: Serv
         opened.page.wait_for_timeout(300)
         has_its_own_head(opened, page)
         if page in ("", "leaderboard", "versions", "rollout"):
-            opened.picture(f"{page or 'loop'}.png", height={"rollout": 1250, "versions": 1370}.get(page))
+            opened.picture(f"{page or 'loop'}.png", height={"rollout": 1200, "versions": 1370}.get(page))
         for width, scheme in SCREENS:
             opened.show_on(width, scheme)
             opened.assert_fits()
