@@ -2,8 +2,9 @@
 
 import sqlite3
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import duckdb
 import pytest
 
 from dpo_pipeline.core.exposure import NO_AUDIENCE, RolloutPlan
@@ -12,9 +13,16 @@ from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.pseudonyms import pseudonym_of, signing_key
 from dpo_pipeline.stores.serving_state import forget_person
+from dpo_pipeline.stores.warehouse import Warehouse
+from dpo_pipeline_tests.browser import choose
 from dpo_pipeline_tests.examples import put_version, settings_in
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
+from dpo_pipeline_tests.serving import collected
+from dpo_pipeline_tests.serving.ab_page import desk
 from dpo_pipeline_tests.upstream import Upstream
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.slow
 ASKED = "How do I move a sleeping cat?"
@@ -38,7 +46,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def server(settings: Settings, models: Upstream) -> Iterator[Server]:
     models.say, models.word_s, models.status = lambda model, asked: f"{model} says: gently.", 0.0, 200
     variables = {
-        "DPO_ENGINE__KIND": "forward", "DPO_ENGINE__URL": models.url, "DPO_ACCESS__PAGES": "false",
+        "DPO_ENGINE__KIND": "forward", "DPO_ENGINE__URL": models.url,
         "DPO_ROLLOUT__COUNT_UNPROVEN": "true", "DPO_COLLECTION__SHADOW_BALLOT_SHARE": "1",
     }  # fmt: skip
     with serving(settings.data_dir, **variables) as running:
@@ -118,3 +126,34 @@ def test_who_is_forgotten_is_asked_about_no_more(server: Server, settings: Setti
     forget_person(settings.serving_state, pseudonym(settings, "Ada"))
     assert kept(settings) == 0
     assert compare(server, "Bob")["prompt"] != "Where do I live?"
+
+
+@pytest.mark.browser
+def test_on_the_page_a_person_is_told_where_it_comes_from_votes_blind_and_decides_the_rollout(
+    browser: "Browser", server: Server, settings: Settings
+) -> None:
+    """Only what is really asked in production is shown as such, and this vote counts in staging's A/B test."""
+    question, before = "Which of my two cats is the older one?", kept(settings)
+    ask(server, settings, question)
+    with desk.at_desk(browser, server) as opened:
+        assert "other people may be asked to compare answers to your questions" in desk.text(opened, ".consent")
+        choose(opened.page, "#ab-origin", "Production")
+        opened.page.click("#ab-generate")
+        desk.ready(opened)
+        assert desk.text(opened, "#ab-question").split("\n") == ["Question · production", question]
+        assert kept(settings) == before, "its two answers were there"
+        shown = {side: desk.answer(opened, side) for side in ("left", "right")}
+        assert set(shown.values()) == {"v1.0 says: gently.", "v1.1 says: gently."}
+        assert not any("v1." in desk.text(opened, f"#ab-card-{side} h3") for side in shown)
+        opened.page.click("#ab-left")
+        opened.page.wait_for_selector(desk.DONE)
+        assert "v1." in desk.text(opened, "#ab-card-left h3"), "revealed by the vote"
+        opened.assert_clean()
+    event = desk.votes(settings)[-1]
+    assert (event.prompt, event.source, event.steered) == (question, "ui", False)
+    assert event.chosen == shown["left"] == f"{event.chosen_model} says: gently."
+    assert event.asked_by == pseudonym(settings, "Ada") != event.annotator
+    collected.curate(settings)
+    with duckdb.connect(str(settings.warehouse_path), read_only=True) as connection:
+        found = Warehouse(connection, settings.prefs_log).head_to_head("v1.1", "v1.0", count_unproven=True)
+    assert (event.annotator, "win" if event.chosen_model == "v1.1" else "loss") in found
