@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dpo_pipeline.core.headline import Headline, verdict_headline
+from dpo_pipeline.core.source_names import source_name
 from dpo_pipeline.core.versions import BASELINE
 
 RECIPE_SHOWN = (
@@ -206,7 +207,8 @@ def trained_on(facts: CardFacts) -> str:
 
 def _sources(facts: CardFacts) -> str:
     """Where it comes from."""
-    told = ", ".join(f"{count} {source.replace('_', ' ')}" for source, count in facts.sources.items())
+    names = {source: source_name(source).many for source in facts.sources}
+    told = ", ".join(f"{name[0].lower()}{name[1:]}: {facts.sources[source]}" for source, name in names.items())
     return f" ({told})" if told else ""
 
 

@@ -22,13 +22,6 @@ Side = Literal["a", "b"]
 Source = Literal["ui", "api", "import", "simulated", "synthetic"]
 Strength = Literal["slightly", "much"]
 ReasonTag = Literal["accurate", "complete", "clear", "style", "safe"]
-SOURCE_LABELS: dict[str, str] = {
-    "ui": "A/B test page",
-    "api": "Your product (API)",
-    "import": "Imported",
-    "simulated": "Simulated",
-    "synthetic": "Synthetic",
-}
 STRENGTH_LABELS: dict[Strength, str] = {"slightly": "slightly better", "much": "much better"}
 TAG_LABELS: dict[ReasonTag, str] = {
     "accurate": "more accurate",

@@ -64,8 +64,11 @@ def test_a_version_of_which_there_is_a_dataset_only_is_not_the_first() -> None:
 def test_card_and_description_say_whose_feedback_it_was() -> None:
     taught = replace(facts(None), dataset_hash="d" * 64, labelled=76, sources={"ui": 43, "both_bad": 2, "thumb": 74})
     for told in (description(taught, CardLinks()), model_card(taught)):
-        assert "100 preference pairs and 76 labelled answers" in told and "(43 ui, 2 both bad, 74 thumb)" in told
-    assert "(100 import)" in description(replace(taught, labelled=0, sources={"import": 100}), CardLinks())
+        assert (
+            "100 preference pairs and 76 labelled answers" in told
+            and "(votes on the A/B test page: 43, votes that both answers are bad: 2, thumbs: 74)" in told
+        )
+    assert "(imported pairs: 100)" in description(replace(taught, labelled=0, sources={"import": 100}), CardLinks())
 
 
 def test_a_description_says_first_what_it_is_worth_and_where_to_look() -> None:

@@ -1,7 +1,7 @@
 """How strong the versions are, by all votes: scores with intervals, head-to-head, votes per pair."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from dpo_pipeline.core.leaderboard import (
     MIN_STYLE_VOTES,
@@ -16,7 +16,8 @@ from dpo_pipeline.core.leaderboard import (
 )
 from dpo_pipeline.core.matchmaking import WeightedRate
 from dpo_pipeline.core.questions import CATEGORIES, category_label
-from dpo_pipeline.core.votes import NOT_PEOPLES, SOURCE_LABELS
+from dpo_pipeline.core.source_names import source_name
+from dpo_pipeline.core.votes import NOT_PEOPLES, Source
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.markup import Markup, heading, intervals, opening, page, paragraph, table
 from dpo_pipeline.serving.pages.polling import following
@@ -47,7 +48,7 @@ OF_ALL_VOTES = (
 FEW_FOR_STYLE = f"Scores at equal style need at least {MIN_STYLE_VOTES} votes."
 CATEGORIES_OFFERED = [("All", ""), *((category_label(name), name) for name in (*CATEGORIES, "other"))]
 WHOSE = [("Everybody", ""), ("People", "people"), ("Simulated people", "simulated")]
-SOURCES = [("All", ""), *((label, name) for name, label in SOURCE_LABELS.items() if name not in NOT_PEOPLES)]
+SOURCES = [("All", ""), *((source_name(each).one, each) for each in get_args(Source) if each not in NOT_PEOPLES)]
 DAYS = [("The beginning", ""), ("30 days ago", "30"), ("7 days ago", "7"), ("Today", "1")]
 
 

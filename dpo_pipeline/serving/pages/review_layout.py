@@ -1,13 +1,14 @@
 """What the review page is made of, and its keys."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from dpo_pipeline.core.calendar import as_read
 from dpo_pipeline.core.labels import JUDGEMENTS
 from dpo_pipeline.core.questions import CATEGORIES, category_label
+from dpo_pipeline.core.source_names import source_name
 from dpo_pipeline.core.validated_pair import (
     CORRECTION,
     EXCLUDED,
@@ -18,7 +19,7 @@ from dpo_pipeline.core.validated_pair import (
     PairFilter,
     ValidatedPair,
 )
-from dpo_pipeline.core.votes import SOURCE_LABELS
+from dpo_pipeline.core.votes import Source
 from dpo_pipeline.serving.pages.markdown import TOGGLE, formatted
 from dpo_pipeline.serving.pages.markup import (
     Markup,
@@ -57,11 +58,7 @@ LIST_STYLE = Markup(
 }</style>"""
 )
 REVIEWED = [(ANY, ANY), ("to review", "open"), ("reviewed", "done")]
-SOURCES: dict[str, str] = {
-    **SOURCE_LABELS,
-    CORRECTION: "Correction",
-    **{name: name.capitalize() for name in JUDGEMENTS},
-}
+SOURCES = (*get_args(Source), CORRECTION, *JUDGEMENTS)
 # One pair on or back, exclude it, undo: while nobody is typing or choosing from a list.
 KEYS = """
 (() => {
@@ -123,7 +120,7 @@ class ReviewLayout:
         self._gr = gr
         criteria = [(ANY, ANY), *((words, name) for name, words in SHORT_MEANINGS.items())]
         categories = [(ANY, ANY), *((category_label(name), name) for name in (*CATEGORIES, "other"))]
-        sources = [(ANY, ANY), *((words, name) for name, words in SOURCES.items())]
+        sources = [(ANY, ANY), *((source_name(name).one, name) for name in SOURCES)]
         with gr.Column(elem_id="review-page"):
             with gr.Row(elem_id="review-filters"):
                 self.filters = [
@@ -253,8 +250,9 @@ def _label(seen: ReviewedPair) -> str:
 
 def pair_shown(seen: ReviewedPair, zone: ZoneInfo) -> Markup:
     pair = seen.pair
-    source = SOURCES.get(pair.source, pair.source)
-    facts = figures([("Vote", _vote(pair)), ("Category", category_label(pair.category)), ("Source", source)])
+    facts = figures(
+        [("Vote", _vote(pair)), ("Category", category_label(pair.category)), ("Source", source_name(pair.source).one)]
+    )
     why = [paragraph(f"Why, by the voter: {pair.why}")] if str(pair.why) else []
     origin = f"{as_read(pair.recorded_at, zone)} by {pair.annotator}, {pair.event_id}"
     parts = [facts, *why, paragraph(origin, "muted"), _result(seen), heading("Question"), quoted(pair.prompt)]

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 
 from dpo_pipeline.core.calendar import as_read
 from dpo_pipeline.core.questions import category_label
+from dpo_pipeline.core.source_names import source_name
 from dpo_pipeline.core.teachers import Teachers
 from dpo_pipeline.core.verdict import JudgedAnswer
 from dpo_pipeline.core.version_card import CardFacts, headline, load_snippet, reproduce, trained_on, warning
@@ -31,19 +32,6 @@ from dpo_pipeline.serving.pages.version_link import link_to, report_links
 from dpo_pipeline.serving.services.versions import VersionView
 
 KIND = {"champion": "ok", "rolling_out": "watching", "rolled_back": "triggered"}
-SAID = {
-    "ui": "Votes on these pages",
-    "api": "Votes through the API",
-    "import": "Imported pairs",
-    "simulated": "Votes of simulated people",
-    "synthetic": "Pairs that the loop made itself",
-    "correction": "Corrected answers",
-    "regenerated": "Answers asked for again, of which the second was liked",
-    "thumb": "Thumbs",
-    "rating": "Ratings",
-    "both_bad": "Votes that both answers are bad",
-}
-"""What a source of a dataset is, in words."""
 
 
 def version_list(records: Sequence[VersionRecord], zone: ZoneInfo) -> Markup:
@@ -143,7 +131,7 @@ def _examples(facts: CardFacts, title: str, answers: Sequence[JudgedAnswer]) -> 
 
 
 def _asked(each: JudgedAnswer) -> Markup:
-    return Markup(f'{text(each.question)} <span class="muted">{text(each.category.replace("_", " "))}</span>')
+    return Markup(f'{text(each.question)} <span class="muted">{text(category_label(each.category))}</span>')
 
 
 def _side_by_side(names: tuple[str, str], answers: tuple[str, str]) -> Markup:
@@ -173,7 +161,7 @@ def _taught(facts: CardFacts, teachers: Teachers | None, person: str | None) -> 
     if not facts.sources:
         return Markup("")
     rows = [
-        (SAID.get(name, name), f"{count:,}") for name, count in sorted(facts.sources.items(), key=lambda of: -of[1])
+        (source_name(name).many, f"{count:,}") for name, count in sorted(facts.sources.items(), key=lambda of: -of[1])
     ]
     counted = table("What it was trained on, by where it comes from", ["Source", "Count"], rows, numbers=(1,))
     return Markup(heading("Whose feedback taught it") + counted + paragraph(_people(teachers, person)))

@@ -54,7 +54,9 @@ def test_whose_feedback_taught_it(teachers: Teachers | None, person: str | None,
     page = shown(seen(sources={"ui": 40, "simulated": 1200, "correction": 2}), teachers, person)
     assert f'<p class="">{told}</p>' in page
     assert (
-        page.index("Votes of simulated people") < page.index("Votes on these pages") < page.index("Corrected answers")
+        page.index("Votes of simulated people")
+        < page.index("Votes on the A/B test page")
+        < page.index("Corrected answers")
     )
     assert "1,200" in page
 
@@ -73,5 +75,5 @@ def test_a_curve_has_a_title_a_unit_and_its_ends() -> None:
 def test_answers_are_read_as_they_are_meant_and_compared_word_by_word(tmp_path: Path) -> None:
     lost = JudgedAnswer("What is 1+1?", "problem_solving", "loss", "**Two**.", "It is **three**. <img src=x>")
     page = shown(seen({"verdict": "inconclusive"}, examples=JudgedExamples(lost=(lost,))))
-    assert "<strong>Two</strong>" in page and "<img" not in page and "problem solving" in page
+    assert "<strong>Two</strong>" in page and "<img" not in page and "Problem solving</span>" in page
     assert page.index("<strong>Two</strong>") < page.index("Words that differ") < page.index("<mark>")

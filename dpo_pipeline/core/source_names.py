@@ -1,0 +1,34 @@
+"""What a source of training data is called, wherever people read of it: pages, model card, registry."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from dpo_pipeline.core.votes import Source
+from dpo_pipeline.settings.collection import FeedbackSource
+
+
+class SourceName(NamedTuple):
+    """`one`: of a single pair or answer, in a list or a choice; `many`: of all that a version was trained on."""
+
+    one: str
+    many: str
+
+
+SOURCE_NAMES: Mapping[Source | FeedbackSource, SourceName] = {
+    "ui": SourceName("A/B test page", "Votes on the A/B test page"),
+    "api": SourceName("Your product (API)", "Votes through the API"),
+    "import": SourceName("Imported", "Imported pairs"),
+    "simulated": SourceName("Simulated", "Votes of simulated people"),
+    "synthetic": SourceName("Synthetic", "Pairs that the loop made itself"),
+    "correction": SourceName("Correction", "Corrected answers"),
+    "regenerated": SourceName("Asked again", "Answers asked for again, of which the second was liked"),
+    "thumb": SourceName("Thumb", "Thumbs"),
+    "rating": SourceName("Rating", "Ratings"),
+    "both_bad": SourceName("Both bad", "Votes that both answers are bad"),
+}
+_BY_TEXT = {str(source): names for source, names in SOURCE_NAMES.items()}
+
+
+def source_name(source: str) -> SourceName:
+    """Of a source as it stands in a log or manifest; one that a later version of this program wrote keeps its word."""
+    return _BY_TEXT.get(source) or SourceName(*(source.replace("_", " ").capitalize(),) * 2)
