@@ -89,11 +89,12 @@ class Loop:
         done = subprocess.run(command, capture_output=True, check=False, timeout=120)
         assert done.returncode == -signal.SIGKILL, done.stderr.decode()
 
-    def run_assets(self, version: str, *names: str) -> bool:
-        """Materialize these assets by themselves, as by hand in the UI."""
+    def run_assets(self, version: str | None, *names: str) -> bool:
+        """Materialize these assets by themselves, as by hand in the UI; null: they are of no version."""
         from dpo_pipeline.definitions import defs
 
-        self.instance.add_dynamic_partitions("versions", [version])
+        if version:
+            self.instance.add_dynamic_partitions("versions", [version])
         assets = [defs.get_assets_def(name) for name in names]
         return dg.materialize(
             assets, instance=self.instance, partition_key=version, resources=defs.resources, raise_on_error=False
