@@ -46,6 +46,7 @@ def test_a_thumb_teaches_the_next_version_and_leaves_with_its_person(
     assert loop.run_assets(None, "feedback", "labelled_answers")
     [request] = loop.tick("threshold_crossed")
     assert request.partition_key == "v1.1" and "objective kto" in request.tags["why"]
+    assert "57 pairs" in dpo_here("status")
     monkeypatch.setenv("DPO_RECIPE__EPOCHS", "0.2")
     assert loop.run_assets("v1.1", "dpo_dataset", "trained_adapter")
     with Ledger(settings.ledger_address) as ledger:

@@ -23,8 +23,10 @@ from dpo_pipeline.loop.curate import curate, rebuild_warehouse
 from dpo_pipeline.loop.ingest import ingest
 from dpo_pipeline.loop.label import label
 from dpo_pipeline.loop.set_aside import find_suspects
+from dpo_pipeline.loop.weekly_report import write_weekly_report
 from dpo_pipeline.resources import LoopResource, WarehouseResource
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.status import loop_status
 from dpo_pipeline.stores.curation import read_labels
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.log import AppendLog
@@ -222,6 +224,10 @@ def test_what_was_said_of_its_answers_or_taught_it_alone_is_set_aside_too(settin
     assert taught <= {f"said-{number}" for number in (*range(10), 22, 23, 25)} and len(taught) >= 8
     manifest = json.loads((built.directory / "manifest.json").read_text())
     assert manifest["left_out"]["set_aside"] == ALONE + ANSWERED + 12
+    status = loop_status(settings)
+    assert (status["preferences"]["set_aside"], status["feedback"]["set_aside"]) == (ALONE + ANSWERED, 12)
+    written = opened(settings, lambda store: write_weekly_report(settings, ledger, store, datetime.now(UTC)))
+    assert f"Review the {ALONE + ANSWERED + 12} pairs and judgements" in written.page.read_text()
     restored = Review(
         review_id="rev-1", recorded_at="2026-01-02T00:00:00.000Z", event_id="said-20", action="restore",
         reason="it is right", actor="Rita",
