@@ -1,19 +1,26 @@
 """From a thumb in somebody else's product to the version that learned from it, and out again when its person goes."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
+from dpo_pipeline.cli import app
 from dpo_pipeline.core.serving_records import FeedbackRecord, RequestRecord
+from dpo_pipeline.core.version_card import model_card
 from dpo_pipeline.core.votes import encode_preference
+from dpo_pipeline.loop.describe import card_facts
 from dpo_pipeline.loop.personal_traces import traces
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.ledger import Ledger, utc_now
+from dpo_pipeline.stores import artifacts
+from dpo_pipeline.stores.ledger import Ledger, VersionRecord, utc_now
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.pseudonyms import pseudonym_of, signing_key
 from dpo_pipeline.stores.serving_log import read_records
@@ -46,12 +53,17 @@ def test_a_thumb_teaches_the_next_version_and_leaves_with_its_person(
     assert loop.run_assets(None, "feedback", "labelled_answers")
     [request] = loop.tick("threshold_crossed")
     assert request.partition_key == "v1.1" and "objective kto" in request.tags["why"]
-    assert "57 pairs" in dpo_here("status")
+    status = " ".join(CliRunner().invoke(app, ["status"]).output.split())
+    assert "1 pairs, 401 labelled answers; the next version is trained by the objective kto" in status
     monkeypatch.setenv("DPO_RECIPE__EPOCHS", "0.2")
     assert loop.run_assets("v1.1", "dpo_dataset", "trained_adapter")
     with Ledger(settings.ledger_address) as ledger:
         made = ledger.version("v1.1")
+        card = model_card(card_facts(settings, ledger, "v1.1"))
     assert made.adapter_sha and made.recipe and made.recipe["objective"] == "kto" and made.labelled == 401
+    sources = sources_told(loop, made)
+    assert sources["correction"] == 1 and sources["api"] > 20 and sources["thumb"] > 300
+    assert f"corrected answers: 1, thumbs: {sources['thumb']}" in card
 
     traced = dpo(settings, "trace", said["liked"])
     assert "thumb up" in traced and "a labelled answer" in traced and "(labelled), trained v1.1" in traced
@@ -66,6 +78,21 @@ def test_a_thumb_teaches_the_next_version_and_leaves_with_its_person(
     assert "Trained on these votes, and unchanged by this: v1.1." in told
     assert [str(trace.path) for trace in traces(settings.data_dir, hers)] == []
     assert not dataset.exists() and len(settings.prefs_log.read_bytes().splitlines()) == 30, "others' votes stay"
+
+
+def sources_told(loop: Loop, made: VersionRecord) -> dict[str, int]:
+    """Of what its dataset is made: manifest, Dagster and MLflow say the same."""
+    from mlflow import MlflowClient
+
+    [folder] = (loop.settings.artifacts_dir / "datasets").iterdir()
+    told: dict[str, int] = artifacts.read_manifest(folder)["sources"]
+    event = loop.instance.get_latest_materialization_event(dg.AssetKey("dpo_dataset"))
+    assert event and event.asset_materialization
+    shown = str(event.asset_materialization.metadata["by_source"].value)
+    assert all(f"| {source} | {count} |" in shown for source, count in told.items())
+    run = MlflowClient(loop.settings.mlflow_address).get_run(str(made.mlflow_run))
+    assert json.loads(run.data.tags["sources"]) == told
+    return told
 
 
 def say_all(settings: Settings) -> dict[str, str]:
