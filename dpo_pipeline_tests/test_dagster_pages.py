@@ -22,6 +22,7 @@ import pytest
 from dpo_pipeline.automation.first_version import NOTHING
 from dpo_pipeline.automation.jobs import KIND
 from dpo_pipeline.programs import environment, prepare
+from dpo_pipeline.serving.pages.loop import RUNS_OF
 from dpo_pipeline.settings import PROJECT_DIR, Settings, load_settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.assets.conftest import mlflow  # noqa: F401  (fixture)
@@ -254,6 +255,9 @@ def test_a_persons_way_through_the_pages(dagster: Dagster, page: Tab) -> None:
         page.page.get_by_text(wanted).first.wait_for()
         page.page.wait_for_load_state("networkidle")
         page.picture(name, heights.get(name))
+    page.go(dagster.url + RUNS_OF.format(version="v1.1"))  # as the loop's page leads there
+    page.page.get_by_text("train_version").first.wait_for()
+    assert page.page.get_by_text("build_baseline").count() == 0, "of this version alone"
 
 
 @pytest.mark.nightly

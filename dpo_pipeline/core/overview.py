@@ -15,7 +15,9 @@ from dpo_pipeline.core.progress import STILL_S, TaskProgress, duration, first_ve
 from dpo_pipeline.core.versions import BASELINE, VersionRecord, next_version
 
 StepName = Literal["Votes", "Valid pairs", "Training", "Evaluation", "Rollout"]
-StepState = Literal["working", "waiting", "stuck"]
+StepState = Literal["open", "working", "waiting", "ready", "done", "stuck"]
+UNREAD_S = 600.0
+"""Votes are read within a minute or two; so long none was, whatever reads them does not run."""
 LONG_S = 6 * 3600
 """So long the reference of a large model may take before the first step; what reports nothing for longer is lost."""
 WORK = {"base_model": "base model", "sft": "SFT", "dpo": "DPO"}
@@ -35,7 +37,9 @@ class Served:
 
 @dataclass(frozen=True)
 class LoopFacts:
-    """What the overview is made of. `tasks`: newest report of each; `now`: seconds since the epoch."""
+    """What the overview is made of. `tasks`: newest report of each; `now`: seconds since the epoch; `unread_s`: for how
+    long at least there are votes that nothing has read.
+    """
 
     summary: CurationSummary
     cadence: CadenceDecision
@@ -44,6 +48,7 @@ class LoopFacts:
     tasks: Sequence[TaskProgress]
     max_attempts: int
     now: float
+    unread_s: float = 0.0
 
     @property
     def in_training(self) -> VersionRecord | None:
@@ -74,7 +79,9 @@ class LoopFacts:
 
 @dataclass(frozen=True)
 class Step:
-    """One part of the strip: a figure, a sentence, how far it is (of 1; null: nothing to fill), the live loss."""
+    """One part of the strip: a figure, a sentence, how far it is (of 1; null: nothing to fill), the live loss, and the
+    version that it is about.
+    """
 
     name: StepName
     state: StepState
@@ -82,6 +89,7 @@ class Step:
     said: str
     share: float | None = None
     losses: tuple[float, ...] = ()
+    version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -164,7 +172,7 @@ def _votes(facts: LoopFacts) -> Step:
     brought = f", {summary.brought_in:,} brought in" if summary.brought_in else ""
     apart = f"{summary.voted}{brought}. " if summary.simulated or brought else ""
     said = f"{apart}From the A/B test page, from your product, and brought in.{lost}"
-    return Step("Votes", "waiting", f"{summary.recorded:,}", said)
+    return Step("Votes", "open" if facts.served.champion else "waiting", f"{summary.recorded:,}", said)
 
 
 def _valid_pairs(facts: LoopFacts) -> Step:
@@ -173,7 +181,12 @@ def _valid_pairs(facts: LoopFacts) -> Step:
     said = f"{cadence.unused:,} are not used yet{feedback}; {cadence.threshold:,} start a training."
     if summary.rejected:
         said += f" {summary.rejected:,} did not pass a check."
-    return Step("Valid pairs", "waiting", f"{summary.valid:,}", said, min(cadence.unused / cadence.threshold, 1.0))
+    share = min(cadence.unused / cadence.threshold, 1.0)
+    state: StepState = "ready" if share == 1.0 else "waiting"
+    if facts.unread_s > UNREAD_S:
+        state = "stuck"
+        said = f"Votes have waited for {duration(facts.unread_s)} to be read: is Dagster running? `dpo up` starts it."
+    return Step("Valid pairs", state, f"{summary.valid:,}", said, share)
 
 
 def _training(facts: LoopFacts) -> Step:
@@ -182,30 +195,32 @@ def _training(facts: LoopFacts) -> Step:
         quiet_s = facts.now - datetime.fromisoformat(record.updated_at).timestamp()
         if quiet_s > LONG_S:
             said = f"It was begun {duration(quiet_s)} ago and reports no step. Look at the runs in Dagster."
-            return Step("Training", "stuck", record.name, said)
+            return Step("Training", "stuck", record.name, said, version=record.name)
         said = "It is being prepared or checked: no step is under way."
-        return Step("Training", "working", record.name, said)
+        return Step("Training", "working", record.name, said, version=record.name)
     if task is None:
         trained = [each for each in facts.versions if each.adapter_sha]
         if not trained:
             return Step("Training", "waiting", "none yet", "The first version is tuned on demonstrations.")
         last = trained[-1]
         pairs = f" on {last.pairs:,} pairs" if last.pairs else " on demonstrations" if last.name == BASELINE else ""
-        return Step("Training", "waiting", last.name, f"Trained last{pairs}; not at work now.")
+        return Step("Training", "done", last.name, f"Trained last{pairs}; not at work now.", version=last.name)
+    version = record.name if record else None
     still = facts.now - task.updated
     name = record.name if record else WORK[task.task]
     if still > STILL_S:
         said = f"{task}, but nothing has moved for {duration(still)}. Look at the runs in Dagster."
-        return Step("Training", "stuck", name, said, task.step / task.total, task.losses)
+        return Step("Training", "stuck", name, said, task.step / task.total, task.losses, version)
     loss = f" Loss {task.metrics['loss']:.3g}." if "loss" in task.metrics else ""
-    return Step("Training", "working", name, f"{WORK[task.task]}, {task}.{loss}", task.step / task.total, task.losses)
+    said = f"{WORK[task.task]}, {task}.{loss}"
+    return Step("Training", "working", name, said, task.step / task.total, task.losses, version)
 
 
 def _evaluation(facts: LoopFacts) -> Step:
     newest = facts.versions[-1] if facts.versions else None
     if newest and (task := facts.judging):
         said = f"Against {newest.parent} on held-out questions, {task}."
-        return Step("Evaluation", "working", newest.name, said, task.step / task.total)
+        return Step("Evaluation", "working", newest.name, said, task.step / task.total, version=newest.name)
     judged = [record for record in facts.versions if record.evaluation]
     if not judged:
         said = "A new version must beat the one that serves on questions that neither was trained on."
@@ -213,7 +228,8 @@ def _evaluation(facts: LoopFacts) -> Step:
     last = judged[-1]
     found = str((last.evaluation or {}).get("verdict", last.status)).replace("_", " ")
     rate = "" if last.win_rate is None else f": it wins {last.win_rate:.0%} of the questions"
-    return Step("Evaluation", "waiting", last.name, f"{found.capitalize()} against {last.parent}{rate}.")
+    said = f"{found.capitalize()} against {last.parent}{rate}."
+    return Step("Evaluation", "done", last.name, said, version=last.name)
 
 
 def _rollout(facts: LoopFacts) -> Step:
@@ -221,11 +237,12 @@ def _rollout(facts: LoopFacts) -> Step:
     if served.champion is None:
         return Step("Rollout", "waiting", "none yet", "No version serves yet.")
     if not (served.challenger and served.stage):
-        return Step("Rollout", "waiting", served.champion, "It answers everybody.", 1.0)
+        return Step("Rollout", "done", served.champion, "It answers everybody.", 1.0, version=served.champion)
     left = f" Full traffic in {_hours(served.left_h)} at the earliest." if served.left_h else ""
     paused = " A person paused it." if served.paused else ""
     said = f"In {served.stage}: {served.traffic:.0%} of the traffic; {served.champion} has the rest.{left}{paused}"
-    return Step("Rollout", "working", served.challenger, said, served.traffic)
+    state: StepState = "waiting" if served.paused else "working"
+    return Step("Rollout", state, served.challenger, said, served.traffic, version=served.challenger)
 
 
 def _hours(hours: float) -> str:

@@ -1,6 +1,5 @@
 """The loop at a glance, read from ledger, progress and the curation summary."""
 
-import time
 from datetime import UTC, datetime
 
 from dpo_pipeline.core.overview import LoopFacts, Overview, Served, overview
@@ -11,6 +10,7 @@ from dpo_pipeline.loop.rollout_evidence import hours_since
 from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import DeploymentState, Ledger
+from dpo_pipeline.stores.log import file_bytes
 from dpo_pipeline.stores.progress import read_progress
 
 
@@ -24,9 +24,18 @@ def loop_overview(settings: Settings, ledger: Ledger) -> Overview:
             served=_served(settings.rollout, ledger.deployment(), now),
             tasks=read_progress(settings.data_dir / "progress"),
             max_attempts=settings.cadence.max_attempts,
-            now=time.time(),
+            now=now.timestamp(),
+            unread_s=_unread_s(settings, now.timestamp()),
         )
     )
+
+
+def _unread_s(settings: Settings, now: float) -> float:
+    """For how long at least there are votes behind the place up to which curation has read; 0: there are none."""
+    log, summary = settings.prefs_log, settings.curation_summary
+    if file_bytes(log) <= read_summary(summary).log_offset:
+        return 0.0
+    return max(now - max(each.stat().st_mtime for each in (log, summary) if each.exists()), 0.0)
 
 
 def _served(rollout: RolloutPolicy, state: DeploymentState, now: datetime) -> Served:

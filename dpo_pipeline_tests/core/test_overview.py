@@ -133,7 +133,7 @@ def test_reports_of_an_earlier_training_are_not_taken_for_this_one() -> None:
     lost = replace(training, tasks=old, now=NOW + 7 * 3600)
     assert at(lost, "Training").state == "stuck" and "reports no step" in at(lost, "Training").said
     given_up = replace(USUAL, versions=(V10, replace(V11, status="given_up")), tasks=old)
-    assert at(given_up, "Training").state == "waiting"
+    assert at(given_up, "Training").state == "done"
 
 
 def test_the_strip_says_what_the_newest_version_came_to() -> None:
@@ -144,6 +144,25 @@ def test_the_strip_says_what_the_newest_version_came_to() -> None:
     rollout = at(replace(USUAL, served=Served("v1.0", "v1.1", "half", 0.5, left_h=24)), "Rollout")
     assert (rollout.figure, rollout.share, rollout.state) == ("v1.1", 0.5, "working")
     assert "v1.0 has the rest. Full traffic in 24 h at the earliest." in rollout.said
+
+
+def test_chips_tell_what_is_over_from_what_waits() -> None:
+    def states(**change: Any) -> list[str]:
+        return [step.state for step in overview(replace(USUAL, **change)).steps]
+
+    assert states() == ["open", "waiting", "done", "waiting", "done"]
+    both = (V10, replace(V11, evaluation={"verdict": "improved"}))
+    served = Served("v1.0", "v1.1", "canary", 0.05)
+    assert states(versions=both, served=served, cadence=cadence(120)) == ["open", "ready", "done", "done", "working"]
+    assert states(versions=both, served=replace(served, paused=True))[-1] == "waiting"
+    assert states(versions=(), served=Served(None), cadence=cadence(0)) == ["waiting"] * 5
+    assert {step.version for step in overview(replace(USUAL, versions=both, served=served)).steps[2:]} == {"v1.1"}
+
+
+def test_votes_that_nobody_reads_say_that_dagster_may_not_run() -> None:
+    assert at(replace(USUAL, unread_s=500), "Valid pairs").state == "waiting"
+    unread = at(replace(USUAL, unread_s=900), "Valid pairs")
+    assert unread.state == "stuck" and "15 min to be read: is Dagster running?" in unread.said
 
 
 def test_an_empty_house_has_a_strip_too() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dpo_pipeline.core.overview import Overview, Step
+from dpo_pipeline.core.versions import page_of
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.markup import Markup, bar, chip, link, page, paragraph, sparkline, text
 from dpo_pipeline.serving.pages.polling import following
@@ -12,7 +13,10 @@ from dpo_pipeline.serving.pages.version_link import report_links
 from dpo_pipeline.settings import Settings
 
 REFRESH_S = 2.0
-CHIPS = {"working": ("at work", "ok"), "waiting": ("waiting", "none"), "stuck": ("stands still", "triggered")}
+CHIPS = {
+    "open": ("open", "ok"), "working": ("at work", "ok"), "waiting": ("waiting", "none"), "ready": ("ready", "ok"),
+    "done": ("done", "none"), "stuck": ("stands still", "triggered"),
+}  # fmt: skip
 PAGES_OF: Mapping[str, Sequence[tuple[str, str]]] = {
     "Votes": (("A/B test", "/compare"), ("Contributors", "/contributors")),
     "Valid pairs": (("Review", "/review"),),
@@ -24,6 +28,9 @@ ASSET_OF = {
     "Votes": "preferences", "Valid pairs": "validated_pairs", "Training": "trained_adapter",
     "Evaluation": "eval_report", "Rollout": "rollout_decision",
 }  # fmt: skip
+
+# The runs page of Dagster, with its own filter for a tag.
+RUNS_OF = "/runs?q%5B0%5D=tag%3Adagster%2Fpartition%3D{version}"
 
 
 def build(serving: Callable[[], Serving]) -> None:
@@ -64,8 +71,12 @@ def overview_page(found: Overview, programs: Mapping[str, str]) -> str:
 def _step(step: Step, programs: Mapping[str, str]) -> str:
     word, kind = CHIPS[step.state]
     links = [link(name, address) for name, address in PAGES_OF.get(step.name, ())]
+    if step.version:
+        links.insert(0, link(step.version, page_of(step.version)))
     if "Dagster" in programs:
         links.append(link("in Dagster", f"{programs['Dagster']}/assets/{ASSET_OF[step.name]}"))
+        if step.version:
+            links.append(link("its runs", programs["Dagster"] + RUNS_OF.format(version=step.version)))
     if "MLflow" in programs and step.name in ("Training", "Evaluation"):
         links.append(link("in MLflow", programs["MLflow"]))
     parts = [
