@@ -75,7 +75,7 @@ CSS = """
 #ab-bar { position: sticky; bottom: 0; z-index: 5; padding: .5rem 0; gap: .4rem;
   background: var(--body-background-fill); }
 #ab-bar:not(:has(button:enabled)) { position: static; }
-#ab-votes:has(#ab-next) button:not(#ab-next) { display: none; }
+#ab-votes:has(#ab-next) button:not(#ab-next), .column:has(#ab-next) #ab-why { display: none; }
 .ab-result { display: inline; margin: 0; font-size: 1rem; color: var(--body-text-color);
   background: var(--body-background-fill); }
 :is(.ab-result, .ab-card h2) a { padding: 0; }

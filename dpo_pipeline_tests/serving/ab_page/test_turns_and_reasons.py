@@ -125,6 +125,7 @@ def test_strength_tags_and_words_go_into_the_log_with_the_vote(desk: Tab, settin
     desk.page.get_by_label("Clearer").check()
     desk.page.fill("#ab-words textarea", "  ask anna@example.com, she knows  ")
     vote(desk, "#ab-left")
+    assert not desk.page.is_visible("#ab-why"), "it was said with the vote"
     assert desk.page.get_by_label("More accurate").is_checked() is False, "said of one vote only"
     assert desk.page.input_value("#ab-words textarea") == ""
     ask(desk, "Why do dogs bark?")
