@@ -82,7 +82,7 @@ def test_a_terminal_keeps_the_addresses_and_one_line_of_state(tmp_path: Path) ->
                 shown += piece
     os.close(ours)
     addresses, line = shown.decode().split("\x1b[?25l")
-    assert [each.split()[0] for each in addresses.splitlines()] == ["the", "serving", "Dagster", "MLflow", "data"]
+    assert [each.split()[0] for each in addresses.splitlines()] == ["the", "voting", "Dagster", "MLflow", "data"]
     assert line.count("starting: MLflow, Dagster, serving") >= 2, "looked at again"
     assert "\r\x1b[2Kstarting" in line and line.count("\n") == 2, "in its place, and gone at the end"
     assert line.endswith("\x1b[2Kstopping …\r\n")

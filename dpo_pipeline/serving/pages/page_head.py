@@ -8,7 +8,7 @@ from dpo_pipeline.serving.site_map import HOME, head, page_at
 
 TEMPLATE = "frontend/index.html"
 FIRST, CONFIG = '<meta charset="utf-8" />', "window.gradio_config = {{ config | toorjson }}"
-_THEIRS = re.compile(r'<meta\s+(?:property="og:|name="twitter:)[^>]*?/>|<link rel="manifest"[^>]*>')
+_THEIRS = re.compile(r'<meta\s+(?:property="og:|name="twitter:)[^<>]*/>|<link rel="manifest"[^<>]*>')
 
 
 def give_heads() -> None:
