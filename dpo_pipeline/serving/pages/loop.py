@@ -29,6 +29,12 @@ ASSET_OF = {
     "Evaluation": "eval_report", "Rollout": "rollout_decision",
 }  # fmt: skip
 
+YOUR_PART = paragraph(
+    Markup(
+        f"<b>Your part:</b> {link('compare two answers and vote', '/compare')}, "
+        f"{link('chat, and rate or correct what you get', '/chat')}, or {link('review what is trained on', '/review')}."
+    )
+)
 # The runs page of Dagster, with its own filter for a tag.
 RUNS_OF = "/runs?q%5B0%5D=tag%3Adagster%2Fpartition%3D{version}"
 
@@ -63,6 +69,7 @@ def overview_page(found: Overview, programs: Mapping[str, str]) -> str:
     return page(
         paragraph(Markup(f"<b>Now:</b> {text(found.happening)}"), "notice"),
         paragraph(Markup(f"<b>Next:</b> {text(found.next)}"), "notice"),
+        YOUR_PART if any(step.state == "open" for step in found.steps) else Markup(),
         Markup(f'<ol class="strip" aria-label="From votes to rollout">{steps}</ol>'),
         report_links(),
     )

@@ -13,6 +13,12 @@ def test_a_step_leads_to_the_page_of_its_version_and_to_its_runs() -> None:
     assert ">done<" in shown and "waiting" not in shown
 
 
+def test_whoever_comes_is_told_what_they_can_do_once_they_can() -> None:
+    votes = Step("Votes", "open", "12", "From the A/B test page.")
+    assert 'href="/compare">compare two answers' in overview_page(Overview((votes,), "Now.", "Then."), {})
+    assert "Your part" not in overview_page(Overview((TRAINED,), "v1.0 is being built.", "Then."), {})
+
+
 def test_where_nobody_knows_dagsters_address_there_is_no_link_to_it() -> None:
     shown = overview_page(Overview((TRAINED,), "v1.0 answers everybody.", "v1.2 waits."), {})
     assert "Dagster" not in shown and "/runs" not in shown
