@@ -226,6 +226,7 @@ def test_a_job_launched_by_hand_needs_no_config(dagster: Dagster, page: Tab) -> 
     page.page.get_by_text("next_actions").first.wait_for()
 
 
+@pytest.mark.nightly
 def test_a_run_whose_process_is_killed_is_started_again(dagster: Dagster) -> None:
     before = len(dagster.ask(RUNS, job="write_report")["runsOrError"]["results"])
     wanted = {"selector": {**LOCATION, "jobName": "write_report"}, "runConfigData": {}, "mode": "default"}

@@ -322,6 +322,7 @@ def test_status_has_exactly_the_documented_keys(loop: Loop) -> None:
     assert status["rollout"] is None
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the real pairs are not here (../shared/data)")
 def test_real_pairs_with_real_dirt_go_through_the_whole_half_turn(loop: Loop, monkeypatch: Any) -> None:
     loop.build_baseline()

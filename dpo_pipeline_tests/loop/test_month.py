@@ -200,7 +200,7 @@ def month(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Month]:
     made.close()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_month_with_every_state_as_expected(month: Month, mlflow: str) -> None:  # noqa: F811
     month.use_mlflow(mlflow, MODEL)
     month.valid_a_visit = 5  # 140 valid votes a week

@@ -208,6 +208,7 @@ def test_length_alone_against_pandalms_annotators() -> None:
     assert found.share is not None and 0.4 < found.share < 0.7
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the labelled pairs are not here (../shared/data)")
 def test_the_automatic_judge_itself_against_people(project: Settings) -> None:
     """Questions without facts or reference: only likelihood and sentiment speak, and they say next to nothing.

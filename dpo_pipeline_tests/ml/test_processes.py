@@ -157,7 +157,7 @@ def test_an_error_of_theirs_is_the_trainings_own() -> None:
         together(2, killed)
 
 
-@trains
+@pytest.mark.nightly
 def test_none_is_left_behind_when_whoever_started_them_is_killed(tmp_path: Path) -> None:
     first = multiprocessing.get_context("spawn").Process(target=together, args=(2, partial(told_and_asleep, tmp_path)))
     first.start()

@@ -301,6 +301,7 @@ def test_the_plan_in_the_ledger_says_what_is_assigned_and_how_much(server: Serve
         ledger.roll_back(ledger.deployment().epoch, ("test",), {}, "test")
 
 
+@pytest.mark.nightly
 def test_a_load_test_measures_a_running_server_and_writes_a_page(server: Server, own_project: Settings) -> None:
     command = [sys.executable, "-m", "dpo_pipeline.cli", "loadtest", "--clients", "3", "--seconds", "3"]
     variables = {"DPO_DATA_DIR": str(own_project.data_dir), "DPO_PORTS__SERVING": server.url.rsplit(":", 1)[1]}
