@@ -16,7 +16,7 @@ STYLE = """<style>
 .dpo .muted { color: var(--body-text-color-subdued); font-size: 0.85rem; }
 .dpo .notice { border-left: 4px solid var(--color-accent); background: var(--background-fill-secondary);
   padding: 0.6rem 0.9rem; margin: 0.3rem 0; }
-.dpo .notice + p { margin-top: .5rem; }
+.dpo .notice + p { margin-top: .5rem !important; }
 .dpo .notice.trouble { border: 1px solid #d92d20; border-left-width: 4px; color: #b42318; }
 .dark .dpo .notice.trouble { color: #fda29b; }
 .dpo .warned { border-left-color: #b45309 !important; color: #92400e !important; }
