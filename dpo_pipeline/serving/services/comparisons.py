@@ -8,7 +8,7 @@ import asyncio
 import random
 import time
 import uuid
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -102,7 +102,7 @@ class Comparisons:
         self._signer = URLSafeTimedSerializer(key, salt="comparison")
         self._writing: dict[str, asyncio.Task[Recording]] = {}
         self._random = random.SystemRandom()
-        self._given: dict[str, float] = {}
+        self._given: OrderedDict[str, float] = OrderedDict()
         self._decided: deque[tuple[float, StoredComparison]] = deque(maxlen=KEPT_DECIDED)
         self.questions = questions
 
@@ -303,7 +303,8 @@ class Comparisons:
     def _note(self, event_id: str) -> None:
         """The vote was given now; those that can be taken back no more are forgotten."""
         now = time.monotonic()
-        self._given = {name: at for name, at in self._given.items() if now - at < SLIP_S + ON_ITS_WAY_S}
+        while self._given and now - next(iter(self._given.values())) > SLIP_S + ON_ITS_WAY_S:
+            self._given.popitem(last=False)
         self._given[event_id] = now
 
     def _view(

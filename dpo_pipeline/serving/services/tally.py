@@ -193,7 +193,7 @@ class Tally:
         if self._reviews:
             withdrawn, self._reviewed = withdrawn_since(self._reviews, self._reviewed)
             self._withdrawn |= set(withdrawn)
-            for counted in [each for each in self._young if each.event.event_id in withdrawn]:
+            for counted in [each for each in self._young if each.event.event_id in withdrawn] if withdrawn else ():
                 self._young.remove(counted)
                 self._take_back(counted)
         now = time.monotonic()
