@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from dpo_pipeline.core.curation import CurationSummary
 from dpo_pipeline.core.overview import LoopFacts, Overview, Served, overview
 from dpo_pipeline.core.rollout import STAGES, stage_policy, traffic_of
 from dpo_pipeline.loop.cadence import next_training
@@ -15,27 +16,27 @@ from dpo_pipeline.stores.progress import read_progress
 
 
 def loop_overview(settings: Settings, ledger: Ledger) -> Overview:
-    now = datetime.now(UTC)
+    now, summary = datetime.now(UTC), read_summary(settings.curation_summary)
     return overview(
         LoopFacts(
-            summary=read_summary(settings.curation_summary),
+            summary=summary,
             cadence=next_training(settings, ledger, now),
             versions=ledger.versions(),
             served=_served(settings.rollout, ledger.deployment(), now),
             tasks=read_progress(settings.data_dir / "progress"),
             max_attempts=settings.cadence.max_attempts,
             now=now.timestamp(),
-            unread_s=_unread_s(settings, now.timestamp()),
+            unread_s=_unread_s(settings, summary, now.timestamp()),
         )
     )
 
 
-def _unread_s(settings: Settings, now: float) -> float:
+def _unread_s(settings: Settings, summary: CurationSummary, now: float) -> float:
     """For how long at least there are votes behind the place up to which curation has read; 0: there are none."""
-    log, summary = settings.prefs_log, settings.curation_summary
-    if file_bytes(log) <= read_summary(summary).log_offset:
+    if file_bytes(settings.prefs_log) <= summary.log_offset:
         return 0.0
-    return max(now - max(each.stat().st_mtime for each in (log, summary) if each.exists()), 0.0)
+    files = (settings.prefs_log, settings.curation_summary)
+    return max(now - max(each.stat().st_mtime for each in files if each.exists()), 0.0)
 
 
 def _served(rollout: RolloutPolicy, state: DeploymentState, now: datetime) -> Served:

@@ -80,7 +80,7 @@ def _found_in(path: Path, needles: dict[bytes, str]) -> str | None:
     if not path.stat().st_size:
         return None
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if found := next((mark for needle, mark in needles.items() if content.find(needle) >= 0), None):
+        if found := _first_in(content, needles):
             return found
         head = content[:16]
     try:
@@ -89,6 +89,10 @@ def _found_in(path: Path, needles: dict[bytes, str]) -> str | None:
         return next((found for rows in _rows_of(path, head) if (found := _in_rows(rows, needles))), None)
     except _Unreadable as error:
         return f"it could not be opened, so nobody knows: {error}"
+
+
+def _first_in(content: bytes | mmap.mmap, needles: dict[bytes, str]) -> str | None:
+    return next((mark for needle, mark in needles.items() if content.find(needle) >= 0), None)
 
 
 class _Unreadable(Exception):
@@ -107,7 +111,7 @@ def _packed(path: Path, unpack: Callable[[Path], BufferedIOBase], needles: dict[
         with unpack(path) as content:
             while more := content.read(AT_ONCE_BYTES):
                 piece = piece[-kept:] + more
-                if found := next((mark for needle, mark in needles.items() if needle in piece), None):
+                if found := _first_in(piece, needles):
                     return found
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise _Unreadable(f"{type(error).__name__}: {error}") from error

@@ -5,9 +5,8 @@ from zoneinfo import ZoneInfo
 from dpo_pipeline.core.calendar import Span
 from dpo_pipeline.core.report import REPORTS, Kpi, Trajectory, WeeklyReport, report_of
 from dpo_pipeline.reports import plots
-from dpo_pipeline.reports.page import Page
+from dpo_pipeline.reports.page import LIVE, Page
 
-LIVE = ("The loop, live", "/")
 WEEKLY, TRAJECTORY = ((title, report_of(name)) for name, title in REPORTS.items())
 
 

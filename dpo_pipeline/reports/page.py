@@ -7,6 +7,8 @@ from html import escape
 from dpo_pipeline.core import markdown
 from dpo_pipeline.core.word_differences import Span, word_differences
 
+LIVE = ("The loop, live", "/")
+"""Where reports lead back to."""
 STYLE = (
     """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5a6675; --line: #d8dee6; --back: #ffffff; --card: #f5f7fa;

@@ -10,27 +10,22 @@ import httpx
 import pytest
 
 from dpo_pipeline.core.serving_records import FeedbackRecord, RequestRecord
-from dpo_pipeline.core.votes import Preference, decode_preference
-from dpo_pipeline.errors import TooManyWrongKeys
-from dpo_pipeline.serving.accounts import network_of
-from dpo_pipeline.serving.wrong_keys import WrongKeys
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.audit import AuditLog
 from dpo_pipeline.stores.key_ring import KeyRing, local_key
-from dpo_pipeline.stores.pseudonyms import pseudonym_of, signing_key
 from dpo_pipeline.stores.serving_log import read_records
 from dpo_pipeline.stores.serving_state import ServingState
 from dpo_pipeline_tests.browser import tab
 from dpo_pipeline_tests.programs_under_test import Server, eventually, serving
 from dpo_pipeline_tests.serving.ab_page.desk import DONE, ready
-from dpo_pipeline_tests.serving.conftest import VARIABLES, WITH_PAGES, beside
+from dpo_pipeline_tests.serving.callers import QUESTION, bearer, calling_from, newest, person, voted
+from dpo_pipeline_tests.serving.conftest import WITH_PAGES, beside
 from dpo_pipeline_tests.upstream import Upstream, answered_by
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.slow
-QUESTION = "Why is the sky blue?"
 ELSEWHERE = {"X-Forwarded-For": "198.51.100.7"}
 
 
@@ -57,31 +52,6 @@ def team(own_project: Settings, models: Upstream) -> Iterator[tuple[Server, Sett
     }
     with serving(settings.data_dir, **WITH_PAGES, **answered_by(models)) as running:
         yield running, settings, keys
-
-
-def bearer(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"}
-
-
-def calling_from(address: str, server: Server) -> httpx.Client:
-    """Somebody whose connections come from another address of loopback."""
-    return httpx.Client(base_url=server.url, transport=httpx.HTTPTransport(local_address=address), timeout=60)
-
-
-def voted(server: Server, headers: dict[str, str] | None = None, **fields: Any) -> httpx.Response:
-    shown = server.client.post("/v1/comparisons", json={"prompt": QUESTION, **fields}, headers=headers)
-    if shown.status_code != 201:
-        return shown
-    body = {"token": shown.json()["token"], "vote": "left"}
-    return server.client.post(f"/v1/comparisons/{shown.json()['comparison_id']}/vote", json=body, headers=headers)
-
-
-def newest(settings: Settings) -> Preference:
-    return decode_preference(settings.prefs_log.read_bytes().splitlines()[-1])
-
-
-def person(settings: Settings, name: str) -> str:
-    return pseudonym_of(name, signing_key(settings))
 
 
 def sign_in(page: "Page", key: str) -> None:
@@ -224,23 +194,6 @@ def test_whoever_tries_keys_is_shut_out_and_others_are_not(team: tuple[Server, S
     assert server.client.get("/session", headers=bearer(keys["Ada"])).json()["name"] == "Ada"
     noted = [each.what for each in AuditLog(settings.audit_log).entries() if each.address == "127.0.0.3"]
     assert len(noted) == 20 and sum("none is looked at" in each for each in noted) == 1
-
-
-def test_wrong_keys_are_counted_for_a_minute_and_by_network() -> None:
-    now = 0.0
-    wrong = WrongKeys(clock=lambda: now)
-    network = network_of("2001:db8::1")
-    assert network == network_of("2001:db8::ffff:1") and network_of("fe80::1%eth0") == "fe80::/64"
-    for _ in range(30):
-        wrong.count(network, same_as="what a client always sends")
-    assert [wrong.count(network) for _ in range(19)] == [False] * 18 + [True]
-    now = 59.5
-    with pytest.raises(TooManyWrongKeys) as told:
-        wrong.check(network)
-    assert told.value.retry_after_s == 1
-    wrong.check(network_of("2001:db8:1::1"))
-    now = 60.0
-    wrong.check(network)
 
 
 def test_a_key_that_was_taken_back_opens_nothing(team: tuple[Server, Settings, dict[str, str]]) -> None:
@@ -410,42 +363,3 @@ def test_where_signing_in_is_required_nobody_looks_in(own_project: Settings, mod
         shut = server.client.get("/v1/models", headers=bearer(key))
         assert shut.status_code == 500 and "nobody is let in before it is fixed" in shut.text
         assert server.client.get("/healthz").status_code == 200
-
-
-def test_a_proxys_login_is_a_name(own_project: Settings, models: Upstream) -> None:
-    settings = beside(own_project)
-    roles = '{"olga@example.org": "operator"}'
-    login = {"DPO_ACCESS__LOGIN_HEADER": "X-Forwarded-User", "DPO_ACCESS__LOGIN_ROLES": roles}
-    with serving(settings.data_dir, **VARIABLES, **answered_by(models), **login) as server:
-        assert voted(server, {"X-Forwarded-User": "ada@example.org"}).status_code == 201
-        assert (newest(settings).annotator, newest(settings).identity) == (person(settings, "ada@example.org"), "named")
-        assert voted(server, annotator="ada@example.org").status_code == 201
-        assert newest(settings).identity == "anonymous"
-        session = server.client.get("/session", headers={"X-Forwarded-User": "olga@example.org"}).json()
-        assert (session["name"], session["role"]) == ("olga@example.org", "operator")
-        two = [("X-Forwarded-User", "olga@example.org"), ("X-Forwarded-User", "ada@example.org")]
-        assert httpx.get(f"{server.url}/session", headers=two).status_code == 403, "one of them came from outside"
-        with calling_from("127.0.0.2", server) as stranger:
-            olga = {"X-Forwarded-User": "olga@example.org"}
-            for path in ("/session", "/v1/models", "/healthz"):
-                refused = stranger.get(path, headers=olga)
-                assert (refused.status_code, refused.json()["error"]["code"]) == (403, "untrusted_proxy"), path
-            assert "127.0.0.2, which is no proxy" in refused.text and "DPO_ACCESS__TRUSTED_PROXIES" in refused.text
-            assert stranger.get("/session").json()["name"] is None
-            wrong = stranger.get("/v1/models", headers={"X-Forwarded-For": "198.51.100.7", **bearer("dpo-wrong")})
-            assert wrong.status_code == 401
-        noted = [(each.what, each.address) for each in AuditLog(settings.audit_log).entries()]
-        assert ("sent X-Forwarded-User that is not believed", "127.0.0.2") in noted
-        assert noted[-1] == ("sent a key that is wrong", "127.0.0.2"), "nor is it believed whom it forwards"
-
-
-def test_a_proxy_elsewhere_is_believed_once_it_is_named(own_project: Settings, models: Upstream) -> None:
-    settings = beside(own_project)
-    told = {"DPO_ACCESS__LOGIN_HEADER": "X-Forwarded-User", "DPO_ACCESS__TRUSTED_PROXIES": "127.0.0.8/29"}
-    with serving(settings.data_dir, **VARIABLES, **answered_by(models), **told) as server:
-        ada = {"X-Forwarded-User": "ada@example.org", "X-Forwarded-For": "198.51.100.7"}
-        with calling_from("127.0.0.9", server) as proxy:
-            assert proxy.get("/session", headers=ada).json()["name"] == "ada@example.org"
-            assert proxy.get("/v1/models", headers={**ada, **bearer("dpo-wrong")}).status_code == 401
-        assert list(AuditLog(settings.audit_log).entries())[-1].address == "198.51.100.7"
-        assert server.client.get("/session", headers=ada).status_code == 403, "this machine is none of them"

@@ -105,8 +105,8 @@ CSS = """
   #ab-votes #ab-next { grid-column: span 6; }
 }
 /* One button at a time is the one to press: what cannot be pressed is none, nor what a pair on screen waits for. */
-.column:has(#ab-left:enabled, #ab-next, .ab-card.growing) #ab-generate, #ab-votes button:disabled,
-.column:has(#review-yes) #review-keep { background: var(--button-secondary-background-fill);
+.column:has(#ab-left:enabled, #ab-next, .ab-card.growing) #ab-generate, #ab-votes button:disabled {
+  background: var(--button-secondary-background-fill);
   color: var(--button-secondary-text-color); border-color: var(--button-secondary-border-color); }
 @media (pointer: coarse) { .ab-keys { display: none; } }
 """.replace("SLIP_S", f"{SLIP_S}s")

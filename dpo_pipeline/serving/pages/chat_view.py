@@ -45,14 +45,11 @@ def conversation_html(talk: Conversation) -> str:
 
 def asked_of(talk: Conversation) -> str:
     """The question above the stars: which answer it is about."""
-    if talk.place_to_judge is None:
+    place = talk.place_to_judge
+    if place is None:
         return page()
-    which = (
-        "the last answer"
-        if talk.said[talk.place_to_judge] is talk.last
-        else f"answer {talk.answers_up_to(talk.place_to_judge)}"
-    )
-    return page(Markup(f'<p data-turn="{talk.place_to_judge}">How good was {which}?</p>'))
+    which = "the last answer" if talk.to_judge is talk.last else f"answer {talk.answers_up_to(place)}"
+    return page(Markup(f'<p data-turn="{place}">How good was {which}?</p>'))
 
 
 def _turn(place: int, turn: Turn, edited: bool, judged: bool) -> str:

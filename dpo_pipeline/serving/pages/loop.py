@@ -10,6 +10,7 @@ from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.markup import Markup, bar, chip, link, page, paragraph, sparkline, text
 from dpo_pipeline.serving.pages.polling import following
 from dpo_pipeline.serving.pages.version_link import report_links
+from dpo_pipeline.serving.site_map import page_at
 from dpo_pipeline.settings import Settings
 
 REFRESH_S = 2.0
@@ -17,13 +18,11 @@ CHIPS = {
     "open": ("open", "ok"), "working": ("at work", "ok"), "waiting": ("waiting", "none"), "ready": ("ready", "ok"),
     "done": ("done", "none"), "stuck": ("stands still", "triggered"),
 }  # fmt: skip
-PAGES_OF: Mapping[str, Sequence[tuple[str, str]]] = {
-    "Votes": (("A/B test", "/compare"), ("Contributors", "/contributors")),
-    "Valid pairs": (("Review", "/review"),),
-    "Training": (("Versions", "/versions"),),
-    "Evaluation": (("Leaderboard", "/leaderboard"),),
-    "Rollout": (("Rollout", "/rollout"),),
-}
+PAGES_OF: Mapping[str, Sequence[str]] = {
+    "Votes": ("compare", "contributors"), "Valid pairs": ("review",), "Training": ("versions",),
+    "Evaluation": ("leaderboard",), "Rollout": ("rollout",),
+}  # fmt: skip
+"""By their paths in the map of the site."""
 ASSET_OF = {
     "Votes": "preferences", "Valid pairs": "validated_pairs", "Training": "trained_adapter",
     "Evaluation": "eval_report", "Rollout": "rollout_decision",
@@ -77,7 +76,7 @@ def overview_page(found: Overview, programs: Mapping[str, str]) -> str:
 
 def _step(step: Step, programs: Mapping[str, str]) -> str:
     word, kind = CHIPS[step.state]
-    links = [link(name, address) for name, address in PAGES_OF.get(step.name, ())]
+    links = [link(each.name, each.address) for each in map(page_at, PAGES_OF[step.name]) if each]
     if step.version:
         links.insert(0, link(step.version, page_of(step.version)))
     if "Dagster" in programs:

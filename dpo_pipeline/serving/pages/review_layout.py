@@ -48,6 +48,8 @@ NOTHING = "Nothing matches these filters. Widen them: choose “any”, or clear
 LIST_STYLE = Markup(
     """<style>#review-list .wrap { flex-direction: column; align-items: stretch; }
 #review-filters .choice { flex-basis: 6.5rem !important; min-width: 6.5rem !important; }
+.column:has(#review-yes) #review-keep { background: var(--button-secondary-background-fill);
+  color: var(--button-secondary-text-color); border-color: var(--button-secondary-border-color); }
 #review-list label { white-space: normal; text-align: left; overflow-wrap: anywhere; }
 #review-steps, #review-count .jump { display: none; }
 @media (max-width: 700px) {

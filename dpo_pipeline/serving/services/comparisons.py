@@ -10,6 +10,7 @@ import time
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -273,8 +274,8 @@ class Comparisons:
         return _recorded(comparison, repeated=not is_new)
 
     def take_back(self, comparison: StoredComparison) -> None:
-        """Whoever voted on what `find` gave says that it was a slip; on return that is on disk, and holds. In the event
-        loop's order with votes, or in a thread; the second time changes nothing.
+        """Whoever voted on what `find` gave says that it was a slip; on return that is on disk, and holds. In a thread,
+        beside votes that are noted in the event loop; the second time changes nothing.
 
         Raises:
             TooLate: it was given longer ago than `SLIP_S`, or to another server, or not at all.
@@ -298,7 +299,9 @@ class Comparisons:
                 actor=VOTER,
             )
         )
-        self._decided = deque((each for each in self._decided if each[1].event_id != event_id), KEPT_DECIDED)
+        for decided in [each for each in list(self._decided) if each[1].event_id == event_id]:
+            with suppress(ValueError):  # newer ones have taken its place
+                self._decided.remove(decided)
 
     def _note(self, event_id: str) -> None:
         """The vote was given now; those that can be taken back no more are forgotten."""

@@ -7,14 +7,13 @@ from dpo_pipeline.core.curation import WithdrawnVote
 from dpo_pipeline.core.identity import Uncounted
 from dpo_pipeline.core.votes import Vote
 from dpo_pipeline.core.winrate import Outcome
-from dpo_pipeline.stores.warehouse.schema import COUNTED, PEOPLES, Connection
+from dpo_pipeline.stores.warehouse.schema import COUNTED, PEOPLES, STANDS, Connection
 
 BETWEEN_TWO = (
     "from preferences where (model_a, model_b) in ((?, ?), (?, ?)) and vote <> 'both_bad' "
     f"and {COUNTED} and not steered and (proven or ?) order by sequence"
 )
 """What counts as evidence between two versions; `between` gives its parameters."""
-STANDS = "anti join (select sequence from exclusions where action = 'withdraw') using (sequence)"
 
 
 @dataclass(frozen=True)
@@ -79,12 +78,12 @@ class VoteCounts(Connection):
             first vote of each.
         """
         twice = self._run(
-            f"select list(vote order by sequence)[:2] from second_looks {STANDS} group by annotator, pair_key "
+            f"select list(vote order by sequence)[:2] from second_looks where {STANDS} group by annotator, pair_key "
             "having count(*) > 1"
         )
         several = self._run(
             "with firsts as (select pair_key, arg_min(vote, sequence) as vote from second_looks "
-            f"{STANDS} group by annotator, pair_key) select list(vote) from firsts group by pair_key "
+            f"where {STANDS} group by annotator, pair_key) select list(vote) from firsts group by pair_key "
             "having count(*) > 1"
         )
         return [(first, second) for [(first, second)] in twice], [votes for [votes] in several]

@@ -36,8 +36,9 @@ ADDED = (
     "alter table exclusions add column if not exists action varchar default 'exclude'",
 )
 PEOPLES = f"source not in {NOT_PEOPLES}"
-COUNTED = f"{PEOPLES} and sequence not in (select sequence from exclusions where action = 'withdraw')"
-"""Of people's votes those that were not taken back, as far as curation knows."""
+STANDS = "sequence not in (select sequence from exclusions where action = 'withdraw')"
+"""Not taken back, as far as curation knows."""
+COUNTED = f"{PEOPLES} and {STANDS}"
 DECIDED = (
     "select sequence, annotator, pair_key, case when first_won then 'a' else 'b' end as vote from preferences "
     f"where first_won is not null and {PEOPLES}"
