@@ -9,7 +9,7 @@ from dpo_pipeline import terminal
 from dpo_pipeline.commands import command, data_folder
 from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.people_commands import check_stopped
-from dpo_pipeline.settings import Settings, load_settings
+from dpo_pipeline.settings import load_settings
 from dpo_pipeline.settings.shown import without_passwords
 
 MB = 1_000_000
@@ -43,7 +43,7 @@ def migrate(
     elif settings.database_url:
         raise InvalidRequest("DPO_DATABASE_URL is set: this folder works on a database already. Leave it out here.")
     else:
-        url = Settings(database_url=to).database_url or to
+        url = load_settings(database_url=to).database_url or to
         moved, then = into_database(settings, url), f"Set DPO_DATABASE_URL={without_passwords(url)} from now on."
     for name, count in {**moved.lines, **moved.rows}.items():
         terminal.console.print(f"{count:>9,} {name}", soft_wrap=True)

@@ -171,7 +171,8 @@ def people(pace: Annotated[float, typer.Option(help="actions per second, all peo
         crowd.wait()
     except KeyboardInterrupt:
         crowd.stop()
-    console.print(f"{crowd.votes} votes, {crowd.chats} chats, {crowd.ratings} ratings; errors: {dict(crowd.troubles)}")
+    met = terminal.counts(crowd.troubles) or "none"
+    console.print(f"{crowd.votes:,} votes, {crowd.chats:,} chats, {crowd.ratings:,} ratings; errors: {met}")
 
 
 @command("demo")
@@ -301,7 +302,8 @@ def loadtest(
     terminal.print_rows("Load test", found.rows())
     console.print(f"The same with a plot: {page}")
     if not found.latencies_ms:
-        raise ServiceError(f"{settings.serving_address} gave no answer: {dict(found.troubles)}. Is `make up` running?")
+        met = terminal.counts(found.troubles)
+        raise ServiceError(f"{settings.serving_address} gave no answer: {met}. Is `make up` running?")
 
 
 @command("build-base")

@@ -1,18 +1,43 @@
 """How a command of `dpo …` is made: its own errors end with one clear message and status 1."""
 
 import os
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
+from typer.core import TyperGroup
 
 from dpo_pipeline import __version__, terminal
+from dpo_pipeline.core.in_words import requirement
+from dpo_pipeline.core.nearest import did_you_mean
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.settings import Settings, load_settings
 
-app = typer.Typer(help="An online feedback loop for chat models.", no_args_is_help=True, pretty_exceptions_enable=False)
+
+class _Commands(TyperGroup):
+    """What typer says of a wrong option, in words, and with the choice that was meant."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = _in_words(error.message)
+            raise
+
+
+def _in_words(message: str) -> str:
+    """`'operater' is not one of 'rater', 'operator'.` gets a question behind it."""
+    told = requirement(message)
+    asked, *choices = re.findall(r"'([^']*)'", told) if " is not one of " in told else [""]
+    return told + did_you_mean(asked, choices, 1)
+
+
+app = typer.Typer(
+    cls=_Commands, help="An online feedback loop for chat models.", no_args_is_help=True, pretty_exceptions_enable=False
+)
 
 
 def _print_version(asked: bool) -> None:

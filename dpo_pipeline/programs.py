@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import yaml
 
+from dpo_pipeline.core.nearest import did_you_mean
 from dpo_pipeline.dagster_instance import DATABASE, dagster_database, place_instance_config
 from dpo_pipeline.errors import DiskFull, InvalidRequest, PortTaken, ServiceError
 from dpo_pipeline.program_logs import ProgramLogs
@@ -174,7 +175,7 @@ def become(settings: Settings, name: str) -> None:
 
     known = parse_procfile((PROJECT_DIR / "Procfile").read_text()).processes
     if name not in known:
-        raise InvalidRequest(f"There is no program {name!r}; there are {', '.join(known)}.")
+        raise InvalidRequest(f"There is no program {name!r}; there are {', '.join(known)}.{did_you_mean(name, known)}")
     if name != "serving":  # a server needs nothing of Dagster
         prepare(settings)
     # Whoever starts containers starts them again.

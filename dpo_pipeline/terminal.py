@@ -15,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from dpo_pipeline.core.in_words import spoken
+from dpo_pipeline.core.source_names import counted
 from dpo_pipeline.errors import DatabaseUnavailable
 from dpo_pipeline.program_logs import tail
 from dpo_pipeline.settings import Settings
@@ -45,6 +47,11 @@ class PlainConsole(Console):
 
 console = PlainConsole()
 STARTING_EVERY_S, RUNNING_EVERY_S = 1.0, 10.0
+
+
+def counts(found: Mapping[str, int]) -> str:
+    """ "read timeout (3), HTTP 503 (1)"; empty where nothing was counted."""
+    return ", ".join(f"{spoken(name)} ({count:,})" for name, count in found.items())
 
 
 def print_rows(title: str, rows: Sequence[Mapping[str, object]]) -> None:
@@ -110,10 +117,9 @@ def _print_request_trace(found: "RequestTrace") -> None:
 def _print_person_trace(found: "PersonTrace") -> None:
     table = Table(box=None, show_header=False)
     table.add_row("person", ", ".join(found.pseudonyms))
-    votes = ", ".join(f"{count:,} {source}" for source, count in found.votes.items())
-    table.add_row("votes", f"{sum(found.votes.values()):,}" + (f" ({votes})" if votes else ""))
-    said = ", ".join(f"{count:,} {signal}" for signal, count in found.feedback.items())
-    table.add_row("chat", f"{found.requests:,} requests; feedback: {said or 'none'}")
+    table.add_row("votes", counted(found.votes) or "none")
+    table.add_row("chat requests", f"{found.requests:,}")
+    table.add_row("feedback", counts(found.feedback) or "none")
     _add_datasets(table, found.datasets)
     table.add_row("descendants", ", ".join(found.descendants) or "none")
     console.print(table)
@@ -142,10 +148,15 @@ def _print_vote_trace(went: "VoteTrace") -> None:
 
 def _print_version_trace(came: "VersionTrace") -> None:
     table = Table(box=None, show_header=False)
-    table.add_row("version", f"{came.record.name}, {came.record.status}, adapter {str(came.record.adapter_sha)[:12]}")
+    record = came.record
+    adapter = f"adapter {record.adapter_sha[:12]}" if record.adapter_sha else "no adapter yet"
+    table.add_row("version", f"{record.name}, {spoken(record.status)}, {adapter}")
     table.add_row("parents", " ← ".join(came.ancestors) or "none")
-    table.add_row("dataset", f"{str(came.record.dataset_hash)[:12]}: {len(came.events)} votes and other feedback")
-    table.add_row("people", f"{came.people}; {', '.join(f'{n} {source}' for source, n in came.sources.items())}")
+    what = f"{len(came.events):,} votes and other feedback"
+    dataset = f"{record.dataset_hash[:12]}: {what}" if record.dataset_hash else "none: it was not trained on votes"
+    table.add_row("dataset", dataset)
+    table.add_row("people", f"{came.people:,}")
+    table.add_row("trained on", counted(came.sources) or "no votes or feedback")
     _add_decisions(table, came.decisions)
     console.print(table)
 
@@ -285,13 +296,14 @@ def print_status(settings: Settings, found: dict[str, Any]) -> None:
             "rejected for", "pairs", "meaning", box=None, title="one pair may fail several", title_justify="left"
         )
         for name, count in sorted(failed.items(), key=lambda item: -item[1]):
-            table.add_row(name, str(count), MEANINGS.get(name, ""))
+            table.add_row(spoken(name), str(count), MEANINGS.get(name, ""))
         console.print(table)
     versions = Table("version", "attempt", "status", "parent", "pairs", "win rate", "adapter", "MLflow", box=None)
     for version in found["versions"]:
         rate = "" if version["win_rate"] is None else f"{version['win_rate']:.1%}"
         sha = (version["adapter_sha"] or "")[:12]
-        row = (version["name"], version["attempt"], version["status"], version["parent"] or "", version["pairs"] or "")
+        name, status = version["name"], spoken(version["status"])
+        row = (name, version["attempt"], status, version["parent"] or "", version["pairs"] or "")
         versions.add_row(*map(str, (*row, rate, sha, version["mlflow_version"] or "")))
     console.print(versions)
     console.print(f"champion {found['champion'] or 'none yet'}, challenger {found['challenger'] or 'none'}")
@@ -327,6 +339,6 @@ def print_demo(settings: Settings, result: Any) -> None:
     facts.add_row("MLflow", f"{settings.mlflow_address}/#/models/{settings.registered_model}")
     facts.add_row("serving", f"{settings.serving_address}")
     console.print(facts)
-    outcome = "serves all of the traffic" if version.status == "champion" else f"is {version.status}"
+    outcome = "serves all of the traffic" if version.status == "champion" else f"is {spoken(version.status)}"
     took = f" after {result.votes} votes and {result.seconds / 60:.1f} minutes."
     console.print(Text.assemble("\n", (f"{version.name} {outcome}", "bold"), took))

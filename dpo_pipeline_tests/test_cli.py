@@ -63,6 +63,23 @@ def test_whatever_has_a_nearest_name_is_told_it(here: Path, monkeypatch: pytest.
     assert "Did you mean tiny?" in dpo("status")
 
 
+def test_a_wrong_choice_is_told_in_words(here: Path) -> None:
+    role = " ".join(re.sub(r"[│╭╮╰╯─]", " ", dpo("keys", "add", "Ann", "--role", "operater")).split())
+    assert "'operater' is not one of" in role and "Did you mean operator?" in role
+    assert "There is no program 'servin'; " in dpo("run", "servin") and "Did you mean serving?" in dpo("run", "servin")
+    assert "only a Postgres can be shared" in dpo("migrate", "--to", "mysql://somewhere")
+    for said in (role, dpo("migrate", "--to", "mysql://somewhere"), dpo("rollout", "promote", "--reason", "why not")):
+        assert "Value error" not in said and "None" not in said
+
+
+def test_an_import_names_what_it_found_as_people_do(here: Path) -> None:
+    rows = here / "rows.jsonl"
+    rows.write_text('{"prompt": {"a": 1}, "chosen": null, "rejected": ["x"]}\n[1]\n"text"\n3\n')
+    said = dpo("import", str(rows))
+    assert not re.search(r"\b(dict|str|int|NoneType)\b", said.replace(str(rows), ""))
+    assert "a list was found" in said and "a number was found" in said
+
+
 def test_an_error_is_a_message_and_no_class() -> None:
     said = CliRunner().invoke(app, ["settings", "nothing.like.it"])
     assert said.exit_code == 1 and said.output.startswith("error: There is no setting")
@@ -138,5 +155,5 @@ def test_whatever_has_a_name_is_traced(here: Path) -> None:
     assert "answered by v1.0" in answer and "9 tokens in 812 ms" in answer and "2 of 5" in answer
     for name in ("Ann", ann):
         person = dpo("trace", name)
-        assert "3 (3 api)" in person and "1 requests; feedback: 1 rating" in person
+        assert "3 votes through the API" in person and "rating (1)" in person
     assert "Nothing is known of 'v1.00'. Did you mean v1.0?" in dpo("trace", "v1.00").replace("\n", " ")

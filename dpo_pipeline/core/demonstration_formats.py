@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpo_pipeline.core.admission import cannot_be_asked
+from dpo_pipeline.core.in_words import kind_of
 from dpo_pipeline.core.message_formats import Prompt, alpaca_prompt, answer_of, messages_of, system_of, text_of
 from dpo_pipeline.core.questions import CATEGORIES, Question
 from dpo_pipeline.core.votes import Message
@@ -24,7 +25,7 @@ def read_demonstration(row: Any) -> tuple[list[Message], str]:
         InvalidRecord: in no known form, or without an answer; the reason quotes no text.
     """
     if not isinstance(row, Mapping):
-        raise InvalidRecord(f"a row is an object; {type(row).__name__} was found")
+        raise InvalidRecord(f"a row is an object; {kind_of(row)} was found")
     present = {str(key): value for key, value in row.items() if value is not None}
     prompt, answer = _read(present)
     messages = [Message("user", prompt)] if isinstance(prompt, str) else prompt
@@ -42,7 +43,7 @@ def read_question(row: Any) -> Question:
         InvalidRecord: in no known form, or with more than one message to answer; the reason quotes no text.
     """
     if not isinstance(row, Mapping):
-        raise InvalidRecord(f"a row is an object; {type(row).__name__} was found")
+        raise InvalidRecord(f"a row is an object; {kind_of(row)} was found")
     present = {str(key): value for key, value in row.items() if value is not None}
     if (alone := _unanswered(present)) is not None:
         messages, reference = alone, ""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpo_pipeline.core.admission import ROLES, can_be_written
+from dpo_pipeline.core.in_words import kind_of
 from dpo_pipeline.core.votes import Message
 from dpo_pipeline.errors import InvalidRecord
 
@@ -62,7 +63,7 @@ def text_of(value: Any, name: str) -> str:
             raise InvalidRecord(f"{name} has parts that are no text")
         value = "\n".join(str(part.get("text") or "") for part in value)
     if not isinstance(value, str):
-        raise InvalidRecord(f"{name} must be a text; {type(value).__name__} was found")
+        raise InvalidRecord(f"{name} must be a text; {kind_of(value)} was found")
     if not can_be_written(value):
         raise InvalidRecord(f"{name} holds half a surrogate pair, which is no text")
     return value

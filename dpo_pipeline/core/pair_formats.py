@@ -15,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from dpo_pipeline.core.admission import cannot_be_asked
+from dpo_pipeline.core.in_words import kind_of
 from dpo_pipeline.core.message_formats import Prompt, alpaca_prompt, answer_of, messages_of, system_of, text_of
 from dpo_pipeline.core.questions import CATEGORIES
 from dpo_pipeline.core.redaction import Redactor, redact
@@ -67,7 +68,7 @@ def read_pair(row: Any) -> ImportedPair:
         InvalidRecord: in no known form, or a field is missing or of the wrong kind; the reason quotes no text.
     """
     if not isinstance(row, Mapping):
-        raise InvalidRecord(f"a row is an object; {type(row).__name__} was found")
+        raise InvalidRecord(f"a row is an object; {kind_of(row)} was found")
     present = {str(key): value for key, value in row.items() if value is not None}
     pair = _read(present)
     asked = pair.prompt

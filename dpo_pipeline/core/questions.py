@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
 
+from dpo_pipeline.core.in_words import kind_of
 from dpo_pipeline.core.votes import prompt_key
 from dpo_pipeline.errors import InvalidRecord
 
@@ -123,7 +124,7 @@ def parse_edge_case(line: str, where: str) -> EdgeCase:
         raise InvalidRecord(f"{where}: not JSON ({error}). See data/bank/README.md for the form.") from error
     names = ("question", "category", "why")
     if not isinstance(row, dict) or set(row) != set(names):
-        found = ", ".join(sorted(row)) if isinstance(row, dict) else type(row).__name__
+        found = ", ".join(sorted(row)) if isinstance(row, dict) else kind_of(row)
         raise InvalidRecord(f"{where}: found {found or 'nothing'}; exactly {', '.join(names)} were required.")
     for name in names:
         if not isinstance(row[name], str) or not row[name].strip():

@@ -1,4 +1,4 @@
-"""What a source of training data is called, wherever people read of it: pages, model card, registry."""
+"""What a source of training data is called, wherever people read of it: pages, model card, registry, terminal."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -27,6 +27,12 @@ SOURCE_NAMES: Mapping[Source | FeedbackSource, SourceName] = {
     "both_bad": SourceName("Both bad", "Votes that both answers are bad"),
 }
 _BY_TEXT = {str(source): names for source, names in SOURCE_NAMES.items()}
+
+
+def counted(sources: Mapping[str, int]) -> str:
+    """ "3 votes through the API, 1 corrected answers": each source with its number."""
+    names = {source: source_name(source).many for source in sources}
+    return ", ".join(f"{count:,} {names[source][0].lower()}{names[source][1:]}" for source, count in sources.items())
 
 
 def source_name(source: str) -> SourceName:

@@ -22,6 +22,8 @@ from typing import Any
 
 import duckdb
 
+from dpo_pipeline.core.in_words import fault
+
 SHORTEST = 12
 """Shorter texts, such as "Thanks!", are anybody's."""
 NAMED = 60
@@ -114,7 +116,7 @@ def _packed(path: Path, unpack: Callable[[Path], BufferedIOBase], needles: dict[
                 if found := _first_in(piece, needles):
                     return found
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise _Unreadable(f"{type(error).__name__}: {error}") from error
+        raise _Unreadable(fault(error)) from error
     return None
 
 
@@ -148,7 +150,7 @@ def _rows_of(path: Path, head: bytes) -> Iterator[list[Any]]:
                     while rows := result.fetchmany(AT_ONCE):
                         yield rows
     except (pa.ArrowException, sqlite3.Error, duckdb.Error) as error:
-        raise _Unreadable(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+        raise _Unreadable(fault(error).splitlines()[0]) from error
 
 
 def _quoted(name: str) -> str:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dpo_pipeline.core.in_words import fault
 from dpo_pipeline.errors import ArtifactCorrupt, ArtifactMissing, ModelUnavailable
 from dpo_pipeline.ml import embedded
 from dpo_pipeline.ml.chat_template import ChatTemplate
@@ -291,6 +292,6 @@ def _fetch(model_id: str) -> Path:
     except Exception as error:  # the hub client raises a different type for every way a network can fail
         raise ModelUnavailable(
             f"Base model {model_id!r} is not a folder here, not in the Hugging Face cache, and could not be fetched "
-            f"({type(error).__name__}: {error}). Connect to the network once, or copy the model to this machine and "
+            f"({fault(error)}). Connect to the network once, or copy the model to this machine and "
             "set DPO_MODEL__BASE=/path/to/the/folder, or use the embedded model with DPO_PROFILE=tiny."
         ) from error

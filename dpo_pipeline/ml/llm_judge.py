@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
+from dpo_pipeline.core.in_words import fault
 from dpo_pipeline.core.judging import Comparison, Judgement, SpokenVerdict, in_both_orders, judge_messages, read_verdict
 from dpo_pipeline.errors import ModelUnavailable, SettingsError, UpstreamFailed
 from dpo_pipeline.ml.bounded_call import call
@@ -75,7 +76,7 @@ class LlmJudge:
             ) as error:
                 if not left:
                     raise ModelUnavailable(
-                        f"The judge at {self._url} did not answer {TRIES} times ({type(error).__name__}: {error}). "
+                        f"The judge at {self._url} did not answer {TRIES} times ({fault(error)}). "
                         "Start it, or set DPO_EVALUATION__JUDGE=automatic, and launch the evaluation again."
                     ) from error
         raise AssertionError("unreachable")

@@ -17,11 +17,13 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from dpo_pipeline import __version__
+from dpo_pipeline.core.in_words import requirement
 from dpo_pipeline.errors import DatabaseUnavailable, DpoError, LogWriteError, RequestError, VoteNotRecorded
 from dpo_pipeline.gate import HEADERS, WebGate
 from dpo_pipeline.serving.access import Door
 from dpo_pipeline.serving.accounts import Accounts
 from dpo_pipeline.serving.assembly import Serving, assemble, make_engine
+from dpo_pipeline.serving.bodies import UNFORESEEN
 from dpo_pipeline.serving.content_policy import ContentPolicy, policy
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import CallMetrics, Metrics
@@ -157,9 +159,8 @@ async def _answer_error(request: Request, error: Exception) -> Response:
 
 async def _answer_unforeseen(request: Request, error: Exception) -> Response:
     """In OpenAI's form too; the program's log has the trace."""
-    message = f"{type(error).__name__}. The server's log says more; report it if it comes again."
     # Starlette sends this one past every middleware.
-    return _error(request, 500, message, "server_error", "unforeseen", HEADERS | policy())
+    return _error(request, 500, UNFORESEEN, "server_error", "unforeseen", HEADERS | policy())
 
 
 async def _refuse(error: DpoError, scope: Scope, receive: Receive, send: Send) -> None:
@@ -170,7 +171,9 @@ async def _refuse(error: DpoError, scope: Scope, receive: Receive, send: Send) -
 async def _answer_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     found = error.errors()
-    problems = "; ".join(f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in found[:SHOWN_PROBLEMS])
+    problems = "; ".join(
+        f"{'.'.join(map(str, item['loc'][1:]))}: {requirement(item['msg'])}" for item in found[:SHOWN_PROBLEMS]
+    )
     if len(found) > SHOWN_PROBLEMS:
         problems += f"; and {len(found) - SHOWN_PROBLEMS} more"
     return _error(request, 400, f"The request is not valid: {problems}", "invalid_request_error", "invalid_request")

@@ -10,6 +10,7 @@ from dpo_pipeline.core.votes import Category, ReasonTag, Sampling, Strength, Vot
 from dpo_pipeline.serving.services.preference_event import Choice
 
 MOST_FIELDS = 100
+UNFORESEEN = "The server met an error that nobody foresaw. Its log says more; report it if it comes again."
 SMALLEST_TOP_P = 1e-6
 SEEDS = 2**31
 """Seeds that the engine tells apart; another one of 64 bits stands for what is left of it."""

@@ -5,6 +5,7 @@ import threading
 from dataclasses import dataclass
 
 from dpo_pipeline.core.exposure import Unit, gets_challenger, unit_key
+from dpo_pipeline.core.in_words import fault
 from dpo_pipeline.core.lifecycle import ACCEPTED
 from dpo_pipeline.core.rollout import traffic_of
 from dpo_pipeline.errors import DpoError
@@ -68,7 +69,7 @@ class Router:
         try:
             self.follow_once(ledger)
         except Exception as error:
-            self._tell(f"the route stays as it was: {type(error).__name__}: {error}")
+            self._tell(f"the route stays as it was: {fault(error)}")
         return FOLLOW_S
 
     def _cannot_open(self, error: Exception) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from dpo_pipeline.core.in_words import requirement
 from dpo_pipeline.core.nearest import did_you_mean
 from dpo_pipeline.errors import SettingsError
 from dpo_pipeline.settings.shown import shown
@@ -32,7 +33,7 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         lines = [
-            f"  {'.'.join(parts)} ({_variable(parts)}): {item['msg']}{_found(parts, item.get('input'))}"
+            f"  {'.'.join(parts)} ({_variable(parts)}): {requirement(item['msg'])}{_found(parts, item.get('input'))}"
             for item in error.errors()
             for parts in [[str(part) for part in item["loc"]]]
         ]

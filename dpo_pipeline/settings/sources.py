@@ -9,6 +9,7 @@ import yaml
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
+from dpo_pipeline.core.in_words import kind_of
 from dpo_pipeline.core.nearest import did_you_mean
 from dpo_pipeline.errors import SettingsError
 from dpo_pipeline.settings.shown import shown
@@ -102,5 +103,5 @@ def _read_profile(path: Path) -> dict[str, Any]:
     except (OSError, RecursionError, yaml.YAMLError) as error:
         raise SettingsError(f"Profile {path} cannot be read: {error}. Fix the file or choose another.") from error
     if not isinstance(content, dict):
-        raise SettingsError(f"Profile {path} holds {type(content).__name__}; a mapping of settings was required.")
+        raise SettingsError(f"Profile {path} holds {kind_of(content)}; a mapping of settings was required.")
     return content

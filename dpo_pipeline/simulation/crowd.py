@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import httpx
 
+from dpo_pipeline.core.in_words import kind_of_fault
 from dpo_pipeline.core.questions import Question
 from dpo_pipeline.simulation.people import Person, choose, make_person, rate
 
@@ -84,7 +85,7 @@ class Crowd:
             self.troubles[f"HTTP {error.response.status_code}"] += 1
             await asyncio.sleep(1.0)
         except httpx.HTTPError as error:
-            self.troubles[type(error).__name__] += 1
+            self.troubles[kind_of_fault(error)] += 1
             await asyncio.sleep(1.0)
 
     async def _vote(self, client: httpx.AsyncClient) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from dpo_pipeline.core.in_words import kind_of_fault
 from dpo_pipeline.core.questions import Question
 
 
@@ -94,5 +95,5 @@ async def _ask(
             report.troubles[f"HTTP {error.response.status_code}"] += 1
             await asyncio.sleep(0.2)
         except httpx.HTTPError as error:
-            report.troubles[type(error).__name__] += 1
+            report.troubles[kind_of_fault(error)] += 1
             await asyncio.sleep(0.2)

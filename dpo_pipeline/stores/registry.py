@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from dpo_pipeline.core.in_words import fault
 from dpo_pipeline.core.redaction import cut
 from dpo_pipeline.core.registry_plan import RegistrySnapshot
 from dpo_pipeline.errors import RegistryError, RegistryRefused, RegistryUnavailable
@@ -93,7 +94,7 @@ class Registry:
                 yield opened
         except BaseException as error:
             with suppress(RegistryError), self._client():
-                opened.fail(f"{type(error).__name__}: {error}")
+                opened.fail(fault(error))
             if isinstance(error, MlflowException | requests.RequestException):
                 raise _failure(self.url, error) from None  # what it says may hold our account, and would be logged
             raise

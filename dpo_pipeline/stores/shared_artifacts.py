@@ -16,6 +16,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from dpo_pipeline.core.in_words import fault
 from dpo_pipeline.errors import ArtifactCorrupt, ArtifactUnavailable, DpoError, SettingsError
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import CARD, MANIFEST, replacing, verify
@@ -200,7 +201,7 @@ class ArtifactStore:
             raise
         except Exception as error:  # whatever the library of this store has for it
             raise ArtifactUnavailable(
-                f"{self.url} did not do it: {type(error).__name__}: {error}. Start that store, or fix "
+                f"{self.url} did not do it: {fault(error)}. Start that store, or fix "
                 "DPO_ARTIFACTS_URL and its credentials; then try again."
             ) from error
 

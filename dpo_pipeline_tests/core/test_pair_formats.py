@@ -90,7 +90,7 @@ def test_forms(row: dict[str, object], form: str, prompt: object) -> None:
     [
         ("text", "a row is an object"),
         ({"prompt": "x", "chosen": "y"}, "no rejected"),
-        ({"prompt": 3, "chosen": "a", "rejected": "b"}, "prompt must be a text; int"),
+        ({"prompt": 3, "chosen": "a", "rejected": "b"}, "prompt must be a text; a number"),
         ({"prompt": "x", "chosen": None, "rejected": "b"}, "no chosen"),
         ({"chosen": "no transcript", "rejected": "neither"}, "no transcript"),
         ({"prompt": "x", "chosen": "\ud83d", "rejected": "b"}, "half a surrogate pair"),

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from dpo_pipeline.core.answers import Answer, Ask
+from dpo_pipeline.core.in_words import fault
 from dpo_pipeline.core.template_tokens import defuse
 from dpo_pipeline.errors import DeadlineExceeded, ModelNotHeld, NotReady, QueueFull, UpstreamFailed
 from dpo_pipeline.ml.bounded_call import AS_IT_IS
@@ -110,8 +111,7 @@ class ForwardEngine(Engine):
                     failed.add(server)
                     if begun or not self._holding(name, failed):
                         raise UpstreamFailed(
-                            f"{server.shown} could not be asked ({type(error).__name__}: {error}). Start that server "
-                            "or fix engine.url."
+                            f"{server.shown} could not be asked ({fault(error)}). Start that server or fix engine.url."
                         ) from error
         except TimeoutError as error:
             raise DeadlineExceeded(f"No answer came within {self._limits.deadline_s:g} s.") from error

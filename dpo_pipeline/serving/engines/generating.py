@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpo_pipeline.core.answers import Answer
+from dpo_pipeline.core.in_words import fault
 from dpo_pipeline.errors import DpoError, EngineEnded, EngineFailed, NotReady
 from dpo_pipeline.ml.generation import GenerationRequest
 from dpo_pipeline.program_logs import log_to_terminal
@@ -124,7 +125,7 @@ class _Loop:
             return ServeResult(error)
         except Exception as error:
             log.exception("a version could not be loaded")
-            return ServeResult(EngineFailed(f"A version could not be loaded: {type(error).__name__}: {error}"))
+            return ServeResult(EngineFailed(f"A version could not be loaded: {fault(error)}"))
         self._generator, self._served = generator, set(order.adapters)
         return ServeResult()
 
@@ -169,7 +170,7 @@ class _Loop:
             except Exception as error:
                 # Nothing was generated yet: whatever it is, it says nothing about the version.
                 log.exception("a request could not be made ready")
-                told = f"The request could not be made ready ({type(error).__name__}: {error}); the log has the trace."
+                told = f"The request could not be made ready ({fault(error)}); the log has the trace."
                 refused.append((order.job, NotReady(told)))
         return ready, refused
 
@@ -206,4 +207,4 @@ class _Loop:
 
 
 def _failure(error: Exception) -> EngineEnded:
-    return EngineEnded(f"Generation failed ({type(error).__name__}: {error}). Ask again; the log has the trace.")
+    return EngineEnded(f"Generation failed ({fault(error)}). Ask again; the log has the trace.")

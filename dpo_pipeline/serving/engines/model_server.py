@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 
 import httpx
 
+from dpo_pipeline.core.in_words import fault
 from dpo_pipeline.core.redaction import cut
 from dpo_pipeline.errors import ArtifactCorrupt, DpoError, UpstreamFailed
 from dpo_pipeline.ml.bounded_call import call
@@ -153,12 +154,12 @@ class ModelServer:
                 missing = self._missing(wanted)
         except httpx.HTTPError as error:
             self.reachable = False
-            return f"it cannot be asked ({type(error).__name__}: {error}). Start that server or fix engine.url."
+            return f"it cannot be asked ({fault(error)}). Start that server or fix engine.url."
         except DpoError as error:
             return str(error)
         except Exception as error:
             log.exception("%s could not be looked at", self.shown)
-            return f"it could not be looked at ({type(error).__name__}: {error})."
+            return f"it could not be looked at ({fault(error)})."
         return " ".join(f"{name}: {why}" for name, why in missing.items()) or None
 
     def _list(self) -> frozenset[str] | None:
@@ -229,9 +230,7 @@ class ModelServer:
             self._refused[name] = (time.monotonic(), str(error))
             return
         except httpx.HTTPError as error:
-            told = (
-                f"loading it was not answered within {LOADING_S:.0f} s, or broke off ({type(error).__name__}: {error})"
-            )
+            told = f"loading it was not answered within {LOADING_S:.0f} s, or broke off ({fault(error)})"
             self._refused[name] = (time.monotonic(), told)
             return
         self._listed |= {name}

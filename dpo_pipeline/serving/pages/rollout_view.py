@@ -73,9 +73,10 @@ def waits_for(live: RolloutSnapshot) -> str:
     """One sentence: where the version is and what it waits for."""
     state = live.state
     if not live.under_way:
+        serves = f"{state.champion} answers everybody" if state.champion else "the first one is not ready yet"
         watched = f" {live.new} is watched all the time." if state.stage else ""
         return (
-            f"No version is being rolled out: {state.champion} answers everybody.{watched} A version that is trained "
+            f"No version is being rolled out: {serves}.{watched} A version that is trained "
             "and evaluated as better appears here automatically."
         )
     who = f"{state.challenger} has been in {state.stage} for {hours(live.hours_in_stage)}"

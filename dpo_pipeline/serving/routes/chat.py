@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from dpo_pipeline.core.answers import Answer
 from dpo_pipeline.errors import ClientGone, RequestError
 from dpo_pipeline.serving.bodies import (
+    UNFORESEEN,
     ChatCompletion,
     ChatRequest,
     Model,
@@ -111,9 +112,9 @@ async def _server_sent(
             yield _chunk(common | {"usage": _usage(event)}, [])
     except RequestError as error:
         yield _error(str(error), error.code)
-    except Exception as error:
+    except Exception:
         log.exception("a stream ended in an unforeseen way")
-        yield _error(f"{type(error).__name__}. The server's log says more; report it if it comes again.", "unforeseen")
+        yield _error(UNFORESEEN, "unforeseen")
     yield b"data: [DONE]\n\n"
 
 

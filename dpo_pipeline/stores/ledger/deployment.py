@@ -96,7 +96,7 @@ class Ledger(VersionLedger):
             change = {"champion": state.previous, "previous": None, "stage": None, "stage_since": None}
             statuses = [(state.champion, Status.ROLLED_BACK), (state.previous, Status.CHAMPION)]
         else:
-            raise NoRollout(f"Nothing to roll back: {state.champion} is champion and no version is being rolled out.")
+            raise NoRollout(f"Nothing to roll back: {state.in_charge} and no version is being rolled out.")
         stage = state.stage or STAGES[-1]
         return self._move(epoch, change, statuses, (state.subject, stage, "rollback", reasons, evidence, actor))
 
@@ -190,7 +190,7 @@ class Ledger(VersionLedger):
         """
         state = self.deployment()
         if not state.challenger:
-            raise NoRollout(f"No version is being rolled out; {state.champion} is champion.")
+            raise NoRollout(f"No version is being rolled out; {state.in_charge}.")
         return state
 
     def _move(

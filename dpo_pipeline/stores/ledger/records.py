@@ -25,6 +25,11 @@ class DeploymentState:
         return self.challenger or self.champion
 
     @property
+    def in_charge(self) -> str:
+        """Who serves, as messages say it."""
+        return f"{self.champion} is champion" if self.champion else "there is no champion yet"
+
+    @property
     def baseline(self) -> str | None:
         """What the subject is measured against."""
         return self.champion if self.challenger else self.previous
