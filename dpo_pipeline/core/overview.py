@@ -4,12 +4,13 @@ Pages, `dpo status` and the terminal of `dpo up` show this value; nothing else p
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 from dpo_pipeline.core.cadence import CadenceDecision
 from dpo_pipeline.core.curation import CurationSummary
+from dpo_pipeline.core.headline import verdict_headline
 from dpo_pipeline.core.lifecycle import RETRIED, Status
 from dpo_pipeline.core.progress import STILL_S, TaskProgress, duration, first_version
 from dpo_pipeline.core.versions import BASELINE, VersionRecord, next_version
@@ -20,7 +21,8 @@ UNREAD_S = 600.0
 """Votes are read within a minute or two; so long none was, whatever reads them does not run."""
 LONG_S = 6 * 3600
 """So long the reference of a large model may take before the first step; what reports nothing for longer is lost."""
-WORK = {"base_model": "base model", "sft": "SFT", "dpo": "DPO"}
+WORK = {"base_model": "base model", "sft": "tuning on demonstrations", "dpo": "training on preferences"}
+"""What a task does; the last one by whichever objective the recipe has."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ class LoopFacts:
 
 @dataclass(frozen=True)
 class Step:
-    """One part of the strip: a figure, a sentence, how far it is (of 1; null: nothing to fill), the live loss, and the
-    version that it is about.
+    """One part of the strip: a figure, a sentence, how far it is (of 1; null: nothing to fill), the live loss, the
+    version that it is about, and where MLflow has it: its run, and the number of its registered version.
     """
 
     name: StepName
@@ -90,6 +92,8 @@ class Step:
     share: float | None = None
     losses: tuple[float, ...] = ()
     version: str | None = None
+    mlflow_run: str | None = None
+    mlflow_version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -169,9 +173,9 @@ def _unfinished(newest: VersionRecord, facts: LoopFacts) -> str | None:
 def _votes(facts: LoopFacts) -> Step:
     summary = facts.summary
     lost = f" {summary.quarantined:,} lines could not be read." if summary.quarantined else ""
-    brought = f", {summary.brought_in:,} brought in" if summary.brought_in else ""
+    brought = f", {summary.brought_in:,} imported" if summary.brought_in else ""
     apart = f"{summary.voted}{brought}. " if summary.simulated or brought else ""
-    said = f"{apart}From the A/B test page, from your product, and brought in.{lost}"
+    said = f"{apart}From the A/B test page, your product and imports.{lost}"
     return Step("Votes", "open" if facts.served.champion else "waiting", f"{summary.recorded:,}", said)
 
 
@@ -204,32 +208,36 @@ def _training(facts: LoopFacts) -> Step:
             return Step("Training", "waiting", "none yet", "The first version is tuned on demonstrations.")
         last = trained[-1]
         pairs = f" on {last.pairs:,} pairs" if last.pairs else " on demonstrations" if last.name == BASELINE else ""
-        return Step("Training", "done", last.name, f"Trained last{pairs}; not at work now.", version=last.name)
+        return _about(last, Step("Training", "done", last.name, f"Last trained{pairs}; nothing is being trained now."))
     version = record.name if record else None
     still = facts.now - task.updated
-    name = record.name if record else WORK[task.task]
+    name = record.name if record else BASELINE if task.task == "sft" else WORK[task.task]
     if still > STILL_S:
         said = f"{task}, but nothing has moved for {duration(still)}. Look at the runs in Dagster."
-        return Step("Training", "stuck", name, said, task.step / task.total, task.losses, version)
+        return Step("Training", "stuck", name, said, task.step / task.total, task.losses, version, task.mlflow_run)
     loss = f" Loss {task.metrics['loss']:.3g}." if "loss" in task.metrics else ""
-    said = f"{WORK[task.task]}, {task}.{loss}"
-    return Step("Training", "working", name, said, task.step / task.total, task.losses, version)
+    said = f"{WORK[task.task].capitalize()}, {task}.{loss}"
+    return Step("Training", "working", name, said, task.step / task.total, task.losses, version, task.mlflow_run)
+
+
+def _about(version: VersionRecord, step: Step) -> Step:
+    return replace(step, version=version.name, mlflow_run=version.mlflow_run, mlflow_version=version.mlflow_version)
 
 
 def _evaluation(facts: LoopFacts) -> Step:
     newest = facts.versions[-1] if facts.versions else None
     if newest and (task := facts.judging):
         said = f"Against {newest.parent} on held-out questions, {task}."
-        return Step("Evaluation", "working", newest.name, said, task.step / task.total, version=newest.name)
+        return _about(newest, Step("Evaluation", "working", newest.name, said, task.step / task.total))
     judged = [record for record in facts.versions if record.evaluation]
     if not judged:
         said = "A new version must beat the one that serves on questions that neither was trained on."
         return Step("Evaluation", "waiting", "none yet", said)
     last = judged[-1]
-    found = str((last.evaluation or {}).get("verdict", last.status)).replace("_", " ")
-    rate = "" if last.win_rate is None else f": it wins {last.win_rate:.0%} of the questions"
-    said = f"{found.capitalize()} against {last.parent}{rate}."
-    return Step("Evaluation", "done", last.name, said, version=last.name)
+    told = last.evaluation or {}
+    by_length = told.get("controlled"), told.get("controlled_error")
+    found = verdict_headline(str(told.get("verdict", last.status)), last.parent, last.win_rate, *by_length)
+    return _about(last, Step("Evaluation", "done", last.name, found.sentence))
 
 
 def _rollout(facts: LoopFacts) -> Step:

@@ -13,7 +13,8 @@ STILL_S = 120.0
 class TaskProgress:
     """One task. Times are seconds since the epoch; `first_step` is where this start of the task began.
 
-    `losses`: of the steps so far, thinned out to a few dozen points.
+    `losses`: of the steps so far, thinned out to a few dozen points. `mlflow_run`: where MLflow shows the task, null:
+    nowhere.
     """
 
     task: str
@@ -24,6 +25,7 @@ class TaskProgress:
     started: float
     first_step: int = 0
     losses: tuple[float, ...] = ()
+    mlflow_run: str | None = None
 
     @property
     def done(self) -> bool:

@@ -111,7 +111,8 @@ class _Told:
     """How far a training is: a file for pages, and a line of the log every few steps."""
 
     def __init__(self, job: ProcessJob):
-        self._kind, self._report = job.kind, ProgressFile(Path(job.progress_dir), job.kind)
+        self._kind = str(job.recipe.get("objective", job.kind))  # the file is that of the task, whatever its objective
+        self._report = ProgressFile(Path(job.progress_dir), job.kind)
         self._said = -LOG_EVERY
 
     def __call__(self, step: int, total: int, metrics: dict[str, float]) -> None:

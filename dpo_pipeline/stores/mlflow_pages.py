@@ -33,5 +33,10 @@ def run_page(experiment: str, run: str, part: str = "") -> str:
     return f"#/experiments/{experiment}/runs/{run}{part}?{WORKFLOW}"
 
 
+def page_of_run(run: str) -> str:
+    """For whoever does not know its experiment; MLflow leads on from there."""
+    return f"#/runs/{run}?{WORKFLOW}"
+
+
 def version_page(model: str, number: str) -> str:
     return f"#/models/{model}/versions/{number}?{WORKFLOW}"

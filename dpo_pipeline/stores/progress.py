@@ -9,6 +9,8 @@ from dpo_pipeline.core.progress import TaskProgress
 from dpo_pipeline.stores.artifacts import write_text
 
 INTERVAL_S = 0.3
+RUN = ".run"
+"""Ending of the file beside it that names the run of MLflow: another process writes it."""
 MOST_LOSSES = 100
 """Beyond it every second one is dropped, and from then on only every second one is kept, and so on."""
 
@@ -60,7 +62,13 @@ def read_task(directory: Path, task: str) -> TaskProgress | None:
     return _read(path) if path.exists() else None
 
 
+def note_run(directory: Path, task: str, run: str) -> None:
+    """Where MLflow shows this task from now on."""
+    write_text(directory / f"{task}{RUN}", run)
+
+
 def _read(path: Path) -> TaskProgress:
-    told = json.loads(path.read_text())
+    told, run = json.loads(path.read_text()), path.with_suffix(RUN)
+    told |= {"losses": tuple(told.get("losses", ())), "mlflow_run": run.read_text() if run.exists() else None}
     # Reports of before a task knew when it began lack it.
-    return TaskProgress(**{"started": told["updated"], **told, "losses": tuple(told.get("losses", ()))})
+    return TaskProgress(**{"started": told["updated"], **told})

@@ -18,6 +18,7 @@ from dpo_pipeline.core.registry_plan import RegistrySnapshot
 from dpo_pipeline.errors import RegistryError, RegistryRefused, RegistryUnavailable
 from dpo_pipeline.settings.shown import without_passwords
 from dpo_pipeline.stores.mlflow_pages import EVALUATION, RunPages, run_page, version_page
+from dpo_pipeline.stores.progress import note_run
 from dpo_pipeline.stores.training_runs import OpenRun, TrainingRun, open_run, shown_live
 
 HEALTH_TIMEOUT_S, REST_TIMEOUT_S = 10, 5
@@ -89,6 +90,7 @@ class Registry:
 
         with self._client() as client:
             opened = open_run(client, self._experiment(client), self.model, described)
+        note_run(progress_dir, task, opened.run_id)
         try:
             with shown_live(opened, progress_dir, task):
                 yield opened

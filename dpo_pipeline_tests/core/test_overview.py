@@ -106,7 +106,7 @@ def test_the_strip_counts_votes_and_pairs() -> None:
     assert at(USUAL, "Votes").figure == "620" and "2 lines could not be read" in at(USUAL, "Votes").said
     voted = CurationSummary(recorded=500, simulated=476, votes={"a": 300, "b": 188})
     said = at(replace(USUAL, summary=voted), "Votes").said
-    assert said.startswith("12 by people, 476 simulated, 12 brought in. ")
+    assert said.startswith("12 by people, 476 simulated, 12 imported. ")
     pairs = at(USUAL, "Valid pairs")
     assert (pairs.figure, pairs.share) == ("606", 0.87)
     assert pairs.said == "87 are not used yet; 100 start a training. 12 did not pass a check."
@@ -118,7 +118,7 @@ def test_a_training_shows_its_loss_and_one_that_stands_still_says_so() -> None:
     )
     step = at(at_work, "Training")
     assert (step.state, step.figure, step.share, step.losses) == ("working", "v1.1", 0.3, (0.69, 0.62))
-    assert step.said == "DPO, step 30 of 100, about 23 s left. Loss 0.62."
+    assert step.said == "Training on preferences, step 30 of 100, about 23 s left. Loss 0.62."
     stuck = at(replace(at_work, tasks=(task("dpo", 30, ago=600),)), "Training")
     assert stuck.state == "stuck" and "nothing has moved for 10 min" in stuck.said
 
@@ -137,10 +137,13 @@ def test_reports_of_an_earlier_training_are_not_taken_for_this_one() -> None:
 
 
 def test_the_strip_says_what_the_newest_version_came_to() -> None:
-    judged = replace(V11, evaluation={"verdict": "improved"}, win_rate=0.63)
+    judged = replace(V11, evaluation={"verdict": "improved"}, win_rate=0.63, mlflow_run="r", mlflow_version="2")
     step = at(replace(USUAL, versions=(V10, judged)), "Evaluation")
-    assert step.said == "Improved against v1.0: it wins 63% of the questions."
-    assert at(replace(USUAL, versions=(V10, judged)), "Training").said == "Trained last on 90 pairs; not at work now."
+    assert step.said == "Improved: wins 63.0% against v1.0." and (step.mlflow_run, step.mlflow_version) == ("r", "2")
+    by_length = replace(judged, evaluation={"verdict": "improved", "controlled": 0.4, "controlled_error": 0.01})
+    assert at(replace(USUAL, versions=(V10, by_length)), "Evaluation").said.startswith("Improved, by length only")
+    trained = at(replace(USUAL, versions=(V10, judged)), "Training").said
+    assert trained == "Last trained on 90 pairs; nothing is being trained now."
     rollout = at(replace(USUAL, served=Served("v1.0", "v1.1", "half", 0.5, left_h=24)), "Rollout")
     assert (rollout.figure, rollout.share, rollout.state) == ("v1.1", 0.5, "working")
     assert "v1.0 has the rest. Full traffic in 24 h at the earliest." in rollout.said

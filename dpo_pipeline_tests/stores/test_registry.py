@@ -11,7 +11,8 @@ import pytest
 
 from dpo_pipeline.core.version_card import CardFacts, CardLinks, description
 from dpo_pipeline.ml.reporting import SHOWN
-from dpo_pipeline.stores.progress import ProgressFile
+from dpo_pipeline.stores.mlflow_pages import page_of_run
+from dpo_pipeline.stores.progress import ProgressFile, read_progress
 from dpo_pipeline.stores.registry import EXPERIMENT_KIND, MODEL_TRAINING, Registry
 from dpo_pipeline.stores.training_runs import TrainingRun
 from dpo_pipeline_tests.assets.conftest import mlflow  # noqa: F401  (fixture)
@@ -78,6 +79,8 @@ def test_its_curves_are_there_while_it_runs(
         run = eventually(lambda: client.get_run(opened.run_id), lambda run: set(run.data.metrics) == logged)
         assert (run.info.status, set(run.data.metrics)) == ("RUNNING", logged)
         assert client.get_metric_history(opened.run_id, "loss")[0].step == 3
+        [told] = read_progress(tmp_path)
+        assert told.mlflow_run == opened.run_id, "so the home page leads to it"
 
 
 def test_from_a_version_everything_is_one_click_away(registry: Registry, client: Any, tmp_path: Path) -> None:
@@ -103,6 +106,8 @@ def test_from_a_version_everything_is_one_click_away(registry: Registry, client:
                 opened.page.get_by_role("link", name=name).click()
             beside.value.locator("main").get_by_text(shown).first.wait_for()
         assert "/runs?workflowType=machine_learning" in beside.value.url
+        opened.go(f"{registry.url}/{page_of_run(run_id)}")
+        opened.page.locator("main").get_by_text("loss").first.wait_for()
 
 
 def test_a_run_that_somebody_deleted_for_good_has_no_pages(registry: Registry, client: Any, tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ from dpo_pipeline.serving.pages.polling import following
 from dpo_pipeline.serving.pages.version_link import report_links
 from dpo_pipeline.serving.site_map import page_at
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.mlflow_pages import page_of_run, version_page
 
 REFRESH_S = 2.0
 CHIPS = {
-    "open": ("open", "ok"), "working": ("at work", "ok"), "waiting": ("waiting", "none"), "ready": ("ready", "ok"),
-    "done": ("done", "none"), "stuck": ("stands still", "triggered"),
+    "open": ("open", "ok"), "working": ("running", "ok"), "waiting": ("waiting", "none"), "ready": ("ready", "ok"),
+    "done": ("done", "none"), "stuck": ("stuck", "triggered"),
 }  # fmt: skip
 PAGES_OF: Mapping[str, Sequence[str]] = {
     "Votes": ("compare", "contributors"), "Valid pairs": ("review",), "Training": ("versions",),
@@ -45,7 +46,8 @@ def build(serving: Callable[[], Serving]) -> None:
     shown = gr.HTML(page(paragraph("Looking at the loop…", "muted")), elem_id="loop")
 
     def look(_: object, request: gr.Request) -> str:
-        return overview_page(serving().loop_watch.look(), beside(serving().settings, request))
+        settings = serving().settings
+        return overview_page(serving().loop_watch.look(), beside(settings, request), settings.registered_model)
 
     following(shown, look, REFRESH_S)
 
@@ -63,8 +65,13 @@ def beside(settings: Settings, request: Any) -> dict[str, str]:
     return found if settings.mlflow_url else found | {"MLflow": f"{host}:{settings.ports.mlflow}"}
 
 
-def overview_page(found: Overview, programs: Mapping[str, str]) -> str:
-    steps = "".join(_step(step, programs) for step in found.steps)
+def overview_page(found: Overview, programs: Mapping[str, str], model: str) -> str:
+    """
+    Args:
+        programs: addresses of Dagster and MLflow, where they are known.
+        model: what MLflow's registry calls it.
+    """
+    steps = "".join(_step(step, programs, model) for step in found.steps)
     return page(
         paragraph(Markup(f"<b>Now:</b> {text(found.happening)}"), "notice"),
         paragraph(Markup(f"<b>Next:</b> {text(found.next)}"), "notice"),
@@ -74,7 +81,7 @@ def overview_page(found: Overview, programs: Mapping[str, str]) -> str:
     )
 
 
-def _step(step: Step, programs: Mapping[str, str]) -> str:
+def _step(step: Step, programs: Mapping[str, str], model: str) -> str:
     word, kind = CHIPS[step.state]
     links = [link(each.name, each.address) for each in map(page_at, PAGES_OF[step.name]) if each]
     if step.version:
@@ -83,8 +90,8 @@ def _step(step: Step, programs: Mapping[str, str]) -> str:
         links.append(link("in Dagster", f"{programs['Dagster']}/assets/{ASSET_OF[step.name]}"))
         if step.version:
             links.append(link("its runs", programs["Dagster"] + RUNS_OF.format(version=step.version)))
-    if "MLflow" in programs and step.name in ("Training", "Evaluation"):
-        links.append(link("in MLflow", programs["MLflow"]))
+    if "MLflow" in programs and (shown := _in_mlflow(step, model)):
+        links.append(link("in MLflow", f"{programs['MLflow']}/{shown}"))
     parts = [
         f'<div class="rule"><h2>{text(step.name)}</h2>{chip(word, kind)}</div>',
         f'<p class="figure">{text(step.figure)}</p>',
@@ -94,3 +101,10 @@ def _step(step: Step, programs: Mapping[str, str]) -> str:
         f'<p class="muted">{" · ".join(links)}</p>',
     ]
     return f'<li class="{step.state}">{"".join(parts)}</li>'
+
+
+def _in_mlflow(step: Step, model: str) -> str | None:
+    """The curves of a training; what came of it, once that is registered."""
+    if step.mlflow_version and step.name != "Training":
+        return version_page(model, step.mlflow_version)
+    return page_of_run(step.mlflow_run) if step.mlflow_run else None
