@@ -77,7 +77,8 @@ bench: $(STAMP)  ## the benchmarks, each beside its rival; results go to benchma
 	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
 audit: $(AUDIT)  ## known vulnerabilities of the pinned sets, by PyPI's advisories (needs the network)
-	@.venv-audit/bin/pip-audit --requirement constraints.txt --requirement constraints-audit.txt --no-deps --disable-pip
+	@# Strict: a package that it could not ask about would be left out, and the rest called clean.
+	@.venv-audit/bin/pip-audit --strict --requirement constraints.txt --requirement constraints-audit.txt --no-deps --disable-pip
 
 $(AUDIT): requirements-audit.txt
 	@$(PYTHON) -m venv --clear .venv-audit

@@ -32,6 +32,9 @@ def test_the_tools_that_look_at_the_pinned_set_are_pinned_like_it() -> None:
     makefile = (PROJECT_DIR / "Makefile").read_text()
     installing = [line for line in makefile.splitlines() if ".venv-audit/bin/pip install" in line]
     assert len(installing) == 1 and "--no-deps --require-hashes -r requirements-audit.txt" in installing[0]
+    # Without it, where advisories cannot be reached everything is left out, and the answer is that nothing was found.
+    assert "pip-audit --strict " in makefile
+    assert "jsonschema" in tools and "--no-validate" not in makefile, "what `make sbom` writes is checked as CycloneDX"
 
 
 def installed_by(pip: Path) -> "subprocess.CompletedProcess[str]":
