@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 CALLS, JOIN = "/gradio_api/", "/gradio_api/queue/join"
 LONGEST_ID = 100
+MOST_PARTS = 20_000
+"""Values in a call. Gradio looks at each of them while everybody waits, 7 ms for a thousand; a page sends a few, and a
+long chat a few thousand.
+"""
 MOST_UNREAD, MOST_UNREAD_TOGETHER = 200, 2_000
 """Answers that wait to be read, of one address and of all: a person leaves a few when a connection is lost."""
 IN_USE_S = 60.0
@@ -153,9 +157,22 @@ def _page_of(body: bytes) -> str:
         found = json.loads(body)
     except (ValueError, RecursionError):
         return ""
+    if _has_more_parts(found, MOST_PARTS):
+        raise InvalidRequest(f"The call holds more than {MOST_PARTS:,} values. Reload the page.")
     page = found.get("session_hash") if isinstance(found, dict) else None
     if not isinstance(page, str):
         return ""
     if len(page) > LONGEST_ID:
         raise InvalidRequest(f"session_hash has {len(page)} characters; {LONGEST_ID} are the most. Reload the page.")
     return page
+
+
+def _has_more_parts(found: Any, most: int) -> bool:
+    """Whether more values than that stand in lists and objects, at whatever depth."""
+    waiting, seen = [found], 0
+    while waiting and seen <= most:
+        each = waiting.pop()
+        if isinstance(each, list | dict):
+            seen += len(each)
+            waiting += each.values() if isinstance(each, dict) else each
+    return seen > most

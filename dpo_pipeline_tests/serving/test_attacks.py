@@ -188,6 +188,23 @@ def test_sessions_are_not_forged(attacked: tuple[Server, str]) -> None:
     assert httpx.get(f"{server.url}/session", cookies={"dpo_session": session}).json()["name"] == "Ada"
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"data": [1] * 30_000},
+        {"data": [[[1] * 10_000] * 3]},
+        {"data": [{f"field {number}": 1 for number in range(30_000)}]},
+        {"data": []} | {f"field {number}": 1 for number in range(30_000)},
+    ],
+)
+def test_a_call_of_a_page_that_would_hold_everybody_up_is_refused(
+    attacked: tuple[Server, str], call: dict[str, Any]
+) -> None:
+    """Gradio goes through every value that it is sent, on the loop: a body of 1 MB took it 2 s."""
+    refused = attacked[0].client.post("/gradio_api/queue/join", json=call | {"session_hash": "x", "fn_index": 1})
+    assert refused.status_code == 400 and "20,000 values" in refused.json()["error"]["message"]
+
+
 def test_every_answer_says_what_browsers_may_do_with_it(attacked: tuple[Server, str]) -> None:
     client = attacked[0].client
     refused = [
