@@ -86,7 +86,7 @@ def serve() -> None:
     from dpo_pipeline.loop.redactor import redactor
     from dpo_pipeline.program_logs import log_to_terminal
     from dpo_pipeline.serving.app import create_app
-    from dpo_pipeline.serving.http_protocol import BoundedHttp, allow_connections
+    from dpo_pipeline.serving.http_protocol import BACKLOG, BoundedHttp, allow_connections
     from dpo_pipeline.stores.folder_lock import take_lock
 
     settings = data_folder()
@@ -104,6 +104,7 @@ def serve() -> None:
         port=ports.serving,
         loop="asyncio",
         http=BoundedHttp,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=math.ceil(settings.limits.deadline_s),
         proxy_headers=False,  # `serving.proxies` looks at them, and has to see whose connection it is
         log_level="warning",

@@ -41,7 +41,7 @@ class Server:
         self.url = f"http://127.0.0.1:{port}"
         self.client = httpx.Client(base_url=self.url, timeout=60)
         self._environment = {**os.environ, **variables, "DPO_PORTS__SERVING": str(port)}
-        self._log = log
+        self.log = log
         self._process: psutil.Process | None = None
 
     @property
@@ -50,7 +50,7 @@ class Server:
         return self._process.pid
 
     def start(self, ready: str = "/readyz") -> None:
-        self._process = warm_start.start("dpo_pipeline.cli", "serve", environment=self._environment, log=self._log)
+        self._process = warm_start.start("dpo_pipeline.cli", "serve", environment=self._environment, log=self.log)
         self.wait_for(ready)
 
     def wait_for(self, path: str, seconds: float = 90) -> None:
@@ -61,9 +61,9 @@ class Server:
                     return
             except httpx.HTTPError:
                 pass
-            assert self._process and self._process.is_running(), self._log.read_text()
+            assert self._process and self._process.is_running(), self.log.read_text()
             time.sleep(0.1)
-        raise AssertionError(f"{path} was not ready in {seconds} s:\n{self._log.read_text()}")
+        raise AssertionError(f"{path} was not ready in {seconds} s:\n{self.log.read_text()}")
 
     def kill(self) -> None:
         assert self._process
@@ -74,7 +74,7 @@ class Server:
     def stop(self) -> None:
         self.client.close()
         if self._process:
-            assert self._process.is_running(), f"serving ended by itself:\n{self._log.read_text()}"
+            assert self._process.is_running(), f"serving ended by itself:\n{self.log.read_text()}"
             self._process.terminate()
             self._process.wait(timeout=30)
 

@@ -1,12 +1,14 @@
 """uvicorn's HTTP protocol with bounds that it lacks: how long and how large the head of a request may be, how long a
-body may stall, and that an open page does not hold a server that shall stop.
+body may stall, how many connections there may be, and that an open page does not hold a server that shall stop.
 
 Without the first ones whoever opens connections and sends nothing, or headers or a body without an end, holds
 descriptors and memory for ever. How large a body may be is the door's.
 """
 
 import asyncio
+import logging
 import resource
+import time
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -17,6 +19,13 @@ HEAD_S = 30.0
 HEAD_BYTES = 65_536
 STALLED_S = 30.0
 """Between two pieces of a body."""
+IDLE_S = 5.0
+"""Between an answer and the next request of the same connection."""
+BACKLOG = 256
+"""Connections that may wait to be accepted. asyncio takes as many at once, before any of them can be closed again."""
+KEPT_SHARE = 0.25
+"""Of the descriptors: for files, databases and the servers that answers come from; but at least `BACKLOG`."""
+ACCEPT_FAILED, TOLD_EVERY_S = "socket.accept() out of system resource", 60.0
 HEARTBEAT = "/heartbeat/"
 """In the paths of the streams by which Gradio sees that a page is open: they end with the page."""
 LEAST_DESCRIPTORS, ENOUGH_DESCRIPTORS = 512, 65_536
@@ -32,6 +41,10 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.timeout_keep_alive = IDLE_S  # type: ignore[assignment]
+        if len(self.connections) > most_connections(resource.getrlimit(resource.RLIMIT_NOFILE)[0]):
+            transport.abort()  # those that are there go on, and votes can be written
+            return
         self._begin_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -93,6 +106,30 @@ class BoundedHttp(HttpToolsProtocol):
             self._head_timer = None
 
 
+class SeldomTold(logging.Filter):
+    """That no connection could be accepted is told once a minute, without its trace.
+
+    For each attempt asyncio writes a line and a trace, and makes two thousand of them a second.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = float("-inf")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.getMessage().startswith(ACCEPT_FAILED):
+            return True
+        if time.monotonic() - self._told < TOLD_EVERY_S:
+            return False
+        self._told, record.exc_info = time.monotonic(), None
+        return True
+
+
+def most_connections(descriptors: int) -> int:
+    """How many of a process may be connections."""
+    return descriptors - max(BACKLOG, int(KEPT_SHARE * descriptors))
+
+
 def allow_connections() -> int:
     """Let this process hold as many descriptors as the system grants, one for each connection; returns how many.
 
@@ -109,4 +146,5 @@ def allow_connections() -> int:
     now, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if now < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    logging.getLogger("asyncio").addFilter(SeldomTold())
     return max(now, wanted)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import psutil
 import pytest
 
 from dpo_pipeline.settings import Settings
@@ -136,6 +137,37 @@ def test_heads_are_bounded(attacked: tuple[Server, str]) -> None:
         except (BrokenPipeError, ConnectionResetError):
             continue
         assert b" 200 " not in answer.split(b"\r\n", 1)[0]
+
+
+def test_more_connections_than_descriptors_cost_those_alone_who_open_them(attacked: tuple[Server, str]) -> None:
+    """Whoever is connected goes on, what they say is written, and the log does not fill the disk."""
+    server, key = attacked
+    process, log = psutil.Process(server.pid), server.log
+    assert server.client.get("/healthz").status_code == 200
+    before, written = process.rlimit(psutil.RLIMIT_NOFILE), log.stat().st_size
+    process.rlimit(psutil.RLIMIT_NOFILE, (512, before[1]))
+    port, opened = httpx.URL(server.url).port or 80, []
+    try:
+        for _ in range(700):
+            opened.append(socket.create_connection(("127.0.0.1", port), timeout=5))
+        assert shown(server, Authorization=f"Bearer {key}")["token"]
+        ended = sum(_is_closed(each) for each in opened)
+        assert 700 - 512 < ended < 700
+    finally:
+        for each in opened:
+            each.close()
+        process.rlimit(psutil.RLIMIT_NOFILE, before)
+    assert log.stat().st_size - written < 2_000
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ def port() -> Iterator[int]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(http_protocol, "HEAD_S", 1.0)
         patch.setattr(http_protocol, "STALLED_S", 1.0)
+        patch.setattr(http_protocol, "IDLE_S", 1.0)
         with served(echo) as (port, _, _):
             yield port
 
@@ -67,6 +68,13 @@ def test_a_connection_without_a_whole_head_is_closed(port: int, sent: bytes) -> 
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(sent)
         assert 0.5 < closed_after(connection) < 5
+
+
+@pytest.mark.slow
+def test_a_connection_that_asks_nothing_more_is_closed(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert 0.5 < closed_after(connection) < 4
 
 
 def test_headers_without_an_end_are_refused(port: int) -> None:
