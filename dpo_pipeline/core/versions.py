@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from dpo_pipeline.errors import UnknownVersion
+from dpo_pipeline.errors import ArtifactMissing, UnknownVersion
 
 BASELINE = "v1.0"
 _NAME = re.compile(r"v1\.(0|[1-9]\d*)")
@@ -52,6 +52,18 @@ def iteration(name: str) -> int:
     if not match:
         raise UnknownVersion(f"{name!r} is not a version name. Versions are called v1.0, v1.1, v1.2 and so on.")
     return int(match.group(1))
+
+
+def check_is_later(name: str) -> None:
+    """
+    Raises:
+        ArtifactMissing: it is v1.0, which has neither pairs nor a parent.
+    """
+    if name == BASELINE:
+        raise ArtifactMissing(
+            f"{BASELINE} is the start: it was tuned on demonstrations, without pairs of votes, and there is no earlier "
+            "version to compare it with. Materialize `sft_adapter` to build it again, or pick a later version here."
+        )
 
 
 def is_version_name(text: str) -> bool:

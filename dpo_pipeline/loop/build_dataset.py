@@ -13,7 +13,7 @@ from dpo_pipeline.core.feedback import FeedbackMark
 from dpo_pipeline.core.labels import TrainableFeedback
 from dpo_pipeline.core.lifecycle import ACCEPTED, RECORDED
 from dpo_pipeline.core.validated_pair import SET_ASIDE
-from dpo_pipeline.core.versions import iteration
+from dpo_pipeline.core.versions import check_is_later, iteration
 from dpo_pipeline.loop.attempts import attempt_of
 from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.label import GivenFeedback, feedback_of, summary_of, trainable_feedback
@@ -42,9 +42,11 @@ def build_dataset(settings: Settings, ledger: Ledger, warehouse: Warehouse, name
     """Split the version's pairs, publish them and record them; the first time pins which pairs those are.
 
     Raises:
+        ArtifactMissing: v1.0 has no pairs.
         DatasetTooSmall: what is left after exclusions is no training.
         RebuildDiffers: the version is registered, and its pairs would be others now; nothing was written.
     """
+    check_is_later(name)
     versions = ledger.versions()
     own = next((record for record in versions if record.name == name), None)
     # What a person excluded or a rollback put in question a moment ago must not be trained on.

@@ -9,7 +9,7 @@ from dpo_pipeline.core.diagnosis import Diagnosis
 from dpo_pipeline.core.judged_examples import clearest
 from dpo_pipeline.core.lifecycle import RECORDED, Status
 from dpo_pipeline.core.verdict import EvaluationVerdict, evaluate
-from dpo_pipeline.core.versions import BASELINE
+from dpo_pipeline.core.versions import BASELINE, check_is_later
 from dpo_pipeline.loop.attempts import conclude, diagnosis_of
 from dpo_pipeline.loop.calls import Call, here
 from dpo_pipeline.loop.describe import card_facts, describe
@@ -42,10 +42,12 @@ def evaluate_version(settings: Settings, ledger: Ledger, registry: Registry, nam
     """Both versions answer the same held-out questions; the judge compares, `core.verdict` decides.
 
     Raises:
+        ArtifactMissing: v1.0 has no earlier version to be compared with.
         EvaluationLeaked: the version was trained on a question that gates.
         ForbiddenTransition: the version was given up.
         RegistryError: MLflow does not answer or refuses; the verdict is recorded.
     """
+    check_is_later(name)
     report, begun_at = ProgressFile(settings.data_dir / "progress", "eval"), utc_now()
     candidate = ledger.version(name)
     parent = ledger.version(candidate.parent or BASELINE)

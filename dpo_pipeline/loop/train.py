@@ -12,7 +12,7 @@ from typing import Any
 
 from dpo_pipeline.core.lifecycle import RECORDED, Status
 from dpo_pipeline.core.training_curve import kept_points
-from dpo_pipeline.core.versions import BASELINE, iteration
+from dpo_pipeline.core.versions import BASELINE, check_is_later, iteration
 from dpo_pipeline.errors import AdapterRefused, ArtifactMissing, DatasetTooSmall, DpoError, TrainingDiverged
 from dpo_pipeline.loop.attempts import attempt_of, conclude
 from dpo_pipeline.loop.calls import Call, here
@@ -95,13 +95,14 @@ def train(
         changed: hyperparameters that differ from the recipe that it is due for, of a registered version its own.
 
     Raises:
-        ArtifactMissing: the version has no dataset.
+        ArtifactMissing: the version has no dataset; v1.0 never has.
         TrainingDiverged, AdapterRefused, DatasetTooSmall: no adapter; the ledger says what the version is now.
         ForbiddenTransition: the version is past training, and not registered.
         ModelUnavailable: LLaMA-Factory shall train and is not there; nothing was begun.
         RebuildDiffers: it is registered, and would come out different now; it stays as it is.
         RegistryError: MLflow does not answer or refuses; nothing was trained.
     """
+    check_is_later(name)
     base, record = locate_base(settings), ledger.version(name)
     if not record.dataset_hash:
         raise ArtifactMissing(f"Version {name} has no dataset yet. Materialize `dpo_dataset` for it first.")
