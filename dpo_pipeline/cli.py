@@ -24,8 +24,8 @@ from dpo_pipeline import (  # noqa: F401  (they add their commands)
     terminal,
 )
 from dpo_pipeline.commands import app, command, data_folder
-from dpo_pipeline.core.nearest import did_you_mean
 from dpo_pipeline.errors import LogReplaced, RedactionFailed, ServiceError, SettingsError, UnreadableImport
+from dpo_pipeline.nearest import did_you_mean
 from dpo_pipeline.settings import Section, Settings, load_settings, setting_names
 from dpo_pipeline.settings.shown import without_passwords
 

@@ -11,9 +11,9 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from dpo_pipeline import __version__, terminal
-from dpo_pipeline.core.in_words import requirement
-from dpo_pipeline.core.nearest import did_you_mean
 from dpo_pipeline.errors import DpoError
+from dpo_pipeline.in_words import requirement
+from dpo_pipeline.nearest import did_you_mean
 from dpo_pipeline.settings import Settings, load_settings
 
 

@@ -29,7 +29,7 @@ HEADERS = {
 """On every answer, unless the program sends its own."""
 POLICY = "frame-ancestors 'self'; object-src 'none'; base-uri 'self'"
 """Beside the content policy of the program, if it has one: a browser keeps to both."""
-Answer = Callable[[ForeignOrigin, Scope, Receive, Send], Awaitable[None]]
+AnswerForeign = Callable[[ForeignOrigin, Scope, Receive, Send], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class WebGate:
         answer: sends a refusal; null: as plain text.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, answer: Answer | None = None):
+    def __init__(self, app: ASGIApp, settings: Settings, answer: AnswerForeign | None = None):
         self._app, self._answer = app, answer or _as_text
         self._access, self._own = settings.access, settings.ports.host
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import httpx
 import yaml
 
-from dpo_pipeline.core.nearest import did_you_mean
 from dpo_pipeline.dagster_instance import DATABASE, dagster_database, place_instance_config
 from dpo_pipeline.errors import DiskFull, InvalidRequest, PortTaken, ServiceError
+from dpo_pipeline.nearest import did_you_mean
 from dpo_pipeline.program_logs import ProgramLogs
 from dpo_pipeline.settings import PROJECT_DIR, Settings
 from dpo_pipeline.stores.database import create_schemas, with_schema

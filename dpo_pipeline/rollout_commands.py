@@ -11,7 +11,7 @@ from dpo_pipeline.access_commands import note
 from dpo_pipeline.commands import app, command, data_folder
 
 if TYPE_CHECKING:
-    from dpo_pipeline.loop.manual_actions import Order
+    from dpo_pipeline.loop.manual_actions import ManualAction
 
 rollout = typer.Typer(help="Show the rollout, and decide about it by hand.", no_args_is_help=True)
 app.add_typer(rollout, name="rollout")
@@ -74,7 +74,7 @@ def rollback(reason: Reason) -> None:
     _order("abort", reason)
 
 
-def _order(what: "Order", reason: str) -> None:
+def _order(what: "ManualAction", reason: str) -> None:
     from dpo_pipeline.loop.manual_actions import order
     from dpo_pipeline.stores.ledger import Ledger
 

@@ -15,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from dpo_pipeline.core.in_words import spoken
 from dpo_pipeline.core.source_names import counted
 from dpo_pipeline.errors import DatabaseUnavailable
+from dpo_pipeline.in_words import spoken
 from dpo_pipeline.program_logs import tail
 from dpo_pipeline.settings import Settings
 

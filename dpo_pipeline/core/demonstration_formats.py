@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpo_pipeline.core.admission import cannot_be_asked
-from dpo_pipeline.core.in_words import kind_of
 from dpo_pipeline.core.message_formats import Prompt, alpaca_prompt, answer_of, messages_of, system_of, text_of
 from dpo_pipeline.core.questions import CATEGORIES, Question
 from dpo_pipeline.core.votes import Message
 from dpo_pipeline.errors import InvalidRecord
+from dpo_pipeline.in_words import kind_of
 
 _UNTOLD = ("tools", "functions", "history", "context", "passage", "system_prompt", "system_message")
 _ANSWERS = ("completion", "response", "answer")

@@ -15,7 +15,7 @@ STILL, MOVED_FAR, FELL_FAR = 0.05, 0.5, -5.0
 BETA_RANGE, RATE_RANGE = (0.01, 0.5), (1e-7, 1e-2)
 POOR_SFT = 2.5
 FEW_FLIPS, MOST_FLIPS = 0.05, 0.45
-Change = Literal["recipe", "sft_round"]
+Remedy = Literal["recipe", "sft_round"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Diagnosis:
     """`change` is what to do next, `recipe` that of the next attempt, `conclusion` both in words."""
 
     answers: tuple[DiagnosticAnswer, ...]
-    change: Change
+    change: Remedy
     recipe: DpoRecipe
     changed: str
     reason: str
@@ -84,7 +84,7 @@ def diagnose(recipe: DpoRecipe, symptoms: Symptoms) -> Diagnosis:
     """One change at a time, by the sign that is strongest: data before hyperparameters where data are the trouble."""
     answers = five_answers(recipe, symptoms)
 
-    def remedy(reason: str, changed: str, change: Change = "recipe", **values: object) -> Diagnosis:
+    def remedy(reason: str, changed: str, change: Remedy = "recipe", **values: object) -> Diagnosis:
         made = recipe.model_copy(update=values)
         if made.trainer == "llamafactory" and not made.is_known_to_llamafactory:
             made, changed = (

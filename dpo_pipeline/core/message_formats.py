@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpo_pipeline.core.admission import ROLES, can_be_written
-from dpo_pipeline.core.in_words import kind_of
 from dpo_pipeline.core.votes import Message
 from dpo_pipeline.errors import InvalidRecord
+from dpo_pipeline.in_words import kind_of
 
 Prompt = str | list[Message]
 _CALLS = ("tool_calls", "function_call")

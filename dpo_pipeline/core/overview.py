@@ -26,7 +26,7 @@ WORK = {"base_model": "base model", "sft": "tuning on demonstrations", "dpo": "t
 
 
 @dataclass(frozen=True)
-class Served:
+class InProduction:
     """Who answers people. `left_h`: hours until full traffic at the earliest, null where no rollout is under way."""
 
     champion: str | None
@@ -46,7 +46,7 @@ class LoopFacts:
     summary: CurationSummary
     cadence: CadenceDecision
     versions: Sequence[VersionRecord]
-    served: Served
+    served: InProduction
     tasks: Sequence[TaskProgress]
     max_attempts: int
     now: float

@@ -15,12 +15,12 @@ from typing import Any, Literal
 import msgspec
 
 from dpo_pipeline.core.admission import cannot_be_asked
-from dpo_pipeline.core.in_words import kind_of
 from dpo_pipeline.core.message_formats import Prompt, alpaca_prompt, answer_of, messages_of, system_of, text_of
 from dpo_pipeline.core.questions import CATEGORIES
 from dpo_pipeline.core.redaction import Redactor, redact
 from dpo_pipeline.core.votes import Message, Preference, Vote, outcome, prompt_text
 from dpo_pipeline.errors import InvalidRecord
+from dpo_pipeline.in_words import kind_of
 
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
 _QUESTIONS = ("prompt", "question", "input")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
 
-from dpo_pipeline.core.in_words import kind_of
 from dpo_pipeline.core.votes import prompt_key
 from dpo_pipeline.errors import InvalidRecord
+from dpo_pipeline.in_words import kind_of
 
 BankCategory = Literal["factual_qa", "comparison", "creative", "problem_solving", "explanation"]
 """What a question of the bank asks for; a vote may also be on a question of any other kind."""

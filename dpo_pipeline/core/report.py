@@ -71,7 +71,7 @@ class Kpi:
 
 
 @dataclass(frozen=True)
-class Step:
+class TimelineStep:
     """A part of the iteration: planned and real beginning, in hours from its first vote; null: not yet."""
 
     name: str
@@ -85,7 +85,7 @@ class WeeklyReport:
     week: Week
     target: int
     comparison: Mapping[str, VersionFigures]
-    timeline: tuple[Step, ...]
+    timeline: tuple[TimelineStep, ...]
     next_actions: tuple[str, ...]
 
     @property
@@ -124,7 +124,7 @@ def weekly_report(
     champion: str | None,
     unused: int,
     threshold: int,
-    timeline: Sequence[Step],
+    timeline: Sequence[TimelineStep],
     cadence: Cadence,
     kpis: Kpis,
     set_aside: int = 0,

@@ -21,7 +21,7 @@ from dpo_pipeline.core.serving_records import (
     somebody_vouches,
 )
 
-Met = tuple[float, RequestOutcome, bool]
+LatencyAndOutcome = tuple[float, RequestOutcome, bool]
 """How one request went: (latency in ms, outcome, whether a simulated person asked)."""
 ByUnit = Mapping[str, Sequence[RequestRecord]]
 Rated = tuple[str, FeedbackRecord]
@@ -34,7 +34,7 @@ def version_metrics(records: Iterable[Record], versions: Sequence[str]) -> dict[
     The newest rating of a request counts, and everybody's ratings together count as one person's.
     """
     # Not the records themselves: the rollout page asks this of a whole day every few seconds.
-    requests: dict[str, list[Met]] = {name: [] for name in versions}
+    requests: dict[str, list[LatencyAndOutcome]] = {name: [] for name in versions}
     ratings: dict[str, dict[str, FeedbackRecord]] = {name: {} for name in versions}
     for record in records:
         if isinstance(record, RequestRecord) and record.version in requests and is_evidence(record):
@@ -243,11 +243,11 @@ def _opinions(ratings: Iterable[Rated]) -> Opinions:
     return Opinions(len(means), fmean(means), variance(means) if len(means) > 1 else 0.0)
 
 
-def _how(request: RequestRecord) -> Met:
+def _how(request: RequestRecord) -> LatencyAndOutcome:
     return request.latency_ms, request.outcome, request.source == "simulated"
 
 
-def _metrics(requests: list[Met], ratings: list[FeedbackRecord]) -> VersionMetrics:
+def _metrics(requests: list[LatencyAndOutcome], ratings: list[FeedbackRecord]) -> VersionMetrics:
     opinions = _opinions((rating.user, rating) for rating in ratings)
     latencies = sorted(latency for latency, _, _ in requests)
     return VersionMetrics(

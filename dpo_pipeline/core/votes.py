@@ -18,7 +18,9 @@ from dpo_pipeline.errors import InvalidRecord
 
 Category = Literal["factual_qa", "comparison", "creative", "problem_solving", "explanation", "other"]
 Vote = Literal["a", "b", "tie", "both_bad"]
-Side = Literal["a", "b"]
+Letter = Literal["a", "b"]
+Choice = Literal["left", "right", "tie", "both_bad"]
+"""A vote as it is given: of sides, before it is known which version stood where."""
 Source = Literal["ui", "api", "import", "simulated", "synthetic"]
 Strength = Literal["slightly", "much"]
 ReasonTag = Literal["accurate", "complete", "clear", "style", "safe"]
@@ -90,7 +92,7 @@ class Preference(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     rejected: str | None = None
     chosen_model: str | None = None
     rejected_model: str | None = None
-    left: Side
+    left: Letter
     annotator: Text
     source: Source
     sampling: Sampling = Sampling()

@@ -31,7 +31,7 @@ class _Vote(msgspec.Struct):
 
 
 @dataclass(frozen=True)
-class Usage:
+class WeeklyUsage:
     """Who use the model and how much, per day."""
 
     people: int
@@ -44,10 +44,10 @@ class Usage:
 
     def given(
         self, people: int | None, requests_a_day: float | None, votes_a_day: float | None, ratings_share: float | None
-    ) -> "Usage":
+    ) -> "WeeklyUsage":
         """The same with what is named instead; a conversation then has the usual four requests."""
         asked = self.requests_a_day if requests_a_day is None else requests_a_day
-        return Usage(
+        return WeeklyUsage(
             self.people if people is None else people,
             asked,
             self.votes_a_day if votes_a_day is None else votes_a_day,
@@ -76,13 +76,13 @@ def _count(a_day: float) -> str:
     return f"{a_day:,.0f}" if a_day >= 100 else f"{a_day:.3g}"
 
 
-def last_week(settings: Settings, now: datetime | None = None) -> Usage:
+def last_week(settings: Settings, now: datetime | None = None) -> WeeklyUsage:
     """From the serving log and the preference log; simulated votes count like the people they stand for."""
     moment = now or datetime.now(UTC)
     records = read_records(settings.serving_log_dir, utc_text(moment - WEEK))
     found = audience_of(records, moment - WEEK, moment, settings.rollout.count_unproven)
     days = found.hours / 24
-    return Usage(
+    return WeeklyUsage(
         people=found.people,
         requests_a_day=found.requests / days,
         votes_a_day=_votes_since(settings, moment - WEEK) / days,
@@ -111,7 +111,7 @@ def _votes_since(settings: Settings, since: datetime) -> int:
 
 def play_rollouts(
     policy: RolloutPolicy,
-    usage: Usage,
+    usage: WeeklyUsage,
     runs: int,
     new_errors: float,
     new_win_rate: float | None,

@@ -19,11 +19,11 @@ from dpo_pipeline.loop.rollout_evidence import as_recorded, gather
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import DeploymentState, Ledger, VersionRecord
 
-Order = Literal["promote", "pause", "resume", "abort"]
+ManualAction = Literal["promote", "pause", "resume", "abort"]
 
 
 def order(
-    settings: Settings, ledger: Ledger, what: Order, reason: str, actor: str, now: datetime | None = None
+    settings: Settings, ledger: Ledger, what: ManualAction, reason: str, actor: str, now: datetime | None = None
 ) -> DeploymentState:
     """Carry out a person's order and return what the ledger then holds.
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from dpo_pipeline.core.curation import CurationSummary
-from dpo_pipeline.core.overview import LoopFacts, Overview, Served, overview
+from dpo_pipeline.core.overview import InProduction, LoopFacts, Overview, overview
 from dpo_pipeline.core.rollout import STAGES, stage_policy, traffic_of
 from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.roll_out import plan_of
@@ -39,11 +39,11 @@ def _unread_s(settings: Settings, summary: CurationSummary, now: float) -> float
     return max(now - max(each.stat().st_mtime for each in files if each.exists()), 0.0)
 
 
-def _served(rollout: RolloutPolicy, state: DeploymentState, now: datetime) -> Served:
+def _served(rollout: RolloutPolicy, state: DeploymentState, now: datetime) -> InProduction:
     if not (state.challenger and state.stage and state.stage_since):
-        return Served(state.champion)
+        return InProduction(state.champion)
     policy = plan_of(state, rollout).policy
     least = [stage_policy(stage, policy).hours * policy.duration_scale for stage in STAGES[STAGES.index(state.stage) :]]
     left = max(least[0] - hours_since(state.stage_since, now), 0.0) + sum(least[1:-1])
     traffic = traffic_of(state.stage, policy)
-    return Served(state.champion, state.challenger, state.stage, traffic, state.paused, left)
+    return InProduction(state.champion, state.challenger, state.stage, traffic, state.paused, left)

@@ -22,7 +22,7 @@ from typing import Any
 
 import duckdb
 
-from dpo_pipeline.core.in_words import fault
+from dpo_pipeline.in_words import fault
 
 SHORTEST = 12
 """Shorter texts, such as "Thanks!", are anybody's."""

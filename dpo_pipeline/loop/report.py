@@ -11,7 +11,7 @@ from dpo_pipeline.core.calendar import Span
 from dpo_pipeline.core.controlled_winrate import controlled_win_rate
 from dpo_pipeline.core.leaderboard import PairCount
 from dpo_pipeline.core.quality import CRITERIA
-from dpo_pipeline.core.report import Step, VersionFigures, Week
+from dpo_pipeline.core.report import TimelineStep, VersionFigures, Week
 from dpo_pipeline.core.rollout import MANUAL_PROMOTION, STAGES
 from dpo_pipeline.core.serving_records import FeedbackRecord, Record, RequestRecord, is_evidence
 from dpo_pipeline.core.version_metrics import version_metrics
@@ -78,7 +78,7 @@ def version_figures(settings: Settings, ledger: Ledger, warehouse: Warehouse, no
     return figures
 
 
-def timeline(ledger: Ledger, warehouse: Warehouse, policy: RolloutPolicy, frequency: str) -> list[Step]:
+def timeline(ledger: Ledger, warehouse: Warehouse, policy: RolloutPolicy, frequency: str) -> list[TimelineStep]:
     """Of the newest version after v1.0: collect, train, evaluate, staging, rollout, planned against what happened."""
     trained = [record for record in ledger.versions() if record.name != BASELINE]
     newest = trained[-1] if trained else None
@@ -92,7 +92,7 @@ def timeline(ledger: Ledger, warehouse: Warehouse, policy: RolloutPolicy, freque
     # What was voted after the training of the version before belongs to this one.
     begun = warehouse.first_vote(trained[-2].created_at if len(trained) > 1 else "")
     if newest is None or begun is None:
-        return [Step(name, hours, None) for name, hours in planned]
+        return [TimelineStep(name, hours, None) for name, hours in planned]
     actual = _moments(newest, ledger.decisions(newest.name)) | {"collect": begun}
     origin = datetime.fromisoformat(begun)
 
@@ -100,7 +100,7 @@ def timeline(ledger: Ledger, warehouse: Warehouse, policy: RolloutPolicy, freque
         moment = actual.get(name)
         return round((datetime.fromisoformat(moment) - origin).total_seconds() / 3600, 2) if moment else None
 
-    return [Step(name, round(at, 2), hours(name)) for name, at in planned]
+    return [TimelineStep(name, round(at, 2), hours(name)) for name, at in planned]
 
 
 def days(serving_log_dir: Path) -> list[DayOfVersion]:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core.labels import what_becomes
-from dpo_pipeline.core.nearest import did_you_mean
 from dpo_pipeline.core.report import kpis_of
 from dpo_pipeline.core.serving_records import FeedbackRecord, Record, RequestRecord
 from dpo_pipeline.core.versions import is_version_name, served_name
 from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.errors import UnknownVersion
 from dpo_pipeline.loop.label import given_feedback, trainable_feedback
+from dpo_pipeline.nearest import did_you_mean
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.decode import votes_of

@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dpo_pipeline.core.in_words import fault
 from dpo_pipeline.errors import ArtifactCorrupt, ArtifactMissing, ModelUnavailable
+from dpo_pipeline.in_words import fault
 from dpo_pipeline.ml import embedded
 from dpo_pipeline.ml.chat_template import ChatTemplate
 from dpo_pipeline.ml.compute import compute_of

@@ -35,7 +35,7 @@ class Row:
         return self.stopped or len(self.tokens) >= self.max_tokens
 
 
-class Batch:
+class DecodeBatch:
     """Rows that decode together over one model; a row's tokens do not depend on its neighbours.
 
     Keys and values are padded on the left, so all rows end in the same column. Not thread-safe.

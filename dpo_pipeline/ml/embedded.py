@@ -49,7 +49,7 @@ REFUSALS = (
 )
 
 Progress = Callable[[int, int, dict[str, float]], None]
-Row = tuple[list[int], int]
+LearnedRow = tuple[list[int], int]
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def learned_answers(question: Question) -> list[str]:
     return [*map(first_sentence, detailed), *detailed]
 
 
-def _encode(tokenizer: Any, learned: Sequence[tuple[str, str]]) -> list[Row]:
+def _encode(tokenizer: Any, learned: Sequence[tuple[str, str]]) -> list[LearnedRow]:
     """(token ids, length of the prompt) of every (question, answer)."""
     rows = []
     for question, answer in learned:
@@ -208,7 +208,7 @@ def _encode(tokenizer: Any, learned: Sequence[tuple[str, str]]) -> list[Row]:
     return rows
 
 
-def _batches(rows: list[Row], generator: random.Random) -> Iterator[list[Row]]:
+def _batches(rows: list[LearnedRow], generator: random.Random) -> Iterator[list[LearnedRow]]:
     """Endless batches of rows of like length (less padding), in random order."""
     while True:
         order = sorted(rows, key=lambda row: len(row[0]) + generator.random() * 8)
@@ -217,7 +217,7 @@ def _batches(rows: list[Row], generator: random.Random) -> Iterator[list[Row]]:
         yield from groups
 
 
-def _pad(batch: list[Row], pad_id: int) -> Any:
+def _pad(batch: list[LearnedRow], pad_id: int) -> Any:
     """(input ids, attention mask, labels), each [batch, longest]; the loss is on answers only."""
     import torch
 

@@ -2,7 +2,7 @@
 
 import logging
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
@@ -20,6 +20,7 @@ from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import EvaluationLeaked, InvalidRequest
 from dpo_pipeline.ml.base_model import BaseModel
 from dpo_pipeline.ml.dpo import LABELLED
+from dpo_pipeline.ml.embedded import Progress
 from dpo_pipeline.ml.generation import GenerationRequest, Generator, ScoredAnswer
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import gating_questions, read_bank, read_edge_cases, read_harmful
@@ -27,7 +28,6 @@ from dpo_pipeline.stores.serving_state import newest_prompts, place_of
 
 BATCH = 128
 log = logging.getLogger(__name__)
-Progress = Callable[[int, int, dict[str, float]], None]
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Generator:
     """One base model and the adapters loaded on it. Not thread-safe: one thread generates."""
 
     def __init__(self, base: BaseModel, model: ModelSettings):
-        from dpo_pipeline.ml.decoding import Batch
+        from dpo_pipeline.ml.decoding import DecodeBatch
         from dpo_pipeline.ml.lm_head import has_plain_head
         from dpo_pipeline.ml.mixed_lora import MixedLora
 
@@ -59,7 +59,7 @@ class Generator:
         self._stop_ids = _stop_ids(self._model, self.tokenizer, self.template.turn_end)
         self._plain_head = has_plain_head(self._model)
         self._adapters = MixedLora(self._model, model.lora_targets)
-        self.batch = Batch(self._model, self._adapters.select, self._stop_ids, self.tokenizer.pad_token_id)
+        self.batch = DecodeBatch(self._model, self._adapters.select, self._stop_ids, self.tokenizer.pad_token_id)
 
     @property
     def loaded(self) -> set[str]:

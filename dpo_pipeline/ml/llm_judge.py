@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
-from dpo_pipeline.core.in_words import fault
 from dpo_pipeline.core.judging import Comparison, Judgement, SpokenVerdict, in_both_orders, judge_messages, read_verdict
 from dpo_pipeline.errors import ModelUnavailable, SettingsError, UpstreamFailed
+from dpo_pipeline.in_words import fault
 from dpo_pipeline.ml.bounded_call import call
 from dpo_pipeline.settings import Settings
 

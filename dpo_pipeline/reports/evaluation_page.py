@@ -9,7 +9,7 @@ from dpo_pipeline.core.verdict import EvaluationVerdict, JudgedAnswer
 from dpo_pipeline.core.versions import page_of
 from dpo_pipeline.core.winrate import WinRate
 from dpo_pipeline.reports import plots
-from dpo_pipeline.reports.page import Page
+from dpo_pipeline.reports.page import ReportPage
 
 TONE = {"improved": "verdict good", "not_improved": "verdict bad", "inconclusive": "verdict open"}
 
@@ -29,7 +29,7 @@ def evaluation_page(
         embedded: both stand on the base model that was built from the question bank.
     """
     links = [(f"The page of {name}", page_of(name)), ("All versions", "/versions")]
-    page = Page(f"{name} against {parent}", f"evaluation on {verdict.questions} held-out questions", links)
+    page = ReportPage(f"{name} against {parent}", f"evaluation on {verdict.questions} held-out questions", links)
     found = verdict_headline(
         verdict.verdict, parent, verdict.overall.rate, verdict.controlled, verdict.controlled_error
     )
@@ -121,7 +121,7 @@ def _measurements(verdict: EvaluationVerdict) -> list[dict[str, object]]:
     ]  # fmt: skip
 
 
-def _examples(page: Page, name: str, parent: str, title: str, answers: Sequence[JudgedAnswer]) -> None:
+def _examples(page: ReportPage, name: str, parent: str, title: str, answers: Sequence[JudgedAnswer]) -> None:
     page.heading(title)
     for each in answers:
         page.side_by_side(each.question, (name, each.answer), (parent, each.parent_answer))

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dpo_pipeline.reports import plots
-from dpo_pipeline.reports.page import LIVE, Page
+from dpo_pipeline.reports.page import LIVE, ReportPage
 
 
 def loadtest_page(url: str, rows: Sequence[Mapping[str, object]], latencies_ms: Sequence[float]) -> str:
     """Self-contained HTML."""
-    page = Page("Load test", url, [LIVE])
+    page = ReportPage("Load test", url, [LIVE])
     page.table(rows)
     if latencies_ms:
         page.figure(plots.inline(_latencies(latencies_ms)), "Time to the whole answer.")

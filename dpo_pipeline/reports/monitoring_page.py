@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 from dpo_pipeline.core.calendar import Span
 from dpo_pipeline.core.report import REPORTS, Kpi, Trajectory, WeeklyReport, report_of
 from dpo_pipeline.reports import plots
-from dpo_pipeline.reports.page import LIVE, Page
+from dpo_pipeline.reports.page import LIVE, ReportPage
 
 WEEKLY, TRAJECTORY = ((title, report_of(name)) for name, title in REPORTS.items())
 
@@ -13,7 +13,7 @@ WEEKLY, TRAJECTORY = ((title, report_of(name)) for name, title in REPORTS.items(
 def monitoring_page(report: WeeklyReport, way: Trajectory, week: Span, zone: ZoneInfo) -> str:
     """Self-contained HTML."""
     first, last = (f"{moment.astimezone(zone):%d %B %Y, %H:%M}" for moment in (week.begins, week.ends))
-    page = Page("The week in the loop", f"{first} to {last} ({zone.key})", [LIVE, TRAJECTORY])
+    page = ReportPage("The week in the loop", f"{first} to {last} ({zone.key})", [LIVE, TRAJECTORY])
     for kpi in report.alerts:
         page.paragraph(f"Alert: {kpi.name} is {_number(kpi)}, the target is {kpi.target}", "verdict bad")
     page.heading("What to do next")
@@ -33,12 +33,12 @@ def monitoring_page(report: WeeklyReport, way: Trajectory, week: Span, zone: Zon
 
 def trajectory_page(way: Trajectory) -> str:
     """The versions alone, from the first to the newest, as self-contained HTML."""
-    page = Page(REPORTS["trajectory"], "whether each is better than the first, and by how much", [LIVE, WEEKLY])
+    page = ReportPage(REPORTS["trajectory"], "whether each is better than the first, and by how much", [LIVE, WEEKLY])
     _versions(page, way)
     return page.html()
 
 
-def _versions(page: Page, way: Trajectory) -> None:
+def _versions(page: ReportPage, way: Trajectory) -> None:
     page.paragraph(way.finding)
     if any(each.win_rate and each.win_rate.rate is not None for each in way.versions):
         page.figure(plots.inline(win_rates(way)), "Win rate over v1.0 by people's votes; each person counts once.")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 from dpo_pipeline.core import markdown
-from dpo_pipeline.core.word_differences import Span, word_differences
+from dpo_pipeline.core.word_differences import WordSpan, word_differences
 
 LIVE = ("The loop, live", "/")
 """Where reports lead back to."""
@@ -41,7 +41,7 @@ ul { padding-left: 1.2rem; } pre { background: var(--card); padding: .7rem; over
 
 
 @dataclass
-class Page:
+class ReportPage:
     """Parts in the order in which they are read; every text is escaped when it is put in.
 
     `links`: where it leads, back to the pages of serving first, as (name, address there).
@@ -114,7 +114,7 @@ def _formatted(text: str) -> str:
     return f'<div class="md">{made}</div>' if made else f'<div class="as-is">{escape(text)}</div>'
 
 
-def _span(span: Span) -> str:
+def _span(span: WordSpan) -> str:
     return f"<mark>{escape(span[0])}</mark>" if span[1] else escape(span[0])
 
 

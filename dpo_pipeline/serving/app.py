@@ -17,9 +17,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from dpo_pipeline import __version__
-from dpo_pipeline.core.in_words import requirement
 from dpo_pipeline.errors import DatabaseUnavailable, DpoError, LogWriteError, RequestError, VoteNotRecorded
 from dpo_pipeline.gate import HEADERS, WebGate
+from dpo_pipeline.in_words import requirement
 from dpo_pipeline.serving.access import Door
 from dpo_pipeline.serving.accounts import Accounts
 from dpo_pipeline.serving.assembly import Serving, assemble, make_engine

@@ -6,8 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from dpo_pipeline.core.admission import LONGEST_REASON, LONGEST_TEXT, MOST_MESSAGES, ROLES, can_be_written
 from dpo_pipeline.core.feedback import Action
-from dpo_pipeline.core.votes import Category, ReasonTag, Sampling, Strength, VoteReason
-from dpo_pipeline.serving.services.preference_event import Choice
+from dpo_pipeline.core.votes import Category, Choice, ReasonTag, Sampling, Strength, VoteReason
 
 MOST_FIELDS = 100
 UNFORESEEN = "The server met an error that nobody foresaw. Its log says more; report it if it comes again."

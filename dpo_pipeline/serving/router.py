@@ -5,10 +5,10 @@ import threading
 from dataclasses import dataclass
 
 from dpo_pipeline.core.exposure import Unit, gets_challenger, unit_key
-from dpo_pipeline.core.in_words import fault
 from dpo_pipeline.core.lifecycle import ACCEPTED
 from dpo_pipeline.core.rollout import traffic_of
 from dpo_pipeline.errors import DpoError
+from dpo_pipeline.in_words import fault
 from dpo_pipeline.loop.recorded_adapter import adapter_folder
 from dpo_pipeline.loop.roll_out import plan_of
 from dpo_pipeline.serving.engines.engine import Adapter, Engine

@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from dpo_pipeline.core.in_words import requirement
-from dpo_pipeline.core.nearest import did_you_mean
 from dpo_pipeline.errors import SettingsError
+from dpo_pipeline.in_words import requirement
+from dpo_pipeline.nearest import did_you_mean
 from dpo_pipeline.settings.shown import shown
 from dpo_pipeline.settings.sources import ENV_PREFIX
 from dpo_pipeline.settings.tree import Settings

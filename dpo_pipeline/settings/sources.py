@@ -9,9 +9,9 @@ import yaml
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
-from dpo_pipeline.core.in_words import kind_of
-from dpo_pipeline.core.nearest import did_you_mean
 from dpo_pipeline.errors import SettingsError
+from dpo_pipeline.in_words import kind_of
+from dpo_pipeline.nearest import did_you_mean
 from dpo_pipeline.settings.shown import shown
 
 PROFILES_DIR = Path(__file__).resolve().parents[1] / "profiles"

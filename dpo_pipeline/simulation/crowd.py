@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import httpx
 
-from dpo_pipeline.core.in_words import kind_of_fault
 from dpo_pipeline.core.questions import Question
+from dpo_pipeline.in_words import kind_of_fault
 from dpo_pipeline.simulation.people import Person, choose, make_person, rate
 
 VOTERS, CHATTERS = 600, 2000

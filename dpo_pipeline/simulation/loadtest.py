@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from dpo_pipeline.core.in_words import kind_of_fault
 from dpo_pipeline.core.questions import Question
+from dpo_pipeline.in_words import kind_of_fault
 
 
 @dataclass

@@ -7,11 +7,9 @@ never see it.
 import random
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
 
 from dpo_pipeline.core.questions import Question
-
-Choice = Literal["left", "right", "tie", "both_bad"]
+from dpo_pipeline.core.votes import Choice
 
 
 @dataclass(frozen=True)

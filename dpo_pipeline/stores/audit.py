@@ -19,7 +19,7 @@ from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.log import AppendLog
 
 FIRST = "0" * 64
-Outcome = Literal["allowed", "refused"]
+Admittance = Literal["allowed", "refused"]
 TAIL_BYTES = 8192
 LONGEST = 500
 LOCKED_S = 5.0
@@ -32,7 +32,7 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
     who: str
     what: str
     address: str
-    outcome: Outcome
+    outcome: Admittance
     detail: str = ""
     previous: str = FIRST
     hash: str = ""
@@ -52,7 +52,7 @@ class AuditLog:
     def __init__(self, path: Path, redact: Redactor = redact):
         self.path, self._redact = path, redact
 
-    def record(self, who: str, what: str, address: str, outcome: Outcome, detail: str = "") -> None:
+    def record(self, who: str, what: str, address: str, outcome: Admittance, detail: str = "") -> None:
         """On return it is on disk.
 
         Raises:

@@ -16,7 +16,7 @@ from dpo_pipeline.core.quality import vote_features
 from dpo_pipeline.core.votes import Preference, decode_preference, line_key, text_key
 from dpo_pipeline.errors import InvalidRecord
 from dpo_pipeline.settings import QualityCriteria
-from dpo_pipeline.stores.log import Batch, Line, Position, read_batches
+from dpo_pipeline.stores.log import Line, LineBatch, Position, read_batches
 
 HEAD_CHARACTERS = 200
 # Fields of a vote that are columns of text as they stand.
@@ -90,7 +90,7 @@ def read_piece(task: Task) -> Piece:
     return Piece(pa.Table.from_batches(batches, VOTE_COLUMNS).combine_chunks(), bad, end)
 
 
-def votes_of(batch: Batch) -> Iterator[Preference]:
+def votes_of(batch: LineBatch) -> Iterator[Preference]:
     """The events of a batch, for those who only look on: a line that is none is left to curation, which says why."""
     for line in batch.lines:
         try:
@@ -104,7 +104,7 @@ def criteria_key(criteria: QualityCriteria) -> int:
     return text_key(criteria.model_dump_json())
 
 
-def _decode_lines(batch: Batch, max_line_bytes: int) -> tuple[list[Line], list[Preference], list[Quarantined]]:
+def _decode_lines(batch: LineBatch, max_line_bytes: int) -> tuple[list[Line], list[Preference], list[Quarantined]]:
     """Lines that are votes, those votes, and the lines that are none."""
     lines, preferences, bad = [], [], []
     for line in batch.lines:

@@ -14,8 +14,8 @@ from typing import Literal
 import msgspec
 
 from dpo_pipeline.core.identity import checked_name
-from dpo_pipeline.core.nearest import did_you_mean
 from dpo_pipeline.errors import ArtifactCorrupt, InvalidRequest
+from dpo_pipeline.nearest import did_you_mean
 from dpo_pipeline.settings import Role, Settings
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.log import FILES, Logs

@@ -158,7 +158,7 @@ class Line(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Batch:
+class LineBatch:
     """Lines in file order and the position behind them."""
 
     lines: list[Line]
@@ -167,7 +167,7 @@ class Batch:
 
 def read_batches(
     path: Path, start: Position, max_line_bytes: int, chunk_bytes: int = CHUNK_BYTES, until: int | None = None
-) -> Iterator[Batch]:
+) -> Iterator[LineBatch]:
     """The whole lines after `start`, a chunk at a time; a tail without newline waits for the next call.
 
     Memory stays at about two chunks whatever the file holds: of a line longer than
@@ -199,10 +199,10 @@ def read_batches(
             lines.append(Line(offset, length, None if skipped else raw[:-1]))
             offset, skipped = offset + length + 1, 0
             if offset >= full:
-                yield Batch(lines, Position(offset, found.st_ino, found.st_dev))
+                yield LineBatch(lines, Position(offset, found.st_ino, found.st_dev))
                 lines, full = [], offset + chunk_bytes
         if lines:
-            yield Batch(lines, Position(offset, found.st_ino, found.st_dev))
+            yield LineBatch(lines, Position(offset, found.st_ino, found.st_dev))
 
 
 def read_places(path: Path, places: Iterable[tuple[int, int]]) -> Iterator[bytes]:

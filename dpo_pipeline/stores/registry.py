@@ -12,10 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from dpo_pipeline.core.in_words import fault
 from dpo_pipeline.core.redaction import cut
 from dpo_pipeline.core.registry_plan import RegistrySnapshot
 from dpo_pipeline.errors import RegistryError, RegistryRefused, RegistryUnavailable
+from dpo_pipeline.in_words import fault
 from dpo_pipeline.settings.shown import without_passwords
 from dpo_pipeline.stores.mlflow_pages import EVALUATION, RunPages, run_page, version_page
 from dpo_pipeline.stores.progress import note_run

@@ -18,7 +18,7 @@ import pyarrow as pa
 from dpo_pipeline.core.admission import LONGEST_REASON
 from dpo_pipeline.core.curation import TakenOut
 from dpo_pipeline.core.validated_pair import TAKEN_OUT, ReviewAction, ValidatedPair
-from dpo_pipeline.core.votes import Preference, prompt_text, text_key
+from dpo_pipeline.core.votes import Preference, Text, prompt_text, text_key
 from dpo_pipeline.errors import ArtifactCorrupt, InvalidRecord
 from dpo_pipeline.stores.artifacts import replacing
 from dpo_pipeline.stores.log import FILES, Logs, Position, read_batches
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 SHOWN = 5_000
 MAX_LINE_BYTES = 65_536
-Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Review(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,8 +16,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from dpo_pipeline.core.in_words import fault
 from dpo_pipeline.errors import ArtifactCorrupt, ArtifactUnavailable, DpoError, SettingsError
+from dpo_pipeline.in_words import fault
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import CARD, MANIFEST, replacing, verify
 

@@ -55,7 +55,7 @@ INSERT = sa.text(
     "from unnest(cast(:keys as text[]), cast(:lines as bytea[])) with ordinality as given (key, line, place) "
     "order by place on conflict (log, key) do nothing returning key"
 )
-Row = sa.Row[int, int, str, bytes]
+LogLine = sa.Row[int, int, str, bytes]
 
 
 def prepare(engine: sa.Engine) -> None:
@@ -252,7 +252,7 @@ class SharedLogs:
         self._note(copied)
         return copied
 
-    def _lines_of(self, connection: sa.Connection, log: str, until: tuple[int, int] | None = None) -> Iterator[Row]:
+    def _lines_of(self, connection: sa.Connection, log: str, until: tuple[int, int] | None = None) -> Iterator[LogLine]:
         """All lines of a log, oldest first, some at a time."""
         after = (0, 0)
         while True:
@@ -265,7 +265,7 @@ class SharedLogs:
                 return
             after = rows[-1][0], rows[-1][1]
 
-    def _write(self, copied: Copied, rows: Sequence[Row], rewrites: dict[str, int]) -> Copied:
+    def _write(self, copied: Copied, rows: Sequence[LogLine], rewrites: dict[str, int]) -> Copied:
         by_log = {log: list(group) for log, group in groupby(sorted(rows, key=itemgetter(2)), key=itemgetter(2))}
         sizes = copied.sizes | self._begun(by_log.keys() - copied.sizes.keys())
         if sizes != copied.sizes:  # before anything is written: a file that is not noted is nobody's copy
@@ -319,7 +319,7 @@ def _lines() -> sa.Select[int, int, str, bytes]:
     return sa.select(*columns).order_by(LINES.c.written_by, LINES.c.number)
 
 
-def _binary(connection: sa.Connection, query: sa.Select[int, int, str, bytes]) -> list[Row]:
+def _binary(connection: sa.Connection, query: sa.Select[int, int, str, bytes]) -> list[LogLine]:
     """The same rows in half the time: by default lines come as text, two digits a byte."""
     compiled = query.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
     with closing(connection.connection.cursor(binary=True)) as cursor:

@@ -8,7 +8,7 @@ import pytest
 
 from dpo_pipeline.core.cadence import CadenceDecision
 from dpo_pipeline.core.curation import CurationSummary
-from dpo_pipeline.core.overview import LoopFacts, Served, Step, overview
+from dpo_pipeline.core.overview import InProduction, LoopFacts, Step, overview
 from dpo_pipeline.core.progress import TaskProgress
 from dpo_pipeline_tests.examples import version_record
 
@@ -28,7 +28,7 @@ USUAL = LoopFacts(
     summary=CurationSummary(recorded=620, valid=606, rejected=12, quarantined=2),
     cadence=cadence(87),
     versions=(V10,),
-    served=Served("v1.0"),
+    served=InProduction("v1.0"),
     tasks=(),
     max_attempts=3,
     now=NOW,
@@ -78,19 +78,19 @@ def at(facts: LoopFacts, name: str) -> Step:
         (
             {
                 "versions": (V10, V11),
-                "served": Served("v1.0", "v1.1", "canary", 0.05, left_h=70.0),
+                "served": InProduction("v1.0", "v1.1", "canary", 0.05, left_h=70.0),
                 "cadence": cadence(606),
             },
             "v1.1 is in canary (5% of the traffic).",
             "v1.2: 606 valid pairs are ready; it waits for the rollout of v1.1, 3 days at the earliest.",
         ),
         (
-            {"versions": (V10, V11), "served": Served("v1.0", "v1.1", "staging", 0.0, paused=True, left_h=30.0)},
+            {"versions": (V10, V11), "served": InProduction("v1.0", "v1.1", "staging", 0.0, paused=True, left_h=30.0)},
             "v1.1 is in staging (A/B test, and copies that nobody sees), paused.",
             "v1.2 needs 13 more valid pairs (87 of 100) and waits for the rollout of v1.1, 30 h at the earliest.",
         ),
         (
-            {"versions": (), "served": Served(None), "tasks": (task("sft", 50),)},
+            {"versions": (), "served": InProduction(None), "tasks": (task("sft", 50),)},
             "v1.0, the first version, is being tuned: step 50 of 100, about 10 s left.",
             "Then people can chat, compare two answers and vote.",
         ),
@@ -144,7 +144,7 @@ def test_the_strip_says_what_the_newest_version_came_to() -> None:
     assert at(replace(USUAL, versions=(V10, by_length)), "Evaluation").said.startswith("Improved, by length only")
     trained = at(replace(USUAL, versions=(V10, judged)), "Training").said
     assert trained == "Last trained on 90 pairs; nothing is being trained now."
-    rollout = at(replace(USUAL, served=Served("v1.0", "v1.1", "half", 0.5, left_h=24)), "Rollout")
+    rollout = at(replace(USUAL, served=InProduction("v1.0", "v1.1", "half", 0.5, left_h=24)), "Rollout")
     assert (rollout.figure, rollout.share, rollout.state) == ("v1.1", 0.5, "working")
     assert "v1.0 has the rest. Full traffic in 24 h at the earliest." in rollout.said
 
@@ -155,10 +155,10 @@ def test_chips_tell_what_is_over_from_what_waits() -> None:
 
     assert states() == ["open", "waiting", "done", "waiting", "done"]
     both = (V10, replace(V11, evaluation={"verdict": "improved"}))
-    served = Served("v1.0", "v1.1", "canary", 0.05)
+    served = InProduction("v1.0", "v1.1", "canary", 0.05)
     assert states(versions=both, served=served, cadence=cadence(120)) == ["open", "ready", "done", "done", "working"]
     assert states(versions=both, served=replace(served, paused=True))[-1] == "waiting"
-    assert states(versions=(), served=Served(None), cadence=cadence(0)) == ["waiting"] * 5
+    assert states(versions=(), served=InProduction(None), cadence=cadence(0)) == ["waiting"] * 5
     assert {step.version for step in overview(replace(USUAL, versions=both, served=served)).steps[2:]} == {"v1.1"}
 
 
@@ -169,5 +169,5 @@ def test_votes_that_nobody_reads_say_that_dagster_may_not_run() -> None:
 
 
 def test_an_empty_house_has_a_strip_too() -> None:
-    empty = replace(USUAL, summary=CurationSummary(), versions=(), served=Served(None), cadence=cadence(0))
+    empty = replace(USUAL, summary=CurationSummary(), versions=(), served=InProduction(None), cadence=cadence(0))
     assert [step.figure for step in overview(empty).steps] == ["0", "0", "none yet", "none yet", "none yet"]

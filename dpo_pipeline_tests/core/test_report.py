@@ -4,7 +4,7 @@ from typing import Any
 
 from dpo_pipeline.core.questions import CATEGORIES
 from dpo_pipeline.core.report import (
-    Step,
+    TimelineStep,
     VersionFigures,
     Week,
     WeeklyReport,
@@ -130,4 +130,4 @@ def test_trends_and_coverage() -> None:
         "steady", "steady", "rising", "falling", "unknown",
     ]  # fmt: skip
     assert coverage(EVEN) == 1.0 and coverage({}) == 0.0 and coverage({"creative": 10}) == 0.2
-    assert Step("train", 168.0, None).actual_h is None
+    assert TimelineStep("train", 168.0, None).actual_h is None

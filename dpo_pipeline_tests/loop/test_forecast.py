@@ -15,7 +15,7 @@ import pytest
 from dpo_pipeline.core.forecast import Forecast
 from dpo_pipeline.core.serving_records import RequestRecord
 from dpo_pipeline.core.votes import encode_preference
-from dpo_pipeline.loop.forecast import Usage, last_week
+from dpo_pipeline.loop.forecast import WeeklyUsage, last_week
 from dpo_pipeline.reports import plots
 from dpo_pipeline.reports.forecast_plot import rollout_forecast
 from dpo_pipeline.settings import RolloutPolicy
@@ -64,7 +64,7 @@ def test_the_guides_plot_shows_three_audiences() -> None:
     audiences = {"8 people": (8, 160, 25), "40 people": (40, 800, 25), "1,000 people": (1000, 4000, 200)}
     forecasts = {}
     for name, (people, requests, votes) in audiences.items():
-        usage = Usage(people, requests, votes, ratings_share=0.3, conversations_a_day=requests / 4)
+        usage = WeeklyUsage(people, requests, votes, ratings_share=0.3, conversations_a_day=requests / 4)
         forecasts[name] = usage.forecast(RolloutPolicy())
     drawn = plots.svg(rollout_forecast(forecasts), width=9.0, height=3.4)
     assert "<svg" in drawn and forecasts["8 people"] == Forecast.from_json(asdict(forecasts["8 people"]))

@@ -19,11 +19,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dpo_pipeline.core.winrate import Floats
 from dpo_pipeline.errors import DisconnectedModels
 
 Battle = tuple[str, str, str]
+"""(model_a, model_b, winner), the winner out of `WINNERS`."""
 Treatment = Literal["half", "drop"]
-Floats = NDArray[np.float64]
 WINNERS = ("model_a", "model_b", "tie", "both_bad")
 ELO_CENTRE = 1000.0
 ELO_PER_LOGIT = 400 / math.log(10)
@@ -42,7 +43,7 @@ class PairCount:
 
 
 @dataclass(frozen=True)
-class Strength:
+class VersionStrength:
     """`log_strength` is centred on 0 over all models; `rank` is 1 + the number of significantly stronger models."""
 
     name: str
@@ -64,7 +65,7 @@ class Strength:
 class Leaderboard:
     """`strengths` by name, strongest first; `mean_nll` in nats per vote used, null without votes."""
 
-    strengths: dict[str, Strength]
+    strengths: dict[str, VersionStrength]
     votes: int
     left_out: int
     mean_nll: float | None
@@ -141,7 +142,7 @@ def bradley_terry(
     ranks = _ranks(theta, covariance, z)
     votes = (scores + scores.T).sum(axis=1)
     strengths = {
-        names[i]: Strength(
+        names[i]: VersionStrength(
             names[i],
             float(theta[i]),
             float(errors[i]),

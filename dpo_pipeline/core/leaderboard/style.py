@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dpo_pipeline.core.leaderboard.strengths import ELO_CENTRE, ELO_PER_LOGIT, Battle, Floats
+from dpo_pipeline.core.leaderboard.strengths import ELO_CENTRE, ELO_PER_LOGIT, Battle
+from dpo_pipeline.core.winrate import Floats
 
 STEPS = 5
 PRIOR = 1.0

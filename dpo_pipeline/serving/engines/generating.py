@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpo_pipeline.core.answers import Answer
-from dpo_pipeline.core.in_words import fault
 from dpo_pipeline.errors import DpoError, EngineEnded, EngineFailed, NotReady
+from dpo_pipeline.in_words import fault
 from dpo_pipeline.ml.generation import GenerationRequest
 from dpo_pipeline.program_logs import log_to_terminal
 from dpo_pipeline.settings import Settings

@@ -10,12 +10,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from dpo_pipeline.core.questions import Origin, OriginFilter
-from dpo_pipeline.core.votes import ReasonTag, Strength, VoteReason
+from dpo_pipeline.core.votes import Choice, ReasonTag, Strength, VoteReason
 from dpo_pipeline.errors import TokenRefused, UnknownComparison
 from dpo_pipeline.serving.pages.ab_visit import Batch, Plan, Visit
 from dpo_pipeline.serving.pages.visits import in_form
 from dpo_pipeline.serving.services.comparing import Comparing, ComparisonPrompt
-from dpo_pipeline.serving.services.preference_event import Choice
 from dpo_pipeline.serving.services.visitors import Visitor
 
 MOST_VOTES = 100

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from dpo_pipeline.core.questions import OriginFilter
 from dpo_pipeline.core.versions import iteration, served_name
-from dpo_pipeline.core.votes import ReasonTag, Strength, VoteReason
+from dpo_pipeline.core.votes import Choice, ReasonTag, Strength, VoteReason
 from dpo_pipeline.errors import AlreadyVoted, DpoError, RoleRequired, TokenRefused, UnknownComparison
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages import ab_view
@@ -36,7 +36,6 @@ from dpo_pipeline.serving.pages.select import offering
 from dpo_pipeline.serving.pages.theme import notice
 from dpo_pipeline.serving.pages.visits import Kept, Visits, reopening
 from dpo_pipeline.serving.services.comparing import ComparisonPrompt, PartialView
-from dpo_pipeline.serving.services.preference_event import Choice
 from dpo_pipeline.serving.services.prefetch import Prefetch
 from dpo_pipeline.serving.services.visitors import Visitor
 

@@ -2,11 +2,11 @@
 
 from typing import Any, get_args
 
+from dpo_pipeline.core.votes import Choice
 from dpo_pipeline.serving.pages import ab_view
 from dpo_pipeline.serving.pages.ab_visit import Visit
 from dpo_pipeline.serving.services.comparing import PartialView
 from dpo_pipeline.serving.services.comparisons import ComparisonView
-from dpo_pipeline.serving.services.preference_event import Choice
 
 Update = dict[str, Any]
 CHOICES: tuple[Choice, ...] = get_args(Choice)

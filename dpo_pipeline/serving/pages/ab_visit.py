@@ -11,12 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dpo_pipeline.core.questions import OriginFilter, QuestionFilter
-from dpo_pipeline.core.votes import VoteReason
+from dpo_pipeline.core.votes import Choice, VoteReason
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.services.chats import FOLLOW_ROLLOUT
 from dpo_pipeline.serving.services.comparing import ComparisonPrompt, PartialView
 from dpo_pipeline.serving.services.comparisons import ComparisonView, Recorded
-from dpo_pipeline.serving.services.preference_event import Choice
 from dpo_pipeline.serving.services.prefetch import Prefetch, Preparing
 from dpo_pipeline.serving.services.visitors import Visitor
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from itertools import count
 
-from dpo_pipeline.core.word_differences import Span, word_differences
+from dpo_pipeline.core.word_differences import WordSpan, word_differences
 
 STYLE = """<style>
 .dpo { color: var(--body-text-color); font-size: 0.95rem; line-height: 1.5; overflow-wrap: anywhere; }
@@ -189,7 +189,7 @@ def differing(names: Sequence[str], texts: tuple[str, str]) -> Markup:
     )
 
 
-def _marked(spans: Sequence[Span]) -> Markup:
+def _marked(spans: Sequence[WordSpan]) -> Markup:
     return Markup("".join(f"<mark>{escape(said)}</mark>" if differs else escape(said) for said, differs in spans))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from dpo_pipeline.core.identity import may
 from dpo_pipeline.errors import DpoError
-from dpo_pipeline.loop.manual_actions import Order
+from dpo_pipeline.loop.manual_actions import ManualAction
 from dpo_pipeline.serving.accounts import account_of, address_of
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.markup import notice, page, paragraph
@@ -58,7 +58,7 @@ def _orders(serving: Callable[[], Serving], shown: Any) -> None:
             reason = gr.Textbox(label="Reason", max_length=500, scale=3, min_width=220, elem_id="reason")
             key = gr.Textbox(label="Operator's key", type="password", scale=1, min_width=160, elem_id="key")
         with gr.Row():
-            buttons: dict[Order, Any] = {
+            buttons: dict[ManualAction, Any] = {
                 "promote": gr.Button("Promote", min_width=110),
                 "pause": gr.Button("Pause", min_width=90),
                 "resume": gr.Button("Resume", min_width=90),
@@ -70,7 +70,7 @@ def _orders(serving: Callable[[], Serving], shown: Any) -> None:
             keep = gr.Button("No, keep it", min_width=90)
         told = gr.HTML(page(), elem_id="told")
 
-    def ordering(order: Order) -> Callable[..., Awaitable[tuple[Any, str, Any, Any]]]:
+    def ordering(order: ManualAction) -> Callable[..., Awaitable[tuple[Any, str, Any, Any]]]:
         async def give(reason: str, key: str, request: gr.Request) -> tuple[Any, str, Any, Any]:
             try:
                 account = await serving().accounts.at_page(request, key)

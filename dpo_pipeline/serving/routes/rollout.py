@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
-from dpo_pipeline.loop.manual_actions import Order
+from dpo_pipeline.loop.manual_actions import ManualAction
 from dpo_pipeline.serving.accounts import account_of, address_of
 from dpo_pipeline.serving.bodies import RolloutOrder, RolloutState
 from dpo_pipeline.serving.routes.parts import KEYED, Served, errors
@@ -27,7 +27,7 @@ def rollout(
 
 
 @router.post("/{order}", responses=errors(401, 403, 409, 413))
-def give_order(order: Order, body: RolloutOrder, request: Request, serving: Served) -> RolloutState:
+def give_order(order: ManualAction, body: RolloutOrder, request: Request, serving: Served) -> RolloutState:
     """Promote the challenger to its next stage, hold it where it is, let it go on, or roll it back.
 
     Needs an operator's key, or the admin key as `X-Admin-Key`. A version that fails a safety check, or of which there

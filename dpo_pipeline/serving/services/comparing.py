@@ -12,7 +12,7 @@ from dpo_pipeline.core.matchmaking import matches, pick
 from dpo_pipeline.core.questions import AskedQuestion, Origin, OriginFilter, QuestionFilter
 from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import served_name
-from dpo_pipeline.core.votes import NO_REASON, Sampling, VoteReason
+from dpo_pipeline.core.votes import NO_REASON, Choice, Sampling, VoteReason
 from dpo_pipeline.errors import InvalidRequest, TokenRefused
 from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.engines.engine import Engine
@@ -22,7 +22,6 @@ from dpo_pipeline.serving.services.chats import FOLLOW_ROLLOUT
 from dpo_pipeline.serving.services.comparisons import Comparisons, ComparisonView, Prompt, Recorded
 from dpo_pipeline.serving.services.keeping import asking
 from dpo_pipeline.serving.services.paired_answers import Again, Answered, PairedAnswers, PartialAnswers, are_equal
-from dpo_pipeline.serving.services.preference_event import Choice
 from dpo_pipeline.serving.services.readiness import Readiness
 from dpo_pipeline.serving.services.sampling import Defaults
 from dpo_pipeline.serving.services.tally import Tally

@@ -19,7 +19,7 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from dpo_pipeline.core.questions import AskedQuestion, OriginFilter, QuestionFilter
 from dpo_pipeline.core.redaction import Redactor, redacted_turns
-from dpo_pipeline.core.votes import Sampling, Vote, VoteReason
+from dpo_pipeline.core.votes import Choice, Sampling, Vote, VoteReason
 from dpo_pipeline.errors import (
     AlreadyVoted,
     LogWriteError,
@@ -29,7 +29,7 @@ from dpo_pipeline.errors import (
     VoteNotRecorded,
 )
 from dpo_pipeline.serving.services.keeping import keeping
-from dpo_pipeline.serving.services.preference_event import Choice, as_choice, as_vote, preference
+from dpo_pipeline.serving.services.preference_event import as_choice, as_vote, preference
 from dpo_pipeline.serving.services.questions import Questions
 from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.serving.services.visitors import Visitor

@@ -1,14 +1,12 @@
 """A choice on what was shown, as the event that goes into the preference log."""
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from dpo_pipeline.core.votes import Preference, Vote, VoteReason, outcome
+from dpo_pipeline.core.votes import Choice, Preference, Vote, VoteReason, outcome
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.serving_state import StoredComparison
-
-Choice = Literal["left", "right", "tie", "both_bad"]
 
 
 def as_vote(choice: Choice, left: str) -> Vote:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dpo_pipeline.loop.manual_actions import Order, order
+from dpo_pipeline.loop.manual_actions import ManualAction, order
 from dpo_pipeline.serving.accounts import Accounts
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.settings import Settings
@@ -41,7 +41,7 @@ class Rollouts:
             "earlier": shown[0].id if len(found) > limit else None,
         }
 
-    def order(self, what: Order, reason: str, account: Account | None, address: str) -> dict[str, Any]:
+    def order(self, what: ManualAction, reason: str, account: Account | None, address: str) -> dict[str, Any]:
         """Carry out an operator's order and serve by it at once.
 
         Raises:

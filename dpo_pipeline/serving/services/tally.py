@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from dpo_pipeline.core.calendar import day_of
-from dpo_pipeline.core.leaderboard import StyleLean, between_two, count_battles, lean_of
+from dpo_pipeline.core.leaderboard import Battle, StyleLean, between_two, count_battles, lean_of
 from dpo_pipeline.core.matchmaking import PairTally, WeightedRate, against_all
 from dpo_pipeline.core.versions import iteration
 from dpo_pipeline.core.vote_count import VoteCount
@@ -25,8 +25,6 @@ from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.log import Position, read_batches
 from dpo_pipeline.stores.reviews import withdrawn_since
 
-Battle = tuple[str, str, str]
-"""(model_a, model_b, winner), the winner in the words of `core.leaderboard`."""
 Whose = Literal["people", "simulated"]
 
 

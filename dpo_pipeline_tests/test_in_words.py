@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from dpo_pipeline.core.in_words import fault, kind_of, requirement
+from dpo_pipeline.in_words import fault, kind_of, requirement
 
 
 def test_an_error_of_a_library_is_told_in_words() -> None:

@@ -1,4 +1,4 @@
-"""What somebody meant who wrote a name that is not known."""
+"""What somebody meant who wrote an unknown name: how an error ends, at the bottom of the package like `errors`."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
