@@ -50,7 +50,7 @@ setup(
         # the model
         "torch==2.13.0",
         "transformers>=5.23,<6",
-        "trl>=1.16,<1.17",
+        "trl>=1.16,<2",
         "peft>=0.21,<0.22",
         "accelerate>=1.15,<2",
         "datasets>=5.2,<6",

@@ -1,4 +1,4 @@
-"""A preference with its verdict, as people browse it, and which of them somebody wants to see."""
+"""A preference with its validation result, as people browse it, and which of them somebody wants to see."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -98,7 +98,7 @@ class PairFilter:
     looked at the pair, which the pair itself does not tell.
     """
 
-    verdict: Literal["all", "valid", "rejected"] = "all"
+    result: Literal["all", "valid", "rejected"] = "all"
     criterion: str = ""
     category: str = ""
     version: str = ""
@@ -109,7 +109,7 @@ class PairFilter:
     def fits(self, pair: ValidatedPair) -> bool:
         text = self.text.strip().casefold()
         return (
-            (self.verdict == "all" or (self.verdict == "valid") == pair.valid)
+            (self.result == "all" or (self.result == "valid") == pair.valid)
             and (not self.criterion or self.criterion in pair.failed)
             and (not self.category or self.category == pair.category)
             and (not self.version or self.version in (pair.model_a, pair.model_b))

@@ -41,7 +41,8 @@ def scoring_kernel() -> ScoringKernel | None:
     except ImportError as error:
         _without("prompts of pairs are read twice", str(error))
         return None
-    if _parameters(_ChunkedLogProbFunction.forward) != KERNEL:
+    # There are versions that have the name and no kernel: null on a machine without Triton.
+    if _parameters(getattr(_ChunkedLogProbFunction, "forward", None)) != KERNEL:
         _without("prompts of pairs are read twice", "its scoring kernel takes other parameters")
         return None
 

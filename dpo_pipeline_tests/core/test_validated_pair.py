@@ -14,10 +14,10 @@ REFUSED = replace(PAIR, event_id="e2", failed=("similarity",), category="creativ
     ("wanted", "found"),
     [
         (PairFilter(), "e1 e2"),
-        (PairFilter(verdict="valid"), "e1"),
-        (PairFilter(verdict="rejected"), "e2"),
+        (PairFilter(result="valid"), "e1"),
+        (PairFilter(result="rejected"), "e2"),
         (PairFilter(criterion="similarity"), "e2"),
-        (PairFilter(verdict="valid", criterion="similarity"), ""),
+        (PairFilter(result="valid", criterion="similarity"), ""),
         (PairFilter(category="creative"), "e2"),
         (PairFilter(version="v1.0"), "e1"),
         (PairFilter(version="v1.1"), "e1 e2"),

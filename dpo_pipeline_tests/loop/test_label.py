@@ -210,7 +210,7 @@ def test_a_correction_is_reviewed_as_votes_are(settings: Settings) -> None:
     tables = settings.review_table, settings.correction_table
     reviews = Reviews(tables, ReviewLog(settings.reviews_log), Accounts(settings), redact)
     assert {"mended", "short"} <= {seen.pair.event_id for seen in reviews.collected()}
-    [row] = reviews.exported(PairFilter(verdict="valid", source="correction"), "trl")
+    [row] = reviews.exported(PairFilter(result="valid", source="correction"), "trl")
     assert row["chosen"][0]["content"].startswith("384,400 km") and "384,000" in row["rejected"][0]["content"]
     reviews.order("mended", "exclude", "it is farther than that", AT_MACHINE, "127.0.0.1")
     assert not any(each.source == "correction" for each in build(settings).split.train)

@@ -144,3 +144,20 @@ def test_rows_that_share_no_prompt_are_left_to_trl() -> None:
     inputs = batch(50)
     inputs["input_ids"][4, 0] += 1
     assert pack(inputs["input_ids"], inputs["attention_mask"], inputs["labels"]) is None
+
+
+@pytest.mark.parametrize("there", [None, object()], ids=["null", "another"])
+def test_a_trl_that_has_the_name_and_no_such_kernel_scores_by_itself(
+    there: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As TRL 1.15 on a machine without Triton."""
+    from trl.trainer import utils
+
+    from dpo_pipeline.ml.trl_private import scoring_kernel
+
+    monkeypatch.setattr(utils, "_ChunkedLogProbFunction", there)
+    scoring_kernel.cache_clear()
+    try:
+        assert scoring_kernel() is None and "prompts of pairs are read twice" in caplog.text
+    finally:
+        scoring_kernel.cache_clear()

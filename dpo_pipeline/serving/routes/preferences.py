@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1/preferences", tags=["preferences"], dependencies=
 def preferences(
     serving: Served,
     form: ExportForm = "trl",
-    verdict: Literal["all", "valid", "rejected"] = "valid",
+    result: Literal["all", "valid", "rejected"] = "valid",
     criterion: str = Query("", max_length=100),
     category: str = Query("", max_length=100),
     version: str = Query("", max_length=100),
@@ -30,7 +30,7 @@ def preferences(
 
     `form` is TRL's conversational form or LLaMA-Factory's alpaca ranking; `dpo import` reads both.
     """
-    wanted = PairFilter(verdict, criterion, category, version, source, text, review)
+    wanted = PairFilter(result, criterion, category, version, source, text, review)
     rows = serving.reviews.exported(wanted, form)
     first = next(rows, None)  # what cannot be read is told before the answer begins
 
