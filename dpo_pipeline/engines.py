@@ -89,7 +89,8 @@ def postgres(folder: Path, logs: Path) -> Iterator[str]:
         # Whoever may log in as its superuser may run programs: nobody else of this machine shall.
         login = ["-U", "dpo", "--auth=scram-sha-256", f"--pwfile={password}"]
         _run([*prefix, str(binaries / "initdb"), "-D", str(data), "-E", "UTF8", *login], folder)
-    listening = ["-p", str(port), "-h", "127.0.0.1", "-k", str(folder)]
+    # No socket in a folder: its name may have 107 characters at most.
+    listening = ["-p", str(port), "-h", "127.0.0.1", "-k", ""]
     command = [*prefix, str(binaries / "postgres"), "-D", str(data), *listening]
     url = f"postgresql+psycopg://dpo:{password.read_text()}@127.0.0.1:{port}/postgres"
 
@@ -180,9 +181,11 @@ def _supervised(
     try:
         deadline = time.monotonic() + START_S
         while not answers():
-            if process.poll() is not None or time.monotonic() > deadline:
+            ended = process.poll() is not None
+            if ended or time.monotonic() > deadline:
                 said = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-                raise ServiceError(f"{name} did not start within {START_S:.0f} s. The last lines of {log}:\n{said}")
+                how = "ended before it answered" if ended else f"did not answer within {START_S:.0f} s"
+                raise ServiceError(f"{name} {how}. The last lines of {log}:\n{said}")
             time.sleep(0.3)
         yield
     finally:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -16,17 +17,20 @@ from dpo_pipeline.engines import NOT_AS_ROOT, postgres_binaries
 from dpo_pipeline.errors import ServiceError
 from dpo_pipeline_tests.programs_under_test import free_port
 
-START_S = 30
+START_S = 90
+ANOTHER_PORT = "Address already in use"
+AGAIN = (ANOTHER_PORT, "is still in use")
+"""What a start says that succeeds later: its port was taken since it was found free; processes of one that was killed
+still hold its memory."""
 
 
 class Postgres:
     """A server that can be stopped, killed and started again."""
 
     def __init__(self, folder: Path, binaries: Path):
-        self._folder, self._binaries, self.port = folder, binaries, free_port()
+        self.folder, self._binaries, self.port = folder, binaries, free_port()
         self._as_somebody_else = NOT_AS_ROOT if os.getuid() == 0 else ()
         self._process: subprocess.Popen[bytes] | None = None
-        folder.mkdir(parents=True)
         if self._as_somebody_else:
             shutil.chown(folder, "nobody", "nogroup")
         self._run("initdb", "-D", str(folder / "data"), "-U", "dpo", "--auth=trust", "--no-sync", "-E", "UTF8")
@@ -42,19 +46,33 @@ class Postgres:
         return self.url(name)
 
     def start(self) -> None:
-        options = ["-D", str(self._folder / "data"), "-p", str(self.port), "-h", "127.0.0.1", "-k", str(self._folder)]
-        with (self._folder / "log").open("ab") as log:
+        """The first time, on another port than was thought if that is taken; after that, where clients know it."""
+        first, deadline = self._process is None, time.monotonic() + START_S
+        while (said := self._started(deadline)) is not None:
+            assert time.monotonic() < deadline and any(each in said for each in AGAIN), said
+            if first and ANOTHER_PORT in said:
+                self.port = free_port()
+            time.sleep(0.2)
+
+    def _started(self, deadline: float) -> str | None:
+        """None once it answers; what it said, where it ended before that or took too long."""
+        options = ["-D", str(self.folder / "data"), "-p", str(self.port), "-h", "127.0.0.1", "-k", ""]
+        log = self.folder / "log"
+        said_before = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as out:
             command = [*self._as_somebody_else, str(self._binaries / "postgres"), *options]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder)
-        deadline = time.monotonic() + START_S
+            self._process = subprocess.Popen(command, stdout=out, stderr=out, cwd=self.folder)
         while True:
+            ended = self._process.poll()
+            said = log.read_bytes()[said_before:].decode(errors="replace")
+            if ended is not None:
+                return f"{said}Postgres ended with {ended}."
             try:
                 with self._connected():
-                    return
-            except psycopg.OperationalError:
-                assert time.monotonic() < deadline, (self._folder / "log").read_text()
-                ended = self._process.poll()
-                assert ended is None, f"{(self._folder / 'log').read_text()}It ended with {ended}."
+                    return None
+            except psycopg.OperationalError as error:
+                if time.monotonic() > deadline:
+                    return f"{said}Postgres did not answer within {START_S} s: {error}"
                 time.sleep(0.05)
 
     def kill(self) -> None:
@@ -75,19 +93,32 @@ class Postgres:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [*self._as_somebody_else, str(self._binaries / program), *arguments]
-        subprocess.run(command, check=True, capture_output=True, cwd=self._folder)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=self.folder)
+        assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[Postgres]:
-    """A running one; skips the test where none is installed."""
+def new_postgres() -> Iterator[Postgres]:
+    """One that does not run yet; skips the test where none is installed.
+
+    Its folder is not one of pytest's: whoever is root starts it as nobody, and each pytest that starts closes
+    `/tmp/pytest-of-root` to all others, also while this server works there.
+    """
     try:
         found = postgres_binaries()
     except ServiceError as error:
         pytest.skip(str(error))
-    server = Postgres(folder, found)
-    server.start()
-    try:
+    with tempfile.TemporaryDirectory(prefix="dpo-test-postgres-", ignore_cleanup_errors=True) as folder:
+        server = Postgres(Path(folder), found)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@contextmanager
+def postgres() -> Iterator[Postgres]:
+    """A running one."""
+    with new_postgres() as server:
+        server.start()
         yield server
-    finally:
-        server.stop()

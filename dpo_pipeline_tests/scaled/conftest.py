@@ -1,10 +1,7 @@
 """One Postgres for all tests of a worker; each has a database of its own in it."""
 
-import os
-import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -17,13 +14,8 @@ collect_ignore_glob = [] if find_spec("psycopg") else ["test_*.py"]
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    # pytest's own folders are for their owner alone.
-    folder = tmp_path_factory.mktemp("postgres")
-    for each in (folder, *folder.parents):
-        if each.stat().st_uid == os.getuid() and each != Path(tempfile.gettempdir()) and each != each.parent:
-            each.chmod(each.stat().st_mode | 0o011)
-    with postgres(folder / "server") as running:
+def server() -> Iterator[Postgres]:
+    with postgres() as running:
         yield running
 
 
