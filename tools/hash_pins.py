@@ -1,5 +1,6 @@
-"""Write `requirements.txt`: the pinned set of `constraints.txt` with the hash of every file that pip may choose. And
-`requirements-audit.txt` of `constraints-audit.txt`: the tools of `make audit` and `make sbom`.
+"""Write `requirements.txt`: the pinned set of `constraints.txt` with the hash of every file that pip may choose.
+Likewise `requirements-scaled.txt`, what `make scaled` adds, and `requirements-audit.txt`, the tools of `make audit` and
+`make sbom`.
 
 Of each pin, wheels for the Pythons we support and the source archive, as the index that pip uses lists them (PEP 691).
 torch is left out: which build it is, CPU or CUDA, is chosen when it is installed.
@@ -20,6 +21,7 @@ PYTHONS = ("cp311", "cp312", "cp313", "cp314", "py3", "py2.py3", "abi3")
 NOT_HASHED = {"torch"}
 SETS = {
     "requirements.txt": ("constraints.txt", "`make setup` accepts"),
+    "requirements-scaled.txt": ("constraints-scaled.txt", "`make scaled` accepts beside those of `make setup`"),
     "requirements-audit.txt": ("constraints-audit.txt", "`make audit` and `make sbom` accept"),
 }
 

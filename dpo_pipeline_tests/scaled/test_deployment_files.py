@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import httpx
@@ -16,30 +18,41 @@ from dpo_pipeline_tests.programs_under_test import free_port, wait_until_answeri
 
 pytest.importorskip("kubernetes_validate", reason="make test-scaled installs it")
 DEPLOY = PROJECT_DIR / "deploy"
+Compose = Callable[..., dict[str, Any]]
 PROGRAMS = set(parse_procfile((PROJECT_DIR / "Procfile").read_text()).processes)
 
 
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """As podman-compose reads the file: with what was named elsewhere filled in."""
-    # It asks for podman's version before it reads anything, and for nothing else.
+COMPOSE = {"podman-compose": [str(Path(sys.executable).with_name("podman-compose"))], "docker": ["docker", "compose"]}
+
+
+@pytest.fixture(scope="module", params=COMPOSE)
+def compose(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Compose:
+    """Reads the file as one of the programs does that people start it with, and fills in what was named elsewhere."""
+    command = COMPOSE[request.param]
+    if request.param == "docker" and (
+        not which("docker") or subprocess.run([*command, "version"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("Docker's compose is not installed; it needs no daemon to read a file")
+    # podman-compose asks for podman's version before it reads anything, and for nothing else.
     folder = tmp_path_factory.mktemp("bin")
     (folder / "podman").write_text("#!/bin/sh\necho podman version 5.0.0\n")
     (folder / "podman").chmod(0o755)
-    command = [
-        str(Path(sys.executable).with_name("podman-compose")),
-        "-f",
-        str(DEPLOY / "compose.yaml"),
-        "--profile",
-        "gpu",
-        "config",
-    ]
-    told = {**os.environ, "POSTGRES_PASSWORD": "secret", "S3_PASSWORD": "hidden"}
-    told["PATH"] = f"{folder}{os.pathsep}{told['PATH']}"
-    done = subprocess.run(command, env=told, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = yaml.safe_load(done.stdout)["services"]
-    return found
+
+    def read(**variables: str) -> dict[str, Any]:
+        told = {**os.environ, "POSTGRES_PASSWORD": "secret", "S3_PASSWORD": "hidden", **variables}
+        told["PATH"] = f"{folder}{os.pathsep}{told['PATH']}"
+        reading = [*command, "-f", str(DEPLOY / "compose.yaml"), "--profile", "gpu", "config"]
+        done = subprocess.run(reading, env=told, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = yaml.safe_load(done.stdout)["services"]
+        return found
+
+    return read
+
+
+@pytest.fixture(scope="module")
+def services(compose: Compose) -> dict[str, Any]:
+    return compose()
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +72,42 @@ def test_compose_starts_every_program_and_two_servers(services: dict[str, Any]) 
     for name, each in ours.items():
         assert each["read_only"] and each["cap_drop"] == ["ALL"], name
         assert "secret@postgres" in each["environment"]["DPO_DATABASE_URL"]
-        assert all(port.startswith("127.0.0.1:") for port in each.get("ports", [])), f"{name} is open to the network"
+        for port in each.get("ports", []):
+            where = port if isinstance(port, str) else port["host_ip"] + ":"
+            assert where.startswith("127.0.0.1:"), f"{name} is open to the network"
     assert {"postgres", "s3", "caddy", "vllm"} <= set(services)
+
+
+def test_images_are_pinned_by_what_their_registries_say(compose: Compose, tmp_path: Path) -> None:
+    """No registry is here: a program that answers in Docker's place. Without digests, each has a tag."""
+    assert all(":" in each["image"] for each in compose().values() if each["image"] != "dpo")
+    digest = "sha256:" + 32 * "0f"
+    asked = f'test "$*" = "buildx imagetools inspect --format {{{{.Manifest.Digest}}}} $6" && echo {digest}'
+    (tmp_path / "docker").write_text(f"#!/bin/sh\n{asked}\n")
+    (tmp_path / "docker").chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    command = ["sh", "tools/image_digests.sh"]
+    told = subprocess.run(command, cwd=PROJECT_DIR, env={"PATH": path}, capture_output=True, text=True, check=True)
+    pinned = dict(line.split("=", 1) for line in told.stdout.splitlines())
+    assert pinned["PYTHON_IMAGE"] == f"python:3.11-slim-bookworm@{digest}"
+    for name, each in compose(**pinned).items():
+        if each["image"] == "dpo":
+            args = each["build"]["args"]
+            assert "PYTHON_IMAGE" in args if isinstance(args, list) else args["PYTHON_IMAGE"] == pinned["PYTHON_IMAGE"]
+        else:
+            assert each["image"].endswith(f"@{digest}"), name
+    (tmp_path / "docker").write_text("#!/bin/sh\nexit 1\n")
+    refused = subprocess.run(command, cwd=PROJECT_DIR, env={"PATH": path}, capture_output=True, text=True, check=False)
+    assert refused.returncode and not refused.stdout
+
+
+def test_the_dockerfile_is_as_its_linter_wants_it() -> None:
+    linter = Path(sys.executable).with_name("hadolint")
+    command = [str(linter), "--no-color", str(DEPLOY / "Dockerfile")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    stage = (DEPLOY / "Dockerfile").read_text().rpartition("\nFROM ")[2]
+    assert "\nUSER 10001\n" in stage and "--chown=root:root" in stage, "what runs can change none of its own code"
 
 
 def test_kubernetes_accepts_its_file(manifests: list[dict[str, Any]]) -> None:
