@@ -108,7 +108,7 @@ CASE = {"question": "Why?", "category": "explanation", "why": "very short"}
     ("line", "told"),
     [
         ("not json", "not JSON"),
-        ("[1]", "found list"),
+        ("[1]", "found a list"),
         (json.dumps(CASE | {"answer": "Because."}), "answer, category, question, why"),
         (json.dumps({"question": "Why?"}), "exactly question, category, why were required"),
         (json.dumps(CASE | {"question": "  "}), "question is '  '"),
