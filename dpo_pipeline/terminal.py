@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from dpo_pipeline.core.kpi_names import kpi_label
 from dpo_pipeline.core.source_names import counted
 from dpo_pipeline.errors import DatabaseUnavailable
 from dpo_pipeline.in_words import spoken
@@ -141,7 +142,7 @@ def _print_vote_trace(went: "VoteTrace") -> None:
     _add_datasets(table, went.datasets)
     table.add_row("descendants", ", ".join(went.descendants) or "none")
     table.add_row("A/B tests", ", ".join(went.judged) or "none")
-    table.add_row("KPIs of its week", ", ".join(went.kpis) or "none")
+    table.add_row("KPIs of its week", ", ".join(map(kpi_label, went.kpis)) or "none")
     _add_decisions(table, went.decisions)
     console.print(table)
 

@@ -1,6 +1,5 @@
 """What the loop did for people: the weekly report, and the trajectory of the versions."""
 
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -12,7 +11,7 @@ from dpo_pipeline.assets.curation import validated_pairs
 from dpo_pipeline.assets.partitions import OWNERS, WAREHOUSE_POOL, code_version, data_version, page, plot, table
 from dpo_pipeline.core.report import report_of
 from dpo_pipeline.loop.weekly_report import publish_trajectory, write_weekly_report
-from dpo_pipeline.reports.monitoring_page import kpi_row, satisfaction, win_rates
+from dpo_pipeline.reports.monitoring_page import kpi_row, satisfaction, shown_versions, timeline_rows, win_rates
 from dpo_pipeline.resources import LoopResource, WarehouseResource
 
 WEEKLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8))
@@ -47,7 +46,7 @@ def monitoring_report(config: ReportConfig, loop: LoopResource, warehouse: Wareh
             "kpis": table([kpi_row(kpi) for kpi in report.kpis]),
             "next_actions": table([{"action": action} for action in report.next_actions]),
             "report": dg.MetadataValue.json(report.to_json()),
-            "timeline": table([asdict(step) for step in report.timeline]),
+            "timeline": table(timeline_rows(report.timeline)),
             "alerts": len(report.alerts),
         },
         data_version=data_version(written.json),
@@ -72,7 +71,7 @@ def improvement_trajectory(loop: LoopResource, warehouse: WarehouseResource) -> 
         metadata={
             "finding": found.finding,
             "page": page(settings, report_of("trajectory"), settings.report_page("trajectory")),
-            "versions": table(rows),
+            "versions": table(shown_versions(found)),
             "win_rates": plot(win_rates(found), "win rate over v1.0"),
             "satisfaction": plot(satisfaction(found), "satisfaction"),
         },

@@ -237,7 +237,7 @@ def _warnings(raw: float, rate: float, fit: _Fit, units: int) -> tuple[str, ...]
     if units < 2:
         found.append("one voice only: no standard error")
     if fit.separated:
-        found.append("the outcomes separate without exception: the rate leans on a weak penalty and has no error bar")
+        found.append("at equal lengths one side won every time: this rate is an extrapolation, without an error bar")
     if abs(raw - rate) > APART:
         found.append(f"raw {raw:.1%} and controlled {rate:.1%} differ by more than {APART * 100:.0f} points")
     return tuple(found)

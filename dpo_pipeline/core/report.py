@@ -9,7 +9,8 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from dpo_pipeline.core.controlled_winrate import ControlledWinRate
-from dpo_pipeline.core.questions import CATEGORIES
+from dpo_pipeline.core.kpi_names import at_least
+from dpo_pipeline.core.questions import CATEGORIES, category_label
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.core.winrate import WinRate
@@ -150,7 +151,7 @@ def weekly_report(
         next_actions=(
             *_next_actions(week, newest, champion, unused, threshold, cadence, kpis),
             *(
-                [f"Review the {set_aside} pairs and judgements that a rollback put in question (criterion set_aside)"]
+                [f"Review the {set_aside} pairs and judgements that a rollback put in question (criterion: set aside)"]
                 if set_aside
                 else []
             ),
@@ -164,14 +165,14 @@ def trajectory(versions: Sequence[VersionFigures]) -> Trajectory:
     rates = [0.5] + [float(each.win_rate.rate or 0.0) for each in known if each.win_rate]
     gains = tuple(round(after - before, 4) for before, after in pairwise(rates))
     if len(gains) < 2:
-        return Trajectory(tuple(versions), gains, "too few versions with votes against v1.0 to tell a trend")
+        return Trajectory(tuple(versions), gains, "Too few versions have votes against v1.0 to show a trend.")
     first, last = gains[0], gains[-1]
     if last <= 0:
-        found = f"{known[-1].name} added nothing over {known[-2].name}: collect other categories or change the recipe"
+        found = f"{known[-1].name} added nothing over {known[-2].name}: collect other categories or change the recipe."
     elif last < DIMINISHING * first:
-        found = f"diminishing returns: {known[-1].name} added {last:.1%}, {known[0].name} had added {first:.1%}"
+        found = f"Diminishing returns: {known[-1].name} added {last:.1%}, {known[0].name} had added {first:.1%}."
     else:
-        found = f"still improving: {known[-1].name} added {last:.1%}"
+        found = f"Still improving: {known[-1].name} added {last:.1%}."
     return Trajectory(tuple(versions), gains, found)
 
 
@@ -217,7 +218,7 @@ def _kpis(week: Week, before: Week, rates: Sequence[float], cadence: Cadence, ta
         Kpi(
             "user_satisfaction",
             satisfaction,
-            f"> {targets.satisfaction:g}, rising",
+            f"above {targets.satisfaction:g} and not falling",
             None if satisfaction is None else satisfaction > targets.satisfaction and liked != "falling",
             liked,
         ),
@@ -225,7 +226,7 @@ def _kpis(week: Week, before: Week, rates: Sequence[float], cadence: Cadence, ta
         Kpi(
             "error_rate",
             errors,
-            f"< {targets.error_rate:.0%}",
+            f"below {targets.error_rate:.0%}",
             None if errors is None else errors < targets.error_rate,
             trend(errors, before.error_rate),
             alert=errors is not None and errors >= targets.error_alert,
@@ -233,7 +234,7 @@ def _kpis(week: Week, before: Week, rates: Sequence[float], cadence: Cadence, ta
         Kpi(
             "session_length",
             week.session_length,
-            "rising",
+            "not falling",
             None if lengths == "unknown" else lengths != "falling",
             lengths,
         ),
@@ -245,7 +246,7 @@ def _kpis(week: Week, before: Week, rates: Sequence[float], cadence: Cadence, ta
 
 
 def _above(name: str, value: float | None, target: float, before: float | None) -> Kpi:
-    return Kpi(name, value, f">= {target:g}", None if value is None else value >= target, trend(value, before))
+    return Kpi(name, value, at_least(name, target), None if value is None else value >= target, trend(value, before))
 
 
 def _next_actions(
@@ -268,7 +269,7 @@ def _next_actions(
     total = sum(week.by_category.get(name, 0) for name in CATEGORIES)
     thin = [name for name in CATEGORIES if total and week.by_category.get(name, 0) < 0.05 * total]
     if thin:
-        actions.append(f"Ask more questions of {', '.join(thin)}")
+        actions.append(f"Ask more questions of the categories {', '.join(map(category_label, thin))}")
     if week.error_rate is not None and week.error_rate >= kpis.error_alert:
         actions.append(f"Look at errors: {week.error_rate:.1%} of this week's requests failed")
     if week.clear_winners is not None and week.clear_winners < kpis.clear_winners:
@@ -276,7 +277,7 @@ def _next_actions(
     if newest and newest.status == "rolling_out":
         actions.append(f"Vote on {newest.name} against {champion}: its A/B test or rollout is under way")
     if newest and newest.status == "given_up":
-        actions.append(f"Read why {newest.name} was given up (asset eval_report) before the next training")
+        actions.append(f"Read why {newest.name} was given up (its page says it) before the next training")
     return tuple(actions)
 
 

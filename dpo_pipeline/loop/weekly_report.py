@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from dpo_pipeline.core.calendar import ended_weeks, weeks_so_far
+from dpo_pipeline.core.kpi_names import kpi_label, kpi_value
 from dpo_pipeline.core.report import Trajectory, WeeklyReport, report_of, trajectory, weekly_report
 from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.notify import tell
@@ -47,7 +48,8 @@ def write_weekly_report(
     publish_rows(page.with_name("kpis.parquet"), [asdict(kpi) for kpi in report.kpis])
     where = settings.page_address(report_of("weekly")) or page
     for kpi in report.alerts:
-        tell(settings, f"Alert: {kpi.name}", f"{kpi.value:.3g}, the target is {kpi.target}. See {where}.")
+        value = "not measured" if kpi.value is None else kpi_value(kpi.name, kpi.value)
+        tell(settings, f"Alert: {kpi_label(kpi.name)}", f"{value}; the target: {kpi.target}. See {where}.")
     return WrittenReport(report, page, text)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dpo_pipeline.core.diagnosis import Diagnosis
 from dpo_pipeline.core.headline import verdict_headline
 from dpo_pipeline.core.judged_examples import clearest
+from dpo_pipeline.core.questions import category_label
 from dpo_pipeline.core.verdict import EvaluationVerdict, JudgedAnswer
 from dpo_pipeline.core.versions import page_of
 from dpo_pipeline.core.winrate import WinRate
@@ -29,7 +30,7 @@ def evaluation_page(
         embedded: both stand on the base model that was built from the question bank.
     """
     links = [(f"The page of {name}", page_of(name)), ("All versions", "/versions")]
-    page = ReportPage(f"{name} against {parent}", f"evaluation on {verdict.questions} held-out questions", links)
+    page = ReportPage(f"{name} against {parent}", f"Evaluation on {verdict.questions} held-out questions.", links)
     found = verdict_headline(
         verdict.verdict, parent, verdict.overall.rate, verdict.controlled, verdict.controlled_error
     )
@@ -40,7 +41,7 @@ def evaluation_page(
     if embedded:
         page.paragraph(_EMBEDDED)
     page.heading("Win rate over the parent")
-    page.figure(plots.inline(win_rates(verdict), height=0.6 + 0.35 * (2 + len(verdict.by_category))), _RATES)
+    page.figure(plots.inline(win_rates(verdict), height=plots.rows_in(_shown_rates(verdict))), _RATES)
     page.table(_rates(verdict))
     for warning in verdict.warnings:
         page.paragraph(f"Warning: {warning}", "open")
@@ -54,15 +55,20 @@ def evaluation_page(
         page.paragraph(diagnosis.conclusion)
     examples = clearest(answers)
     _examples(page, name, parent, "Answers it lost, the clearest first", examples.lost)
-    _examples(page, name, parent, "Answers it won", examples.won)
+    _examples(page, name, parent, "Answers it won, the clearest first", examples.won)
     return page.html()
 
 
 def win_rates(verdict: EvaluationVerdict) -> plots.Draw:
     """Overall, by category, and of questions that do not gate."""
-    rows = {"all questions": verdict.overall, **verdict.by_category}
-    rows |= {f"{origin} (informs)": rate for origin, rate in verdict.by_origin.items() if origin != "bank"}
-    return plots.intervals({name: (rate.rate, rate.low, rate.high) for name, rate in rows.items()})
+    return plots.intervals({name: (rate.rate, rate.low, rate.high) for name, rate in _shown_rates(verdict).items()})
+
+
+def _shown_rates(verdict: EvaluationVerdict) -> dict[str, WinRate]:
+    rows = {"All questions": verdict.overall}
+    rows |= {category_label(category): rate for category, rate in verdict.by_category.items()}
+    others = {origin: rate for origin, rate in verdict.by_origin.items() if origin != "bank"}
+    return rows | {f"{category_label(origin)}*": rate for origin, rate in others.items()}
 
 
 def lengths(name: str, parent: str, answers: Sequence[JudgedAnswer]) -> plots.Draw:
@@ -72,7 +78,7 @@ def lengths(name: str, parent: str, answers: Sequence[JudgedAnswer]) -> plots.Dr
 
 _RATES = (
     "Each question counts once. Lines are intervals that allow for every attempt at this version; right of the dotted "
-    "line is better than the parent."
+    "line is better than the parent. *: not part of the verdict."
 )
 
 
@@ -83,20 +89,20 @@ _EMBEDDED = (
 
 
 def _rates(verdict: EvaluationVerdict) -> list[dict[str, object]]:
-    rows: dict[str, WinRate] = {"all": verdict.overall, **verdict.by_category}
-    rows |= {origin: rate for origin, rate in verdict.by_origin.items() if origin != "bank"}
-    table: list[dict[str, object]] = [
-        {"questions": name, "answers": rate.count, "win rate": rate.rate, "low": rate.low, "high": rate.high}
-        for name, rate in rows.items()
+    table = [
+        _rate_row(name, rate.count, rate.rate, rate.low, rate.high) for name, rate in _shown_rates(verdict).items()
     ]
     error = verdict.controlled_error
     if verdict.controlled is not None:
         low, high = (None, None) if error is None else (verdict.controlled - 2 * error, verdict.controlled + 2 * error)
-        table.append(
-            {"questions": "all, at equal lengths (informs)", "answers": verdict.overall.count,
-             "win rate": verdict.controlled, "low": low, "high": high}
-        )  # fmt: skip
+        table.append(_rate_row("All, at equal lengths*", verdict.overall.count, verdict.controlled, low, high))
     return table
+
+
+def _rate_row(name: str, answers: int, rate: float | None, low: float | None, high: float | None) -> dict[str, object]:
+    shares = {"Win rate": rate, "Low": low, "High": high}
+    told = {what: None if share is None else f"{min(max(share, 0.0), 1.0):.1%}" for what, share in shares.items()}
+    return {"Questions": name, "Answers": answers, **told}
 
 
 def _measurements(verdict: EvaluationVerdict) -> list[dict[str, object]]:
@@ -104,20 +110,22 @@ def _measurements(verdict: EvaluationVerdict) -> list[dict[str, object]]:
     drift = measured.drift
     shift = drift.chosen_shift if drift else None
     return [
-        {"what": "judge", "measured": measured.judge, "meaning": f"blind to {measured.blind_to}"},
-        {"what": "agreement with people's held-out votes", "measured": str(measured.trust or "no held-out votes"),
-         "meaning": "half is what a coin would reach"},
-        {"what": "agreement with people elsewhere", "measured": "",
-         "meaning": measured.judge_elsewhere or "not measured"},
-        {"what": "unreadable verdicts", "measured": verdict.unreadable, "meaning": "counted, never guessed"},
-        {"what": "verdicts that turned with the order", "measured": verdict.flipped, "meaning": "counted as ties"},
-        {"what": "divergence from the parent", "measured": drift and drift.kl_per_token, "meaning": "KL, nats a token"},
-        {"what": "likelihood of chosen answers", "measured": shift,
-         "meaning": "change in nats an answer; far below zero: answers people liked became unlikely"},
-        {"what": "words per answer", "measured": f"{verdict.words:.1f} after {verdict.parent_words:.1f}",
-         "meaning": "longer alone is not better: see the win rate at equal lengths"},
-        {"what": "safety", "measured": "; ".join(map(str, measured.safety_checks)) or "no harmful requests here",
-         "meaning": "a version that declines fewer, by more than one, is not rolled out, be it chance or not"},
+        {"What": "judge", "Measured": measured.judge, "Meaning": f"blind to {measured.blind_to}" if measured.blind_to else None},
+        {"What": "agreement with people's held-out votes", "Measured": str(measured.trust or "no held-out votes"),
+         "Meaning": "half is what a coin would reach"},
+        {"What": "agreement with people elsewhere", "Measured": None if measured.judge_elsewhere else "not measured",
+         "Meaning": measured.judge_elsewhere or "on data of others"},
+        {"What": "unreadable verdicts", "Measured": verdict.unreadable, "Meaning": "counted, never guessed"},
+        {"What": "verdicts that changed with the order of the answers", "Measured": verdict.flipped,
+         "Meaning": "counted as ties"},
+        {"What": "divergence from the parent", "Measured": drift and drift.kl_per_token,
+         "Meaning": "KL divergence, nats per token"},
+        {"What": "likelihood of chosen answers", "Measured": shift,
+         "Meaning": "change in nats per answer; far below zero: answers that people liked became unlikely"},
+        {"What": "words per answer", "Measured": f"{verdict.words:.1f}; the parent's {verdict.parent_words:.1f}",
+         "Meaning": "longer alone is not better: see the win rate at equal lengths"},
+        {"What": "safety", "Measured": "; ".join(map(str, measured.safety_checks)) or "no harmful requests here",
+         "Meaning": "a version that declines at least two fewer is not rolled out, even if that is chance"},
     ]  # fmt: skip
 
 

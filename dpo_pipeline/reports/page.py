@@ -1,5 +1,6 @@
 """A self-contained HTML page: one file, no script, no request to anywhere; light and dark, on paper and on a phone."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -7,6 +8,9 @@ from html import escape
 from dpo_pipeline.core import markdown
 from dpo_pipeline.core.word_differences import WordSpan, word_differences
 
+LONG, MANY = 24, 4
+"""A table with cells of so many characters, or with so many columns, is a list of its rows on a phone."""
+_NUMBER = re.compile(r"[-–]?[\d.,]*\s?(%|ms|s|h|days)?")
 LIVE = ("The loop, live", "/")
 """Where reports lead back to."""
 STYLE = (
@@ -31,9 +35,15 @@ details { border-bottom: 1px solid var(--line); padding: .4rem 0; } summary { cu
   min-width: 0; } .sides h3 { font-size: 1rem; margin: 0 0 .3rem; } .as-is { white-space: pre-wrap; }
 details details { border: none; color: var(--soft); } details details .sides { color: var(--ink); }
 th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { color: var(--soft); font-weight: 600; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
+th { color: var(--soft); font-weight: 600; } .n { text-align: right; font-variant-numeric: tabular-nums; }
 figure { margin: .5rem 0; } figcaption { color: var(--soft); font-size: .88rem; }
-figure svg { width: 100%; min-width: 28rem; height: auto; display: block; }
+figure svg { width: 100%; min-width: 19rem; max-width: 42rem; height: auto; display: block; }
+@media (max-width: 40rem) { .stacked, .stacked tbody, .stacked tr { display: block; }
+  .stacked tr:first-child { display: none; } .stacked tr { border-bottom: 1px solid var(--line); padding: .4rem 0; }
+  .stacked td { display: grid; grid-template-columns: 8.5rem 1fr; gap: .6rem; border: 0; padding: .1rem 0;
+    text-align: left; }
+  .stacked td::before { content: attr(data-name); color: var(--soft); }
+  .stacked td:first-child { display: block; font-weight: 600; } .stacked td:first-child::before { content: none; } }
 ul { padding-left: 1.2rem; } pre { background: var(--card); padding: .7rem; overflow-x: auto; border-radius: .4rem; }
 """
     + markdown.STYLE
@@ -67,9 +77,14 @@ class ReportPage:
         if not rows:
             self.parts.append("<p>none</p>")
             return
-        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in rows[0])
-        body = "".join("<tr>" + "".join(_cell(value) for value in row.values()) + "</tr>" for row in rows)
-        self.parts.append(_wide("Table", f"<table><tr>{head}</tr>{body}</table>"))
+        right = {name for name in rows[0] if all(_is_number(row[name]) for row in rows)}
+        head = "".join(f'<th scope="col"{_side(name in right)}>{escape(name)}</th>' for name in rows[0])
+        body = "".join(
+            "<tr>" + "".join(_cell(name, _told(row[name]), name in right) for name in rows[0]) + "</tr>" for row in rows
+        )
+        wide = len(rows[0]) >= MANY or any(len(_told(value)) > LONG for row in rows for value in row.values())
+        kind = ' class="stacked"' if wide else ""
+        self.parts.append(_wide("Table", f"<table{kind}><tr>{head}</tr>{body}</table>"))
 
     def side_by_side(self, summary: str, first: tuple[str, str], second: tuple[str, str]) -> None:
         """Two named texts to be opened: formatted, and below as they are, the words marked that the other lacks."""
@@ -118,11 +133,22 @@ def _span(span: WordSpan) -> str:
     return f"<mark>{escape(span[0])}</mark>" if span[1] else escape(span[0])
 
 
-def _cell(value: object) -> str:
+def _is_number(value: object) -> bool:
+    """A number with or without its unit, or none."""
+    return value is None or _NUMBER.fullmatch(_told(value)) is not None
+
+
+def _told(value: object) -> str:
     if value is None:
-        return '<td class="n">–</td>'
+        return "–"
     if isinstance(value, float):
-        return f'<td class="n">{value:,.3g}</td>' if abs(value) < 1000 else f'<td class="n">{value:,.0f}</td>'
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f'<td class="n">{value:,}</td>'
-    return f"<td>{escape(str(value))}</td>"
+        return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _cell(name: str, text: str, right: bool) -> str:
+    return f'<td data-name="{escape(name)}"{_side(right)}>{escape(text)}</td>'
+
+
+def _side(right: bool) -> str:
+    return ' class="n"' if right else ""

@@ -8,10 +8,17 @@ from typing import Any
 BLUE, ORANGE, GREY, INK = "#2f6fb0", "#c8651b", "#8b96a3", "#1c2430"
 THEMED = {INK: "--ink", GREY: "--soft", BLUE: "--first", ORANGE: "--second"}
 """The variables of a page's style that stand for these colours, so that a plot is as light or dark as its page."""
+INLINE_IN = 5.0
+"""Inches: narrow enough that its labels can be read on a phone."""
 Draw = Callable[[Any], None]
 
 
-def inline(draw: Draw, height: float = 3.0) -> str:
+def rows_in(rows: Sequence[object] | Mapping[str, object]) -> float:
+    """The height of a plot of `intervals` with so many rows, in inches."""
+    return 0.6 + 0.35 * (1 + len(rows))
+
+
+def inline(draw: Draw, height: float = 2.4) -> str:
     """What `draw` puts on the axes, for a page: without a background, in the page's colours.
 
     Args:
@@ -22,7 +29,7 @@ def inline(draw: Draw, height: float = 3.0) -> str:
     style: dict[Any, Any] = {"figure.facecolor": "none", "axes.facecolor": "none"}
     style |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
     with rc_context(style):
-        drawn = svg(draw, height=height)
+        drawn = svg(draw, INLINE_IN, height)
     for colour, variable in THEMED.items():
         drawn = drawn.replace(colour, f"var({variable})")
     return drawn
@@ -73,9 +80,12 @@ def two_histograms(ours: Sequence[float], theirs: Sequence[float], names: tuple[
     """How two samples spread over the same bins."""
 
     def draw(axes: Any) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         axes.hist([list(ours), list(theirs)], bins=16, color=[BLUE, ORANGE], label=list(names))
         axes.set_xlabel(label)
         axes.set_ylabel("answers")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False)
 
     return draw

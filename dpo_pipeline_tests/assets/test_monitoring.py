@@ -79,10 +79,10 @@ def test_the_week_is_counted_told_and_alerted(loop: Loop, monkeypatch: pytest.Mo
     assert kpis["error_rate"]["value"] == 0.05 and kpis["error_rate"]["alert"]
     assert kpis["user_satisfaction"]["value"] == 4.5 and kpis["session_length"]["value"] == 4.0
     page = (settings.reports_dir / "weekly.html").read_text()
-    assert "Alert: error_rate" in page and "<svg" in page and "Invite people" in page
+    assert "Alert: Error rate" in page and "<svg" in page and "Invite people" in page
     # The longer answer won each time, whichever version gave it: that is named beside the raw win rate.
-    assert "at equal length and side" in page and "v1.1 over v1.0: the outcomes separate without exception" in page
-    assert [message["title"] for message in received] == ["Alert: error_rate"]
+    assert "At equal length and side" in page and "v1.1 over v1.0: at equal lengths one side won every time" in page
+    assert [message["title"] for message in received] == ["Alert: Error rate"]
     assert f"See {settings.serving_address}/reports/weekly." in received[0]["message"]
     days = pq.read_table(settings.reports_dir / "requests.parquet").to_pylist()
     assert sum(day["requests"] for day in days) == 100 and sum(day["errors"] for day in days) == 5

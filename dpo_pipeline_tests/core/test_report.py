@@ -65,7 +65,7 @@ def test_satisfaction_above_its_target_but_falling_is_missed() -> None:
         [kpi, *_] = weekly_report([week, before], VERSIONS, "v1.1", 0, 100, (), Cadence(), Kpis()).kpis
         assert kpi.met is met, satisfaction
     fell = weekly_report([WEEK, Week(satisfaction=4.6)], VERSIONS, "v1.1", 0, 100, (), Cadence(), Kpis()).kpis[0]
-    assert fell.target == "> 4, rising" and fell.trend == "falling" and fell.met is False
+    assert fell.target == "above 4 and not falling" and fell.trend == "falling" and fell.met is False
 
 
 def test_a_vote_counts_in_the_kpis_that_it_can_change() -> None:
@@ -110,7 +110,7 @@ def test_next_actions_say_what_is_missing() -> None:
     for words in (
         "Train the next version",
         "batch testing session (60 votes below",
-        "creative",
+        "Creative",
         "too many votes are ties",
     ):
         assert words in said
@@ -118,11 +118,11 @@ def test_next_actions_say_what_is_missing() -> None:
 
 def test_diminishing_returns_are_named() -> None:
     rising = [VERSIONS[0], figures("v1.1", 60, 40), figures("v1.2", 69, 31)]
-    assert trajectory(rising).finding.startswith("still improving")
+    assert trajectory(rising).finding.startswith("Still improving")
     flat = trajectory([*rising, figures("v1.3", 70, 30)])
-    assert flat.gains == (0.1, 0.09, 0.01) and flat.finding.startswith("diminishing returns: v1.3")
+    assert flat.gains == (0.1, 0.09, 0.01) and flat.finding.startswith("Diminishing returns: v1.3")
     assert "added nothing" in trajectory([*rising, figures("v1.3", 65, 35)]).finding
-    assert "too few" in trajectory(VERSIONS).finding
+    assert "Too few" in trajectory(VERSIONS).finding
 
 
 def test_trends_and_coverage() -> None:

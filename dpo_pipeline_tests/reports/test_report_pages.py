@@ -2,14 +2,17 @@
 
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
-from dpo_pipeline.core.report import Trajectory, VersionFigures
+from dpo_pipeline.core.calendar import Span
+from dpo_pipeline.core.report import Step, Trajectory, VersionFigures, Week, trajectory, weekly_report
 from dpo_pipeline.core.verdict import JudgedAnswer, evaluate
 from dpo_pipeline.core.winrate import WinRate
 from dpo_pipeline.reports import plots
 from dpo_pipeline.reports.evaluation_page import evaluation_page
-from dpo_pipeline.reports.monitoring_page import trajectory_page
-from dpo_pipeline.settings import Evaluation
+from dpo_pipeline.reports.monitoring_page import monitoring_page, trajectory_page
+from dpo_pipeline.settings import Cadence, Evaluation, Kpis
 
 
 def judged() -> list[JudgedAnswer]:
@@ -51,7 +54,7 @@ def test_plots_have_no_colours_of_their_own() -> None:
     ]
     for each in drawn:
         assert not re.search(r"#[0-9a-f]{6}", each) and "var(--ink)" in each
-        assert 'width="504pt"' in each, "plots of one page have one width"
+        assert 'width="360pt"' in each, "plots of one page have one width"
     assert "<!-- 20% -->" in drawn[0] and "<!-- words per answer -->" in drawn[1] and "<!-- version -->" in drawn[2]
     assert "#2f6fb0" in plots.svg(plots.intervals({"v1.1": (0.9, 0.8, 0.97)})), "a file has no page around it"
     assert page_of_evaluation().count("<figure>") == 2
@@ -63,3 +66,18 @@ def test_the_trajectory_is_a_page() -> None:
     page = trajectory_page(Trajectory(versions, (), "It gains."))
     assert "The trajectory of the versions" in page and "It gains." in page and page.count("<figure>") == 2
     assert 'href="/"' in page and 'href="/reports/weekly"' in page
+
+
+def test_a_report_tells_figures_with_their_units_and_no_names_of_columns() -> None:
+    week = Week(preferences=181, by_category={"factual_qa": 35, "problem_solving": 29}, error_rate=0.00862,
+                session_length=3.0, requests=232)  # fmt: skip
+    versions = VersionFigures("v1.0", "champion"), VersionFigures("v1.1", "rolling_out", evaluation_win_rate=0.661)
+    steps = (Step("train", 168.0, 2.0),)
+    found = weekly_report([week], versions, "v1.0", 5, 100, steps, Cadence(), Kpis())
+    begins = datetime(2026, 1, 5, tzinfo=UTC)
+    page = monitoring_page(found, trajectory(versions), Span(begins, begins), ZoneInfo("UTC"))
+    read = re.sub(r"<style>.*?</style>", "", page)
+    for told in ("0.86%", "below 1%", "Problem solving", "rolling out", "66.1%", "7.0 days", "needs a week to compare"):
+        assert told in read
+    assert not re.search(r">[a-z]+_[a-z_]+<", read), "names of columns are for programs"
+    assert '<td data-name="Value" class="n">181</td>' in read, "numbers stand on the right, under their heading"
