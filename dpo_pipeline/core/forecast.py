@@ -56,11 +56,11 @@ class Forecast:
     def would_be_seen(self) -> str:
         """The error rate and the loss of satisfaction, in a sentence."""
         rate, loss = self.seen_error_rate, self.seen_satisfaction_loss
-        errors = "no error rate below 50 %"
+        errors = "no error rate up to 50 %: too few requests"
         if rate is not None:
             errors = f"an error rate of {rate:.1%} where the champion has {USUAL_ERRORS:.0%}"
-        ratings = "no loss of satisfaction" if loss is None else f"a satisfaction {loss:.2f} of 5 lower"
-        return f"Detected with {100 * CHANCE:.0f} % probability: {errors}; {ratings}."
+        ratings = "no lower satisfaction: too few ratings" if loss is None else f"a satisfaction {loss:.2f} of 5 lower"
+        return f"What would be noticed with {100 * CHANCE:.0f} % probability: {errors}; {ratings}."
 
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> "Forecast":
@@ -157,10 +157,10 @@ def _advice(
     late = [rate for rate, took in days.items() if took is None or took > limit]
     if late:
         wanted = [votes for votes in (days[rate] for rate in late) if votes]
-        more = f"; {max(wanted) * votes_a_day / limit:.0f} votes a day would" if wanted and votes_a_day else ""
+        more = f"; with {max(wanted) * votes_a_day / limit:.0f} a day it would be" if wanted and votes_a_day else ""
         told.append(
-            f"A win rate of {', '.join(late)} is not found within {limit:g} days of {votes_a_day:.3g} votes{more}. Ask "
-            "more people to vote, or give it longer (rollout.staging_limit_h)."
+            f"With {votes_a_day:.3g} votes a day, a win rate of {' or '.join(late)} is not shown within {limit:g} days"
+            f"{more}. Ask more people to vote, or give it longer (rollout.staging_limit_h)."
         )
     if requests < 500 and policy.shadow_copies_a_day == 0:
         told.append("Shadow copies are switched off; with them staging would see errors before anybody meets them.")

@@ -184,11 +184,12 @@ def reproduce(facts: CardFacts) -> str:
 def _load(facts: CardFacts, folder: str) -> list[str]:
     """JSON writes a text as Python reads it."""
     base = json.dumps(facts.base_folder, ensure_ascii=False)
+    sha_told = facts.base_sha and facts.base_folder != facts.base_model
     return [
         "from peft import PeftModel",
         "from transformers import AutoModelForCausalLM",
         "",
-        *([] if facts.base_folder == facts.base_model else [f"# The base model, sha256 {facts.base_sha}"]),
+        *([f"# The base model, sha256 {facts.base_sha}"] if sha_told else []),
         f"model = AutoModelForCausalLM.from_pretrained({base})",
         f"model = PeftModel.from_pretrained(model, {json.dumps(folder, ensure_ascii=False)})",
     ]

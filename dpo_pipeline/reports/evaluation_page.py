@@ -110,7 +110,8 @@ def _measurements(verdict: EvaluationVerdict) -> list[dict[str, object]]:
     drift = measured.drift
     shift = drift.chosen_shift if drift else None
     return [
-        {"What": "judge", "Measured": measured.judge, "Meaning": f"blind to {measured.blind_to}" if measured.blind_to else None},
+        {"What": "judge", "Measured": measured.judge,
+         "Meaning": f"blind to {measured.blind_to}" if measured.blind_to else None},
         {"What": "agreement with people's held-out votes", "Measured": str(measured.trust or "no held-out votes"),
          "Meaning": "half is what a coin would reach"},
         {"What": "agreement with people elsewhere", "Measured": None if measured.judge_elsewhere else "not measured",

@@ -83,7 +83,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     # What is measured here goes to Prometheus; looking for OpenTelemetry would cost every call.
     off: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
     app = FastAPI(
-        title="DPO pipeline: serving",
+        title="The HTTP API",
         version=__version__,
         lifespan=lifespan,
         telemetry=off,

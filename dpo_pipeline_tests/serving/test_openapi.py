@@ -25,6 +25,7 @@ def test_every_route_is_described(server: Server) -> None:
     described = server.client.get("/openapi.json").json()
     for path, methods in described["paths"].items():
         for method, route in methods.items():
+            assert " " in route["summary"], f"{method} {path}: no name of a function"
             assert route.get("description"), f"{method} {path} says nothing"
             assert any(status.startswith("2") for status in route["responses"]), f"{method} {path}"
             if path.startswith("/v1/"):

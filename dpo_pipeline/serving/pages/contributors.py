@@ -116,7 +116,7 @@ def _people(week: TeamWeek, person: str | None) -> Markup:
         rows.append(_simulated(week, most))
     listed = table(
         "Votes this week by person",
-        ["Who", "Votes", "Share", "Streak", "Beside the most active"],
+        ["Who", "Votes", "Share", "Streak", "Compared with the most active"],
         rows,
         numbers=(1, 2, 3),
     )

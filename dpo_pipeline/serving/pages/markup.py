@@ -4,6 +4,7 @@ Colours are Gradio's own variables, so that light and dark follow the theme.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from itertools import count
@@ -33,6 +34,16 @@ STYLE = """<style>
 .dpo .wide :is(th, .short) { white-space: nowrap; }
 .dpo .wide .long { min-width: 15rem; }
 .dpo .wide .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+@media (max-width: 600px) {
+  .dpo .stacked :is(table, caption, tbody, tr, th) { display: block; }
+  .dpo .stacked thead { display: none; }
+  .dpo .wide.stacked tr { border-bottom: 1px solid var(--border-color-primary) !important; padding: 0.4rem 0; }
+  .dpo .wide.stacked :is(th, td, .number, .long) { padding: 0.1rem 0; border: none; text-align: left;
+    white-space: normal; min-width: 0; }
+  .dpo .wide.stacked td { display: grid; grid-template-columns: 9rem 1fr; gap: 0.6rem; }
+  .dpo .wide.stacked td:has(> div:empty) { display: none; }
+  .dpo .stacked td::before { content: attr(data-name); color: var(--body-text-color-subdued); }
+}
 .dpo .bar { position: relative; height: 0.9rem; border-radius: 0.45rem; background: var(--border-color-primary);
   min-width: 6rem; overflow: hidden; }
 .dpo .bar > i { position: absolute; inset: 0 auto 0 0; background: var(--color-accent); border-radius: 0.45rem; }
@@ -136,6 +147,11 @@ STYLE = """<style>
 </style>"""
 
 
+_TAG = re.compile(r"<[^>]*>")
+MANY_COLUMNS = 3
+"""So many do not fit side by side on a phone: the table is a list of its rows there."""
+
+
 class Markup(str):
     """Text that is HTML already; everything else is escaped."""
 
@@ -209,15 +225,18 @@ def table(
     """
     kinds = [' class="number"' if place in numbers else "" for place in range(len(head))]
     top = "".join(f'<th scope="col"{kind}>{text(cell)}</th>' for kind, cell in zip(kinds, head, strict=True))
+    names = [escape(_TAG.sub("", text(cell))) if isinstance(cell, Markup) else escape(cell) for cell in head]
     body = ""
     for first, *rest in rows:
         cells = "".join(
-            f"<td{kind or _kind(cell)}>{text(cell)}</td>" for kind, cell in zip(kinds[1:], rest, strict=True)
+            f'<td data-name="{name}"{kind or _kind(cell)}><div>{text(cell)}</div></td>'
+            for name, kind, cell in zip(names[1:], kinds[1:], rest, strict=True)
         )
         body += f'<tr><th scope="row"{kinds[0]}>{text(first)}</th>{cells}</tr>'
+    shape = "wide stacked" if len(head) >= MANY_COLUMNS else "wide"
     # A wide table scrolls by itself; tabindex lets the arrow keys do it.
     return Markup(
-        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(label or caption)}"><table>'
+        f'<div class="{shape}" tabindex="0" role="region" aria-label="{escape(label or caption)}"><table>'
         f"<caption>{text(caption)}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -40,7 +40,7 @@ from dpo_pipeline.serving.services.reviews import Order, ReviewedPair, ReviewPag
 ANY = "any"
 LABEL_CHARACTERS = 90
 EMPTY = (
-    "No validated preferences yet: vote on the A/B test page. While Dagster runs (`make up`), new votes are validated "
+    "No validated preferences yet: vote on the A/B test page. While Dagster runs (make up), new votes are validated "
     "automatically; otherwise launch the job ingest_and_validate."
 )
 NOTHING = "Nothing matches these filters. Widen them: choose “any”, or clear the text."
@@ -98,7 +98,7 @@ KEYS_HINT = Markup(
         f"<span><kbd>{key}</kbd> {what}</span>"
         for key, what in (
             ("J", "Next pair"),
-            ("K", "Pair before"),
+            ("K", "Previous pair"),
             ("L", "Looks right"),
             ("E", "Exclude, with the reason"),
             ("U", "Undo"),
@@ -110,7 +110,7 @@ JUMPS = Markup(
     '<p class="jump"><a href="/review#review-list">Other pairs</a> · <a href="/review#review-filters">Filters</a></p>'
 )
 STEPS = Markup(
-    '<p class="by"><button type="button" class="act" data-review-step="-1">Pair before</button>'
+    '<p class="by"><button type="button" class="act" data-review-step="-1">Previous pair</button>'
     '<button type="button" class="act" data-review-step="1">Next pair</button></p>'
 )
 

@@ -56,7 +56,7 @@ router = APIRouter(prefix="/v1", tags=["chat"], dependencies=KEYED)
 STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 
 
-@router.get("/models", responses=errors(401))
+@router.get("/models", summary="The models that can be asked", responses=errors(401))
 def models(serving: Served) -> ModelList:
     """`chat` follows the rollout; every served version can be asked for by name."""
     return ModelList(data=[Model(id=name) for name in (FOLLOW_ROLLOUT, *sorted(serving.engine.models))])
@@ -88,6 +88,7 @@ def add_completions(application: APIRouter) -> None:
         f"{router.prefix}/chat/completions",
         chat,
         methods=["POST"],
+        summary="Chat, as OpenAI's API has it",
         response_model=ChatCompletion,
         responses=STREAMED | errors(401, 403, 404, 413, 429, 500, 503, 504),
         dependencies=KEYED,

@@ -25,7 +25,12 @@ router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"], dependencies=
 REPEATED: dict[int | str, dict[str, Any]] = {200: {"model": VoteResponse, "description": "The same vote again"}}
 
 
-@router.post("", status_code=201, responses=errors(401, 403, 404, 413, 429, 500, 503, 504, 507))
+@router.post(
+    "",
+    summary="Compare answers to a question of yours",
+    status_code=201,
+    responses=errors(401, 403, 404, 413, 429, 500, 503, 504, 507),
+)
 async def compare(body: ComparisonRequest, request: Request, serving: Served) -> ComparisonResponse:
     """Two versions (or two samples of the one there is) answer; sides are shuffled and blind.
 
@@ -40,7 +45,12 @@ async def compare(body: ComparisonRequest, request: Request, serving: Served) ->
     return _response(await while_connected(request, serving.comparing.compare(question, asker)))
 
 
-@router.get("/next", status_code=201, responses=errors(401, 429, 500, 503, 504, 507))
+@router.get(
+    "/next",
+    summary="Compare answers to a drawn question",
+    status_code=201,
+    responses=errors(401, 429, 500, 503, 504, 507),
+)
 async def compare_next(
     request: Request,
     serving: Served,
@@ -66,6 +76,7 @@ async def compare_next(
 
 @router.post(
     "/{comparison_id}/vote",
+    summary="Vote on a comparison",
     status_code=201,
     responses=REPEATED | errors(401, 403, 404, 409, 413, 429, 503, 507),
 )

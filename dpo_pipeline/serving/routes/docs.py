@@ -7,12 +7,19 @@ from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
 from dpo_pipeline.serving.content_policy import hash_of, policy
-from dpo_pipeline.serving.site_map import head, title_of
+from dpo_pipeline.serving.site_map import breadcrumb, head, title_of
 
 ASSETS = "/docs/assets"
 # Swagger UI's own colors are too pale to read in places, and it knows the dark scheme by a class only.
 STYLE = """
 body { margin: 0; }
+.crumbs { font: .875rem/1.5 system-ui, sans-serif; padding: 1rem 20px 0; max-width: 1460px; margin: 0 auto; }
+.crumbs ol { display: flex; flex-wrap: wrap; list-style: none; margin: 0; padding: 0; }
+.crumbs li + li::before { content: "→"; margin: 0 .4rem; }
+.crumbs a { color: #4338ca; }
+html.dark-mode .crumbs { color: #e6eaf0; }
+html.dark-mode .crumbs a { color: #a5b4fc; }
+.swagger-ui .info { margin: 1.5rem 0; }
 html.dark-mode body { background: #1c2022; }
 .swagger-ui .info .title small { background: #4b5563; }
 .swagger-ui .info .title small.version-stamp { background: #3f6212; }
@@ -76,6 +83,7 @@ def add_docs(app: FastAPI) -> None:
 <style>{STYLE}</style>
 </head>
 <body>
+{breadcrumb("API")}
 <main id="api"></main>
 <script src="{ASSETS}/swagger-ui-bundle.js"></script>
 <script>{script}</script>

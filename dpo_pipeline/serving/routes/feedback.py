@@ -9,7 +9,9 @@ from dpo_pipeline.serving.routes.parts import KEYED, Served, errors, visitor
 router = APIRouter(prefix="/v1", tags=["feedback"], dependencies=KEYED)
 
 
-@router.post("/feedback", status_code=201, responses=errors(401, 403, 404, 413, 429, 507))
+@router.post(
+    "/feedback", summary="Rate or correct an answer", status_code=201, responses=errors(401, 403, 404, 413, 429, 507)
+)
 async def feedback(body: FeedbackRequest, request: Request, serving: Served) -> FeedbackResponse:
     """Exactly one signal, for an answered request; 201 when it is on disk."""
     asker, given = visitor(request, serving, ""), body.model_dump(exclude={"request_id"}, exclude_none=True)

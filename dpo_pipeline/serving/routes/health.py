@@ -10,13 +10,13 @@ from dpo_pipeline.serving.routes.parts import Served, errors
 router = APIRouter(tags=["operation"])
 
 
-@router.get("/healthz")
+@router.get("/healthz", summary="Whether the program runs")
 async def healthz() -> dict[str, str]:
     """The program runs."""
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses=errors(503))
+@router.get("/readyz", summary="Whether a version answers", responses=errors(503))
 def readyz(serving: Served) -> dict[str, Any]:
     """A champion is loaded and answers; until then, 503 with what is being made and how long it takes.
 
@@ -38,13 +38,18 @@ def readyz(serving: Served) -> dict[str, Any]:
     }
 
 
-@router.get("/startupz")
+@router.get("/startupz", summary="What is being made meanwhile")
 def startupz(serving: Served) -> dict[str, str | None]:
     """For pages that wait: what is being made, how far it is and how long it takes; null once a version answers."""
     return {"message": None if serving.readiness.ready else str(serving.readiness.not_ready())}
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}},
+)
 def metrics(serving: Served) -> Response:
     """In Prometheus's text format."""
     serving.metrics.observe(serving.engine, serving.router)

@@ -14,7 +14,7 @@ from dpo_pipeline.serving.routes.parts import KEYED, Served, errors
 router = APIRouter(prefix="/v1/preferences", tags=["preferences"], dependencies=KEYED)
 
 
-@router.get("", response_class=StreamingResponse, responses=errors(401))
+@router.get("", summary="Preference pairs as a file", response_class=StreamingResponse, responses=errors(401))
 def preferences(
     serving: Served,
     form: ExportForm = "trl",

@@ -13,7 +13,7 @@ from dpo_pipeline.serving.services.rollouts import HISTORY_PAGE
 router = APIRouter(prefix="/v1/rollout", tags=["rollout"], dependencies=KEYED)
 
 
-@router.get("", responses=errors(401))
+@router.get("", summary="The rollout as it stands", responses=errors(401))
 def rollout(
     serving: Served,
     before: Annotated[int | None, Query(ge=1)] = None,
@@ -26,7 +26,7 @@ def rollout(
     return RolloutState(**serving.rollouts.state(before, limit))
 
 
-@router.post("/{order}", responses=errors(401, 403, 409, 413))
+@router.post("/{order}", summary="Promote, pause, resume or abort", responses=errors(401, 403, 409, 413))
 def give_order(order: ManualAction, body: RolloutOrder, request: Request, serving: Served) -> RolloutState:
     """Promote the challenger to its next stage, hold it where it is, let it go on, or roll it back.
 

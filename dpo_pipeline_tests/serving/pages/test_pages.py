@@ -126,7 +126,8 @@ def test_a_page_with_nothing_to_show_says_what_to_do(browser: "Browser", empty: 
 def test_the_page_of_the_api_can_be_read_and_tried(browser: "Browser", empty: Server) -> None:
     with tab(browser, f"{empty.url}/docs", wait=".opblock") as opened:
         page = opened.page
-        page.locator("h1", has_text="DPO pipeline").wait_for()
+        page.locator("h1", has_text="The HTTP API").wait_for()
+        assert page.locator(".crumbs a").count() == 2, "it leads back to the pages"
         asked = [page.locator(f"#operations-{name}") for name in API]
         for operation in asked:
             operation.locator(".opblock-summary-control").click()

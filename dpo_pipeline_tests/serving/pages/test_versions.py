@@ -142,6 +142,7 @@ def can_be_read(opened: Tab) -> None:
 def test_every_version_has_an_address(browser: "Browser", server: Server) -> None:
     with tab(browser, f"{server.url}/versions/v1.1", wait="#versions .figures") as opened:
         opened.page.locator("#versions h2", has_text="v1.1").first.wait_for()
+        assert opened.page.title() == "v1.1 · LLMOps Loop", "two tabs are told apart"
         opened.assert_clean()
     assert httpx.get(f"{server.url}/versions/chat-v1.1").headers["location"] == "/versions?name=v1.1"
     unknown = httpx.get(f"{server.url}/versions/v9<b>")
