@@ -20,6 +20,7 @@ import msgspec
 from dpo_pipeline.core.feedback import WORDS
 from dpo_pipeline.core.votes import Preference, prompt_key, prompt_text
 from dpo_pipeline.errors import InvalidRequest
+from dpo_pipeline.loop import looked_for
 from dpo_pipeline.loop.curate import rebuild_warehouse
 from dpo_pipeline.loop.feedback_marks import apply_marks, plan_marks
 from dpo_pipeline.loop.personal_traces import SHORTEST, Trace, forms_of, traces
@@ -100,7 +101,9 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
     texts += [text for each in given for text in _said_in(each, people) if text not in known]
     names = {_plain(each) for each in (*people, name) if each}
     texts += _reasons(settings.reviews_log, lambda row: _plain(str(row.get("actor"))) in names)
+    texts += _noted(settings.audit_log, names)
     texts += [form for each in nicknames_of(place_of(settings), people) for form in _forms_of_nickname(each)]
+    people, texts = looked_for.begin(settings.data_dir, people, texts)
     store = store_of(settings)
     if store:  # a dataset that was never brought here may be theirs too
         for folder in store.folders(settings.artifacts_dir / "datasets"):
@@ -146,6 +149,7 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
         KeyRing(settings.keys_log, logs).forget(name)
     others = _said_by_others(settings)
     found.left = _look_again(settings.data_dir, [*people, *(text for text in texts if prompt_key(text) not in others)])
+    looked_for.end(settings.data_dir, people)
     return found
 
 
@@ -219,6 +223,15 @@ def _reasons(reviews: Path, of: Callable[[dict[str, Any]], bool]) -> list[str]:
     return [str(row["reason"]) for row in map(_row, lines) if row and "reason" in row and of(row)]
 
 
+def _noted(audit: Path, names: set[str]) -> list[str]:
+    """What they gave as a reason with orders that were noted, refused ones too: as it stands there, and without that to
+    which it belongs.
+    """
+    rows = map(_row, audit.read_bytes().splitlines() if audit.exists() else [])
+    details = [str(row.get("detail", "")) for row in rows if row and _plain(str(row.get("who"))) in names]
+    return [text for detail in details for text in (detail, detail.partition(": ")[2]) if text]
+
+
 def _forms_of_nickname(nickname: str) -> tuple[str, ...]:
     """A short one is anybody's word, but not where it is called a nickname."""
     return (nickname, f'"nickname":"{nickname}"', f'"nickname": "{nickname}"')
@@ -268,6 +281,8 @@ def _look_again(data_dir: Path, marks: Sequence[str]) -> list[Trace]:
     """Delete what is made again anyway, and tell of the rest."""
     left = []
     for trace in traces(data_dir, marks):
+        if trace.path == looked_for.kept_in(data_dir):
+            continue
         if any(trace.path.is_relative_to(data_dir.joinpath(*each)) for each in REMADE):
             trace.path.unlink(missing_ok=True)
         else:

@@ -20,8 +20,10 @@ from dpo_pipeline.stores.log import AppendLog
 
 FIRST = "0" * 64
 Admittance = Literal["allowed", "refused"]
-TAIL_BYTES = 8192
-LONGEST = 500
+LONGEST, LONGEST_DETAIL = 500, 1_000
+"""In characters: a detail has room for a whole reason and what it belongs to: what is cut, `dpo forget` might miss."""
+TAIL_BYTES = 32_768
+"""More than the longest entry: JSON writes some characters in six bytes."""
 LOCKED_S = 5.0
 
 
@@ -61,8 +63,8 @@ class AuditLog:
         detail = self._redact(detail) if detail else ""
         with self._alone():
             entry = AuditEntry(
-                recorded_at=utc_now(), who=_written(who), what=what, address=_written(address), outcome=outcome,
-                detail=_written(detail), previous=self._last_hash(),
+                recorded_at=utc_now(), who=_written(who), what=_written(what), address=_written(address),
+                outcome=outcome, detail=_written(detail, LONGEST_DETAIL), previous=self._last_hash(),
             )  # fmt: skip
             entry = msgspec.structs.replace(entry, hash=entry.hashed())
             AppendLog(self.path).append(msgspec.json.encode(entry))
@@ -114,6 +116,6 @@ class AuditLog:
             ) from error
 
 
-def _written(text: str) -> str:
+def _written(text: str, longest: int = LONGEST) -> str:
     """As a file takes it: half a surrogate pair is no text."""
-    return text.encode("utf-8", "replace").decode()[:LONGEST]
+    return text.encode("utf-8", "replace").decode()[:longest]

@@ -19,10 +19,12 @@ from dpo_pipeline.core.serving_records import FeedbackRecord, RequestRecord
 from dpo_pipeline.core.votes import decode_preference, encode_preference
 from dpo_pipeline.errors import UnknownVersion
 from dpo_pipeline.loop.forget import forget
+from dpo_pipeline.loop.looked_for import kept_in
 from dpo_pipeline.loop.personal_traces import traces
 from dpo_pipeline.loop.trace import trace_version, trace_vote
 from dpo_pipeline.ml.training_plan import write_dataset
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.audit import AuditLog
 from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.curation import read_summary
 from dpo_pipeline.stores.ledger import Ledger, utc_now
@@ -341,3 +343,35 @@ def test_forgetting_that_was_interrupted_is_finished_by_doing_it_again(
     forget(project, ANN)
     with Ledger(project.ledger_address) as ledger:
         assert ledger.version("v1.2").pairs_seen == 40
+
+
+@pytest.mark.parametrize("place", ["rebuild_warehouse", "_look_again"])
+def test_reasons_are_looked_for_however_often_forgetting_was_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Killed after they had left the logs, and after somebody else was forgotten in between."""
+    settings = settings_in(tmp_path)
+    votes = [preference(1, annotator=ANN, reason=HER_REASON), preference(2, annotator="other")]
+    AppendLog(settings.prefs_log).append_all([encode_preference(vote) for vote in votes])
+    review = {"review_id": "rev-1", "recorded_at": utc_now(), "event_id": "evt-2", "action": "exclude"}
+    AppendLog(settings.reviews_log).append(json.dumps(review | {"reason": HER_REVIEW, "actor": "ann"}).encode())
+    refused = "Her aunt in Rovaniemi says otherwise, and was refused"
+    AuditLog(settings.audit_log).record("Ann", "preference: exclude", "127.0.0.1", "allowed", f"evt-9: {refused}")
+    copies = {"vote.txt": HER_REASON, "review.txt": HER_REVIEW, "refused.txt": refused}
+    for name, text in copies.items():
+        (tmp_path / name).write_text(text)
+
+    def killed(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        monkeypatch.setattr(f"dpo_pipeline.loop.forget.{place}", killed)
+        with pytest.raises(KeyboardInterrupt):
+            forget(settings, ANN, name="Ann")
+        monkeypatch.undo()
+    assert HER_REVIEW not in settings.reviews_log.read_text()
+    assert kept_in(tmp_path).stat().st_mode & 0o077 == 0
+    assert forget(settings, "somebody else").left == []
+    told = {trace.path.name: trace.what for trace in forget(settings, ANN, name="Ann").left}
+    assert told.pop("audit.jsonl") and told == copies
+    assert not kept_in(tmp_path).exists()

@@ -80,3 +80,14 @@ def test_what_was_done_to_the_audit_log_shows(tmp_path: Path) -> None:
             list(log.entries())
     log.path.write_bytes(b"".join(lines[:7]))
     assert len(list(log.entries())) == 7, "a shorter log is whole in itself: its last hash is to be kept elsewhere"
+
+
+def test_no_entry_is_too_long_to_be_followed(tmp_path: Path) -> None:
+    """Whoever is refused chooses what stands there: six bytes for each character, in every field."""
+    log, worst = AuditLog(tmp_path / "audit.jsonl", lambda text: text), "\x01" * 5_000
+    for _ in range(3):
+        log.record(worst, worst, worst, "refused", worst)
+    assert len(list(log.entries())) == 3
+    reason = "a reason of five hundred characters, to its end ".ljust(500, "x")
+    log.record("Ada", "preference: exclude", "127.0.0.1", "allowed", f"evt-{'0' * 32}: {reason}")
+    assert list(log.entries())[-1].detail.endswith(reason)
