@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 from dpo_pipeline.core.calendar import Span
 from dpo_pipeline.core.kpi_names import kpi_label, kpi_value
 from dpo_pipeline.core.questions import category_label
-from dpo_pipeline.core.report import REPORTS, Kpi, Step, Trajectory, WeeklyReport, report_of
+from dpo_pipeline.core.report import REPORTS, Kpi, TimelineStep, Trajectory, WeeklyReport, report_of
 from dpo_pipeline.core.winrate import WinRate
 from dpo_pipeline.in_words import spoken
 from dpo_pipeline.reports import plots
@@ -69,7 +69,7 @@ def kpi_row(kpi: Kpi) -> dict[str, object]:
     }  # fmt: skip
 
 
-def timeline_rows(steps: Sequence[Step]) -> list[dict[str, object]]:
+def timeline_rows(steps: Sequence[TimelineStep]) -> list[dict[str, object]]:
     return [
         {"Step": step.name, "Planned after": _after(step.planned_h), "Began after": _after(step.actual_h)}
         for step in steps
