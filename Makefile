@@ -12,7 +12,7 @@ SELDOM := /transformers/models/(?!auto|qwen2|gemma|llama|__init__)|/tests?/|/tes
 TORCH ?=
 PEOPLE ?=
 
-.PHONY: help demo up up-scaled real llamafactory vllm-cpu scaled test test-scaled test-all check bench audit lock sbom clean setup
+.PHONY: help demo demo-scaled up up-scaled real llamafactory vllm-cpu scaled test test-scaled test-all check bench audit lock sbom clean setup
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -34,7 +34,10 @@ $(STAMP): setup.py constraints.txt requirements.txt tools/check_machine.sh tools
 demo: $(STAMP)   ## one full cycle of the loop with simulated people, then everything stops
 	@$(BIN)/dpo demo
 
-up-scaled: $(SCALED) ## the same with two servers on a Postgres, an S3 and a Ray head that are started too
+demo-scaled: $(SCALED) ## the same with two servers on a Postgres, an S3 and a Ray head that are started too
+	@$(BIN)/dpo demo --scaled
+
+up-scaled: $(SCALED) ## the same, to stay, as make up; PEOPLE=simulated adds people
 	@$(BIN)/dpo up-scaled $(if $(filter simulated,$(PEOPLE)),--people)
 
 up: $(STAMP)     ## MLflow, Dagster and serving, to stay; PEOPLE=simulated adds people

@@ -72,6 +72,8 @@ def test_compose_starts_every_program_and_two_servers(services: dict[str, Any]) 
     for name, each in ours.items():
         assert each["read_only"] and each["cap_drop"] == ["ALL"], name
         assert "secret@postgres" in each["environment"]["DPO_DATABASE_URL"]
+        asked = "healthcheck" in each
+        assert asked == (each["command"][0] in {"serving", "mlflow", "dagster"}), "who answers by HTTP is asked"
         for port in each.get("ports", []):
             where = port if isinstance(port, str) else port["host_ip"] + ":"
             assert where.startswith("127.0.0.1:"), f"{name} is open to the network"
