@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-Unit = Literal["share", "stars", "requests", "votes", "points"]
+KpiUnit = Literal["share", "stars", "requests", "votes", "points"]
 
 
 class KpiName(NamedTuple):
     label: str
-    unit: Unit
+    unit: KpiUnit
 
 
 KPI_NAMES: Mapping[str, KpiName] = {

@@ -101,7 +101,7 @@ def test_each_shows_what_it_made(turned: tuple[ByHand, dict[str, dict[str, Any]]
     assert (shown["rollout_decision"]["decision"], shown["rollout_decision"]["stage"]) == ("promote", "staging")
     assert "No votes between two versions" in shown["leaderboard"]["trouble"]
     assert shown["monitoring_report"]["report"]["preferences_collected"] == VOTES
-    assert "too few versions" in shown["improvement_trajectory"]["finding"]
+    assert "Too few versions" in shown["improvement_trajectory"]["finding"]
     assert shown["base_model"]["sha256"] and shown["sft_adapter"]["sha256"] != shown["trained_adapter"]["sha256"]
     assert shown.keys() == set(ASSETS), "say here what a new asset shows"
 

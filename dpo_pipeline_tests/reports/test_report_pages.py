@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from dpo_pipeline.core.calendar import Span
-from dpo_pipeline.core.report import Step, Trajectory, VersionFigures, Week, trajectory, weekly_report
+from dpo_pipeline.core.report import TimelineStep, Trajectory, VersionFigures, Week, trajectory, weekly_report
 from dpo_pipeline.core.verdict import JudgedAnswer, evaluate
 from dpo_pipeline.core.winrate import WinRate
 from dpo_pipeline.reports import plots
@@ -72,7 +72,7 @@ def test_a_report_tells_figures_with_their_units_and_no_names_of_columns() -> No
     week = Week(preferences=181, by_category={"factual_qa": 35, "problem_solving": 29}, error_rate=0.00862,
                 session_length=3.0, requests=232)  # fmt: skip
     versions = VersionFigures("v1.0", "champion"), VersionFigures("v1.1", "rolling_out", evaluation_win_rate=0.661)
-    steps = (Step("train", 168.0, 2.0),)
+    steps = (TimelineStep("train", 168.0, 2.0),)
     found = weekly_report([week], versions, "v1.0", 5, 100, steps, Cadence(), Kpis())
     begins = datetime(2026, 1, 5, tzinfo=UTC)
     page = monitoring_page(found, trajectory(versions), Span(begins, begins), ZoneInfo("UTC"))

@@ -147,7 +147,7 @@ STYLE = """<style>
 </style>"""
 
 
-_TAG = re.compile(r"<[^>]*>")
+_TAG = re.compile(r"<[^<>]*>")
 MANY_COLUMNS = 3
 """So many do not fit side by side on a phone: the table is a list of its rows there."""
 
