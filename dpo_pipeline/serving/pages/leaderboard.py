@@ -1,5 +1,6 @@
 """How strong the versions are, by all votes: scores with intervals, head-to-head, votes per pair."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
@@ -123,10 +124,11 @@ def _scores(
 ) -> Markup:
     """The plot, and one table of all that is known of each version."""
     told, rows = [], []
-    for place, (name, strength) in enumerate(board.strengths.items(), start=1):
+    shared = Counter(strength.rank for strength in board.strengths.values())
+    for name, strength in board.strengths.items():
         score, low, high = strength.elo
         told.append((name, low, score, high, f"{score:.0f}"))
-        rank = f"{strength.rank}" if strength.rank == place else f"{strength.rank} (tied)"
+        rank = f"{strength.rank} (tied)" if shared[strength.rank] > 1 else f"{strength.rank}"
         row: list[object] = [link_to(name), rank, f"{score:.0f}", f"{low:.0f} to {high:.0f}"]
         if styled:
             score, low, high = styled.scores[name]

@@ -183,7 +183,7 @@ class ReviewLayout:
         """Nothing is done to many pairs at once without a person having seen how many."""
         gr, what = self._gr, action.capitalize()
         pairs = f"{count} pair" if count == 1 else f"{count} pairs"
-        told = f"{what} {pairs}: all that match the filters above, on every page, with the one reason given."
+        told = f"{what} {pairs}: all that match the filters, on every page, each with this reason."
         return {
             self.confirmation: gr.update(visible=True),
             self.question: page(paragraph(told if count else f"No matching pair is left to {what.lower()}.", "asks")),

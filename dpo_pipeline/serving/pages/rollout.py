@@ -65,7 +65,7 @@ def _orders(serving: Callable[[], Serving], shown: Any) -> None:
             }
             abort = gr.Button("Abort: roll it back", variant="stop", min_width=170)
         with gr.Row(visible=False) as asked:
-            gr.HTML(page(paragraph("Roll it back for everybody it serves?", "notice")))
+            gr.HTML(page(paragraph("Roll it back for everybody it serves?", "notice")), min_width=240)
             buttons["abort"] = gr.Button("Yes, roll it back", variant="stop", min_width=90)
             keep = gr.Button("No, keep it", min_width=90)
         told = gr.HTML(page(), elem_id="told")

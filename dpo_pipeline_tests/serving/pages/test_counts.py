@@ -40,6 +40,14 @@ def test_a_leaderboard_without_scores_does_not_deny_the_votes_beside_it() -> Non
     assert "No votes yet" in leaderboard.whole_page(standings({}), None, {})
 
 
+def test_what_the_votes_do_not_tell_apart_is_tied_on_both_sides() -> None:
+    level = {("v1.0", "v1.1", "model_b"): 20, ("v1.0", "v1.1", "model_a"): 19}
+    clear = {("v1.0", "v1.1", "model_b"): 90, ("v1.0", "v1.1", "model_a"): 10}
+    assert leaderboard.whole_page(standings(level), None, {}).count(">1 (tied)<") == 2
+    told = leaderboard.whole_page(standings(clear), None, {})
+    assert "(tied)" not in told and ">1<" in told and ">2<" in told
+
+
 def test_a_leaderboard_says_why_columns_are_missing() -> None:
     found = standings({("v1.0", "v1.1", "model_b"): 20, ("v1.0", "v1.1", "model_a"): 10})
     assert "need at least 100 votes" in leaderboard.whole_page(found, None, {})

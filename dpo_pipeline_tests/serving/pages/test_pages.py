@@ -182,6 +182,7 @@ def test_the_leaderboard_shows_scores_wins_and_votes(browser: "Browser", server:
         assert sum(map(int, votes)) == VOTES + 1
         assert opened.page.locator(".track").count() == 3
 
+        lists_close_by_themselves(opened)
         choose(opened.page, "#of-category", "Creative")
         opened.page.get_by_text("clear the filters to see them").wait_for()
         assert "At equal style" not in opened.page.locator("thead").first.inner_text()
@@ -205,6 +206,22 @@ def test_the_leaderboard_shows_scores_wins_and_votes(browser: "Browser", server:
         opened.page.get_by_text("No votes between two versions match these filters").wait_for()
         opened.assert_fits()
         opened.assert_clean()
+
+
+def lists_close_by_themselves(opened: Tab) -> None:
+    """By Escape, by going on with Tab, and by a click elsewhere; without choosing anything."""
+    page, unfolded = opened.page, opened.page.locator("select:open")
+    page.get_by_label("Category").focus()
+    for key in ("Escape", "Tab"):
+        page.keyboard.press("Space")
+        unfolded.wait_for()
+        page.keyboard.press(key)
+        unfolded.wait_for(state="detached")
+    page.get_by_label("Category").click()
+    unfolded.wait_for()
+    page.mouse.click(5, 5)
+    unfolded.wait_for(state="detached")
+    assert page.get_by_label("Category").input_value() == ""
 
 
 def test_the_rollout_is_watched_and_ordered_about(browser: "Browser", server: Server, settings: Settings) -> None:

@@ -160,7 +160,7 @@ def many_at_once(opened: Tab, settings: Settings) -> None:
     page.fill("#key input", KEY)
     before = log.newest()
     page.get_by_role("button", name="Exclude all that match").click()
-    page.get_by_text(f"Exclude {len(fits)} pairs: all that match the filters above").wait_for()
+    page.get_by_text(f"Exclude {len(fits)} pairs: all that match the filters").wait_for()
     assert primary(opened) == [], "the red one is"
     page.get_by_role("button", name="Cancel").click()
     page.locator("#asked").wait_for(state="hidden")
