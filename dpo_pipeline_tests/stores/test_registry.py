@@ -79,6 +79,7 @@ def test_its_curves_are_there_while_it_runs(
         run = eventually(lambda: client.get_run(opened.run_id), lambda run: set(run.data.metrics) == logged)
         assert (run.info.status, set(run.data.metrics)) == ("RUNNING", logged)
         assert client.get_metric_history(opened.run_id, "loss")[0].step == 3
+        assert run.info.run_name == DESCRIBED.name, "named after our version"
         [told] = read_progress(tmp_path)
         assert told.mlflow_run == opened.run_id, "so the home page leads to it"
 

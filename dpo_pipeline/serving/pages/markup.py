@@ -76,7 +76,7 @@ STYLE = """<style>
 .dpo .act:disabled { cursor: default; text-decoration: none; color: var(--body-text-color-subdued) !important; }
 .dpo .act[aria-pressed=true] { font-weight: 700 !important; text-decoration: none;
   color: var(--body-text-color) !important; }
-.dpo .asks { border-left-color: #b45309; font-weight: 600; }
+.dpo .asks { border-left-color: #b45309; font-weight: 600; padding: 0.5rem 0.9rem; }
 .dpo :is(.stage-track, .rules, .timeline) { padding: 0 !important; margin: 0.4rem 0 !important; }
 .dpo :is(.stage-track, .rules, .timeline) > li { list-style: none !important; margin: 0; padding: 0; }
 .dpo .stage-track { display: grid; grid-template-columns: repeat(5, 1fr); gap: 0.5rem; }
