@@ -260,7 +260,8 @@ def show_forecast(
         if as_json:
             typer.echo(json.dumps(found))
         else:
-            terminal.print_rows(f"{runs} rollouts of {usage}", [{k: v for k, v in found.items() if k != "by_stage"}])
+            figures = {name: value for name, value in found.items() if name != "by_stage"}
+            terminal.print_figures(f"{runs} rollouts of {usage}", figures)
         return
     estimate = usage.forecast(settings.rollout)
     if as_json:

@@ -63,6 +63,15 @@ def print_rows(title: str, rows: Sequence[Mapping[str, object]]) -> None:
     console.print(table)
 
 
+def print_figures(title: str, figures: Mapping[str, object]) -> None:
+    """One below the other, so that no name is cut off."""
+    console.print(title)
+    table = Table(box=None, show_header=False)
+    for name, value in figures.items():
+        table.add_row(spoken(name), f"{value:,.3g}" if isinstance(value, float) else str(value))
+    console.print(table)
+
+
 def print_forecast(usage: str, found: "Forecast") -> None:
     """How a rollout is likely to go with this audience."""
     console.print(f"{usage}; assigned by {found.unit}, {found.shadow_share:.0%} of requests shadowed in staging")
@@ -270,7 +279,7 @@ def print_rollout(found: dict[str, Any]) -> None:
 
 
 def print_status(settings: Settings, found: dict[str, Any]) -> None:
-    from dpo_pipeline.core.validated_pair import MEANINGS
+    from dpo_pipeline.core.validated_pair import SHORT_MEANINGS
     from dpo_pipeline.stores.curation import read_summary
 
     console.print(found["now"])
@@ -280,10 +289,10 @@ def print_status(settings: Settings, found: dict[str, Any]) -> None:
     added = ", with what feedback adds" if found["feedback"]["sources"] else ""
     console.print(
         Text.assemble(
-            (f"{preferences['unused']} of {preferences['threshold']}", "bold"),
-            f" unused valid preferences{added} (phase {preferences['phase']}, {frequency}); "
-            f"{preferences['recorded']} recorded, {preferences['valid']} valid, "
-            f"{preferences['rejected']} rejected, {preferences['quarantined']} quarantined",
+            (f"{preferences['unused']:,}", "bold"),
+            f" unused valid preferences{added}; {preferences['threshold']:,} start a training (phase "
+            f"{preferences['phase']}, {frequency}). {preferences['recorded']:,} recorded, {preferences['valid']:,} "
+            f"valid, {preferences['rejected']:,} rejected, {preferences['quarantined']:,} quarantined.",
         )
     )
     said = found["feedback"]
@@ -293,11 +302,10 @@ def print_status(settings: Settings, found: dict[str, Any]) -> None:
         console.print(f"feedback: {said['pairs']} pairs, {said['labelled']} labelled answers{questioned}{taught}")
     failed = read_summary(settings.curation_summary).failed
     if failed:
-        table = Table(
-            "rejected for", "pairs", "meaning", box=None, title="one pair may fail several", title_justify="left"
-        )
+        title = "one pair may fail several"
+        table = Table("rejected for", "pairs", "criterion", box=None, title=title, title_justify="left")
         for name, count in sorted(failed.items(), key=lambda item: -item[1]):
-            table.add_row(spoken(name), str(count), MEANINGS.get(name, ""))
+            table.add_row(SHORT_MEANINGS.get(name, spoken(name)), f"{count:,}", name)
         console.print(table)
     versions = Table("version", "attempt", "status", "parent", "pairs", "win rate", "adapter", "MLflow", box=None)
     for version in found["versions"]:

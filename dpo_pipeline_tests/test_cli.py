@@ -117,6 +117,11 @@ def test_a_vote_that_was_changed_in_its_place_ends_with_1(here: Path) -> None:
     assert said.exit_code == 1 and "differ from what was read" in said.output
 
 
+def test_simulated_rollouts_are_told_figure_by_figure() -> None:
+    told = dpo("forecast", "--runs", "2", "--people", "8", "--requests-a-day", "80", "--votes-a-day", "40")
+    assert "people who met an error" in told and "…" not in told and "_" not in told
+
+
 def test_whatever_has_a_name_is_traced(here: Path) -> None:
     settings = settings_in(here)
     ann = pseudonym_of("Ann", signing_key(settings))
