@@ -1,6 +1,6 @@
 """What does a training cost that goes to a Ray cluster through the store, beside the same one here and Ray's own start?
 
-Each turn does three Dagster runs, one after the other: the training in a process of the run, a Ray job that does
+Each turn does three Dagster runs, one after the other: the training in a process of its own, a Ray job that does
 nothing, and the training as a Ray job. The head of the cluster, the S3 (moto's server) and the runs share this machine.
 In each turn the store has another prefix and the job an empty folder, so that the base model goes there and the adapter
 comes back; the one that was trained here is deleted before. One thread each, as bits depend on how many.
@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -29,12 +30,13 @@ from dpo_pipeline.engines import BUCKET, engines
 from dpo_pipeline.ml.base_model import ensure_base
 from dpo_pipeline.ml.train_process import ProcessJob, ProcessResult, run
 from dpo_pipeline.ml.training_plan import sft_job
-from dpo_pipeline.resources import Models
+from dpo_pipeline.ml.worker import Worker
+from dpo_pipeline.ray_training import train_on_ray
 from dpo_pipeline.settings import Settings
 
 TURNS, OVERHEAD_S = 5, 1.0
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-Step = Callable[[dg.AssetExecutionContext, Models], ProcessResult | None]
+Step = Callable[[dg.AssetExecutionContext], ProcessResult | None]
 
 
 def materialized(step: Step) -> tuple[float, ProcessResult | None]:
@@ -42,21 +44,40 @@ def materialized(step: Step) -> tuple[float, ProcessResult | None]:
     found: list[ProcessResult | None] = []
 
     @dg.asset
-    def trained(context: dg.AssetExecutionContext, models: Models) -> dg.MaterializeResult:
-        found.append(step(context, models))
+    def trained(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        found.append(step(context))
         return dg.MaterializeResult()
 
     with dg.DagsterInstance.ephemeral() as instance:
         begin = time.perf_counter()
-        done = dg.materialize([trained], resources={"models": Models()}, instance=instance)
+        done = dg.materialize([trained], instance=instance)
         seconds = time.perf_counter() - begin
     if not done.success:
         raise SystemExit("the run failed; see its log above")
     return seconds, found[0]
 
 
-def training(settings: Settings, job: ProcessJob) -> tuple[float, ProcessResult]:
-    seconds, result = materialized(lambda context, models: models.training_call(context, settings)(run, job))
+def here(job: ProcessJob) -> tuple[float, ProcessResult]:
+    """In a process of its own, as a run starts it."""
+
+    def step(context: dg.AssetExecutionContext) -> ProcessResult:
+        worker = Worker()
+        try:
+            with dg.open_pipes_session(
+                context, dg.PipesTempFileContextInjector(), dg.PipesTempFileMessageReader()
+            ) as session:
+                return worker.call(partial(run, job), session.get_bootstrap_env_vars())
+        finally:
+            worker.close()
+
+    seconds, result = materialized(step)
+    assert result
+    return seconds, result
+
+
+def there(settings: Settings, job: ProcessJob) -> tuple[float, ProcessResult]:
+    """As a job; the run's own process, which would load the same libraries for its next step, is not started."""
+    seconds, result = materialized(lambda context: train_on_ray(context, settings, job))
     assert result
     return seconds, result
 
@@ -67,7 +88,7 @@ def nothing(settings: Settings) -> float:
 
     asked = settings.training
 
-    def step(context: dg.AssetExecutionContext, models: Models) -> None:
+    def step(context: dg.AssetExecutionContext) -> None:
         submitted: Any = {
             "entrypoint": shlex.join([asked.ray_python, "-c", "pass"]),
             "entrypoint_num_cpus": asked.ray_cpus,
@@ -96,19 +117,19 @@ def on_ray(settings: Settings, variables: dict[str, str], folder: Path, turn: in
     return settings.model_copy(update=moved)
 
 
-def one_turn(settings: Settings, there: Settings, job: ProcessJob, turn: int) -> dict[str, Any]:
-    here_s, here = training(settings, replace(job, work_dir=f"{job.work_dir}-here-{turn}"))
-    rmtree(here.adapter_dir)
-    empty_s = nothing(there)
-    ray_s, ray = training(there, replace(job, work_dir=f"{job.work_dir}-ray-{turn}"))
-    rmtree(ray.adapter_dir)
+def one_turn(settings: Settings, job: ProcessJob, turn: int) -> dict[str, Any]:
+    here_s, ours = here(replace(job, work_dir=f"{job.work_dir}-here-{turn}"))
+    rmtree(ours.adapter_dir)
+    nothing_s = nothing(settings)
+    there_s, theirs = there(settings, replace(job, work_dir=f"{job.work_dir}-there-{turn}"))
+    rmtree(theirs.adapter_dir)
     return {
         "turn": turn,
         "here_s": here_s,
-        "nothing_on_ray_s": empty_s,
-        "on_ray_s": ray_s,
-        "overhead_s": ray_s - here_s - empty_s,
-        "same": here.adapter_sha == ray.adapter_sha,
+        "nothing_on_ray_s": nothing_s,
+        "on_ray_s": there_s,
+        "overhead_s": there_s - here_s - nothing_s,
+        "same": ours.adapter_sha == theirs.adapter_sha,
     }
 
 
@@ -126,7 +147,7 @@ def main() -> None:
             os.environ.update({name: value for name, value in variables.items() if name.startswith("AWS_")})
             turns = []
             for turn in range(args.turns + 1):
-                row = one_turn(settings, on_ray(settings, variables, folder, turn), job, turn)
+                row = one_turn(on_ray(settings, variables, folder, turn), job, turn)
                 say(f"turn {turn}: {row}" + ("" if turn else " (warms up and does not count)"))
                 turns.append(row)
     report("ray", goals_of(turns[1:]), {"turns": turns[1:]})
@@ -134,9 +155,9 @@ def main() -> None:
 
 def goals_of(turns: list[dict[str, Any]]) -> list[Goal]:
     show("seconds of a Dagster run", turns)
-    here, nothing, ray = (min(each[name] for each in turns) for name in ("here_s", "nothing_on_ray_s", "on_ray_s"))
+    local, start, ray = (min(each[name] for each in turns) for name in ("here_s", "nothing_on_ray_s", "on_ray_s"))
     return [
-        Goal("on Ray, beside Ray's own start and the training here, s:", ray - here - nothing, "at most", OVERHEAD_S),
+        Goal("on Ray, beside Ray's own start and the training here, s:", ray - local - start, "at most", OVERHEAD_S),
         Goal("adapters that differ from the local one:", sum(not each["same"] for each in turns), "at most", 0),
     ]
 
