@@ -135,7 +135,7 @@ def up_scaled(people: People = False, replicas: Replicas = 2) -> None:
 def _up(settings: Settings, people: bool, replicas: int) -> None:
     from dpo_pipeline import programs
 
-    programs.preflight(settings)
+    programs.preflight(settings, replicas)
     status = programs.run_all(settings, people, partial(terminal.watch_programs, settings), replicas)
     if status and status not in STOPPED:
         terminal.print_log_tails(settings.logs_dir)

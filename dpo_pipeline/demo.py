@@ -68,7 +68,7 @@ def run_demo(console: Console, replicas: int = 1) -> DemoResult:
     for name, value in COMPRESSED.items():
         os.environ.setdefault(name, value)
     settings = load_settings()
-    programs.preflight(settings)
+    programs.preflight(settings, replicas)
     programs.prepare(settings)
     started = time.monotonic()
     output = settings.logs_dir / "up.log"

@@ -43,8 +43,11 @@ MIN_FREE_BYTES = 1_000_000_000
 START_TIMEOUT_S = 180
 
 
-def preflight(settings: Settings) -> None:
+def preflight(settings: Settings, replicas: int = 1) -> None:
     """
+    Args:
+        replicas: servers, each on the port after that of the one before.
+
     Raises:
         PortTaken, DiskFull: with the setting that moves the port or the data.
     """
@@ -55,15 +58,22 @@ def preflight(settings: Settings) -> None:
             f"{settings.data_dir} has {free / 1e9:.1f} GB free; {MIN_FREE_BYTES / 1e9:.0f} GB are required. "
             "Free some space, or set DPO_DATA_DIR to another disk."
         )
-    for name in ("serving", "dagster") if settings.mlflow_url else ("serving", "dagster", "mlflow"):
-        port = getattr(settings.ports, name)
+    ports, others = settings.ports, ("dagster",) if settings.mlflow_url else ("dagster", "mlflow")
+    wanted = [("serving", ports.serving + number) for number in range(replicas)]
+    wanted += [(name, getattr(ports, name)) for name in others]
+    for place, (name, port) in enumerate(wanted):
+        if port in (found for _, found in wanted[:place]):
+            raise PortTaken(
+                f"Port {port} is wanted by two programs, one of them {name}; servers take {replicas} from "
+                f"DPO_PORTS__SERVING on. Set DPO_PORTS__{name.upper()} to another."
+            )
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((settings.ports.host, port))
+                probe.bind((ports.host, port))
             except OSError as error:
                 raise PortTaken(
-                    f"Port {port} for {name} cannot be used on {settings.ports.host}: {error.strerror}. Stop the "
+                    f"Port {port} for {name} cannot be used on {ports.host}: {error.strerror}. Stop the "
                     f"program that listens there, or set DPO_PORTS__{name.upper()} to a free port."
                 ) from error
 

@@ -30,6 +30,18 @@ def test_a_taken_port_is_named_with_the_setting_that_moves_it(tmp_path: Path) ->
             preflight(settings_in(tmp_path, ports=ports))
 
 
+def test_servers_want_as_many_ports_in_a_row(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        settings = settings_in(tmp_path, ports={"serving": port - 1, "dagster": port + 1, "mlflow": free_port()})
+        with pytest.raises(PortTaken, match=f"Port {port} for serving"):
+            preflight(settings, replicas=2)
+    with pytest.raises(PortTaken, match=rf"Port {port + 1} is wanted by two programs, one of them dagster"):
+        preflight(settings, replicas=3)
+
+
 def test_somebody_elses_mlflow_needs_no_port(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

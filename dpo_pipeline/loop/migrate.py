@@ -21,8 +21,7 @@ from dpo_pipeline.stores.artifacts import file_sha256, write_text
 from dpo_pipeline.stores.database import known_secret, shared_secret
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.ledger.tables import METADATA as LEDGER
-from dpo_pipeline.stores.log import days_of
-from dpo_pipeline.stores.logs import shared_logs
+from dpo_pipeline.stores.logs import shared_files, shared_logs
 from dpo_pipeline.stores.pseudonyms import key_file
 from dpo_pipeline.stores.serving_state import opened_for_copy
 from dpo_pipeline.stores.serving_state.tables import METADATA as STATE
@@ -101,13 +100,6 @@ def into_files(settings: Settings) -> Migrated:
     (settings.data_dir / COPY).unlink(missing_ok=True)
     (settings.data_dir / LOCK).unlink(missing_ok=True)
     return Migrated(lines, rows)
-
-
-def shared_files(settings: Settings) -> list[Path]:
-    """The logs that a database holds for all machines, those that are there."""
-    logs = [settings.prefs_log, settings.reviews_log, settings.keys_log]
-    days = [*days_of(settings.serving_log_dir), *days_of(settings.served_texts_dir)]
-    return [path for path in (*logs, *days) if path.exists()]
 
 
 def _shared(settings: Settings) -> SharedLogs:

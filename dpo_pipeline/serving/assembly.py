@@ -96,7 +96,7 @@ class Serving:
 
 def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Accounts) -> Serving:
     """Nothing is started yet."""
-    collection, key, logs = settings.collection, signing_key(settings), logs_of(settings)
+    collection, logs, key = settings.collection, logs_of(settings), signing_key(settings)
     log, state = ServingLog(settings.serving_log_dir, logs), ServingState(place_of(settings))
     texts = ServedTexts(settings.served_texts_dir, collection.retain_texts_days, logs)
     most, by_worth = settings.rollout.votes_per_person, collection.worth_share > 0

@@ -1,10 +1,11 @@
 """Where the logs of a data folder stand, as it is set: in its files, or in the database that machines share."""
 
 from functools import cache
+from pathlib import Path
 
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.database import engine_of
-from dpo_pipeline.stores.log import FILES, Logs
+from dpo_pipeline.stores.log import FILES, Logs, days_of
 from dpo_pipeline.stores.shared_logs import SharedLogs, prepare
 
 
@@ -12,12 +13,16 @@ def logs_of(settings: Settings) -> Logs:
     """
     Raises:
         DatabaseUnavailable: one is set, and does not answer.
+        MigrationRefused: the folder has logs of its own, be the database empty or not.
     """
-    return shared_logs(settings) or FILES
+    if shared := shared_logs(settings):
+        shared.refuse_own(shared_files(settings))
+        return shared
+    return FILES
 
 
 def shared_logs(settings: Settings) -> SharedLogs | None:
-    """Null without a database; raises as `logs_of`."""
+    """Null without a database; raises DatabaseUnavailable."""
     if settings.database_url is None:
         return None
     _prepare_once(settings.database_url)
@@ -29,9 +34,18 @@ def follow_logs(settings: Settings) -> None:
 
     Raises:
         DatabaseUnavailable: they stay as far as they are.
+        MigrationRefused: the folder has logs of its own, be the database empty or not.
     """
     if shared := shared_logs(settings):
+        shared.refuse_own(shared_files(settings))
         shared.follow()
+
+
+def shared_files(settings: Settings) -> list[Path]:
+    """The logs that a database holds for all machines, those that are there."""
+    logs = [settings.prefs_log, settings.reviews_log, settings.keys_log]
+    days = [*days_of(settings.serving_log_dir), *days_of(settings.served_texts_dir)]
+    return [path for path in (*logs, *days) if path.exists()]
 
 
 @cache

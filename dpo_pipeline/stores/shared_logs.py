@@ -282,6 +282,17 @@ class SharedLogs:
         self._note(copied)
         return copied
 
+    def refuse_own(self, paths: Iterable[Path]) -> None:
+        """
+        Raises:
+            MigrationRefused: one of these files is no copy.
+        """
+        lines = [path for path in paths if file_bytes(path)]  # before what is noted: that comes before a copy
+        copies = self.copied().sizes
+        for path in lines:
+            if self._name(path) not in copies:
+                raise MigrationRefused(_own(path))
+
     def _begun(self, logs: Iterable[str]) -> dict[str, int]:
         """
         Raises:
@@ -290,11 +301,7 @@ class SharedLogs:
         for log in logs:
             path = self._dir / log
             if path.exists():
-                raise MigrationRefused(
-                    f"{path} is a log of this folder's own, which the database does not have. Bring it there with "
-                    "`dpo migrate` (DPO_DATABASE_URL left out), or set DPO_DATA_DIR to an empty folder. Nothing was "
-                    "changed."
-                )
+                raise MigrationRefused(_own(path))
             path.parent.mkdir(parents=True, exist_ok=True)
         return dict.fromkeys(logs, 0)
 
@@ -351,3 +358,10 @@ class SharedLog:
         if self._durable:
             with suppress(DatabaseUnavailable):  # it is written all the same; the next turn brings it here
                 self._logs.follow()
+
+
+def _own(path: Path) -> str:
+    return (
+        f"{path} is a log of this folder's own, which the database does not have. Bring it there with `dpo migrate` "
+        "(DPO_DATABASE_URL left out), or set DPO_DATA_DIR to an empty folder. Nothing was changed."
+    )

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from dpo_pipeline.errors import MigrationRefused
-from dpo_pipeline.loop.migrate import into_database, into_files, shared_files
+from dpo_pipeline.loop.migrate import into_database, into_files
 from dpo_pipeline.loop.trace import trace_vote
 from dpo_pipeline.resources import WarehouseResource
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.key_ring import KeyRing
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.log import AppendLog
-from dpo_pipeline.stores.logs import logs_of
+from dpo_pipeline.stores.logs import follow_logs, logs_of, shared_files
 from dpo_pipeline.stores.pseudonyms import signing_key
 from dpo_pipeline.stores.serving_state import ServingState
 from dpo_pipeline.stores.shared_logs import SharedLogs
@@ -95,6 +95,18 @@ def all_ids(log: bytes) -> Iterator[str]:
     for line in log.splitlines():
         if b'"event_id":"' in line:
             yield line.split(b'"event_id":"')[1].split(b'"')[0].decode()
+
+
+def test_a_folder_that_was_not_brought_there_is_refused_before_anything_is_written(
+    files: Settings, database: str
+) -> None:
+    """Into an empty database votes would go that no migration could join with those of the folder."""
+    shared = files.model_copy(update={"database_url": database})
+    for reached in (follow_logs, logs_of):
+        with pytest.raises(MigrationRefused, match="dpo migrate"):
+            reached(shared)
+    into_database(files, database)
+    follow_logs(shared)
 
 
 def test_interrupted_it_goes_on(files: Settings, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
