@@ -11,6 +11,8 @@ SELDOM := /transformers/models/(?!auto|qwen2|gemma|llama|__init__)|/tests?/|/tes
 # Options for pip when it fetches torch, such as the index of the CPU build: see the README.
 TORCH ?=
 PEOPLE ?=
+# What lies in data/ may be a loop's on files, which is not this one's; another folder that was named is taken.
+SCALED_DATA = DPO_DATA_DIR="$${DPO_DATA_DIR:-data-scaled}"
 
 .PHONY: help demo demo-scaled up up-scaled real llamafactory vllm-cpu scaled test test-scaled test-all check bench audit lock sbom clean setup
 
@@ -35,10 +37,10 @@ demo: $(STAMP)   ## one full cycle of the loop with simulated people, then every
 	@$(BIN)/dpo demo
 
 demo-scaled: $(SCALED) ## the same with two servers on a Postgres, an S3 and a Ray head that are started too
-	@$(BIN)/dpo demo --scaled
+	@$(SCALED_DATA) $(BIN)/dpo demo --scaled
 
 up-scaled: $(SCALED) ## the same, to stay, as make up; PEOPLE=simulated adds people
-	@$(BIN)/dpo up-scaled $(if $(filter simulated,$(PEOPLE)),--people)
+	@$(SCALED_DATA) $(BIN)/dpo up-scaled $(if $(filter simulated,$(PEOPLE)),--people)
 
 up: $(STAMP)     ## MLflow, Dagster and serving, to stay; PEOPLE=simulated adds people
 	@$(BIN)/dpo up $(if $(filter simulated,$(PEOPLE)),--people)
