@@ -71,7 +71,12 @@ Each message says what failed, what was found, what was required and what to do 
 
 
 class DpoError(Exception):
-    """Root of the tree: `except DpoError` at an edge (HTTP, CLI) catches only what we meant."""
+    """Root of the tree: `except DpoError` at an edge (HTTP, CLI) catches only what we meant.
+
+    `retry_after_s`: when it may be tried again, where that helps at all.
+    """
+
+    retry_after_s: int | None = None
 
 
 class SettingsError(DpoError):
@@ -87,7 +92,7 @@ class InvalidRecord(LogError):
 
 
 class LogWriteError(LogError):
-    pass
+    retry_after_s = 1
 
 
 class LogReplaced(LogError):
@@ -95,7 +100,7 @@ class LogReplaced(LogError):
 
 
 class DatabaseUnavailable(DpoError):
-    pass
+    retry_after_s = 1
 
 
 class MigrationRefused(DpoError):
@@ -235,8 +240,6 @@ class RequestError(DpoError):
 
     status = 400
     code = "invalid_request"
-    retry_after_s = 1
-    """When it may be tried again, where that helps at all."""
 
 
 class InvalidRequest(RequestError):
@@ -277,6 +280,7 @@ class BodyTooLarge(RequestError):
 class TooManyRequests(RequestError):
     status = 429
     code = "rate_limited"
+    retry_after_s = 1
 
 
 class TooManyWrongKeys(TooManyRequests):
@@ -294,6 +298,7 @@ class PagesFull(RequestError):
 
     status = 503
     code = "pages_full"
+    retry_after_s = 1
 
 
 class TokenRefused(RequestError):
@@ -351,6 +356,7 @@ class ClientGone(RequestError):
 class QueueFull(RequestError):
     status = 429
     code = "queue_full"
+    retry_after_s = 1
 
 
 class EngineFailed(RequestError):
@@ -376,6 +382,7 @@ class ModelNotHeld(UpstreamFailed):
 class NotReady(RequestError):
     status = 503
     code = "not_ready"
+    retry_after_s = 1
 
 
 class DeadlineExceeded(RequestError):
@@ -386,3 +393,4 @@ class DeadlineExceeded(RequestError):
 class VoteNotRecorded(RequestError):
     status = 507
     code = "vote_not_recorded"
+    retry_after_s = 1

@@ -79,17 +79,18 @@ class WebGate:
 
     Args:
         answer: sends a refusal; null: as plain text.
+        tells: false where a program tells browsers by itself, on every answer.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, answer: AnswerForeign | None = None):
-        self._app, self._answer = app, answer or _as_text
+    def __init__(self, app: ASGIApp, settings: Settings, answer: AnswerForeign | None = None, tells: bool = True):
+        self._app, self._answer, self._tells = app, answer or _as_text, tells
         self._access, self._own = settings.access, settings.ports.host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        told = with_headers(send, HEADERS) if scope["type"] == "http" else send
+        told = with_headers(send, HEADERS) if self._tells and scope["type"] == "http" else send
         try:
             check_caller(Caller.of(scope), self._access, self._own)
             await self._app(scope, receive, told)

@@ -17,14 +17,14 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from dpo_pipeline import __version__
-from dpo_pipeline.errors import DatabaseUnavailable, DpoError, LogWriteError, RequestError, VoteNotRecorded
-from dpo_pipeline.gate import HEADERS, WebGate
+from dpo_pipeline.errors import DatabaseUnavailable, DpoError, LogWriteError, RequestError
+from dpo_pipeline.gate import WebGate
 from dpo_pipeline.in_words import requirement
 from dpo_pipeline.serving.access import Door
 from dpo_pipeline.serving.accounts import Accounts
 from dpo_pipeline.serving.assembly import Serving, assemble, make_engine
 from dpo_pipeline.serving.bodies import UNFORESEEN
-from dpo_pipeline.serving.content_policy import ContentPolicy, policy
+from dpo_pipeline.serving.content_policy import ContentPolicy, tell_browsers
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import CallMetrics, Metrics
 from dpo_pipeline.serving.page_queue import PageQueue
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from gradio import Blocks
 
 log = logging.getLogger(__name__)
-RETRY_AFTER_S = "1"
 FORGET_EVERY_S = 300
 SHOWN_PROBLEMS = 20
 
@@ -107,7 +106,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         app.add_middleware(PageQueue, site=pages, limits=settings.limits, answer=_refuse)
     app.add_middleware(Door, settings=settings, accounts=accounts, answer=_refuse)
     app.add_middleware(BehindProxies, access=settings.access, answer=_refuse, note=accounts.note_refused)
-    app.add_middleware(WebGate, settings=settings, answer=_refuse)
+    app.add_middleware(WebGate, settings=settings, answer=_refuse, tells=False)  # `ContentPolicy` does
     if settings.access.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -143,24 +142,25 @@ def return_memory() -> None:
 
 async def _answer_error(request: Request, error: Exception) -> Response:
     """Our errors in OpenAI's form; what is not the client's doing is logged and answered 500."""
+    again = None
+    if isinstance(error, DpoError) and error.retry_after_s is not None:
+        again = {"Retry-After": str(error.retry_after_s)}
     if isinstance(error, RequestError):
-        headers = (
-            {"Retry-After": str(error.retry_after_s)} if error.status in (429, 503, VoteNotRecorded.status) else None
-        )
         kind = "invalid_request_error" if error.status < 500 else "server_error"
-        return _error(request, error.status, str(error), kind, error.code, headers)
+        return _error(request, error.status, str(error), kind, error.code, again)
     if isinstance(error, LogWriteError):
-        return _error(request, 507, str(error), "server_error", "not_recorded", {"Retry-After": RETRY_AFTER_S})
+        return _error(request, 507, str(error), "server_error", "not_recorded", again)
     log.error("%s %s failed: %s", request.method, request.url.path, error)
     if isinstance(error, DatabaseUnavailable):
-        return _error(request, 503, str(error), "server_error", "database_unavailable", {"Retry-After": RETRY_AFTER_S})
+        return _error(request, 503, str(error), "server_error", "database_unavailable", again)
     return _error(request, 500, str(error), "server_error", type(error).__name__)
 
 
 async def _answer_unforeseen(request: Request, error: Exception) -> Response:
     """In OpenAI's form too; the program's log has the trace."""
-    # Starlette sends this one past every middleware.
-    return _error(request, 500, UNFORESEEN, "server_error", "unforeseen", HEADERS | policy())
+    answer = _error(request, 500, UNFORESEEN, "server_error", "unforeseen")
+    tell_browsers(answer.headers, POLICY)  # Starlette sends this one past every middleware
+    return answer
 
 
 async def _refuse(error: DpoError, scope: Scope, receive: Receive, send: Send) -> None:

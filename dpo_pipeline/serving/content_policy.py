@@ -40,17 +40,19 @@ class ContentPolicy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def told(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._tell(MutableHeaders(scope=message))
+                tell_browsers(MutableHeaders(scope=message), self._pages)
             await send(message)
 
         await self._app(scope, receive, told if scope["type"] == "http" else send)
 
-    def _tell(self, headers: MutableHeaders) -> None:
-        given = headers.getlist(NAME)
-        if not any("default-src" in each for each in given):
-            is_page = headers.get("content-type", "").startswith("text/html")
-            headers.append(NAME, self._pages if is_page else STRICT)
-        for name, value in HEADERS.items():
-            headers.setdefault(name, value)
-        if any("frame-ancestors 'none'" in each for each in headers.getlist(NAME)):
-            headers["X-Frame-Options"] = "DENY"
+
+def tell_browsers(headers: MutableHeaders, pages: str) -> None:
+    """Put in what an answer was not given. `pages`: as `ContentPolicy` takes it."""
+    given = headers.getlist(NAME)
+    if not any("default-src" in each for each in given):
+        is_page = headers.get("content-type", "").startswith("text/html")
+        headers.append(NAME, pages if is_page else STRICT)
+    for name, value in HEADERS.items():
+        headers.setdefault(name, value)
+    if any("frame-ancestors 'none'" in each for each in headers.getlist(NAME)):
+        headers["X-Frame-Options"] = "DENY"

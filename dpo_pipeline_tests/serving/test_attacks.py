@@ -257,6 +257,7 @@ def test_every_answer_says_what_browsers_may_do_with_it(attacked: tuple[Server, 
     for path in PAGES:
         told = client.get(path).headers
         assert told["x-frame-options"] == "SAMEORIGIN" and "default-src 'self'" in told["content-security-policy"], path
+        assert "frame-ancestors 'self'; object-src 'none'; base-uri 'self'" in told["content-security-policy"], path
 
 
 @pytest.mark.browser

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.routing import Match, Mount
 from starlette.types import Scope
 
+from dpo_pipeline import gate
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.gradio_import import import_gradio
 from dpo_pipeline.serving.site_map import HOME, PAGES
@@ -27,7 +28,8 @@ QUEUE_EVERY_S, PROGRESS_EVERY_S = 0.05, 1.0
 Gradio's progress bars."""
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; form-action 'self'"
+    "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; form-action 'self'; "
+    f"{gate.POLICY}"
 )
 """Nothing from elsewhere is loaded, sent or shown. Gradio writes its scripts and styles into the page."""
 # What Gradio answers besides the pages. Every other path gets an answer of ours, in the API's words or as a page.
