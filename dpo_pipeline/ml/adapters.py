@@ -12,6 +12,12 @@ from dpo_pipeline.stores import artifacts
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 BASE_PATH = "base_model_name_or_path"
+LARGEST_RANK = 256
+KINDS: dict[str, Any] = {"r": int, "lora_alpha": int | float, "target_modules": list}
+ANY = {*KINDS, BASE_PATH, "peft_type", "peft_version", "task_type", "inference_mode", "lora_dropout", "use_rslora"}
+"""Of an adapter's configuration: what may be of any value here."""
+USUAL = {"bias": "none", "init_lora_weights": True, "megatron_core": "megatron.core", "qalora_group_size": 16}
+"""PEFT's defaults that are not nothing. All else has to be nothing: null, false or empty."""
 
 
 def check_adapter(directory: Path, base_sha: str, model: ModelSettings) -> dict[str, Any]:
@@ -29,16 +35,41 @@ def check_adapter(directory: Path, base_sha: str, model: ModelSettings) -> dict[
             f"Adapter {manifest['sha256'][:12]} was trained on base {str(manifest.get('base_sha'))[:12]}; this base is "
             f"{base_sha[:12]}. Use the matching base (model.base) or retrain."
         )
-    config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
-    allowed = set(model.lora_targets)
-    targets = set(config.get("target_modules") or [])
-    if config.get("peft_type") != "LORA" or not targets <= allowed or config.get("r", 0) > 256:
+    config = read_config(directory)
+    allowed, targets = set(model.lora_targets), set(config["target_modules"])
+    if config.get("peft_type") != "LORA" or not targets <= allowed or not 0 < config["r"] <= LARGEST_RANK:
         raise AdapterRefused(
-            f"Adapter {manifest['sha256'][:12]} is {config.get('peft_type')} of rank {config.get('r')} on "
-            f"{sorted(targets)}; LORA of rank 256 at most on {sorted(allowed)} was required."
+            f"Adapter {manifest['sha256'][:12]} is {config.get('peft_type')} of rank {config['r']} on "
+            f"{sorted(targets)}; LORA of rank {LARGEST_RANK} at most on {sorted(allowed)} was required."
         )
     _check_ranks(directory, config["r"])
     return manifest
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """Configuration of a plain LoRA adapter in PEFT's form.
+
+    Of what else PEFT reads there, some would import a module by name, grow layers to any size or train other weights.
+
+    Raises:
+        AdapterRefused: it is none, or asks for more.
+    """
+    try:
+        config: dict[str, Any] = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+        kinds = [isinstance(config[name], kind) for name, kind in KINDS.items()]
+        whole = all(kinds) and all(isinstance(each, str) for each in config["target_modules"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise AdapterRefused(
+            f"{directory / CONFIG} is no configuration of an adapter: {error!r}. Train again."
+        ) from error
+    if not whole or isinstance(config["r"], bool):
+        raise AdapterRefused(
+            f"{directory / CONFIG} has {', '.join(KINDS)} of another kind than PEFT writes. Train again."
+        )
+    unusual = [name for name, value in config.items() if name not in ANY and value and value != USUAL.get(name)]
+    if unusual:
+        raise AdapterRefused(f"The adapter uses {', '.join(unusual)}; plain LoRA was required. Train it without.")
+    return config
 
 
 def _check_ranks(directory: Path, rank: int) -> None:

@@ -10,7 +10,6 @@ gives the same numbers (tested) but runs adapter by adapter, layer by layer
 (`docs/decisions/0006-mixed-batches.md`).
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 
 from dpo_pipeline.errors import AdapterRefused
-from dpo_pipeline.ml.adapters import CONFIG, WEIGHTS
+from dpo_pipeline.ml.adapters import WEIGHTS, read_config
 
 _PREFIX = "base_model.model."
 
@@ -73,7 +72,7 @@ class MixedLora:
         Raises:
             AdapterRefused: it changes something other than these layers, or is no plain LoRA.
         """
-        config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+        config = read_config(directory)
         parts = self._read(directory, _scale(config))
         self._parts[name] = parts
         self._ranks[name] = config["r"]
@@ -137,10 +136,5 @@ class MixedLora:
 
 
 def _scale(config: dict[str, Any]) -> float:
-    unusual = [key for key in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save") if config.get(key)]
-    if config.get("bias", "none") != "none":
-        unusual.append("bias")
-    if unusual:
-        raise AdapterRefused(f"The adapter uses {', '.join(unusual)}; plain LoRA was required. Train it without.")
     rank, alpha = float(config["r"]), float(config["lora_alpha"])
     return float(alpha / (rank**0.5 if config.get("use_rslora") else rank))

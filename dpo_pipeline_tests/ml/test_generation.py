@@ -3,10 +3,12 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dpo_pipeline.errors import AdapterRefused, ArtifactCorrupt, InvalidRequest, ModelUnavailable
+from dpo_pipeline.ml.adapters import check_adapter
 from dpo_pipeline.ml.base_model import ensure_base, locate_base
 from dpo_pipeline.ml.generation import GenerationRequest, Generator
 from dpo_pipeline.settings import Settings
@@ -214,12 +216,41 @@ def test_fifty_adapter_swaps_leave_no_memory_behind(generator: Generator, baseli
     assert held() == before and generator.generate([ask(sha)])[0].adapter == sha
 
 
-def test_an_adapter_that_is_more_than_lora_is_refused(generator: Generator, baseline: Path, tmp_path: Path) -> None:
-    shutil.copytree(baseline, tmp_path / "dora")
-    config = tmp_path / "dora" / "adapter_config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"use_dora": True}))
-    with pytest.raises(AdapterRefused, match="use_dora; plain LoRA was required"):
-        generator._adapters.add("dora", tmp_path / "dora")
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"use_dora": True}, "use_dora; plain LoRA"),
+        ({"rank_pattern": {"q_proj": 10**9}}, "rank_pattern; plain LoRA"),
+        ({"layer_replication": [[0, 10**6]]}, "layer_replication; plain LoRA"),
+        ({"megatron_config": {"a": 1}, "megatron_core": "antigravity"}, "megatron_config, megatron_core; plain LoRA"),
+        ({"auto_mapping": {"parent_library": "antigravity", "base_model_class": "X"}}, "auto_mapping; plain LoRA"),
+        ({"auto_map": {"AutoModel": "evil.Model"}}, "auto_map; plain LoRA"),
+        ({"modules_to_save": ["embed_tokens"]}, "modules_to_save; plain LoRA"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights; plain LoRA"),
+        ({"revision": "refs/pr/1"}, "revision; plain LoRA"),
+        ({"bias": "all"}, "bias; plain LoRA"),
+        ({"r": 4096}, "rank 4096"),
+        ({"r": -1}, "rank -1"),
+        ({"r": 4}, "rank 4 was required"),
+        ({"r": "16"}, "another kind"),
+        ({"target_modules": ".*"}, "another kind"),
+        ({"target_modules": [["q_proj"]]}, "another kind"),
+        ({"target_modules": ["embed_tokens"]}, "embed_tokens"),
+        ({"peft_type": "IA3"}, "IA3"),
+        (None, "is no configuration of an adapter"),
+    ],
+)
+def test_an_adapter_that_is_more_than_lora_is_refused(
+    project: Settings, baseline: Path, tmp_path: Path, changed: dict[str, Any] | None, told: str
+) -> None:
+    """Before anything of it is loaded, with a manifest that fits."""
+    config = tmp_path / "odd" / "adapter_config.json"
+    shutil.copytree(baseline, config.parent)
+    config.write_text(json.dumps(json.loads(config.read_text()) | changed) if changed else "[" * 9_000)
+    base_sha = artifacts.read_manifest(baseline)["base_sha"]
+    artifacts.write_manifest(config.parent, {"base_sha": base_sha})
+    with pytest.raises(AdapterRefused, match=told):
+        check_adapter(config.parent, base_sha, project.model)
 
 
 def test_every_row_has_its_own_limit(generator: Generator) -> None:
