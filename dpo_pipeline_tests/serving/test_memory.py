@@ -46,6 +46,57 @@ def test_closed_tabs_are_forgotten_and_open_ones_kept(tmp_path: Path) -> None:
     assert done.stdout.strip() == f"1 {left} {left} 0", done.stderr
 
 
+# Of Gradio the real tables; what stands behind the queue notes what Gradio would.
+QUEUE = """
+import asyncio, json, sys
+from datetime import timedelta
+from pathlib import Path
+from fastapi import FastAPI
+from dpo_pipeline.serving.page_queue import IN_USE_S, JOIN, MOST_UNREAD_TOGETHER, PageQueue
+from dpo_pipeline.serving.pages.site import mount_pages
+from dpo_pipeline.settings import Limits, load_settings
+
+site = mount_pages(FastAPI(), load_settings(data_dir=Path(sys.argv[1])), lambda: None)
+holder, unread, told = site.state_holder, site._queue.pending_event_ids_session, []
+
+async def gradio(scope, receive, send):
+    page = json.loads((await receive())["body"])["session_hash"]
+    holder[page]
+    unread.setdefault(page, set()).add("event")
+    told.append("taken")
+
+async def refused(error, scope, receive, send):
+    told.append(f"{error.status} {error}")
+
+queue = PageQueue(gradio, site, Limits(open_pages=3, open_pages_per_address=2), refused)
+
+def joined(address, page):
+    async def receive():
+        return {"type": "http.request", "body": json.dumps({"session_hash": page}).encode(), "more_body": False}
+    scope = {"type": "http", "method": "POST", "path": JOIN, "client": (address, 1)}
+    asyncio.run(queue(scope, receive, None))
+    return told[-1]
+
+first = [joined(*each) for each in (("192.0.2.1", "a"), ("192.0.2.1", "b"), ("192.0.2.2", "c"))]
+full = joined("192.0.2.3", "d")
+holder.time_last_used["b"] -= timedelta(seconds=IN_USE_S + 1)
+room = joined("192.0.2.3", "d")
+left = [sorted(table) for table in (holder.session_data, holder.time_last_used, unread)]
+unread["c"] = set(range(MOST_UNREAD_TOGETHER))
+print(json.dumps([first, full, room, left, joined("192.0.2.3", "d"), joined("192.0.2.2", "c")]))
+"""
+
+
+def test_a_page_that_nobody_uses_makes_room_and_what_waits_unread_is_bounded_for_all_together(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", QUEUE, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, full, room, left, anybody, theirs = json.loads(done.stdout)
+    assert first == ["taken"] * 3 and full.startswith("503 3 pages are in use")
+    assert room == "taken" and left == [["a", "c", "d"]] * 3, "nothing is kept of the page that made room"
+    assert anybody == "503 2000 answers of pages wait to be read. Try again shortly."
+    assert theirs.startswith("429 2000 answers of pages wait for 192.0.2.2")
+
+
 @pytest.fixture(scope="module")
 def small(own_project: Settings, models: Upstream) -> Iterator[Server]:
     limits = {"DPO_LIMITS__OPEN_PAGES": "30", "DPO_LIMITS__OPEN_PAGES_PER_ADDRESS": "20"}
