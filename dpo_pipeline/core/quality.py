@@ -15,6 +15,7 @@ import msgspec
 import regex
 from rapidfuzz.distance import Indel
 
+from dpo_pipeline.core.admission import LONGEST_TEXT
 from dpo_pipeline.core.template_tokens import has_template_token
 from dpo_pipeline.core.votes import Preference, pair_key
 from dpo_pipeline.settings import QualityCriteria
@@ -141,9 +142,9 @@ def failed_criteria(chosen: str, rejected: str, criteria: QualityCriteria) -> li
         failed.append("identical")
     if criteria.min_length_ratio is not None and len(chosen) <= criteria.min_length_ratio * len(rejected):
         failed.append("length_ratio")
-    if criteria.max_similarity is not None and (
-        similarity(chosen, rejected, criteria.max_similarity) >= criteria.max_similarity
-    ):
+    # No door lets longer texts in, but a log may hold some of before: two of 1 MB take minutes.
+    heads = chosen[:LONGEST_TEXT], rejected[:LONGEST_TEXT]
+    if criteria.max_similarity is not None and similarity(*heads, criteria.max_similarity) >= criteria.max_similarity:
         failed.append("similarity")
     if criteria.min_characters is not None and min(len(chosen), len(rejected)) <= criteria.min_characters:
         failed.append("too_short")

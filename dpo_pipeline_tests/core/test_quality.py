@@ -1,6 +1,8 @@
 """The user's four criteria by hand-worked examples, those beyond, and the ones that look at earlier votes."""
 
+import random
 import re
+import time
 from itertools import product
 
 import pytest
@@ -113,6 +115,15 @@ def test_sentences(text: str, count: int) -> None:
 )
 def test_more_detailed_refuses_no_language_whole(chosen: str, rejected: str) -> None:
     assert more_detailed(chosen, rejected) and not more_detailed(rejected, chosen) and not more_detailed(chosen, chosen)
+
+
+def test_a_pair_of_a_megabyte_costs_no_more_than_the_longest_that_people_may_send() -> None:
+    """As an earlier log may hold one: all of it compared took two minutes."""
+    chance = random.Random(1)
+    chosen, rejected = ("".join(chance.choices("äöü𝄞漢字", k=500_000)) for _ in range(2))
+    begun = time.process_time()
+    failed_criteria(chosen, rejected, QualityCriteria(more_detailed=False, no_self_naming=False))
+    assert time.process_time() - begun < 2
 
 
 @given(st.text(max_size=300))
