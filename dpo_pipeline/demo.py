@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from dpo_pipeline import programs
-from dpo_pipeline.core.lifecycle import CLOSED, RETRIED
+from dpo_pipeline.core.lifecycle import CLOSED, RECORDED
 from dpo_pipeline.core.progress import duration
 from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import next_version
@@ -242,7 +242,7 @@ class _Watch:
 
     def _evaluate(self) -> tuple[float, float, str]:
         version = self._version()
-        if version and version.status not in {"training", "trained", "improved"} | RETRIED:
+        if version and version.status in RECORDED | CLOSED:
             rate = "" if version.win_rate is None else f"win rate {version.win_rate:.0%}"
             return 1, 1, f"{version.status} {rate}"
         return self._task("eval", False)

@@ -29,12 +29,12 @@ from dpo_pipeline.automation.jobs import (
     train_version,
 )
 from dpo_pipeline.automation.launching import Cause, Work, launch
-from dpo_pipeline.core.lifecycle import RECORDED, UNFINISHED, Status
+from dpo_pipeline.core.lifecycle import Status
 from dpo_pipeline.core.versions import BASELINE, next_version
 from dpo_pipeline.errors import RegistryError
-from dpo_pipeline.loop.attempts import next_attempt, spent_attempts
+from dpo_pipeline.loop.attempts import is_baseline_built, next_attempt, next_unfinished, spent_attempts
 from dpo_pipeline.loop.cadence import next_training
-from dpo_pipeline.loop.reconcile_registry import registry_differences
+from dpo_pipeline.loop.reconcile_registry import lost_registrations, registry_differences
 from dpo_pipeline.loop.set_aside import not_set_aside
 from dpo_pipeline.resources import LoopResource
 from dpo_pipeline.settings import load_settings
@@ -73,7 +73,7 @@ WRITING_TO_MLFLOW = _work(follow_registry.name, register_version.name, build_bas
 )
 def baseline_missing(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
     with loop.ledger() as ledger:
-        is_built = any(record.mlflow_version or record.status in RECORDED for record in ledger.versions())
+        is_built = is_baseline_built(ledger)
     if is_built:
         is_told = context.cursor == TOLD or not context.instance.has_dynamic_partition(str(VERSIONS.name), BASELINE)
         events, cursor = ([], context.cursor) if is_told else (nothing_to_make(), TOLD)
@@ -187,12 +187,10 @@ def stage_due(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
 )
 def unfinished_version(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
     with loop.ledger() as ledger:
-        newest, deployment = ledger.versions()[-1:], ledger.deployment()
-    record = newest[0] if newest and newest[0].name != BASELINE else None
-    registered = record is not None and record.status == Status.REGISTERED
-    if record is None or record.status not in UNFINISHED or (registered and deployment.challenger):
+        record = next_unfinished(ledger)
+    if record is None:
         return dg.SkipReason("no version is unfinished")
-    job = decide_rollout if registered else train_version
+    job = decide_rollout if record.status == Status.REGISTERED else train_version
     cause = Cause(f"{record.name}-attempt{record.attempt}-{record.status}", "unfinished version", record.name, job.name)
     return launch(context.instance, cause, TRAINING)
 
@@ -224,7 +222,7 @@ def registry_changed(context: dg.SensorEvaluationContext, loop: LoopResource) ->
 )
 def registration_lost(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
     with loop.ledger() as ledger:
-        lost = [each for each in ledger.versions() if each.status in RECORDED and not each.mlflow_version]
+        lost = lost_registrations(ledger)
     if not lost:
         return dg.SkipReason("every registered version is in MLflow")
     # A version that is registered for the first time is on its way there; one that cannot be holds up no other.

@@ -22,6 +22,8 @@ CATEGORY_LABELS = {"factual_qa": "Factual"}
 """Where the name itself does not read well."""
 Origin = Literal["bank", "production", "edge_case"]
 OriginFilter = Literal["mix", "bank", "production", "edge_case"]
+SHORTEST_ASKED, LONGEST_ASKED = 3, 500
+"""Characters of a question that is neither a slip of the keyboard nor an essay."""
 
 
 @dataclass(frozen=True)
@@ -225,3 +227,9 @@ def candidates(
             return found
     fitting = [each for each in pools["bank"] if each.category == (wish.category or least)]
     return [each for each in fitting if each.question not in wish.seen] or fitting
+
+
+def may_be_asked_again(prompt: str | list[dict[str, str]], source: str) -> bool:
+    """Whether others may be asked what somebody asked: a single question of a person, and no conversation."""
+    is_one = isinstance(prompt, str) and SHORTEST_ASKED <= len(prompt.strip()) <= LONGEST_ASKED
+    return is_one and source != "simulated"

@@ -1,6 +1,14 @@
 """Votes of people beside votes of simulated people: wherever votes are counted, both are, and apart."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+from dpo_pipeline.core.votes import Source
+
+Whose = Literal["people", "simulated"]
+
+
+def whose_of(source: Source) -> Whose:
+    return "simulated" if source == "simulated" else "people"
 
 
 class VoteCount(NamedTuple):

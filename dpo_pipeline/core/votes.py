@@ -14,6 +14,7 @@ import msgspec
 
 from dpo_pipeline.core.identity import Identity, is_proven
 from dpo_pipeline.core.template_tokens import defuse
+from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import InvalidRecord
 
 Category = Literal["factual_qa", "comparison", "creative", "problem_solving", "explanation", "other"]
@@ -179,6 +180,11 @@ def is_moment(text: str) -> bool:
 def encode_preference(preference: Preference) -> bytes:
     """One line without its newline; JSON escapes newlines inside texts, so the line is one line."""
     return _encoder.encode(preference)
+
+
+def outcome_for(vote: Vote, is_a: bool) -> Outcome:
+    """A vote as the outcome of one of its two versions; both_bad is none, and is left out before."""
+    return "tie" if vote == "tie" else "win" if (vote == "a") == is_a else "loss"
 
 
 def outcome(

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from dpo_pipeline.core.diagnosis import Diagnosis, Symptoms, diagnose, what_to_collect
-from dpo_pipeline.core.lifecycle import RETRIED, Status
+from dpo_pipeline.core.lifecycle import RECORDED, RETRIED, UNFINISHED, Status
+from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.loop.notify import tell
 from dpo_pipeline.loop.symptoms import symptoms
 from dpo_pipeline.settings import Cadence, DpoRecipe, Settings
@@ -46,6 +47,23 @@ def spent_attempts(cadence: Cadence, ledger: Ledger) -> VersionRecord | None:
     """The newest version where its last attempt came out no better and it was not given up: a process was killed."""
     newest = _newest_retried(ledger)
     return newest if newest and newest.attempt >= cadence.max_attempts else None
+
+
+def is_baseline_built(ledger: Ledger) -> bool:
+    """Whether v1.0 was registered, even if MLflow or its record is gone since."""
+    return any(record.mlflow_version or record.status in RECORDED for record in ledger.versions())
+
+
+def next_unfinished(ledger: Ledger) -> VersionRecord | None:
+    """The newest version where it is on its way to a rollout: with no run at it, another has to go on with it.
+
+    v1.0 is built by its own job, and a registered version waits while another is being rolled out.
+    """
+    newest = next(iter(ledger.versions()[-1:]), None)
+    if newest is None or newest.name == BASELINE or newest.status not in UNFINISHED:
+        return None
+    waits = newest.status == Status.REGISTERED and ledger.deployment().challenger
+    return None if waits else newest
 
 
 def conclude(settings: Settings, ledger: Ledger, record: VersionRecord) -> Diagnosis | None:

@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from filelock import FileLock, Timeout
 
+from dpo_pipeline.core.lifecycle import RECORDED
 from dpo_pipeline.core.registry_plan import (
     Action,
     LedgerSnapshot,
@@ -21,7 +22,7 @@ from dpo_pipeline.loop.manual_actions import unfit_to_serve
 from dpo_pipeline.loop.notify import tell
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.database import engine_of, only_one
-from dpo_pipeline.stores.ledger import DeploymentState, Ledger
+from dpo_pipeline.stores.ledger import DeploymentState, Ledger, VersionRecord
 from dpo_pipeline.stores.registry import Registry
 
 ACTOR = "a person in MLflow"
@@ -62,6 +63,11 @@ def reconcile_registry(settings: Settings, ledger: Ledger, registry: Registry, w
     if done:
         tell(settings, f"MLflow's registry: {len(done)} change{'s' if len(done) > 1 else ''}", "\n".join(done))
     return done
+
+
+def lost_registrations(ledger: Ledger) -> list[VersionRecord]:
+    """Registered versions that are not in MLflow any more, oldest first."""
+    return [each for each in ledger.versions() if each.status in RECORDED and not each.mlflow_version]
 
 
 def _only_one(settings: Settings, wait_s: float) -> AbstractContextManager[bool]:

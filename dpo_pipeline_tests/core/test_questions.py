@@ -1,6 +1,7 @@
 """Where the next question comes from: the shares, what stands in, what is never drawn."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from dpo_pipeline.core.questions import (
     askable,
     candidates,
     is_held_out,
+    may_be_asked_again,
     origin_by_shares,
     parse_edge_case,
     production_questions,
@@ -119,3 +121,18 @@ CASE = {"question": "Why?", "category": "explanation", "why": "very short"}
 def test_a_bad_edge_case_is_named(line: str, told: str) -> None:
     with pytest.raises(InvalidRecord, match=rf"^file:3: .*{told}"):
         parse_edge_case(line, "file:3")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "source", "expected"),
+    [
+        ("Why?", "api", True),
+        (" hi ", "api", False),
+        ("a" * 500, "ui", True),
+        ("a" * 501, "ui", False),
+        ("Why?", "simulated", False),
+        ([{"role": "user", "content": "Why?"}], "api", False),
+    ],
+)
+def test_only_a_single_question_of_a_person_is_asked_again(prompt: Any, source: str, expected: bool) -> None:
+    assert may_be_asked_again(prompt, source) == expected

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from dpo_pipeline.core.votes import (
     Message,
+    Vote,
     decode_preference,
     encode_preference,
+    outcome_for,
     pair_key,
     prompt_key,
     prompt_messages,
@@ -77,3 +79,12 @@ def test_prompt_key_is_blind_to_case_and_white_space() -> None:
 def test_a_text_and_messages_both_become_chat_messages() -> None:
     assert prompt_messages("hi") == [{"role": "user", "content": "hi"}]
     assert prompt_messages([Message("system", "be brief"), Message("user", "hi")])[0]["role"] == "system"
+
+
+def test_a_vote_is_an_outcome_of_each_of_its_versions() -> None:
+    votes: tuple[Vote, ...] = ("a", "b", "tie")
+    assert [(outcome_for(vote, True), outcome_for(vote, False)) for vote in votes] == [
+        ("win", "loss"),
+        ("loss", "win"),
+        ("tie", "tie"),
+    ]

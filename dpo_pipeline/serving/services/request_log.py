@@ -9,6 +9,7 @@ import msgspec
 
 from dpo_pipeline.core.answers import Ask, Messages
 from dpo_pipeline.core.outcomes import RequestOutcome
+from dpo_pipeline.core.questions import may_be_asked_again
 from dpo_pipeline.core.redaction import Redactor, redacted_turns
 from dpo_pipeline.core.serving_records import RequestRecord
 from dpo_pipeline.errors import LogWriteError, RedactionFailed
@@ -19,7 +20,7 @@ from dpo_pipeline.serving.services.visitors import Visitor
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.served_texts import ServedText, ServedTexts
 from dpo_pipeline.stores.serving_log import ServingLog
-from dpo_pipeline.stores.serving_state import ServingState, StoredComparison, StoredRequest, may_be_asked_again
+from dpo_pipeline.stores.serving_state import ServingState, StoredComparison, StoredRequest
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class RequestLog:
             answers: the champion's, and the copy.
         """
         visitor, told = answering.visitor, _told(ask.messages)
-        if not self._texts.keeps or visitor.source == "simulated" or not may_be_asked_again(told):
+        if not self._texts.keeps or not may_be_asked_again(told, visitor.source):
             return
         if answers[0].strip() == answers[1].strip():
             return  # there is nothing to choose between

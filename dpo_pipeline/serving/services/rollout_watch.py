@@ -11,13 +11,13 @@ from dpo_pipeline.core.exposure import RolloutPlan
 from dpo_pipeline.core.forecast import Forecast
 from dpo_pipeline.core.rollout import STAGES, VersionMetrics, stage_policy
 from dpo_pipeline.core.version_metrics import version_metrics
-from dpo_pipeline.core.vote_count import VoteCount
+from dpo_pipeline.core.vote_count import VoteCount, Whose
 from dpo_pipeline.loop.forecast import last_week
 from dpo_pipeline.loop.roll_out import plan_of
 from dpo_pipeline.loop.rollout_evidence import counted_since, hours_since
 from dpo_pipeline.serving.engines.engine import Engine, ServerState
 from dpo_pipeline.serving.router import Router
-from dpo_pipeline.serving.services.tally import BattleFilter, Tally, Whose
+from dpo_pipeline.serving.services.tally import BattleFilter, Tally
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import DecisionRecord, DeploymentState, Ledger
 from dpo_pipeline.stores.serving_log import read_records

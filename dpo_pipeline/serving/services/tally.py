@@ -11,25 +11,19 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from dpo_pipeline.core.calendar import day_of
 from dpo_pipeline.core.leaderboard import Battle, StyleLean, between_two, count_battles, lean_of
 from dpo_pipeline.core.matchmaking import PairTally, WeightedRate, against_all
 from dpo_pipeline.core.versions import iteration
-from dpo_pipeline.core.vote_count import VoteCount
+from dpo_pipeline.core.vote_count import VoteCount, Whose, whose_of
 from dpo_pipeline.core.votes import Preference, Source
 from dpo_pipeline.errors import LogReplaced
 from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.log import Position, read_batches
 from dpo_pipeline.stores.reviews import withdrawn_since
-
-Whose = Literal["people", "simulated"]
-
-
-def whose_of(source: Source) -> Whose:
-    return "simulated" if source == "simulated" else "people"
 
 
 @dataclass(frozen=True)

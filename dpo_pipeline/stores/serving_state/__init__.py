@@ -18,7 +18,6 @@ from dpo_pipeline.stores.serving_state.records import (
     Met,
     StoredComparison,
     StoredRequest,
-    may_be_asked_again,
     own_turns,
 )
 from dpo_pipeline.stores.serving_state.state import ServingState, newest_prompts
@@ -35,7 +34,6 @@ __all__ = [
     "forget_person",
     "join_people",
     "kept_requests",
-    "may_be_asked_again",
     "newest_prompts",
     "nicknames_of",
     "opened_for_copy",

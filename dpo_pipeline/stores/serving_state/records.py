@@ -6,11 +6,11 @@ from typing import NamedTuple
 import msgspec
 
 from dpo_pipeline.core.identity import Identity
+from dpo_pipeline.core.questions import may_be_asked_again
 from dpo_pipeline.core.serving_records import RequestSource
 from dpo_pipeline.core.votes import prompt_key
 
-# What is asked again: the newest prompts of people, neither a slip of the keyboard nor an essay.
-NEWEST_PROMPTS, SHORTEST_PROMPT, LONGEST_PROMPT = 500, 3, 500
+NEWEST_PROMPTS = 500
 REQUESTS_LOOKED_AT = 2000
 
 
@@ -69,11 +69,6 @@ def own_turns(prompt: str | list[dict[str, str]]) -> list[str]:
     return [prompt] if isinstance(prompt, str) else [turn["content"] for turn in prompt if turn["role"] == "user"]
 
 
-def may_be_asked_again(prompt: str | list[dict[str, str]]) -> bool:
-    """A single question of 3 to 500 characters: neither a slip of the keyboard nor an essay."""
-    return isinstance(prompt, str) and SHORTEST_PROMPT <= len(prompt.strip()) <= LONGEST_PROMPT
-
-
 def askable_prompts(requests: Iterable[StoredRequest]) -> dict[str, str]:
     """Distinct single questions of people, in the order of their requests, and who asked each; at most 500.
 
@@ -81,10 +76,8 @@ def askable_prompts(requests: Iterable[StoredRequest]) -> dict[str, str]:
     """
     prompts: dict[str, tuple[str, str]] = {}
     for request in requests:
-        if request.source == "simulated" or not isinstance(request.prompt, str):
-            continue
-        text = request.prompt.strip()
-        if may_be_asked_again(text):
+        if may_be_asked_again(request.prompt, request.source):
+            text = str(request.prompt).strip()
             prompts.setdefault(prompt_key(text), (text, request.user))
         if len(prompts) == NEWEST_PROMPTS:
             break

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dpo_pipeline.core.curation import WithdrawnVote
 from dpo_pipeline.core.identity import Uncounted
-from dpo_pipeline.core.votes import Vote
+from dpo_pipeline.core.votes import Vote, outcome_for
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.stores.warehouse.schema import COUNTED, PEOPLES, STANDS, Connection
 
@@ -139,7 +139,3 @@ class VoteCounts(Connection):
 
 def between(new: str, baseline: str, count_unproven: bool = False) -> list[str | bool]:
     return [new, baseline, baseline, new, count_unproven]
-
-
-def outcome_for(vote: Vote, is_a: bool) -> Outcome:
-    return "tie" if vote == "tie" else "win" if (vote == "a") == is_a else "loss"

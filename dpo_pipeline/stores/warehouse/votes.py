@@ -17,11 +17,11 @@ from dpo_pipeline.core.controlled_winrate import SidedComparison
 from dpo_pipeline.core.curation import TakenOut
 from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.quality import ValidationHistory, VoteFeatures
-from dpo_pipeline.core.votes import NOT_PEOPLES, Preference, decode_preference, line_key
+from dpo_pipeline.core.votes import NOT_PEOPLES, Preference, decode_preference, line_key, outcome_for
 from dpo_pipeline.errors import LogReplaced
 from dpo_pipeline.stores.decode import Piece, Quarantined
 from dpo_pipeline.stores.log import Position, read_places
-from dpo_pipeline.stores.warehouse.counts import BETWEEN_TWO, VoteCounts, between, outcome_for
+from dpo_pipeline.stores.warehouse.counts import BETWEEN_TWO, VoteCounts, between
 from dpo_pipeline.stores.warehouse.schema import DECIDED, PEOPLES
 
 VALID = (
