@@ -60,8 +60,7 @@ def train_sft(
         curve, one row a logged step.
     """
     from datasets import Dataset
-    from peft import LoraConfig
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
     from dpo_pipeline.ml.shared_prompts import share_prompts
 
@@ -70,40 +69,14 @@ def train_sft(
         check_adapter(job.start_dir, job.base.sha, job.model)
         model = to_train_on(model, job.start_dir, job.base.directory)
     tokenizer.padding_side = "right"
-    compute = compute_of(job.model)
     template = ChatTemplate(tokenizer)
     usable = _usable(rows, template, job.model.max_length)
     trainer = SFTTrainer(
         model=model,
-        args=SFTConfig(
-            output_dir=str(job.work_dir),
-            num_train_epochs=job.recipe.epochs,
-            learning_rate=job.recipe.learning_rate,
-            per_device_train_batch_size=share_of(job.recipe.batch_size),
-            lr_scheduler_type="cosine",
-            warmup_steps=0.05,
-            max_length=job.model.max_length,
-            logging_steps=LOGGED_SHARE,
-            save_strategy="no",
-            report_to="none",
-            seed=job.recipe.seed,
-            bf16=compute.autocast_bf16,
-            gradient_checkpointing=recomputes(model, compute),
-            use_cpu=not compute.on_gpu,
-            dataloader_pin_memory=compute.on_gpu,
-            disable_tqdm=True,
-            completion_only_loss=True,
-        ),
+        args=_config(job, model),
         train_dataset=Dataset.from_list(usable),
         processing_class=tokenizer,
-        peft_config=None
-        if job.start_dir
-        else LoraConfig(
-            r=job.model.lora_rank,
-            lora_alpha=job.model.lora_alpha,
-            target_modules=list(job.model.lora_targets),
-            task_type="CAUSAL_LM",
-        ),
+        peft_config=None if job.start_dir else _new_adapter(job.model),
         callbacks=[progress_callback(progress)],
     )
     quieten(trainer)
@@ -124,6 +97,42 @@ def train_sft(
         **update,
     }
     return facts, [row for row in trainer.state.log_history if "loss" in row]
+
+
+def _config(job: SftJob, model: Any) -> Any:
+    from trl import SFTConfig
+
+    compute = compute_of(job.model)
+    return SFTConfig(
+        output_dir=str(job.work_dir),
+        num_train_epochs=job.recipe.epochs,
+        learning_rate=job.recipe.learning_rate,
+        per_device_train_batch_size=share_of(job.recipe.batch_size),
+        lr_scheduler_type="cosine",
+        warmup_steps=0.05,
+        max_length=job.model.max_length,
+        logging_steps=LOGGED_SHARE,
+        save_strategy="no",
+        report_to="none",
+        seed=job.recipe.seed,
+        bf16=compute.autocast_bf16,
+        gradient_checkpointing=recomputes(model, compute),
+        use_cpu=not compute.on_gpu,
+        dataloader_pin_memory=compute.on_gpu,
+        disable_tqdm=True,
+        completion_only_loss=True,
+    )
+
+
+def _new_adapter(model: ModelSettings) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=model.lora_rank,
+        lora_alpha=model.lora_alpha,
+        target_modules=list(model.lora_targets),
+        task_type="CAUSAL_LM",
+    )
 
 
 def _untrained(made: Mapping[str, Any]) -> list[int]:
