@@ -1,11 +1,11 @@
 """The collection in counts: what was recorded, what of it is valid, and how far votes can be trusted."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dpo_pipeline.core.agreement import flip_rate, krippendorff_alpha
-from dpo_pipeline.core.validated_pair import EXCLUDED, SET_ASIDE, WITHDRAWN
+from dpo_pipeline.core.validated_pair import SET_ASIDE
 from dpo_pipeline.core.vote_count import VoteCount
 from dpo_pipeline.core.votes import Vote
 
@@ -14,15 +14,12 @@ MIN_SECOND_LOOKS = 30
 
 @dataclass(frozen=True)
 class TakenOut:
-    """Valid pairs that are not trained on all the same: what people `excluded`, what was `set_aside` after a rollback
-    and what its voter has `withdrawn`, by category; `places` are positions among the valid pairs, in the order of the
-    log and counted from 1.
+    """Valid pairs that are not trained on all the same: how many as what (`validated_pair.TAKEN_OUT`) in each category;
+    `places` are positions among the valid pairs, in the order of the log and counted from 1.
     """
 
-    excluded: dict[str, int] = field(default_factory=dict)
-    set_aside: dict[str, int] = field(default_factory=dict)
+    categories: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     places: tuple[int, ...] = ()
-    withdrawn: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,11 +127,10 @@ def summarise(tallies: dict[str, int], log_offset: int, reviews_bytes: int = 0, 
 
 def without_taken_out(summary: CurationSummary, taken_out: TakenOut) -> CurationSummary:
     """The summary after valid pairs were taken out: those are rejected, as what they were taken out as."""
-    kinds = {EXCLUDED: taken_out.excluded, SET_ASIDE: taken_out.set_aside, WITHDRAWN: taken_out.withdrawn}
-    gone = sum(map(Counter, kinds.values()), Counter[str]())
+    gone = sum(map(Counter, taken_out.categories.values()), Counter[str]())
     if not gone:
         return summary
-    failed = {name: count for name, found in kinds.items() if (count := sum(found.values()))}
+    failed = {name: sum(found.values()) for name, found in taken_out.categories.items()}
     return replace(
         summary,
         valid=summary.valid - gone.total(),

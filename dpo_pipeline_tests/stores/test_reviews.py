@@ -77,7 +77,7 @@ def test_without_reviews_the_newest_judged_pairs_are_published(project: Project)
 def test_an_excluded_pair_leaves_the_datasets_and_a_restored_one_comes_back(project: Project) -> None:
     project.reviews.append(review(1, "evt-1", "exclude", "names a person"))
     project.reviews.append(review(2, "evt-3", "exclude"))
-    assert project.curate() == TakenOut({"creative": 1}, {}, (2,)), "evt-3 was not valid anyway"
+    assert project.curate() == TakenOut({"excluded": {"creative": 1}}, (2,)), "evt-3 was not valid anyway"
     assert project.valid() == ["evt-0", "evt-2"]
     pairs = {pair.event_id: pair for pair in read_validated_pairs(project.table)}
     assert (pairs["evt-1"].failed, pairs["evt-1"].reason) == (("excluded",), "names a person")
@@ -108,7 +108,7 @@ def test_a_vote_that_was_taken_back_counts_nowhere_and_stays_so(project: Project
         project.reviews.append(review(10 + number, event, "withdraw", "a slip"))
     project.reviews.append(review(12, "evt-4", "restore", "but why"))
     project.reviews.append(review(13, "evt-4", "set_aside", "v1.1 was rolled back"))
-    assert project.curate().withdrawn == {"factual_qa": 1}, "a tie is not valid anyway"
+    assert project.curate().categories["withdrawn"] == {"factual_qa": 1}, "a tie is not valid anyway"
     assert "evt-4" not in project.valid() and "evt-5" in project.valid()
     [shown] = [pair for pair in read_validated_pairs(project.table) if pair.event_id == "evt-4"]
     assert shown.failed == (WITHDRAWN,) and shown.reason == "a slip"

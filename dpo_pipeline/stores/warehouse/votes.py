@@ -17,6 +17,7 @@ from dpo_pipeline.core.controlled_winrate import SidedComparison
 from dpo_pipeline.core.curation import TakenOut
 from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.quality import ValidationHistory, VoteFeatures
+from dpo_pipeline.core.validated_pair import TAKEN_OUT
 from dpo_pipeline.core.votes import NOT_PEOPLES, Preference, decode_preference, line_key, outcome_for
 from dpo_pipeline.errors import LogReplaced
 from dpo_pipeline.stores.decode import Piece, Quarantined
@@ -223,11 +224,10 @@ class Warehouse(VoteCounts):
             return TakenOut()
         query = f"select place, category, action from ({VALID}) join exclusions using (sequence) order by place"
         rows = self._run(query)
-        excluded = Counter(category for _, category, action in rows if action == "exclude")
-        set_aside = Counter(category for _, category, action in rows if action == "set_aside")
-        withdrawn = Counter(category for _, category, action in rows if action == "withdraw")
-        places = tuple(place for place, _, _ in rows)
-        return TakenOut(dict(excluded), dict(set_aside), places, dict(withdrawn))
+        categories: dict[str, Counter[str]] = {}
+        for _, category, action in rows:
+            categories.setdefault(TAKEN_OUT[action], Counter())[category] += 1
+        return TakenOut(categories, tuple(place for place, _, _ in rows))
 
     def set_aside_between(self, after: int, up_to: int) -> int:
         """How many valid pairs with a place in (after, up_to] a rollback put in question."""
