@@ -5,7 +5,7 @@ knows the answer at once; a slower reader only gives the server more time. The c
 to the frame in which the next question and both whole answers stand there and can be voted on.
 
 - Two copies of a trained version of ours, whose answers fill most of their tokens; the rival is the same page with
-  `limits.ahead=0`, which begins the next pair when it is asked for.
+  `limits.prefetch=0`, which begins the next pair when it is asked for.
 - An engine that answers at once, in Markdown with a table, code, a formula and a list: what is left is the page itself;
   in sessions, and as the third turn of a conversation, from Enter to the pair.
 - The first visit, with an empty cache; the rival is a Gradio page with nothing but a line of text.
@@ -286,7 +286,7 @@ def measure(data_dir: str | None, votes: int) -> None:
         for side, ahead in ((OURS, "64"), (RIVAL, "0")):
             data = Path(temporary) / ahead
             install(settings, data, trained)
-            with our_server(data, DPO_LIMITS__AHEAD=ahead) as url:
+            with our_server(data, DPO_LIMITS__PREFETCH=ahead) as url:
                 rows.append(row_of(side, *zip(*session(browser, url, votes), strict=True)))
                 if side == OURS:
                     equal = equal_pairs(url, 500)

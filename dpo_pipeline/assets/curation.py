@@ -114,11 +114,11 @@ def collection_health(loop: LoopResource) -> Iterator[dg.AssetCheckResult]:
 
 def _findings(summary: CurationSummary) -> dict[str, checks.Finding]:
     decided = summary.votes.get("a", 0) + summary.votes.get("b", 0)
-    judged = summary.valid + summary.rejected
+    validated = summary.valid + summary.rejected
     return {
         "category_coverage": checks.category_coverage(summary.valid_categories),
         "duplicates": checks.repeated_votes(summary.failed.get("repeat", 0), summary.recorded),
-        "rejected_share": checks.rejected_share(summary.rejected, judged, summary.failed),
+        "rejected_share": checks.rejected_share(summary.rejected, validated, summary.failed),
         "position_bias": checks.position_bias(summary.left_wins, decided),
     }
 

@@ -54,8 +54,8 @@ def evaluate_version(settings: Settings, ledger: Ledger, registry: Registry, nam
     pairs = candidate.dataset_hash
     data = fetch(settings, dataset_dir(settings.artifacts_dir, pairs)) if pairs else None
     asked, base = build_eval_set(settings, data), locate_base(settings)
-    both = _contestant(settings, candidate), _contestant(settings, parent)
-    first = None if parent.name == BASELINE else _contestant(settings, ledger.version(BASELINE))
+    both = _adapter_ref(settings, candidate), _adapter_ref(settings, parent)
+    first = None if parent.name == BASELINE else _adapter_ref(settings, ledger.version(BASELINE))
     answers, measured = call(judge_versions, settings, base, *both, asked, report, None, first)
     verdict = evaluate(answers, settings.evaluation, measured, settings.cadence.max_attempts)
     again = candidate.status in RECORDED
@@ -94,5 +94,5 @@ def figures(verdict: EvaluationVerdict) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _contestant(settings: Settings, record: VersionRecord) -> AdapterRef:
+def _adapter_ref(settings: Settings, record: VersionRecord) -> AdapterRef:
     return AdapterRef(str(record.adapter_sha), adapter_folder(settings, record))

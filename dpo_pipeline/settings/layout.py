@@ -68,7 +68,7 @@ class Layout:
 
     @property
     def review_table(self) -> Path:
-        """The newest judged pairs, published by rename after every curation run: what the review page reads."""
+        """The newest validated pairs, published by rename after every curation run: what the review page reads."""
         return self.data_dir / "warehouse" / "review.jsonl"
 
     @property

@@ -23,7 +23,7 @@ class Ports(Section):
 class Limits(Section):
     queue: int = Field(256, ge=1, description="generation requests that may wait; one more is answered 429")
     batch: int = Field(64, ge=1, description="answers generated at once")
-    ahead: int = Field(64, ge=0, description="comparisons generated while people still read; 0: none is")
+    prefetch: int = Field(64, ge=0, description="comparisons generated while people still read; 0: none is")
     deadline_s: float = Field(60, gt=0, description="how long a request may take before it counts as failed")
     body_bytes: int = Field(1_048_576, ge=1024, description="largest request body; a larger one is answered 413")
     answers_per_minute: int = Field(240, ge=1, description="answers a minute of one person, and actions on them")

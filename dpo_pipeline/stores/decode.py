@@ -1,4 +1,4 @@
-"""From bytes of the log to columns of the warehouse: decoded, keyed, judged as far as one vote alone tells.
+"""From bytes of the log to columns of the warehouse: decoded, keyed, validated as far as one vote alone tells.
 
 That is most of the work of ingest, and it needs neither the warehouse nor other votes: any piece of
 the log can be done by itself. Texts stay in the log: a row knows where its line stands. Who does

@@ -1,6 +1,6 @@
 """Small files that the machine which trains writes for people to look at, on every server that shares its database.
 
-Counts of curation, judged pairs, progress and reports are written by rename, and read by pages. Where servers have
+Counts of curation, validated pairs, progress and reports are written by rename, and read by pages. Where servers have
 folders of their own, each has a copy of the newest.
 """
 

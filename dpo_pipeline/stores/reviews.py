@@ -3,7 +3,7 @@ curation run.
 
 The preference log is never edited. The newest event of a preference holds, but what the voter took back stays so. The
 warehouse admits one
-program at a time, so the newest judged pairs are published beside it for pages to read.
+program at a time, so the newest validated pairs are published beside it for pages to read.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -131,9 +131,9 @@ def _decode(path: Path, offset: int, line: bytes | None) -> Review:
 
 
 def apply_reviews(warehouse: "Warehouse", log: Path, table: Path) -> TakenOut:
-    """Bring the warehouse's exclusions up to the log and publish the newest judged pairs.
+    """Bring the warehouse's exclusions up to the log and publish the newest validated pairs.
 
-    The results stay as they were judged, so a warehouse that is rebuilt comes to the same result.
+    The results stay as they were, so a warehouse that is rebuilt comes to the same result.
     """
     taken_out = ReviewLog(log).taken_out()
     _take_out(warehouse, list(taken_out.values()))
@@ -167,7 +167,7 @@ def _take_out(warehouse: "Warehouse", reviews: Sequence[Review]) -> None:
 def newest_validated_pairs(
     warehouse: "Warehouse", taken_out: Mapping[str, Review], limit: int = SHOWN
 ) -> list[ValidatedPair]:
-    """The newest judged preferences, newest first, and beside them as many of those that are set aside: people go
+    """The newest validated preferences, newest first, and beside them as many of those that are set aside: people go
     through these, however old they are.
 
     Args:
@@ -204,7 +204,7 @@ def read_validated_pairs(path: Path) -> Iterator[ValidatedPair]:
     One at a time: serving looks through thousands of them for the ten that a page shows.
 
     Raises:
-        ArtifactCorrupt: a line is no judged pair.
+        ArtifactCorrupt: a line is no validated pair.
     """
     if not path.exists():
         return
@@ -214,6 +214,6 @@ def read_validated_pairs(path: Path) -> Iterator[ValidatedPair]:
                 yield _judged_decoder.decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise ArtifactCorrupt(
-                    f"{path}, line {number}: not a judged pair ({error}). Delete the file and launch the job "
+                    f"{path}, line {number}: not a validated pair ({error}). Delete the file and launch the job "
                     "`ingest_and_validate`."
                 ) from error

@@ -1,4 +1,4 @@
-"""Filters over judged pairs, and what an order does to one."""
+"""Filters over validated pairs, and what an order does to one."""
 
 from dataclasses import replace
 

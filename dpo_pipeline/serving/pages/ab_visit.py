@@ -193,7 +193,7 @@ class ComparisonFlow:
     def _prepare(self, visit: Visit, visitor: Visitor) -> None:
         """Begin the next pair in the background, unless people wait for answers already."""
         serving = self.serving()
-        most, (waiting, _) = serving.settings.limits.ahead, serving.engine.load
+        most, (waiting, _) = serving.settings.limits.prefetch, serving.engine.load
         if most == 0 or waiting:
             return
 

@@ -149,7 +149,7 @@ class Warehouse(VoteCounts):
         return ComparedLines(len(rows), unknown, changed)
 
     def history_for(self, cases: Cases) -> ValidationHistory:
-        """What earlier, judged votes say about these pairs, and how many valid pairs each person holds."""
+        """What earlier, validated votes say about these pairs, and how many valid pairs each person holds."""
         pairs = pa.table({"pair_key": pa.array([ballot.pair for ballot in cases.ballots], pa.int64())})
         self.connection.register("batch_pairs", pairs)
         try:
