@@ -11,7 +11,7 @@ from dpo_pipeline.settings import RolloutPolicy
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline_tests.examples import preference, put_version, settings_in
-from dpo_pipeline_tests.loop.test_ingest import Project
+from dpo_pipeline_tests.ingested import Project
 
 
 @pytest.fixture
