@@ -85,7 +85,9 @@ def eval_report(context: dg.AssetExecutionContext, loop: LoopResource, models: M
     deps=[validated_pairs],
     automation_condition=when_inputs_change("*/10 * * * *"),
     pool=WAREHOUSE_POOL,
-    code_version=code_version("core.leaderboard.strengths", "core.leaderboard.standings", "loop.leaderboard"),
+    code_version=code_version(
+        "core.leaderboard.strengths", "core.leaderboard.standings", "core.leaderboard.style", "loop.leaderboard"
+    ),
     description="Bradley-Terry scores of all versions by people's votes, with intervals, and votes per pair.",
 )
 def leaderboard(loop: LoopResource, warehouse: WarehouseResource) -> dg.MaterializeResult:

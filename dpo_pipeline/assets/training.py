@@ -71,7 +71,7 @@ def sft_adapter(context: dg.AssetExecutionContext, loop: LoopResource, models: M
     partitions_def=VERSIONS,
     pool=WAREHOUSE_POOL,
     code_version=code_version(
-        "core.dataset", "core.labels", "core.usable_feedback", "loop.label", "loop.build_dataset"
+        "core.augmentation", "core.dataset", "core.labels", "core.usable_feedback", "loop.label", "loop.build_dataset"
     ),
     description="The pairs of one version: prompt-disjoint train and eval split, pinned by content hash.",
 )
