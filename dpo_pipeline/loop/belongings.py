@@ -30,7 +30,7 @@ class Belongings:
     under which they review.
     """
 
-    person: "Person"
+    person: "KnownPerson"
     events: frozenset[str]
     texts: tuple[str, ...]
     names: frozenset[str]
@@ -45,7 +45,7 @@ def belongings(settings: Settings, people: Sequence[str], name: str = "") -> Bel
     """
     known = KnownTexts(settings)
     texts = texts_of(settings, people, known)
-    person = Person(people, frozenset(prompt_key(text) for text in texts if len(text) >= SHORTEST), tuple(texts))
+    person = KnownPerson(people, frozenset(prompt_key(text) for text in texts if len(text) >= SHORTEST), tuple(texts))
     given = [each for each in all_votes(settings) if person.is_behind(each)]
     said = {each.event_id for each in all_feedback(settings.serving_log_dir) if each.user in people}
     texts += [text for each in given for text in said_in(each, people) if text not in known]
@@ -57,7 +57,7 @@ def belongings(settings: Settings, people: Sequence[str], name: str = "") -> Bel
 
 
 @dataclass(frozen=True)
-class Person:
+class KnownPerson:
     """By what somebody is known: pseudonyms, questions of theirs (`prompt_key`), and the texts of these."""
 
     people: Sequence[str]
