@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+from packaging.requirements import Requirement
 
 PROJECT = Path(__file__).resolve().parent.parent
 PYTHONS = ("cp311", "cp312", "cp313", "cp314", "py3", "py2.py3", "abi3")
@@ -32,15 +33,15 @@ def main() -> None:
 
 
 def _write(written: Path, pinned: str, by: str) -> None:
-    pins = [line.split("==") for line in (PROJECT / pinned).read_text().splitlines() if "==" in line]
-    wanted = [(name, version) for name, version in pins if name not in NOT_HASHED]
+    wanted = [pin for line in (PROJECT / pinned).read_text().splitlines()
+              if (pin := Requirement(line)).name not in NOT_HASHED]  # fmt: skip
     with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(lambda pin: sorted(set(_hashes(*pin))), wanted))
+        found = list(pool.map(lambda pin: sorted(set(_hashes(pin.name, str(pin.specifier)[2:]))), wanted))
     entries = []
-    for (name, version), hashes in zip(wanted, found, strict=True):
+    for pin, hashes in zip(wanted, found, strict=True):
         if not hashes:
-            sys.exit(f"The index lists no file of {name} {version} that a supported Python could install.")
-        entries.append(" \\\n".join([f"{name}=={version}", *(f"    --hash=sha256:{each}" for each in hashes)]) + "\n")
+            sys.exit(f"The index lists no file of {pin} that a supported Python could install.")
+        entries.append(" \\\n".join([str(pin), *(f"    --hash=sha256:{each}" for each in hashes)]) + "\n")
     head = f"# Made by `make lock` from {pinned}; what is listed is all that {by}.\n"
     written.write_text(head + "".join(entries))
     print(f"{written.name}: {len(entries)} packages, {sum(map(len, found))} files")
