@@ -1,6 +1,6 @@
 """One step of a rollout: gather the evidence, let `core.rollout` decide, move the ledger, tell people.
 
-What a person orders is in `rollout_orders`, what they do in MLflow in `reconcile_registry`.
+What a person orders is in `manual_actions`, what they do in MLflow in `reconcile_registry`.
 """
 
 import math
