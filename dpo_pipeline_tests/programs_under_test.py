@@ -26,6 +26,19 @@ def free_port() -> int:
         return port
 
 
+def free_ports(count: int) -> int:
+    """The first of so many in a row, as servers in a row take them."""
+    while True:
+        first = free_port()
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            continue
+        return first
+
+
 def eventually(look: Callable[[], T], there: Callable[[T], bool], seconds: float = 10) -> T:
     """What `look` sees, once it is as wanted or the time is up: some records follow a moment later."""
     deadline = time.monotonic() + seconds
