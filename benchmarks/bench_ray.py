@@ -3,7 +3,8 @@
 Each turn does three Dagster runs, one after the other: the training in a process of its own, a Ray job that does
 nothing, and the training as a Ray job. The head of the cluster, the S3 (moto's server) and the runs share this machine.
 In each turn the store has another prefix and the job an empty folder, so that the base model goes there and the adapter
-comes back; the one that was trained here is deleted before. One thread each, as bits depend on how many.
+comes back; the one that was trained here is deleted before. What the store alone takes of that is timed apart.
+One thread each, as bits depend on how many.
 Goals: what is left of the job's time without the other two, 1 s at most; the same sha256. Of each side the fastest turn
 counts: other programs only add to it, and on two cores a second of theirs is a second here. All turns are kept.
 """
@@ -33,6 +34,7 @@ from dpo_pipeline.ml.training_plan import sft_job
 from dpo_pipeline.ml.worker import Worker
 from dpo_pipeline.ray_training import train_on_ray
 from dpo_pipeline.settings import Settings
+from dpo_pipeline.stores.shared_artifacts import ArtifactStore
 
 TURNS, OVERHEAD_S = 5, 1.0
 THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -117,8 +119,21 @@ def on_ray(settings: Settings, variables: dict[str, str], folder: Path, turn: in
     return settings.model_copy(update=moved)
 
 
+def through_the_store(data_dir: Path, folders: list[Path], url: str) -> float:
+    """Seconds to bring these folders to another machine by themselves: what the store has of a job's time."""
+    with tempfile.TemporaryDirectory() as other:
+        ours, theirs = ArtifactStore(url, data_dir), ArtifactStore(url, Path(other))
+        begin = time.perf_counter()
+        for each in folders:
+            ours.push(each)
+            theirs.pull(Path(other) / each.relative_to(data_dir))
+        return time.perf_counter() - begin
+
+
 def one_turn(settings: Settings, job: ProcessJob, turn: int) -> dict[str, Any]:
     here_s, ours = here(replace(job, work_dir=f"{job.work_dir}-here-{turn}"))
+    folders = [Path(job.base_dir), Path(ours.adapter_dir)]
+    store_s = through_the_store(settings.data_dir, folders, f"{settings.artifacts_url}-alone")
     rmtree(ours.adapter_dir)
     nothing_s = nothing(settings)
     there_s, theirs = there(settings, replace(job, work_dir=f"{job.work_dir}-there-{turn}"))
@@ -128,6 +143,7 @@ def one_turn(settings: Settings, job: ProcessJob, turn: int) -> dict[str, Any]:
         "here_s": here_s,
         "nothing_on_ray_s": nothing_s,
         "on_ray_s": there_s,
+        "store_s": store_s,
         "overhead_s": there_s - here_s - nothing_s,
         "same": ours.adapter_sha == theirs.adapter_sha,
     }
