@@ -113,10 +113,10 @@ def test_what_is_exported_are_the_votes_of_both(replicas: Replicas, tmp_path: Pa
     lines = (tmp_path / "votes.jsonl").read_bytes()
     assert told <= {decode_preference(line).event_id for line in lines.splitlines()}
     assert lines == replicas.elsewhere.prefs_log.read_bytes()
-    for server, folder in zip(replicas[:2], replicas.folders, strict=True):
+    for folder in replicas.folders:
         # What a server counts, it reads from its own copy.
         copy = folder / replicas.elsewhere.prefs_log.relative_to(replicas.elsewhere.data_dir)
-        assert eventually(copy.read_bytes, lines.__eq__, seconds=2) == lines, server.url
+        assert eventually(lambda at=copy: at.read_bytes() if at.exists() else b"", lines.__eq__, seconds=2) == lines
 
 
 def test_a_hundred_opposite_votes_at_both_at_once_give_one_201(replicas: Replicas) -> None:
