@@ -4,6 +4,7 @@ import importlib
 
 from dpo_pipeline.core.redaction import Redactor, followed_by, redact
 from dpo_pipeline.errors import SettingsError
+from dpo_pipeline.in_words import fault
 from dpo_pipeline.settings import Collection
 
 TRIED = "Ann lives in Paris."
@@ -22,8 +23,8 @@ def redactor(collection: Collection) -> Redactor:
         own = getattr(importlib.import_module(module), function)
     except Exception as error:  # of the user's own module, which may do anything while it is imported
         raise SettingsError(
-            f"collection.redactor is {collection.redactor!r}, which cannot be imported ({type(error).__name__}: "
-            f"{error}). It is module:function, such as our_redaction:without_names; PYTHONPATH names its folder."
+            f"collection.redactor is {collection.redactor!r}, which cannot be imported ({fault(error)}). It is "
+            "module:function, such as our_redaction:without_names; PYTHONPATH names its folder."
         ) from error
     if not callable(own):
         raise SettingsError(f"collection.redactor is {collection.redactor!r}, which is no function.")

@@ -286,7 +286,7 @@ def _won(vote: str, letter: str) -> str:
 def _result(seen: ReviewedPair) -> Markup:
     pair, reviewed = seen.pair, f" {chip('reviewed', 'ok')}" if seen.reviewed else ""
     if pair.valid:
-        said = Markup(f"<b>Valid</b>: it meets every criterion.{reviewed}")
+        said = Markup(f"<b>Valid</b>: it passes all checks.{reviewed}")
     else:
         causes = "".join(
             f"<li><b>{text(SHORT_MEANINGS.get(name, name))}</b>: {text(MEANINGS.get(name, ''))}</li>"
