@@ -64,10 +64,11 @@ def _orders(serving: Callable[[], Serving], shown: Any) -> None:
                 "resume": gr.Button("Resume", min_width=90),
             }
             abort = gr.Button("Abort: roll it back", variant="stop", min_width=170)
-        with gr.Row(visible=False) as asked:
-            gr.HTML(page(paragraph("Roll it back for everybody it serves?", "notice")), min_width=240)
-            buttons["abort"] = gr.Button("Yes, roll it back", variant="stop", min_width=90)
-            keep = gr.Button("No, keep it", min_width=90)
+        with gr.Column(visible=False) as asked:
+            gr.HTML(page(paragraph("Roll it back for everybody it serves?", "notice")))
+            with gr.Row():
+                buttons["abort"] = gr.Button("Yes, roll it back", variant="stop", min_width=90)
+                keep = gr.Button("No, keep it", min_width=90)
         told = gr.HTML(page(), elem_id="told")
 
     def ordering(order: ManualAction) -> Callable[..., Awaitable[tuple[Any, str, Any, Any]]]:
@@ -77,8 +78,8 @@ def _orders(serving: Callable[[], Serving], shown: Any) -> None:
                 await asyncio.to_thread(serving().rollouts.order, order, reason, account, address_of(request))
                 now = now_page(await asyncio.to_thread(serving().rollout_watch.look, fresh=True))
             except DpoError as error:
-                return gr.skip(), notice(str(error), trouble=True), gr.skip(), gr.Row(visible=False)
-            return now, notice(MEANING[order]), "", gr.Row(visible=False)
+                return gr.skip(), notice(str(error), trouble=True), gr.skip(), gr.Column(visible=False)
+            return now, notice(MEANING[order]), "", gr.Column(visible=False)
 
         return give
 
@@ -93,5 +94,5 @@ def _orders(serving: Callable[[], Serving], shown: Any) -> None:
         return told, gr.Accordion(visible=orders), gr.Textbox(visible=not signed_in)
 
     blocks.load(open_page, None, [read_only, given, key], **QUIET)
-    abort.click(lambda: gr.Row(visible=True), None, asked, **QUIET)
-    keep.click(lambda: gr.Row(visible=False), None, asked, **QUIET)
+    abort.click(lambda: gr.Column(visible=True), None, asked, **QUIET)
+    keep.click(lambda: gr.Column(visible=False), None, asked, **QUIET)
