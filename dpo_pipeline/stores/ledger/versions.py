@@ -47,8 +47,10 @@ class VersionLedger:
         self._engine = sa.create_engine(parsed, connect_args={"timeout": 30})
         try:
             prepare(self._engine)
-        except sa.exc.DatabaseError as error:
-            if isinstance(error, sa.exc.OperationalError):  # it is held by another program, say
+        except BaseException as error:
+            self._engine.dispose()
+            # An operational error: it is held by another program, say.
+            if not isinstance(error, sa.exc.DatabaseError) or isinstance(error, sa.exc.OperationalError):
                 raise
             raise LedgerCorrupt(
                 f"{parsed.database} cannot be read as a ledger: {first_line(error)}. Nothing was changed. Bring it "
