@@ -61,12 +61,14 @@ DpoError
     ├── EngineFailed          500
     │   ├── EngineEnded       500
     │   └── UpstreamFailed    502
+    ├── NothingToCompare      503
     ├── PagesFull             503
     ├── NotReady              503
     ├── DeadlineExceeded      504
     └── VoteNotRecorded       507
 
-Each message says what failed, what was found, what was required and what to do about it.
+Each message says what failed, what was found, what was required and what to do about it. It may name paths and
+addresses of the server: those who use it over HTTP get `outside()`, and the message stands in its log.
 """
 
 
@@ -77,6 +79,10 @@ class DpoError(Exception):
     """
 
     retry_after_s: int | None = None
+
+    def outside(self) -> str:
+        """What people and programs are told who have no business with the server's folders."""
+        return "The server could not do this, and it is not your doing. Its log says why."
 
 
 class SettingsError(DpoError):
@@ -94,6 +100,9 @@ class InvalidRecord(LogError):
 class LogWriteError(LogError):
     retry_after_s = 1
 
+    def outside(self) -> str:
+        return "The server could not write this down: nothing was recorded. Send it again; the server's log says why."
+
 
 class LogReplaced(LogError):
     pass
@@ -101,6 +110,9 @@ class LogReplaced(LogError):
 
 class DatabaseUnavailable(DpoError):
     retry_after_s = 1
+
+    def outside(self) -> str:
+        return "The server's database does not answer: what was asked for is not known now. Try again in a moment."
 
 
 class MigrationRefused(DpoError):
@@ -241,6 +253,9 @@ class RequestError(DpoError):
     status = 400
     code = "invalid_request"
 
+    def outside(self) -> str:
+        return str(self)
+
 
 class InvalidRequest(RequestError):
     pass
@@ -299,6 +314,14 @@ class PagesFull(RequestError):
     status = 503
     code = "pages_full"
     retry_after_s = 1
+
+
+class NothingToCompare(RequestError):
+    """Two versions, or two samples of one, answered several drawn questions in the same words."""
+
+    status = 503
+    code = "equal_answers"
+    retry_after_s = 5
 
 
 class TokenRefused(RequestError):

@@ -14,6 +14,7 @@ from dpo_pipeline.core.card_numbers import card_numbers, without_digits
 from dpo_pipeline.core.character_kinds import as_ascii, in_pieces
 from dpo_pipeline.core.ibans import ibans
 from dpo_pipeline.errors import RedactionFailed
+from dpo_pipeline.in_words import kind_of, kind_of_fault
 
 _EMAIL = r"(?<![{word}.+-])[{word}.+-]++{at}[{word}-]++(?:\.[{word}-]++)++"
 # Python looks up whether a letter of any script is one, which takes three times as long as a set of letters.
@@ -65,12 +66,10 @@ def followed_by(own: Redactor, name: str) -> Redactor:
             found = own(redact(text))
         except Exception as error:
             raise RedactionFailed(
-                f"{name} failed on a text ({type(error).__name__}), which is therefore not stored."
+                f"{name} failed on a text ({kind_of_fault(error)}), which is therefore not stored."
             ) from None  # what it raised may quote the text, and would stand in the program's log
         if not isinstance(found, str):
-            raise RedactionFailed(
-                f"{name} gave {type(found).__name__} for a text; a text is required. It is not stored."
-            )
+            raise RedactionFailed(f"{name} gave {kind_of(found)} for a text; a text is required. It is not stored.")
         return found
 
     return both

@@ -141,19 +141,20 @@ def return_memory() -> None:
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
-    """Our errors in OpenAI's form; what is not the client's doing is logged and answered 500."""
+    """Our errors in OpenAI's form; what is not the client's doing is logged."""
     again = None
     if isinstance(error, DpoError) and error.retry_after_s is not None:
         again = {"Retry-After": str(error.retry_after_s)}
     if isinstance(error, RequestError):
         kind = "invalid_request_error" if error.status < 500 else "server_error"
         return _error(request, error.status, str(error), kind, error.code, again)
-    if isinstance(error, LogWriteError):
-        return _error(request, 507, str(error), "server_error", "not_recorded", again)
     log.error("%s %s failed: %s", request.method, request.url.path, error)
+    if isinstance(error, LogWriteError):
+        return _error(request, 507, error.outside(), "server_error", "not_recorded", again)
     if isinstance(error, DatabaseUnavailable):
-        return _error(request, 503, str(error), "server_error", "database_unavailable", again)
-    return _error(request, 500, str(error), "server_error", type(error).__name__)
+        return _error(request, 503, error.outside(), "server_error", "database_unavailable", again)
+    assert isinstance(error, DpoError)
+    return _error(request, 500, error.outside(), "server_error", "failed")
 
 
 async def _answer_unforeseen(request: Request, error: Exception) -> Response:

@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import make_url
 
 from dpo_pipeline.errors import DatabaseUnavailable, ServiceError, SettingsError
+from dpo_pipeline.in_words import kind_of_fault
 
 log = logging.getLogger(__name__)
 
@@ -243,4 +244,4 @@ def _lock_key(what: str) -> int:
 def first_line(error: Exception) -> str:
     """What a driver says, without SQLAlchemy's page about it."""
     text = str(getattr(error, "orig", None) or error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return text.splitlines()[0] if text else kind_of_fault(error)

@@ -62,7 +62,7 @@ def test_a_name_that_leads_nowhere_is_an_error_at_the_start(name: str) -> None:
 
 
 def test_one_that_gives_no_text_is_an_error_at_the_start() -> None:
-    with pytest.raises(RedactionFailed, match="gave NoneType"):
+    with pytest.raises(RedactionFailed, match="gave nothing"):
         redactor(named("gives_nothing"))
 
 

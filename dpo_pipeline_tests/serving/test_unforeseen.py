@@ -7,8 +7,17 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from dpo_pipeline.errors import DatabaseUnavailable, LogWriteError, NotReady, TooManyWrongKeys, UnknownModel
+from dpo_pipeline import errors
+from dpo_pipeline.errors import (
+    ArtifactMissing,
+    DatabaseUnavailable,
+    LogWriteError,
+    NotReady,
+    TooManyWrongKeys,
+    UnknownModel,
+)
 from dpo_pipeline.serving.app import create_app
+from dpo_pipeline.settings import PROJECT_DIR
 from dpo_pipeline_tests.examples import settings_in
 
 
@@ -17,8 +26,9 @@ def client(tmp_path: Path) -> TestClient:
     app = create_app(settings_in(tmp_path, access={"pages": False}))
     raised = {
         "boom": ZeroDivisionError("a secret of the server"),
-        "disk": LogWriteError("full"),
-        "database": DatabaseUnavailable("away"),
+        "disk": LogWriteError("/srv/secret/prefs.jsonl: full"),
+        "database": DatabaseUnavailable("/srv/secret/state.db: away"),
+        "folder": ArtifactMissing("/srv/secret/base is gone"),
         "early": NotReady("wait"),
         "keys": TooManyWrongKeys("many", 42),
         "model": UnknownModel("none"),
@@ -46,8 +56,22 @@ def test_what_nobody_foresaw_tells_nothing_more(client: TestClient, accept: str)
 
 @pytest.mark.parametrize(
     ("name", "status", "again"),
-    [("disk", 507, "1"), ("database", 503, "1"), ("early", 503, "1"), ("keys", 429, "42"), ("model", 404, None)],
-)
+    [
+        ("disk", 507, "1"), ("database", 503, "1"), ("folder", 500, None), ("early", 503, "1"), ("keys", 429, "42"),
+        ("model", 404, None),
+    ],
+)  # fmt: skip
 def test_who_may_try_again_is_told_when(client: TestClient, name: str, status: int, again: str | None) -> None:
     answer = client.get(f"/raise/{name}")
     assert (answer.status_code, answer.headers.get("retry-after")) == (status, again)
+    assert "secret" not in answer.text, "paths are for the log"
+
+
+def test_every_code_of_an_error_stands_in_the_guide() -> None:
+    told = (PROJECT_DIR / "docs" / "guide" / "http_api.md").read_text(encoding="utf-8")
+    kinds, codes = [errors.RequestError], set[str]()
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        codes.add(kind.code)
+    assert [code for code in sorted(codes) if f"`{code}`" not in told] == []

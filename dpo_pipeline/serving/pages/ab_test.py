@@ -29,6 +29,7 @@ from dpo_pipeline.serving.pages.ab_updates import (
     vote_buttons,
 )
 from dpo_pipeline.serving.pages.ab_visit import Batch, ComparisonFlow, Plan, Visit
+from dpo_pipeline.serving.pages.explained import explained
 from dpo_pipeline.serving.pages.in_parts import InParts
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, STREAMED
@@ -172,7 +173,7 @@ class Page:
         try:
             known = await self._desk.take_back(visit, visitor, comparison_id)
         except DpoError as error:
-            yield {"notice": notice(str(error), error=True)}
+            yield {"notice": notice(explained(error), error=True)}
             return
         if not known:
             yield {"notice": notice(BEHIND), **standing(visit)}
@@ -280,7 +281,7 @@ def build(serving: Callable[[], Serving]) -> None:
                 visit.plan = Plan(_version(first), _version(second), origin if origin in ab_view.ORIGINS else "mix")
                 visitor = visitor_of(serving(), person, visit.session, request)
             except DpoError as error:
-                return named(_news(visit, {"result": notice(str(error), error=True)}))
+                return named(_news(visit, {"result": notice(explained(error), error=True)}))
             there = {"shown": shown, "more": more}
             if any(visit.told.get(name, "") != value for name, value in there.items()):  # our last answer was lost
                 visit.told = there

@@ -20,6 +20,7 @@ from dpo_pipeline.errors import (
     VoteNotRecorded,
 )
 from dpo_pipeline.serving.pages.ab_visit import Batch, Visit
+from dpo_pipeline.serving.pages.explained import explained
 from dpo_pipeline.serving.pages.markdown import TOGGLE, as_it_is, formatted
 from dpo_pipeline.serving.pages.theme import inert
 from dpo_pipeline.serving.pages.version_link import link_to
@@ -256,10 +257,13 @@ def trouble(error: DpoError) -> str:
     if isinstance(error, DeadlineExceeded):
         return "The answers took too long and were abandoned. Press “Generate Comparison” to try again."
     if isinstance(error, VoteNotRecorded):
-        return f"Your vote is not recorded yet: {error} Then press the same button again; the answers stay here."
+        return (
+            "Your vote is not recorded yet: the server could not write it down, and its log says why. Press the same "
+            "button again; the answers stay here."
+        )
     if isinstance(error, TokenRefused | UnknownComparison):
         return f"This comparison can no longer be voted on: {error} Press “Next comparison”."
-    return str(error)
+    return explained(error)
 
 
 def _summary(batch: Batch) -> str:

@@ -9,6 +9,7 @@ from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.chat_kept import JUDGED, corrects, digest, kept_of, restored, unsent_feedback
 from dpo_pipeline.serving.pages.chat_view import COPY, EDIT, JUDGE, PRESSED, THUMBS, asked_of, conversation_html
 from dpo_pipeline.serving.pages.conversation import Conversation, Turn
+from dpo_pipeline.serving.pages.explained import explained
 from dpo_pipeline.serving.pages.markdown import TOGGLE
 from dpo_pipeline.serving.pages.markup import notice, page
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
@@ -68,7 +69,7 @@ def build(serving: Callable[[], Serving]) -> None:
                 elif not trouble:
                     told = SENT_AGAIN
         except DpoError as error:  # the page opens all the same, and can be loaded again
-            told, trouble = str(error), True
+            told, trouble = explained(error), True
         visits.open(kept.tab, request, talk)
         update = ui.rest(talk, told, trouble, fresh=True)
         return update | {ui.question: kept.draft or talk.unsent or gr.skip()}, not trouble
@@ -116,7 +117,7 @@ async def _missing(serving: Serving, talk: Conversation, shown: str, person: Any
     try:
         await restore(serving, talk, shown, person, request)
     except DpoError as error:
-        return str(error)
+        return explained(error)
     return "" if talk.asks else NOT_HERE
 
 
@@ -148,7 +149,7 @@ def _answering(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[
         try:
             await restore(serving(), talk, kept, person, request)  # the server may have started again under the page
         except DpoError as error:
-            yield ui.rest(talk, str(error), trouble=True) | {ui.question: question}
+            yield ui.rest(talk, explained(error), trouble=True) | {ui.question: question}
             return
         if not question.strip() or talk.growing is not None:
             yield ui.rest(talk, "" if talk.growing is None else "One answer at a time: wait, or stop the one above.")
@@ -247,7 +248,7 @@ def _said(serving: Serving, turn: Turn | None, talk: Conversation, person: Any, 
     try:
         serving.feedback.give(turn.request_id, visitor_of(serving, person, talk.named(), request), **given)
     except DpoError as error:
-        return str(error)
+        return explained(error)
     judged = {name: digest(value) if name == "correction" else value for name, value in given.items()}
     turn.judged.update({name: value for name, value in judged.items() if name in JUDGED})
     return ""
@@ -334,4 +335,4 @@ class _Layout:
 def _advice(error: DpoError, talk: Conversation) -> str:
     """What failed and what to do; the message itself says it, but for what only this page can do."""
     too_long = "fit (model.max_length)" in str(error) and talk.said
-    return "This conversation is longer than the model can read. Start a new one." if too_long else str(error)
+    return "This conversation is longer than the model can read. Start a new one." if too_long else explained(error)

@@ -7,6 +7,7 @@ from typing import Any
 from dpo_pipeline.core.contributions import NICKNAME_LENGTH, Contribution, TeamWeek
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.assembly import Serving
+from dpo_pipeline.serving.pages.explained import explained
 from dpo_pipeline.serving.pages.markup import Markup, bar, chip, figures, heading, notice, page, paragraph, table
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, following
@@ -48,7 +49,7 @@ def build(serving: Callable[[], Serving]) -> None:
         try:
             name = serving().contributors.join(visitor_of(serving(), person, "", request), name)
         except DpoError as error:
-            return look(person, request), notice(str(error), True)
+            return look(person, request), notice(explained(error), True)
         return look(person, request), notice(f"You are now {name}.")
 
     def leave(person: Any, request: gr.Request) -> tuple[str, str, str]:

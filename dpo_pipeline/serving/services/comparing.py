@@ -13,7 +13,7 @@ from dpo_pipeline.core.questions import AskedQuestion, Origin, OriginFilter, Que
 from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import served_name
 from dpo_pipeline.core.votes import NO_REASON, Choice, Sampling, VoteReason
-from dpo_pipeline.errors import InvalidRequest, TokenRefused
+from dpo_pipeline.errors import InvalidRequest, NothingToCompare, TokenRefused
 from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import Metrics
@@ -21,7 +21,14 @@ from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.services.chats import FOLLOW_ROLLOUT
 from dpo_pipeline.serving.services.comparisons import Comparisons, ComparisonView, Prompt, Recorded
 from dpo_pipeline.serving.services.keeping import asking
-from dpo_pipeline.serving.services.paired_answers import Again, Answered, PairedAnswers, PartialAnswers, are_equal
+from dpo_pipeline.serving.services.paired_answers import (
+    Again,
+    Answered,
+    PairedAnswers,
+    PartialAnswers,
+    are_equal,
+    samples_one,
+)
 from dpo_pipeline.serving.services.readiness import Readiness
 from dpo_pipeline.serving.services.sampling import Defaults
 from dpo_pipeline.serving.services.tally import Tally
@@ -29,7 +36,7 @@ from dpo_pipeline.serving.services.visitors import Visitor, Visitors
 from dpo_pipeline.stores.serving_state import StoredComparison
 
 QUESTIONS = 4
-"""So many are tried, each with its answers drawn again, before two equal answers are shown."""
+"""So many drawn ones are tried, each with its answers drawn again, before it is said that they are equal."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class ComparisonPrompt:
     `asked_by` is the person who, in production, asked it or the question that it follows; `ratio` is how many times as
     likely as by an even draw it was drawn. `answered` is a pair that is there already; then nothing is generated.
     `otherwise` draws another one, where two answers to this one stay equal; null: it is this one that somebody wants
-    answered.
+    answered, be the answers equal or not.
     """
 
     prompt: Prompt
@@ -144,6 +151,7 @@ class Comparing:
 
         Raises:
             InvalidRequest: the answers to this could not be compared.
+            NothingToCompare: the answers to several drawn questions were equal.
         """
         _check_question(question)
         self._rates.check("answers", visitor.person, visitor.address)
@@ -151,13 +159,15 @@ class Comparing:
             return [await self._show_answered(question.answered, await asking(self._visitors.settled, visitor))]
         models, propensity = self._models(question.models)
         steered, visitor = question.is_steered, await asking(self._visitors.settled, visitor)
-        for left in reversed(range(QUESTIONS)):
+        for _ in range(QUESTIONS):
             redraw = question.drawn_again
             question = replace(question, sampling=self._defaults.comparison(question.sampling, models))
             answered = await self._answers.answer(models, question.messages, question.sampling, redraw)
-            if not (left and question.otherwise and are_equal(answered)):
+            if not (question.otherwise and are_equal(answered)):
                 break
             question = question.otherwise()
+        else:
+            raise _all_equal(models)
         pairs = list(itertools.combinations(range(len(models)), 2))
         random.shuffle(pairs)
         return [await self._show(question, visitor, answered[i], answered[j], propensity, steered) for i, j in pairs]
@@ -177,19 +187,20 @@ class Comparing:
         models = asked[0], asked[1]
         steered, visitor = question.is_steered, await asking(self._visitors.settled, visitor)
         side = random.choice("ab")
-        for left in reversed(range(QUESTIONS)):
+        for _ in range(QUESTIONS):
             sampling, redraw = self._defaults.comparison(question.sampling, models), question.drawn_again
             question = replace(question, sampling=sampling)
             async for event in self._answers.streaming(models, question.messages, sampling, redraw):
                 if isinstance(event, PartialAnswers):
                     sides = (event.first, event.second)
                     yield PartialView(*(sides if side == "a" else sides[::-1]))
-                elif not (left and question.otherwise and are_equal(event)):
+                elif question.otherwise and are_equal(event):
+                    question = question.otherwise()
+                else:
                     first, second = event
                     yield await self._show(question, visitor, first, second, propensity, steered, side)
                     return
-            assert question.otherwise is not None
-            question = question.otherwise()
+        raise _all_equal(models)
 
     async def vote(
         self,
@@ -308,6 +319,15 @@ class Comparing:
             asked_by=earlier.asked_by,
             left=swapped if earlier.annotator == visitor.person else None,
         )
+
+
+def _all_equal(models: Sequence[str]) -> NothingToCompare:
+    whose = models[0] if samples_one(models) else " and ".join(models)
+    return NothingToCompare(
+        f"{whose} answered {QUESTIONS} questions with two equal texts each, drawn again with other seeds and warmer: "
+        "there is nothing to choose between. Ask a question of your own, or try again later. If it is always so, the "
+        "model's server ignores `seed` and `temperature`."
+    )
 
 
 def _check_question(question: ComparisonPrompt) -> None:

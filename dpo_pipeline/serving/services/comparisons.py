@@ -5,6 +5,7 @@ signed token that is bound to the comparison and the person.
 """
 
 import asyncio
+import logging
 import random
 import time
 import uuid
@@ -39,6 +40,7 @@ from dpo_pipeline.stores.reviews import Review, ReviewLog
 from dpo_pipeline.stores.serving_state import ServingState, StoredComparison
 from dpo_pipeline.stores.vote_log import Recording, VoteLog
 
+log = logging.getLogger(__name__)
 Prompt = str | list[dict[str, str]]
 KEPT_DECIDED = 500
 SLIP_S = 10
@@ -347,7 +349,10 @@ class Comparisons:
         try:
             return await self._log.record(preference(comparison, vote, why))
         except LogWriteError as error:
-            raise VoteNotRecorded(str(error)) from error
+            log.error("a vote was not recorded: %s", error)
+            raise VoteNotRecorded(
+                "The server could not write the vote down; its log says why. Send it again."
+            ) from error
         finally:
             del self._writing[comparison.event_id]
 

@@ -172,6 +172,18 @@ def test_a_drawn_question_whose_answers_stay_equal_gives_way_to_another(
     assert "Why is it so?" in alike and answer(desk, "right") == "The same."
 
 
+def test_two_equal_answers_are_never_shown_to_a_drawn_question(desk: Tab, server: Server, models: Upstream) -> None:
+    models.say = lambda model, asked: "The same."
+    refused = server.client.get("/v1/comparisons/next")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "equal_answers"), refused.text
+    assert "`seed` and `temperature`" in refused.text and refused.headers["retry-after"] == "5"
+    desk.page.click("#ab-generate")
+    desk.page.get_by_text("there is nothing to choose between").wait_for()
+    assert not desk.page.query_selector(READY)
+    ask(desk, "Why is it so?")
+    desk.page.locator("#ab-card-right", has_text="The same.").wait_for()
+
+
 def test_the_next_pair_is_there_when_it_is_wanted(desk: Tab, models: Upstream, settings: Settings) -> None:
     """An answer takes 2 s here; what is on screen after a vote was asked while the person was reading."""
     models.say, models.word_s = counted, 0.25
