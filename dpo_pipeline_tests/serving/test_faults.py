@@ -72,7 +72,7 @@ def test_a_full_disk_is_told_nothing_is_acknowledged_and_the_next_vote_is_whole(
         refused = vote(server, shown)
     finally:
         process.rlimit(psutil.RLIMIT_FSIZE, UNLIMITED)
-    assert refused.status_code == 507 and "send it again" in refused.json()["error"]["message"]
+    assert refused.status_code == 507 and "Send it again" in refused.json()["error"]["message"]
     assert own_project.prefs_log.read_bytes() == before
     assert vote(server, shown).status_code == 201
     lines = own_project.prefs_log.read_bytes().split(b"\n")[:-1]
@@ -204,7 +204,7 @@ def test_while_another_program_holds_the_state_votes_wait_their_turn_and_nobody_
             refused = [each.result() for each in asked]
         state.execute("rollback")
     assert max(looks) < 1.0
-    assert {each.status_code for each in refused} == {507} and "try again" in refused[0].text
+    assert {each.status_code for each in refused} == {507} and "Send it again" in refused[0].text
     assert vote(server, compare(server)).status_code == 201
 
 
