@@ -204,8 +204,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", help="where `make real` put the model; default: of the settings")
     parser.add_argument("--tokens", type=int, default=256, help="of prompt and answer together, at most")
-    parser.add_argument("--folds", type=int, default=FOLDS, help=f"of {FOLDS}, those that are judged")
-    parser.add_argument("--rival-folds", type=int, default=1)
+    parser.add_argument("--folds", type=int, default=FOLDS, choices=range(1, FOLDS + 1), help="that are judged")
+    parser.add_argument("--rival-folds", type=int, default=1, choices=range(1, FOLDS + 1))
     args = parser.parse_args()
     if not DATA.exists():
         raise SystemExit(f"{DATA} is not here: this study needs pairs that people chose.")

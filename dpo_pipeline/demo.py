@@ -19,10 +19,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from dpo_pipeline import programs
 from dpo_pipeline.core.lifecycle import CLOSED, RECORDED
-from dpo_pipeline.core.progress import duration
 from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import next_version
 from dpo_pipeline.errors import DatabaseUnavailable, ServiceError
+from dpo_pipeline.in_words import duration, spoken
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.simulation.crowd import Crowd
 from dpo_pipeline.stores.bank import read_bank
@@ -244,13 +244,13 @@ class _Watch:
         version = self._version()
         if version and version.status in RECORDED | CLOSED:
             rate = "" if version.win_rate is None else f"win rate {version.win_rate:.0%}"
-            return 1, 1, f"{version.status} {rate}"
+            return 1, 1, f"{spoken(version.status)} {rate}"
         return self._task("eval", False)
 
     def _staging(self) -> tuple[float, float, str]:
         state, version = self.ledger.deployment(), self._version()
         if version and version.status in CLOSED:
-            return 1, 1, version.status
+            return 1, 1, spoken(version.status)
         if state.stage not in (None, "staging") or (version and version.status == "champion"):
             return 1, 1, "won"
         history = self.ledger.decisions(self.target)

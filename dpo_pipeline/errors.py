@@ -112,7 +112,7 @@ class DatabaseUnavailable(DpoError):
     retry_after_s = 1
 
     def outside(self) -> str:
-        return "The server's database does not answer: what was asked for is not known now. Try again in a moment."
+        return "The server's database does not answer. What you sent may not be recorded: send it again in a moment."
 
 
 class MigrationRefused(DpoError):

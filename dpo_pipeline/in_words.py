@@ -1,5 +1,6 @@
 """What programs call by the name of a class, as people read it in a message."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,6 +25,15 @@ def spoken(name: str) -> str:
     return name.replace("_", " ")
 
 
+def cell(value: object) -> str:
+    """A figure or word in a table: three digits are enough, and nothing is a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
 def kind_of(value: Any) -> str:
     """What a value read from JSON, YAML or a table is."""
     if value is None:
@@ -37,6 +47,20 @@ def kind_of(value: Any) -> str:
     if isinstance(value, Mapping):
         return "an object"
     return "a list" if isinstance(value, Sequence) else "something else"
+
+
+def duration(seconds: float) -> str:
+    """ "40 s", "3 min", "2.5 h", "3.2 days": rounded down, so that nothing has lasted longer than it did."""
+    if seconds < 90:
+        return f"{math.floor(seconds)} s"
+    if seconds < 90 * 60:
+        return f"{math.floor(seconds / 60)} min"
+    hours = seconds / 3600
+    return f"{_tenths(hours)} h" if hours < 48 else f"{_tenths(hours / 24)} days"
+
+
+def _tenths(value: float) -> str:
+    return f"{math.floor(value * 10 + 1e-6) / 10:g}"
 
 
 def requirement(message: str) -> str:

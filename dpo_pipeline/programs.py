@@ -71,10 +71,11 @@ def preflight(settings: Settings, replicas: int = 1) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((ports.host, port))
-            except OSError as error:
+            except (OSError, OverflowError) as error:
+                why = getattr(error, "strerror", None) or error
                 raise PortTaken(
-                    f"Port {port} for {name} cannot be used on {ports.host}: {error.strerror}. Stop the "
-                    f"program that listens there, or set DPO_PORTS__{name.upper()} to a free port."
+                    f"Port {port} for {name} cannot be used on {ports.host}: {why}. Stop the program that listens "
+                    f"there, or set DPO_PORTS__{name.upper()} to a free port."
                 ) from error
 
 

@@ -18,7 +18,7 @@ from rich.text import Text
 from dpo_pipeline.core.kpi_names import kpi_label
 from dpo_pipeline.core.source_names import counted
 from dpo_pipeline.errors import DatabaseUnavailable
-from dpo_pipeline.in_words import spoken
+from dpo_pipeline.in_words import cell, spoken
 from dpo_pipeline.program_logs import tail
 from dpo_pipeline.settings import Settings
 
@@ -59,7 +59,7 @@ def print_rows(title: str, rows: Sequence[Mapping[str, object]]) -> None:
     """Rows with the same keys."""
     table = Table(*rows[0], title=title, title_justify="left", box=None)
     for row in rows:
-        table.add_row(*(f"{value:,.3g}" if isinstance(value, float) else str(value) for value in row.values()))
+        table.add_row(*map(cell, row.values()))
     console.print(table)
 
 
@@ -68,7 +68,7 @@ def print_figures(title: str, figures: Mapping[str, object]) -> None:
     console.print(title)
     table = Table(box=None, show_header=False)
     for name, value in figures.items():
-        table.add_row(spoken(name), f"{value:,.3g}" if isinstance(value, float) else str(value))
+        table.add_row(spoken(name), cell(value))
     console.print(table)
 
 
@@ -335,7 +335,8 @@ def print_demo(settings: Settings, result: Any) -> None:
             table.add_row(decision.stage, decision.decision, "\n".join(decision.reasons))
     console.print(table)
     evaluation = version.evaluation or {}
-    facts = Table(box=None, show_header=False, title="Where to look (make up)", title_justify="left")
+    kept_by = "make up-scaled" if settings.database_url else "make up"
+    facts = Table(box=None, show_header=False, title=f"Where to look ({kept_by})", title_justify="left")
     facts.add_row(
         "dataset", f"{version.pairs} pairs, {settings.artifacts_dir / 'datasets' / version.dataset_hash[:16]}"
     )

@@ -1,6 +1,8 @@
 """A log with votes, and the warehouse that they are read into."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -12,6 +14,15 @@ from dpo_pipeline.stores.warehouse import Warehouse, prepare
 from dpo_pipeline_tests.examples import preference
 
 CRITERIA = QualityCriteria()
+
+
+@contextmanager
+def opened_project(directory: Path) -> Iterator["Project"]:
+    project = Project(directory)
+    try:
+        yield project
+    finally:
+        project.connection.close()
 
 
 class Project:

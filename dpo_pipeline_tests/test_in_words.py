@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from dpo_pipeline.in_words import fault, kind_of, requirement
+from dpo_pipeline.in_words import duration, fault, kind_of, requirement
 
 
 def test_an_error_of_a_library_is_told_in_words() -> None:
@@ -25,3 +25,9 @@ def test_a_value_is_told_as_what_it_is(value: Any, words: str) -> None:
 def test_pydantic_adds_no_word_of_its_own() -> None:
     assert requirement("Value error, only a Postgres can be shared") == "only a Postgres can be shared"
     assert requirement("Input should be greater than 0") == "Input should be greater than 0"
+
+
+def test_durations_are_said_in_the_unit_people_would_use_and_never_longer_than_they_were() -> None:
+    said = {0: "0 s", 45.9: "45 s", 179: "2 min", 3599: "59 min", 7200: "2 h", 23.6 * 3600: "23.6 h",
+            86_399: "23.9 h", 48 * 3600: "2 days", 7 * 86_400: "7 days", 3.29 * 86_400: "3.2 days"}  # fmt: skip
+    assert {seconds: duration(seconds) for seconds in said} == said

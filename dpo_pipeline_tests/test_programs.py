@@ -17,7 +17,7 @@ from dpo_pipeline.programs import environment, preflight, prepare
 from dpo_pipeline.settings import PROJECT_DIR, Settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.examples import settings_in
-from dpo_pipeline_tests.programs_under_test import eventually, free_port
+from dpo_pipeline_tests.programs_under_test import eventually, free_port, free_ports
 
 
 def test_a_taken_port_is_named_with_the_setting_that_moves_it(tmp_path: Path) -> None:
@@ -31,15 +31,18 @@ def test_a_taken_port_is_named_with_the_setting_that_moves_it(tmp_path: Path) ->
 
 
 def test_servers_want_as_many_ports_in_a_row(tmp_path: Path) -> None:
+    first = free_ports(3)
+    settings = settings_in(tmp_path, ports={"serving": first, "dagster": first + 2, "mlflow": free_port()})
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.bind(("127.0.0.1", first + 1))
         taken.listen()
-        port = taken.getsockname()[1]
-        settings = settings_in(tmp_path, ports={"serving": port - 1, "dagster": port + 1, "mlflow": free_port()})
-        with pytest.raises(PortTaken, match=f"Port {port} for serving"):
+        with pytest.raises(PortTaken, match=f"Port {first + 1} for serving"):
             preflight(settings, replicas=2)
-    with pytest.raises(PortTaken, match=rf"Port {port + 1} is wanted by two programs, one of them dagster"):
+    with pytest.raises(PortTaken, match=rf"Port {first + 2} is wanted by two programs, one of them dagster"):
         preflight(settings, replicas=3)
+    last = settings_in(tmp_path, ports={"serving": 65_535, "dagster": first, "mlflow": first + 1})
+    with pytest.raises(PortTaken, match="Port 65536 for serving cannot be used"):
+        preflight(last, replicas=2)
 
 
 def test_somebody_elses_mlflow_needs_no_port(tmp_path: Path) -> None:

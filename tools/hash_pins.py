@@ -33,10 +33,12 @@ def main() -> None:
 
 
 def _write(written: Path, pinned: str, by: str) -> None:
-    wanted = [pin for line in (PROJECT / pinned).read_text().splitlines()
-              if (pin := Requirement(line)).name not in NOT_HASHED]  # fmt: skip
+    lines = [line for line in (PROJECT / pinned).read_text().splitlines() if line.strip() and not line.startswith("#")]
+    wanted = [pin for pin in map(Requirement, lines) if pin.name not in NOT_HASHED]
     with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(lambda pin: sorted(set(_hashes(pin.name, str(pin.specifier)[2:]))), wanted))
+        found = list(
+            pool.map(lambda pin: sorted(set(_hashes(pin.name, str(pin.specifier).removeprefix("==")))), wanted)
+        )
     entries = []
     for pin, hashes in zip(wanted, found, strict=True):
         if not hashes:
@@ -47,8 +49,9 @@ def _write(written: Path, pinned: str, by: str) -> None:
     print(f"{written.name}: {len(entries)} packages, {sum(map(len, found))} files")
 
 
-def _hashes(name: str, version: str) -> Iterator[str]:
-    address = f"{_index()}/{re.sub(r'[-_.]+', '-', name).lower()}/"
+def _hashes(pin: Requirement) -> Iterator[str]:
+    version = str(pin.specifier).removeprefix("==")
+    address = f"{_index()}/{re.sub(r'[-_.]+', '-', pin.name).lower()}/"
     answer = httpx.get(address, headers={"Accept": "application/vnd.pypi.simple.v1+json"}, timeout=60)
     for file in answer.raise_for_status().json()["files"]:
         wheel = file["filename"].endswith(".whl")

@@ -31,7 +31,9 @@ class ReportConfig(dg.Config):
     kinds={"html", "json"},
     deps=[validated_pairs, requests],
     pool=WAREHOUSE_POOL,
-    code_version=code_version("core.report", "loop.report", "loop.weekly_report"),
+    code_version=code_version(
+        "core.report", "core.kpi_names", "loop.report", "loop.weekly_report", "reports.monitoring_page"
+    ),
     freshness_policy=WEEKLY,
     description="The week against its targets: KPIs with trends, the iteration's timeline, alerts, next actions.",
 )
@@ -59,7 +61,9 @@ def monitoring_report(config: ReportConfig, loop: LoopResource, warehouse: Wareh
     kinds={"html", "parquet"},
     deps=[validated_pairs, requests],
     pool=WAREHOUSE_POOL,
-    code_version=code_version("core.report", "loop.report", "loop.weekly_report"),
+    code_version=code_version(
+        "core.report", "core.kpi_names", "loop.report", "loop.weekly_report", "reports.monitoring_page"
+    ),
     freshness_policy=WEEKLY,
     description="Satisfaction, win rate over v1.0 and length, version by version, and whether the gains are shrinking.",
 )

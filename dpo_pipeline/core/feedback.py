@@ -9,6 +9,7 @@ import msgspec
 
 from dpo_pipeline.core.admission import check_text
 from dpo_pipeline.errors import InvalidRequest
+from dpo_pipeline.in_words import spoken
 
 Action = Literal["regenerate", "copy", "stop", "follow_up"]
 """What somebody did with an answer: nobody was asked, so none is a judgement by itself."""
@@ -70,7 +71,7 @@ def described(signal: Signal, value: int | str) -> str:
     """In words, for people; what somebody wrote is not quoted."""
     if signal == "rating":
         return f"rating {value} of 5"
-    return f"thumb {value}" if signal == "thumb" else signal.replace("_", " ")
+    return f"thumb {value}" if signal == "thumb" else spoken(signal)
 
 
 def stars_of(signal: Signal, value: int | str) -> int | None:

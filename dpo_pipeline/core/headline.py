@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from dpo_pipeline.in_words import spoken
+
 
 @dataclass(frozen=True)
 class Headline:
@@ -20,7 +22,7 @@ def verdict_headline(
         rate: win rate over the parent; null: there is none.
         controlled: the same at equal lengths; null: lengths hardly vary. `error` is its standard error.
     """
-    words = verdict.replace("_", " ").capitalize()
+    words = spoken(verdict).capitalize()
     won = "" if rate is None else f": wins {rate:.1%} against {parent}"
     if verdict != "improved" or controlled is None:
         return Headline(f"{words}{won}.")

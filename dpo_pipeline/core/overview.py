@@ -12,8 +12,9 @@ from dpo_pipeline.core.cadence import CadenceDecision
 from dpo_pipeline.core.curation import CurationSummary
 from dpo_pipeline.core.headline import verdict_headline
 from dpo_pipeline.core.lifecycle import RETRIED, Status
-from dpo_pipeline.core.progress import STILL_S, TaskProgress, duration, first_version
+from dpo_pipeline.core.progress import STILL_S, TaskProgress, first_version
 from dpo_pipeline.core.versions import BASELINE, VersionRecord, next_version
+from dpo_pipeline.in_words import duration, spoken
 
 StepName = Literal["Votes", "Valid pairs", "Training", "Evaluation", "Rollout"]
 StepState = Literal["open", "working", "waiting", "ready", "done", "stuck"]
@@ -163,7 +164,7 @@ def _unfinished(newest: VersionRecord, facts: LoopFacts) -> str | None:
     if newest.status == Status.REGISTERED:
         return f"{name} is registered; its rollout begins next."
     if newest.status in RETRIED:
-        found = str(newest.status).replace("_", " ")
+        found = spoken(newest.status)
         if newest.attempt >= facts.max_attempts:
             return f"{name} came out {found}, and that was its last attempt; what to collect is worked out next."
         return f"{name} came out {found} ({attempts}); it is trained again with one thing changed."
@@ -255,4 +256,4 @@ def _rollout(facts: LoopFacts) -> Step:
 
 def _hours(hours: float) -> str:
     """As people say a time to wait: "3 days", "20 h", "5 min"."""
-    return f"{hours / 24:.0f} days" if hours >= 48 else duration(hours * 3600)
+    return duration(hours * 3600)

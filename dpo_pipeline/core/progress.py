@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dpo_pipeline.core.versions import BASELINE
+from dpo_pipeline.in_words import duration
 
 STILL_S = 120.0
 """After so long without a step something is wrong, and people are sent to Dagster's runs."""
@@ -40,15 +41,8 @@ class TaskProgress:
         return (self.total - self.step) * (self.updated - self.started) / advanced
 
     def __str__(self) -> str:
-        left = "" if self.left_s is None or self.done else f", about {duration(self.left_s)} left"
+        left = "" if self.left_s is None or self.done else f", about {duration(max(self.left_s, 1))} left"
         return f"step {self.step} of {self.total}{left}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: "40 s", "3 min", "2 h"."""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.0f} h"
 
 
 def first_version(tasks: Sequence[TaskProgress], champion: str | None, now: float) -> str:

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 from dpo_pipeline.core.votes import prompt_key
 from dpo_pipeline.errors import InvalidRecord
-from dpo_pipeline.in_words import kind_of
+from dpo_pipeline.in_words import fault, kind_of, spoken
 
 BankCategory = Literal["factual_qa", "comparison", "creative", "problem_solving", "explanation"]
 """What a question of the bank asks for; a vote may also be on a question of any other kind."""
@@ -88,7 +88,7 @@ class QuestionFilter:
 
 def category_label(category: str) -> str:
     """As people read it: "Problem solving"."""
-    return CATEGORY_LABELS.get(category, category.replace("_", " ").capitalize())
+    return CATEGORY_LABELS.get(category, spoken(category).capitalize())
 
 
 def parse_question(line: str, where: str) -> Question:
@@ -109,7 +109,9 @@ def parse_question(line: str, where: str) -> Question:
             facts=tuple(tuple(forms) for forms in row["facts"]),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise InvalidRecord(f"{where}: not a question ({error!r}). See data/bank/README.md for the form.") from error
+        raise InvalidRecord(
+            f"{where}: not a question ({fault(error)}). See data/bank/README.md for the form."
+        ) from error
     _check_category(question.category, where)
     return question
 

@@ -1,10 +1,13 @@
 """What a source of training data is called, wherever people read of it: pages, model card, registry, terminal."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from dpo_pipeline.core.votes import Source
+from dpo_pipeline.in_words import spoken
 from dpo_pipeline.settings.collection import FeedbackSource
+
+if TYPE_CHECKING:  # every command of `dpo` comes by here; votes bring numpy
+    from dpo_pipeline.core.votes import Source
 
 
 class SourceName(NamedTuple):
@@ -14,7 +17,7 @@ class SourceName(NamedTuple):
     many: str
 
 
-SOURCE_NAMES: Mapping[Source | FeedbackSource, SourceName] = {
+SOURCE_NAMES: "Mapping[Source | FeedbackSource, SourceName]" = {
     "ui": SourceName("A/B test page", "Votes on the A/B test page"),
     "api": SourceName("Your product (API)", "Votes through the API"),
     "import": SourceName("Imported", "Imported pairs"),
@@ -30,11 +33,11 @@ _BY_TEXT = {str(source): names for source, names in SOURCE_NAMES.items()}
 
 
 def counted(sources: Mapping[str, int]) -> str:
-    """ "3 votes through the API, 1 corrected answers": each source with its number."""
+    """ "votes through the API: 3, corrected answers: 1"."""
     names = {source: source_name(source).many for source in sources}
-    return ", ".join(f"{count:,} {names[source][0].lower()}{names[source][1:]}" for source, count in sources.items())
+    return ", ".join(f"{names[source][0].lower()}{names[source][1:]}: {count:,}" for source, count in sources.items())
 
 
 def source_name(source: str) -> SourceName:
     """Of a source as it stands in a log or manifest; one that a later version of this program wrote keeps its word."""
-    return _BY_TEXT.get(source) or SourceName(*(source.replace("_", " ").capitalize(),) * 2)
+    return _BY_TEXT.get(source) or SourceName(*(spoken(source).capitalize(),) * 2)

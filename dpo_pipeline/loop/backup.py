@@ -20,8 +20,8 @@ from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import file_sha256, write_text
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 
-DERIVED = ("warehouse", "progress", "logs", "training", "checkpoints")
-"""Folders that are made again from what is kept, or that only say what happened."""
+DERIVED = ("warehouse", "progress", "logs", "training", "checkpoints", "looked_for.json")
+"""What is made again from what is kept or only says what happened, and words of somebody who is being forgotten."""
 MANIFEST, DATABASE, LINES, LOCK = "backup.json", ".db", ".jsonl", ".lock"
 BESIDE_DATABASES = ("-wal", "-shm", "-journal")
 SHOWN, LONGEST_LINE = 5, 16_000_000

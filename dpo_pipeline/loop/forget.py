@@ -21,6 +21,7 @@ from dpo_pipeline.loop import looked_for
 from dpo_pipeline.loop.belongings import Belongings, belongings, claims, plain, row_of, said_by_others
 from dpo_pipeline.loop.curate import rebuild_warehouse
 from dpo_pipeline.loop.feedback_marks import apply_marks, plan_marks
+from dpo_pipeline.loop.looked_for import LookedFor
 from dpo_pipeline.loop.personal_traces import Trace, traces
 from dpo_pipeline.loop.trace import UsedIn, all_votes, datasets_with
 from dpo_pipeline.settings import Settings
@@ -67,7 +68,8 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
         name: as it stands beside a key, where they hold one.
 
     Raises:
-        InvalidRequest: an empty pseudonym, which would be found in everything.
+        InvalidRequest: an empty pseudonym, which would be found in everything; or a removal of somebody else was
+            interrupted, and goes first.
         ServiceError: a server of another machine still works on the shared database.
     """
     check_nobody_serves(settings.database_url)
@@ -75,9 +77,12 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
         raise InvalidRequest("An empty name is nobody's. Name the person, or the pseudonym that stands in the log.")
     found = Forgotten()
     _check_warehouse(settings)
+    wanted = looked_for.with_interrupted(settings.data_dir, people, name)
+    people, name = wanted.people, wanted.name
     people = tuple({*people, *claims(settings, people)}) if name else people
     theirs = belongings(settings, people, name)
-    people, texts = looked_for.begin(settings.data_dir, people, list(theirs.texts))
+    texts = tuple(dict.fromkeys([*wanted.texts, *theirs.texts]))
+    looked_for.begin(settings.data_dir, LookedFor(people, name, texts))
     used = _datasets_with(settings, set(theirs.events))
     plan_marks(settings, people, theirs.person.is_behind)
     found.versions = sorted({name for each in used if each.part != "eval" for name in (*each.versions, *each.waiting)})
@@ -93,7 +98,7 @@ def forget(settings: Settings, *people: str, name: str = "") -> Forgotten:
     others = said_by_others(settings)
     marks = [*people, *(text for text in texts if prompt_key(text) not in others)]
     found.left = _look_again(settings.data_dir, marks)
-    looked_for.end(settings.data_dir, people)
+    looked_for.end(settings.data_dir)
     return found
 
 

@@ -5,53 +5,48 @@ removal again would not know them any more, and would find nothing. One file, fo
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.stores.artifacts import write_text
 
 
-def begin(data_dir: Path, people: Iterable[str], texts: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
-    """Keep them; returns them with those of interrupted removals of any of the same people.
+@dataclass(frozen=True)
+class LookedFor:
+    """`people` are pseudonyms; `name` as it stands beside a key, empty where they hold none."""
 
-    Args:
-        people: pseudonyms and names.
+    people: tuple[str, ...]
+    name: str
+    texts: tuple[str, ...]
+
+
+def with_interrupted(data_dir: Path, people: tuple[str, ...], name: str) -> LookedFor:
+    """Whom to remove, and by which texts: with what an interrupted removal of any of these people knew.
+
+    Raises:
+        InvalidRequest: a removal of somebody else was interrupted. It goes first: the logs may be half rewritten.
     """
-    before = _read(data_dir)
-    whose, found = dict.fromkeys(people), dict.fromkeys(texts)
-    for each in _of(before, whose):
-        whose |= dict.fromkeys(each["people"])
-        found |= dict.fromkeys(each["texts"])
-    others = [each for each in before if each not in _of(before, whose)]
-    _write(data_dir, [*others, {"people": list(whose), "texts": list(found)}])
-    return tuple(whose), list(found)
+    if not kept_in(data_dir).exists():
+        return LookedFor(people, name, ())
+    kept = json.loads(kept_in(data_dir).read_text(encoding="utf-8"))
+    before = LookedFor(tuple(kept["people"]), kept["name"], tuple(kept["texts"]))
+    if not set(before.people) & set(people):
+        raise InvalidRequest(
+            f"The removal of {before.people[0]} was interrupted, and nobody else is removed before it is done: "
+            f"`dpo forget {before.people[0]} --pseudonym`, and then this again."
+        )
+    return LookedFor(tuple(dict.fromkeys([*people, *before.people])), name or before.name, before.texts)
 
 
-def end(data_dir: Path, people: Iterable[str]) -> None:
-    """The last look at these people's is done."""
-    before = _read(data_dir)
-    _write(data_dir, [each for each in before if each not in _of(before, people)])
+def begin(data_dir: Path, wanted: LookedFor) -> None:
+    write_text(kept_in(data_dir), json.dumps(asdict(wanted)), mode=0o600)
+
+
+def end(data_dir: Path) -> None:
+    """The last look is done."""
+    kept_in(data_dir).unlink(missing_ok=True)
 
 
 def kept_in(data_dir: Path) -> Path:
     return data_dir / "looked_for.json"
-
-
-def _of(kept: Sequence[dict[str, Any]], people: Iterable[str]) -> list[dict[str, Any]]:
-    wanted = set(people)
-    return [each for each in kept if not wanted.isdisjoint(each["people"])]
-
-
-def _read(data_dir: Path) -> list[dict[str, Any]]:
-    if not kept_in(data_dir).exists():
-        return []
-    found: list[dict[str, Any]] = json.loads(kept_in(data_dir).read_text(encoding="utf-8"))
-    return found
-
-
-def _write(data_dir: Path, kept: Sequence[dict[str, Any]]) -> None:
-    if kept:
-        write_text(kept_in(data_dir), json.dumps(kept), mode=0o600)
-    else:
-        kept_in(data_dir).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.errors import AdapterRefused, ArtifactCorrupt, TrainingDiverged
+from dpo_pipeline.in_words import fault
 from dpo_pipeline.ml.processes import is_first, wait_for_all
 from dpo_pipeline.settings import ModelSettings
 from dpo_pipeline.stores import artifacts
@@ -60,7 +61,7 @@ def read_config(directory: Path) -> dict[str, Any]:
         whole = all(kinds) and all(isinstance(each, str) for each in config["target_modules"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise AdapterRefused(
-            f"{directory / CONFIG} is no configuration of an adapter: {error!r}. Train again."
+            f"{directory / CONFIG} is no configuration of an adapter: {fault(error)}. Train again."
         ) from error
     if not whole or isinstance(config["r"], bool):
         raise AdapterRefused(

@@ -18,6 +18,7 @@ from logging.handlers import QueueHandler
 from typing import Any, TypeVar
 
 from dpo_pipeline.errors import DpoError, TaskFailed, WorkerEnded
+from dpo_pipeline.in_words import fault
 from dpo_pipeline.ml.compute import compute_of
 from dpo_pipeline.settings import ModelSettings
 
@@ -104,7 +105,7 @@ def together(count: int, train: Callable[[], T], on_gpu: bool = False) -> T:
         try:
             running = start_processes(_one_of, arguments, nprocs=count, join=False, start_method=method)
         except (EOFError, OSError) as error:
-            raise WorkerEnded(f"The processes of the training could not be started: {error!r}. {AGAIN}") from error
+            raise WorkerEnded(f"The processes of the training could not be started: {fault(error)}. {AGAIN}") from error
         outcome: list[Any] = []
         ended: ProcessRaisedException | ProcessExitedException | None = None
         try:

@@ -8,7 +8,7 @@ from dpo_pipeline.core.kpi_names import kpi_label, kpi_value
 from dpo_pipeline.core.questions import category_label
 from dpo_pipeline.core.report import REPORTS, Kpi, TimelineStep, Trajectory, WeeklyReport, report_of
 from dpo_pipeline.core.winrate import WinRate
-from dpo_pipeline.in_words import spoken
+from dpo_pipeline.in_words import duration, spoken
 from dpo_pipeline.reports import plots
 from dpo_pipeline.reports.page import LIVE, ReportPage
 
@@ -78,9 +78,7 @@ def timeline_rows(steps: Sequence[TimelineStep]) -> list[dict[str, object]]:
 
 def _after(hours: float | None) -> str | None:
     """Null: not yet."""
-    if hours is None:
-        return None
-    return f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.0f} h"
+    return None if hours is None else duration(hours * 3600)
 
 
 def shown_versions(way: Trajectory) -> list[dict[str, object]]:

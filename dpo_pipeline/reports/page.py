@@ -7,6 +7,7 @@ from html import escape
 
 from dpo_pipeline.core import markdown
 from dpo_pipeline.core.word_differences import WordSpan, word_differences
+from dpo_pipeline.in_words import cell
 
 LONG, MANY = 24, 4
 """A table with cells of so many characters, or with so many columns, is a list of its rows on a phone."""
@@ -80,9 +81,9 @@ class ReportPage:
         right = {name for name in rows[0] if all(_is_number(row[name]) for row in rows)}
         head = "".join(f'<th scope="col"{_side(name in right)}>{escape(name)}</th>' for name in rows[0])
         body = "".join(
-            "<tr>" + "".join(_cell(name, _told(row[name]), name in right) for name in rows[0]) + "</tr>" for row in rows
+            "<tr>" + "".join(_cell(name, cell(row[name]), name in right) for name in rows[0]) + "</tr>" for row in rows
         )
-        wide = len(rows[0]) >= MANY or any(len(_told(value)) > LONG for row in rows for value in row.values())
+        wide = len(rows[0]) >= MANY or any(len(cell(value)) > LONG for row in rows for value in row.values())
         kind = ' class="stacked"' if wide else ""
         self.parts.append(_wide("Table", f"<table{kind}><tr>{head}</tr>{body}</table>"))
 
@@ -135,15 +136,7 @@ def _span(span: WordSpan) -> str:
 
 def _is_number(value: object) -> bool:
     """A number with or without its unit, or none."""
-    return value is None or _NUMBER.fullmatch(_told(value)) is not None
-
-
-def _told(value: object) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return value is None or _NUMBER.fullmatch(cell(value)) is not None
 
 
 def _cell(name: str, text: str, right: bool) -> str:

@@ -169,7 +169,7 @@ class Access(Section):
     )
     consent: str = Field(
         "Your questions, the answers and what you say of them are kept to improve the model, and other people may be "
-        "asked to compare answers to your questions. Email addresses, card numbers and keys are removed before "
+        "asked to compare answers to your questions. E-mail addresses, card numbers and keys are removed before "
         "anything is stored, and names are replaced by pseudonyms.",
         description="the line under every page",
     )

@@ -10,6 +10,7 @@ from dpo_pipeline.core.demonstration_formats import read_question
 from dpo_pipeline.core.questions import EdgeCase, Question, parse_edge_case, parse_question, split_bank
 from dpo_pipeline.core.votes import prompt_key
 from dpo_pipeline.errors import ArtifactMissing, InvalidRecord, UnreadableImport
+from dpo_pipeline.in_words import fault
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.import_files import read_rows
 
@@ -129,7 +130,9 @@ def _request(line: str, where: str) -> str:
     try:
         request = json.loads(line)["request"]
     except (ValueError, KeyError, TypeError) as error:
-        raise InvalidRecord(f"{where}: not a request ({error!r}). See data/bank/README.md for the form.") from error
+        raise InvalidRecord(
+            f"{where}: not a request ({fault(error)}). See data/bank/README.md for the form."
+        ) from error
     if not isinstance(request, str) or not request.strip():
         raise InvalidRecord(f"{where}: request is {request!r}; a text that is not empty was required.")
     return request

@@ -28,7 +28,7 @@ FILES = sa.Table(
     sa.Column("content", sa.LargeBinary, nullable=False),
 )
 """`path` is that in a data folder; `number` grows with every change of any of them."""
-KINDS = ("warehouse/*.json", "warehouse/*.jsonl", "progress/*.json", "reports/**/*")
+KINDS = ("warehouse/*.json", "warehouse/*.jsonl", "progress/*.json", "progress/*.run", "reports/**/*")
 LARGEST_BYTES = 20_000_000
 NOTED = "published_files.json"
 """By name what was shared from here, with its time and size; in the folder of a server, what came."""

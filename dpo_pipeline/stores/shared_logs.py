@@ -287,10 +287,10 @@ class SharedLogs:
         Raises:
             MigrationRefused: one of these files is no copy.
         """
-        lines = [path for path in paths if file_bytes(path)]  # before what is noted: that comes before a copy
-        copies = self.copied().sizes
+        lines = [path for path in paths if path.exists() and file_bytes(path)]
+        copies = self.copied().sizes  # after the files were looked at: a copy is noted before it is written
         for path in lines:
-            if self._name(path) not in copies:
+            if self._name(path) not in copies and path.exists() and file_bytes(path):  # not emptied meanwhile
                 raise MigrationRefused(_own(path))
 
     def _begun(self, logs: Iterable[str]) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """How long work still takes, and what people who wait for the first version are told."""
 
-from dpo_pipeline.core.progress import TaskProgress, duration, first_version
+from dpo_pipeline.core.progress import TaskProgress, first_version
 
 NOW = 1_000_000.0
 
@@ -18,10 +18,6 @@ def test_time_left_is_the_speed_of_this_start() -> None:
 def test_the_first_report_knows_no_speed() -> None:
     first = TaskProgress("sft", 7, 100, {}, updated=NOW, started=NOW, first_step=7)
     assert first.left_s is None and str(first) == "step 7 of 100"
-
-
-def test_durations_are_said_in_the_unit_people_would_use() -> None:
-    assert [duration(s) for s in (0.2, 45, 100, 3600, 7200)] == ["1 s", "45 s", "2 min", "60 min", "2 h"]
 
 
 def test_each_phase_of_the_first_start_has_its_sentence() -> None:

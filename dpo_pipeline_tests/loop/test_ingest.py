@@ -1,6 +1,7 @@
 """From the log to validation results: dirt is quarantined, nothing is lost, a rebuild gives the same result."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,13 @@ from dpo_pipeline.loop.ingest import LOG, ingest, validate_new
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.warehouse import ComparedLines, Warehouse
 from dpo_pipeline_tests.examples import LONG, SHORT, preference
-from dpo_pipeline_tests.ingested import CRITERIA, Project, votes
+from dpo_pipeline_tests.ingested import CRITERIA, Project, opened_project, votes
 
 
 @pytest.fixture
-def project(tmp_path: Path):  # type: ignore[no-untyped-def]
-    project = Project(tmp_path)
-    yield project
-    project.connection.close()
+def project(tmp_path: Path) -> Iterator[Project]:
+    with opened_project(tmp_path) as project:
+        yield project
 
 
 def test_a_line_that_was_changed_after_it_was_read_is_told(project: Project) -> None:

@@ -17,7 +17,7 @@ from dpo_pipeline.core.dataset import split_pairs
 from dpo_pipeline.core.questions import Question, split_bank
 from dpo_pipeline.core.serving_records import FeedbackRecord, RequestRecord
 from dpo_pipeline.core.votes import decode_preference, encode_preference
-from dpo_pipeline.errors import UnknownVersion
+from dpo_pipeline.errors import InvalidRequest, UnknownVersion
 from dpo_pipeline.loop.forget import forget
 from dpo_pipeline.loop.looked_for import kept_in
 from dpo_pipeline.loop.personal_traces import traces
@@ -349,7 +349,7 @@ def test_forgetting_that_was_interrupted_is_finished_by_doing_it_again(
 def test_reasons_are_looked_for_however_often_forgetting_was_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    """Killed after they had left the logs, and after somebody else was forgotten in between."""
+    """Killed after they had left the logs, and found again by a pseudonym alone; nobody else goes before them."""
     settings = settings_in(tmp_path)
     votes = [preference(1, annotator=ANN, reason=HER_REASON), preference(2, annotator="other")]
     AppendLog(settings.prefs_log).append_all([encode_preference(vote) for vote in votes])
@@ -371,7 +371,8 @@ def test_reasons_are_looked_for_however_often_forgetting_was_interrupted(
         monkeypatch.undo()
     assert HER_REVIEW not in settings.reviews_log.read_text()
     assert kept_in(tmp_path).stat().st_mode & 0o077 == 0
-    assert forget(settings, "somebody else").left == []
-    told = {trace.path.name: trace.what for trace in forget(settings, ANN, name="Ann").left}
+    with pytest.raises(InvalidRequest, match=f"`dpo forget {ANN} --pseudonym`, and then this again"):
+        forget(settings, "somebody else")
+    told = {trace.path.name: trace.what for trace in forget(settings, ANN).left}
     assert told.pop("audit.jsonl") and told == copies
     assert not kept_in(tmp_path).exists()

@@ -30,8 +30,10 @@ def test_the_newest_is_on_the_server(trains: PublishedFiles, serves: PublishedFi
     assert serves.follow() == 0
     write(tmp_path, "warehouse/curation.json", "1")
     write(tmp_path, "reports/evaluation/v1.1-attempt1.html", "page")
-    assert trains.share() == 2 and trains.share() == 0
-    assert serves.follow() == 2 and serves.follow() == 0
+    write(tmp_path, "progress/dpo.run", "where MLflow shows it")
+    assert trains.share() == 3 and trains.share() == 0
+    assert serves.follow() == 3 and serves.follow() == 0
+    assert (tmp_path / "serves/progress/dpo.run").exists()
     assert (tmp_path / "serves/reports/evaluation/v1.1-attempt1.html").read_text() == "page"
     write(tmp_path, "warehouse/curation.json", "22")
     assert trains.share() == 1 and serves.follow() == 1

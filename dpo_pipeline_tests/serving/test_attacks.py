@@ -148,8 +148,10 @@ def test_more_connections_than_descriptors_cost_those_alone_who_open_them(attack
     process.rlimit(psutil.RLIMIT_NOFILE, (512, before[1]))
     port, opened = httpx.URL(server.url).port or 80, []
     try:
-        for _ in range(700):
+        for number in range(700):
             opened.append(socket.create_connection(("127.0.0.1", port), timeout=5))
+            if number % 100 == 0:  # whoever is connected asks now and then, and so stays
+                assert server.client.get("/healthz").status_code == 200
         assert shown(server, Authorization=f"Bearer {key}")["token"]
         ended = sum(_is_closed(each) for each in opened)
         assert 700 - 512 < ended < 700

@@ -1,5 +1,6 @@
 """What the warehouse says of votes: of two versions, of pairs decided again, of a week; texts stay in the log."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +16,13 @@ from dpo_pipeline.errors import ArtifactCorrupt, LogReplaced
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.warehouse import ComparedLines, prepare
 from dpo_pipeline_tests.examples import LONG, SHORT, preference
-from dpo_pipeline_tests.ingested import Project, votes
+from dpo_pipeline_tests.ingested import Project, opened_project, votes
 
 
 @pytest.fixture
-def project(tmp_path: Path):  # type: ignore[no-untyped-def]
-    project = Project(tmp_path)
-    yield project
-    project.connection.close()
+def project(tmp_path: Path) -> Iterator[Project]:
+    with opened_project(tmp_path) as project:
+        yield project
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ from typing import Literal
 
 from dpo_pipeline.core.ab_test import read_votes
 from dpo_pipeline.core.exposure import Audience, RolloutPlan
-from dpo_pipeline.core.progress import duration
 from dpo_pipeline.core.rollout.conditions import Condition, conditions, harm_of, percent, stars, warnings_of
 from dpo_pipeline.core.rollout.evidence import Evidence, Exposure
 from dpo_pipeline.core.rollout.needs import more_requests, more_votes
@@ -24,6 +23,7 @@ from dpo_pipeline.core.sequential_tests import (
     ratio_p_value,
     share_bounds,
 )
+from dpo_pipeline.in_words import duration
 from dpo_pipeline.settings import RolloutPolicy, StagePolicy
 
 Decision = Literal["promote", "hold", "rollback"]
@@ -156,8 +156,8 @@ def _waiting_for(evidence: Evidence, stage: StagePolicy, plan: RolloutPlan) -> l
     policy, met, waiting = plan.policy, evidence.met, []
     hours = stage.hours * policy.duration_scale
     if evidence.hours < hours:
-        so_far = duration(evidence.hours * 3600)
-        waiting.append(f"{evidence.stage} lasts at least {hours:.3g} h; {so_far} so far")
+        least, so_far = duration(hours * 3600), duration(evidence.hours * 3600)
+        waiting.append(f"{evidence.stage} lasts at least {least}; {so_far} so far")
     if needs := more_requests(evidence, plan):
         waiting.append(f"{needs} to the new version")
     if arms_are_uneven(met.new, met.control, policy.srm_alpha):

@@ -207,4 +207,5 @@ class _Loop:
 
 
 def _failure(error: Exception) -> EngineEnded:
-    return EngineEnded(f"Generation failed ({fault(error)}). Ask again; the log has the trace.")
+    log.error("generation failed", exc_info=error)
+    return EngineEnded("Generation failed. Ask again; the server's log has the trace.")

@@ -1,10 +1,13 @@
 """A part of a page that follows what happens elsewhere, and stays still while nothing does."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.pages.markup import notice
+
+log = logging.getLogger(__name__)
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
 """For events that people did not start, or that answer at once: no spinner, no entry in an API list, and no queue.
@@ -50,7 +53,9 @@ def all_following(
         try:
             now = look(values if several else values[0] if values else None, request)
         except DpoError as error:
-            now = [notice(f"This cannot be shown: {error}", trouble=True)] * len(parts)
+            now = [notice(f"This cannot be shown: {error.outside()}", trouble=True)] * len(parts)
+            if now != list(seen):  # once, not every few seconds
+                log.error("a page cannot be shown: %s", error)
         # Writing the same again would take scroll position and selection from whoever reads.
         written = [gr.skip() if new == old else new for new, old in zip(now, seen, strict=True)]
         return [*written, list(now)]

@@ -8,6 +8,7 @@ from dpo_pipeline.core.validated_pair import PairFilter
 from dpo_pipeline.errors import DpoError, OrderChanged
 from dpo_pipeline.serving.accounts import address_of
 from dpo_pipeline.serving.assembly import Serving
+from dpo_pipeline.serving.pages.explained import explained
 from dpo_pipeline.serving.pages.markup import notice, page
 from dpo_pipeline.serving.pages.polling import QUIET, told_by
 from dpo_pipeline.serving.pages.review_layout import ANY, ReviewLayout
@@ -33,7 +34,7 @@ def build(serving: Callable[[], Serving]) -> None:
         try:
             listed = page_of(serving().reviews.collected, wanted, turn)
         except DpoError as error:
-            return {ui.count: notice(str(error), trouble=True)}
+            return {ui.count: notice(explained(error), trouble=True)}
         # A pair that somebody just spoke of stays on screen, also where it fits the filters no longer.
         read = (find(serving().reviews.collected(), chosen) if chosen else None) or next(iter(listed.rows), None)
         return ui.listed(listed, read, wanted, serving().settings.zone) | {
@@ -66,7 +67,7 @@ def build(serving: Callable[[], Serving]) -> None:
                     serving().reviews.order, chosen or "", action, reason, account, address_of(request)
                 )
             except DpoError as error:
-                return {ui.told: notice(str(error), trouble=True)}
+                return {ui.told: notice(explained(error), trouble=True)}
             told = f"{DONE[action]} datasets built after the next curation run."
             shown = await asyncio.to_thread(show, number, chosen, *rest)
             opposite = OPPOSITE.get(action)  # that somebody looked at a pair cannot be undone
@@ -88,7 +89,7 @@ def build(serving: Callable[[], Serving]) -> None:
             try:
                 count = len(serving().reviews.changed_by(_wanted(*filters), action))
             except DpoError as error:
-                return {ui.told: notice(str(error), trouble=True)}
+                return {ui.told: notice(explained(error), trouble=True)}
             return ui.asked(action, count) | {asked: (action, count, filters)}
 
         return ask
@@ -103,9 +104,9 @@ def build(serving: Callable[[], Serving]) -> None:
                 serving().reviews.order_all, action, _wanted(*meant), count, reason, account, address_of(request)
             )
         except OrderChanged as error:
-            return ui.unasked() | {ui.told: notice(str(error), trouble=True)}
+            return ui.unasked() | {ui.told: notice(explained(error), trouble=True)}
         except DpoError as error:
-            return {ui.told: notice(str(error), trouble=True)}
+            return {ui.told: notice(explained(error), trouble=True)}
         shown = await asyncio.to_thread(show, 0, None, *filters)
         told = notice(f"{DONE[action]} datasets built after the next curation run: {count} pairs.")
         return shown | ui.unasked() | {ui.told: told, ui.reason: ""}

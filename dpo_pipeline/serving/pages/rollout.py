@@ -9,6 +9,7 @@ from dpo_pipeline.errors import DpoError
 from dpo_pipeline.loop.manual_actions import ManualAction
 from dpo_pipeline.serving.accounts import account_of, address_of
 from dpo_pipeline.serving.assembly import Serving
+from dpo_pipeline.serving.pages.explained import explained
 from dpo_pipeline.serving.pages.markup import notice, page, paragraph
 from dpo_pipeline.serving.pages.polling import QUIET, all_following
 from dpo_pipeline.serving.pages.rollout_view import evidence_page, history_page, now_page
@@ -78,7 +79,7 @@ def _orders(serving: Callable[[], Serving], shown: Any) -> None:
                 await asyncio.to_thread(serving().rollouts.order, order, reason, account, address_of(request))
                 now = now_page(await asyncio.to_thread(serving().rollout_watch.look, fresh=True))
             except DpoError as error:
-                return gr.skip(), notice(str(error), trouble=True), gr.skip(), gr.Column(visible=False)
+                return gr.skip(), notice(explained(error), trouble=True), gr.skip(), gr.Column(visible=False)
             return now, notice(MEANING[order]), "", gr.Column(visible=False)
 
         return give

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 from dpo_pipeline.core.calendar import as_read
 from dpo_pipeline.core.forecast import Forecast
 from dpo_pipeline.core.rollout import MANUAL_PROMOTION, STAGES, VersionMetrics, next_stage, state_of
+from dpo_pipeline.in_words import duration
 from dpo_pipeline.serving.pages.markup import (
     Markup,
     against_limit,
@@ -131,11 +132,7 @@ def _track(live: RolloutSnapshot) -> Markup:
 
 
 def hours(value: float) -> str:
-    if 0 < value < 1 / 60:
-        return f"{value * 3600:.0f} s"
-    if 0 < value < 1:
-        return f"{value * 60:.0f} min"
-    return f"{value / 24:.1f} days" if value >= 72 else f"{round(value, 1):g} h"
+    return duration(value * 3600)
 
 
 def _rules(live: RolloutSnapshot, zone: ZoneInfo) -> Markup:

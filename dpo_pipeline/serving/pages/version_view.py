@@ -11,6 +11,7 @@ from dpo_pipeline.core.teachers import Teachers
 from dpo_pipeline.core.verdict import JudgedAnswer
 from dpo_pipeline.core.version_card import CardFacts, headline, load_snippet, reproduce, trained_on, warning
 from dpo_pipeline.core.versions import BASELINE, VersionRecord
+from dpo_pipeline.in_words import spoken
 from dpo_pipeline.serving.pages.curve_plot import curve_plots
 from dpo_pipeline.serving.pages.markdown import TOGGLE, formatted
 from dpo_pipeline.serving.pages.markup import (
@@ -78,7 +79,7 @@ def status_chip(status: str, warned: bool = False) -> Markup:
         warned: what it is worth comes with a warning: no green beside that.
     """
     kind = KIND.get(status, "none")
-    return chip(status.replace("_", " "), "watching" if warned and kind == "ok" else kind)
+    return chip(spoken(status), "watching" if warned and kind == "ok" else kind)
 
 
 def _worth(record: VersionRecord, facts: CardFacts) -> Markup:

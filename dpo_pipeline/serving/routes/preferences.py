@@ -1,7 +1,7 @@
 """What was collected, as files for trainers: the pairs that the filters of the review page let through."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter, Query
@@ -19,6 +19,9 @@ def preferences(
     serving: Served,
     form: ExportForm = "trl",
     result: Literal["all", "valid", "rejected"] = "valid",
+    verdict: Annotated[
+        Literal["all", "valid", "rejected"] | None, Query(deprecated=True, description="the former name of `result`")
+    ] = None,
     criterion: str = Query("", max_length=100),
     category: str = Query("", max_length=100),
     version: str = Query("", max_length=100),
@@ -30,7 +33,7 @@ def preferences(
 
     `form` is TRL's conversational form or LLaMA-Factory's alpaca ranking; `dpo import` reads both.
     """
-    wanted = PairFilter(result, criterion, category, version, source, text, review)
+    wanted = PairFilter(verdict or result, criterion, category, version, source, text, review)
     rows = serving.reviews.exported(wanted, form)
     first = next(rows, None)  # what cannot be read is told before the answer begins
 

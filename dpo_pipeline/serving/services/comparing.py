@@ -1,6 +1,7 @@
 """Side by side: what is asked, which versions answer, and the vote on it."""
 
 import itertools
+import logging
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,6 +36,7 @@ from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.serving.services.visitors import Visitor, Visitors
 from dpo_pipeline.stores.serving_state import StoredComparison
 
+log = logging.getLogger(__name__)
 QUESTIONS = 4
 """So many drawn ones are tried, each with its answers drawn again, before it is said that they are equal."""
 
@@ -159,15 +161,13 @@ class Comparing:
             return [await self._show_answered(question.answered, await asking(self._visitors.settled, visitor))]
         models, propensity = self._models(question.models)
         steered, visitor = question.is_steered, await asking(self._visitors.settled, visitor)
-        for _ in range(QUESTIONS):
+        for left in reversed(range(QUESTIONS)):
             redraw = question.drawn_again
             question = replace(question, sampling=self._defaults.comparison(question.sampling, models))
             answered = await self._answers.answer(models, question.messages, question.sampling, redraw)
             if not (question.otherwise and are_equal(answered)):
                 break
-            question = question.otherwise()
-        else:
-            raise _all_equal(models)
+            question = self._another(question, models, left)
         pairs = list(itertools.combinations(range(len(models)), 2))
         random.shuffle(pairs)
         return [await self._show(question, visitor, answered[i], answered[j], propensity, steered) for i, j in pairs]
@@ -187,7 +187,7 @@ class Comparing:
         models = asked[0], asked[1]
         steered, visitor = question.is_steered, await asking(self._visitors.settled, visitor)
         side = random.choice("ab")
-        for _ in range(QUESTIONS):
+        for left in reversed(range(QUESTIONS)):
             sampling, redraw = self._defaults.comparison(question.sampling, models), question.drawn_again
             question = replace(question, sampling=sampling)
             async for event in self._answers.streaming(models, question.messages, sampling, redraw):
@@ -195,12 +195,11 @@ class Comparing:
                     sides = (event.first, event.second)
                     yield PartialView(*(sides if side == "a" else sides[::-1]))
                 elif question.otherwise and are_equal(event):
-                    question = question.otherwise()
+                    question = self._another(question, models, left)
                 else:
                     first, second = event
                     yield await self._show(question, visitor, first, second, propensity, steered, side)
                     return
-        raise _all_equal(models)
 
     async def vote(
         self,
@@ -276,6 +275,26 @@ class Comparing:
         match = pick(offered, random.random())
         return (match.first, match.second), match.propensity
 
+    def _another(self, question: ComparisonPrompt, models: Sequence[str], left: int) -> ComparisonPrompt:
+        """Instead of a drawn question whose answers stayed equal.
+
+        Args:
+            left: how many more may be tried.
+
+        Raises:
+            NothingToCompare: none.
+        """
+        if left and question.otherwise:
+            return question.otherwise()
+        whose = models[0] if samples_one(models) else " and ".join(models)
+        log.warning(
+            "%s gave equal answers to %d questions; does the engine heed seed and temperature?", whose, QUESTIONS
+        )
+        raise NothingToCompare(
+            f"{whose} gave the same answer twice to each of {QUESTIONS} questions, even at a higher temperature: there "
+            "is nothing to choose between. Ask a question of your own, or try again later."
+        )
+
     async def _show(
         self,
         question: ComparisonPrompt,
@@ -319,15 +338,6 @@ class Comparing:
             asked_by=earlier.asked_by,
             left=swapped if earlier.annotator == visitor.person else None,
         )
-
-
-def _all_equal(models: Sequence[str]) -> NothingToCompare:
-    whose = models[0] if samples_one(models) else " and ".join(models)
-    return NothingToCompare(
-        f"{whose} answered {QUESTIONS} questions with two equal texts each, drawn again with other seeds and warmer: "
-        "there is nothing to choose between. Ask a question of your own, or try again later. If it is always so, the "
-        "model's server ignores `seed` and `temperature`."
-    )
 
 
 def _check_question(question: ComparisonPrompt) -> None:

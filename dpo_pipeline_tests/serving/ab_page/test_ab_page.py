@@ -176,7 +176,7 @@ def test_two_equal_answers_are_never_shown_to_a_drawn_question(desk: Tab, server
     models.say = lambda model, asked: "The same."
     refused = server.client.get("/v1/comparisons/next")
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "equal_answers"), refused.text
-    assert "`seed` and `temperature`" in refused.text and refused.headers["retry-after"] == "5"
+    assert "the same answer twice to each of 4 questions" in refused.text and refused.headers["retry-after"] == "5"
     desk.page.click("#ab-generate")
     desk.page.get_by_text("there is nothing to choose between").wait_for()
     assert not desk.page.query_selector(READY)

@@ -46,6 +46,8 @@ def test_preferences_are_browsed_filtered_and_read(browser: "Browser", server: S
         rows = [json.loads(line) for line in Path(download.value.path()).read_text().splitlines()]
         assert download.value.suggested_filename == "preferences-trl.jsonl"
         assert [row["prompt"][0]["content"] for row in rows] == [pair.prompt for pair in fits if pair.vote in "ab"]
+        asked = [server.client.get("/v1/preferences", params={name: "rejected"}) for name in ("result", "verdict")]
+        assert asked[0].raise_for_status().text == asked[1].text != "", "the former name is taken too"
         second = fits[1]
         page.locator("#review-list input").nth(0).focus()
         page.keyboard.press("Tab")
