@@ -38,34 +38,7 @@ DpoError
 ├── ServiceError              a program of ours could not start or did not answer
 │   ├── PortTaken
 │   └── DiskFull
-└── RequestError              what a client asked of serving; carries an HTTP status
-    ├── InvalidRequest        400
-    ├── KeyRequired           401
-    ├── TokenRefused          403
-    ├── ForeignOrigin         403
-    ├── RoleRequired          403
-    ├── UntrustedProxy        403
-    ├── UnknownComparison     404
-    ├── UnknownRequest        404
-    ├── UnknownModel          404
-    ├── NotEvaluated          404
-    ├── AlreadyVoted          409
-    ├── TooLate               409
-    ├── NicknameTaken         409
-    ├── OrderRefused          409
-    ├── BodyTooLarge          413
-    ├── TooManyRequests       429
-    │   └── TooManyWrongKeys  429
-    ├── QueueFull             429
-    ├── ClientGone            499
-    ├── EngineFailed          500
-    │   ├── EngineEnded       500
-    │   └── UpstreamFailed    502
-    ├── NothingToCompare      503
-    ├── PagesFull             503
-    ├── NotReady              503
-    ├── DeadlineExceeded      504
-    └── VoteNotRecorded       507
+└── RequestError              what a client asked of serving; carries an HTTP status, by which they stand below
 
 Each message says what failed, what was found, what was required and what to do about it. It may name paths and
 addresses of the server: those who use it over HTTP get `outside()`, and the message stands in its log.

@@ -49,18 +49,20 @@ def kind_of(value: Any) -> str:
     return "a list" if isinstance(value, Sequence) else "something else"
 
 
-def duration(seconds: float) -> str:
-    """ "40 s", "3 min", "2.5 h", "3.2 days": rounded down, so that nothing has lasted longer than it did."""
+def duration(seconds: float, down: bool = False) -> str:
+    """ "40 s", "3 min", "2.5 h", "3.2 days".
+
+    Args:
+        down: rounded down, where nothing may be said to have lasted longer than it has.
+    """
+    whole = math.floor if down else round
     if seconds < 90:
-        return f"{math.floor(seconds)} s"
+        return f"{whole(seconds)} s"
     if seconds < 90 * 60:
-        return f"{math.floor(seconds / 60)} min"
+        return f"{whole(seconds / 60)} min"
     hours = seconds / 3600
-    return f"{_tenths(hours)} h" if hours < 48 else f"{_tenths(hours / 24)} days"
-
-
-def _tenths(value: float) -> str:
-    return f"{math.floor(value * 10 + 1e-6) / 10:g}"
+    figure, unit = (hours, "h") if hours < 48 else (hours / 24, "days")
+    return f"{whole(figure * 10 + 1e-6) / 10:g} {unit}"
 
 
 def requirement(message: str) -> str:

@@ -47,7 +47,7 @@ class PlainConsole(Console):
 
 
 console = PlainConsole()
-STARTING_EVERY_S, RUNNING_EVERY_S = 1.0, 10.0
+STARTING_EVERY_S, RUNNING_EVERY_S = 1.0, 20.0
 
 
 def counts(found: Mapping[str, int]) -> str:

@@ -160,5 +160,5 @@ def test_whatever_has_a_name_is_traced(here: Path) -> None:
     assert "answered by v1.0" in answer and "9 tokens in 812 ms" in answer and "2 of 5" in answer
     for name in ("Ann", ann):
         person = dpo("trace", name)
-        assert "3 votes through the API" in person and "rating (1)" in person
+        assert "votes through the API: 3" in person and "rating (1)" in person
     assert "Nothing is known of 'v1.00'. Did you mean v1.0?" in dpo("trace", "v1.00").replace("\n", " ")

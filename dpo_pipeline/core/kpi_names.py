@@ -39,4 +39,12 @@ def kpi_value(name: str, value: float) -> str:
 
 def at_least(name: str, target: float) -> str:
     """A target as a sentence has it; targets are set as round numbers."""
-    return f"at least {target:.0%}" if KPI_NAMES[name].unit == "share" else f"at least {target:g}"
+    return f"at least {_round(name, target)}"
+
+
+def below(name: str, target: float) -> str:
+    return f"below {_round(name, target)}"
+
+
+def _round(name: str, target: float) -> str:
+    return f"{100 * target:g}%" if KPI_NAMES[name].unit == "share" else f"{target:g}"

@@ -255,5 +255,5 @@ def _rollout(facts: LoopFacts) -> Step:
 
 
 def _hours(hours: float) -> str:
-    """As people say a time to wait: "3 days", "20 h", "5 min"."""
-    return duration(hours * 3600)
+    """As people say a time to wait that is an estimate: "3 days", "20 h", "5 min"."""
+    return f"{hours / 24:.0f} days" if hours >= 48 else duration(hours * 3600)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from dpo_pipeline.core.controlled_winrate import ControlledWinRate
-from dpo_pipeline.core.kpi_names import at_least, kpi_value
+from dpo_pipeline.core.kpi_names import at_least, below
 from dpo_pipeline.core.questions import CATEGORIES, category_label
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.core.votes import Preference
@@ -226,7 +226,7 @@ def _kpis(week: Week, before: Week, rates: Sequence[float], cadence: Cadence, ta
         Kpi(
             "error_rate",
             errors,
-            f"below {kpi_value('error_rate', targets.error_rate)}",
+            below("error_rate", targets.error_rate),
             None if errors is None else errors < targets.error_rate,
             trend(errors, before.error_rate),
             alert=errors is not None and errors >= targets.error_alert,

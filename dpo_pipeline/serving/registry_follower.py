@@ -10,15 +10,15 @@ from dpo_pipeline.stores.database import Leadership, engine_of
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.registry import Registry
 
-EVERY_S = 3.0
+EVERY_S = 4.0
 WITHOUT_MLFLOW_S = 15.0
 log = logging.getLogger(__name__)
 
 
 def registry_follower(settings: Settings) -> LedgerFollower:
-    """Looks every three seconds. Dagster's sensor looks too; what a person did is carried out once.
+    """Looks every four seconds. Dagster's sensor looks too; what a person did is carried out once.
 
-    Of several servers one does, and another within three seconds where that one has ended.
+    Of several servers one does, and another within four seconds where that one has ended.
     """
     registry = Registry(settings.mlflow_address, settings.registered_model)
     leadership = Leadership(engine_of(settings.database_url), "registry") if settings.database_url else None

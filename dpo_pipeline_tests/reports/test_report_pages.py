@@ -77,7 +77,7 @@ def test_a_report_tells_figures_with_their_units_and_no_names_of_columns() -> No
     begins = datetime(2026, 1, 5, tzinfo=UTC)
     page = monitoring_page(found, trajectory(versions), Span(begins, begins), ZoneInfo("UTC"))
     read = re.sub(r"<style>.*?</style>", "", page)
-    for told in ("0.86%", "below 1%", "Problem solving", "rolling out", "66.1%", "7.0 days", "needs a week to compare"):
+    for told in ("0.86%", "below 1%", "Problem solving", "rolling out", "66.1%", "7 days", "needs a week to compare"):
         assert told in read
     assert not re.search(r">[a-z]+_[a-z_]+<", read), "names of columns are for programs"
     assert '<td data-name="Value" class="n">181</td>' in read, "numbers stand on the right, under their heading"

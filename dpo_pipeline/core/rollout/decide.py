@@ -156,7 +156,7 @@ def _waiting_for(evidence: Evidence, stage: StagePolicy, plan: RolloutPlan) -> l
     policy, met, waiting = plan.policy, evidence.met, []
     hours = stage.hours * policy.duration_scale
     if evidence.hours < hours:
-        least, so_far = duration(hours * 3600), duration(evidence.hours * 3600)
+        least, so_far = duration(hours * 3600), duration(evidence.hours * 3600, down=True)
         waiting.append(f"{evidence.stage} lasts at least {least}; {so_far} so far")
     if needs := more_requests(evidence, plan):
         waiting.append(f"{needs} to the new version")

@@ -19,9 +19,7 @@ def preferences(
     serving: Served,
     form: ExportForm = "trl",
     result: Literal["all", "valid", "rejected"] = "valid",
-    verdict: Annotated[
-        Literal["all", "valid", "rejected"] | None, Query(deprecated=True, description="the former name of `result`")
-    ] = None,
+    verdict: Annotated[Literal["all", "valid", "rejected"] | None, Query(include_in_schema=False)] = None,
     criterion: str = Query("", max_length=100),
     category: str = Query("", max_length=100),
     version: str = Query("", max_length=100),
@@ -33,6 +31,7 @@ def preferences(
 
     `form` is TRL's conversational form or LLaMA-Factory's alpaca ranking; `dpo import` reads both.
     """
+    # `verdict` is what `result` was called.
     wanted = PairFilter(verdict or result, criterion, category, version, source, text, review)
     rows = serving.reviews.exported(wanted, form)
     first = next(rows, None)  # what cannot be read is told before the answer begins
