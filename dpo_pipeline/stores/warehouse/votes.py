@@ -11,7 +11,6 @@ from typing import Any
 import duckdb
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dpo_pipeline.core.controlled_winrate import SidedComparison
 from dpo_pipeline.core.curation import TakenOut
@@ -80,7 +79,7 @@ class Warehouse(VoteCounts):
             self._insert("quarantine", pa.Table.from_pylist([_quarantine_row(item) for item in piece.bad]))
         repeats = len(piece.votes) - fresh
         counts = {"recorded": fresh, "quarantined": len(piece.bad), "repeated_events": repeats}
-        peoples = votes.filter(pc.invert(pc.is_in(votes["source"], pa.array(NOT_PEOPLES))))
+        peoples = votes.filter(pa.array([each not in NOT_PEOPLES for each in votes["source"].to_pylist()], pa.bool_()))
         counts["left_wins"] = _left_wins(peoples)
         self._count({**counts, **_counts("category", peoples), **_counts("vote", peoples)})
         position = json.dumps(msgspec.to_builtins(piece.end))
