@@ -121,7 +121,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as directory:
                 found[side].append(measure(side, Path(directory), args.requests))
         say(f"round {turn + 1}: done")
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "side": side,
             "requests a second, 16 clients": statistics.median(many.per_second for _, many in loads),

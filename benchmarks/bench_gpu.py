@@ -282,7 +282,7 @@ def peak_gb() -> float:
     import torch
 
     if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e9
+        return float(torch.cuda.max_memory_allocated()) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
@@ -391,7 +391,7 @@ def layer_parameters(config: dict[str, Any]) -> int:
     """Numbers in the matrices of one layer of Qwen2."""
     width, heads = config["hidden_size"], config["num_attention_heads"]
     keys = config["num_key_value_heads"] * width // heads
-    return 2 * width * width + 2 * width * keys + 3 * width * config["intermediate_size"]
+    return int(2 * width * width + 2 * width * keys + 3 * width * config["intermediate_size"])
 
 
 if __name__ == "__main__":

@@ -123,7 +123,8 @@ def main() -> None:
     parser.add_argument("--step", choices=("prepare", "dagster"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.step == "prepare":
-        print(json.dumps(prepare_turn() or {}))
+        prepare_turn()
+        print("{}")
         return
     if args.step == "dagster":
         print(json.dumps(dagster_turn()))

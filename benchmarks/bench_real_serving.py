@@ -17,8 +17,8 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def one_reader(url: str, bodies: list[dict[str, Any]]) -> Reader:
 
 def held_gb() -> float:
     """Of all processes that this one started, shared pages counted once."""
-    return sum(child.memory_full_info().pss for child in psutil.Process().children(recursive=True)) / 1e9
+    return float(sum(child.memory_full_info().pss for child in psutil.Process().children(recursive=True))) / 1e9
 
 
 @contextmanager
@@ -100,7 +100,7 @@ def main() -> None:
         install(settings, data, version)
         (data / "models").symlink_to(settings.models_dir)
         merge(settings, base, version, merged)
-        servers = {
+        servers: dict[str, tuple[Callable[[], AbstractContextManager[str]], list[str]]] = {
             OURS: (lambda: our_server(data, DPO_PROFILE="gemma", OMP_NUM_THREADS="2"), list(VERSIONS)),
             DEFAULT: (lambda: transformers_serve(merged), [str(merged)]),
             CONTINUOUS: (lambda: transformers_serve(merged, "--continuous-batching"), [str(merged)]),

@@ -54,7 +54,7 @@ def plain_turn() -> dict[str, float]:
         clock.lap("model_version")
         decide_now(settings, ledger, lambda: nullcontext(warehouse), VERSION, actor="plain script")
         reconcile_registry(settings, ledger, registry)
-        describe(registry, ledger.version(VERSION), card_facts(settings, ledger, VERSION))
+        describe(settings, registry, ledger.version(VERSION), card_facts(settings, ledger, VERSION))
         clock.lap("rollout_decision")
     return clock.laps
 

@@ -68,7 +68,7 @@ def mlflow_server(data_dir: Path, **variables: str) -> Iterator[dict[str, str]]:
     settings = load_settings(data_dir=data_dir, ports={"mlflow": port})
     programs.prepare(settings)
     env = {**programs.environment(settings), "DPO_PORTS__MLFLOW": str(port), **variables}
-    command = programs.PROJECT_DIR.joinpath("Procfile").read_text().split("mlflow: ", 1)[1].splitlines()[0]
+    command = PROJECT_DIR.joinpath("Procfile").read_text().split("mlflow: ", 1)[1].splitlines()[0]
     with (data_dir / "mlflow.log").open("wb") as log:
         server = subprocess.Popen(["sh", "-c", command], env=env, stdout=log, stderr=log)
     try:

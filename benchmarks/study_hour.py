@@ -88,7 +88,11 @@ def look_at_pages(settings: Settings) -> list[str]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         for address in addresses:
             page = browser.new_page()
-            page.on("pageerror", lambda error, address=address: errors.append(f"{address}: {error}"))
+
+            def note(error: object, address: str = address) -> None:
+                errors.append(f"{address}: {error}")
+
+            page.on("pageerror", note)
             page.goto(address)
             page.wait_for_timeout(2000)
             page.close()

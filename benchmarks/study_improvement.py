@@ -164,12 +164,8 @@ def collect(world: World, arm: Arm, newest: str, parent: str, seed: int, turn: i
         wanted = [(question, name) for question, pair in zip(chosen, versions, strict=True) for name in pair]
         warm = {place for place in range(2 * step) if versions[place // 2][0] == versions[place // 2][1]}
         texts = world.answers(wanted, seed * 10 + turn, warm, first=2 * first)
-        votes += [
-            _vote(
-                question, *texts[2 * place : 2 * place + 2], draw.choice(people), draw, f"{seed}-{turn}-{first + place}"
-            )
-            for place, question in enumerate(chosen)
-        ]
+        for question, a, b in zip(chosen, texts[::2], texts[1::2], strict=True):
+            votes.append(_vote(question, a, b, draw.choice(people), draw, f"{seed}-{turn}-{len(votes)}"))
     return votes
 
 

@@ -67,7 +67,7 @@ class Memory:
     def swapped_mb(self) -> float:
         self._over.set()
         self._thread.join()
-        return (psutil.swap_memory().sout - self._swapped) / 1e6
+        return float(psutil.swap_memory().sout - self._swapped) / 1e6
 
 
 def bring_in(settings: Settings, warehouse: Warehouse) -> int:

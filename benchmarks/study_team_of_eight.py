@@ -21,7 +21,7 @@ from datetime import UTC, datetime, time, timedelta
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 import msgspec
@@ -33,11 +33,12 @@ from dpo_pipeline.core.candidates import best_partner
 from dpo_pipeline.core.exposure import gets_challenger, unit_key
 from dpo_pipeline.core.lifecycle import Status
 from dpo_pipeline.core.matchmaking import matches, pick
+from dpo_pipeline.core.outcomes import RequestOutcome
 from dpo_pipeline.core.questions import Question, least_covered, split_bank
 from dpo_pipeline.core.rollout import STAGES, traffic_of
 from dpo_pipeline.core.serving_records import FeedbackRecord, Record, RequestRecord
 from dpo_pipeline.core.versions import BASELINE, next_version
-from dpo_pipeline.core.votes import Preference, Sampling, encode_preference, outcome
+from dpo_pipeline.core.votes import Category, Letter, Preference, Sampling, encode_preference, outcome
 from dpo_pipeline.errors import AdapterRefused, TrainingDiverged
 from dpo_pipeline.loop.build_dataset import build_dataset
 from dpo_pipeline.loop.cadence import next_training
@@ -59,6 +60,7 @@ from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 
+LETTERS: tuple[Letter, ...] = ("a", "b")
 PEOPLE, VOTES_A_DAY, CHATS_A_DAY, RATED, ERRORS = 8, 25, 160, 0.3, 0.01
 VISIT = timedelta(hours=6)
 CONVERSATION = 4
@@ -201,18 +203,18 @@ class Team:
         self, question: Question, pair: tuple[str, str], a: str, b: str, propensity: float, number: int
     ) -> Preference:
         [person] = self.draw.choices(self.people, self.habits)
-        left = self.draw.choice(("a", "b"))
+        left = self.draw.choice(LETTERS)
         choice = choose(person, question, *((a, b) if left == "a" else (b, a)), self.draw)
         vote: Any = choice if choice in ("tie", "both_bad") else left if choice == "left" else "ba"[left == "b"]
         decided = outcome(vote, a, b, *pair)
         name = f"{self.day:.2f}-{number}"
         return Preference(
             event_id=name, recorded_at=utc_text(self.now + VISIT * self.draw.random()), comparison_id=name,
-            session_id=person.name, prompt=question.question, category=question.category, model_a=pair[0],
-            model_b=pair[1], response_a=a, response_b=b, vote=vote, chosen=decided[0], rejected=decided[1],
-            chosen_model=decided[2], rejected_model=decided[3], left=left, annotator=person.name, source="api",
-            sampling=Sampling(), propensity=propensity,
-        )  # type: ignore[arg-type]  # fmt: skip
+            session_id=person.name, prompt=question.question, model_a=pair[0], model_b=pair[1],
+            category=cast(Category, question.category), response_a=a, response_b=b, vote=vote,
+            chosen=decided[0], rejected=decided[1], chosen_model=decided[2], rejected_model=decided[3],
+            left=left, annotator=person.name, source="api", sampling=Sampling(), propensity=propensity,
+        )  # fmt: skip
 
     def _chat(self) -> None:
         """In conversations; one in a hundred requests fails, three in ten answers are rated."""
@@ -261,9 +263,8 @@ class Team:
             AppendLog(self.settings.serving_log_dir / f"{day}.jsonl", durable=False).append_all(lines)
 
     def _request(self, name: str, version: str, failed: bool, shadow: bool, usual: dict[str, Any]) -> RequestRecord:
-        return RequestRecord(
-            request_id=name, version=version, shadow=shadow, outcome="error" if failed else "ok", **usual
-        )
+        outcome = RequestOutcome.ENGINE_ERROR if failed else RequestOutcome.OK
+        return RequestRecord(request_id=name, version=version, shadow=shadow, outcome=outcome, **usual)
 
     def _learn(self, wanted: set[tuple[Question, str]]) -> None:
         """What a version answers in production, once for each question: at its temperature it hardly varies."""

@@ -7,14 +7,16 @@ import random
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
 from dpo_pipeline.core.questions import CATEGORIES, Question
-from dpo_pipeline.core.votes import Preference, outcome
+from dpo_pipeline.core.votes import Category, Preference, Vote, outcome
 from dpo_pipeline.stores.bank import read_bank
 
 SENTENCES = 20_000
+VOTES: tuple[Vote, ...] = ("a", "b", "tie", "both_bad")
 
 
 def vote_lines(bank_dir: Path, seed: int = 0) -> Iterator[bytes]:
@@ -26,7 +28,7 @@ def vote_lines(bank_dir: Path, seed: int = 0) -> Iterator[bytes]:
         a, b = (_answer(draw, sentences) for _ in range(2))
         if draw.random() < 0.08:
             b = a[: len(a) - draw.randrange(20)] + draw.choice((".", " Yes.", ""))
-        vote = draw.choices(("a", "b", "tie", "both_bad"), (0.45, 0.43, 0.08, 0.04))[0]
+        vote: Vote = draw.choices(VOTES, (0.45, 0.43, 0.08, 0.04))[0]
         chosen, rejected, chosen_model, rejected_model = outcome(vote, a, b, "v1.0", "v1.1")
         line = encoder.encode(
             {
@@ -67,7 +69,7 @@ def bank_votes(questions: Sequence[Question], count: int) -> Iterator[Preference
         question = questions[number % len(questions)]
         good = question.detailed[number % len(question.detailed)]
         poor = question.terse[number % len(question.terse)]
-        vote = draw.choices(("a", "b", "tie"), (0.9, 0.02, 0.08))[0]
+        vote: Vote = draw.choices(VOTES[:3], (0.9, 0.02, 0.08))[0]
         chosen, rejected, chosen_model, rejected_model = outcome(vote, good, poor, "v1.0", "v1.0")
         yield Preference(
             event_id=f"event-{number:06d}",
@@ -75,7 +77,7 @@ def bank_votes(questions: Sequence[Question], count: int) -> Iterator[Preference
             comparison_id=f"comparison-{number:06d}",
             session_id=f"session-{number % 30}",
             prompt=question.question,
-            category=question.category,
+            category=cast(Category, question.category),
             model_a="v1.0",
             model_b="v1.0",
             response_a=good,
