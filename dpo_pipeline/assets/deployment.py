@@ -16,7 +16,7 @@ from dpo_pipeline.loop.register import register_version
 from dpo_pipeline.loop.roll_out import decide_now
 from dpo_pipeline.reports.forecast_plot import rollout_forecast
 from dpo_pipeline.reports.plots import png_markdown
-from dpo_pipeline.resources import LoopResource, WarehouseResource
+from dpo_pipeline.resources import LoopResource, Models, WarehouseResource
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.registry import Registry
@@ -31,10 +31,10 @@ from dpo_pipeline.stores.registry import Registry
     code_version=code_version("core.version_card", "ml.export", "loop.register"),
     description="The version in the MLflow registry: adapter, tags, aliases, and a description to decide from.",
 )
-def model_version(context: dg.AssetExecutionContext, loop: LoopResource) -> dg.MaterializeResult:
-    registry = loop.registry()
+def model_version(context: dg.AssetExecutionContext, loop: LoopResource, models: Models) -> dg.MaterializeResult:
+    registry, call = loop.registry(), partial(models.call, context)
     with loop.ledger() as ledger:
-        record = register_version(loop.settings(), ledger, registry, context.partition_key, context.run.run_id)
+        record = register_version(loop.settings(), ledger, registry, context.partition_key, context.run.run_id, call)
     number = str(record.mlflow_version)
     return dg.MaterializeResult(
         metadata={

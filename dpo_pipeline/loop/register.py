@@ -1,11 +1,12 @@
 """Accept an improved version: into MLflow's registry with tags and a card, and into the ledger as registered."""
 
-from functools import partial
+from pathlib import Path
 
 from dpo_pipeline.core import version_card
 from dpo_pipeline.core.lifecycle import RECORDED, Status
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.errors import AdapterRefused
+from dpo_pipeline.loop.calls import Call, here
 from dpo_pipeline.loop.describe import card_facts, registry_text, write_card
 from dpo_pipeline.loop.reconcile_registry import reconcile_registry
 from dpo_pipeline.loop.recorded_adapter import adapter_of
@@ -19,9 +20,12 @@ REGISTRABLE = RECORDED | {Status.IMPROVED}
 
 
 def register_version(
-    settings: Settings, ledger: Ledger, registry: Registry, name: str, dagster_run: str = ""
+    settings: Settings, ledger: Ledger, registry: Registry, name: str, dagster_run: str = "", call: Call = here
 ) -> VersionRecord:
     """Doing it twice makes one version; one that somebody deleted in MLflow is made again.
+
+    Args:
+        call: where the model is written, which takes the tokenizer.
 
     Raises:
         AdapterRefused: the version has no adapter, or was not found better than its parent.
@@ -38,7 +42,10 @@ def register_version(
     facts = card_facts(settings, ledger, name)
     tags = version_card.tags(facts) | {"dagster_run_id": dagster_run}
     base, adapter = locate_base(settings), adapter_of(settings, record)
-    write_model = partial(write_mlflow_model, adapter_dir=adapter, base=base, model=settings.model)
+
+    def write_model(directory: Path) -> None:
+        call(write_mlflow_model, directory, adapter, base, settings.model)
+
     text = registry_text(settings, registry, record, facts)
     number = registry.register(record.mlflow_run, record.adapter_sha, tags, text, write_model)
     write_card(settings, registry, record, facts)
