@@ -45,8 +45,8 @@ from dpo_pipeline.stores.log import file_bytes
 EVERY_S = load_settings().dagster.sensor_interval_s
 # For all but votes and stages: a look costs some 0.1 s of a core all day long, and nothing else is due within a minute.
 SELDOM_S = 4 * EVERY_S
-# For what mends: a run or process that was lost, or what somebody moved in MLflow, which serving follows by itself.
-MENDING_S = 2 * SELDOM_S
+# For recovery: a run or process that was lost, or what somebody moved in MLflow, which serving follows by itself.
+RECOVERY_S = 2 * SELDOM_S
 ON = dg.DefaultSensorStatus.RUNNING
 TOLD = "v1.0's other assets are told to have nothing"
 Asked = dg.SensorResult | dg.SkipReason
@@ -69,7 +69,7 @@ WRITING_TO_MLFLOW = _work(follow_registry.name, register_version.name, build_bas
 
 @dg.sensor(
     job=build_baseline,
-    minimum_interval_seconds=MENDING_S,
+    minimum_interval_seconds=RECOVERY_S,
     default_status=ON,
     description="No version yet: build the baseline. Built: note once which assets have nothing to make for v1.0.",
 )
@@ -150,7 +150,7 @@ def not_improved(context: dg.SensorEvaluationContext, loop: LoopResource) -> Ask
 @dg.sensor(
     # By its name: a job of ops that is handed over is copied with a warning about a beta of Dagster.
     job_name=give_up_version.name,
-    minimum_interval_seconds=MENDING_S,
+    minimum_interval_seconds=RECOVERY_S,
     default_status=ON,
     description="The last attempt did not improve, and its process died before recording that: give up.",
 )
@@ -183,7 +183,7 @@ def stage_due(context: dg.SensorEvaluationContext, loop: LoopResource) -> Asked:
 
 @dg.sensor(
     jobs=[train_version, decide_rollout],
-    minimum_interval_seconds=MENDING_S,
+    minimum_interval_seconds=RECOVERY_S,
     default_status=ON,
     description="A version is unfinished (MLflow was down, a run was lost): continue it.",
 )
@@ -199,7 +199,7 @@ def unfinished_version(context: dg.SensorEvaluationContext, loop: LoopResource) 
 
 @dg.sensor(
     job_name=follow_registry.name,
-    minimum_interval_seconds=MENDING_S,
+    minimum_interval_seconds=RECOVERY_S,
     default_status=ON,
     description="Somebody moved or deleted something in MLflow: follow it, or set it back.",
 )
@@ -218,7 +218,7 @@ def registry_changed(context: dg.SensorEvaluationContext, loop: LoopResource) ->
 
 @dg.sensor(
     job=register_version,
-    minimum_interval_seconds=MENDING_S,
+    minimum_interval_seconds=RECOVERY_S,
     default_status=ON,
     description="A registered version is not in MLflow any more: register it again.",
 )

@@ -37,8 +37,8 @@ STYLE = """
 .md blockquote { border-left: 3px solid var(--border-color-primary); padding-left: .8rem; }
 .md .md-wide { overflow-x: auto; margin: 0 0 .6rem; contain: inline-size; }
 .md .md-wide table { border-collapse: collapse; margin: 0; }
-.md .md-wide :is(th, td) { overflow-wrap: normal; }
-.md .md-wide :is(th, td) { border: 1px solid var(--border-color-primary); padding: .25rem .6rem; text-align: left; }
+.md .md-wide :is(th, td) { border: 1px solid var(--border-color-primary); padding: .25rem .6rem; text-align: left;
+  overflow-wrap: normal; }
 .md-math { display: block; overflow-x: auto; margin: 0 0 .6rem; }
 .md code { font: .875em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; padding: .1em .3em;
   border-radius: 4px; background: var(--border-color-primary); color: inherit; }

@@ -15,12 +15,13 @@ from pathlib import Path
 
 from dpo_pipeline import __version__
 from dpo_pipeline.errors import BackupRefused
+from dpo_pipeline.loop import looked_for
 from dpo_pipeline.loop.curate import rebuild_warehouse
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import file_sha256, write_text
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 
-DERIVED = ("warehouse", "progress", "logs", "training", "checkpoints", "looked_for.json")
+DERIVED = ("warehouse", "progress", "logs", "training", "checkpoints", looked_for.FILE)
 """What is made again from what is kept or only says what happened, and words of somebody who is being forgotten."""
 MANIFEST, DATABASE, LINES, LOCK = "backup.json", ".db", ".jsonl", ".lock"
 BESIDE_DATABASES = ("-wal", "-shm", "-journal")

@@ -11,6 +11,8 @@ from pathlib import Path
 from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.stores.artifacts import write_text
 
+FILE = "looked_for.json"
+
 
 @dataclass(frozen=True)
 class LookedFor:
@@ -49,4 +51,4 @@ def end(data_dir: Path) -> None:
 
 
 def kept_in(data_dir: Path) -> Path:
-    return data_dir / "looked_for.json"
+    return data_dir / FILE
