@@ -98,6 +98,8 @@ CSS = """
   .ab-progress { grid-template-columns: 1fr; }
   .ab-coverage { grid-template-columns: repeat(2, 1fr); }
   .ab-answer { min-height: 0; height: 24vh; }
+  /* What two answers and the bar leave: a long question scrolls, for answers below the bar cannot be compared. */
+  .ab-question { max-height: max(4.5rem, 52vh - 17rem); overflow-y: auto; }
   .ab-card { padding: .5rem .8rem; } .ab-card h2 { margin: 0 0 .2rem; }
   .ab-result { font-size: .875rem; line-height: 1.35; }
   #ab-votes { display: grid; grid-template-columns: repeat(6, 1fr); gap: .4rem; }

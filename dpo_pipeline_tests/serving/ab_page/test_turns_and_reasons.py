@@ -103,6 +103,8 @@ def test_on_a_phone_question_answers_and_buttons_are_on_screen_at_once(
         ready(opened)
         all_on_screen(opened, height)
         opened.page.click("#ab-end")
+        ask(opened, "Why do cats purr, and do lions? " * 12)
+        all_on_screen(opened, height)
         opened.assert_fits()
         opened.assert_clean()
 
