@@ -8,10 +8,13 @@ from dpo_pipeline.ml.compute import compute_of
 from dpo_pipeline.settings import Settings
 
 
-def stock_trainer(settings: Settings, base: BaseModel, start: Path, dataset: Path, work: Path, **changed: Any) -> Any:
+def stock_trainer(
+    settings: Settings, base: BaseModel, start: Path, dataset: Path, work: Path, dtype: str = "auto", **changed: Any
+) -> Any:
     """Loaded and ready to train on the pairs of `dataset`, from the adapter `start`, by the recipe of the settings.
 
     Args:
+        dtype: of the weights; as transformers names it.
         changed: arguments of `DPOConfig` that differ from TRL's defaults beside.
     """
     from datasets import Dataset
@@ -24,7 +27,7 @@ def stock_trainer(settings: Settings, base: BaseModel, start: Path, dataset: Pat
         name: Dataset.from_parquet(str(dataset / f"{name}.parquet"), cache_dir=str(work / "data"))
         for name in ("train", "eval")
     }
-    model = AutoModelForCausalLM.from_pretrained(base.directory)
+    model = AutoModelForCausalLM.from_pretrained(base.directory, dtype=dtype)
     return DPOTrainer(
         model=PeftModel.from_pretrained(model, start, is_trainable=True),
         args=DPOConfig(

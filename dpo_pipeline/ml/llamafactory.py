@@ -19,6 +19,8 @@ from dpo_pipeline.settings import DpoRecipe, ModelSettings
 from dpo_pipeline.stores.artifacts import write_text
 
 _FROM = {"system": "system", "user": "human", "assistant": "gpt"}
+SCORES_AT_ONCE = 2**30
+"""Bytes of scores that LLaMA-Factory may be at: it keeps those of every token, and five times that in all."""
 
 
 def write_dataset(directory: Path, pairs: Sequence[Pair], labelled: Sequence[LabelledAnswer] = ()) -> None:
@@ -69,6 +71,10 @@ def write_config(
         weights: of good and of bad answers, for KTO.
     """
     compute, is_kto = compute_of(model), recipe.objective == "kto"
+    described = json.loads((Path(base) / "config.json").read_text(encoding="utf-8"))
+    vocabulary = described.get("text_config", described)["vocab_size"]
+    # KTO weighs an answer against the others of its batch, so that a part of one would not be the same training.
+    at_once = recipe.batch_size if is_kto else pairs_at_once(recipe.batch_size, model.max_length, vocabulary)
     config = {
         "stage": recipe.objective,
         "do_train": True,
@@ -87,8 +93,8 @@ def write_config(
         **({"tokenized_path": tokens, "template": "empty"} if tokens else {}),
         "cutoff_len": model.max_length,
         "output_dir": output,
-        "per_device_train_batch_size": recipe.batch_size * (2 if is_kto else 1),
-        "gradient_accumulation_steps": recipe.gradient_accumulation,
+        "per_device_train_batch_size": at_once * (2 if is_kto else 1),
+        "gradient_accumulation_steps": recipe.gradient_accumulation * recipe.batch_size // at_once,
         "learning_rate": recipe.learning_rate,
         "num_train_epochs": recipe.epochs_on(pairs),
         "lr_scheduler_type": "linear",
@@ -105,6 +111,17 @@ def write_config(
     }
     write_text(directory / f"{recipe.objective}.yaml", yaml.safe_dump(config, sort_keys=False))
     return config
+
+
+def pairs_at_once(batch_size: int, tokens: int, vocabulary: int) -> int:
+    """Into what parts LLaMA-Factory takes a batch, so that its scores fit: the largest that is even, one at the least.
+
+    Args:
+        tokens: the longest that an answer and its prompt may be.
+    """
+    scores_of_pair = 2 * tokens * vocabulary * 4
+    even = (size for size in range(batch_size, 0, -1) if batch_size % size == 0)
+    return next((size for size in even if size * scores_of_pair <= SCORES_AT_ONCE), 1)
 
 
 def _dpo(recipe: DpoRecipe) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from dpo_pipeline.errors import ModelUnavailable, SettingsError, TrainingDiverged
+from dpo_pipeline.ml.llamafactory import pairs_at_once, write_config
 from dpo_pipeline.ml.llamafactory_trainer import alone, curve_follower, find_command, last_checkpoint
-from dpo_pipeline.settings import DpoRecipe, load_settings
+from dpo_pipeline.settings import DpoRecipe, ModelSettings, load_settings
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,28 @@ def test_settings_name_the_loss_that_the_trainer_has_not(tmp_path: Path) -> None
         load_settings(
             data_dir=tmp_path, recipe={"trainer": "llamafactory", "loss_type": ("robust",), "loss_weights": None}
         )
+
+
+@pytest.mark.parametrize(
+    ("batch", "tokens", "vocabulary", "parts"),
+    [(16, 256, 2_048, 16), (8, 256, 262_144, 2), (8, 512, 262_144, 1), (4, 1_024, 151_936, 1), (9, 256, 65_536, 3)],
+)
+def test_of_a_large_vocabulary_a_batch_is_taken_in_even_parts(
+    batch: int, tokens: int, vocabulary: int, parts: int
+) -> None:
+    assert pairs_at_once(batch, tokens, vocabulary) == parts
+
+
+@pytest.mark.parametrize("described", [{"vocab_size": 262_144}, {"text_config": {"vocab_size": 262_144}}])
+def test_parts_of_a_batch_are_summed_up_to_its_step(tmp_path: Path, described: dict[str, object]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    recipe, model = DpoRecipe(batch_size=8, gradient_accumulation=2), ModelSettings(max_length=512)
+    told = write_config(tmp_path, recipe, model, str(tmp_path), "start", "data", 100, "output")
+    assert (told["per_device_train_batch_size"], told["gradient_accumulation_steps"]) == (1, 16)
+    kto = write_config(
+        tmp_path, recipe.model_copy(update={"objective": "kto"}), model, str(tmp_path), "start", "data", 100, "output"
+    )
+    assert (kto["per_device_train_batch_size"], kto["gradient_accumulation_steps"]) == (16, 2)
 
 
 def test_without_the_program_it_is_said_what_to_do(tmp_path: Path) -> None:

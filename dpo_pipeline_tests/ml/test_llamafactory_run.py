@@ -14,14 +14,14 @@ import yaml
 
 from dpo_pipeline.core.dataset import LabelledAnswer, split_pairs, with_labelled
 from dpo_pipeline.errors import TaskFailed
-from dpo_pipeline.ml import train_process
+from dpo_pipeline.ml import llamafactory, train_process
 from dpo_pipeline.ml.adapters import CONFIG, check_adapter
 from dpo_pipeline.ml.base_model import locate_base
 from dpo_pipeline.ml.dpo import DpoJob, usable_pairs
-from dpo_pipeline.ml.llamafactory_trainer import write_tokens
+from dpo_pipeline.ml.llamafactory_trainer import run_llamafactory, write_tokens
 from dpo_pipeline.ml.train_process import ProcessJob
 from dpo_pipeline.ml.training_plan import write_dataset, write_llamafactory_config
-from dpo_pipeline.settings import LlamaFactory, Settings
+from dpo_pipeline.settings import DpoRecipe, LlamaFactory, Settings
 from dpo_pipeline.stores.bank import read_bank
 from dpo_pipeline.stores.progress import read_task
 from dpo_pipeline_tests.ml.trainings import job, pairs, tensors
@@ -87,6 +87,20 @@ def test_it_learns_what_trl_learns_and_tells_it_in_the_same_words(
     assert trained.metrics["rewards/margins"] == pytest.approx(by_trl.metrics["rewards/margins"], rel=0.5)
     task = read_task(project.data_dir / "progress", "dpo")
     assert task and task.step == task.total == len(trained.curve)
+
+
+def test_a_batch_in_parts_is_the_same_training(
+    project: Settings, baseline: Path, dataset: Path, trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llamafactory, "SCORES_AT_ONCE", 0)
+    recipe = DpoRecipe(**factory_job(project, baseline, dataset, tmp_path).recipe)
+    made = DpoJob(locate_base(project), baseline, dataset, recipe, project.model, tmp_path, tmp_path / "reference")
+    output, _ = run_llamafactory(made, usable_pairs(made), COMMAND, lambda step, total, metrics: None)
+    config = yaml.safe_load((tmp_path / "llamafactory" / "dpo.yaml").read_text())
+    assert config["per_device_train_batch_size"] == 1 < config["gradient_accumulation_steps"]
+    history = json.loads((output / "trainer_state.json").read_text())["log_history"]
+    losses = [row["loss"] for row in history if "loss" in row]
+    assert losses == pytest.approx([row["loss"] for row in trained.curve], abs=0.01)
 
 
 def test_what_it_reads_of_the_exported_texts_stands_behind_the_same_prompts(
