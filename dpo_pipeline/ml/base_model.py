@@ -140,7 +140,12 @@ def base_source(settings: Settings, sha: str | None) -> str:
 
 
 def load_base(directory: Path, model: ModelSettings) -> tuple[Any, Any]:
-    """(model in eval mode, tokenizer that pads on the left), on the device the settings name.
+    """(model in eval mode, tokenizer that pads on the left), on the device of the settings; raises as `load_model`."""
+    return load_model(directory, model), load_tokenizer(directory)
+
+
+def load_model(directory: Path, model: ModelSettings) -> Any:
+    """The model in eval mode, on the device the settings name.
 
     Raises:
         ModelUnavailable: this is no model that transformers can load, or only with code that it brings along.
@@ -153,11 +158,11 @@ def load_base(directory: Path, model: ModelSettings) -> tuple[Any, Any]:
         loaded = AutoModelForCausalLM.from_pretrained(
             directory, dtype=getattr(torch, compute.dtype), trust_remote_code=False
         )
-    return loaded.to(compute.device).eval(), load_tokenizer(directory)
+    return loaded.to(compute.device).eval()
 
 
 def load_tokenizer(directory: Path) -> Any:
-    """The tokenizer, padding on the left; raises as `load_base`."""
+    """The tokenizer, padding on the left; raises as `load_model`."""
     from transformers import AutoTokenizer
 
     with _loading(directory):

@@ -14,16 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from dpo_pipeline.core.conversation import as_rows
 from dpo_pipeline.core.dataset import LabelledAnswer
 from dpo_pipeline.core.votes import prompt_messages
-from dpo_pipeline.errors import AdapterRefused, ArtifactError, DatasetTooSmall, InvalidRequest
+from dpo_pipeline.errors import ArtifactError, DatasetTooSmall, InvalidRequest
 from dpo_pipeline.ml.adapters import WEIGHTS, check_adapter, check_weights, save_adapter, to_train_on
-from dpo_pipeline.ml.base_model import BaseModel, load_base, load_tokenizer
+from dpo_pipeline.ml.base_model import BaseModel, load_model, load_tokenizer
 from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
-from dpo_pipeline.ml.compute import compute_of, recomputes
+from dpo_pipeline.ml.compute import compute_of, goes_row_by_row, keeps_row, recomputes
 from dpo_pipeline.ml.embedded import Progress
 from dpo_pipeline.ml.processes import first_then_others, is_first, share_of, wait_for_all, world_size
+from dpo_pipeline.ml.reference import cached_reference_trainer, check_reference
 from dpo_pipeline.ml.reporting import LOGGED_SHARE, progress_callback, quieten
 from dpo_pipeline.settings import DpoRecipe, ModelSettings
 from dpo_pipeline.stores import artifacts
@@ -56,8 +59,12 @@ class DpoResult:
 
 @dataclass(frozen=True)
 class UsablePairs:
-    """The pairs of a dataset as they are trained on, and how many were left out, by reason."""
+    """The pairs of a dataset as they are trained on, and how many were left out, by reason.
 
+    `tokenizer` is the one that read them; a large one takes seconds to load.
+    """
+
+    tokenizer: Any
     train: Any
     held: Any
     left_out: Counter[str]
@@ -143,12 +150,12 @@ def usable_pairs(job: DpoJob) -> UsablePairs:
             "Collect more pairs, raise model.max_length, or lower recipe.batch_size."
         )
     content_hash = artifacts.read_manifest(job.dataset_dir)["content_hash"]
-    return UsablePairs(train, held, left_out, content_hash, start["sha256"])
+    return UsablePairs(tokenizer, train, held, left_out, content_hash, start["sha256"])
 
 
 def _trainer(job: DpoJob, pairs: UsablePairs, train: Any) -> Any:
     """A TRL trainer on `train`, with reference log-probabilities computed."""
-    model, tokenizer = load_base(job.base.directory, job.model)
+    model, tokenizer = load_model(job.base.directory, job.model), pairs.tokenizer
     tokenizer.padding_side = "right"
     template, held = ChatTemplate(tokenizer), pairs.held
     # Of the rows as they are trained on, which the template and what it cannot take have shaped.
@@ -156,7 +163,7 @@ def _trainer(job: DpoJob, pairs: UsablePairs, train: Any) -> Any:
     which = f"{pairs.dataset_hash[:16]}-{pairs.reference_sha[:16]}-{job.model.max_length}-{rows[:16]}"
     policy = to_train_on(model, job.start_dir, job.base.directory)
     policy.create_or_update_model_card = lambda output_dir: None  # see `create_model_card`
-    trainer = _cached_reference_trainer(job.reference_cache / which)(
+    trainer = cached_reference_trainer(job.reference_cache / which)(
         model=policy,
         args=_arguments(job, len(train), model),
         train_dataset=_shared(train, job.work_dir / "rows" / "train"),
@@ -182,8 +189,10 @@ def _shared(rows: Any, folder: Path) -> Any:
     """The same rows where each of several processes finds what another one has computed of them."""
     from datasets import load_from_disk
 
+    from dpo_pipeline.ml.trl_rows import trl_rows
+
     if world_size() == 1:
-        return rows
+        return trl_rows(rows)
     if is_first():
         shutil.rmtree(folder, ignore_errors=True)
         rows.save_to_disk(str(folder))
@@ -194,24 +203,36 @@ def _shared(rows: Any, folder: Path) -> Any:
 def _arguments(job: DpoJob, pairs: int, model: Any) -> Any:
     from trl import DPOConfig
 
-    recipe, is_large = job.recipe, recomputes(model, compute_of(job.model))
+    recipe, compute = job.recipe, compute_of(job.model)
+    recomputed = recomputes(model, compute)
+    # Without gradients a small model reads more at once.
+    arguments = trainer_arguments(job, pairs, recomputed) | {
+        "precompute_ref_batch_size": recipe.batch_size if recomputed else 4 * recipe.batch_size
+    }
+    if goes_row_by_row(model, compute):
+        # The reference too: in bfloat16 a sum of log-probabilities changes with what is read beside it.
+        arguments |= dict.fromkeys(
+            ("per_device_train_batch_size", "per_device_eval_batch_size", "precompute_ref_batch_size"), 1
+        )
+        arguments |= {
+            "gradient_accumulation_steps": recipe.gradient_accumulation * share_of(recipe.batch_size),
+            "gradient_checkpointing": not keeps_row(model, 2 * job.model.max_length, psutil.virtual_memory().total),
+        }
     return DPOConfig(
-        **trainer_arguments(job, pairs, is_large),
+        **arguments,
         loss_type=list(recipe.loss_type),
         loss_weights=list(recipe.loss_weights) if recipe.loss_weights else None,
         label_smoothing=recipe.label_smoothing,
         precompute_ref_log_probs=True,
-        # Without gradients a small model reads more at once.
-        precompute_ref_batch_size=recipe.batch_size if is_large else 4 * recipe.batch_size,
     )
 
 
-def trainer_arguments(job: DpoJob, pairs: float, is_large: bool) -> dict[str, Any]:
+def trainer_arguments(job: DpoJob, pairs: float, recomputed: bool) -> dict[str, Any]:
     """What TRL's trainers of preferences are told alike.
 
     Args:
         pairs: how many are trained on; of answers by themselves, half as many.
-        is_large: gradients are computed from checkpoints, to save memory.
+        recomputed: gradients are computed from checkpoints, to save memory.
     """
     recipe, compute = job.recipe, compute_of(job.model)
     return {
@@ -226,7 +247,7 @@ def trainer_arguments(job: DpoJob, pairs: float, is_large: bool) -> dict[str, An
         "max_length": job.model.max_length,
         "seed": recipe.seed,
         "bf16": compute.autocast_bf16,
-        "gradient_checkpointing": is_large,
+        "gradient_checkpointing": recomputed,
         "use_cpu": not compute.on_gpu,
         "dataloader_pin_memory": compute.on_gpu,
         "logging_steps": LOGGED_SHARE,
@@ -237,46 +258,6 @@ def trainer_arguments(job: DpoJob, pairs: float, is_large: bool) -> dict[str, An
         "report_to": "none",
         "disable_tqdm": True,
     }
-
-
-def _cached_reference_trainer(cache: Path) -> Any:
-    """TRL's trainer, with the reference log-probabilities kept in `cache`, which names dataset and reference.
-
-    TRL has a cache of its own, keyed by a fingerprint of the tokenizing function that differs from
-    process to process: it is never hit again.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from datasets import Dataset, concatenate_datasets
-    from trl import DPOTrainer
-
-    from dpo_pipeline.ml.shared_prompts import share_prompts
-    from dpo_pipeline.ml.trl_private import keeps_references
-
-    columns = ("ref_chosen_logps", "ref_rejected_logps")
-
-    class Trainer(DPOTrainer):
-        def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-            """None: checkpoints are for this trainer alone, and an accepted version gets a card that is filled in."""
-
-    if not keeps_references():
-        return Trainer
-
-    class CachedReferenceTrainer(Trainer):
-        def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
-            # The first call after TRL has put its head on the model.
-            share_prompts(self.model.get_base_model())
-            path = cache / f"{name}-{len(dataset)}.parquet"
-            if path.exists():
-                known = Dataset.from_dict(pq.read_table(path).to_pydict())
-                return concatenate_datasets([dataset, known], axis=1)
-            computed = super()._precompute_ref_logps(dataset, name, batch_size)
-            if is_first():
-                with artifacts.replacing(path) as file:
-                    pq.write_table(pa.table({column: list(computed[column]) for column in columns}), file)
-            return computed
-
-    return CachedReferenceTrainer
 
 
 def read_rows(path: Path) -> Any:
@@ -319,21 +300,6 @@ def _usable(dataset: Any, template: ChatTemplate, tokenizer: Any, max_length: in
 
     kept = [found for row in dataset if (found := usable(row))]
     return Dataset.from_list(kept), reasons
-
-
-def check_reference(policy: Any) -> None:
-    """TRL made a frozen copy of the adapter, equal to it before the first step."""
-    import torch
-
-    if "ref" not in policy.peft_config:
-        raise AdapterRefused(
-            "TRL made no frozen copy of the start adapter, so the bare base model would be the reference. "
-            "Nothing was trained; use the pinned versions of trl and peft (constraints.txt)."
-        )
-    parameters = dict(policy.named_parameters())
-    for name, parameter in parameters.items():
-        if ".default." in name and not torch.equal(parameter, parameters[name.replace(".default.", ".ref.")]):
-            raise AdapterRefused(f"The reference differs from the start adapter in {name}. Nothing was trained.")
 
 
 def _seal_checkpoints() -> Any:

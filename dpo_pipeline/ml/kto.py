@@ -16,7 +16,7 @@ from dpo_pipeline.core.conversation import as_rows
 from dpo_pipeline.core.dataset import answer_weights, check_answers
 from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.ml.adapters import save_adapter, to_train_on
-from dpo_pipeline.ml.base_model import load_base
+from dpo_pipeline.ml.base_model import load_model
 from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
 from dpo_pipeline.ml.compute import compute_of, recomputes
 from dpo_pipeline.ml.dpo import (
@@ -24,7 +24,6 @@ from dpo_pipeline.ml.dpo import (
     DpoJob,
     DpoResult,
     UsablePairs,
-    check_reference,
     facts_of,
     held_out_metrics,
     read_rows,
@@ -33,6 +32,7 @@ from dpo_pipeline.ml.dpo import (
     usable_pairs,
 )
 from dpo_pipeline.ml.embedded import Progress
+from dpo_pipeline.ml.reference import check_reference
 from dpo_pipeline.ml.reporting import quieten
 
 
@@ -65,10 +65,11 @@ def _trained(
 
 def _trainer(job: DpoJob, pairs: UsablePairs) -> tuple[Any, int, Counter[str]]:
     """(TRL's trainer with the reference computed, how many of its answers are good, what was left out)."""
-    from datasets import Dataset
     from trl import KTOConfig, KTOTrainer
 
-    model, tokenizer = load_base(job.base.directory, job.model)
+    from dpo_pipeline.ml.trl_rows import trl_rows
+
+    model, tokenizer = load_model(job.base.directory, job.model), pairs.tokenizer
     tokenizer.padding_side = "right"
     template = ChatTemplate(tokenizer)
     rows, left_out = _answers(job, pairs, template, tokenizer)
@@ -87,7 +88,7 @@ def _trainer(job: DpoJob, pairs: UsablePairs) -> tuple[Any, int, Counter[str]]:
             desirable_weight=good_weight,
             undesirable_weight=bad_weight,
         ),
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=trl_rows(rows),
         processing_class=tokenizer,
     )
     quieten(trainer)

@@ -23,7 +23,6 @@ from typing import Any
 
 from dpo_pipeline.errors import ModelUnavailable, TaskFailed, TrainingDiverged
 from dpo_pipeline.ml.adapters import CONFIG, WEIGHTS
-from dpo_pipeline.ml.base_model import load_tokenizer
 from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
 from dpo_pipeline.ml.dpo import DpoJob, DpoResult, UsablePairs, facts_of, held_out_metrics, usable_pairs
 from dpo_pipeline.ml.embedded import Progress
@@ -113,8 +112,8 @@ def write_tokens(directory: Path, job: DpoJob, pairs: UsablePairs) -> None:
     """
     from datasets import Dataset, DatasetDict
 
-    tokenizer = load_tokenizer(job.base.directory)
-    template, longest = ChatTemplate(tokenizer), job.model.max_length
+    tokenizer, longest = pairs.tokenizer, job.model.max_length
+    template = ChatTemplate(tokenizer)
     rows, prompts = [], []
     for pair in pairs.train:
         asked = as_messages(pair["prompt"])

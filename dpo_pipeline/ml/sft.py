@@ -59,10 +59,10 @@ def train_sft(
         Facts for the manifest: recipe, final loss, norm of the update, rows that the template cannot take; and the
         curve, one row a logged step.
     """
-    from datasets import Dataset
     from trl import SFTTrainer
 
     from dpo_pipeline.ml.shared_prompts import share_prompts
+    from dpo_pipeline.ml.trl_rows import trl_rows
 
     model, tokenizer = load_base(job.base.directory, job.model)
     if job.start_dir:
@@ -74,7 +74,7 @@ def train_sft(
     trainer = SFTTrainer(
         model=model,
         args=_config(job, model),
-        train_dataset=Dataset.from_list(usable),
+        train_dataset=trl_rows(usable),
         processing_class=tokenizer,
         peft_config=None if job.start_dir else _new_adapter(job.model),
         callbacks=[progress_callback(progress)],

@@ -15,8 +15,10 @@ import pytest
 
 from dpo_pipeline.core.dataset import Pair, split_pairs
 from dpo_pipeline.errors import AdapterRefused, ArtifactCorrupt, DatasetTooSmall, TrainingDiverged
+from dpo_pipeline.ml import dpo
 from dpo_pipeline.ml.adapters import WEIGHTS, check_adapter, check_weights
 from dpo_pipeline.ml.base_model import locate_base
+from dpo_pipeline.ml.compute import Compute, goes_row_by_row, keeps_row
 from dpo_pipeline.ml.generation import GenerationRequest, Generator
 from dpo_pipeline.ml.reporting import SHOWN
 from dpo_pipeline.ml.sft import demonstration
@@ -39,6 +41,49 @@ def dataset(project: Settings) -> Path:
 @pytest.fixture(scope="module")
 def trained(project: Settings, baseline: Path, dataset: Path) -> Any:
     return run(job(project, baseline, dataset))
+
+
+def test_row_by_row_it_is_the_same_training(
+    project: Settings, baseline: Path, dataset: Path, trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dpo, "goes_row_by_row", lambda model, compute: True)
+    again = run(replace(job(project, baseline, dataset), work_dir=str(tmp_path), reference_cache=str(tmp_path)))
+    ours, theirs = ([row["loss"] for row in each.curve] for each in (again, trained))
+    assert ours == pytest.approx(theirs, abs=0.01)
+    assert again.metrics["rewards/margins"] == pytest.approx(trained.metrics["rewards/margins"], abs=0.02)
+
+
+@pytest.mark.parametrize(("tokens", "gigabytes", "kept"), [(1_024, 24, True), (1_024, 4, False), (16_384, 24, False)])
+def test_what_a_row_needs_is_kept_where_there_is_memory_for_it(tokens: int, gigabytes: int, kept: bool) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, Gemma3TextConfig
+
+    with torch.device("meta"):  # without its weights
+        shape = Gemma3TextConfig(num_hidden_layers=18, hidden_size=640, intermediate_size=2_048)
+        model = AutoModelForCausalLM.from_config(shape, dtype=torch.bfloat16)
+    on_processor = Compute("cpu", "bfloat16", "")
+    assert goes_row_by_row(model, on_processor) and not goes_row_by_row(model, Compute("cuda", "bfloat16", ""))
+    assert keeps_row(model, tokens, gigabytes * 2**30) is kept
+
+
+def test_rows_are_made_without_a_name_that_takes_all_of_a_tokenizer_to_tell() -> None:
+    from dpo_pipeline.ml.trl_rows import trl_rows
+
+    pickled = []
+
+    class Tokenizer:
+        def __reduce__(self) -> Any:
+            pickled.append(self)
+            return Tokenizer, ()
+
+        def __call__(self, text: str) -> list[int]:
+            return [len(text)]
+
+    rows = trl_rows([{"prompt": "Why?"}, {"prompt": "How so?"}])
+    for _ in range(2):  # what is made of them too
+        rows = rows.map(lambda row, said_by: {"ids": said_by(row["prompt"])}, fn_kwargs={"said_by": Tokenizer()})
+    assert rows.filter(lambda row: row["ids"] == [7]).to_list() == [{"prompt": "How so?", "ids": [7]}]
+    assert not pickled
 
 
 @pytest.mark.parametrize(
