@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
@@ -64,6 +65,23 @@ def test_whatever_an_installation_needs_is_pinned(python: str) -> None:
             if any(each.marker is None or each.marker.evaluate({**there, "extra": extra}) for extra in (*extras, "")):
                 waiting.append((canonicalize_name(each.name), frozenset(each.extras)))
     assert {name for name, _ in seen} - pins == {"dpo-pipeline"}
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("of", ["", "-scaled"])
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
+def test_for_every_python_there_is_a_wheel_whose_hash_is_listed(python: str, of: str, tmp_path: Path) -> None:
+    """Without it pip takes an archive, which has to be built, by tools that nobody pinned."""
+    asked = ["--dry-run", "--quiet", "--python-version", python, "--implementation", "cp", "--only-binary=:all:",
+             "--no-deps", "--require-hashes", "--target", str(tmp_path),
+             "-r", str(PROJECT_DIR / f"requirements{of}.txt")]  # fmt: skip
+    found = subprocess.run(
+        [sys.executable, "-m", "pip", "install", *asked], capture_output=True, text=True, check=False
+    )
+    if "NewConnectionError" in found.stderr:
+        pytest.skip("no index of packages can be reached")
+    assert found.returncode == 0, found.stderr
 
 
 def test_what_is_past_one_machine_is_pinned_like_it() -> None:

@@ -18,7 +18,8 @@ import httpx
 from packaging.requirements import Requirement
 
 PROJECT = Path(__file__).resolve().parent.parent
-PYTHONS = ("cp311", "cp312", "cp313", "cp314", "py3", "py2.py3", "abi3")
+VERSIONS = ("311", "312", "313", "314")
+PYTHONS = {f"{kind}{version}" for kind in ("cp", "py") for version in VERSIONS} | {"py3", "py2.py3", "abi3"}
 NOT_HASHED = {"torch"}
 SETS = {
     "requirements.txt": ("constraints.txt", "`make setup` accepts"),
@@ -36,9 +37,7 @@ def _write(written: Path, pinned: str, by: str) -> None:
     lines = [line for line in (PROJECT / pinned).read_text().splitlines() if line.strip() and not line.startswith("#")]
     wanted = [pin for pin in map(Requirement, lines) if pin.name not in NOT_HASHED]
     with ThreadPoolExecutor(16) as pool:
-        found = list(
-            pool.map(lambda pin: sorted(set(_hashes(pin.name, str(pin.specifier).removeprefix("==")))), wanted)
-        )
+        found = list(pool.map(lambda pin: sorted(set(_hashes(pin))), wanted))
     entries = []
     for pin, hashes in zip(wanted, found, strict=True):
         if not hashes:
@@ -58,7 +57,7 @@ def _hashes(pin: Requirement) -> Iterator[str]:
         stem = re.sub(r"\.(whl|tar\.gz|zip)$", "", file["filename"])
         # Of an archive the name may have hyphens, of a wheel it has none (PEP 427).
         found, *tags = stem.split("-")[1:] if wheel else [stem.rpartition("-")[2]]
-        if found == version and not file.get("yanked") and (not wheel or set(tags) & set(PYTHONS)):
+        if found == version and not file.get("yanked") and (not wheel or set(tags) & PYTHONS):
             yield file["hashes"]["sha256"]
 
 
