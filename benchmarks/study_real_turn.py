@@ -131,14 +131,15 @@ def main() -> None:
     given = parser.parse_args().data_dir
     if not PAIRS.exists():
         raise SystemExit(f"{PAIRS} is not here: this study needs pairs that people chose.")
-    source = settings_for(given)
+    source = load_settings(data_dir=settings_for(given).data_dir, profile="gemma")
     with tempfile.TemporaryDirectory(prefix="study-real-turn-", dir=source.data_dir) as folder:
         place = Path(folder) / "data"
         (place / "artifacts").mkdir(parents=True)
         (place / "models").symlink_to(source.models_dir)
         shutil.copytree(source.artifacts_dir / "base", place / "artifacts" / "base")
         with mlflow_server(place) as env:
-            settings = load_settings(data_dir=place, mlflow_url=f"http://127.0.0.1:{env['DPO_PORTS__MLFLOW']}")
+            address = f"http://127.0.0.1:{env['DPO_PORTS__MLFLOW']}"
+            settings = load_settings(data_dir=place, profile="gemma", mlflow_url=address)
             registry = Registry(settings.mlflow_address, settings.registered_model)
             with Ledger(settings.ledger_address) as ledger:
                 begin = time.perf_counter()
