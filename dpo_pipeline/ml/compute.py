@@ -82,7 +82,7 @@ def compute_of(model: ModelSettings) -> Compute:
     return chosen
 
 
-def is_large(model: Any) -> bool:
+def has_many_parameters(model: Any) -> bool:
     """Whether what its layers compute matters beside everything else: next to nothing of the embedded one does."""
     return bool(sum(each.numel() for each in model.parameters()) > KEPT_PARAMETERS)
 
@@ -92,7 +92,7 @@ def recomputes(model: Any, compute: Compute) -> bool:
 
     It costs a third more in the layers. What would be kept grows with rows, tokens and layers.
     """
-    return compute.on_gpu or is_large(model)
+    return compute.on_gpu or has_many_parameters(model)
 
 
 def goes_row_by_row(model: Any, compute: Compute) -> bool:
@@ -101,7 +101,7 @@ def goes_row_by_row(model: Any, compute: Compute) -> bool:
     A row of a large model keeps a processor as busy as a batch does, without padding; and so little has to be kept of
     it that nothing need be computed again.
     """
-    return not compute.on_gpu and is_large(model)
+    return not compute.on_gpu and has_many_parameters(model)
 
 
 def keeps_row(model: Any, tokens: int, memory: int) -> bool:

@@ -114,14 +114,14 @@ def write_config(
 
 
 def pairs_at_once(batch_size: int, tokens: int, vocabulary: int) -> int:
-    """Into what parts LLaMA-Factory takes a batch, so that its scores fit: the largest that is even, one at the least.
+    """The equal parts in which LLaMA-Factory takes a batch: as many pairs as their scores allow, one at the least.
 
     Args:
         tokens: the longest that an answer and its prompt may be.
     """
     scores_of_pair = 2 * tokens * vocabulary * 4
-    even = (size for size in range(batch_size, 0, -1) if batch_size % size == 0)
-    return next((size for size in even if size * scores_of_pair <= SCORES_AT_ONCE), 1)
+    sizes = (size for size in range(batch_size, 0, -1) if batch_size % size == 0)
+    return next((size for size in sizes if size * scores_of_pair <= SCORES_AT_ONCE), 1)
 
 
 def _dpo(recipe: DpoRecipe) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class _InParts(torch.autograd.Function):
         asked, rows = hidden.to(weight.dtype).float(), weight.detach()
         said = rows[labels].float()
         some = [
-            _gone_through(*each, rows, ctx.needs_input_grad[0])
+            _score_some(*each, rows, ctx.needs_input_grad[0])
             for each in zip(asked.split(AT_ONCE), said.split(AT_ONCE), strict=True)
         ]
         log_probs, entropy, is_top, direction = (torch.cat(each) for each in zip(*some, strict=True))
@@ -102,7 +102,7 @@ class _InParts(torch.autograd.Function):
         return (gradients[0][:, None] * direction).to(ctx.dtype), None, None
 
 
-def _gone_through(
+def _score_some(
     asked: torch.Tensor, said: torch.Tensor, rows: torch.Tensor, wants_gradient: bool
 ) -> tuple[torch.Tensor, ...]:
     """Of some tokens: log-probability of the label, entropy, whether it is the top, and the gradient of the first.

@@ -42,7 +42,7 @@ def test_settings_name_the_loss_that_the_trainer_has_not(tmp_path: Path) -> None
     ("batch", "tokens", "vocabulary", "parts"),
     [(16, 256, 2_048, 16), (8, 256, 262_144, 2), (8, 512, 262_144, 1), (4, 1_024, 151_936, 1), (9, 256, 65_536, 3)],
 )
-def test_of_a_large_vocabulary_a_batch_is_taken_in_even_parts(
+def test_of_a_large_vocabulary_a_batch_is_taken_in_equal_parts(
     batch: int, tokens: int, vocabulary: int, parts: int
 ) -> None:
     assert pairs_at_once(batch, tokens, vocabulary) == parts
