@@ -26,6 +26,11 @@ def free_port() -> int:
         return port
 
 
+def ports_of_their_own() -> dict[str, str]:
+    """Variables for what looks whether the programs answer: a loop that runs on this machine is none of its."""
+    return {f"DPO_PORTS__{program}": str(free_port()) for program in ("MLFLOW", "DAGSTER", "SERVING")}
+
+
 def free_ports(count: int) -> int:
     """The first of so many in a row, as servers in a row take them."""
     while True:

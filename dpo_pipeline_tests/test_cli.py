@@ -16,7 +16,7 @@ from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.pseudonyms import pseudonym_of, signing_key
 from dpo_pipeline.stores.serving_log import ServingLog
 from dpo_pipeline_tests.examples import preference, put_version, settings_in
-from dpo_pipeline_tests.programs_under_test import free_port
+from dpo_pipeline_tests.programs_under_test import ports_of_their_own
 from dpo_pipeline_tests.serving import collected
 
 
@@ -28,8 +28,8 @@ def dpo(*words: str) -> str:
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DPO_DATA_DIR", str(tmp_path))
-    for program in ("MLFLOW", "DAGSTER", "SERVING"):  # a loop that runs on this machine is none of theirs
-        monkeypatch.setenv(f"DPO_PORTS__{program}", str(free_port()))
+    for name, port in ports_of_their_own().items():
+        monkeypatch.setenv(name, port)
     return tmp_path
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from dpo_pipeline import program_logs
 from dpo_pipeline.program_logs import ProgramLogs, log_file, readable, tail
+from dpo_pipeline_tests.programs_under_test import ports_of_their_own
 
 
 class Line(NamedTuple):
@@ -74,7 +75,8 @@ terminal.watch_programs(load_settings(data_dir=sys.argv[1]), stopping)
 def test_a_terminal_keeps_the_addresses_and_one_line_of_state(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-c", WATCHED, str(tmp_path)]
-    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"}):
+    environment = {**os.environ, **ports_of_their_own(), "TERM": "xterm"}
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment):
         os.close(theirs)
         shown = b""
         with suppress(OSError):  # the other side is closed

@@ -22,7 +22,7 @@ from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline_tests.ml.conftest import baseline, project  # noqa: F401  (fixtures)
-from dpo_pipeline_tests.programs_under_test import mlflow_server
+from dpo_pipeline_tests.programs_under_test import mlflow_server, ports_of_their_own
 
 DYING = """
 import importlib, os, signal, sys
@@ -143,6 +143,7 @@ def looping(data_dir: Path, mlflow: str, model: str) -> Iterator[Loop]:
         "DPO_SFT__EPOCHS": "0.2",
         "DPO_EVALUATION__QUESTIONS": "10",
         "DPO_EVALUATION__SAMPLES": "1",
+        **ports_of_their_own(),
     }
     home = data_dir / "dagster-instance"
     home.mkdir()
