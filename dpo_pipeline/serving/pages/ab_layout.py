@@ -103,8 +103,8 @@ def _pair() -> dict[str, Any]:
 
     parts: dict[str, Any] = {}
     empty = Visit()
-    for name in ("notice", "batch"):
-        parts[name] = gr.HTML(elem_id=f"ab-{name}", elem_classes="ab-line")
+    parts["notice"] = gr.HTML(elem_id="ab-notice", elem_classes="ab-line", js_on_load=ab_view.LOOK_AT)
+    parts["batch"] = gr.HTML(elem_id="ab-batch", elem_classes="ab-line")
     parts["question"] = gr.HTML(elem_id="ab-question", elem_classes="ab-line", js_on_load=ab_view.LOOK_UP)
     with gr.Row(equal_height=True):
         for side in ab_view.LETTER:

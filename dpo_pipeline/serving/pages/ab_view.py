@@ -97,9 +97,10 @@ CSS = """
 @media (max-width: 700px) {
   .ab-progress { grid-template-columns: 1fr; }
   .ab-coverage { grid-template-columns: repeat(2, 1fr); }
-  .ab-answer { min-height: 0; height: 24vh; }
-  /* What two answers and the bar leave: a long question scrolls, for answers below the bar cannot be compared. */
-  .ab-question { max-height: max(4.5rem, 52vh - 17rem); overflow-y: auto; }
+  .ab-answer { min-height: 0; height: 23vh; }
+  /* What two answers and the bar leave: a long question scrolls, for answers below the bar cannot be compared. Half a
+     line at its end shows that there is more. */
+  .ab-question { max-height: max(5.2rem, 54vh - 17rem); overflow-y: auto; }
   .ab-card { padding: .5rem .8rem; } .ab-card h2 { margin: 0 0 .2rem; }
   .ab-result { font-size: .875rem; line-height: 1.35; }
   #ab-votes { display: grid; grid-template-columns: repeat(6, 1fr); gap: .4rem; }
@@ -121,6 +122,10 @@ LOOK_UP = """watch('value', () => {
   (element.querySelector('.ab-question') ?? element).scrollIntoView({block});
   if (document.activeElement?.closest('#ab-typed, #ab-follow')) document.activeElement.blur();
 });"""
+# What went wrong stands above the question, which may be at the top of the screen by then.
+LOOK_AT = """watch('value', () => requestAnimationFrame(() => {  // it is not drawn yet
+  element.querySelector('p')?.scrollIntoView({block: 'nearest'});
+}));"""
 # Which vote was a slip, by the comparison that it was on: another may be on screen by now.
 SLIPPED = """element.addEventListener("click", event => {
   const button = event.target.closest("button.ab-slip");

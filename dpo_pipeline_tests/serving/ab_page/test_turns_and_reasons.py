@@ -109,6 +109,20 @@ def test_on_a_phone_question_answers_and_buttons_are_on_screen_at_once(
         opened.assert_clean()
 
 
+def test_on_a_phone_what_went_wrong_is_on_screen(browser: "Browser", server: Server, models: Upstream) -> None:
+    with at_desk(browser, server, width=390) as opened:
+        opened.page.set_viewport_size({"width": 390, "height": 660})
+        ask(opened, "Why do cats purr?")
+        models.status = 500
+        opened.page.fill("#ab-typed textarea", "Why do dogs bark?")
+        opened.page.click("#ab-generate")
+        opened.page.wait_for_selector("#ab-notice p")
+        opened.page.wait_for_timeout(300)
+        box = opened.page.locator("#ab-notice p").bounding_box()
+        assert box and box["y"] >= 0 and box["y"] + box["height"] <= 660, box
+        opened.assert_fits()
+
+
 def all_on_screen(opened: Tab, height: int) -> None:
     """The question, both answers and the bar with what to press, one below the other."""
     opened.page.wait_for_timeout(300)
