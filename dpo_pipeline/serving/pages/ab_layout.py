@@ -8,6 +8,7 @@ from dpo_pipeline.core.votes import STRENGTH_LABELS, TAG_LABELS
 from dpo_pipeline.serving.pages import ab_view
 from dpo_pipeline.serving.pages.ab_visit import Visit
 from dpo_pipeline.serving.pages.select import select
+from dpo_pipeline.serving.pages.theme import into_view
 from dpo_pipeline.serving.pages.visits import keeping_presses
 
 ANY = "Server picks"
@@ -103,7 +104,7 @@ def _pair() -> dict[str, Any]:
 
     parts: dict[str, Any] = {}
     empty = Visit()
-    parts["notice"] = gr.HTML(elem_id="ab-notice", elem_classes="ab-line", js_on_load=ab_view.LOOK_AT)
+    parts["notice"] = gr.HTML(elem_id="ab-notice", elem_classes="ab-line", js_on_load=into_view("p"))
     parts["batch"] = gr.HTML(elem_id="ab-batch", elem_classes="ab-line")
     parts["question"] = gr.HTML(elem_id="ab-question", elem_classes="ab-line", js_on_load=ab_view.LOOK_UP)
     with gr.Row(equal_height=True):

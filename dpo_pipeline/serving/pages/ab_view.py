@@ -122,10 +122,6 @@ LOOK_UP = """watch('value', () => {
   (element.querySelector('.ab-question') ?? element).scrollIntoView({block});
   if (document.activeElement?.closest('#ab-typed, #ab-follow')) document.activeElement.blur();
 });"""
-# What went wrong stands above the question, which may be at the top of the screen by then.
-LOOK_AT = """watch('value', () => requestAnimationFrame(() => {  // it is not drawn yet
-  element.querySelector('p')?.scrollIntoView({block: 'nearest'});
-}));"""
 # Which vote was a slip, by the comparison that it was on: another may be on screen by now.
 SLIPPED = """element.addEventListener("click", event => {
   const button = event.target.closest("button.ab-slip");

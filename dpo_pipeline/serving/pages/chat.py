@@ -14,6 +14,7 @@ from dpo_pipeline.serving.pages.markdown import TOGGLE
 from dpo_pipeline.serving.pages.markup import notice, page
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, STREAMED
+from dpo_pipeline.serving.pages.theme import into_view
 from dpo_pipeline.serving.pages.visits import Kept, Visits, keeping_presses, reopening
 from dpo_pipeline.serving.services.keeping import asking
 
@@ -45,7 +46,7 @@ def build(serving: Callable[[], Serving]) -> None:
 
     async def stopped(talk: Conversation, person: Any, kept: str, request: gr.Request) -> dict[Any, Any]:
         if trouble := await _missing(serving(), talk, kept, person, request):
-            return {ui.told: notice(trouble)}
+            return {ui.told: notice(trouble, trouble=True)}
         if stopped := talk.stop():
             serving().feedback.stopping(stopped, visitor_of(serving(), person, talk.named(), request))
         return ui.rest(talk, "Stopped.")
@@ -163,7 +164,7 @@ def _answering(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[
 
     async def again(talk: Conversation, person: Any, kept: str, request: gr.Request) -> AsyncGenerator[dict[Any, Any]]:
         if trouble := await _missing(serving(), talk, kept, person, request):
-            yield {ui.told: notice(trouble)}
+            yield {ui.told: notice(trouble, trouble=True)}
             return
         if trouble := await asking(_said, serving(), talk.last, talk, person, request, action="regenerate"):
             yield ui.rest(talk, trouble, trouble=True)
@@ -186,7 +187,7 @@ def _judging(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[..
 
         async def say(talk: Conversation, person: Any, kept: str, request: gr.Request) -> dict[Any, Any]:
             if trouble := await _missing(serving(), talk, kept, person, request):
-                return {ui.told: notice(trouble)}
+                return {ui.told: notice(trouble, trouble=True)}
             turn = talk.to_judge
             if turn and signal in turn.judged:
                 return ui.rest(talk)
@@ -198,7 +199,7 @@ def _judging(ui: "_Layout", serving: Callable[[], Serving]) -> tuple[Callable[..
 
     async def correct(text: str, talk: Conversation, person: Any, kept: str, request: gr.Request) -> dict[Any, Any]:
         if trouble := await _missing(serving(), talk, kept, person, request):
-            return {ui.told: notice(trouble)}
+            return {ui.told: notice(trouble, trouble=True)}
         turn = talk.to_judge
         if not (turn and corrects(text, turn)):
             return {ui.told: notice("Nothing was saved: change the text to the answer you would have wanted.")}
@@ -217,7 +218,7 @@ def _pressing(ui: "_Layout", serving: Callable[[], Serving]) -> Callable[..., An
         talk: Conversation, person: Any, kept: str, request: gr.Request, chosen: gr.SelectData
     ) -> dict[Any, Any]:
         if trouble := await _missing(serving(), talk, kept, person, request):
-            return {ui.told: notice(trouble)}
+            return {ui.told: notice(trouble, trouble=True)}
         place, act = chosen.index, chosen.value
         if not isinstance(place, int) or not 0 <= place < len(talk.said) or talk.growing is not None:
             return {ui.told: gr.skip()}
@@ -273,7 +274,7 @@ class _Layout:
                 self.stop = gr.Button("Stop", variant="primary", visible=False)
                 self.start_again = gr.Button("New conversation", size="sm")
         gr.HTML(page(TOGGLE))
-        self.told = gr.HTML(page(), elem_id="told")
+        self.told = gr.HTML(page(), elem_id="told", js_on_load=into_view(".trouble"))
         self.kept = gr.Textbox(visible="hidden")
         with gr.Column(visible=False) as self.feedback:
             self.judged = gr.HTML(page(), elem_id="chat-judged")

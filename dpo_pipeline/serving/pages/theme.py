@@ -127,6 +127,13 @@ def notice(text: str, error: bool = False) -> str:
     return f'<p class="{kind}" role="{role}">{inert(text)}</p>' if text else ""
 
 
+def into_view(what: str) -> str:
+    """For `js_on_load` of an HTML component: what is told there, as a CSS selector, may be off a small screen."""
+    return f"""watch('value', () => requestAnimationFrame(() => {{  // it is not drawn yet
+  element.querySelector('{what}')?.scrollIntoView({{block: 'nearest'}});
+}}));"""
+
+
 def heading(page: SitePage) -> str:
     """Breadcrumb and title of a page."""
     crumbs = breadcrumb(page.heading, page.address)

@@ -365,10 +365,14 @@ def test_a_failure_is_told_and_the_question_can_be_sent_again(
     browser: "Browser", server: Server, models: Upstream
 ) -> None:
     models.status = 500
-    with at(browser, server, "chat") as opened:
+    with at(browser, server, "chat", width=390) as opened:
+        opened.page.set_viewport_size({"width": 390, "height": 400})
         opened.page.fill("#message textarea", "Are you there?")
         opened.page.keyboard.press("Enter")
         opened.page.locator("#told .trouble").wait_for()
+        opened.page.wait_for_timeout(300)
+        box = opened.page.locator("#told .trouble").bounding_box()
+        assert box and 0 <= box["y"] and box["y"] + box["height"] <= 400, "on a small screen too"
         assert opened.page.input_value("#message textarea") == "Are you there?"
         models.status = 200
         opened.page.keyboard.press("Enter")
