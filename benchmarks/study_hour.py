@@ -41,7 +41,7 @@ PAGES_EVERY_S = 240.0
 # What each program is recognised by; runs come and go, so they are not among them.
 PROGRAMS = {
     "mlflow": "mlflow",
-    "webserver": "dagster-webserver",
+    "webserver": "gated_dagster",
     "daemon": "dagster-daemon",
     "serving": "dpo serve",
     "code server": "dagster api grpc",
@@ -109,6 +109,10 @@ def watch(
     began, looked = time.monotonic(), 0
     while (passed := time.monotonic() - began) < minutes * 60:
         seen.append(memory(root))
+        if unknown := PROGRAMS.keys() - seen[0].keys():
+            raise SystemExit(
+                f"No process was recognised as {', '.join(unknown)}: look at PROGRAMS before an hour is lost."
+            )
         if passed >= looked * PAGES_EVERY_S:
             errors += look_at_pages(settings)
             looked += 1
