@@ -35,7 +35,6 @@ from dpo_pipeline.core.questions import spread
 from dpo_pipeline.ml import train_process
 from dpo_pipeline.ml.base_model import BaseModel, ensure_base
 from dpo_pipeline.ml.training_plan import sft_job
-from dpo_pipeline.settings import load_settings
 
 CLIENTS, REQUESTS, TOKENS, READ = (1, 4, 16), (8, 16, 48), 64, 5
 BESIDE, FORWARDED = "vLLM, two versions", "dpo serve, forwarding to vLLM"
@@ -87,8 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", help="where `make real` put the model; default: that of the settings")
     given = parser.parse_args().data_dir
-    usual = settings_for(given)
-    settings = load_settings(data_dir=usual.data_dir, profile="gemma", sft={"epochs": 0.05})
+    settings = settings_for(given, profile="gemma", sft={"epochs": 0.05})
     questions = [question.question for question in spread(asked_questions(settings), 64)]
     base = ensure_base(settings, lambda step, total, metrics: None)
     version = train_process.run(sft_job(settings, base))

@@ -34,7 +34,7 @@ from dpo_pipeline.errors import DpoError
 from dpo_pipeline.ml import train_process
 from dpo_pipeline.ml.base_model import ensure_base
 from dpo_pipeline.ml.training_plan import sft_job, write_dataset
-from dpo_pipeline.settings import PROJECT_DIR, Settings, load_settings
+from dpo_pipeline.settings import PROJECT_DIR, Settings
 
 if TYPE_CHECKING:
     from dpo_pipeline.ml.dpo import DpoJob
@@ -198,10 +198,7 @@ def main() -> None:
     args = parser.parse_args()
     if not PAIRS.exists():
         raise SystemExit(f"{PAIRS} is not here: real pairs are read from there, and none are in this repository.")
-    usual = settings_for(args.data_dir)
-    settings = load_settings(
-        data_dir=usual.data_dir, profile="gemma", model={"max_length": TOKENS}, sft={"epochs": 0.05}
-    )
+    settings = settings_for(args.data_dir, profile="gemma", model={"max_length": TOKENS}, sft={"epochs": 0.05})
     task = prepare(settings, args.pairs)
     outcomes: dict[str, Outcome] = {}
     for side in args.sides:

@@ -5,6 +5,7 @@ Everything is deterministic; nothing is measured here.
 
 import os
 from pathlib import Path
+from typing import Any
 
 from dpo_pipeline.core.dataset import Pair, split_pairs
 from dpo_pipeline.core.lifecycle import Status
@@ -30,10 +31,14 @@ QUIET = {
 }
 
 
-def settings_for(data_dir: str | None) -> Settings:
-    """The settings as a user has them, or with another data directory. Libraries are told to be quiet."""
+def settings_for(data_dir: str | None, **changed: Any) -> Settings:
+    """The settings as a user has them, but for what is changed. Libraries are told to be quiet.
+
+    Args:
+        data_dir: another data directory; null: that of the settings.
+    """
     os.environ.update(QUIET)
-    return load_settings(**({"data_dir": data_dir} if data_dir else {}))
+    return load_settings(**({"data_dir": data_dir} if data_dir else {}), **changed)
 
 
 def baseline(settings: Settings) -> tuple[BaseModel, ProcessResult]:

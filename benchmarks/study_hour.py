@@ -106,13 +106,11 @@ def watch(
     """Memory every so often, a line a minute, and what the pages met that were opened meanwhile."""
     seen: list[dict[str, float]] = []
     errors: list[str] = []
+    if unknown := PROGRAMS.keys() - memory(root).keys():
+        raise SystemExit(f"No process was recognised as {', '.join(unknown)}: look at PROGRAMS before an hour is lost.")
     began, looked = time.monotonic(), 0
     while (passed := time.monotonic() - began) < minutes * 60:
         seen.append(memory(root))
-        if unknown := PROGRAMS.keys() - seen[0].keys():
-            raise SystemExit(
-                f"No process was recognised as {', '.join(unknown)}: look at PROGRAMS before an hour is lost."
-            )
         if passed >= looked * PAGES_EVERY_S:
             errors += look_at_pages(settings)
             looked += 1

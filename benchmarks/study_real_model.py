@@ -40,7 +40,7 @@ from dpo_pipeline.ml.generation import GenerationRequest, Generator, ScoredAnswe
 from dpo_pipeline.ml.train_process import ProcessResult
 from dpo_pipeline.ml.training_plan import dpo_job, write_dataset
 from dpo_pipeline.reports import plots
-from dpo_pipeline.settings import PROJECT_DIR, Settings, load_settings
+from dpo_pipeline.settings import PROJECT_DIR, Settings
 
 DATA = PROJECT_DIR.parent / "shared" / "data"
 SETS = ("hh_harmless", "autoj", "oasst_zh", "hhh_alignment", "llmfao_crowd")
@@ -186,8 +186,7 @@ def judge(study: Study, arm: Arm, fold: int, judged: Judged) -> None:
 
 
 def prepared(data_dir: str | None, tokens: int) -> Study:
-    usual = settings_for(data_dir)
-    settings = load_settings(data_dir=usual.data_dir, profile="gemma", model={"max_length": tokens})
+    settings = settings_for(data_dir, profile="gemma", model={"max_length": tokens})
     begin = time.perf_counter()
     base, start = baseline(settings)
     say(f"v1.0 is there after {(time.perf_counter() - begin) / 60:.1f} min")

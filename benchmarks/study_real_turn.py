@@ -131,7 +131,7 @@ def main() -> None:
     given = parser.parse_args().data_dir
     if not PAIRS.exists():
         raise SystemExit(f"{PAIRS} is not here: this study needs pairs that people chose.")
-    source = load_settings(data_dir=settings_for(given).data_dir, profile="gemma")
+    source = settings_for(given, profile="gemma")
     with tempfile.TemporaryDirectory(prefix="study-real-turn-", dir=source.data_dir) as folder:
         place = Path(folder) / "data"
         (place / "artifacts").mkdir(parents=True)

@@ -106,6 +106,12 @@ class Tab:
         assert self.page.evaluate(TOO_WIDE) == []
         assert self.page.evaluate(CUT) == []
 
+    def assert_on_screen(self, selector: str) -> None:
+        """It is whole within what is seen without scrolling."""
+        self.page.wait_for_timeout(300)
+        box, size = self.page.locator(selector).bounding_box(), self.page.viewport_size
+        assert box and size and box["y"] >= 0 and box["y"] + box["height"] <= size["height"], (selector, box)
+
     def picture(self, name: str, height: int | None = None, whole: bool = True) -> None:
         """A screenshot for the guide, where SCREENSHOTS=1 asks for it; of the uppermost `height` pixels, or where not
         `whole`, of what is on screen.

@@ -61,7 +61,7 @@ class DpoResult:
 class UsablePairs:
     """The pairs of a dataset as they are trained on, and how many were left out, by reason.
 
-    `tokenizer` is the one that read them; a large one takes seconds to load.
+    `tokenizer` is the one that read them, padding on the right; a large one takes seconds to load.
     """
 
     tokenizer: Any
@@ -140,6 +140,7 @@ def usable_pairs(job: DpoJob) -> UsablePairs:
     """
     start = check_adapter(job.start_dir, job.base.sha, job.model)
     tokenizer = load_tokenizer(job.base.directory)
+    tokenizer.padding_side = "right"
     template = ChatTemplate(tokenizer)
     train, left_out = _usable(read_rows(job.dataset_dir / "train.parquet"), template, tokenizer, job.model.max_length)
     held, _ = _usable(read_rows(job.dataset_dir / "eval.parquet"), template, tokenizer, job.model.max_length)
@@ -156,7 +157,6 @@ def usable_pairs(job: DpoJob) -> UsablePairs:
 def _trainer(job: DpoJob, pairs: UsablePairs, train: Any) -> Any:
     """A TRL trainer on `train`, with reference log-probabilities computed."""
     model, tokenizer = load_model(job.base.directory, job.model), pairs.tokenizer
-    tokenizer.padding_side = "right"
     template, held = ChatTemplate(tokenizer), pairs.held
     # Of the rows as they are trained on, which the template and what it cannot take have shaped.
     rows = hashlib.sha256(json.dumps([train.to_list(), held.to_list()]).encode()).hexdigest()
@@ -204,22 +204,17 @@ def _arguments(job: DpoJob, pairs: int, model: Any) -> Any:
     from trl import DPOConfig
 
     recipe, compute = job.recipe, compute_of(job.model)
-    recomputed = recomputes(model, compute)
-    # Without gradients a small model reads more at once.
-    arguments = trainer_arguments(job, pairs, recomputed) | {
-        "precompute_ref_batch_size": recipe.batch_size if recomputed else 4 * recipe.batch_size
-    }
     if goes_row_by_row(model, compute):
+        recomputed = not keeps_row(model, 2 * job.model.max_length, psutil.virtual_memory().total)
         # The reference too: in bfloat16 a sum of log-probabilities changes with what is read beside it.
-        arguments |= dict.fromkeys(
-            ("per_device_train_batch_size", "per_device_eval_batch_size", "precompute_ref_batch_size"), 1
-        )
-        arguments |= {
-            "gradient_accumulation_steps": recipe.gradient_accumulation * share_of(recipe.batch_size),
-            "gradient_checkpointing": not keeps_row(model, 2 * job.model.max_length, psutil.virtual_memory().total),
-        }
+        at_once = of_reference = 1
+    else:
+        recomputed, at_once = recomputes(model, compute), share_of(recipe.batch_size)
+        # Without gradients a small model reads more at once.
+        of_reference = recipe.batch_size if recomputed else 4 * recipe.batch_size
     return DPOConfig(
-        **arguments,
+        **trainer_arguments(job, pairs, recomputed, at_once),
+        precompute_ref_batch_size=of_reference,
         loss_type=list(recipe.loss_type),
         loss_weights=list(recipe.loss_weights) if recipe.loss_weights else None,
         label_smoothing=recipe.label_smoothing,
@@ -227,12 +222,13 @@ def _arguments(job: DpoJob, pairs: int, model: Any) -> Any:
     )
 
 
-def trainer_arguments(job: DpoJob, pairs: float, recomputed: bool) -> dict[str, Any]:
+def trainer_arguments(job: DpoJob, pairs: float, recomputed: bool, at_once: int) -> dict[str, Any]:
     """What TRL's trainers of preferences are told alike.
 
     Args:
         pairs: how many are trained on; of answers by themselves, half as many.
         recomputed: gradients are computed from checkpoints, to save memory.
+        at_once: of a batch's rows, how many this process reads together; their gradients are summed up.
     """
     recipe, compute = job.recipe, compute_of(job.model)
     return {
@@ -240,9 +236,9 @@ def trainer_arguments(job: DpoJob, pairs: float, recomputed: bool) -> dict[str, 
         "beta": recipe.beta,
         "learning_rate": recipe.learning_rate,
         "num_train_epochs": recipe.epochs_on(pairs),
-        "per_device_train_batch_size": share_of(recipe.batch_size),
-        "per_device_eval_batch_size": share_of(recipe.batch_size),
-        "gradient_accumulation_steps": recipe.gradient_accumulation,
+        "per_device_train_batch_size": at_once,
+        "per_device_eval_batch_size": at_once,
+        "gradient_accumulation_steps": recipe.gradient_accumulation * share_of(recipe.batch_size) // at_once,
         "warmup_steps": recipe.warmup_share,
         "max_length": job.model.max_length,
         "seed": recipe.seed,

@@ -32,6 +32,7 @@ from dpo_pipeline.ml.dpo import (
     usable_pairs,
 )
 from dpo_pipeline.ml.embedded import Progress
+from dpo_pipeline.ml.processes import share_of
 from dpo_pipeline.ml.reference import check_reference
 from dpo_pipeline.ml.reporting import quieten
 
@@ -70,7 +71,6 @@ def _trainer(job: DpoJob, pairs: UsablePairs) -> tuple[Any, int, Counter[str]]:
     from dpo_pipeline.ml.trl_rows import trl_rows
 
     model, tokenizer = load_model(job.base.directory, job.model), pairs.tokenizer
-    tokenizer.padding_side = "right"
     template = ChatTemplate(tokenizer)
     rows, left_out = _answers(job, pairs, template, tokenizer)
     check_answers(len(rows), job.recipe.batch_size)
@@ -78,7 +78,8 @@ def _trainer(job: DpoJob, pairs: UsablePairs) -> tuple[Any, int, Counter[str]]:
     good_weight, bad_weight = answer_weights(good, len(rows) - good)
     policy = to_train_on(model, job.start_dir, job.base.directory)
     policy.create_or_update_model_card = lambda output_dir: None  # see `ml.dpo`
-    arguments = trainer_arguments(job, len(rows) / 2, recomputes(model, compute_of(job.model)))
+    recomputed, batch = recomputes(model, compute_of(job.model)), share_of(job.recipe.batch_size)
+    arguments = trainer_arguments(job, len(rows) / 2, recomputed, batch)
     # As many answers a step as the two of each of its pairs.
     arguments |= {"per_device_train_batch_size": 2 * job.recipe.batch_size, "precompute_ref_log_probs": True}
     trainer = KTOTrainer(

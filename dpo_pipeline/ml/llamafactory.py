@@ -71,10 +71,6 @@ def write_config(
         weights: of good and of bad answers, for KTO.
     """
     compute, is_kto = compute_of(model), recipe.objective == "kto"
-    described = json.loads((Path(base) / "config.json").read_text(encoding="utf-8"))
-    vocabulary = described.get("text_config", described)["vocab_size"]
-    # KTO weighs an answer against the others of its batch, so that a part of one would not be the same training.
-    at_once = recipe.batch_size if is_kto else pairs_at_once(recipe.batch_size, model.max_length, vocabulary)
     config = {
         "stage": recipe.objective,
         "do_train": True,
@@ -93,8 +89,7 @@ def write_config(
         **({"tokenized_path": tokens, "template": "empty"} if tokens else {}),
         "cutoff_len": model.max_length,
         "output_dir": output,
-        "per_device_train_batch_size": at_once * (2 if is_kto else 1),
-        "gradient_accumulation_steps": recipe.gradient_accumulation * recipe.batch_size // at_once,
+        **_batch(recipe, model, Path(base)),
         "learning_rate": recipe.learning_rate,
         "num_train_epochs": recipe.epochs_on(pairs),
         "lr_scheduler_type": "linear",
@@ -111,6 +106,17 @@ def write_config(
     }
     write_text(directory / f"{recipe.objective}.yaml", yaml.safe_dump(config, sort_keys=False))
     return config
+
+
+def _batch(recipe: DpoRecipe, model: ModelSettings, base: Path) -> dict[str, int]:
+    if recipe.objective == "kto":  # weighs an answer against the others of its batch: its parts are another training
+        rows, parts = 2 * recipe.batch_size, 1
+    else:
+        described = json.loads((base / "config.json").read_text(encoding="utf-8"))
+        vocabulary = described.get("text_config", described)["vocab_size"]
+        rows = pairs_at_once(recipe.batch_size, model.max_length, vocabulary)
+        parts = recipe.batch_size // rows
+    return {"per_device_train_batch_size": rows, "gradient_accumulation_steps": recipe.gradient_accumulation * parts}
 
 
 def pairs_at_once(batch_size: int, tokens: int, vocabulary: int) -> int:

@@ -11,10 +11,9 @@ from dpo_pipeline.serving.pages.chat_view import COPY, EDIT, JUDGE, PRESSED, THU
 from dpo_pipeline.serving.pages.conversation import Conversation, Turn
 from dpo_pipeline.serving.pages.explained import explained
 from dpo_pipeline.serving.pages.markdown import TOGGLE
-from dpo_pipeline.serving.pages.markup import notice, page
+from dpo_pipeline.serving.pages.markup import notice, page, told_here
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, STREAMED
-from dpo_pipeline.serving.pages.theme import into_view
 from dpo_pipeline.serving.pages.visits import Kept, Visits, keeping_presses, reopening
 from dpo_pipeline.serving.services.keeping import asking
 
@@ -274,7 +273,7 @@ class _Layout:
                 self.stop = gr.Button("Stop", variant="primary", visible=False)
                 self.start_again = gr.Button("New conversation", size="sm")
         gr.HTML(page(TOGGLE))
-        self.told = gr.HTML(page(), elem_id="told", js_on_load=into_view(".trouble"))
+        self.told = told_here()
         self.kept = gr.Textbox(visible="hidden")
         with gr.Column(visible=False) as self.feedback:
             self.judged = gr.HTML(page(), elem_id="chat-judged")

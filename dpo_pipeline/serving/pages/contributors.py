@@ -8,10 +8,20 @@ from dpo_pipeline.core.contributions import NICKNAME_LENGTH, Contribution, TeamW
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.explained import explained
-from dpo_pipeline.serving.pages.markup import Markup, bar, chip, figures, heading, notice, page, paragraph, table
+from dpo_pipeline.serving.pages.markup import (
+    Markup,
+    bar,
+    chip,
+    figures,
+    heading,
+    notice,
+    page,
+    paragraph,
+    table,
+    told_here,
+)
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, following
-from dpo_pipeline.serving.pages.theme import into_view
 
 REFRESH_S = 15.0
 NOBODY = "No votes yet this week: open the A/B test page, compare two answers, and the first bar appears."
@@ -38,7 +48,7 @@ def build(serving: Callable[[], Serving]) -> None:
         with gr.Row():
             joining = gr.Button("Join or rename", variant="primary", min_width=120)
             leaving = gr.Button("Leave: remove my nickname", min_width=120)
-    told = gr.HTML(page(), elem_id="told", js_on_load=into_view(".trouble"))
+    told = told_here()
 
     def look(person: Any, request: gr.Request) -> str:
         return _week(serving(), pseudonym_of(serving(), person, request))

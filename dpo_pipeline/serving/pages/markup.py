@@ -8,8 +8,10 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from itertools import count
+from typing import Any
 
 from dpo_pipeline.core.word_differences import WordSpan, word_differences
+from dpo_pipeline.serving.pages.theme import into_view
 
 STYLE = """<style>
 .dpo { color: var(--body-text-color); font-size: 0.95rem; line-height: 1.5; overflow-wrap: anywhere; }
@@ -184,6 +186,13 @@ def paragraph(value: object, kind: str = "") -> Markup:
 def notice(message: str, trouble: bool = False) -> str:
     """A message to the person, as a block of its own; an empty block for an empty text."""
     return page(paragraph(message, "notice trouble" if trouble else "notice")) if message else page()
+
+
+def told_here() -> Any:
+    """Gradio's component for notices of a page; one of trouble comes into view, for it may be off a small screen."""
+    import gradio as gr
+
+    return gr.HTML(page(), elem_id="told", js_on_load=into_view(".trouble"))
 
 
 def quoted(value: str) -> Markup:

@@ -33,9 +33,9 @@ from dpo_pipeline.serving.pages.markup import (
     paragraph,
     quoted,
     text,
+    told_here,
 )
 from dpo_pipeline.serving.pages.select import select
-from dpo_pipeline.serving.pages.theme import into_view
 from dpo_pipeline.serving.services.reviews import Order, ReviewedPair, ReviewPage
 
 ANY = "any"
@@ -172,7 +172,7 @@ class ReviewLayout:
                                     "Yes", variant="stop", size="sm", min_width=120, elem_id="review-yes"
                                 )
                                 self.no = gr.Button("Cancel", size="sm", min_width=120)
-                    self.told = gr.HTML(page(), elem_id="told", js_on_load=into_view(".trouble"))
+                    self.told = told_here()
         parts = [self.count, self.list, self.back, self.on, self.pair, self.orders, self.reason, self.exclude]
         asked = [self.keep, self.undo, self.guidelines, self.confirmation, self.question, self.yes]
         self.outputs = [*parts, *asked, self.restore, self.told, self.filters[3]]

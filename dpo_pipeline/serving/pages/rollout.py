@@ -10,10 +10,9 @@ from dpo_pipeline.loop.manual_actions import ManualAction
 from dpo_pipeline.serving.accounts import account_of, address_of
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.explained import explained
-from dpo_pipeline.serving.pages.markup import notice, page, paragraph
+from dpo_pipeline.serving.pages.markup import notice, page, paragraph, told_here
 from dpo_pipeline.serving.pages.polling import QUIET, all_following
 from dpo_pipeline.serving.pages.rollout_view import evidence_page, history_page, now_page
-from dpo_pipeline.serving.pages.theme import into_view
 
 READ_ONLY = (
     "Nobody has an operator's key yet; this page is read-only. Use “dpo rollout promote|pause|resume|abort --reason …” "
@@ -71,7 +70,7 @@ def _orders(serving: Callable[[], Serving], shown: Any) -> None:
             with gr.Row():
                 buttons["abort"] = gr.Button("Yes, roll it back", variant="stop", min_width=90)
                 keep = gr.Button("No, keep it", min_width=90)
-        told = gr.HTML(page(), elem_id="told", js_on_load=into_view(".trouble"))
+        told = told_here()
 
     def ordering(order: ManualAction) -> Callable[..., Awaitable[tuple[Any, str, Any, Any]]]:
         async def give(reason: str, key: str, request: gr.Request) -> tuple[Any, str, Any, Any]:
