@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Set
 from dataclasses import dataclass
 
 from dpo_pipeline.core.exposure import Unit, gets_challenger, unit_key
@@ -98,7 +99,7 @@ class Router:
         """
         state = ledger.deployment()
         self.champion_to_load = state.champion
-        adapters, served = _adapters(self._settings, state, ledger), self._engine.models
+        adapters, served = self._adapters(state, ledger), self._engine.models
         wanted = [name for name in (state.champion, state.challenger) if name]
         if wanted and all(name in adapters and served.get(name) == adapters[name].sha for name in wanted):
             self._set_route(state, state.challenger)
@@ -138,22 +139,28 @@ class Router:
         log.info("serving %s", ", ".join(self._engine.models))
         return unfit
 
+    def _adapters(self, state: DeploymentState, ledger: Ledger) -> dict[str, Adapter]:
+        """What should be served, by version. What the route still names is, until a look finds that it does no more."""
+        routed = {self.route.champion, self.route.challenger}
+        return {
+            name: Adapter(str(record.adapter_sha), adapter_folder(self._settings, record))
+            for name, record in served_versions(state, ledger.versions(), routed).items()
+        }
+
     def _tell(self, trouble: str | None) -> None:
         if trouble and trouble != self.trouble:
             log.error("%s", trouble)
         self.trouble = trouble
 
 
-def _adapters(settings: Settings, state: DeploymentState, ledger: Ledger) -> dict[str, Adapter]:
-    """What should be served, by version."""
-    return {
-        name: Adapter(str(record.adapter_sha), adapter_folder(settings, record))
-        for name, record in served_versions(state, ledger.versions()).items()
-    }
+def served_versions(
+    state: DeploymentState, versions: list[VersionRecord], routed: Set[str | None]
+) -> dict[str, VersionRecord]:
+    """The newest accepted versions, and always champion, challenger and the previous one, ready for a rollback.
 
-
-def served_versions(state: DeploymentState, versions: list[VersionRecord]) -> dict[str, VersionRecord]:
-    """The newest accepted versions, and always champion, challenger and the previous one, ready for a rollback."""
-    needed = {state.champion, state.challenger, state.previous}
+    Args:
+        routed: versions that people are still sent to.
+    """
+    needed = {state.champion, state.challenger, state.previous, *routed}
     newest = [record.name for record in versions if record.status in ACCEPTED][-NEWEST:]
     return {r.name: r for r in versions if r.adapter_sha and (r.name in needed or r.name in newest)}

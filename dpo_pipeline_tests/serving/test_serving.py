@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -301,6 +302,40 @@ def test_the_plan_in_the_ledger_says_what_is_assigned_and_how_much(server: Serve
         ledger.roll_back(ledger.deployment().epoch, ("test",), {}, "test")
 
 
+def test_nobody_meets_a_version_that_was_just_taken_back(server: Server, own_project: Settings) -> None:
+    """People ask all the time while a version comes and goes: whoever named none is answered."""
+    over = threading.Event()
+
+    def ask(number: int) -> list[tuple[int, str]]:
+        met = []
+        while not over.is_set():
+            for path, body in (
+                ("/v1/comparisons", {"prompt": QUESTION, "annotator": f"asker {number}"}),
+                ("/v1/chat/completions", chat_body(f"asker {number}-{len(met)}")),
+            ):
+                answer = server.client.post(path, json=body)
+                met.append((answer.status_code, answer.text))
+        return met
+
+    with Ledger(own_project.ledger_address) as ledger, ThreadPoolExecutor(24) as pool:
+        asked = [pool.submit(ask, number) for number in range(24)]
+        try:
+            for _ in range(4):
+                put_version(ledger, "v1.1", status="registered")
+                ledger.start_rollout("v1.1", ledger.deployment().epoch, ("test",), "test")
+                for stage in ("canary", "small"):
+                    ledger.promote(stage, ledger.deployment().epoch, ("test",), {}, "test")
+                eventually(lambda: server.client.get("/v1/rollout").json()["stage"], lambda stage: stage == "small")
+                ledger.roll_back(ledger.deployment().epoch, ("test",), {}, "test")
+                eventually(lambda: server.client.get("/v1/rollout").json()["version"], lambda version: version is None)
+                gone = eventually(lambda: model_names(server), lambda names: "v1.1" not in names)
+                assert gone == {"chat", "v1.0"}
+        finally:
+            over.set()
+    met = [each for one in asked for each in one.result()]
+    assert len(met) > 100 and [each for each in met if each[0] >= 300] == []
+
+
 @pytest.mark.nightly
 def test_a_load_test_measures_a_running_server_and_writes_a_page(server: Server, own_project: Settings) -> None:
     command = [sys.executable, "-m", "dpo_pipeline.cli", "loadtest", "--clients", "3", "--seconds", "3"]
@@ -342,7 +377,14 @@ def test_votes_in_flight_when_the_server_is_killed(server: Server, own_project: 
     assert len(ids) == len(set(ids)) and {answer.json()["event_id"] for answer in again} <= set(ids)
 
 
+def chat_body(person: str) -> dict[str, Any]:
+    return {"model": "chat", "user": person, "max_tokens": 2, "messages": [{"role": "user", "content": QUESTION}]}
+
+
 def model_for(server: Server, person: str) -> str:
-    body = {"model": "chat", "user": person, "max_tokens": 2, "messages": [{"role": "user", "content": QUESTION}]}
-    answer: str = server.client.post("/v1/chat/completions", json=body).json()["model"]
+    answer: str = server.client.post("/v1/chat/completions", json=chat_body(person)).json()["model"]
     return answer
+
+
+def model_names(server: Server) -> set[str]:
+    return {model["id"] for model in server.client.get("/v1/models").json()["data"]}

@@ -46,20 +46,27 @@ class Cancel:
 
 
 @dataclass(frozen=True)
-class Serve:
-    """Load these adapters, sha256 → folder; others are dropped once nobody uses them."""
+class Load:
+    """Load these adapters too, sha256 → folder."""
 
     adapters: Mapping[str, Path]
 
 
 @dataclass(frozen=True)
-class ServeResult:
-    """The reply to `Serve`; `error` says why everything stayed as it was."""
+class LoadResult:
+    """The reply to `Load`; `error` says why everything stayed as it was."""
 
     error: Exception | None = None
 
 
-Command = Submit | Cancel | Serve
+@dataclass(frozen=True)
+class Keep:
+    """Only these adapters are asked for from now on, by sha256; others are dropped once nobody uses them."""
+
+    adapters: frozenset[str]
+
+
+Command = Submit | Cancel | Load | Keep
 Event = tuple[int, str | Answer | Exception]
 
 
@@ -85,7 +92,7 @@ class _Loop:
         self._pipe, self._settings = pipe, settings
         self._room = settings.limits.batch
         self._generator: Generator | None = None
-        self._served: set[str] = set()
+        self._kept: frozenset[str] = frozenset()
         self._waiting: deque[Submit] = deque()
         self._running: list[_Running] = []
         self._since_join = 0
@@ -109,11 +116,13 @@ class _Loop:
                 self._waiting.append(order)
             elif isinstance(order, Cancel):
                 self._cancel(set(order.jobs))
+            elif isinstance(order, Load):
+                self._pipe.send(self._load(order))
             else:
-                self._pipe.send(self._serve(order))
+                self._kept = order.adapters
             idle = False
 
-    def _serve(self, order: Serve) -> ServeResult:
+    def _load(self, order: Load) -> LoadResult:
         from dpo_pipeline.ml.base_model import locate_base
         from dpo_pipeline.ml.generation import Generator
 
@@ -122,12 +131,12 @@ class _Loop:
             for sha, directory in order.adapters.items():
                 generator.load(sha, directory)
         except DpoError as error:
-            return ServeResult(error)
+            return LoadResult(error)
         except Exception as error:
             log.exception("a version could not be loaded")
-            return ServeResult(EngineFailed(f"A version could not be loaded: {fault(error)}"))
-        self._generator, self._served = generator, set(order.adapters)
-        return ServeResult()
+            return LoadResult(EngineFailed(f"A version could not be loaded: {fault(error)}"))
+        self._generator, self._kept = generator, self._kept | order.adapters.keys()
+        return LoadResult()
 
     def _cancel(self, jobs: set[int]) -> None:
         self._waiting = deque(order for order in self._waiting if order.job not in jobs)
@@ -198,11 +207,11 @@ class _Loop:
         return events
 
     def _drop_unused(self) -> None:
-        """Adapters that are served no longer, once nobody waits for an answer of theirs."""
-        if self._generator is None or self._generator.loaded <= self._served:
+        """Adapters that are not to be kept, once nobody waits for an answer of theirs."""
+        if self._generator is None or self._generator.loaded <= self._kept:
             return
         used = {one.row.adapter for one in self._running} | {order.request.adapter for order in self._waiting}
-        for sha in self._generator.loaded - self._served - used:
+        for sha in self._generator.loaded - self._kept - used:
             self._generator.drop(sha)
 
 

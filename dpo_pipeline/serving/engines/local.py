@@ -20,7 +20,7 @@ from dpo_pipeline.errors import DeadlineExceeded, EngineEnded, QueueFull
 from dpo_pipeline.ml.generation import GenerationRequest
 from dpo_pipeline.serving.engines import generating
 from dpo_pipeline.serving.engines.engine import Adapter, Engine
-from dpo_pipeline.serving.engines.generating import Cancel, Command, Event, Serve, ServeResult, Submit
+from dpo_pipeline.serving.engines.generating import Cancel, Command, Event, Keep, Load, LoadResult, Submit
 from dpo_pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ class LocalEngine(Engine):
         self._settings, self._limits = settings, settings.limits
         self._numbers = itertools.count()
         self._jobs: dict[int, _Job] = {}
+        self._admitting = threading.Lock()
         self._link: _Link | None = None
 
     @property
@@ -53,8 +54,10 @@ class LocalEngine(Engine):
         link = self._link
         if link is None or not link.alive:
             link = self._link = _Link(self._settings, self._deliver, self._broken)
-        link.serve(Serve({adapter.sha: adapter.directory for adapter in adapters.values()}))
-        self.models = {name: adapter.sha for name, adapter in adapters.items()}
+        link.load(Load({adapter.sha: adapter.directory for adapter in adapters.values()}))
+        with self._admitting:  # so that whatever was admitted for a version that goes is sent before it goes
+            self.models = {name: adapter.sha for name, adapter in adapters.items()}
+            link.send(Keep(frozenset(self.models.values())))
         if not link.alive:  # it died just now, and `_broken` may have come first
             self.models = {}
 
@@ -91,16 +94,17 @@ class LocalEngine(Engine):
             await asyncio.to_thread(self._link.close)
 
     def _admit(self, asks: Sequence[Ask], streamed: bool) -> dict[int, _Job]:
-        self.check_served(asks)
-        link, room = self._link, self._limits.queue + self._limits.batch
-        assert link is not None
-        if len(self._jobs) + len(asks) > room:
-            waiting, _ = self.load
-            raise QueueFull(f"{waiting} requests are waiting; {self._limits.queue} may. Try again shortly.")
-        jobs = {next(self._numbers): _Job() for _ in asks}
-        self._jobs.update(jobs)
-        for number, ask in zip(jobs, asks, strict=True):
-            link.send(Submit(number, self._request(ask), streamed))
+        with self._admitting:
+            self.check_served(asks)
+            link, room = self._link, self._limits.queue + self._limits.batch
+            assert link is not None
+            if len(self._jobs) + len(asks) > room:
+                waiting, _ = self.load
+                raise QueueFull(f"{waiting} requests are waiting; {self._limits.queue} may. Try again shortly.")
+            jobs = {next(self._numbers): _Job() for _ in asks}
+            self._jobs.update(jobs)
+            for number, ask in zip(jobs, asks, strict=True):
+                link.send(Submit(number, self._request(ask), streamed))
         return jobs
 
     def _request(self, ask: Ask) -> GenerationRequest:
@@ -174,7 +178,7 @@ class _Link:
     def send(self, order: Command) -> None:
         self._orders.put(order)
 
-    def serve(self, order: Serve) -> None:
+    def load(self, order: Load) -> None:
         """
         Raises:
             whatever the process met while loading, or EngineEnded.
@@ -204,7 +208,7 @@ class _Link:
             while True:
                 said = pipe.recv()
                 self._heard = time.monotonic()
-                if isinstance(said, ServeResult):
+                if isinstance(said, LoadResult):
                     self._loaded(said.error)
                 else:
                     self._deliver(said)

@@ -14,7 +14,7 @@ from dpo_pipeline.core.questions import AskedQuestion, Origin, OriginFilter, Que
 from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import served_name
 from dpo_pipeline.core.votes import NO_REASON, Choice, Sampling, VoteReason
-from dpo_pipeline.errors import InvalidRequest, NothingToCompare, TokenRefused
+from dpo_pipeline.errors import InvalidRequest, NothingToCompare, TokenRefused, UnknownModel
 from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import Metrics
@@ -38,7 +38,8 @@ from dpo_pipeline.stores.serving_state import StoredComparison
 
 log = logging.getLogger(__name__)
 QUESTIONS = 4
-"""So many drawn ones are tried, each with its answers drawn again, before it is said that they are equal."""
+"""So many drawn ones are tried, each with its answers drawn again, before it is said that they are equal. So many
+times, too, versions are picked, where those that were are served no longer."""
 
 
 @dataclass(frozen=True)
@@ -154,23 +155,27 @@ class Comparing:
         Raises:
             InvalidRequest: the answers to this could not be compared.
             NothingToCompare: the answers to several drawn questions were equal.
+            UnknownModel: a version that was asked for by name is not served.
         """
         _check_question(question)
         self._rates.check("answers", visitor.person, visitor.address)
         if question.answered:
             return [await self._show_answered(question.answered, await asking(self._visitors.settled, visitor))]
+        visitor = await asking(self._visitors.settled, visitor)
         models, propensity = self._models(question.models)
-        steered, visitor = question.is_steered, await asking(self._visitors.settled, visitor)
         for left in reversed(range(QUESTIONS)):
-            redraw = question.drawn_again
-            question = replace(question, sampling=self._defaults.comparison(question.sampling, models))
-            answered = await self._answers.answer(models, question.messages, question.sampling, redraw)
-            if not (question.otherwise and are_equal(answered)):
-                break
-            question = self._another(question, models, left)
+            sampling = self._defaults.comparison(question.sampling, models)
+            try:
+                answered = await self._answers.answer(models, question.messages, sampling, question.drawn_again)
+            except UnknownModel as gone:
+                models, propensity = self._others(question, left, gone)
+            else:
+                if not (question.otherwise and are_equal(answered)):
+                    break
+                question = self._another(question, models, left)
         pairs = list(itertools.combinations(range(len(models)), 2))
         random.shuffle(pairs)
-        return [await self._show(question, visitor, answered[i], answered[j], propensity, steered) for i, j in pairs]
+        return [await self._show(question, visitor, answered[i], answered[j], propensity, sampling) for i, j in pairs]
 
     async def compare_streaming(
         self, question: ComparisonPrompt, visitor: Visitor
@@ -183,23 +188,25 @@ class Comparing:
         if question.answered:
             yield await self._show_answered(question.answered, await asking(self._visitors.settled, visitor))
             return
-        asked, propensity = self._models(question.models)
-        models = asked[0], asked[1]
-        steered, visitor = question.is_steered, await asking(self._visitors.settled, visitor)
+        visitor = await asking(self._visitors.settled, visitor)
+        models, propensity = self._models(question.models)
         side = random.choice("ab")
         for left in reversed(range(QUESTIONS)):
-            sampling, redraw = self._defaults.comparison(question.sampling, models), question.drawn_again
-            question = replace(question, sampling=sampling)
-            async for event in self._answers.streaming(models, question.messages, sampling, redraw):
-                if isinstance(event, PartialAnswers):
-                    sides = (event.first, event.second)
-                    yield PartialView(*(sides if side == "a" else sides[::-1]))
-                elif question.otherwise and are_equal(event):
-                    question = self._another(question, models, left)
-                else:
-                    first, second = event
-                    yield await self._show(question, visitor, first, second, propensity, steered, side)
-                    return
+            sampling = self._defaults.comparison(question.sampling, models)
+            try:
+                pair, redraw = (models[0], models[1]), question.drawn_again
+                async for event in self._answers.streaming(pair, question.messages, sampling, redraw):
+                    if isinstance(event, PartialAnswers):
+                        sides = (event.first, event.second)
+                        yield PartialView(*(sides if side == "a" else sides[::-1]))
+                    elif question.otherwise and are_equal(event):
+                        question = self._another(question, models, left)
+                    else:
+                        first, second = event
+                        yield await self._show(question, visitor, first, second, propensity, sampling, side)
+                        return
+            except UnknownModel as gone:
+                models, propensity = self._others(question, left, gone)
 
     async def vote(
         self,
@@ -275,6 +282,19 @@ class Comparing:
         match = pick(offered, random.random())
         return (match.first, match.second), match.propensity
 
+    def _others(self, question: ComparisonPrompt, left: int, gone: UnknownModel) -> tuple[tuple[str, ...], float]:
+        """Instead of versions of which one was taken back after it had been picked.
+
+        Args:
+            left: how many more times may be picked.
+
+        Raises:
+            UnknownModel: they were asked for by name.
+        """
+        if question.models or not left:
+            raise gone
+        return self._models(None)
+
     def _another(self, question: ComparisonPrompt, models: Sequence[str], left: int) -> ComparisonPrompt:
         """Instead of a drawn question whose answers stayed equal.
 
@@ -302,7 +322,7 @@ class Comparing:
         first: Answered,
         second: Answered,
         propensity: float,
-        steered: bool,
+        sampling: Sampling,
         left: str | None = None,
     ) -> ComparisonView:
         return await asking(
@@ -316,7 +336,7 @@ class Comparing:
             propensity=propensity,
             prompt_ratio=question.ratio,
             # Warmer than production answers, they say little of what production would get.
-            steered=steered or first[0].sampling.temperature != question.sampling.temperature,
+            steered=question.is_steered or first[0].sampling.temperature != sampling.temperature,
             asked_by=question.asked_by or ("" if question.origin else visitor.person),
             left=left,
         )
