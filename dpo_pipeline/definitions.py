@@ -2,20 +2,23 @@
 
 import dagster as dg
 
-from dpo_pipeline.assets import (
-    augmentation,
-    collection,
-    curation,
-    deployment,
-    evaluation,
-    monitoring,
-    sources,
-    training,
-)
-from dpo_pipeline.automation.jobs import JOBS
-from dpo_pipeline.automation.schedules import SCHEDULES
-from dpo_pipeline.automation.sensors import SENSORS
-from dpo_pipeline.resources import resources
+from dpo_pipeline.quick_imports import quick_imports
+
+with quick_imports():
+    from dpo_pipeline.assets import (
+        augmentation,
+        collection,
+        curation,
+        deployment,
+        evaluation,
+        monitoring,
+        sources,
+        training,
+    )
+    from dpo_pipeline.automation.jobs import JOBS
+    from dpo_pipeline.automation.schedules import SCHEDULES
+    from dpo_pipeline.automation.sensors import SENSORS
+    from dpo_pipeline.resources import resources
 
 quiet_console = dg.configured(dg.colored_console_logger)({"log_level": "WARNING"})
 

@@ -65,7 +65,7 @@ def test_a_code_version_follows_the_code_and_not_its_comments(tmp_path: Path, mo
 
     def version_of(text: str) -> str:
         module.write_text(text)
-        partitions.code_version.cache_clear()
+        partitions._syntax.cache_clear()
         return partitions.code_version("decided")
 
     first = version_of("LIMIT = 3\n")

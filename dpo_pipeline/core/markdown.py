@@ -10,23 +10,17 @@ import re
 import string
 from collections import Counter
 from collections.abc import Sequence
-from html import escape, unescape
-from typing import Any
+from html import unescape
+from typing import TYPE_CHECKING
 
-from markdown_it import MarkdownIt
-from markdown_it.renderer import RendererHTML
-from markdown_it.token import Token
-
-from dpo_pipeline.core.formulas import BLOCK, INLINE, as_written, formulas, mathml
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 LONGEST, MOST_COLUMNS, MOST_TABLE_LINES = 20_000, 30, 1_000
 """Beyond these a text is shown as it is: rendering it could take longer than a person waits."""
-AS_WRITTEN, TO_COPY = "formulas as written", "blocks of code to copy"
 COPY = '<button type="button" class="md-copy">Copy</button>'
 CJK = "\u2e80"
 """From here on scripts are written without spaces between words."""
-FIRST_HEADING = 3
-"""Pages have two levels of headings of their own."""
 STYLE = """
 .md { white-space: normal; overflow-wrap: anywhere; }
 .md > :first-child { margin-top: 0 !important; } .md > :last-child { margin-bottom: 0 !important; }
@@ -53,78 +47,28 @@ _TAG = re.compile(r"<[^<>]*+>")
 _NUMBER = re.compile(r'<li value="(\d+)">')
 
 
-class _Inert(RendererHTML):
-    """Headings below those of the page; code and tables in boxes that scroll by themselves."""
-
-    def heading_open(self, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
-        return f"<{_lowered(tokens[place].tag)}>"
-
-    def heading_close(self, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
-        return f"</{_lowered(tokens[place].tag)}>"
-
-    def list_item_open(self, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
-        number = tokens[place].info  # as it was written, also where Markdown would count on
-        return f'<li value="{number}">' if number else "<li>"
-
-    def table_open(self, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
-        return '<div class="md-wide" tabindex="0" role="region" aria-label="Table"><table>'
-
-    def table_close(self, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
-        return "</table></div>"
-
-    def fence(self, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:
-        code = tokens[place]
-        button = COPY if env.get(TO_COPY) else ""
-        return (
-            f'<div class="md-code"><div><span>{escape(code.info.strip())}</span>{button}</div>'
-            f'<pre tabindex="0" role="group" aria-label="Code"><code>{escape(code.content)}</code></pre></div>'
-        )
-
-
-def _formula(self: RendererHTML, tokens: Sequence[Token], place: int, options: Any, env: dict[str, bool]) -> str:
-    """As it is written where only its characters are counted."""
-    tex, block = tokens[place].content, tokens[place].type == BLOCK
-    made = as_written(tex) if env.get(AS_WRITTEN) else mathml(tex.strip(), block)
-    return f'<span class="md-math">{made}</span>' if block else made
-
-
-def _lowered(tag: str) -> str:
-    return f"h{min(int(tag[1]) + FIRST_HEADING - 1, 6)}"
-
-
-_PARSER = (
-    MarkdownIt("commonmark", {"html": False, "breaks": True}, renderer_cls=_Inert)
-    .use(formulas)
-    .enable(["table", "strikethrough"])
-    .disable(["image", "link", "autolink", "reference", "html_inline", "html_block", "code", "entity"])
-)
-for _kind in (INLINE, BLOCK):
-    _PARSER.add_render_rule(_kind, _formula)
-
-
 def rendered(value: str, to_copy: bool = False) -> str:
     """As HTML; empty where the text is too much, or a word of it would be lost.
 
     Args:
         to_copy: blocks of code have a button that copies them; the page brings what it does.
     """
+    # Where a text is rendered: what imports a page's style or a report needs no parser.
+    from dpo_pipeline.core.markdown_parser import has_formulas, html, parsed
+
     in_tables = [line.count("|") for line in value.split("\n") if "|" in line]
     if len(value) > LONGEST or len(in_tables) > MOST_TABLE_LINES or max(in_tables, default=0) > MOST_COLUMNS:
         return ""
-    tokens = _PARSER.parse(value)
+    tokens = parsed(value)
     if any(_takes_a_product_for_emphasis(token.children or ()) for token in tokens):
         return ""
-    made = str(_PARSER.renderer.render(tokens, _PARSER.options, {TO_COPY: to_copy}))
-    has_formulas = any(child.type in (INLINE, BLOCK) for token in tokens for child in token.children or ())
-    counted = (
-        str(_PARSER.renderer.render(tokens, _PARSER.options, {AS_WRITTEN: True, TO_COPY: to_copy}))
-        if has_formulas
-        else made
-    )
+    copy = COPY if to_copy else ""
+    made = html(tokens, copy)
+    counted = html(tokens, copy, as_written=True) if has_formulas(tokens) else made
     return made if _content(_shown(counted)) == _content(value) else ""
 
 
-def _takes_a_product_for_emphasis(children: Sequence[Token]) -> bool:
+def _takes_a_product_for_emphasis(children: "Sequence[Token]") -> bool:
     """Whether emphasis begins right behind an operand and another follows right behind it, as in 17*3*2."""
     begun: list[bool] = []
     for place, token in enumerate(children):

@@ -18,6 +18,7 @@ from dpo_pipeline.ml import embedded
 from dpo_pipeline.ml.chat_template import ChatTemplate
 from dpo_pipeline.ml.compute import compute_of
 from dpo_pipeline.ml.prepared_base import prepare, template_text
+from dpo_pipeline.quick_imports import quick_imports
 from dpo_pipeline.settings import ModelSettings, Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.bank import read_bank, read_harmful
@@ -150,8 +151,9 @@ def load_model(directory: Path, model: ModelSettings) -> Any:
     Raises:
         ModelUnavailable: this is no model that transformers can load, or only with code that it brings along.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
+    with quick_imports():
+        import torch
+        from transformers import AutoModelForCausalLM
 
     compute = compute_of(model)
     with _loading(directory):

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from dagster_pipes import PipesContext, PipesDefaultContextLoader, PipesDefaultMessageWriter, PipesMappingParamsLoader
 
 from dpo_pipeline.errors import DpoError, TaskFailed, WorkerEnded
+from dpo_pipeline.quick_imports import quick_imports
 
 T = TypeVar("T")
 LIBRARIES = ("torch", "transformers.models.auto", "peft", "trl.trainer.dpo_trainer", "vaderSentiment.vaderSentiment")
@@ -88,10 +89,11 @@ class Worker:
 
 
 def _work(pipe: Connection) -> None:
-    for library in LIBRARIES:
-        if pipe.poll():  # the task knows best what it needs
-            break
-        importlib.import_module(library)
+    with quick_imports():
+        for library in LIBRARIES:
+            if pipe.poll():  # the task knows best what it needs
+                break
+            importlib.import_module(library)
     while True:
         call: _Call = pipe.recv()
         pipe.send(_outcome(call))

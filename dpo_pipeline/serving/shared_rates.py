@@ -3,11 +3,10 @@ the others'. No call waits for the database, and a limit holds within about a se
 """
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.database_follower import DatabaseFollower
-from dpo_pipeline.stores.database import connected, create_once
+from dpo_pipeline.stores.database import connected, create_once, insert
 
 METADATA = sa.MetaData()
 CALLS = sa.Table(
@@ -46,7 +45,7 @@ class SharedRates(DatabaseFollower):
         ]
         with connected(self._engine) as connection:
             if told:
-                added = postgresql.insert(CALLS)
+                added = insert(CALLS)
                 connection.execute(
                     added.on_conflict_do_update(
                         index_elements=list(CALLS.primary_key),

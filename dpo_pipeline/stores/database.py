@@ -10,13 +10,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import make_url
 
 from dpo_pipeline.errors import DatabaseUnavailable, ServiceError, SettingsError
 from dpo_pipeline.in_words import kind_of_fault
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
 
 log = logging.getLogger(__name__)
 
@@ -138,6 +141,17 @@ SECRETS = sa.Table(
 """What only these programs may read: grant nobody else this database."""
 
 
+def insert(table: sa.Table, dialect: str = "postgresql") -> "postgresql.Insert | sqlite.Insert":
+    """One that knows ON CONFLICT. A dialect is imported where it is used: it brings all of its drivers along."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
+    from sqlalchemy.dialects import sqlite
+
+    return sqlite.insert(table)
+
+
 @cache
 def shared_secret(engine: sa.Engine, name: str, make: Callable[[], str]) -> bytes:
     """The secret of this name, which is made where there is none yet.
@@ -148,7 +162,7 @@ def shared_secret(engine: sa.Engine, name: str, make: Callable[[], str]) -> byte
     if (there := known_secret(engine, name)) is not None:
         return there
     with connected(engine) as connection:
-        made = postgresql.insert(SECRETS).values(name=name, value=make().encode())
+        made = insert(SECRETS).values(name=name, value=make().encode())
         connection.execute(made.on_conflict_do_nothing())
         return bytes(connection.execute(sa.select(SECRETS.c.value).where(SECRETS.c.name == name)).scalar_one())
 

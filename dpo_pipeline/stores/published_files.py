@@ -11,11 +11,10 @@ from pathlib import Path
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import replacing, write_text
-from dpo_pipeline.stores.database import connected, create_once, engine_of, take_turn
+from dpo_pipeline.stores.database import connected, create_once, engine_of, insert, take_turn
 
 METADATA = sa.MetaData()
 NUMBERS = sa.Sequence("published_numbers", metadata=METADATA)
@@ -57,7 +56,7 @@ class PublishedFiles:
                 content = (self._dir / name).read_bytes()
                 digest = hashlib.sha256(content).hexdigest()
                 values = {"number": NUMBERS.next_value(), "sha256": digest, "content": content}
-                newest = postgresql.insert(FILES).values(path=name, **values)
+                newest = insert(FILES).values(path=name, **values)
                 newest = newest.on_conflict_do_update(
                     index_elements=[FILES.c.path], set_=values, where=FILES.c.sha256 != digest
                 )

@@ -16,11 +16,10 @@ from pathlib import Path
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from dpo_pipeline.errors import DatabaseUnavailable, LogWriteError, MigrationRefused
 from dpo_pipeline.stores.artifacts import replacing, write_text
-from dpo_pipeline.stores.database import connected, create_once
+from dpo_pipeline.stores.database import connected, create_once, insert
 from dpo_pipeline.stores.log import Change, file_bytes
 
 METADATA = sa.MetaData()
@@ -335,7 +334,7 @@ def _binary(connection: sa.Connection, query: sa.Select[int, int, str, bytes]) -
 
 
 def _count_rewrite(connection: sa.Connection, log: str) -> None:
-    counted = postgresql.insert(REWRITES).values(log=log, count=1)
+    counted = insert(REWRITES).values(log=log, count=1)
     again = {"count": REWRITES.c.count + 1}
     connection.execute(counted.on_conflict_do_update(index_elements=[REWRITES.c.log], set_=again))
 

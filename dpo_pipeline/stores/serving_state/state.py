@@ -3,15 +3,15 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from dpo_pipeline.errors import DatabaseUnavailable, LogWriteError, NicknameTaken
-from dpo_pipeline.stores.database import TROUBLE, first_line
+from dpo_pipeline.stores.database import TROUBLE, first_line, insert
 from dpo_pipeline.stores.serving_state.records import (
     REQUESTS_LOOKED_AT,
     Met,
@@ -74,7 +74,7 @@ class ServingState:
             # In a thread of its own, where nobody waits: it has the time that another program may take.
             self._patient = sqlite_engine(place, PATIENT_S)
         create_tables(self._patient)
-        self._insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+        self._insert = partial(insert, dialect=self._engine.dialect.name)
         self._behind = WriteBehind(self._insert_requests, "requests")
 
     def close(self) -> None:
