@@ -29,41 +29,24 @@ from dpo_pipeline.ml.training_plan import sft_job
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.stores.log import AppendLog
 
-GOAL, VERSION, PARENT = 1.1, "v1.1", "v1.0"
-
-
-def dagster_turn() -> dict[str, float]:
-    """Seconds by step of job `train_version`."""
-    import dagster as dg
-
-    from dpo_pipeline.definitions import defs
-
-    with dg.DagsterInstance.get() as instance:
-        result = defs.resolve_job_def("train_version").execute_in_process(instance=instance, partition_key=VERSION)
-        stats = instance.get_run_step_stats(result.run_id)
-        return {step.step_key: step.end_time - step.start_time for step in stats if step.end_time and step.start_time}
-
-
-def prepare_turn() -> None:
-    """Baseline registered, votes judged, partition added: what both sides start from."""
-    import dagster as dg
-
-    from dpo_pipeline.definitions import defs
-
-    with dg.DagsterInstance.get() as instance:
-        instance.add_dynamic_partitions("versions", [PARENT, VERSION])
-        defs.resolve_job_def("build_baseline").execute_in_process(instance=instance, partition_key=PARENT)
-        defs.resolve_job_def("ingest_and_validate").execute_in_process(instance=instance)
+GOAL = 1.1
 
 
 SIDES = ("dagster", "plain")
+HERE = Path(__file__).parent
+PROGRAMS = {
+    "prepare": [str(HERE / "dagster_turn.py"), "prepare"],
+    "dagster": [str(HERE / "dagster_turn.py"), "turn"],
+    "plain": [str(HERE / "plain_turn.py")],
+}
+"""Files of their own: what makes votes and draws tables is no part of either side."""
 # Both sides shall get as far as the registry, whatever the judge thinks of this little training.
 LENIENT = {"DPO_EVALUATION__MIN_WIN_RATE": "0.501", "DPO_EVALUATION__ALPHA": "0.49"}
 
 
 def run(step: str, data_dir: Path) -> dict[str, float]:
     """Wall seconds of one step in a fresh process, cores that others used meanwhile, and seconds by asset."""
-    command = [str(Path(__file__).with_name("plain_turn.py"))] if step == "plain" else [__file__, "--step", step]
+    command = PROGRAMS[step]
     with mlflow_server(data_dir, **LENIENT) as env:
         begin, neighbours = time.perf_counter(), Neighbours()
         done = subprocess.run([sys.executable, *command], env=env, capture_output=True, text=True)
@@ -120,15 +103,7 @@ def main() -> None:
     parser.add_argument("--data-dir", help="where base model and v1.0 are or shall be; default: that of the settings")
     parser.add_argument("--votes", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--step", choices=("prepare", "dagster"), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.step == "prepare":
-        prepare_turn()
-        print("{}")
-        return
-    if args.step == "dagster":
-        print(json.dumps(dagster_turn()))
-        return
     measured = measure(settings_for(args.data_dir), args.votes, args.repeats)
     rows = [_row(side, runs) for side, runs in measured.items()]
     show(f"Seconds of a fresh process, and of each asset in the best of {args.repeats} runs, sides in turn", rows)

@@ -9,7 +9,8 @@ and the interval is as narrow as the data allow. Arms: our recipe on those that 
 second, in the first --rival-folds alone, for it takes four times as long; arms are compared on the pairs that both
 judged. All are trained by the same code: `bench_real_training` says how far its steps are from stock TRL's. Beside it,
 how the share differs where the chosen answer is the longer or the shorter one, what a rule "the longer is better" would
-get, and how long answers become. An adapter that is there already is not trained again: what was interrupted goes on.
+get, and how long answers become. An adapter that is there already is not trained again: what was interrupted goes on, and with --arms
+one arm after the other can be trained.
 Goals: above 50 % with its 95 % interval, not below the rival.
 """
 
@@ -205,16 +206,18 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=256, help="of prompt and answer together, at most")
     parser.add_argument("--folds", type=int, default=FOLDS, choices=range(1, FOLDS + 1), help="that are judged")
     parser.add_argument("--rival-folds", type=int, default=1, choices=range(1, FOLDS + 1))
+    parser.add_argument("--arms", nargs="+", default=[arm.name for arm in ARMS], choices=[arm.name for arm in ARMS])
     args = parser.parse_args()
+    arms = [arm for arm in ARMS if arm.name in args.arms]
     if not DATA.exists():
         raise SystemExit(f"{DATA} is not here: this study needs pairs that people chose.")
     study = prepared(args.data_dir, args.tokens)
-    judged = {arm.name: Judged() for arm in ARMS}
+    judged = {arm.name: Judged() for arm in arms}
     for fold in range(args.folds):
-        for arm in ARMS:
+        for arm in arms:
             if arm.name != RIVAL or fold < args.rival_folds:
                 judge(study, arm, fold, judged[arm.name])
-    told = [pair for pair in study.pairs if pair.event_id in judged[ARMS[0].name].margins]
+    told = [pair for pair in study.pairs if pair.event_id in judged[arms[0].name].margins]
     longer = {pair.event_id for pair in told if len(pair.chosen) > len(pair.rejected)}
     by_length = statistics.fmean(0.5 if len(p.chosen) == len(p.rejected) else float(p.event_id in longer) for p in told)
     first = [pair for pair in told if fold_of(pair) == 0][:ANSWERED]
@@ -260,14 +263,15 @@ def facts(each: Judged) -> dict[str, Any]:
 
 
 def goals_of(judged: dict[str, Judged]) -> list[Goal]:
-    rival = judged[RIVAL]
+    rival = judged.get(RIVAL, Judged())
     goals = []
-    for arm in ARMS[:2]:
-        ours = judged[arm.name]
-        goals.append(Goal(f"{arm.name}: lower end of the interval", ours.sides()[1], "at least", 0.5))
+    for name, ours in judged.items():
+        if name == RIVAL:
+            continue
+        goals.append(Goal(f"{name}: lower end of the interval", ours.sides()[1], "at least", 0.5))
         if rival.margins:
             over = ours.sides(rival.margins)[0] - rival.sides(ours.margins)[0]
-            goals.append(Goal(f"{arm.name}: over the rival", over, "at least", 0))
+            goals.append(Goal(f"{name}: over the rival", over, "at least", 0))
     return goals
 
 

@@ -35,6 +35,7 @@ from dpo_pipeline.ml.embedded import Progress
 from dpo_pipeline.ml.processes import share_of
 from dpo_pipeline.ml.reference import check_reference
 from dpo_pipeline.ml.reporting import quieten
+from dpo_pipeline.quick_imports import quick_imports
 
 
 def train_kto(job: DpoJob, adapter_dir: Path, progress: Progress) -> DpoResult:
@@ -66,7 +67,8 @@ def _trained(
 
 def _trainer(job: DpoJob, pairs: UsablePairs) -> tuple[Any, int, Counter[str]]:
     """(TRL's trainer with the reference computed, how many of its answers are good, what was left out)."""
-    from trl import KTOConfig, KTOTrainer
+    with quick_imports():
+        from trl import KTOConfig, KTOTrainer
 
     from dpo_pipeline.ml.trl_rows import trl_rows
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from dpo_pipeline.errors import AdapterRefused
 from dpo_pipeline.ml.processes import is_first
+from dpo_pipeline.quick_imports import quick_imports
 from dpo_pipeline.stores import artifacts
 
 
@@ -29,10 +30,11 @@ def cached_reference_trainer(cache: Path) -> Any:
     TRL has a cache of its own, keyed by a fingerprint of the tokenizing function that differs from
     process to process: it is never hit again.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from datasets import Dataset, concatenate_datasets
-    from trl import DPOTrainer
+    with quick_imports():
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+        from datasets import Dataset, concatenate_datasets
+        from trl import DPOTrainer
 
     from dpo_pipeline.ml.shared_prompts import share_prompts
     from dpo_pipeline.ml.trl_private import keeps_references

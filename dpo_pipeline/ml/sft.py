@@ -15,6 +15,7 @@ from dpo_pipeline.ml.compute import compute_of, recomputes
 from dpo_pipeline.ml.embedded import Progress, first_sentence
 from dpo_pipeline.ml.processes import share_of
 from dpo_pipeline.ml.reporting import LOGGED_SHARE, progress_callback, quieten
+from dpo_pipeline.quick_imports import quick_imports
 from dpo_pipeline.settings import ModelSettings, SftRecipe
 
 
@@ -59,7 +60,8 @@ def train_sft(
         Facts for the manifest: recipe, final loss, norm of the update, rows that the template cannot take; and the
         curve, one row a logged step.
     """
-    from trl import SFTTrainer
+    with quick_imports():
+        from trl import SFTTrainer
 
     from dpo_pipeline.ml.shared_prompts import share_prompts
     from dpo_pipeline.ml.trl_rows import trl_rows

@@ -89,12 +89,11 @@ class Worker:
 
 
 def _work(pipe: Connection) -> None:
-    with quick_imports():
-        for library in LIBRARIES:
-            if pipe.poll():  # the task knows best what it needs
-                break
-            importlib.import_module(library)
+    missing = list(LIBRARIES)
     while True:
+        while missing and not pipe.poll():  # a task that is there knows best what it needs
+            with quick_imports():
+                importlib.import_module(missing.pop(0))
         call: _Call = pipe.recv()
         pipe.send(_outcome(call))
 

@@ -7,6 +7,7 @@ does not answer, or refuses, callers get a `RegistryError` and the loop goes on 
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from dpo_pipeline.core.redaction import cut
 from dpo_pipeline.core.registry_plan import RegistrySnapshot
 from dpo_pipeline.errors import RegistryError, RegistryRefused, RegistryUnavailable
 from dpo_pipeline.in_words import fault
+from dpo_pipeline.quick_imports import quick_imports
 from dpo_pipeline.settings.shown import without_passwords
 from dpo_pipeline.stores.mlflow_pages import EVALUATION, RunPages, run_page, version_page
 from dpo_pipeline.stores.progress import note_run
@@ -107,9 +109,11 @@ class Registry:
         Raises:
             RegistryError: MLflow does not answer, or refuses.
         """
+        from mlflow.entities import Metric
+
         with self._client() as client:
-            for name, value in figures.items():
-                client.log_metric(run_id, f"{EVALUATION}/{name}", value)
+            now = int(time.time() * 1000)
+            client.log_batch(run_id, [Metric(f"{EVALUATION}/{name}", value, now, 0) for name, value in figures.items()])
             client.log_artifact(run_id, str(page), EVALUATION)
             client.log_dict(run_id, json.loads(json.dumps(verdict)), f"{EVALUATION}/verdict.json")
 
@@ -142,7 +146,7 @@ class Registry:
                 )
             known = client.search_model_versions(f"name = '{self.model}' and tags.adapter_sha = '{adapter_sha}'")
             if known:
-                version = str(known[0].version)
+                there = known[0]
             else:
                 run = client.get_run(run_id)
                 if MODEL_LOGGED not in run.data.tags:
@@ -152,9 +156,11 @@ class Registry:
                     # Last: files come one by one, and half a model is none.
                     client.set_tag(run_id, MODEL_LOGGED, "true")
                 source = f"{run.info.artifact_uri}/model"
-                version = str(client.create_model_version(self.model, source, run_id, tags=dict(tags)).version)
-            self._describe(client, version, tags, description)
-            return version
+                there = client.create_model_version(
+                    self.model, source, run_id, tags=dict(tags), description=description
+                )
+            self._describe(client, there, tags, description)
+            return str(there.version)
 
     def describe(self, version: str, tags: Mapping[str, str], description: str) -> None:
         """Bring description and tags of a version up to date.
@@ -163,7 +169,7 @@ class Registry:
             RegistryError: MLflow does not answer, or refuses.
         """
         with self._client() as client:
-            self._describe(client, version, tags, description)
+            self._describe(client, client.get_model_version(self.model, version), tags, description)
 
     def log_card(self, run_id: str, card: str) -> None:
         """The model card beside the adapter that MLflow keeps.
@@ -174,10 +180,13 @@ class Registry:
         with self._client() as client:
             client.log_text(run_id, card, "adapter/README.md")
 
-    def _describe(self, client: Any, version: str, tags: Mapping[str, str], description: str) -> None:
-        client.update_model_version(self.model, version, description)
+    def _describe(self, client: Any, there: Any, tags: Mapping[str, str], description: str) -> None:
+        """Write what differs: each tag is two calls of MLflow's client, and most are as they were."""
+        if there.description != description:
+            client.update_model_version(self.model, there.version, description)
         for name, value in tags.items():
-            client.set_model_version_tag(self.model, version, name, value)
+            if there.tags.get(name) != value:
+                client.set_model_version_tag(self.model, there.version, name, value)
 
     def look(self) -> RegistrySnapshot:
         """Aliases and tags as of now, over REST: serving and sensors look every few seconds and never import mlflow.
@@ -277,9 +286,10 @@ class Registry:
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
-        import requests
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
+        with quick_imports():
+            import requests
+            from mlflow import MlflowClient
+            from mlflow.exceptions import MlflowException
 
         try:
             # MLflow's client tries again for minutes before it says that nobody is there.

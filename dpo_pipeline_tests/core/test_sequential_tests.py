@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from dpo_pipeline.core.sequential_tests import (
     Events,
@@ -12,6 +13,7 @@ from dpo_pipeline.core.sequential_tests import (
     arms_are_uneven,
     difference_bounds,
     ratio_e_value,
+    ratio_p_value,
     share_bounds,
 )
 
@@ -31,6 +33,15 @@ def test_by_hand() -> None:
     assert ratio_e_value([Events(100, 10, 100, 0)], 1.5) > 40
     assert ratio_e_value([Events(100, 5, 100, 5)], 1.5) < 1
     assert ratio_e_value([Events(100, 0, 100, 10)], 1.5) < 0.1
+
+
+def test_the_chance_of_so_many_bad_events_is_the_binomial_one() -> None:
+    """Against scipy's, with half the units in each arm and a million of them too."""
+    for bad, of_new, ratio in ((10, 8, 1.0), (400, 230, 1.1), (1_000_000, 500_900, 1.0)):
+        events = Events(2 * bad, of_new, 2 * bad, bad - of_new)
+        expected = binom.sf(of_new - 1, bad, ratio / (1 + ratio))
+        assert ratio_p_value([events], ratio) == pytest.approx(expected, rel=1e-6)
+    assert ratio_p_value([], 1.0) == 1.0
 
 
 @pytest.mark.slow
