@@ -9,8 +9,8 @@ and the interval is as narrow as the data allow. Arms: our recipe on those that 
 second, in the first --rival-folds alone, for it takes four times as long; arms are compared on the pairs that both
 judged. All are trained by the same code: `bench_real_training` says how far its steps are from stock TRL's. Beside it,
 how the share differs where the chosen answer is the longer or the shorter one, what a rule "the longer is better" would
-get, and how long answers become. An adapter that is there already is not trained again: what was interrupted goes on, and with --arms
-one arm after the other can be trained.
+get, and how long answers become. An adapter that is there already is not trained again: what was
+interrupted goes on, and --arms trains one arm now and another later.
 Goals: above 50 % with its 95 % interval, not below the rival.
 """
 
