@@ -13,6 +13,7 @@ from dpo_pipeline.errors import AdapterRefused, InvalidRequest, ModelUnavailable
 from dpo_pipeline.ml.adapters import check_adapter
 from dpo_pipeline.ml.base_model import BaseModel, load_base
 from dpo_pipeline.ml.chat_template import ChatTemplate
+from dpo_pipeline.ml.compute import compute_of, may_decode_in_eight_bits
 from dpo_pipeline.settings import ModelSettings
 
 if TYPE_CHECKING:  # both load torch, and definitions that only name a Generator must not
@@ -44,10 +45,15 @@ class ScoredAnswer:
 
 
 class Generator:
-    """One base model and the adapters loaded on it. Not thread-safe: one thread generates."""
+    """One base model and the adapters loaded on it. Not thread-safe: one thread generates.
 
-    def __init__(self, base: BaseModel, model: ModelSettings):
+    Args:
+        eight_bit: where that is sooner, few answers at once are decoded with weights of 8 bits (see `ml.eight_bit`).
+    """
+
+    def __init__(self, base: BaseModel, model: ModelSettings, eight_bit: bool = False):
         from dpo_pipeline.ml.decoding import DecodeBatch
+        from dpo_pipeline.ml.eight_bit import decode_in_eight_bits
         from dpo_pipeline.ml.lm_head import has_plain_head
         from dpo_pipeline.ml.mixed_lora import MixedLora
 
@@ -58,6 +64,8 @@ class Generator:
         _check_attention(self._model.config, model.max_length)
         self._stop_ids = _stop_ids(self._model, self.tokenizer, self.template.turn_end)
         self._plain_head = has_plain_head(self._model)
+        if eight_bit and may_decode_in_eight_bits(self._model, compute_of(model)):
+            decode_in_eight_bits(self._model)
         self._adapters = MixedLora(self._model, model.lora_targets)
         self.batch = DecodeBatch(self._model, self._adapters.select, self._stop_ids, self.tokenizer.pad_token_id)
 

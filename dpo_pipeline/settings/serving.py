@@ -59,6 +59,11 @@ class EngineSettings(Section):
     adapters: str = Field(
         "", description="loads: where those servers see this folder's artifacts/adapters; default: under the same path"
     )
+    eight_bit: bool = Field(
+        True,
+        description="local, on a processor with a unit for bfloat16, a base of more than 50 million parameters: while "
+        "at most eight answers are written at once, weights are read in 8 bits; false: always as they are",
+    )
 
     @field_validator("url", mode="before")
     @classmethod

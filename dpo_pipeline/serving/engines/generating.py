@@ -127,7 +127,9 @@ class _Loop:
         from dpo_pipeline.ml.generation import Generator
 
         try:
-            generator = self._generator or Generator(locate_base(self._settings), self._settings.model)
+            generator = self._generator or Generator(
+                locate_base(self._settings), self._settings.model, self._settings.engine.eight_bit
+            )
             for sha, directory in order.adapters.items():
                 generator.load(sha, directory)
         except DpoError as error:
