@@ -25,7 +25,7 @@ from dpo_pipeline.ml.generation import GenerationRequest, Generator
 from dpo_pipeline.ml.train_process import ProcessResult
 from dpo_pipeline.settings import Settings
 
-PEOPLE, TOKENS, WATCHED = (1, 4, 8, 16), 48, 12
+PEOPLE, TOKENS, WATCHED = (1, 4, 8, 16), 48, 8
 PLAIN, EIGHT, STOCK = "as they are", "8 bits", "transformers generate, no adapter"
 
 
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--data-dir", help="where `make real` put the model; default: of the settings")
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
-    settings = settings_for(args.data_dir, profile="gemma")
+    settings = settings_for(args.data_dir, profile="gemma", sft={"epochs": 0.05})
     base, start = baseline(settings)
     sha = start.adapter_sha
     questions = [question.question for question in spread(asked_questions(settings), max(*PEOPLE, WATCHED))]
