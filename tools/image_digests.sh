@@ -5,7 +5,8 @@ set -eu
 cd "$(dirname "$0")/.."
 named=$(sed -n 's/^ARG \([A-Z0-9]*_IMAGE\)=\(.*\)$/\1 \2/p' deploy/Dockerfile
     sed -n 's/^ *image: ${\([A-Z0-9]*_IMAGE\):-\(.*\)}$/\1 \2/p' deploy/compose.yaml)
-echo "$named" | while read -r name image; do
+echo "$named" | while read -r name pinned; do
+    image=${pinned%@*}
     digest=$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' "$image")
     echo "$name=$image@$digest"
 done

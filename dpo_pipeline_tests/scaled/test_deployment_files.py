@@ -1,6 +1,7 @@
 """What people deploy is what is tested: the same programs, in files that their own tools accept."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from dpo_pipeline_tests.programs_under_test import free_port, wait_until_answeri
 pytest.importorskip("kubernetes_validate", reason="make test-scaled installs it")
 DEPLOY = PROJECT_DIR / "deploy"
 Compose = Callable[..., dict[str, Any]]
+PINNED = re.compile(r"[^@:]+:[^@:]+@sha256:[0-9a-f]{64}")
 PROGRAMS = set(parse_procfile((PROJECT_DIR / "Procfile").read_text()).processes)
 
 
@@ -81,8 +83,12 @@ def test_compose_starts_every_program_and_two_servers(services: dict[str, Any]) 
 
 
 def test_images_are_pinned_by_what_their_registries_say(compose: Compose, tmp_path: Path) -> None:
-    """No registry is here: a program that answers in Docker's place. Without digests, each has a tag."""
-    assert all(":" in each["image"] for each in compose().values() if each["image"] != "dpo")
+    """By what was published under that tag; and, asked again, by what it is today. A program answers in Docker's place:
+    no registry is here.
+    """
+    named = [each["image"] for each in compose().values() if each["image"] != "dpo"]
+    named.append((DEPLOY / "Dockerfile").read_text().partition("ARG PYTHON_IMAGE=")[2].partition("\n")[0])
+    assert len(named) == 5 and all(PINNED.fullmatch(image) for image in named)
     digest = "sha256:" + 32 * "0f"
     asked = f'test "$*" = "buildx imagetools inspect --format {{{{.Manifest.Digest}}}} $6" && echo {digest}'
     (tmp_path / "docker").write_text(f"#!/bin/sh\n{asked}\n")
