@@ -1,11 +1,11 @@
 """How fast does serving answer with a real language model, and in how much memory?
 
-Profile gemma (Gemma 3 270M): `dpo serve` with two versions alternating from request to request, against `transformers
-serve` with one of them merged into the base (it can serve one only), at its defaults and with `--continuous-batching`.
-Questions are the bank's; answers are 64 tokens at most. Servers run one after the other, each under 1, 4 and 16 clients
-that send a request as soon as the last is answered, and before that with one reader of a stream. The memory is what the
-server's processes hold of their own at the end (PSS). Goals: 2 × the tokens a second of either mode of the rival at 1,
-4 and 16 clients; for one reader the first token within 1.5 s and 8 tokens a second.
+Profile gemma (Gemma 3 270M): `dpo serve` with three versions loaded, of which two alternate from request to request,
+against `transformers serve` with one of them merged into the base (it can serve one only), at its defaults and with
+`--continuous-batching`. Questions are the bank's; answers are 64 tokens at most. Servers run one after the other, each
+under 1, 4 and 16 clients that send a request as soon as the last is answered, and before that with one reader of a
+stream. The memory is what the server's processes hold of their own at the end (PSS). Goals: 2 × the tokens a second of
+either mode of the rival at 1, 4 and 16 clients; for one reader the first token within 1.5 s and 8 tokens a second.
 
 Where `make vllm-cpu` was run, vLLM is beside them with both versions as adapters, at its defaults in bf16: asked by
 itself, and by `dpo serve` that forwards to it (`engine.loads`). That ratio has no goal; it says when to forward. Its
@@ -37,6 +37,8 @@ from dpo_pipeline.ml.base_model import BaseModel, ensure_base
 from dpo_pipeline.ml.training_plan import sft_job
 
 CLIENTS, REQUESTS, TOKENS, READ = (1, 4, 16), (8, 16, 48), 64, 5
+BESIDES = "v1.2"
+"""Loaded beside the two that answer: the memory is that of a base with three versions."""
 BESIDE, FORWARDED = "vLLM, two versions", "dpo serve, forwarding to vLLM"
 
 
@@ -95,7 +97,7 @@ def main() -> None:
     memory: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as temporary:
         merged, data = Path(temporary) / "merged", Path(temporary) / "data"
-        install(settings, data, version)
+        install(settings, data, version, (*VERSIONS, BESIDES))
         (data / "models").symlink_to(settings.models_dir)
         merge(settings, base, version, merged)
         servers: dict[str, tuple[Callable[[], AbstractContextManager[str]], list[str]]] = {

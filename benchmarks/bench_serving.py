@@ -12,7 +12,7 @@ clients: 4 × the default mode, no fewer a second than continuous batching, a p9
 import argparse
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -35,19 +35,19 @@ VERSIONS = ("v1.0", "v1.1")
 OURS, DEFAULT, CONTINUOUS = "dpo serve, two versions", "transformers serve", "… --continuous-batching"
 
 
-def install(settings: Settings, data_dir: Path, version: ProcessResult) -> None:
-    """A data directory in which two copies of the version are served, each under its own hash."""
+def install(settings: Settings, data_dir: Path, version: ProcessResult, names: Sequence[str] = VERSIONS) -> None:
+    """A data directory in which copies of the version are served, each under its own hash."""
     (data_dir / "artifacts").mkdir(parents=True)
     (data_dir / "artifacts" / "base").symlink_to(settings.artifacts_dir / "base")
     with Ledger(f"sqlite:///{data_dir / 'ledger.db'}") as ledger:
-        for name in VERSIONS:
+        for name in names:
             folder = data_dir / "artifacts" / name
             shutil.copytree(version.adapter_dir, folder)
             (folder / "README.md").write_text(name)
             about = {key: value for key, value in read_manifest(folder).items() if key not in ("files", "sha256")}
             made = write_manifest(folder, about)
             accepted(ledger, name, made["sha256"], folder)
-        ledger.install_champion(VERSIONS[0], actor="benchmark")
+        ledger.install_champion(names[0], actor="benchmark")
 
 
 def merge(settings: Settings, base: BaseModel, version: ProcessResult, directory: Path) -> None:
