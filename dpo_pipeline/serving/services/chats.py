@@ -65,7 +65,8 @@ class Chats:
         """
         check_messages(messages)
         self._rates.check("answers", visitor.person, visitor.address)
-        soon(self._visitors.note, visitor)
+        if self._visitors.is_to_be_noted(visitor):
+            soon(self._visitors.note, visitor)
         # In OpenAI's form. A rollout by request assigns by it, so it is drawn before the version is known.
         request_id = _new_request_id()
         conversation = conversation_key(visitor.person, visitor.session_id, messages[0][1] if messages else "")
@@ -78,7 +79,7 @@ class Chats:
 
         async def answered(answer: Answer) -> None:
             self._copy(ask, visitor, answer.text)
-            await keeping(self._log.keep, answering, messages, answer.text)
+            await self._log.kept(answering, messages, answer.text)
 
         def stopped(written: str) -> None:
             later(self._log.keep, answering, messages, written, whole=False)

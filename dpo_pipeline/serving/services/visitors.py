@@ -86,10 +86,12 @@ class Visitors:
         identity = identity_of(False, at_machine, inf, self._settle_h, False)
         return Visitor(person, session_id, source, address, identity)
 
+    def is_to_be_noted(self, visitor: Visitor) -> bool:
+        """Whether somebody at this machine asks something for the first time."""
+        return visitor.identity == "local" and visitor.person not in self._noted
+
     def note(self, visitor: Visitor) -> None:
-        """Somebody at this machine asks something: from now on they are known. Costs nothing the second time."""
-        if visitor.identity != "local" or visitor.person in self._noted:
-            return
+        """From now on they are known."""
         if len(self._noted) >= MOST_NOTED:
             self._noted.clear()
         self._noted.add(visitor.person)
