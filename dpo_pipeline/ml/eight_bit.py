@@ -25,18 +25,17 @@ BLOCK = 32
 class EightBitLinear(torch.nn.Linear):
     """As the layer it is made of, with its weights, but for few rows at once."""
 
+    scales: torch.Tensor  # [out]
+    rounded: torch.Tensor  # [out, in]
+
     @classmethod
     def of(cls, layer: torch.nn.Linear) -> "EightBitLinear":
         made = cls(layer.in_features, layer.out_features, bias=False, device="meta")
         made.weight, made.bias = layer.weight, layer.bias
-        widest = layer.weight.detach().float().abs().amax(1).clamp_min(1e-12)
-        made.scales = (widest / STEPS).to(layer.weight.dtype)
-        rounded = (layer.weight.detach() / made.scales[:, None]).round_().clamp_(-STEPS, STEPS)
-        made.rounded = rounded.to(torch.int8)
+        weight = layer.weight.detach()
+        made.scales = weight.abs().amax(1).clamp_min(1e-12) / STEPS
+        made.rounded = (weight / made.scales[:, None]).round_().clamp_(-STEPS, STEPS).to(torch.int8)
         return made
-
-    scales: torch.Tensor  # [out]
-    rounded: torch.Tensor  # [out, in]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows = x.reshape(-1, self.in_features)

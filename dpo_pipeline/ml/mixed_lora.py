@@ -56,7 +56,7 @@ class _MixedLinear(torch.nn.Module):
             return y
         if self._for_one and x.numel() == self.base.in_features:
             down, up = self._for_one
-            inner = torch.mm(x.view(1, -1).float(), down).mul_(mask)
+            inner = torch.mm(x.reshape(1, -1).float(), down).mul_(mask)
             return y + torch.mm(inner, up).to(y.dtype).view_as(y)
         inner = torch.nn.functional.linear(x, self.down)
         inner *= mask if inner.dim() == 2 else mask[:, None]
