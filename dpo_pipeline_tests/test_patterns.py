@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import groupby, product
+from itertools import groupby, product, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ SHORT, LONGER, TIMES, MOST_GROWTH = 400, 2_000, 4, 8.0
 """Characters of a text, and of one that is looked at again; four times as many cost 4 times the work where that is
 linear, and 16 times where it is quadratic.
 """
+LOOKS = 4
+"""So often a text is looked at again before it counts as too dear: what is quadratic is so each time."""
 MOST_PAIRS = 600
 """Of pieces that are tried together; of more, drawn ones."""
 ENDS = ("\x00", "")
@@ -171,15 +173,12 @@ def test_whatever_a_function_puts_together_has_an_example_here() -> None:
     assert len(PATTERNS) > 40
 
 
-def _cost(pattern: "re.Pattern[str] | regex.Pattern[str]", text: str, tries: int) -> float:
-    """Processor time of this thread, in seconds, the best of some tries."""
-    best = float("inf")
-    for _ in range(tries):
-        began = time.thread_time()
-        for _found in pattern.finditer(text):
-            pass
-        best = min(best, time.thread_time() - began)
-    return best
+def _cost(pattern: "re.Pattern[str] | regex.Pattern[str]", text: str) -> float:
+    """Processor time of this thread, in seconds."""
+    began = time.thread_time()
+    for _found in pattern.finditer(text):
+        pass
+    return time.thread_time() - began
 
 
 def _shapes(pieces: Sequence[str]) -> Iterator[tuple[str, Callable[[int], str]]]:
@@ -206,16 +205,19 @@ def _dearest(pattern: "re.Pattern[str] | regex.Pattern[str]") -> tuple[float, st
     """By how much work grows from a text to one four times as long, and with which text: the first that is too dear."""
     for what, text in _shapes(list(Taken(pattern).pieces)):
         if _growth(pattern, text, SHORT, 1) > MOST_GROWTH:  # or something else took the processor's time
-            growth = _growth(pattern, text, LONGER, 5)
-            if growth > MOST_GROWTH:
-                return growth, what
+            looks = (_growth(pattern, text, LONGER, 5) for _ in range(LOOKS))
+            found = list(takewhile(lambda growth: growth > MOST_GROWTH, looks))
+            if len(found) == LOOKS:
+                return min(found), what
     return 0.0, ""
 
 
 def _growth(
     pattern: "re.Pattern[str] | regex.Pattern[str]", text: Callable[[int], str], size: int, tries: int
 ) -> float:
-    return _cost(pattern, text(TIMES * size), tries) / _cost(pattern, text(size), tries)
+    """Of the best of some tries each, taken in turn: a processor that is slow for a while is so for both."""
+    costs = [(_cost(pattern, text(size)), _cost(pattern, text(TIMES * size))) for _ in range(tries)]
+    return min(longer for _, longer in costs) / min(shorter for shorter, _ in costs)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=PATTERNS.values())
