@@ -20,6 +20,7 @@ from reporting import Goal, report, say, show
 
 from dpo_pipeline.core.questions import spread
 from dpo_pipeline.ml.base_model import BaseModel, load_base
+from dpo_pipeline.ml.compute import compute_of
 from dpo_pipeline.ml.decoding import Row
 from dpo_pipeline.ml.generation import GenerationRequest, Generator
 from dpo_pipeline.ml.train_process import ProcessResult
@@ -106,6 +107,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     settings = settings_for(args.data_dir, profile="gemma", sft={"epochs": 0.05})
+    if compute_of(settings.model).dtype != "bfloat16" or compute_of(settings.model).on_gpu:
+        raise SystemExit(
+            f"{compute_of(settings.model)}. Weights are read in 8 bits beside bfloat16 on a processor alone."
+        )
     base, start = baseline(settings)
     sha = start.adapter_sha
     questions = [question.question for question in spread(asked_questions(settings), max(*PEOPLE, WATCHED))]
