@@ -107,10 +107,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     settings = settings_for(args.data_dir, profile="gemma", sft={"epochs": 0.05})
-    if compute_of(settings.model).dtype != "bfloat16" or compute_of(settings.model).on_gpu:
-        raise SystemExit(
-            f"{compute_of(settings.model)}. Weights are read in 8 bits beside bfloat16 on a processor alone."
-        )
+    compute = compute_of(settings.model)
+    if compute.dtype != "bfloat16" or compute.on_gpu:
+        raise SystemExit(f"{compute}. Weights are read in 8 bits beside bfloat16 on a processor alone.")
     base, start = baseline(settings)
     sha = start.adapter_sha
     questions = [question.question for question in spread(asked_questions(settings), max(*PEOPLE, WATCHED))]
