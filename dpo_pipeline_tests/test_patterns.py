@@ -220,6 +220,7 @@ def _growth(
     return min(longer for _, longer in costs) / min(shorter for shorter, _ in costs)
 
 
+@pytest.mark.slow  # two thirds of a minute of one core: thousands of texts a pattern
 @pytest.mark.parametrize("pattern", PATTERNS, ids=PATTERNS.values())
 def test_work_grows_with_the_length_of_the_worst_text(pattern: "re.Pattern[str] | regex.Pattern[str]") -> None:
     growth, text = _dearest(pattern)
