@@ -30,8 +30,6 @@ from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.stores.log import AppendLog
 
 GOAL = 1.1
-
-
 SIDES = ("dagster", "plain")
 HERE = Path(__file__).parent
 PROGRAMS = {

@@ -37,7 +37,7 @@ from dpo_pipeline.ml.base_model import BaseModel, ensure_base
 from dpo_pipeline.ml.training_plan import sft_job
 
 CLIENTS, REQUESTS, TOKENS, READ = (1, 4, 16), (8, 16, 48), 64, 5
-BESIDES = "v1.2"
+THIRD = "v1.2"
 """Loaded beside the two that answer: the memory is that of a base with three versions."""
 BESIDE, FORWARDED = "vLLM, two versions", "dpo serve, forwarding to vLLM"
 
@@ -97,7 +97,7 @@ def main() -> None:
     memory: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as temporary:
         merged, data = Path(temporary) / "merged", Path(temporary) / "data"
-        install(settings, data, version, (*VERSIONS, BESIDES))
+        install(settings, data, version, (*VERSIONS, THIRD))
         (data / "models").symlink_to(settings.models_dir)
         merge(settings, base, version, merged)
         servers: dict[str, tuple[Callable[[], AbstractContextManager[str]], list[str]]] = {

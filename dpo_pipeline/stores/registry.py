@@ -66,9 +66,9 @@ class Registry:
         Raises:
             RegistryError: MLflow does not answer, or refuses.
         """
-        from mlflow.exceptions import MlflowException
-
         with self._client() as client:
+            from mlflow.exceptions import MlflowException
+
             try:
                 experiment = client.get_run(run_id).info.experiment_id
             except MlflowException as error:
@@ -87,11 +87,11 @@ class Registry:
         Raises:
             RegistryError: MLflow does not answer or refuses, before the block or at its end.
         """
+        with self._client() as client:
+            opened = open_run(client, self._experiment(client), self.model, described)
         import requests
         from mlflow.exceptions import MlflowException
 
-        with self._client() as client:
-            opened = open_run(client, self._experiment(client), self.model, described)
         note_run(progress_dir, task, opened.run_id)
         try:
             with shown_live(opened, progress_dir, task):
@@ -109,9 +109,9 @@ class Registry:
         Raises:
             RegistryError: MLflow does not answer, or refuses.
         """
-        from mlflow.entities import Metric
-
         with self._client() as client:
+            from mlflow.entities import Metric
+
             now = int(time.time() * 1000)
             client.log_batch(run_id, [Metric(f"{EVALUATION}/{name}", value, now, 0) for name, value in figures.items()])
             client.log_artifact(run_id, str(page), EVALUATION)
@@ -133,9 +133,9 @@ class Registry:
         Raises:
             RegistryError: MLflow does not answer, or refuses.
         """
-        from mlflow.exceptions import MlflowException
-
         with self._client() as client:
+            from mlflow.exceptions import MlflowException
+
             try:
                 client.get_registered_model(self.model)
             except MlflowException as error:
@@ -286,6 +286,7 @@ class Registry:
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
+        """MLflow's client. Callers import what else they need of MLflow within: loading it belongs here."""
         with quick_imports():
             import requests
             from mlflow import MlflowClient

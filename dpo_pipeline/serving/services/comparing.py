@@ -283,7 +283,7 @@ class Comparing:
         return (match.first, match.second), match.propensity
 
     def _others(self, question: ComparisonPrompt, left: int, gone: UnknownModel) -> tuple[tuple[str, ...], float]:
-        """Instead of versions of which one was taken back after it had been picked.
+        """Instead of versions of which one was rolled back after it had been picked.
 
         Args:
             left: how many more times may be picked.
