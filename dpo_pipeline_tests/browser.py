@@ -90,6 +90,8 @@ class Tab:
         """
         from axe_playwright_python.sync_playwright import Axe
 
+        # While Gradio still loads parts of a page, it says so over it, outside of all landmarks.
+        self.page.wait_for_selector("p.loading", state="detached")
         told = Axe().run(self.page).response
         found = [
             f"{rule['id']}: {rule['help']}: {node['html'][:200]} {[each['message'] for each in node['any']]}"

@@ -16,6 +16,7 @@ from dpo_pipeline.core.exposure import gets_challenger
 from dpo_pipeline.core.serving_records import RequestRecord
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.errors import StaleEpoch
+from dpo_pipeline.in_words import spoken
 from dpo_pipeline.loop.attempts import attempt_of
 from dpo_pipeline.loop.curate import rebuild_warehouse
 from dpo_pipeline.loop.import_pairs import import_file
@@ -93,7 +94,8 @@ def test_from_an_empty_house_to_a_decided_version(loop: Loop) -> None:
         assert record.mlflow_run
         page = loop.settings.reports_dir / "evaluation" / "v1.1-attempt1.html"
         told = page.read_text()
-        assert record.evaluation and record.evaluation["verdict"].replace("_", " ") in told and "<svg" in told
+        assert record.evaluation and f"{spoken(record.evaluation['verdict']).capitalize()}: wins" in told
+        assert "<svg" in told
         assert "http" not in told.split("</style>")[1].replace("http://www.w3.org", ""), "nothing comes from elsewhere"
         assert evaluation_files(loop, record.mlflow_run) == {"v1.1-attempt1.html", "verdict.json"}
         assert_training_is_told(loop, record, result.run_id)
