@@ -21,7 +21,7 @@ import httpx
 from reporting import Goal, report, say, show
 from servers import free_port
 
-from dpo_pipeline import programs
+from dpo_pipeline.program_environment import environment
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.stores.ledger import Ledger
 
@@ -50,9 +50,7 @@ def main() -> None:
 def first_run(settings: Settings) -> dict[str, Any]:
     ports = {f"DPO_PORTS__{name.upper()}": str(port) for name, port in settings.ports.model_dump().items()}
     began = time.monotonic()
-    demo = subprocess.Popen(
-        [str(Path(sys.executable).with_name("dpo")), "demo"], env=programs.environment(settings) | ports
-    )
+    demo = subprocess.Popen([str(Path(sys.executable).with_name("dpo")), "demo"], env=environment(settings) | ports)
     answers = serves = 0.0
     while demo.poll() is None:
         status = readyz(settings)

@@ -31,8 +31,9 @@ from reporting import Goal, report, say, show
 
 from dpo_pipeline.ml.adapters import save_adapter
 from dpo_pipeline.ml.base_model import BaseModel
-from dpo_pipeline.ml.dpo import DpoJob, train_dpo
+from dpo_pipeline.ml.dpo import train_dpo
 from dpo_pipeline.ml.reporting import quieten
+from dpo_pipeline.ml.training_job import DpoJob
 from dpo_pipeline.settings import DpoRecipe, ModelSettings
 from dpo_pipeline.stores import artifacts
 

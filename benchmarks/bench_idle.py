@@ -23,7 +23,7 @@ import psutil
 from reporting import Goal, report, say, show
 from servers import free_port, wait_until_answering
 
-from dpo_pipeline import programs
+from dpo_pipeline.program_environment import environment
 from dpo_pipeline.settings import load_settings
 
 SETTLE_S = 60.0
@@ -66,7 +66,7 @@ def our_programs(folder: Path) -> Iterator[list[psutil.Process]]:
     )
     ports = {f"DPO_PORTS__{name.upper()}": str(port) for name, port in settings.ports.model_dump().items()}
     command = [str(Path(sys.executable).with_name("dpo")), "up"]
-    variables = programs.environment(settings) | ports
+    variables = environment(settings) | ports
     with (folder / "said").open("w+b") as said:
         up = subprocess.Popen(command, env=variables, stdout=said, stderr=said, start_new_session=True)
         with ended([up]) as roots:

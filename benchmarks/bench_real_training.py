@@ -37,7 +37,7 @@ from dpo_pipeline.ml.training_plan import sft_job, write_dataset
 from dpo_pipeline.settings import PROJECT_DIR, Settings
 
 if TYPE_CHECKING:
-    from dpo_pipeline.ml.dpo import DpoJob
+    from dpo_pipeline.ml.training_job import DpoJob
 
 PAIRS = PROJECT_DIR.parent / "shared" / "data" / "pairs_autoj.jsonl"
 TOKENS, LONGEST_PROMPT = 256, 400
@@ -65,7 +65,7 @@ class Outcome:
 
 
 def job_of(task: Task, work: Path) -> "DpoJob":
-    from dpo_pipeline.ml.dpo import DpoJob
+    from dpo_pipeline.ml.training_job import DpoJob
 
     return DpoJob(
         base=ensure_base(task.settings, nothing),
@@ -120,8 +120,9 @@ def without_checkpointing(task: Task, work: Path) -> Outcome:
 
 def llamafactory(task: Task, work: Path) -> Outcome:
     """Its own program, on our tokens and in our dtype; what is timed and weighed is that program alone."""
-    from dpo_pipeline.ml.dpo import held_out_metrics, usable_pairs
+    from dpo_pipeline.ml.dpo import held_out_metrics
     from dpo_pipeline.ml.llamafactory_trainer import STATE, run_llamafactory
+    from dpo_pipeline.ml.training_job import usable_pairs
 
     job = job_of(task, work)
     pairs = usable_pairs(job)

@@ -36,7 +36,8 @@ from dpo_pipeline.errors import InvalidRecord, LogWriteError
 from dpo_pipeline.stores.database import engine_of
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.log import AppendLog
-from dpo_pipeline.stores.shared_logs import LINES, SharedLogs, prepare
+from dpo_pipeline.stores.log_tables import LINES, prepare
+from dpo_pipeline.stores.shared_logs import SharedLogs
 from dpo_pipeline.stores.vote_log import FileVotes, SharedVotes, VoteLog
 
 AT_ONCE, RATE, P99_MS, OPEN_MS, INGEST_RATE, MEMORY_GB, GROWTH = 64, 5_000, 25, 5, 20_000, 2.0, 1.5

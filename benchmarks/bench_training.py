@@ -59,7 +59,8 @@ class Task:
 
 
 def ours(task: Task, work: Path) -> Outcome:
-    from dpo_pipeline.ml.dpo import DpoJob, train_dpo
+    from dpo_pipeline.ml.dpo import train_dpo
+    from dpo_pipeline.ml.training_job import DpoJob
 
     begin = time.perf_counter()
     job = DpoJob(

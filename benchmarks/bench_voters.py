@@ -29,7 +29,6 @@ from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.votes import Sampling
 from dpo_pipeline.serving.services.comparisons import Comparisons
 from dpo_pipeline.serving.services.questions import Questions
-from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.serving.services.visitors import Visitor
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.stores.log import AppendLog
@@ -80,11 +79,10 @@ class Met:
 def opened(settings: Settings, count: int) -> list[Ballot]:
     """Comparisons of 200 people that wait for their votes, as serving itself opens them."""
     state, collection = ServingState(settings.serving_state), settings.collection
-    tally = Tally(settings.prefs_log, collection.max_line_bytes, 20, settings.zone)
     questions = Questions(collection, settings.bank_dir, state, dict)
     votes = FileVotes(AppendLog(settings.prefs_log), collection.max_line_bytes, None)
     comparisons = Comparisons(
-        collection, votes, ReviewLog(settings.reviews_log), questions, state, tally, signing_key(settings), redact
+        collection, votes, ReviewLog(settings.reviews_log), questions, state, signing_key(settings), redact
     )
     ballots = []
     for number in range(count):

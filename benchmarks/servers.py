@@ -14,6 +14,8 @@ from typing import IO
 import httpx
 
 from dpo_pipeline import programs
+from dpo_pipeline.answering import answering
+from dpo_pipeline.program_environment import environment
 from dpo_pipeline.settings import PROJECT_DIR, load_settings
 
 START_S = 180
@@ -67,13 +69,13 @@ def mlflow_server(data_dir: Path, **variables: str) -> Iterator[dict[str, str]]:
     port = free_port()
     settings = load_settings(data_dir=data_dir, ports={"mlflow": port})
     programs.prepare(settings)
-    env = {**programs.environment(settings), "DPO_PORTS__MLFLOW": str(port), **variables}
+    env = {**environment(settings), "DPO_PORTS__MLFLOW": str(port), **variables}
     command = PROJECT_DIR.joinpath("Procfile").read_text().split("mlflow: ", 1)[1].splitlines()[0]
     with (data_dir / "mlflow.log").open("wb") as log:
         server = subprocess.Popen(["sh", "-c", command], env=env, stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + programs.START_TIMEOUT_S
-        while not programs.answering(settings)["MLflow"]:
+        while not answering(settings)["MLflow"]:
             assert server.poll() is None and time.monotonic() < deadline, "MLflow did not start"
             time.sleep(0.3)
         yield env

@@ -27,6 +27,7 @@ from servers import wait_until_answering
 
 from dpo_pipeline import programs
 from dpo_pipeline.core.votes import decode_preference
+from dpo_pipeline.program_environment import environment
 from dpo_pipeline.reports import plots
 from dpo_pipeline.serving.site_map import PAGES
 from dpo_pipeline.settings import Settings, load_settings
@@ -180,7 +181,7 @@ def main() -> None:
         said = Path(folder) / "up.log"
         with said.open("wb") as out:
             command = [str(Path(sys.executable).with_name("dpo")), "up"]
-            up = subprocess.Popen(command, env=programs.environment(settings), stdout=out, stderr=out)
+            up = subprocess.Popen(command, env=environment(settings), stdout=out, stderr=out)
         crowd = Crowd([settings.serving_address], read_bank(settings.bank_dir), pace=2.0, key=local_key(settings))
         try:
             with said.open("rb") as heard:

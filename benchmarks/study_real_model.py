@@ -30,7 +30,8 @@ from reporting import Goal, plot, report, say, show
 from study_improvement import TRL_DEFAULTS
 
 from dpo_pipeline.core.dataset import Pair, Split, content_hash
-from dpo_pipeline.core.pair_formats import as_preference, read_pair
+from dpo_pipeline.core.imported_pair import as_preference
+from dpo_pipeline.core.pair_formats import read_pair
 from dpo_pipeline.core.quality import failed_criteria
 from dpo_pipeline.core.votes import prompt_key, prompt_messages
 from dpo_pipeline.core.winrate import mean_interval

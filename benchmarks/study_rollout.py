@@ -23,7 +23,8 @@ from scipy.stats import binom
 
 from dpo_pipeline.reports import plots
 from dpo_pipeline.settings import RolloutPolicy
-from dpo_pipeline.simulation.rollouts import Played, World, play, shares
+from dpo_pipeline.simulation.audience import World
+from dpo_pipeline.simulation.rollouts import Played, play, shares
 
 # People: (requests a day, votes a day).
 AUDIENCES = {

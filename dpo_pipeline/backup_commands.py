@@ -7,8 +7,8 @@ import typer
 
 from dpo_pipeline import terminal
 from dpo_pipeline.commands import command, data_folder
-from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.people_commands import check_stopped
+from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.settings import load_settings
 from dpo_pipeline.settings.shown import without_passwords
 

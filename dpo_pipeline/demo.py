@@ -18,11 +18,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from dpo_pipeline import programs
+from dpo_pipeline.answering import answering, code_location_error
 from dpo_pipeline.core.lifecycle import CLOSED, RECORDED
 from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import next_version
 from dpo_pipeline.errors import DatabaseUnavailable, ServiceError
 from dpo_pipeline.in_words import duration, spoken
+from dpo_pipeline.program_environment import environment
 from dpo_pipeline.settings import Settings, load_settings
 from dpo_pipeline.simulation.crowd import Crowd
 from dpo_pipeline.stores.bank import read_bank
@@ -78,7 +80,7 @@ def run_demo(console: Console, replicas: int = 1) -> DemoResult:
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=programs.environment(settings),
+            env=environment(settings),
         )
     addresses = [settings.serving_address]
     addresses += [f"http://{settings.ports.host}:{settings.ports.serving + number}" for number in range(1, replicas)]
@@ -167,7 +169,7 @@ class _Watch:
         self._check_programs()
         if time.monotonic() > self._look_again:
             self._look_again = time.monotonic() + CHECK_DAGSTER_EVERY_S
-            if trouble := programs.code_location_error(self.settings):
+            if trouble := code_location_error(self.settings):
                 raise ServiceError(f"Dagster cannot load the definitions: {trouble}")
         try:
             seen = (title, done, *self._movements())
@@ -194,7 +196,7 @@ class _Watch:
         )
 
     def _programs_up(self) -> tuple[float, float, str]:
-        state = programs.answering(self.settings)
+        state = answering(self.settings)
         return sum(state.values()), len(state), ", ".join(name for name, up in state.items() if up)
 
     def _task(self, name: str, finished: bool, note: str = "") -> tuple[float, float, str]:

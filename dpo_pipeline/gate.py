@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dpo_pipeline.errors import ForeignOrigin
+from dpo_pipeline.request_errors import ForeignOrigin
 from dpo_pipeline.settings import Access, Settings
 
 OWN_NAMES = ("localhost", socket.gethostname().lower())

@@ -10,8 +10,8 @@ from urllib.parse import parse_qs
 import dagster_webserver.cli as webserver
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dpo_pipeline.errors import ForeignOrigin
 from dpo_pipeline.gate import WebGate
+from dpo_pipeline.request_errors import ForeignOrigin
 from dpo_pipeline.settings import load_settings
 
 CREATE = "create_app_from_workspace_process_context"

@@ -65,6 +65,11 @@ def duration(seconds: float, down: bool = False) -> str:
     return f"{whole(figure * 10 + 1e-6) / 10:g} {unit}"
 
 
+def hours(value: float) -> str:
+    """A duration that is known in hours."""
+    return duration(value * 3600)
+
+
 def requirement(message: str) -> str:
     """What pydantic says of a value, without its word for an error that we raised ourselves."""
     return message.removeprefix(_BY_PYDANTIC)

@@ -71,9 +71,9 @@ def check_stopped(settings: Settings) -> None:
     Raises:
         ServiceError: programs that write to the data folder answer.
     """
-    from dpo_pipeline import programs
+    from dpo_pipeline.answering import answering
 
-    if running := [name for name, up in programs.answering(settings).items() if up and name != "MLflow"]:
+    if running := [name for name, up in answering(settings).items() if up and name != "MLflow"]:
         raise ServiceError(
             f"{' and '.join(running)} still run and would keep writing. Stop them (Ctrl-C in `make up`) first."
         )

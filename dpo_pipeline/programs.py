@@ -3,7 +3,6 @@
 `Procfile` says which they are; `honcho` runs them, and stops all when one ends that `restart` gave up.
 """
 
-import json
 import os
 import shutil
 import socket
@@ -12,31 +11,22 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
-import httpx
 import yaml
 
-from dpo_pipeline.dagster_instance import DATABASE, dagster_database, place_instance_config
-from dpo_pipeline.errors import DiskFull, InvalidRequest, PortTaken, ServiceError
+from dpo_pipeline.dagster_instance import dagster_database, place_instance_config
+from dpo_pipeline.errors import DiskFull, PortTaken, ServiceError
 from dpo_pipeline.nearest import did_you_mean
+from dpo_pipeline.program_environment import environment
 from dpo_pipeline.program_logs import ProgramLogs
+from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.settings import PROJECT_DIR, Settings
-from dpo_pipeline.stores.database import create_schemas, with_schema
+from dpo_pipeline.stores.database import create_schemas
 from dpo_pipeline.stores.folder_lock import take_lock
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.logs import follow_logs
 
-# Told at every start or run, and nothing that whoever reads it could do about: Dagster's own code calls a function
-# of Dagster that is in preview, MLflow's own a module that Starlette will drop, TRL's own an argument that transformers
-# will (all are pinned).
-IGNORED_WARNINGS = (
-    "ignore:Function `PipesMessageReader.expected_writer_count` is currently in preview",
-    "ignore:starlette.middleware.wsgi is deprecated",
-    "ignore:`gradient_checkpointing` is deprecated",
-    "ignore:`is_gradient_checkpointing` is deprecated",
-)
 CODE_LOCATION = "dpo_pipeline"
 UNREACHABLE = "DagsterUserCodeUnreachableError"
 MIN_FREE_BYTES = 1_000_000_000
@@ -77,85 +67,6 @@ def preflight(settings: Settings, replicas: int = 1) -> None:
                     f"Port {port} for {name} cannot be used on {ports.host}: {why}. Stop the program that listens "
                     f"there, or set DPO_PORTS__{name.upper()} to a free port."
                 ) from error
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """Variables that the Procfile and the programs need, over those there are."""
-    bin_dir = Path(sys.executable).parent
-    return {
-        **os.environ,
-        **_absolute_paths(settings),
-        "PATH": f"{bin_dir}{os.pathsep}{os.environ.get('PATH', '')}",
-        "DPO_DATA_DIR": str(settings.data_dir),
-        "DPO_PROFILE": settings.profile,
-        "DAGSTER_HOME": str(settings.dagster_home),
-        "DAGSTER_DISABLE_TELEMETRY": "1",
-        # A sensor that a busy machine makes wait is no failed tick.
-        "DAGSTER_GRPC_TIMEOUT_SECONDS": "300",
-        "DAGSTER_REPOSITORY_GRPC_TIMEOUT_SECONDS": "300",
-        "DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS": "300",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        # Our gate stands before it, and knows the names and origins that it would refuse.
-        "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "DO_NOT_TRACK": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-        "TRANSFORMERS_VERBOSITY": "error",
-        "TQDM_DISABLE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONWARNINGS": ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), *IGNORED_WARNINGS))),
-        # Programs share the cores: a thread that spins while it waits makes all the others several times slower.
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "DPO_RUN_SERVING_THREADS": str(max((os.cpu_count() or 2) // 2, 1)),
-        "DPO_RUN_HOST": settings.ports.host,
-        "MLFLOW_BACKEND_STORE_URI": _mlflow_database(settings),
-        DATABASE: dagster_database(settings) or "",
-        **_mlflow_artifacts(settings),
-        "DPO_RUN_MLFLOW_PORT": str(settings.ports.mlflow),
-        "DPO_RUN_DAGSTER_PORT": str(settings.ports.dagster),
-        "DPO_RUN_WORKSPACE": os.environ.get("DPO_RUN_WORKSPACE", str(PROJECT_DIR / "workspace.yaml")),
-    }
-
-
-def _mlflow_database(settings: Settings) -> str:
-    if settings.mlflow_database_url:
-        return settings.mlflow_database_url
-    if settings.database_url:
-        return with_schema(settings.database_url, "mlflow", "psycopg2")
-    return f"sqlite:///{settings.mlflow_dir / 'mlflow.db'}"
-
-
-def _mlflow_artifacts(settings: Settings) -> dict[str, str]:
-    """In the store that machines share, where that is an S3, which MLflow reads by itself."""
-    if not (settings.artifacts_url or "").startswith("s3://"):
-        return {"DPO_RUN_MLFLOW_ARTIFACTS": str(settings.mlflow_dir / "artifacts")}
-    told = {"DPO_RUN_MLFLOW_ARTIFACTS": f"{str(settings.artifacts_url).rstrip('/')}/mlflow"}
-    if endpoint := os.environ.get("AWS_ENDPOINT_URL"):
-        told["MLFLOW_S3_ENDPOINT_URL"] = endpoint
-    return told
-
-
-def _absolute_paths(settings: Settings) -> dict[str, str]:
-    """What was set relative to the folder that `dpo` was called in; the programs are started in another."""
-    base, template = settings.model.base, settings.model.chat_template
-    found = {
-        "DPO_MODEL__BASE": base,
-        "DPO_MODEL__CHAT_TEMPLATE": template or "",
-        "DPO_BANK_DIR": str(settings.bank_dir),
-        "DPO_LLAMAFACTORY__COMMAND": str(settings.llamafactory.command),
-    }
-    paths = {name: str(Path(path).absolute()) for name, path in found.items() if path and Path(path).exists()}
-    for name, files in (
-        ("DPO_SFT__DEMONSTRATIONS", settings.sft.demonstrations),
-        ("DPO_EVALUATION__QUESTION_FILES", settings.evaluation.question_files),
-    ):
-        paths[name] = json.dumps([str(path.expanduser().absolute()) for path in files])
-    return {name: value for name, value in paths.items() if name in os.environ}
 
 
 def prepare(settings: Settings) -> None:
@@ -296,44 +207,3 @@ def _shared_code_server(folder: Path) -> dict[str, str]:
     server = {"grpc_server": {"socket": str(socket_path), "location_name": CODE_LOCATION}}
     workspace.write_text(yaml.safe_dump({"load_from": [server]}), encoding="utf-8")
     return {"DPO_RUN_CODE_SOCKET": str(socket_path), "DPO_RUN_WORKSPACE": str(workspace)}
-
-
-def answering(settings: Settings) -> dict[str, bool]:
-    """Which programs answer now; serving counts as soon as it listens, ready or not."""
-    addresses = {
-        "MLflow": f"{settings.mlflow_address}/health",
-        "Dagster": f"{settings.dagster_address}/server_info",
-        "serving": f"{settings.serving_address}/healthz",
-    }
-    return {name: _answers(address) for name, address in addresses.items()}
-
-
-@cache
-def client() -> httpx.Client:
-    """One for all looks: each new one reads the certificates of the system, 25 ms of a core. It keeps no connection."""
-    return httpx.Client(timeout=2, limits=httpx.Limits(max_keepalive_connections=0))
-
-
-def code_location_error(settings: Settings) -> str | None:
-    """Why Dagster cannot load the definitions; null while it can, loads them, or does not answer yet.
-
-    Nor is it trouble that the code server is not up yet, or starts again: Dagster reconnects to it by itself.
-    """
-    query = (
-        "{ workspaceOrError { ... on Workspace { locationEntries "
-        "{ locationOrLoadError { ... on PythonError { message } } } } } }"
-    )
-    try:
-        answer = httpx.post(f"{settings.dagster_address}/graphql", json={"query": query}, timeout=5).json()
-    except (httpx.HTTPError, ValueError):
-        return None
-    entries = answer.get("data", {}).get("workspaceOrError", {}).get("locationEntries", [])
-    messages = [(entry.get("locationOrLoadError") or {}).get("message") for entry in entries]
-    return next((message for message in messages if message and UNREACHABLE not in message), None)
-
-
-def _answers(address: str) -> bool:
-    try:
-        return client().get(address).status_code == 200
-    except httpx.HTTPError:
-        return False

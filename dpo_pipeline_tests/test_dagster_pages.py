@@ -21,7 +21,8 @@ import pytest
 
 from dpo_pipeline.automation.first_version import NOTHING
 from dpo_pipeline.automation.jobs import KIND
-from dpo_pipeline.programs import environment, prepare
+from dpo_pipeline.program_environment import environment
+from dpo_pipeline.programs import prepare
 from dpo_pipeline.serving.pages.loop import RUNS_OF
 from dpo_pipeline.settings import PROJECT_DIR, Settings, load_settings
 from dpo_pipeline.stores.ledger import Ledger

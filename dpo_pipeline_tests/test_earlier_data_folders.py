@@ -14,12 +14,12 @@ import pytest
 
 from dpo_pipeline.core.serving_records import FeedbackRecord
 from dpo_pipeline.core.votes import encode_preference
-from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.loop.curate import curate, rebuild_warehouse
 from dpo_pipeline.loop.forget import forget
 from dpo_pipeline.loop.ingest import ingest
 from dpo_pipeline.loop.roll_out import decide_now, plan_of
 from dpo_pipeline.loop.trace import trace_version, trace_vote
+from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.status import loop_status
 from dpo_pipeline.stores import artifacts

@@ -15,22 +15,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from dpo_pipeline.core.pair_formats import as_preference, read_pair
+from dpo_pipeline.core.imported_pair import as_preference
+from dpo_pipeline.core.pair_formats import read_pair
 from dpo_pipeline.core.votes import decode_preference, encode_preference
-from dpo_pipeline.errors import (
-    InvalidRecord,
-    InvalidRequest,
-    QueueFull,
-    SettingsError,
-    UnreadableImport,
-    UpstreamFailed,
-)
-from dpo_pipeline.serving.bodies import ChatRequest, ComparisonRequest, FeedbackRequest, RolloutOrder, VoteRequest
+from dpo_pipeline.errors import InvalidRecord, SettingsError, UnreadableImport
+from dpo_pipeline.request_errors import InvalidRequest, QueueFull, UpstreamFailed
+from dpo_pipeline.serving.bodies import ComparisonRequest, FeedbackRequest, RolloutOrder, VoteRequest
+from dpo_pipeline.serving.chat_bodies import ChatRequest
 from dpo_pipeline.serving.engines.upstream import End, read_answer
 from dpo_pipeline.settings import QualityCriteria, load_settings, setting_names
 from dpo_pipeline.stores.decode import Task, read_piece
 from dpo_pipeline.stores.import_files import read_rows
-from dpo_pipeline.stores.log import Position
+from dpo_pipeline.stores.log_reading import Position
 from dpo_pipeline_tests.examples import preference
 
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES")

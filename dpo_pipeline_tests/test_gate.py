@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dpo_pipeline.errors import ForeignOrigin
 from dpo_pipeline.gate import Caller, check_caller
+from dpo_pipeline.request_errors import ForeignOrigin
 from dpo_pipeline.settings import Access
 from dpo_pipeline_tests.browser import chromium, tab
 from dpo_pipeline_tests.programs_under_test import free_port, mlflow_server, wait_until_answering

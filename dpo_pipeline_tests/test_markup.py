@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dpo_pipeline.assets.partitions import table
-from dpo_pipeline.serving.pages import markup
+from dpo_pipeline.serving.pages import markup_plots
 from dpo_pipeline.terminal import console
 
 ODD = "[old] [/red] [bold]x[/bold] [link=http://example.org]y[/link]"
@@ -50,15 +50,15 @@ def test_a_table_in_dagster_holds_no_links_pictures_or_html() -> None:
     ],
 )
 def test_ticks_are_few_and_round(low: float, high: float, found: list[float]) -> None:
-    assert markup.ticks(low, high) == pytest.approx(found)
+    assert markup_plots.ticks(low, high) == pytest.approx(found)
 
 
 def test_an_axis_is_written_in_its_unit() -> None:
-    scores = markup.intervals("Scores", [("v1.1", 1074.0, 1107.0, 1139.0, "1107")], mark=1000.0)
+    scores = markup_plots.intervals("Scores", [("v1.1", 1074.0, 1107.0, 1139.0, "1107")], mark=1000.0)
     assert [tick in scores for tick in (">1000<", ">1050<", ">1100<")] == [True] * 3
-    shares = markup.intervals("Rates", [("v1.1", 0.4, 0.5, 0.6, "")], mark=0.5, bounds=(0.0, 1.0), share=True)
+    shares = markup_plots.intervals("Rates", [("v1.1", 0.4, 0.5, 0.6, "")], mark=0.5, bounds=(0.0, 1.0), share=True)
     assert ">50%<" in shares
-    limit = markup.against_limit("requests that failed", 0.0, 0.004, 0.03, 0.01, share=True)
+    limit = markup_plots.against_limit("requests that failed", 0.0, 0.004, 0.03, 0.01, share=True)
     assert "Requests that failed" in limit and "limit 1.0%" in limit and ">2%<" in limit
-    stars = markup.against_limit("stars, 1 to 5", 3.9, 4.2, 4.5, 3.6, share=False)
+    stars = markup_plots.against_limit("stars, 1 to 5", 3.9, 4.2, 4.5, 3.6, share=False)
     assert "at least 3.60" in stars and ">1<" in stars and ">5<" in stars

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from dpo_pipeline.errors import PortTaken
+from dpo_pipeline.program_environment import environment
 from dpo_pipeline.program_logs import OneLine
-from dpo_pipeline.programs import environment, preflight, prepare
+from dpo_pipeline.programs import preflight, prepare
 from dpo_pipeline.settings import PROJECT_DIR, Settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.examples import settings_in

@@ -35,7 +35,13 @@ from dpo_pipeline.resources import LoopResource, Models, WarehouseResource
     partitions_def=VERSIONS,
     pool=COMPUTE_POOL,
     code_version=code_version(
-        "core.verdict", "core.judging", "core.demonstration_formats", "ml.evaluation", "loop.evaluate", "stores.bank"
+        "core.verdict",
+        "core.judging",
+        "core.demonstration_formats",
+        "ml.eval_set",
+        "ml.evaluation",
+        "loop.evaluate",
+        "stores.bank",
     ),
     check_specs=[
         dg.AssetCheckSpec("improved", asset="eval_report", blocking=True, description="better than the parent")
@@ -86,7 +92,11 @@ def eval_report(context: dg.AssetExecutionContext, loop: LoopResource, models: M
     automation_condition=when_inputs_change("*/10 * * * *"),
     pool=WAREHOUSE_POOL,
     code_version=code_version(
-        "core.leaderboard.strengths", "core.leaderboard.standings", "core.leaderboard.style", "loop.leaderboard"
+        "core.leaderboard.battles",
+        "core.leaderboard.strengths",
+        "core.leaderboard.standings",
+        "core.leaderboard.style",
+        "loop.leaderboard",
     ),
     description="Bradley-Terry scores of all versions by people's votes, with intervals, and votes per pair.",
 )

@@ -32,7 +32,13 @@ class ReportConfig(dg.Config):
     deps=[validated_pairs, requests],
     pool=WAREHOUSE_POOL,
     code_version=code_version(
-        "core.report", "core.kpi_names", "loop.report", "loop.weekly_report", "reports.monitoring_page"
+        "core.kpis",
+        "core.report",
+        "core.trajectory",
+        "core.kpi_names",
+        "loop.report",
+        "loop.weekly_report",
+        "reports.monitoring_page",
     ),
     freshness_policy=WEEKLY,
     description="The week against its targets: KPIs with trends, the iteration's timeline, alerts, next actions.",
@@ -62,7 +68,13 @@ def monitoring_report(config: ReportConfig, loop: LoopResource, warehouse: Wareh
     deps=[validated_pairs, requests],
     pool=WAREHOUSE_POOL,
     code_version=code_version(
-        "core.report", "core.kpi_names", "loop.report", "loop.weekly_report", "reports.monitoring_page"
+        "core.kpis",
+        "core.report",
+        "core.trajectory",
+        "core.kpi_names",
+        "loop.report",
+        "loop.weekly_report",
+        "reports.monitoring_page",
     ),
     freshness_policy=WEEKLY,
     description="Satisfaction, win rate over v1.0 and length, version by version, and whether the gains are shrinking.",

@@ -27,7 +27,7 @@ from dpo_pipeline.stores.progress import ProgressFile
     owners=OWNERS,
     kinds={"huggingface"},
     pool=COMPUTE_POOL,
-    code_version=code_version("ml.base_model", "ml.embedded"),
+    code_version=code_version("ml.base_identity", "ml.base_model", "ml.embedded"),
     description="The one base model under all versions: built from the question bank, or any local or hub model.",
 )
 def base_model(context: dg.AssetExecutionContext, loop: LoopResource, models: Models) -> dg.MaterializeResult:
@@ -106,12 +106,14 @@ def dpo_dataset(
     partitions_def=VERSIONS,
     pool=COMPUTE_POOL,
     code_version=code_version(
+        "ml.checkpoints",
         "ml.dpo",
         "ml.kto",
         "ml.llamafactory",
         "ml.llamafactory_trainer",
         "ml.lm_head",
         "ml.shared_prompts",
+        "ml.training_job",
         "loop.train",
     ),
     description="The LoRA adapter of one version: DPO or KTO from the start adapter, the frozen reference.",

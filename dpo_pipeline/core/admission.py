@@ -6,7 +6,7 @@ Whatever is refused here is the sender's to change, and counts against no versio
 from collections.abc import Sequence
 
 from dpo_pipeline.core.conversation import Messages
-from dpo_pipeline.errors import InvalidRequest
+from dpo_pipeline.request_errors import InvalidRequest
 
 LONGEST_TEXT, LONGEST_CONVERSATION, LONGEST_REASON = 32_000, 128_000, 500
 """In characters. Much that is done to a text, such as comparing it with another, costs more than its length."""

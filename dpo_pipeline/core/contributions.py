@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from dpo_pipeline.core.calendar import week_start
 from dpo_pipeline.core.vote_count import VoteCount
-from dpo_pipeline.errors import InvalidRequest
+from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.settings import Cadence
 
 NICKNAME_LENGTH = (2, 24)

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 import msgspec
 
 from dpo_pipeline.core.admission import check_text
-from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.in_words import spoken
+from dpo_pipeline.request_errors import InvalidRequest
 
 Action = Literal["regenerate", "copy", "stop", "follow_up"]
 """What somebody did with an answer: nobody was asked, so none is a judgement by itself."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dpo_pipeline.core.winrate import SHARES, Outcome
-from dpo_pipeline.errors import InvalidRequest
+from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.settings import Role
 
 Identity = Literal["named", "local", "new", "anonymous"]

@@ -6,19 +6,16 @@ sharegpt rankings; axolotl's chat templates; OpenAI's preference fine-tuning; ar
 log. A key whose value is null counts as absent. What a model cannot be given whole is refused: no context is dropped.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
-import msgspec
-
 from dpo_pipeline.core.admission import cannot_be_asked
+from dpo_pipeline.core.imported_pair import ImportedPair
 from dpo_pipeline.core.message_formats import Prompt, alpaca_prompt, answer_of, messages_of, system_of, text_of
 from dpo_pipeline.core.questions import CATEGORIES
-from dpo_pipeline.core.redaction import Redactor, redact
-from dpo_pipeline.core.votes import Message, Preference, Vote, outcome, prompt_text
+from dpo_pipeline.core.votes import Message, prompt_text
 from dpo_pipeline.errors import InvalidRecord
 from dpo_pipeline.in_words import kind_of
 
@@ -43,22 +40,6 @@ _WINNERS: dict[str, Literal["first", "second", "tie", "both_bad"]] = {
     "model_a": "first", "a": "first", "model_b": "second", "b": "second", "tie": "tie",
     "tie (bothbad)": "both_bad", "both_bad": "both_bad",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ImportedPair:
-    """A pair and the name of the form it was in.
-
-    `scores` are of chosen and rejected. `undecided`: nobody won, and `chosen` is the first answer only.
-    """
-
-    form: str
-    prompt: Prompt
-    chosen: str
-    rejected: str
-    category: str = "other"
-    scores: tuple[float, float] | None = None
-    undecided: Literal["tie", "both_bad"] | None = None
 
 
 def read_pair(row: Any) -> ImportedPair:
@@ -112,47 +93,6 @@ def _scores(row: Mapping[str, Any]) -> tuple[float, float] | None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
-
-
-def as_preference(pair: ImportedPair, source_name: str, recorded_at: str, redact: Redactor = redact) -> Preference:
-    """The event of an imported pair, without personal data. Its id is the hash of the pair: the same is the same event.
-
-    Which side was a, and stood on the left, hangs on that hash: the log keeps no trace of "chosen first".
-    """
-    parts = (prompt_text(pair.prompt), pair.chosen, pair.rejected, *filter(None, [pair.undecided]))
-    digest = hashlib.sha256("\0".join(f"{len(part)}:{part}" for part in parts).encode()).hexdigest()
-    a_is_chosen = int(digest[-1], 16) % 2 == 0
-    won, lost = redact(pair.chosen), redact(pair.rejected)
-    response_a, response_b = (won, lost) if a_is_chosen else (lost, won)
-    vote: Vote = pair.undecided or ("a" if a_is_chosen else "b")
-    chosen, rejected, chosen_model, rejected_model = outcome(vote, response_a, response_b, "imported-a", "imported-b")
-    return Preference(
-        event_id=f"imp-{digest[:32]}",
-        recorded_at=recorded_at,
-        comparison_id=f"imp-{digest[:32]}",
-        session_id=f"import-{source_name}",
-        prompt=_redacted(pair.prompt, redact),
-        category=pair.category,  # type: ignore[arg-type]
-        model_a="imported-a",
-        model_b="imported-b",
-        response_a=response_a,
-        response_b=response_b,
-        vote=vote,
-        chosen=chosen,
-        rejected=rejected,
-        chosen_model=chosen_model,
-        rejected_model=rejected_model,
-        left="a",
-        annotator=f"import-{source_name}",
-        source="import",
-        scores=msgspec.UNSET if pair.scores is None else pair.scores if a_is_chosen else pair.scores[::-1],
-    )
-
-
-def _redacted(prompt: Prompt, redact: Redactor) -> Prompt:
-    if isinstance(prompt, str):
-        return redact(prompt)
-    return [Message(each.role, redact(each.content)) for each in prompt]
 
 
 def _read(row: dict[str, Any]) -> ImportedPair:

@@ -14,7 +14,7 @@ from dpo_pipeline.loop.personal_traces import SHORTEST, forms_of
 from dpo_pipeline.loop.trace import all_votes
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.bank import read_bank, read_edge_cases
-from dpo_pipeline.stores.log import days_of
+from dpo_pipeline.stores.log_reading import days_of
 from dpo_pipeline.stores.pseudonyms import theirs
 from dpo_pipeline.stores.served_texts import ServedText, read_texts
 from dpo_pipeline.stores.serving_log import all_feedback, read_day

@@ -15,7 +15,8 @@ from dpo_pipeline.loop.calls import Call, here
 from dpo_pipeline.loop.describe import card_facts, describe
 from dpo_pipeline.loop.recorded_adapter import adapter_folder
 from dpo_pipeline.ml.base_model import locate_base
-from dpo_pipeline.ml.evaluation import AdapterRef, build_eval_set, judge_versions
+from dpo_pipeline.ml.eval_set import build_eval_set
+from dpo_pipeline.ml.evaluation import AdapterRef, judge_versions
 from dpo_pipeline.ml.training_plan import dataset_dir
 from dpo_pipeline.reports.evaluation_page import evaluation_page
 from dpo_pipeline.settings import Settings

@@ -5,7 +5,8 @@ from pathlib import Path
 from dpo_pipeline.errors import LogError
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.artifacts import replacing
-from dpo_pipeline.stores.log import READ_BYTES, file_bytes, line_start
+from dpo_pipeline.stores.log import file_bytes
+from dpo_pipeline.stores.log_reading import READ_BYTES, line_start
 from dpo_pipeline.stores.logs import follow_logs
 
 

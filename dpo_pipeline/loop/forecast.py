@@ -121,7 +121,8 @@ def play_rollouts(
     """Shares and medians of so many rollouts with the real decision code (`simulation.rollouts.shares`)."""
     import numpy as np  # not at the top: nothing else here needs it
 
-    from dpo_pipeline.simulation.rollouts import World, play, shares
+    from dpo_pipeline.simulation.audience import World
+    from dpo_pipeline.simulation.rollouts import play, shares
 
     world = World(
         people=max(usage.people, 1),

@@ -16,20 +16,22 @@ import duckdb
 import msgspec
 
 from dpo_pipeline.core.votes import prompt_key
-from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.loop import looked_for
 from dpo_pipeline.loop.belongings import Belongings, belongings, claims, plain, row_of, said_by_others
 from dpo_pipeline.loop.curate import rebuild_warehouse
 from dpo_pipeline.loop.feedback_marks import apply_marks, plan_marks
 from dpo_pipeline.loop.looked_for import LookedFor
 from dpo_pipeline.loop.personal_traces import Trace, traces
-from dpo_pipeline.loop.trace import UsedIn, all_votes, datasets_with
+from dpo_pipeline.loop.trace import all_votes, datasets_with
+from dpo_pipeline.loop.traces import UsedIn
+from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.database import check_nobody_serves
 from dpo_pipeline.stores.key_ring import KeyRing
 from dpo_pipeline.stores.ledger import Ledger, utc_now
-from dpo_pipeline.stores.log import FILES, Change, days_of
+from dpo_pipeline.stores.log import FILES, Change
+from dpo_pipeline.stores.log_reading import days_of
 from dpo_pipeline.stores.logs import logs_of
 from dpo_pipeline.stores.published_files import forget_published
 from dpo_pipeline.stores.serving_state import forget_person, place_of

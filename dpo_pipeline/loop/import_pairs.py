@@ -5,13 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dpo_pipeline.core.admission import check_text
-from dpo_pipeline.core.pair_formats import ImportedPair, as_preference, read_pair
+from dpo_pipeline.core.imported_pair import ImportedPair, as_preference
+from dpo_pipeline.core.pair_formats import read_pair
 from dpo_pipeline.core.redaction import Redactor, redact
 from dpo_pipeline.core.votes import encode_preference
-from dpo_pipeline.errors import InvalidRecord, InvalidRequest, RedactionFailed
+from dpo_pipeline.errors import InvalidRecord, RedactionFailed
+from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.stores.import_files import read_rows
 from dpo_pipeline.stores.ledger import utc_now
-from dpo_pipeline.stores.log import FILES, Logs, Position, read_batches
+from dpo_pipeline.stores.log import FILES, Logs
+from dpo_pipeline.stores.log_reading import Position, read_batches
 
 BATCH, EXAMPLES = 500, 5
 

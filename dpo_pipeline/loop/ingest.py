@@ -16,7 +16,8 @@ from dpo_pipeline.core.quality import VoteFeatures, failed_criteria, validate
 from dpo_pipeline.settings import QualityCriteria
 from dpo_pipeline.stores.decode import Piece, criteria_key
 from dpo_pipeline.stores.decode_pool import read_log
-from dpo_pipeline.stores.log import AppendLog, Position
+from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.log_reading import Position
 from dpo_pipeline.stores.warehouse import Cases, Warehouse
 
 LOG = "prefs"

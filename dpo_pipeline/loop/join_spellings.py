@@ -17,7 +17,7 @@ from dpo_pipeline.loop.ingest import ingest
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.database import check_nobody_serves
 from dpo_pipeline.stores.ledger import Ledger, utc_now
-from dpo_pipeline.stores.log import days_of
+from dpo_pipeline.stores.log_reading import days_of
 from dpo_pipeline.stores.logs import logs_of
 from dpo_pipeline.stores.pseudonyms import known_pseudonyms
 from dpo_pipeline.stores.serving_state import join_people, place_of

@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dpo_pipeline.errors import InvalidRequest
+from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.stores.artifacts import write_text
 
 FILE = "looked_for.json"

@@ -10,12 +10,13 @@ from dpo_pipeline.core.admission import check_reason
 from dpo_pipeline.core.lifecycle import ACCEPTED
 from dpo_pipeline.core.rollout import conditions, harm_of, next_stage
 from dpo_pipeline.core.safety import SafetyCheck
-from dpo_pipeline.errors import ArtifactError, NoRollout, OrderRefused, StaleEpoch
+from dpo_pipeline.errors import ArtifactError, NoRollout, StaleEpoch
 from dpo_pipeline.loop.notify import tell
 from dpo_pipeline.loop.recorded_adapter import adapter_of
 from dpo_pipeline.loop.redactor import redactor
 from dpo_pipeline.loop.roll_out import plan_of
 from dpo_pipeline.loop.rollout_evidence import as_recorded, gather
+from dpo_pipeline.request_errors import OrderRefused
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import DeploymentState, Ledger, VersionRecord
 

@@ -21,11 +21,13 @@ from dpo_pipeline.stores.artifacts import file_sha256, write_text
 from dpo_pipeline.stores.database import known_secret, shared_secret
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.ledger.tables import METADATA as LEDGER
+from dpo_pipeline.stores.log_copies import COPY, LOCK
+from dpo_pipeline.stores.log_tables import key_of
 from dpo_pipeline.stores.logs import shared_files, shared_logs
 from dpo_pipeline.stores.pseudonyms import key_file
 from dpo_pipeline.stores.serving_state import opened_for_copy
 from dpo_pipeline.stores.serving_state.tables import METADATA as STATE
-from dpo_pipeline.stores.shared_logs import COPY, LOCK, SharedLogs, key_of
+from dpo_pipeline.stores.shared_logs import SharedLogs
 
 BATCH, EARLIER = 5_000, ".earlier"
 
@@ -59,11 +61,11 @@ def into_database(settings: Settings, url: str) -> Migrated:
         _end_last_line(path)
     lines = {str(path.relative_to(settings.data_dir)): _copy_log(logs, path) for path in shared_files(settings)}
     with tempfile.TemporaryDirectory(prefix="dpo-migrate-") as folder:
-        copies = SharedLogs(logs.engine, Path(folder))
-        copies.follow()
-        _require_all(copies, lines)
+        elsewhere = SharedLogs(logs.engine, Path(folder))
+        elsewhere.follow()
+        _require_all(elsewhere, lines)
         _compare(settings.data_dir, Path(folder), lines)
-        logs.take_over(copies.copied())
+        logs.copies.take_over(elsewhere.copies.copied())
     return Migrated(lines, rows)
 
 

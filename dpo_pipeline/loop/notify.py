@@ -12,7 +12,7 @@ from dpo_pipeline.errors import NotificationFailed
 from dpo_pipeline.settings import Notifications, Settings
 from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.ledger import utc_text
-from dpo_pipeline.stores.log import Position, read_batches
+from dpo_pipeline.stores.log_reading import Position, read_batches
 from dpo_pipeline.stores.reviews import ReviewLog
 from dpo_pipeline.stores.serving_log import read_records
 

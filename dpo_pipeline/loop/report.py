@@ -9,18 +9,20 @@ from statistics import fmean
 
 from dpo_pipeline.core.calendar import Span
 from dpo_pipeline.core.controlled_winrate import controlled_win_rate
+from dpo_pipeline.core.kpis import Week
 from dpo_pipeline.core.leaderboard import PairCount
 from dpo_pipeline.core.quality import CRITERIA
-from dpo_pipeline.core.report import TimelineStep, VersionFigures, Week
+from dpo_pipeline.core.report import TimelineStep
 from dpo_pipeline.core.rollout import MANUAL_PROMOTION, STAGES
 from dpo_pipeline.core.serving_records import FeedbackRecord, Record, RequestRecord, is_evidence
+from dpo_pipeline.core.trajectory import VersionFigures
 from dpo_pipeline.core.version_metrics import version_metrics
 from dpo_pipeline.core.versions import BASELINE
 from dpo_pipeline.core.winrate import WinRate, win_rate
 from dpo_pipeline.loop.describe import answer_words
 from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord, utc_text
-from dpo_pipeline.stores.log import days_of
+from dpo_pipeline.stores.log_reading import days_of
 from dpo_pipeline.stores.serving_log import read_day, read_records
 from dpo_pipeline.stores.warehouse import Warehouse
 

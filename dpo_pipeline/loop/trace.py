@@ -7,95 +7,27 @@ version, decisions with their evidence.
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from dpo_pipeline.core.kpis import kpis_of
 from dpo_pipeline.core.labels import what_becomes
-from dpo_pipeline.core.report import kpis_of
 from dpo_pipeline.core.serving_records import FeedbackRecord, Record, RequestRecord
 from dpo_pipeline.core.versions import is_version_name, served_name
 from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.errors import UnknownVersion
 from dpo_pipeline.loop.label import given_feedback, trainable_feedback
+from dpo_pipeline.loop.traces import PersonTrace, RequestTrace, UsedIn, VersionTrace, VoteTrace
 from dpo_pipeline.nearest import did_you_mean
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.decode import votes_of
-from dpo_pipeline.stores.ledger import DecisionRecord, Ledger, VersionRecord
-from dpo_pipeline.stores.log import Position, days_of, read_batches
+from dpo_pipeline.stores.ledger import Ledger, VersionRecord
+from dpo_pipeline.stores.log_reading import Position, days_of, read_batches
 from dpo_pipeline.stores.pseudonyms import known_pseudonyms, theirs
 from dpo_pipeline.stores.reviews import ReviewLog
 from dpo_pipeline.stores.serving_log import all_feedback, read_day
-
-
-@dataclass(frozen=True)
-class UsedIn:
-    """A dataset that holds a vote or feedback: `part` is train, eval or labelled; `versions` were trained on it, and it
-    was built for `waiting`.
-    """
-
-    content_hash: str
-    directory: Path
-    part: str
-    versions: tuple[str, ...]
-    waiting: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class VoteTrace:
-    """Where a vote went. `judged`: versions whose A/B test it is part of. `kpis`: of the reports of its week. Where it
-    was `withdrawn` it is part of none.
-    """
-
-    event: Preference
-    datasets: tuple[UsedIn, ...]
-    descendants: tuple[str, ...]
-    judged: tuple[str, ...]
-    decisions: tuple[DecisionRecord, ...]
-    kpis: tuple[str, ...]
-    withdrawn: bool = False
-
-
-@dataclass(frozen=True)
-class VersionTrace:
-    """Where a version came from: its line of parents, what it was trained on by source, and of how many people."""
-
-    record: VersionRecord
-    ancestors: tuple[str, ...]
-    events: tuple[str, ...]
-    people: int
-    sources: dict[str, int]
-    decisions: tuple[DecisionRecord, ...]
-
-
-@dataclass(frozen=True)
-class RequestTrace:
-    """A chat request, what people said of its answer, and the datasets that hold some of that.
-
-    `request` is null where its line was lost: it is written a moment later than answered, feedback at once. `becomes`
-    says of each event what it is for the next dataset, or why it is nothing.
-    """
-
-    request_id: str
-    request: RequestRecord | None
-    said: tuple[FeedbackRecord, ...]
-    datasets: tuple[UsedIn, ...]
-    becomes: dict[str, str]
-
-
-@dataclass(frozen=True)
-class PersonTrace:
-    """What a person gave, by any of their pseudonyms; `datasets` hold some of it."""
-
-    pseudonyms: tuple[str, ...]
-    votes: dict[str, int]
-    requests: int
-    feedback: dict[str, int]
-    datasets: tuple[UsedIn, ...]
-    descendants: tuple[str, ...]
-
 
 Trace = VersionTrace | VoteTrace | RequestTrace | PersonTrace
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from dpo_pipeline.core.calendar import ended_weeks, weeks_so_far
 from dpo_pipeline.core.kpi_names import kpi_label, kpi_value
-from dpo_pipeline.core.report import Trajectory, WeeklyReport, report_of, trajectory, weekly_report
+from dpo_pipeline.core.report import WeeklyReport, report_of, weekly_report
+from dpo_pipeline.core.trajectory import Trajectory, trajectory
 from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.notify import tell
 from dpo_pipeline.loop.report import timeline, version_figures, weeks

@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +15,7 @@ from typing import Any
 from dpo_pipeline.errors import ArtifactCorrupt, ArtifactMissing, ModelUnavailable
 from dpo_pipeline.in_words import fault
 from dpo_pipeline.ml import embedded
+from dpo_pipeline.ml.base_identity import DECIDING, content_of, files_in, known_identities
 from dpo_pipeline.ml.chat_template import ChatTemplate
 from dpo_pipeline.ml.compute import compute_of
 from dpo_pipeline.ml.prepared_base import prepare, template_text
@@ -25,17 +26,7 @@ from dpo_pipeline.stores.bank import read_bank, read_harmful
 from dpo_pipeline.stores.shared_artifacts import fetch, share
 
 LOG_EVERY = 50
-STAMPED = ("st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
-EARLIER_STAMPED = ("st_size", "st_mtime_ns")
-"""What earlier programs knew a file by."""
 log = logging.getLogger(__name__)
-_WEIGHTS = ("*.safetensors", "config.json", "tokenizer.json")
-_IDENTITY = (
-    *_WEIGHTS,
-    *("*.safetensors.index.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json"),
-    *("added_tokens.json", "chat_template.json", "chat_template.jinja", "vocab.json", "merges.txt", "*.model"),
-)
-"""All that decides what a model is asked and what it answers: with another chat template it is another base."""
 
 
 @dataclass(frozen=True)
@@ -223,11 +214,11 @@ def _place(settings: Settings) -> tuple[Path, Callable[[Path], dict[str, Any]] |
             "first."
         )
     else:
-        files = _files(source, _IDENTITY)
+        files = files_in(source, DECIDING)
     if source.is_dir() and template is None:
         return source, None
     text = None if template is None else template_text(template)
-    made_of = json.dumps([_content(files, _known(settings.artifacts_dir)), text])
+    made_of = json.dumps([content_of(files, known_identities(settings.artifacts_dir)), text])
     place = settings.artifacts_dir / "base" / f"{source.stem}-{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
     return place, partial(prepare, source, files, text)
 
@@ -239,55 +230,9 @@ def _given(settings: Settings) -> Path:
 
 
 def _identified(settings: Settings, directory: Path) -> BaseModel:
-    return BaseModel(directory, _content(_files(directory, _IDENTITY), _known(settings.artifacts_dir), settings))
-
-
-def _known(artifacts_dir: Path) -> Path:
-    return artifacts_dir / "base" / "known.json"
-
-
-def _content(files: Sequence[Path], known: Path, settings: Settings | None = None) -> str:
-    """sha256 over names and content of the files; `known` remembers it, so that gigabytes are read once.
-
-    Args:
-        settings: of a data folder whose adapters may be bound to the files by an earlier rule.
-    """
-    identities: dict[str, str] = json.loads(known.read_text()) if known.exists() else {}
-    stamp = _stamp(files)
-    if stamp not in identities:
-        hashes = {path.name: artifacts.file_sha256(path) for path in files}
-        content = artifacts.content_sha(hashes)
-        identities.pop(_stamp(_of_weights(files), EARLIER_STAMPED), None)  # as an earlier program remembered it
-        earlier = _earlier_identity(files, hashes, settings) if settings else None
-        # Once: what is changed after that is another base.
-        taken = earlier is None or earlier in identities.values()
-        identities[stamp] = identities[content] = identities.get(content) or (content if taken else str(earlier))
-        artifacts.write_text(known, json.dumps(identities, indent=2))
-    return identities[stamp]
-
-
-def _earlier_identity(files: Sequence[Path], hashes: Mapping[str, str], settings: Settings) -> str | None:
-    """The identity from before templates and generation settings counted, where versions of this folder have it."""
-    from dpo_pipeline.stores.ledger import Ledger  # not at the top: trainings that only load a base need no database
-
-    counted = artifacts.content_sha({path.name: hashes[path.name] for path in _of_weights(files)})
-    with Ledger(settings.ledger_address) as ledger:
-        return counted if any(record.base_sha == counted for record in ledger.versions()) else None
-
-
-def _of_weights(files: Sequence[Path]) -> list[Path]:
-    return [path for path in files if any(path.match(pattern) for pattern in _WEIGHTS)]
-
-
-def _files(directory: Path, patterns: Sequence[str]) -> list[Path]:
-    return sorted({path for pattern in patterns for path in directory.glob(pattern)})
-
-
-def _stamp(files: Sequence[Path], names: Sequence[str] = STAMPED) -> str:
-    """Changes when a file is added, removed, moved or written: the time of a file's last change cannot be set."""
-    stats = [(path, path.stat()) for path in files]
-    rows = [[str(path), *(getattr(stat, name) for name in names)] for path, stat in stats]
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    return BaseModel(
+        directory, content_of(files_in(directory, DECIDING), known_identities(settings.artifacts_dir), settings)
+    )
 
 
 def _fetch(model_id: str) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from dpo_pipeline.core.redaction import cut
-from dpo_pipeline.errors import UpstreamFailed
+from dpo_pipeline.request_errors import UpstreamFailed
 
 MOST_BYTES = 4 << 20
 AS_IT_IS = {"Accept-Encoding": "identity"}

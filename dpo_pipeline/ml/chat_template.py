@@ -6,7 +6,8 @@ from typing import Any
 
 from dpo_pipeline.core.conversation import Messages, UnsupportedConversation, as_rows, fitted, rules_of
 from dpo_pipeline.core.template_tokens import Defuser
-from dpo_pipeline.errors import AdapterRefused, InvalidRequest, ModelUnavailable
+from dpo_pipeline.errors import AdapterRefused, ModelUnavailable
+from dpo_pipeline.request_errors import InvalidRequest
 
 ANSWER = "a word that stands in no template"
 

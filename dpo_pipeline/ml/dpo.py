@@ -8,44 +8,23 @@ and cached by dataset and reference.
 import hashlib
 import json
 import shutil
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from dpo_pipeline.core.conversation import as_rows
-from dpo_pipeline.core.dataset import LabelledAnswer
-from dpo_pipeline.core.votes import prompt_messages
-from dpo_pipeline.errors import ArtifactError, DatasetTooSmall, InvalidRequest
-from dpo_pipeline.ml.adapters import WEIGHTS, check_adapter, check_weights, save_adapter, to_train_on
-from dpo_pipeline.ml.base_model import BaseModel, load_model, load_tokenizer
+from dpo_pipeline.errors import DatasetTooSmall
+from dpo_pipeline.ml.adapters import WEIGHTS, check_weights, save_adapter, to_train_on
+from dpo_pipeline.ml.base_model import load_model
 from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
+from dpo_pipeline.ml.checkpoints import last_complete_checkpoint, seal_checkpoints
 from dpo_pipeline.ml.compute import compute_of, goes_row_by_row, keeps_row, recomputes
 from dpo_pipeline.ml.embedded import Progress
 from dpo_pipeline.ml.processes import first_then_others, is_first, share_of, wait_for_all, world_size
 from dpo_pipeline.ml.reference import cached_reference_trainer, check_reference
 from dpo_pipeline.ml.reporting import LOGGED_SHARE, progress_callback, quieten
-from dpo_pipeline.settings import DpoRecipe, ModelSettings
-from dpo_pipeline.stores import artifacts
-
-LABELLED = "labelled.parquet"
-"""Of a dataset, where it has labelled answers."""
-
-
-@dataclass(frozen=True)
-class DpoJob:
-    """All that goes into a training. `start_dir` is the adapter to start from, and the reference."""
-
-    base: BaseModel
-    start_dir: Path
-    dataset_dir: Path
-    recipe: DpoRecipe
-    model: ModelSettings
-    work_dir: Path
-    reference_cache: Path
+from dpo_pipeline.ml.training_job import DpoJob, UsablePairs, usable_pairs
 
 
 @dataclass(frozen=True)
@@ -55,21 +34,6 @@ class DpoResult:
     facts: dict[str, Any]
     metrics: dict[str, float]
     curve: list[dict[str, float]]
-
-
-@dataclass(frozen=True)
-class UsablePairs:
-    """The pairs of a dataset as they are trained on, and how many were left out, by reason.
-
-    `tokenizer` is the one that read them, padding on the right; a large one takes seconds to load.
-    """
-
-    tokenizer: Any
-    train: Any
-    held: Any
-    left_out: Counter[str]
-    dataset_hash: str
-    reference_sha: str
 
 
 def train_dpo(job: DpoJob, adapter_dir: Path, progress: Progress) -> DpoResult:
@@ -92,9 +56,9 @@ def train_dpo(job: DpoJob, adapter_dir: Path, progress: Progress) -> DpoResult:
 def resume_and_train(trainer: Any, job: DpoJob, progress: Progress) -> Path | None:
     """Train to the end, with checkpoints that can be told whole; returns the one that it went on from."""
     trainer.add_callback(progress_callback(progress))
-    trainer.add_callback(_seal_checkpoints())
+    trainer.add_callback(seal_checkpoints())
     with first_then_others():  # of which the first deletes what is broken
-        resume = _last_complete_checkpoint(job.work_dir / "checkpoints")
+        resume = last_complete_checkpoint(job.work_dir / "checkpoints")
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     return resume
 
@@ -130,28 +94,6 @@ def held_out_metrics(job: DpoJob, pairs: UsablePairs, adapter_dir: Path) -> dict
 
 def _evaluated(trainer: Any) -> dict[str, float]:
     return {name.removeprefix("eval_"): float(value) for name, value in trainer.evaluate().items() if name != "epoch"}
-
-
-def usable_pairs(job: DpoJob) -> UsablePairs:
-    """
-    Raises:
-        DatasetTooSmall: fewer usable pairs than one batch, where pairs alone are trained on.
-        AdapterRefused: the start is on another base.
-    """
-    start = check_adapter(job.start_dir, job.base.sha, job.model)
-    tokenizer = load_tokenizer(job.base.directory)
-    tokenizer.padding_side = "right"
-    template = ChatTemplate(tokenizer)
-    train, left_out = _usable(read_rows(job.dataset_dir / "train.parquet"), template, tokenizer, job.model.max_length)
-    held, _ = _usable(read_rows(job.dataset_dir / "eval.parquet"), template, tokenizer, job.model.max_length)
-    if job.recipe.objective == "dpo" and (len(train) < job.recipe.batch_size or not len(held)):
-        raise DatasetTooSmall(
-            f"{len(train)} training and {len(held)} evaluation pairs are usable within {job.model.max_length} tokens "
-            f"({dict(left_out)} left out); one batch of {job.recipe.batch_size} and one were required. "
-            "Collect more pairs, raise model.max_length, or lower recipe.batch_size."
-        )
-    content_hash = artifacts.read_manifest(job.dataset_dir)["content_hash"]
-    return UsablePairs(tokenizer, train, held, left_out, content_hash, start["sha256"])
 
 
 def _trainer(job: DpoJob, pairs: UsablePairs, train: Any) -> Any:
@@ -254,97 +196,3 @@ def trainer_arguments(job: DpoJob, pairs: float, recomputed: bool, at_once: int)
         "report_to": "none",
         "disable_tqdm": True,
     }
-
-
-def read_rows(path: Path) -> Any:
-    import pyarrow.parquet as pq
-    from datasets import Dataset
-
-    return Dataset.from_list(pq.read_table(path).to_pylist())
-
-
-def _usable(dataset: Any, template: ChatTemplate, tokenizer: Any, max_length: int) -> tuple[Any, Counter[str]]:
-    """Rows as the template takes them, that fit and still differ once cut to `max_length` tokens; why others do not.
-
-    TRL would drop or keep them in silence, or stop at the first that cannot be rendered.
-    """
-    from datasets import Dataset
-
-    reasons: Counter[str] = Counter()
-
-    def usable(row: Mapping[str, Any]) -> dict[str, Any] | None:
-        asked = as_messages(row["prompt"])
-        chosen, rejected = (row[side][0]["content"] for side in ("chosen", "rejected"))
-        try:
-            texts = [template.trained(asked, answer) for answer in (chosen, rejected)]
-        except InvalidRequest:
-            reasons["cannot_be_told"] += 1
-            return None
-        read = tokenizer([texts[0][0], texts[0][1], texts[1][1]], add_special_tokens=False)["input_ids"]
-        if len(read[0]) >= max_length:
-            reasons["prompt_too_long"] += 1
-            return None
-        if read[1][:max_length] == read[2][:max_length]:
-            reasons["identical_after_truncation"] += 1
-            return None
-        return {
-            "event_id": row["event_id"],
-            "prompt": template.fitted(asked),
-            "chosen": as_rows([("assistant", template.said(chosen))]),
-            "rejected": as_rows([("assistant", template.said(rejected))]),
-        }
-
-    kept = [found for row in dataset if (found := usable(row))]
-    return Dataset.from_list(kept), reasons
-
-
-def _seal_checkpoints() -> Any:
-    """A callback that writes a manifest into every checkpoint once it is whole."""
-    from transformers import TrainerCallback
-
-    class SealCheckpoints(TrainerCallback):
-        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            directory = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            wait_for_all()  # each process has put its own generator's state there
-            if is_first():
-                artifacts.write_manifest(directory, {"kind": "checkpoint", "step": state.global_step})
-
-    return SealCheckpoints()
-
-
-def _last_complete_checkpoint(directory: Path) -> Path | None:
-    """The newest checkpoint whose manifest agrees; broken ones are deleted, because they cannot be resumed."""
-    for path in sorted(directory.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
-        try:
-            artifacts.verify(path)
-        except ArtifactError:
-            shutil.rmtree(path)
-        else:
-            return path
-    return None
-
-
-def labelled_rows(answers: Sequence[LabelledAnswer]) -> list[dict[str, Any]]:
-    """Labelled answers in TRL's conversational form for KTO: prompt, completion and label."""
-    return [
-        {
-            "event_id": each.event_id,
-            "prompt": prompt_messages(each.prompt),
-            "completion": as_rows([("assistant", each.answer)]),
-            "label": each.good,
-        }
-        for each in answers
-    ]
-
-
-def training_rows(pairs: Any) -> list[dict[str, Any]]:
-    """Pairs in TRL's conversational form: prompt, chosen and rejected as lists of messages."""
-    return [
-        {
-            "event_id": pair.event_id,
-            "prompt": prompt_messages(pair.prompt),
-            "chosen": [{"role": "assistant", "content": pair.chosen}],
-            "rejected": [{"role": "assistant", "content": pair.rejected}],
-        }
-        for pair in pairs
-    ]

@@ -3,7 +3,7 @@
 import logging
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -11,20 +11,19 @@ from typing import Any
 from dpo_pipeline.core.augmentation import clear_winners, drawn_questions
 from dpo_pipeline.core.dataset import Pair
 from dpo_pipeline.core.judging import Comparison, Judge, JudgeAgreement, trust
-from dpo_pipeline.core.questions import Question, is_held_out, split_bank, spread
+from dpo_pipeline.core.questions import Question, split_bank
 from dpo_pipeline.core.safety import SafetyCheck, safety_check
 from dpo_pipeline.core.verdict import Drift, JudgedAnswer, Measured
 from dpo_pipeline.core.versions import BASELINE
-from dpo_pipeline.core.votes import Message, prompt_key
+from dpo_pipeline.core.votes import prompt_key
 from dpo_pipeline.core.winrate import Outcome
-from dpo_pipeline.errors import EvaluationLeaked, InvalidRequest
 from dpo_pipeline.ml.base_model import BaseModel
-from dpo_pipeline.ml.dpo import LABELLED
 from dpo_pipeline.ml.embedded import Progress
+from dpo_pipeline.ml.eval_set import EvalSet, HumanVote, unanswered
 from dpo_pipeline.ml.generation import GenerationRequest, Generator, ScoredAnswer
+from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.bank import gating_questions, read_bank, read_edge_cases, read_harmful
-from dpo_pipeline.stores.serving_state import newest_prompts, place_of
+from dpo_pipeline.stores.bank import gating_questions, read_bank
 
 BATCH = 128
 log = logging.getLogger(__name__)
@@ -36,66 +35,6 @@ class AdapterRef:
 
     sha: str
     directory: Path
-
-
-@dataclass(frozen=True)
-class HumanVote:
-    """A pair of the dataset's held-out split: what a person preferred to what."""
-
-    prompt: tuple[tuple[str, str], ...]
-    chosen: str
-    rejected: str
-
-
-@dataclass(frozen=True)
-class EvalSet:
-    """What both meet: questions that gate, of the bank or of files; others that inform; harmful requests; votes."""
-
-    bank: tuple[Question, ...]
-    others: tuple[tuple[str, Question], ...] = ()
-    harmful: tuple[str, ...] = ()
-    votes: tuple[HumanVote, ...] = field(default=())
-
-
-def build_eval_set(settings: Settings, dataset_dir: Path | None = None) -> EvalSet:
-    """Held-out questions only, none of which was trained on.
-
-    Args:
-        dataset_dir: what the candidate was trained on; its held-out votes are part of the set.
-
-    Raises:
-        EvaluationLeaked: the candidate was trained on a question that gates.
-    """
-    evaluation, share = settings.evaluation, settings.collection.holdout_share
-    bank = read_bank(settings.bank_dir)
-    gating = gating_questions(settings)
-    known = {prompt_key(question.question) for question in (*bank, *gating)}
-    asked = [each for each in newest_prompts(place_of(settings)) if is_held_out(each, share)]
-    production = [_unanswered(text, "other") for text in asked if prompt_key(text) not in known]
-    edge_cases = [
-        _unanswered(case.question, case.category)
-        for case in read_edge_cases(settings.bank_dir)
-        if is_held_out(case.question, share)
-    ]
-    made = EvalSet(
-        bank=tuple(spread(gating, evaluation.questions)),
-        others=(
-            *(("production", question) for question in production[: evaluation.production_questions]),
-            *(("edge_case", question) for question in edge_cases[: evaluation.edge_cases]),
-        ),
-        harmful=read_harmful(settings.bank_dir),
-        votes=_held_out_votes(dataset_dir, evaluation.human_votes) if dataset_dir else (),
-    )
-    if dataset_dir is None:
-        return made
-    trained = _trained_prompts(dataset_dir)
-    if leaked := [each.question for each in made.bank if prompt_key(each.question) in trained]:
-        raise EvaluationLeaked(
-            f"{len(leaked)} questions of the evaluation were trained on, such as {leaked[0]!r}; none may be. "
-            "Materialize `dpo_dataset` for this version again: it leaves held-out questions out."
-        )
-    # What people ask may have been voted on too; such a question only informs, so it is left out.
-    return replace(made, others=tuple(each for each in made.others if prompt_key(each[1].question) not in trained))
 
 
 def judge_versions(
@@ -275,38 +214,11 @@ def _trust(judge: Judge, votes: Sequence[HumanVote], bank: Sequence[Question]) -
     people: list[Outcome] = []
     for number, vote in enumerate(votes):
         text = vote.prompt[-1][1]
-        question = known.get(prompt_key(text)) or _unanswered(text, "other")
+        question = known.get(prompt_key(text)) or unanswered(text, "other")
         pair = (vote.chosen, vote.rejected) if number % 2 else (vote.rejected, vote.chosen)
         comparisons.append(Comparison(question, *pair))
         people.append("win" if number % 2 else "loss")
     return trust(judge.compare(comparisons), people)
-
-
-def _held_out_votes(dataset_dir: Path, count: int) -> tuple[HumanVote, ...]:
-    import pyarrow.parquet as pq
-
-    rows = pq.read_table(dataset_dir / "eval.parquet").to_pylist()[:count]
-    return tuple(
-        HumanVote(
-            tuple((message["role"], message["content"]) for message in row["prompt"]),
-            row["chosen"][-1]["content"],
-            row["rejected"][-1]["content"],
-        )
-        for row in rows
-    )
-
-
-def _trained_prompts(dataset_dir: Path) -> set[str]:
-    import pyarrow.parquet as pq
-
-    files = [file for file in (dataset_dir / "train.parquet", dataset_dir / LABELLED) if file.exists()]
-    prompts = [row["prompt"] for file in files for row in pq.read_table(file, columns=["prompt"]).to_pylist()]
-    return {prompt_key([Message(**message) for message in prompt]) for prompt in prompts}
-
-
-def _unanswered(text: str, category: str) -> Question:
-    """A question to which nobody has written an answer."""
-    return Question(text, category, (), (), (), "", ())
 
 
 def make_synthetic_pairs(

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpo_pipeline.core.answers import Answer
-from dpo_pipeline.errors import AdapterRefused, InvalidRequest, ModelUnavailable
+from dpo_pipeline.errors import AdapterRefused, ModelUnavailable
 from dpo_pipeline.ml.adapters import check_adapter
 from dpo_pipeline.ml.base_model import BaseModel, load_base
 from dpo_pipeline.ml.chat_template import ChatTemplate
 from dpo_pipeline.ml.compute import compute_of, may_decode_in_eight_bits
+from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.settings import ModelSettings
 
 if TYPE_CHECKING:  # both load torch, and definitions that only name a Generator must not

@@ -14,28 +14,18 @@ from typing import Any
 
 from dpo_pipeline.core.conversation import as_rows
 from dpo_pipeline.core.dataset import answer_weights, check_answers
-from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.ml.adapters import save_adapter, to_train_on
 from dpo_pipeline.ml.base_model import load_model
 from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
 from dpo_pipeline.ml.compute import compute_of, recomputes
-from dpo_pipeline.ml.dpo import (
-    LABELLED,
-    DpoJob,
-    DpoResult,
-    UsablePairs,
-    facts_of,
-    held_out_metrics,
-    read_rows,
-    resume_and_train,
-    trainer_arguments,
-    usable_pairs,
-)
+from dpo_pipeline.ml.dpo import DpoResult, facts_of, held_out_metrics, resume_and_train, trainer_arguments
 from dpo_pipeline.ml.embedded import Progress
 from dpo_pipeline.ml.processes import share_of
 from dpo_pipeline.ml.reference import check_reference
 from dpo_pipeline.ml.reporting import quieten
+from dpo_pipeline.ml.training_job import LABELLED, DpoJob, UsablePairs, read_rows, usable_pairs
 from dpo_pipeline.quick_imports import quick_imports
+from dpo_pipeline.request_errors import InvalidRequest
 
 
 def train_kto(job: DpoJob, adapter_dir: Path, progress: Progress) -> DpoResult:

@@ -24,9 +24,10 @@ from typing import Any
 from dpo_pipeline.errors import ModelUnavailable, TaskFailed, TrainingDiverged
 from dpo_pipeline.ml.adapters import CONFIG, WEIGHTS
 from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
-from dpo_pipeline.ml.dpo import DpoJob, DpoResult, UsablePairs, facts_of, held_out_metrics, usable_pairs
+from dpo_pipeline.ml.dpo import DpoResult, facts_of, held_out_metrics
 from dpo_pipeline.ml.embedded import Progress
 from dpo_pipeline.ml.llamafactory import write_config
+from dpo_pipeline.ml.training_job import DpoJob, UsablePairs, usable_pairs
 
 LOOK_EVERY_S = 0.5
 PR_SET_PDEATHSIG = 1

@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 
 from dpo_pipeline.core.judging import Comparison, Judgement, SpokenVerdict, in_both_orders, judge_messages, read_verdict
-from dpo_pipeline.errors import ModelUnavailable, SettingsError, UpstreamFailed
+from dpo_pipeline.errors import ModelUnavailable, SettingsError
 from dpo_pipeline.in_words import fault
 from dpo_pipeline.ml.bounded_call import call
+from dpo_pipeline.request_errors import UpstreamFailed
 from dpo_pipeline.settings import Settings
 
 AT_ONCE, TRIES = 8, 3

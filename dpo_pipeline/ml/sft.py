@@ -7,7 +7,6 @@ from typing import Any
 
 from dpo_pipeline.core.conversation import as_rows
 from dpo_pipeline.core.questions import Question
-from dpo_pipeline.errors import InvalidRequest
 from dpo_pipeline.ml.adapters import check_adapter, check_weights, save_adapter, to_train_on
 from dpo_pipeline.ml.base_model import BaseModel, load_base
 from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
@@ -16,6 +15,7 @@ from dpo_pipeline.ml.embedded import Progress, first_sentence
 from dpo_pipeline.ml.processes import share_of
 from dpo_pipeline.ml.reporting import LOGGED_SHARE, progress_callback, quieten
 from dpo_pipeline.quick_imports import quick_imports
+from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.settings import ModelSettings, SftRecipe
 
 

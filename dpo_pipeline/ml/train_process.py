@@ -193,8 +193,9 @@ def _sft_rows(job: ProcessJob) -> list[dict[str, Any]]:
 
 
 def _train_dpo(job: ProcessJob, fresh: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, float], list[Any]]:
-    from dpo_pipeline.ml.dpo import DpoJob, train_dpo
+    from dpo_pipeline.ml.dpo import train_dpo
     from dpo_pipeline.ml.llamafactory_trainer import train_with_llamafactory
+    from dpo_pipeline.ml.training_job import DpoJob
 
     dpo = DpoJob(
         base=BaseModel(Path(job.base_dir), job.base_sha),

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from dpo_pipeline.core.conversation import as_rows
-from dpo_pipeline.core.dataset import Split, answer_weights
+from dpo_pipeline.core.dataset import LabelledAnswer, Split, answer_weights
 from dpo_pipeline.core.demonstration_formats import read_demonstration
 from dpo_pipeline.core.questions import is_held_out, split_bank
 from dpo_pipeline.core.versions import BASELINE
-from dpo_pipeline.core.votes import prompt_key
+from dpo_pipeline.core.votes import prompt_key, prompt_messages
 from dpo_pipeline.errors import DatasetTooSmall, InvalidRecord
 from dpo_pipeline.ml import llamafactory
 from dpo_pipeline.ml.base_model import BaseModel
-from dpo_pipeline.ml.dpo import LABELLED, labelled_rows, training_rows
 from dpo_pipeline.ml.sft import demonstrations
 from dpo_pipeline.ml.train_process import ProcessJob
+from dpo_pipeline.ml.training_job import LABELLED
 from dpo_pipeline.settings import DpoRecipe, ModelSettings, Settings, SftRecipe
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.bank import held_out_prompts, read_bank, read_edge_cases
@@ -222,3 +222,29 @@ def _job(
         processes=settings.training.processes,
         **inputs,
     )
+
+
+def labelled_rows(answers: Sequence[LabelledAnswer]) -> list[dict[str, Any]]:
+    """Labelled answers in TRL's conversational form for KTO: prompt, completion and label."""
+    return [
+        {
+            "event_id": each.event_id,
+            "prompt": prompt_messages(each.prompt),
+            "completion": as_rows([("assistant", each.answer)]),
+            "label": each.good,
+        }
+        for each in answers
+    ]
+
+
+def training_rows(pairs: Any) -> list[dict[str, Any]]:
+    """Pairs in TRL's conversational form: prompt, chosen and rejected as lists of messages."""
+    return [
+        {
+            "event_id": pair.event_id,
+            "prompt": prompt_messages(pair.prompt),
+            "chosen": [{"role": "assistant", "content": pair.chosen}],
+            "rejected": [{"role": "assistant", "content": pair.rejected}],
+        }
+        for pair in pairs
+    ]

@@ -5,8 +5,10 @@ from zoneinfo import ZoneInfo
 
 from dpo_pipeline.core.calendar import Span
 from dpo_pipeline.core.kpi_names import kpi_label, kpi_value
+from dpo_pipeline.core.kpis import Kpi
 from dpo_pipeline.core.questions import category_label
-from dpo_pipeline.core.report import REPORTS, Kpi, TimelineStep, Trajectory, WeeklyReport, report_of
+from dpo_pipeline.core.report import REPORTS, TimelineStep, WeeklyReport, report_of
+from dpo_pipeline.core.trajectory import Trajectory
 from dpo_pipeline.core.winrate import WinRate
 from dpo_pipeline.in_words import duration, spoken
 from dpo_pipeline.reports import plots

@@ -11,8 +11,10 @@ from typing import Literal
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dpo_pipeline.errors import BodyTooLarge, DpoError, ForeignOrigin, KeyRequired, TooManyRequests
-from dpo_pipeline.serving.accounts import Accounts, check_role, is_loopback, network_of
+from dpo_pipeline.errors import DpoError
+from dpo_pipeline.request_errors import BodyTooLarge, ForeignOrigin, KeyRequired, TooManyRequests
+from dpo_pipeline.serving.accounts import Accounts
+from dpo_pipeline.serving.callers import check_role, is_loopback, network_of
 from dpo_pipeline.settings import Limits, Settings
 
 LOOKED_AT = frozenset(

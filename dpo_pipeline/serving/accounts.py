@@ -10,18 +10,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
-from ipaddress import IPv6Address, ip_address, ip_network
+from functools import cached_property
 from typing import Any
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from pydantic import SecretStr
 from starlette.requests import cookie_parser
 
-from dpo_pipeline.core.identity import ROLES, may, with_article
-from dpo_pipeline.errors import KeyRequired, LogWriteError, RoleRequired
-from dpo_pipeline.gate import hostname
+from dpo_pipeline.core.identity import may
+from dpo_pipeline.errors import LogWriteError
 from dpo_pipeline.loop.redactor import redactor
+from dpo_pipeline.request_errors import KeyRequired, RoleRequired
+from dpo_pipeline.serving.callers import account_of, address_of, check_role, is_at_machine, network_of
 from dpo_pipeline.serving.wrong_keys import MOST, WrongKeys
 from dpo_pipeline.settings import Role, Settings
 from dpo_pipeline.stores.audit import AuditLog
@@ -36,11 +36,6 @@ WRONG_KEY_S = 1.0
 AUDITED_A_MINUTE = 20
 """Of one address: whoever guesses must not fill the disk."""
 TOO_MANY = f"{MOST} wrong keys within a minute: none is looked at for a while"
-FORWARDED = (
-    *(b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-server", b"x-real-ip"),
-    *(b"forwarded", b"via", b"cf-connecting-ip", b"true-client-ip"),
-)
-"""A proxy says by these that somebody else stands behind it."""
 API_KEY = Account("DPO_KEYS__API", "service")
 ADMIN_KEY = Account("admin", "operator")
 AT_MACHINE = Account("a person at the machine", "reviewer")
@@ -216,66 +211,6 @@ class Accounts:
                 self.audit.record("unknown", what, address, "refused")
             except LogWriteError:
                 log.exception("a refusal of %s is not in the audit log", address)
-
-
-def account_of(request: Any) -> Account | None:
-    """Of a request of FastAPI or of the pages, as the door found it."""
-    account: Account | None = _scope(request)["state"].get("account")
-    return account
-
-
-def address_of(request: Any) -> str:
-    """Where a call came from, for requests of FastAPI and of the pages alike."""
-    return request.client.host if request is not None and request.client else "unknown"
-
-
-def network_of(address: str) -> str:
-    """What one customer of a provider is given: an address, or of IPv6 a whole network of them."""
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return address
-    return str(ip_network((int(found), 64), strict=False)) if isinstance(found, IPv6Address) else address
-
-
-def check_role(account: Account | None, needed: Role) -> Account:
-    """
-    Raises:
-        RoleRequired: nobody that is known calls, or somebody who may not.
-    """
-    if account is None:
-        raise RoleRequired(
-            f"This needs the key of {with_article(needed)}, who {ROLES[needed]}. Sign in at /sign-in, or send one as "
-            f"`Authorization: Bearer …`; `dpo keys add NAME --role {needed}` makes one."
-        )
-    if not may(account.role, needed):
-        raise RoleRequired(
-            f"{account.name} is {with_article(account.role)}, who {ROLES[account.role]}; "
-            f"{with_article(needed)} is needed, who {ROLES[needed]}."
-        )
-    return account
-
-
-def is_at_machine(request: Any) -> bool:
-    """The call came over loopback, under a name of loopback, and no proxy says that somebody else stands behind it."""
-    headers = dict(_scope(request)["headers"])
-    if headers.keys() & FORWARDED or not is_loopback(request.client.host if request.client else ""):
-        return False
-    name = hostname(headers.get(b"host", b"localhost").decode("latin-1"))
-    return name == "localhost" or name.endswith(".localhost") or is_loopback(name)
-
-
-def _scope(request: Any) -> Any:
-    """Gradio's requests hold FastAPI's."""
-    return getattr(request, "request", request).scope
-
-
-@lru_cache(maxsize=4096)
-def is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 def _same(given: str, key: SecretStr | None) -> bool:

@@ -17,9 +17,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from dpo_pipeline import __version__
-from dpo_pipeline.errors import DatabaseUnavailable, DpoError, LogWriteError, RequestError
+from dpo_pipeline.errors import DatabaseUnavailable, DpoError, LogWriteError
 from dpo_pipeline.gate import WebGate
 from dpo_pipeline.in_words import requirement
+from dpo_pipeline.request_errors import RequestError
 from dpo_pipeline.serving.access import Door
 from dpo_pipeline.serving.accounts import Accounts
 from dpo_pipeline.serving.assembly import Serving, assemble, make_engine

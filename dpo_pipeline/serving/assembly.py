@@ -17,7 +17,8 @@ from dpo_pipeline.serving.registry_follower import registry_follower
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.services.chats import Chats
 from dpo_pipeline.serving.services.comparing import Comparing
-from dpo_pipeline.serving.services.comparisons import Comparisons, forget_expired, valid_s
+from dpo_pipeline.serving.services.comparison_tokens import valid_s
+from dpo_pipeline.serving.services.comparisons import Comparisons, forget_expired
 from dpo_pipeline.serving.services.contributors import Contributors
 from dpo_pipeline.serving.services.feedback import Feedback
 from dpo_pipeline.serving.services.loop_watch import LoopWatch
@@ -32,6 +33,7 @@ from dpo_pipeline.serving.services.sampling import Defaults
 from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.serving.services.versions import Versions
 from dpo_pipeline.serving.services.visitors import Visitors
+from dpo_pipeline.serving.services.voting import Voting
 from dpo_pipeline.serving.shared_rates import SharedRates
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.log import AppendLog
@@ -67,6 +69,7 @@ class Serving:
     readiness: Readiness
     chats: Chats
     comparing: Comparing
+    voting: Voting
     feedback: Feedback
     reviews: Reviews
     rollouts: Rollouts
@@ -115,6 +118,8 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
 
     questions = Questions(collection, settings.bank_dir, state, tally.on_prompts, nothing_is_decided)
     visitors, redact = Visitors(settings, accounts, state, key), redactor(collection)
+    votes = _vote_log(settings, state)
+    comparisons = Comparisons(collection, votes, reviews, questions, state, key, redact)
     return Serving(
         settings=settings,
         accounts=accounts,
@@ -132,9 +137,9 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
         comparing=Comparing(
             engine, router, readiness,
             PairedAnswers(engine, collection.samples, settings.limits.queue, settings.quality),
-            Comparisons(collection, _vote_log(settings, state), reviews, questions, state, tally, key, redact),
-            tally, visitors, rates, metrics, defaults, collection.measure_share,
+            comparisons, tally, visitors, rates, metrics, defaults, collection.measure_share,
         ),
+        voting=Voting(comparisons, rates, metrics),
         feedback=Feedback(state, log, visitors, rates, metrics, redact),
         reviews=Reviews((settings.review_table, settings.correction_table), reviews, accounts, redact),
         rollouts=Rollouts(settings, router, accounts),

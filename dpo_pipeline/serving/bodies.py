@@ -13,16 +13,9 @@ UNFORESEEN = "The server met an error that nobody foresaw. Its log says more; re
 SMALLEST_TOP_P = 1e-6
 SEEDS = 2**31
 """Seeds that the engine tells apart; another one of 64 bits stands for what is left of it."""
-UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-    "n": (1,), "best_of": (1,), "tools": ([],), "tool_choice": ("none", "auto"), "functions": ([],),
-    "function_call": ("none", "auto"), "response_format": ({"type": "text"},), "modalities": (["text"],),
-    "stop": ([], ""), "logprobs": (False,), "top_logprobs": (0,), "logit_bias": ({},),
-    "frequency_penalty": (0,), "presence_penalty": (0,), "repetition_penalty": (1,), "top_k": (0, -1), "min_p": (0,),
-}  # fmt: skip
-"""What other servers do for a request and we do not, with the values that ask for nothing."""
 
 
-def _shown(fields: dict[str, Any]) -> dict[str, Any]:
+def shown_in_docs(fields: dict[str, Any]) -> dict[str, Any]:
     """What `/docs` sends where nobody types anything else; made up from the types, it would mean nothing."""
     return {"examples": [fields]}
 
@@ -117,7 +110,7 @@ class SamplingFields(Body):
 class ComparisonRequest(SamplingFields):
     """A question for two or more versions. Without `models` the server picks two."""
 
-    model_config = ConfigDict(json_schema_extra=_shown({"prompt": "What can you help me with?"}))
+    model_config = ConfigDict(json_schema_extra=shown_in_docs({"prompt": "What can you help me with?"}))
 
     prompt: (
         Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT)]
@@ -148,7 +141,9 @@ class ComparisonResponse(Body):
 
 
 class VoteRequest(Body):
-    model_config = ConfigDict(json_schema_extra=_shown({"token": "as it came with the comparison", "vote": "left"}))
+    model_config = ConfigDict(
+        json_schema_extra=shown_in_docs({"token": "as it came with the comparison", "vote": "left"})
+    )
 
     token: str = Field(max_length=2000)
     vote: Choice
@@ -172,91 +167,12 @@ class VoteResponse(Body):
     models: VotedModels
 
 
-class StreamOptions(BaseModel):
-    include_usage: bool = False
-
-
-class ChatRequest(SamplingFields):
-    """OpenAI's request. What would change the answer and is not done here is refused; the rest is ignored."""
-
-    model_config = ConfigDict(
-        extra="ignore",
-        json_schema_extra=_shown(
-            {"model": "chat", "messages": [{"role": "user", "content": "What can you help me with?"}]}
-        ),
-    )
-
-    model: str = Field("chat", max_length=100, description="`chat` follows the rollout; `v1.1` is explicit")
-    messages: list[OpenAIMessage] = Field(min_length=1, max_length=MOST_MESSAGES)
-    user: str = Field("", max_length=200, description="keeps a person on one side of the rollout")
-    max_completion_tokens: int | None = Field(None, ge=1, description="newer name of max_tokens")
-    stream: bool | None = False
-    stream_options: StreamOptions | None = None
-    source: Literal["api", "simulated"] = Field("api", description="`simulated`: not a person; marked wherever kept")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _only_what_is_done(cls, given: Any) -> Any:
-        asked = given if isinstance(given, dict) else {}
-        wanted = [
-            name for name in UNSUPPORTED.keys() & asked.keys()
-            if asked[name] is not None and asked[name] not in UNSUPPORTED[name]
-        ]  # fmt: skip
-        if wanted:
-            raise ValueError(
-                f"{', '.join(sorted(wanted))} cannot be asked for here; leave it out. What can: "
-                + ", ".join(cls.model_fields)
-            )
-        return given
-
-    def sampling(self) -> Sampling:
-        return self._sampling(self.max_completion_tokens or self.max_tokens)
-
-
-class CompletionMessage(BaseModel):
-    role: Literal["assistant"] = "assistant"
-    content: str
-    refusal: str | None = None
-
-
-class CompletionChoice(BaseModel):
-    index: int = 0
-    message: CompletionMessage
-    finish_reason: Literal["stop", "length"]
-    logprobs: None = None
-
-
-class Usage(BaseModel):
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-
-
-class ChatCompletion(BaseModel):
-    id: str
-    object: Literal["chat.completion"] = "chat.completion"
-    created: int
-    model: str
-    choices: list[CompletionChoice]
-    usage: Usage
-
-
-class Model(BaseModel):
-    id: str
-    object: Literal["model"] = "model"
-    created: int = 0
-    owned_by: str = "dpo-pipeline"
-
-
-class ModelList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[Model]
-
-
 class FeedbackRequest(Body):
     """Exactly one of rating, thumb, correction, comment and action."""
 
-    model_config = ConfigDict(json_schema_extra=_shown({"request_id": "chatcmpl-… of the answer", "thumb": "up"}))
+    model_config = ConfigDict(
+        json_schema_extra=shown_in_docs({"request_id": "chatcmpl-… of the answer", "thumb": "up"})
+    )
 
     request_id: str = Field(max_length=200, description="`id` of the chat completion")
     rating: int | None = Field(None, ge=1, le=5, strict=True)
@@ -271,7 +187,7 @@ class FeedbackResponse(Body):
 
 
 class RolloutOrder(Body):
-    model_config = ConfigDict(json_schema_extra=_shown({"reason": "Answers were too short in support."}))
+    model_config = ConfigDict(json_schema_extra=shown_in_docs({"reason": "Answers were too short in support."}))
 
     reason: str = Field(min_length=3, max_length=LONGEST_REASON, description="why; it is kept in the history")
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dpo_pipeline.errors import InvalidRequest, PagesFull, RequestError, TooManyRequests
+from dpo_pipeline.request_errors import InvalidRequest, PagesFull, RequestError, TooManyRequests
 from dpo_pipeline.serving.access import Answer
-from dpo_pipeline.serving.accounts import network_of
+from dpo_pipeline.serving.callers import network_of
 from dpo_pipeline.settings import Limits
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import cast
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from dpo_pipeline.errors import UntrustedProxy
+from dpo_pipeline.request_errors import UntrustedProxy
 from dpo_pipeline.serving.access import Answer
 from dpo_pipeline.settings import Access
 

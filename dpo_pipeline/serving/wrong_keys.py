@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from dpo_pipeline.errors import TooManyWrongKeys
+from dpo_pipeline.request_errors import TooManyWrongKeys
 
 MOST = 20
 WITHIN_S = 60.0

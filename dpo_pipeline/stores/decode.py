@@ -16,7 +16,7 @@ from dpo_pipeline.core.quality import vote_features
 from dpo_pipeline.core.votes import Preference, decode_preference, line_key, text_key
 from dpo_pipeline.errors import InvalidRecord
 from dpo_pipeline.settings import QualityCriteria
-from dpo_pipeline.stores.log import Line, LineBatch, Position, read_batches
+from dpo_pipeline.stores.log_reading import Line, LineBatch, Position, read_batches
 
 HEAD_CHARACTERS = 200
 # Fields of a vote that are columns of text as they stand.

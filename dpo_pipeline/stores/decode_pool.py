@@ -21,7 +21,8 @@ import pyarrow as pa
 from dpo_pipeline.errors import LogError, LogReplaced
 from dpo_pipeline.settings import QualityCriteria
 from dpo_pipeline.stores.decode import Piece, Quarantined, Task, read_piece
-from dpo_pipeline.stores.log import Position, file_bytes, spans
+from dpo_pipeline.stores.log import file_bytes
+from dpo_pipeline.stores.log_reading import Position, spans
 
 SPAN_BYTES = 48 * 1024 * 1024
 # Two keep the process that fills the warehouse busy all the time.

@@ -14,8 +14,9 @@ from typing import Literal
 import msgspec
 
 from dpo_pipeline.core.identity import checked_name
-from dpo_pipeline.errors import ArtifactCorrupt, InvalidRequest
+from dpo_pipeline.errors import ArtifactCorrupt
 from dpo_pipeline.nearest import did_you_mean
+from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.settings import Role, Settings
 from dpo_pipeline.stores.ledger import utc_now
 from dpo_pipeline.stores.log import FILES, Logs

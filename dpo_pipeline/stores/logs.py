@@ -5,8 +5,10 @@ from pathlib import Path
 
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.database import engine_of
-from dpo_pipeline.stores.log import FILES, Logs, days_of
-from dpo_pipeline.stores.shared_logs import SharedLogs, prepare
+from dpo_pipeline.stores.log import FILES, Logs
+from dpo_pipeline.stores.log_reading import days_of
+from dpo_pipeline.stores.log_tables import prepare
+from dpo_pipeline.stores.shared_logs import SharedLogs
 
 
 def logs_of(settings: Settings) -> Logs:
@@ -16,7 +18,7 @@ def logs_of(settings: Settings) -> Logs:
         MigrationRefused: the folder has logs of its own, be the database empty or not.
     """
     if shared := shared_logs(settings):
-        shared.refuse_own(shared_files(settings))
+        shared.copies.refuse_own(shared_files(settings))
         return shared
     return FILES
 
@@ -37,7 +39,7 @@ def follow_logs(settings: Settings) -> None:
         MigrationRefused: the folder has logs of its own, be the database empty or not.
     """
     if shared := shared_logs(settings):
-        shared.refuse_own(shared_files(settings))
+        shared.copies.refuse_own(shared_files(settings))
         shared.follow()
 
 

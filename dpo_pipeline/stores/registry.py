@@ -5,7 +5,6 @@ does not answer, or refuses, callers get a `RegistryError` and the loop goes on 
 """
 
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,33 +12,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from dpo_pipeline.core.redaction import cut
 from dpo_pipeline.core.registry_plan import RegistrySnapshot
-from dpo_pipeline.errors import RegistryError, RegistryRefused, RegistryUnavailable
+from dpo_pipeline.errors import RegistryError, RegistryRefused
 from dpo_pipeline.in_words import fault
-from dpo_pipeline.quick_imports import quick_imports
-from dpo_pipeline.settings.shown import without_passwords
+from dpo_pipeline.stores.mlflow_client import GONE, MlflowServer, failure_of
 from dpo_pipeline.stores.mlflow_pages import EVALUATION, RunPages, run_page, version_page
 from dpo_pipeline.stores.progress import note_run
 from dpo_pipeline.stores.training_runs import OpenRun, TrainingRun, open_run, shown_live
 
-HEALTH_TIMEOUT_S, REST_TIMEOUT_S = 10, 5
 MODEL_LOGGED = "model_logged"
 EXPERIMENT_KIND, MODEL_TRAINING = "mlflow.experimentKind", "custom_model_development"
 """MLflow's own tag, and the value by which its pages show runs with curves, not traces of an application."""
-GONE = "RESOURCE_DOES_NOT_EXIST"
-MOST_BYTES = 32 << 20
-"""Of one answer. A thousand versions with their tags have less than two."""
-PASSING = (404, 408, 409, 425, 429)
-"""Refusals of now, not of what was asked."""
-
-
-class _RestError(Exception):
-    """An answer of MLflow that is none of what was asked."""
-
-    def __init__(self, status: int, code: str | None, message: str):
-        super().__init__(f"{status} {message}")
-        self.status, self.code = status, code
 
 
 class Registry:
@@ -49,11 +32,10 @@ class Registry:
         self.url = url
         self.model = model
         self.experiment = experiment
-        self._rest = f"{url.rstrip('/')}/api/2.0/mlflow"
-        self._session: Any = None
+        self._server = MlflowServer(url)
 
     def run_url(self, run_id: str) -> str:
-        with self._client() as client:
+        with self._server.client() as client:
             return f"{self.url}/{run_page(client.get_run(run_id).info.experiment_id, run_id)}"
 
     def version_url(self, version: str) -> str:
@@ -66,7 +48,7 @@ class Registry:
         Raises:
             RegistryError: MLflow does not answer, or refuses.
         """
-        with self._client() as client:
+        with self._server.client() as client:
             from mlflow.exceptions import MlflowException
 
             try:
@@ -87,7 +69,7 @@ class Registry:
         Raises:
             RegistryError: MLflow does not answer or refuses, before the block or at its end.
         """
-        with self._client() as client:
+        with self._server.client() as client:
             opened = open_run(client, self._experiment(client), self.model, described)
         import requests
         from mlflow.exceptions import MlflowException
@@ -97,10 +79,10 @@ class Registry:
             with shown_live(opened, progress_dir, task):
                 yield opened
         except BaseException as error:
-            with suppress(RegistryError), self._client():
+            with suppress(RegistryError), self._server.client():
                 opened.fail(fault(error))
             if isinstance(error, MlflowException | requests.RequestException):
-                raise _failure(self.url, error) from None  # what it says may hold our account, and would be logged
+                raise failure_of(self.url, error) from None  # what it says may hold our account, and would be logged
             raise
 
     def log_evaluation(self, run_id: str, page: Path, verdict: Mapping[str, Any], figures: Mapping[str, float]) -> None:
@@ -109,7 +91,7 @@ class Registry:
         Raises:
             RegistryError: MLflow does not answer, or refuses.
         """
-        with self._client() as client:
+        with self._server.client() as client:
             from mlflow.entities import Metric
 
             now = int(time.time() * 1000)
@@ -133,7 +115,7 @@ class Registry:
         Raises:
             RegistryError: MLflow does not answer, or refuses.
         """
-        with self._client() as client:
+        with self._server.client() as client:
             from mlflow.exceptions import MlflowException
 
             try:
@@ -168,7 +150,7 @@ class Registry:
         Raises:
             RegistryError: MLflow does not answer, or refuses.
         """
-        with self._client() as client:
+        with self._server.client() as client:
             self._describe(client, client.get_model_version(self.model, version), tags, description)
 
     def log_card(self, run_id: str, card: str) -> None:
@@ -177,7 +159,7 @@ class Registry:
         Raises:
             RegistryError: MLflow does not answer, or refuses.
         """
-        with self._client() as client:
+        with self._server.client() as client:
             client.log_text(run_id, card, "adapter/README.md")
 
     def _describe(self, client: Any, there: Any, tags: Mapping[str, str], description: str) -> None:
@@ -194,12 +176,12 @@ class Registry:
         Raises:
             RegistryError: MLflow does not answer, or refuses.
         """
-        with self._answering() as session:
-            found = self._read(session, "registered-models/get", {"name": self.model})
+        with self._server.rest() as session:
+            found = self._server.read(session, "registered-models/get", {"name": self.model})
             if found is None:
                 return RegistrySnapshot()
             query = {"filter": f"name='{self.model}'", "max_results": "1000"}
-            listed = self._read(session, "model-versions/search", query) or {}
+            listed = self._server.read(session, "model-versions/search", query) or {}
             model = found["registered_model"]
             tags = {
                 str(each["version"]): {tag["key"]: tag["value"] for tag in each.get("tags", [])}
@@ -219,12 +201,12 @@ class Registry:
             RegistryError: MLflow does not answer, or refuses.
         """
         body = {"name": self.model, "alias": alias}
-        with self._answering() as session:
-            url = f"{self._rest}/registered-models/alias"
+        with self._server.rest() as session:
+            path = "registered-models/alias"
             if number is None:
-                self._told(session.delete, url, body)
+                self._server.tell(session.delete, path, body)
             else:
-                self._told(session.post, url, {**body, "version": number})
+                self._server.tell(session.post, path, {**body, "version": number})
 
     def tag(self, number: str, name: str, value: str) -> None:
         """
@@ -232,31 +214,9 @@ class Registry:
             RegistryError: MLflow does not answer, or refuses.
         """
         body = {"name": self.model, "version": number, "key": name, "value": value}
-        with self._answering() as session:
-            url = f"{self._rest}/model-versions/set-tag"
-            self._told(session.post, url, body)
-
-    def _told(self, send: Callable[..., Any], url: str, body: Mapping[str, str]) -> None:
-        """What it answers beside the status is nobody's to read, however much it is."""
-        with send(url, json=body, timeout=REST_TIMEOUT_S, stream=True) as response:
-            response.raise_for_status()
-
-    def _read(self, session: Any, path: str, query: Mapping[str, str]) -> dict[str, Any] | None:
-        """What is asked for, or null where MLflow has no such thing."""
-        with session.get(f"{self._rest}/{path}", params=query, timeout=REST_TIMEOUT_S, stream=True) as response:
-            body = b""
-            for chunk in response.iter_content(1 << 16):
-                body += chunk
-                if len(body) > MOST_BYTES:
-                    raise ValueError(f"an answer of more than {MOST_BYTES >> 20} MiB")
-            if response.ok:
-                found: dict[str, Any] = json.loads(body)
-                return found
-            told = json.loads(body) if body.startswith(b"{") else {}
-            if response.status_code == 404 and told.get("error_code") == GONE:
-                return None
-            # 404 without that is a proxy whose MLflow is away.
-            raise _RestError(response.status_code, told.get("error_code"), str(told.get("message") or response.reason))
+        with self._server.rest() as session:
+            path = "model-versions/set-tag"
+            self._server.tell(session.post, path, body)
 
     def _experiment(self, client: Any) -> str:
         found = client.get_experiment_by_name(self.experiment)
@@ -270,98 +230,3 @@ class Registry:
         if not found.tags.get(EXPERIMENT_KIND):  # whoever chose a kind there keeps it
             client.set_experiment_tag(found.experiment_id, EXPERIMENT_KIND, MODEL_TRAINING)
         return str(found.experiment_id)
-
-    @contextmanager
-    def _answering(self) -> Iterator[Any]:
-        """The one connection that is kept: opening one for every look costs more than the look."""
-        import requests  # not at the top: runs that never look should not load it
-
-        if self._session is None:
-            self._session = requests.Session()
-            self._session.auth = _account()
-        try:
-            yield self._session
-        except (requests.RequestException, _RestError, KeyError, TypeError, AttributeError, ValueError) as error:
-            raise _failure(self.url, error) from None  # what it says may hold our account, and would be logged
-
-    @contextmanager
-    def _client(self) -> Iterator[Any]:
-        """MLflow's client. Callers import what else they need of MLflow within: loading it belongs here."""
-        with quick_imports():
-            import requests
-            from mlflow import MlflowClient
-            from mlflow.exceptions import MlflowException
-
-        try:
-            # MLflow's client tries again for minutes before it says that nobody is there.
-            health = f"{self.url}/health"
-            with requests.get(health, timeout=HEALTH_TIMEOUT_S, auth=_account(), stream=True) as answer:
-                answer.raise_for_status()
-            yield MlflowClient(self.url)
-        except (requests.RequestException, MlflowException) as error:
-            raise _failure(self.url, error) from None  # what it says may hold our account, and would be logged
-
-
-def _account() -> Callable[[Any], Any] | None:
-    """The account that MLflow's own client takes from the same variables."""
-    name, password = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")
-    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
-    if name and password:
-        from requests.auth import HTTPBasicAuth
-
-        return HTTPBasicAuth(name, password)
-    if not token:
-        return None
-
-    def authorize(request: Any) -> Any:
-        request.headers["Authorization"] = f"Bearer {token}"
-        return request
-
-    return authorize
-
-
-def _failure(url: str, error: Exception) -> RegistryError:
-    """An outage passes by itself; a refusal needs somebody, and says for what."""
-    status, code = _answered(error)
-    url, said = str(without_passwords(url)), _said(error)
-    if status in (401, 403):
-        return RegistryRefused(
-            f"MLflow at {url} does not let us do this: {said}. Set MLFLOW_TRACKING_USERNAME and "
-            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, of an account that may write there."
-        )
-    if code == GONE:
-        return RegistryRefused(
-            f"MLflow at {url} has it no more: {said}. Restore what was deleted there; a registered model or version "
-            "is registered again by the job `register_version`."
-        )
-    if status is not None and 400 <= status < 500 and status not in PASSING and code:
-        return RegistryRefused(
-            f"MLflow at {url} refused: {said}. Asking again does not help; change what it names (DPO_REGISTERED_MODEL "
-            "is the model's name)."
-        )
-    return RegistryUnavailable(
-        f"MLflow at {url} did not answer: {said}. Start it (`make up`) or set DPO_MLFLOW_URL; the ledger holds the "
-        "truth, and the next run brings MLflow up to date."
-    )
-
-
-def _said(error: Exception) -> str:
-    """The beginning of an error, without the account that MLflow, or a proxy before it, may repeat in it."""
-    text = str(without_passwords(str(error)))
-    for secret in (os.environ.get("MLFLOW_TRACKING_PASSWORD"), os.environ.get("MLFLOW_TRACKING_TOKEN")):
-        text = text.replace(secret, "[key]") if secret else text
-    return cut(text)
-
-
-def _answered(error: Exception) -> tuple[int | None, str | None]:
-    """(HTTP status, MLflow's own code), as far as it answered at all; a proxy in front of it has no code."""
-    if isinstance(error, _RestError):
-        return error.status, error.code
-    response = getattr(error, "response", None)
-    if response is not None:
-        try:
-            return response.status_code, response.json().get("error_code")
-        except (ValueError, AttributeError):
-            return response.status_code, None
-    code = getattr(error, "error_code", None)
-    return (error.get_http_status_code(), code) if code else (None, None)  # type: ignore[attr-defined]

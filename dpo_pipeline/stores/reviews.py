@@ -21,7 +21,8 @@ from dpo_pipeline.core.validated_pair import TAKEN_OUT, ReviewAction, ValidatedP
 from dpo_pipeline.core.votes import Preference, Text, prompt_text, text_key
 from dpo_pipeline.errors import ArtifactCorrupt, InvalidRecord
 from dpo_pipeline.stores.artifacts import replacing
-from dpo_pipeline.stores.log import FILES, Logs, Position, read_batches
+from dpo_pipeline.stores.log import FILES, Logs
+from dpo_pipeline.stores.log_reading import Position, read_batches
 
 if TYPE_CHECKING:
     from dpo_pipeline.stores.warehouse import Warehouse

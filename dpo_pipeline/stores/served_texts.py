@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 
 from dpo_pipeline.core.identity import Identity
-from dpo_pipeline.stores.log import FILES, Logs, days_of
+from dpo_pipeline.stores.log import FILES, Logs
+from dpo_pipeline.stores.log_reading import days_of
 from dpo_pipeline.stores.write_behind import WriteBehind
 
 

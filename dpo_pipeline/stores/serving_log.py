@@ -13,7 +13,8 @@ from dpo_pipeline.core.identity import Identity
 from dpo_pipeline.core.serving_records import FeedbackRecord, Record, RequestRecord, RequestSource
 from dpo_pipeline.core.votes import is_moment
 from dpo_pipeline.errors import LogWriteError
-from dpo_pipeline.stores.log import FILES, Log, Logs, days_of
+from dpo_pipeline.stores.log import FILES, Log, Logs
+from dpo_pipeline.stores.log_reading import days_of
 from dpo_pipeline.stores.write_behind import WriteBehind
 
 

@@ -11,7 +11,8 @@ from dpo_pipeline.core.votes import Preference, Vote, decode_preference, encode_
 from dpo_pipeline.errors import DatabaseUnavailable, LogWriteError
 from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.group_commit import GroupCommit, committing
-from dpo_pipeline.stores.log import Log, Position, file_bytes, line_start, read_batches
+from dpo_pipeline.stores.log import Log, file_bytes
+from dpo_pipeline.stores.log_reading import Position, line_start, read_batches
 from dpo_pipeline.stores.shared_logs import SharedLogs
 
 

@@ -18,7 +18,8 @@ from dpo_pipeline.core.questions import Question
 from dpo_pipeline.core.registry_plan import RegistrySnapshot
 from dpo_pipeline.core.verdict import JudgedAnswer, Measured
 from dpo_pipeline.ml.adapters import CONFIG, WEIGHTS
-from dpo_pipeline.ml.evaluation import EvalSet, judge_versions, make_synthetic_pairs
+from dpo_pipeline.ml.eval_set import EvalSet
+from dpo_pipeline.ml.evaluation import judge_versions, make_synthetic_pairs
 from dpo_pipeline.ml.train_process import ProcessJob, ProcessResult, publish_adapter, run
 from dpo_pipeline.ml.training_plan import write_llamafactory_config
 from dpo_pipeline.resources import LoopResource, Models, WarehouseResource

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from dpo_pipeline.core.safety import SafetyCheck
-from dpo_pipeline.errors import OrderRefused, RegistryRefused, RegistryUnavailable
+from dpo_pipeline.errors import RegistryRefused, RegistryUnavailable
 from dpo_pipeline.loop.manual_actions import make_champion
 from dpo_pipeline.loop.reconcile_registry import REFUSED_TAG, reconcile_registry
+from dpo_pipeline.request_errors import OrderRefused
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.registry import Registry

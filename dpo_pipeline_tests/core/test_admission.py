@@ -12,7 +12,7 @@ from dpo_pipeline.core.admission import (
     check_reason,
 )
 from dpo_pipeline.core.conversation import Messages
-from dpo_pipeline.errors import InvalidRequest
+from dpo_pipeline.request_errors import InvalidRequest
 
 
 @pytest.mark.parametrize(

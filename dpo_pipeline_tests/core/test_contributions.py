@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dpo_pipeline.core.contributions import checked_nickname, streak, week_of
 from dpo_pipeline.core.vote_count import VoteCount
-from dpo_pipeline.errors import InvalidRequest
+from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.settings import Cadence
 
 MONDAY = date(2026, 3, 2)

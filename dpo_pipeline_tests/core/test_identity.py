@@ -4,7 +4,7 @@ import pytest
 
 from dpo_pipeline.core.identity import BURST_PEOPLE, Uncounted, burst, checked_name, identity_of, is_proven, may
 from dpo_pipeline.core.winrate import Outcome
-from dpo_pipeline.errors import InvalidRequest
+from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.settings import Role
 
 

@@ -8,7 +8,7 @@ from dpo_pipeline.core.feedback import described, read_feedback, stars_of
 from dpo_pipeline.core.labels import TrainableFeedback, trainable, what_becomes
 from dpo_pipeline.core.usable_feedback import Said
 from dpo_pipeline.core.votes import Message, prompt_key
-from dpo_pipeline.errors import InvalidRequest
+from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.settings import Collection, QualityCriteria
 from dpo_pipeline_tests.examples import preference
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from dpo_pipeline.core.pair_formats import as_preference, read_pair
+from dpo_pipeline.core.imported_pair import as_preference
+from dpo_pipeline.core.pair_formats import read_pair
 from dpo_pipeline.core.votes import Message, decode_preference, encode_preference
 from dpo_pipeline.errors import InvalidRecord
 

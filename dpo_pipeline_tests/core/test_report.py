@@ -2,18 +2,10 @@
 
 from typing import Any
 
+from dpo_pipeline.core.kpis import Week, coverage, kpis_of, trend
 from dpo_pipeline.core.questions import CATEGORIES
-from dpo_pipeline.core.report import (
-    TimelineStep,
-    VersionFigures,
-    Week,
-    WeeklyReport,
-    coverage,
-    kpis_of,
-    trajectory,
-    trend,
-    weekly_report,
-)
+from dpo_pipeline.core.report import TimelineStep, WeeklyReport, weekly_report
+from dpo_pipeline.core.trajectory import VersionFigures, trajectory
 from dpo_pipeline.core.winrate import win_rate
 from dpo_pipeline.settings import Cadence, Kpis
 from dpo_pipeline_tests.examples import preference

@@ -22,7 +22,8 @@ from dpo_pipeline.loop.demonstrations import usable_corrections
 from dpo_pipeline.loop.feedback_table import write_feedback
 from dpo_pipeline.loop.forget import forget
 from dpo_pipeline.loop.label import label
-from dpo_pipeline.loop.trace import PersonTrace, RequestTrace, trace
+from dpo_pipeline.loop.trace import trace
+from dpo_pipeline.loop.traces import PersonTrace, RequestTrace
 from dpo_pipeline.serving.accounts import AT_MACHINE, Accounts
 from dpo_pipeline.serving.services.reviews import Reviews
 from dpo_pipeline.settings import Cadence, DpoRecipe, Settings

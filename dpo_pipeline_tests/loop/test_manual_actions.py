@@ -10,10 +10,10 @@ from dpo_pipeline.core.exposure import Audience, gets_challenger, is_control, pl
 from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.serving_records import RequestRecord
 from dpo_pipeline.core.winrate import Outcome
-from dpo_pipeline.errors import InvalidRequest, OrderRefused
 from dpo_pipeline.loop.manual_actions import order
 from dpo_pipeline.loop.roll_out import decide_now
 from dpo_pipeline.loop.rollout_evidence import gather
+from dpo_pipeline.request_errors import InvalidRequest, OrderRefused
 from dpo_pipeline.settings import RolloutPolicy, Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger, utc_now, utc_text

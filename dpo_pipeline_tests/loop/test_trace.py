@@ -17,12 +17,13 @@ from dpo_pipeline.core.dataset import split_pairs
 from dpo_pipeline.core.questions import Question, split_bank
 from dpo_pipeline.core.serving_records import FeedbackRecord, RequestRecord
 from dpo_pipeline.core.votes import decode_preference, encode_preference
-from dpo_pipeline.errors import InvalidRequest, UnknownVersion
+from dpo_pipeline.errors import UnknownVersion
 from dpo_pipeline.loop.forget import forget
 from dpo_pipeline.loop.looked_for import kept_in
 from dpo_pipeline.loop.personal_traces import traces
 from dpo_pipeline.loop.trace import trace_version, trace_vote
 from dpo_pipeline.ml.training_plan import write_dataset
+from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.audit import AuditLog
 from dpo_pipeline.stores.bank import read_bank

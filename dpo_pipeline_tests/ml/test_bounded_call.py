@@ -15,9 +15,10 @@ import pytest
 
 from dpo_pipeline.core.judging import Comparison
 from dpo_pipeline.core.questions import Question
-from dpo_pipeline.errors import ModelUnavailable, UpstreamFailed
+from dpo_pipeline.errors import ModelUnavailable
 from dpo_pipeline.ml.bounded_call import MOST_BYTES, call
 from dpo_pipeline.ml.llm_judge import LlmJudge
+from dpo_pipeline.request_errors import UpstreamFailed
 from dpo_pipeline.serving.engines.engine import Adapter
 from dpo_pipeline.serving.engines.forward import ForwardEngine
 from dpo_pipeline_tests.examples import settings_in

@@ -8,9 +8,10 @@ from tokenizers import AddedToken, normalizers
 
 from dpo_pipeline.core.conversation import TemplateRules
 from dpo_pipeline.core.template_tokens import Defuser
-from dpo_pipeline.errors import InvalidRequest, ModelUnavailable
+from dpo_pipeline.errors import ModelUnavailable
 from dpo_pipeline.ml.chat_template import ChatTemplate
 from dpo_pipeline.ml.embedded import SHIPPED
+from dpo_pipeline.request_errors import InvalidRequest
 
 # Made for these tests, each with the habits of a family: who takes a system message, who turns in a row, and where.
 TURNS = "{% for m in messages %}"

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from dpo_pipeline.errors import AdapterRefused, ArtifactCorrupt, InvalidRequest, ModelUnavailable
+from dpo_pipeline.errors import AdapterRefused, ArtifactCorrupt, ModelUnavailable
 from dpo_pipeline.ml.adapters import check_adapter
 from dpo_pipeline.ml.base_model import ensure_base, locate_base
 from dpo_pipeline.ml.generation import GenerationRequest, Generator
+from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
 from dpo_pipeline.stores.ledger import Ledger

@@ -13,7 +13,8 @@ from dpo_pipeline.core.questions import Question, split_bank
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.errors import EvaluationLeaked, ModelUnavailable, SettingsError
 from dpo_pipeline.ml.base_model import locate_base
-from dpo_pipeline.ml.evaluation import AdapterRef, build_eval_set, judge_versions
+from dpo_pipeline.ml.eval_set import build_eval_set
+from dpo_pipeline.ml.evaluation import AdapterRef, judge_versions
 from dpo_pipeline.ml.generation import Generator, ScoredAnswer
 from dpo_pipeline.ml.llm_judge import LlmJudge
 from dpo_pipeline.ml.scoring import AutomaticJudge

@@ -17,9 +17,9 @@ from dpo_pipeline.errors import TaskFailed
 from dpo_pipeline.ml import llamafactory, train_process
 from dpo_pipeline.ml.adapters import CONFIG, check_adapter
 from dpo_pipeline.ml.base_model import locate_base
-from dpo_pipeline.ml.dpo import DpoJob, usable_pairs
 from dpo_pipeline.ml.llamafactory_trainer import run_llamafactory, write_tokens
 from dpo_pipeline.ml.train_process import ProcessJob
+from dpo_pipeline.ml.training_job import DpoJob, usable_pairs
 from dpo_pipeline.ml.training_plan import write_dataset, write_llamafactory_config
 from dpo_pipeline.settings import DpoRecipe, LlamaFactory, Settings
 from dpo_pipeline.stores.bank import read_bank

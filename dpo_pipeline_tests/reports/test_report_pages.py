@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from dpo_pipeline.core.calendar import Span
-from dpo_pipeline.core.report import TimelineStep, Trajectory, VersionFigures, Week, trajectory, weekly_report
+from dpo_pipeline.core.kpis import Week
+from dpo_pipeline.core.report import TimelineStep, weekly_report
+from dpo_pipeline.core.trajectory import Trajectory, VersionFigures, trajectory
 from dpo_pipeline.core.verdict import JudgedAnswer, evaluate
 from dpo_pipeline.core.winrate import WinRate
 from dpo_pipeline.reports import plots

@@ -14,6 +14,7 @@ import yaml
 from dpo_pipeline import programs
 from dpo_pipeline.dagster_instance import HEAD, place_instance_config
 from dpo_pipeline.errors import SettingsError
+from dpo_pipeline.program_environment import environment
 from dpo_pipeline.settings import PROJECT_DIR, Settings
 from dpo_pipeline.stores.database import engine_of
 from dpo_pipeline_tests.examples import settings_in
@@ -41,7 +42,7 @@ def instance_of(settings: Settings) -> dg.DagsterInstance:
 @pytest.mark.slow
 def test_a_run_stands_in_postgres_beside_the_ledger(shared: Settings) -> None:
     programs.prepare(shared)
-    variables = programs.environment(shared) | {"DPO_DATABASE_URL": str(shared.database_url)}
+    variables = environment(shared) | {"DPO_DATABASE_URL": str(shared.database_url)}
     done = subprocess.run(
         [sys.executable, "-c", RUN_ONE], env=variables, capture_output=True, text=True, check=False, cwd=PROJECT_DIR
     )
@@ -56,7 +57,7 @@ def test_a_run_stands_in_postgres_beside_the_ledger(shared: Settings) -> None:
 @pytest.mark.slow
 def test_mlflow_keeps_its_registry_in_its_own_schema(shared: Settings) -> None:
     programs.prepare(shared)
-    store = programs.environment(shared)["MLFLOW_BACKEND_STORE_URI"]
+    store = environment(shared)["MLFLOW_BACKEND_STORE_URI"]
     register = (
         "import mlflow, sys; from mlflow import MlflowClient\n"
         "client = MlflowClient(sys.argv[1]); client.create_registered_model('chat'); "

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy as sa
 
-from dpo_pipeline.errors import DpoError, StaleEpoch, TooManyRequests
+from dpo_pipeline.errors import DpoError, StaleEpoch
+from dpo_pipeline.request_errors import TooManyRequests
 from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.shared_rates import CALLS, METADATA, SharedRates
 from dpo_pipeline.settings import Limits

@@ -9,8 +9,10 @@ import sqlalchemy as sa
 
 from dpo_pipeline.core.votes import Preference, Vote, encode_preference
 from dpo_pipeline.errors import DatabaseUnavailable, LogReplaced, LogWriteError, MigrationRefused
-from dpo_pipeline.stores.log import AppendLog, Position, read_batches
-from dpo_pipeline.stores.shared_logs import LINES, SharedLogs, prepare
+from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.log_reading import Position, read_batches
+from dpo_pipeline.stores.log_tables import LINES, prepare
+from dpo_pipeline.stores.shared_logs import SharedLogs
 from dpo_pipeline.stores.vote_log import Recording, SharedVotes
 from dpo_pipeline_tests.examples import preference
 from dpo_pipeline_tests.postgres import Postgres

@@ -8,12 +8,12 @@ from pydantic import ValidationError
 from dpo_pipeline.serving.bodies import (
     LONGEST_TEXT,
     Body,
-    ChatRequest,
     ComparisonRequest,
     FeedbackRequest,
     RolloutOrder,
     VoteRequest,
 )
+from dpo_pipeline.serving.chat_bodies import ChatRequest
 
 HALF = "a\ud83d"
 REFUSED = r"half a surrogate pair|as a unicode string|at most 32000"

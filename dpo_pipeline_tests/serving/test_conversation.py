@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dpo_pipeline.core.answers import Answer
-from dpo_pipeline.errors import QueueFull
+from dpo_pipeline.request_errors import QueueFull
 from dpo_pipeline.serving.pages.conversation import Conversation, Turn
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from dpo_pipeline.core.answers import Answer, Ask
 from dpo_pipeline.core.votes import Sampling
-from dpo_pipeline.errors import DeadlineExceeded
+from dpo_pipeline.request_errors import DeadlineExceeded
 from dpo_pipeline.serving.engines.engine import Adapter
 from dpo_pipeline.serving.engines.forward import ForwardEngine
 from dpo_pipeline_tests.examples import settings_in

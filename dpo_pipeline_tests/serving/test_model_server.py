@@ -11,7 +11,8 @@ import pytest
 
 from dpo_pipeline.core.answers import Answer, Ask
 from dpo_pipeline.core.votes import Sampling
-from dpo_pipeline.errors import NotReady, SettingsError, UpstreamFailed
+from dpo_pipeline.errors import SettingsError
+from dpo_pipeline.request_errors import NotReady, UpstreamFailed
 from dpo_pipeline.serving.engines import model_server as module
 from dpo_pipeline.serving.engines.engine import Adapter
 from dpo_pipeline.serving.engines.forward import ForwardEngine

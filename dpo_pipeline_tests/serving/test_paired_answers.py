@@ -7,9 +7,9 @@ import pytest
 
 from dpo_pipeline.core.answers import Answer, Ask
 from dpo_pipeline.core.votes import Sampling
-from dpo_pipeline.errors import QueueFull
+from dpo_pipeline.request_errors import QueueFull
 from dpo_pipeline.serving.engines.engine import Adapter, Engine
-from dpo_pipeline.serving.services.comparing import ComparisonPrompt
+from dpo_pipeline.serving.services.comparison_prompt import ComparisonPrompt
 from dpo_pipeline.serving.services.paired_answers import PairedAnswers, PartialAnswers
 from dpo_pipeline.settings import QualityCriteria
 from dpo_pipeline_tests.examples import LONG, SHORT

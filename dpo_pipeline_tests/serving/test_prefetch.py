@@ -5,9 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from dpo_pipeline.errors import QueueFull
-from dpo_pipeline.serving.services.comparing import PartialView
-from dpo_pipeline.serving.services.comparisons import ComparisonView
+from dpo_pipeline.request_errors import QueueFull
+from dpo_pipeline.serving.services.comparison_views import ComparisonView, PartialView
 from dpo_pipeline.serving.services.prefetch import Prefetch, Preparing
 
 SHOWN = ComparisonView("cmp-1", "token", "Why?", "other", "left", "right", "2026-01-01T00:00:00Z")

@@ -18,7 +18,7 @@ from dpo_pipeline.core.validated_pair import (
     PairFilter,
     ValidatedPair,
 )
-from dpo_pipeline.errors import InvalidRequest
+from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.serving.accounts import Accounts
 from dpo_pipeline.serving.pages.review_layout import pair_shown
 from dpo_pipeline.serving.services.reviews import PAGE, Order, ReviewedPair, Reviews, find, page_of

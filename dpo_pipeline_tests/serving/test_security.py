@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from dpo_pipeline.errors import TooManyRequests
+from dpo_pipeline.request_errors import TooManyRequests
 from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.settings import Limits, Settings
 from dpo_pipeline.stores.ledger import Ledger

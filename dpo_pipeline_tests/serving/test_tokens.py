@@ -13,10 +13,11 @@ from itsdangerous import URLSafeTimedSerializer
 
 from dpo_pipeline.core.redaction import redact
 from dpo_pipeline.core.votes import NO_REASON, Sampling
-from dpo_pipeline.errors import TokenRefused, TooLate
-from dpo_pipeline.serving.services.comparisons import ON_ITS_WAY_S, SLIP_S, Comparisons, ComparisonView
+from dpo_pipeline.request_errors import TokenRefused, TooLate
+from dpo_pipeline.serving.services.comparison_views import ComparisonView
+from dpo_pipeline.serving.services.comparisons import Comparisons
 from dpo_pipeline.serving.services.questions import Questions
-from dpo_pipeline.serving.services.tally import Tally
+from dpo_pipeline.serving.services.slips import ON_ITS_WAY_S, SLIP_S
 from dpo_pipeline.serving.services.visitors import Visitor
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.reviews import ReviewLog
@@ -31,10 +32,9 @@ KEY, PSEUDONYM = b"k" * 64, "0123456789abcdef"
 def comparisons(tmp_path: Path) -> Any:
     settings = settings_in(tmp_path)
     state = ServingState(tmp_path / "state.db")
-    tally = Tally(settings.prefs_log, 1 << 20, 20, settings.zone)
     questions = Questions(settings.collection, settings.bank_dir, state, dict)
     votes = FileVotes(AppendLog(settings.prefs_log), settings.collection.max_line_bytes, None)
-    yield Comparisons(settings.collection, votes, ReviewLog(settings.reviews_log), questions, state, tally, KEY, redact)
+    yield Comparisons(settings.collection, votes, ReviewLog(settings.reviews_log), questions, state, KEY, redact)
     state.close()
 
 

@@ -7,15 +7,9 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from dpo_pipeline import errors
-from dpo_pipeline.errors import (
-    ArtifactMissing,
-    DatabaseUnavailable,
-    LogWriteError,
-    NotReady,
-    TooManyWrongKeys,
-    UnknownModel,
-)
+from dpo_pipeline import request_errors
+from dpo_pipeline.errors import ArtifactMissing, DatabaseUnavailable, LogWriteError
+from dpo_pipeline.request_errors import NotReady, TooManyWrongKeys, UnknownModel
 from dpo_pipeline.serving.app import create_app
 from dpo_pipeline.settings import PROJECT_DIR
 from dpo_pipeline_tests.examples import settings_in
@@ -69,7 +63,7 @@ def test_who_may_try_again_is_told_when(client: TestClient, name: str, status: i
 
 def test_every_code_of_an_error_stands_in_the_guide() -> None:
     told = (PROJECT_DIR / "docs" / "guide" / "http_api.md").read_text(encoding="utf-8")
-    kinds, codes = [errors.RequestError], set[str]()
+    kinds, codes = [request_errors.RequestError], set[str]()
     while kinds:
         kind = kinds.pop()
         kinds += kind.__subclasses__()

@@ -15,7 +15,7 @@ import pytest
 from dpo_pipeline.core.answers import Answer, Ask
 from dpo_pipeline.core.outcomes import RequestOutcome
 from dpo_pipeline.core.votes import Sampling
-from dpo_pipeline.errors import DeadlineExceeded, RequestError, UpstreamFailed
+from dpo_pipeline.request_errors import DeadlineExceeded, RequestError, UpstreamFailed
 from dpo_pipeline.serving.engines.engine import Adapter
 from dpo_pipeline.serving.engines.forward import LEAST_CAP, ForwardEngine
 from dpo_pipeline.serving.services.chat_call import outcome_of

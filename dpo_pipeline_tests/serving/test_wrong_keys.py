@@ -2,8 +2,8 @@
 
 import pytest
 
-from dpo_pipeline.errors import TooManyWrongKeys
-from dpo_pipeline.serving.accounts import network_of
+from dpo_pipeline.request_errors import TooManyWrongKeys
+from dpo_pipeline.serving.callers import network_of
 from dpo_pipeline.serving.wrong_keys import WrongKeys
 
 

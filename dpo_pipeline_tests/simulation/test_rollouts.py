@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dpo_pipeline.settings import RolloutPolicy
-from dpo_pipeline.simulation.rollouts import World, play, shares
+from dpo_pipeline.simulation.audience import World
+from dpo_pipeline.simulation.rollouts import play, shares
 
 
 def of_eight(runs: int = 20, policy: RolloutPolicy | None = None, **changes: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from dpo_pipeline.settings import QualityCriteria
 from dpo_pipeline.stores import decode_pool
 from dpo_pipeline.stores.decode import Piece, Task
 from dpo_pipeline.stores.decode_pool import read_log
-from dpo_pipeline.stores.log import Position
+from dpo_pipeline.stores.log_reading import Position
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
 from dpo_pipeline_tests.examples import LONG, SHORT, preference
 

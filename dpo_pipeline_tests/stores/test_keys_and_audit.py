@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dpo_pipeline.errors import ArtifactCorrupt, InvalidRequest
+from dpo_pipeline.errors import ArtifactCorrupt
+from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.stores.audit import AuditLog
 from dpo_pipeline.stores.key_ring import KeyRing
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpo_pipeline.errors import LogReplaced, LogWriteError
-from dpo_pipeline.stores.log import AppendLog, Position, read_batches, spans
+from dpo_pipeline.stores.log import AppendLog
+from dpo_pipeline.stores.log_reading import Position, read_batches, spans
 
 LIMIT = 1 << 20
 

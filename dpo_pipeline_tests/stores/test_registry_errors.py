@@ -12,7 +12,8 @@ import pytest
 
 from dpo_pipeline.core.registry_plan import RegistrySnapshot
 from dpo_pipeline.errors import RegistryError, RegistryRefused, RegistryUnavailable
-from dpo_pipeline.stores.registry import MOST_BYTES, Registry
+from dpo_pipeline.stores.mlflow_client import MOST_BYTES
+from dpo_pipeline.stores.registry import Registry
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from dpo_pipeline.stores.log import days_of
+from dpo_pipeline.stores.log_reading import days_of
 from dpo_pipeline.stores.served_texts import ServedText, ServedTexts, read_texts
 
 

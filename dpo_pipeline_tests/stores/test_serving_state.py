@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from dpo_pipeline.errors import LogWriteError, NicknameTaken
+from dpo_pipeline.errors import LogWriteError
+from dpo_pipeline.request_errors import NicknameTaken
 from dpo_pipeline.stores.serving_state import (
     NEWEST_PROMPTS,
     REQUESTS_LOOKED_AT,

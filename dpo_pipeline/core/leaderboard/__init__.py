@@ -1,5 +1,6 @@
 """Versions on one scale by votes: `strengths` and `style` estimate them, `standings` says what may be shown of them."""
 
+from dpo_pipeline.core.leaderboard.battles import Battle, PairCount, count_battles
 from dpo_pipeline.core.leaderboard.standings import (
     MIN_STYLE_VOTES,
     MIN_VOTES,
@@ -10,14 +11,11 @@ from dpo_pipeline.core.leaderboard.standings import (
     standings,
 )
 from dpo_pipeline.core.leaderboard.strengths import (
-    Battle,
     Leaderboard,
-    PairCount,
     VersionStrength,
     WinMatrix,
     bootstrap_intervals,
     bradley_terry,
-    count_battles,
     percentile_interval,
     win_matrix,
 )

@@ -4,15 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dpo_pipeline.core.leaderboard.strengths import (
-    Battle,
-    Leaderboard,
-    PairCount,
-    WinMatrix,
-    bradley_terry,
-    count_battles,
-    win_matrix,
-)
+from dpo_pipeline.core.leaderboard.battles import Battle, PairCount, count_battles
+from dpo_pipeline.core.leaderboard.strengths import Leaderboard, WinMatrix, bradley_terry, win_matrix
 from dpo_pipeline.core.leaderboard.style import StyleBoard, StyleLean, style_controlled
 from dpo_pipeline.errors import DisconnectedModels
 

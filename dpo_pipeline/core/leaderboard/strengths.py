@@ -10,36 +10,19 @@ do, not that they are equal: it is left out, or taken for a tie with `both_bad="
 """
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dpo_pipeline.core.leaderboard.battles import Battle, PairCount, Treatment, counted, tables, total
 from dpo_pipeline.core.winrate import Floats
 from dpo_pipeline.errors import DisconnectedModels
 
-Battle = tuple[str, str, str]
-"""(model_a, model_b, winner), the winner out of `WINNERS`."""
-Treatment = Literal["half", "drop"]
-WINNERS = ("model_a", "model_b", "tie", "both_bad")
 ELO_CENTRE = 1000.0
 ELO_PER_LOGIT = 400 / math.log(10)
-
-
-@dataclass(frozen=True)
-class PairCount:
-    """All votes between two models; which of the two is `model_a` means nothing."""
-
-    model_a: str
-    model_b: str
-    wins_a: int = 0
-    wins_b: int = 0
-    ties: int = 0
-    both_bad: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,29 +63,6 @@ class WinMatrix:
     votes: tuple[tuple[int, ...], ...]
 
 
-def count_battles(battles: Iterable[Battle] | Mapping[Battle, int]) -> list[PairCount]:
-    """Sum (model_a, model_b, winner) per pair, whichever way round they met; sorted by name.
-
-    Args:
-        battles: one by one, or how often each was.
-
-    Raises:
-        ValueError: a winner other than model_a, model_b, tie or both_bad, or a model against itself.
-    """
-    pairs: dict[tuple[str, str], list[int]] = {}
-    for (first, second, winner), count in Counter(battles).items():
-        if winner not in WINNERS or first == second:
-            raise ValueError(
-                f"A battle of {first!r} and {second!r} with winner {winner!r}: two models are required, and one of "
-                f"{', '.join(WINNERS)}."
-            )
-        place = WINNERS.index(winner)
-        if second < first:
-            first, second, place = second, first, 1 - place if place < 2 else place
-        pairs.setdefault((first, second), [0, 0, 0, 0])[place] += count
-    return [PairCount(*names, *pairs[names]) for names in sorted(pairs)]
-
-
 def bradley_terry(
     battles: Iterable[Battle | PairCount],
     ties: Treatment = "half",
@@ -127,9 +87,9 @@ def bradley_terry(
     """
     if not 0 <= prior_votes < math.inf:
         raise ValueError(f"prior_votes is {prior_votes}; at least 0 is required.")
-    counts = _counted(battles)
-    names, wins, draws = _tables(counts, ties, both_bad)
-    left_out = sum(_total(pair) for pair in counts) - round(float(wins.sum() + draws.sum() / 2))
+    counts = counted(battles)
+    names, wins, draws = tables(counts, ties, both_bad)
+    left_out = sum(total(pair) for pair in counts) - round(float(wins.sum() + draws.sum() / 2))
     if not names:
         return Leaderboard({}, 0, left_out, None)
     prior = np.where((wins + wins.T + draws) > 0, prior_votes, 0.0)
@@ -167,7 +127,7 @@ def bootstrap_intervals(
     Raises:
         DisconnectedModels: of the votes, or of a replicate: then they are too few for a bootstrap.
     """
-    names, wins, draws = _tables(counts, "half", "drop")
+    names, wins, draws = tables(counts, "half", "drop")
     if not names:
         return {}
     upper = np.triu(draws)
@@ -199,7 +159,7 @@ def win_matrix(
     Args:
         names: rows and columns in this order, say that of `Leaderboard.strengths`; null: all, by name.
     """
-    found, wins, draws = _tables(_counted(battles), ties, both_bad)
+    found, wins, draws = tables(counted(battles), ties, both_bad)
     place = {name: i for i, name in enumerate(found)}
     shown = tuple(found if names is None else names)
     if unknown := [name for name in shown if name not in place]:
@@ -212,36 +172,6 @@ def win_matrix(
         for row, column in zip(scores.tolist(), votes.tolist(), strict=True)
     )
     return WinMatrix(shown, rates, tuple(tuple(row) for row in votes.tolist()))
-
-
-def _counted(battles: Iterable[Battle | PairCount]) -> list[PairCount]:
-    given = list(battles)
-    counts = [each for each in given if isinstance(each, PairCount)]
-    wrong = [c for c in counts if c.model_a == c.model_b or min(c.wins_a, c.wins_b, c.ties, c.both_bad) < 0]
-    if wrong:
-        raise ValueError(f"{wrong[0]}: two models and counts of at least 0 are required.")
-    if len(counts) < len(given):
-        counts += count_battles(each for each in given if not isinstance(each, PairCount))
-    return counts
-
-
-def _total(pair: PairCount) -> int:
-    return pair.wins_a + pair.wins_b + pair.ties + pair.both_bad
-
-
-def _tables(counts: Sequence[PairCount], ties: Treatment, both_bad: Treatment) -> tuple[list[str], Floats, Floats]:
-    """Names, wins (m, m) of row over column, and draws (m, m), symmetric."""
-    names = sorted({name for pair in counts for name in (pair.model_a, pair.model_b)})
-    place = {name: i for i, name in enumerate(names)}
-    wins, draws = np.zeros((2, len(names), len(names)))
-    for pair in counts:
-        a, b = place[pair.model_a], place[pair.model_b]
-        wins[a, b] += pair.wins_a
-        wins[b, a] += pair.wins_b
-        drawn = pair.ties * (ties == "half") + pair.both_bad * (both_bad == "half")
-        draws[a, b] += drawn
-        draws[b, a] += drawn
-    return names, wins, draws
 
 
 def _fit(scores: Floats) -> Floats:

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dpo_pipeline.core.leaderboard.strengths import ELO_CENTRE, ELO_PER_LOGIT, Battle
+from dpo_pipeline.core.leaderboard.battles import Battle
+from dpo_pipeline.core.leaderboard.strengths import ELO_CENTRE, ELO_PER_LOGIT
 from dpo_pipeline.core.winrate import Floats
 
 STEPS = 5

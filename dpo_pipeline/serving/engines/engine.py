@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dpo_pipeline.core.answers import Answer, Ask
 from dpo_pipeline.core.votes import Sampling
-from dpo_pipeline.errors import NotReady, UnknownModel
+from dpo_pipeline.request_errors import NotReady, UnknownModel
 
 
 @dataclass(frozen=True)

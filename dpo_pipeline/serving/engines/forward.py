@@ -14,9 +14,9 @@ import httpx
 
 from dpo_pipeline.core.answers import Answer, Ask
 from dpo_pipeline.core.template_tokens import defuse
-from dpo_pipeline.errors import DeadlineExceeded, ModelNotHeld, NotReady, QueueFull, UpstreamFailed
 from dpo_pipeline.in_words import fault
 from dpo_pipeline.ml.bounded_call import AS_IT_IS
+from dpo_pipeline.request_errors import DeadlineExceeded, ModelNotHeld, NotReady, QueueFull, UpstreamFailed
 from dpo_pipeline.serving.engines.engine import Adapter, Engine, ServerState
 from dpo_pipeline.serving.engines.model_server import ModelServer, name_there
 from dpo_pipeline.serving.engines.upstream import End, read_answer

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpo_pipeline.core.answers import Answer
-from dpo_pipeline.errors import DpoError, EngineEnded, EngineFailed, NotReady
+from dpo_pipeline.errors import DpoError
 from dpo_pipeline.in_words import fault
 from dpo_pipeline.ml.generation import GenerationRequest
 from dpo_pipeline.program_logs import log_to_terminal
+from dpo_pipeline.request_errors import EngineEnded, EngineFailed, NotReady
 from dpo_pipeline.settings import Settings
 
 if TYPE_CHECKING:

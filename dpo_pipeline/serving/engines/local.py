@@ -16,8 +16,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from dpo_pipeline.core.answers import Answer, Ask
-from dpo_pipeline.errors import DeadlineExceeded, EngineEnded, QueueFull
 from dpo_pipeline.ml.generation import GenerationRequest
+from dpo_pipeline.request_errors import DeadlineExceeded, EngineEnded, QueueFull
 from dpo_pipeline.serving.engines import generating
 from dpo_pipeline.serving.engines.engine import Adapter, Engine
 from dpo_pipeline.serving.engines.generating import Cancel, Command, Event, Keep, Load, LoadResult, Submit

@@ -17,9 +17,10 @@ from pathlib import PurePosixPath
 import httpx
 
 from dpo_pipeline.core.redaction import cut
-from dpo_pipeline.errors import ArtifactCorrupt, DpoError, UpstreamFailed
+from dpo_pipeline.errors import ArtifactCorrupt, DpoError
 from dpo_pipeline.in_words import fault
 from dpo_pipeline.ml.bounded_call import call
+from dpo_pipeline.request_errors import UpstreamFailed
 from dpo_pipeline.serving.engines.engine import Adapter, ServerState
 from dpo_pipeline.settings import EngineSettings
 from dpo_pipeline.settings.shown import without_passwords

@@ -17,8 +17,8 @@ from httpx_sse import EventSource
 
 from dpo_pipeline.core.admission import LONGEST_TEXT
 from dpo_pipeline.core.redaction import cut
-from dpo_pipeline.errors import InvalidRequest, ModelNotHeld, QueueFull, UpstreamFailed
 from dpo_pipeline.ml.bounded_call import packed_as
+from dpo_pipeline.request_errors import InvalidRequest, ModelNotHeld, QueueFull, UpstreamFailed
 
 DONE = "[DONE]"
 DRAIN_S = 1.0

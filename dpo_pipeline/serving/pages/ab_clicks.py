@@ -8,9 +8,11 @@ from typing import Literal
 
 from dpo_pipeline.core.versions import iteration
 from dpo_pipeline.core.votes import Choice, VoteReason
-from dpo_pipeline.errors import AlreadyVoted, DpoError, TokenRefused, UnknownComparison
+from dpo_pipeline.errors import DpoError
+from dpo_pipeline.request_errors import AlreadyVoted, TokenRefused, UnknownComparison
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages import ab_view
+from dpo_pipeline.serving.pages.ab_flow import ComparisonFlow
 from dpo_pipeline.serving.pages.ab_kept import Unsent, comparison_on
 from dpo_pipeline.serving.pages.ab_layout import ANY, BATCHES
 from dpo_pipeline.serving.pages.ab_updates import (
@@ -22,11 +24,12 @@ from dpo_pipeline.serving.pages.ab_updates import (
     standing,
     vote_buttons,
 )
-from dpo_pipeline.serving.pages.ab_visit import Batch, ComparisonFlow, Visit
+from dpo_pipeline.serving.pages.ab_visit import Batch, Visit
 from dpo_pipeline.serving.pages.explained import explained
 from dpo_pipeline.serving.pages.select import offering
 from dpo_pipeline.serving.pages.theme import notice
-from dpo_pipeline.serving.services.comparing import ComparisonPrompt, PartialView
+from dpo_pipeline.serving.services.comparison_prompt import ComparisonPrompt
+from dpo_pipeline.serving.services.comparison_views import PartialView
 from dpo_pipeline.serving.services.prefetch import Prefetch
 from dpo_pipeline.serving.services.visitors import Visitor
 

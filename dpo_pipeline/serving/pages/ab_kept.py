@@ -11,11 +11,12 @@ import msgspec
 
 from dpo_pipeline.core.questions import Origin, OriginFilter
 from dpo_pipeline.core.votes import Choice, ReasonTag, Strength, VoteReason
-from dpo_pipeline.errors import TokenRefused, UnknownComparison
+from dpo_pipeline.request_errors import TokenRefused, UnknownComparison
 from dpo_pipeline.serving.pages.ab_visit import Batch, Plan, Visit
 from dpo_pipeline.serving.pages.visits import in_form
-from dpo_pipeline.serving.services.comparing import Comparing, ComparisonPrompt
+from dpo_pipeline.serving.services.comparison_prompt import ComparisonPrompt
 from dpo_pipeline.serving.services.visitors import Visitor
+from dpo_pipeline.serving.services.voting import Voting
 
 MOST_VOTES = 100
 
@@ -79,7 +80,7 @@ def kept_of(visit: Visit) -> str:
     return msgspec.json.encode(kept).decode()
 
 
-async def restored(kept: str, comparing: Comparing, visitor: Visitor, newer_than: int = 0) -> Visit | None:
+async def restored(kept: str, voting: Voting, visitor: Visitor, newer_than: int = 0) -> Visit | None:
     """The visit as this server can show it to this person; null where there is nothing to go on from.
 
     What has expired is left out, and what was shown to somebody else: then this is another visit.
@@ -95,11 +96,11 @@ async def restored(kept: str, comparing: Comparing, visitor: Visitor, newer_than
         return None
     visit = Visit(plan=Plan(known.first, known.second, known.origin), turn=known.turn)
     try:
-        stored, shown = await comparing.shown_before(known.comparison, known.token, visitor)
+        stored, shown = await voting.shown_before(known.comparison, known.token, visitor)
     except (TokenRefused, UnknownComparison):
         return visit
     session, ids = known.batch, [*(known.batch.votes if known.batch else ()), known.comparison]
-    votes = {recorded.comparison_id: (choice, recorded) for choice, recorded in await comparing.voted(ids, visitor)}
+    votes = {recorded.comparison_id: (choice, recorded) for choice, recorded in await voting.voted(ids, visitor)}
     visit.session_id, visit.shown, visit.voted = known.session, shown, votes.get(known.comparison)
     visit.question = ComparisonPrompt(
         stored.prompt, stored.category, origin=known.asked_from, asked_by=stored.asked_by

@@ -5,7 +5,7 @@ from typing import Any
 
 from dpo_pipeline.core.admission import LONGEST_REASON
 from dpo_pipeline.core.votes import STRENGTH_LABELS, TAG_LABELS
-from dpo_pipeline.serving.pages import ab_view
+from dpo_pipeline.serving.pages import ab_style, ab_view
 from dpo_pipeline.serving.pages.ab_visit import Visit
 from dpo_pipeline.serving.pages.select import select
 from dpo_pipeline.serving.pages.theme import into_view
@@ -106,7 +106,7 @@ def _pair() -> dict[str, Any]:
     empty = Visit()
     parts["notice"] = gr.HTML(elem_id="ab-notice", elem_classes="ab-line", js_on_load=into_view("p"))
     parts["batch"] = gr.HTML(elem_id="ab-batch", elem_classes="ab-line")
-    parts["question"] = gr.HTML(elem_id="ab-question", elem_classes="ab-line", js_on_load=ab_view.LOOK_UP)
+    parts["question"] = gr.HTML(elem_id="ab-question", elem_classes="ab-line", js_on_load=ab_style.LOOK_UP)
     with gr.Row(equal_height=True):
         for side in ab_view.LETTER:
             with gr.Column(min_width=300, elem_classes="ab-cell"):
@@ -121,7 +121,7 @@ def _bar() -> dict[str, Any]:
 
     parts: dict[str, Any] = {}
     with gr.Column(elem_id="ab-bar"):
-        parts["result"] = gr.HTML(elem_id="ab-result", elem_classes="ab-line", js_on_load=ab_view.SLIPPED)
+        parts["result"] = gr.HTML(elem_id="ab-result", elem_classes="ab-line", js_on_load=ab_style.SLIPPED)
         with gr.Row(elem_id="ab-votes"):
             for side, letter in ab_view.LETTER.items():
                 parts[side] = gr.Button(
@@ -174,5 +174,5 @@ def _outcome() -> dict[str, Any]:
             scale=5,
         )
         parts["go_on"] = gr.Button("Ask", elem_id="ab-go-on", min_width=120, scale=1)
-    gr.HTML(ab_view.KEYS_HINT)
+    gr.HTML(ab_style.KEYS_HINT)
     return parts

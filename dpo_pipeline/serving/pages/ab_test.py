@@ -10,7 +10,8 @@ from typing import Any, Literal
 from dpo_pipeline.core.questions import OriginFilter
 from dpo_pipeline.core.versions import served_name
 from dpo_pipeline.core.votes import Choice, ReasonTag, Strength, VoteReason
-from dpo_pipeline.errors import DpoError, RoleRequired
+from dpo_pipeline.errors import DpoError
+from dpo_pipeline.request_errors import RoleRequired
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages import ab_view
 from dpo_pipeline.serving.pages.ab_clicks import Clicks
@@ -164,7 +165,7 @@ async def restore(serving: Serving, visit: Visit, shown: str, person: Any, reque
     """
     if shown and pseudonym_of(serving, person, request):
         turn, visitor = visit.turn, visitor_of(serving, person, visit.session, request)
-        before = await restored(shown, serving.comparing, visitor, newer_than=turn)
+        before = await restored(shown, serving.voting, visitor, newer_than=turn)
         if before and visit.turn == turn:  # nobody has gone on meanwhile
             visit.go_on_from(before)
 

@@ -5,8 +5,7 @@ from typing import Any, get_args
 from dpo_pipeline.core.votes import Choice
 from dpo_pipeline.serving.pages import ab_view
 from dpo_pipeline.serving.pages.ab_visit import Visit
-from dpo_pipeline.serving.services.comparing import PartialView
-from dpo_pipeline.serving.services.comparisons import ComparisonView
+from dpo_pipeline.serving.services.comparison_views import ComparisonView, PartialView
 
 Update = dict[str, Any]
 CHOICES: tuple[Choice, ...] = get_args(Choice)

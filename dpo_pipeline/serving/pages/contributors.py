@@ -8,18 +8,8 @@ from dpo_pipeline.core.contributions import NICKNAME_LENGTH, Contribution, TeamW
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.pages.explained import explained
-from dpo_pipeline.serving.pages.markup import (
-    Markup,
-    bar,
-    chip,
-    figures,
-    heading,
-    notice,
-    page,
-    paragraph,
-    table,
-    told_here,
-)
+from dpo_pipeline.serving.pages.markup import Markup, chip, figures, heading, notice, page, paragraph, table, told_here
+from dpo_pipeline.serving.pages.markup_plots import bar
 from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, following
 

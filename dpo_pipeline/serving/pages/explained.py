@@ -2,7 +2,8 @@
 
 import logging
 
-from dpo_pipeline.errors import DpoError, RequestError
+from dpo_pipeline.errors import DpoError
+from dpo_pipeline.request_errors import RequestError
 
 log = logging.getLogger(__name__)
 

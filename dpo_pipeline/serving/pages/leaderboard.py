@@ -20,7 +20,8 @@ from dpo_pipeline.core.questions import CATEGORIES, category_label
 from dpo_pipeline.core.source_names import source_name
 from dpo_pipeline.core.votes import NOT_PEOPLES, Source
 from dpo_pipeline.serving.assembly import Serving
-from dpo_pipeline.serving.pages.markup import Markup, heading, intervals, opening, page, paragraph, table
+from dpo_pipeline.serving.pages.markup import Markup, heading, opening, page, paragraph, table
+from dpo_pipeline.serving.pages.markup_plots import intervals
 from dpo_pipeline.serving.pages.polling import following
 from dpo_pipeline.serving.pages.select import select
 from dpo_pipeline.serving.pages.version_link import link_to

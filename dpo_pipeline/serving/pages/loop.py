@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 from dpo_pipeline.core.overview import Overview, Step
 from dpo_pipeline.core.versions import page_of
 from dpo_pipeline.serving.assembly import Serving
-from dpo_pipeline.serving.pages.markup import Markup, bar, chip, link, page, paragraph, sparkline, text
+from dpo_pipeline.serving.pages.markup import Markup, chip, link, page, paragraph, text
+from dpo_pipeline.serving.pages.markup_plots import bar, sparkline
 from dpo_pipeline.serving.pages.polling import following
 from dpo_pipeline.serving.pages.version_link import report_links
 from dpo_pipeline.serving.site_map import page_at

@@ -3,8 +3,8 @@
 import re
 from typing import Any
 
-from dpo_pipeline.serving.accounts import account_of
 from dpo_pipeline.serving.assembly import Serving
+from dpo_pipeline.serving.callers import account_of
 from dpo_pipeline.serving.services.visitors import Visitor
 
 STORAGE_KEY = "dpo-person"

@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from dpo_pipeline.core.validated_pair import PairFilter
-from dpo_pipeline.errors import DpoError, OrderChanged
-from dpo_pipeline.serving.accounts import address_of
+from dpo_pipeline.errors import DpoError
+from dpo_pipeline.request_errors import OrderChanged
 from dpo_pipeline.serving.assembly import Serving
+from dpo_pipeline.serving.callers import address_of
 from dpo_pipeline.serving.pages.explained import explained
 from dpo_pipeline.serving.pages.markup import notice, page
 from dpo_pipeline.serving.pages.polling import QUIET, told_by

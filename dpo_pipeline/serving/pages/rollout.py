@@ -7,12 +7,13 @@ from typing import Any
 from dpo_pipeline.core.identity import may
 from dpo_pipeline.errors import DpoError
 from dpo_pipeline.loop.manual_actions import ManualAction
-from dpo_pipeline.serving.accounts import account_of, address_of
 from dpo_pipeline.serving.assembly import Serving
+from dpo_pipeline.serving.callers import account_of, address_of
 from dpo_pipeline.serving.pages.explained import explained
 from dpo_pipeline.serving.pages.markup import notice, page, paragraph, told_here
 from dpo_pipeline.serving.pages.polling import QUIET, all_following
-from dpo_pipeline.serving.pages.rollout_view import evidence_page, history_page, now_page
+from dpo_pipeline.serving.pages.rollout_history import history_page
+from dpo_pipeline.serving.pages.rollout_view import evidence_page, now_page
 
 READ_ONLY = (
     "Nobody has an operator's key yet; this page is read-only. Use “dpo rollout promote|pause|resume|abort --reason …” "

@@ -1,41 +1,18 @@
 """The rollout page as HTML: the track of stages, each rule against its limit, the A/B test, forecast and history."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from dpo_pipeline.core.calendar import as_read
-from dpo_pipeline.core.forecast import Forecast
-from dpo_pipeline.core.rollout import MANUAL_PROMOTION, STAGES, VersionMetrics, next_stage, state_of
-from dpo_pipeline.in_words import duration
-from dpo_pipeline.serving.pages.markup import (
-    Markup,
-    against_limit,
-    bar,
-    chip,
-    details,
-    heading,
-    intervals,
-    page,
-    paragraph,
-    sentence,
-    table,
-    text,
-)
+from dpo_pipeline.core.rollout import STAGES, VersionMetrics, next_stage, state_of
+from dpo_pipeline.in_words import hours
+from dpo_pipeline.serving.pages.markup import Markup, chip, heading, page, paragraph, sentence, table, text
+from dpo_pipeline.serving.pages.markup_plots import against_limit, bar, intervals
+from dpo_pipeline.serving.pages.rollout_forecast import forecast_part
 from dpo_pipeline.serving.pages.version_link import linked
-from dpo_pipeline.serving.services.rollout_watch import RolloutSnapshot, StageReached
-from dpo_pipeline.stores.ledger import DecisionRecord
+from dpo_pipeline.serving.services.rollout_watch import RolloutSnapshot
 
-DONE = {
-    "promote": "promoted",
-    "hold": "held",
-    "rollback": "rolled back",
-    MANUAL_PROMOTION: "manual promotion",
-    "pause": "paused",
-    "resume": "resumed",
-    "refused": "refused",
-}
-KIND = {"promoted": "ok", "rolled back": "triggered", "held": "watching", "refused": "watching", "paused": "watching"}
 NO_VOTES = "No votes yet: compare two answers on the A/B test page."
 OF_STATE = {"OK": "ok", "watching": "watching", "triggered": "triggered", "no data yet": "none"}
 
@@ -51,23 +28,7 @@ def now_page(live: RolloutSnapshot) -> str:
 
 def evidence_page(live: RolloutSnapshot, zone: ZoneInfo) -> str:
     """The rules, the A/B test, what was measured, who answers, and the forecast."""
-    return page(_rules(live, zone), _ab_test(live), _metrics(live, zone), _servers(live), _forecast(live))
-
-
-def history_page(live: RolloutSnapshot, shown: int, zone: ZoneInfo) -> str:
-    """The newest decisions, each opening to what it rested on."""
-    if not live.decisions:
-        return page(heading("Decision history"), paragraph("No decisions yet.", "muted complete"))
-    more = len(live.decisions) - shown
-    rest = (
-        paragraph(f"{more} older decisions are not shown.", "muted") if more > 0 else Markup('<i class="complete"></i>')
-    )
-    return page(heading("Decision history"), timeline(live.decisions[:shown], zone), rest)
-
-
-def timeline(decisions: Sequence[DecisionRecord], zone: ZoneInfo) -> Markup:
-    """Decisions in the order given; each opens to what it rested on."""
-    return Markup(f'<ol class="timeline">{"".join(f"<li>{_decision(each, zone)}</li>" for each in decisions)}</ol>')
+    return page(_rules(live, zone), _ab_test(live), _metrics(live, zone), _servers(live), forecast_part(live))
 
 
 def waits_for(live: RolloutSnapshot) -> str:
@@ -131,10 +92,6 @@ def _track(live: RolloutSnapshot) -> Markup:
     return Markup(f'<ol class="stage-track" aria-label="Stages of {text(live.state.challenger)}">{steps}</ol>')
 
 
-def hours(value: float) -> str:
-    return duration(value * 3600)
-
-
 def _rules(live: RolloutSnapshot, zone: ZoneInfo) -> Markup:
     """Each rule for rolling the version back, judged twice."""
     if live.judged is None:
@@ -176,14 +133,14 @@ def _ab_test(live: RolloutSnapshot) -> Markup:
     apart = f": {live.votes}" if live.votes.simulated else ""
     told = linked(f"{live.votes.total} votes between {live.new} and {live.baseline} in the log{apart}.")
     votes = paragraph(told, "muted")
-    readings = _readings(live.ab)
-    if not readings:
+    found = readings(live.ab)
+    if not found:
         waits = "No decision has counted these votes yet; the next one in staging does."
         missing = paragraph(waits if live.votes.total else NO_VOTES, "notice")
         return Markup(heading("A/B test") + missing + votes + _uncounted(live))
     rows = [
         (name, rate["low"], rate["rate"], rate["high"], f"{rate['rate']:.1%} [{rate['low']:.0%}, {rate['high']:.0%}]")
-        for name, rate in readings
+        for name, rate in found
     ]
     plot = intervals(f"Win rate of {live.new} over {live.baseline}", rows, mark=0.5, bounds=(0.0, 1.0), share=True)
     why = f" Deciding: {live.ab['reading']}, because {live.ab['why']}." if live.ab and "reading" in live.ab else ""
@@ -202,7 +159,7 @@ def _uncounted(live: RolloutSnapshot) -> Markup:
     return paragraph(f"{said}.", "muted") if said else Markup("")
 
 
-def _readings(ab: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
+def readings(ab: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
     """(name, win rate) of each reading that has votes; decisions from before both were kept hold one."""
     if not ab:
         return []
@@ -271,89 +228,3 @@ def _servers(live: RolloutSnapshot) -> Markup:
     head = ["Server", "Holds", "State", "Asked again"]
     caption = "Asked again: requests for a version that the server had lost, answered once it was back"
     return Markup(heading("Model servers") + "".join(troubles) + table(caption, head, rows, numbers=(3,)))
-
-
-def _forecast(live: RolloutSnapshot) -> Markup:
-    """What was forecast when staging began, beside what happened; before a rollout, what the next one may come to."""
-    found = live.forecast
-    if not found:
-        return Markup("")
-    begun = live.reached.get(STAGES[0])
-    rows = []
-    for each in found.stages:
-        ends = each.ends_after_h
-        row: list[object] = [each.stage, "not decided in time" if ends is None else f"after {hours(ends)}"]
-        if live.under_way:
-            row.append(_happened(live, each.stage, begun))
-        row.append(f"{each.requests:,}")
-        if live.under_way:
-            reached = live.reached.get(each.stage)
-            row.append("" if reached is None or reached.requests is None else f"{reached.requests:,}")
-        rows.append(row)
-    head = ["Stage", "Forecast end", *(["Ended"] if live.under_way else []), "Forecast requests"]
-    head += ["Met by the new version"] if live.under_way else []
-    title = "Forecast and what happened" if live.under_way else "If a version were rolled out now"
-    caption = "Counted from the start of staging" if live.under_way else live.usage
-    return Markup(
-        heading(title)
-        + table(caption, head, rows, numbers=tuple(range(1, len(head))))
-        + paragraph(_votes_needed(found), "muted")
-        + paragraph(found.would_be_seen, "muted")
-        + "".join(paragraph(each, "muted") for each in found.advice)
-    )
-
-
-def _happened(live: RolloutSnapshot, stage: str, begun: StageReached | None) -> str:
-    reached = live.reached.get(stage)
-    if reached is None or begun is None:
-        return ""
-    after = hours(reached.hours_after(begun.began))
-    return f"after {after}" if reached.ended else f"in progress, {after} so far"
-
-
-def _votes_needed(found: Forecast) -> str:
-    needed = [
-        f"{'more than 20,000' if votes is None else f'{votes:,}'} at {rate}"
-        for rate, votes in found.votes_needed.items()
-    ]
-    return f"Votes that an A/B test needs, by the win rate of the new version: {', '.join(needed)}."
-
-
-def _decision(decision: DecisionRecord, zone: ZoneInfo) -> Markup:
-    """One entry of the timeline, which opens to its evidence."""
-    word = DONE.get(decision.decision, decision.decision)
-    stage = decision.stage
-    if decision.decision == "promote":
-        before = [name for name in STAGES if next_stage(name) == stage]
-        began = "rollout begins" if decision.epoch > 1 else "first version"
-        stage = f"{before[0]} → {stage}" if before and decision.epoch > 1 else began
-    summary = Markup(
-        f"<time>{as_read(decision.decided_at, zone)}</time> <b>{text(decision.version)}</b> {text(stage)} "
-        f"{chip(word, KIND.get(word, 'none'))} <span>{text(decision.reasons[0] if decision.reasons else '')}</span>"
-    )
-    return details(summary, _evidence(decision))
-
-
-def _evidence(decision: DecisionRecord) -> Markup:
-    which = f"decision {decision.id}"  # several may be open, and regions of one name cannot be told apart
-    reasons = "".join(f"<li>{text(reason)}</li>" for reason in decision.reasons)
-    parts = [
-        f"<ul>{reasons}</ul>",
-        paragraph(linked(f"Of {decision.version}, by {decision.actor}, epoch {decision.epoch}."), "muted"),
-    ]
-    evidence = decision.evidence
-    if evidence.get("conditions"):
-        rows = [
-            (each["name"], state_of(each["literal"], each["evidence"]), each["message"], each["test_message"])
-            for each in evidence["conditions"]
-        ]
-        caption, head = "Rules as this decision saw them", ["Rolled back for", "State", "Rule", "Evidence"]
-        parts.append(table(caption, head, rows, label=f"{caption}, {which}"))
-    if evidence.get("new") and evidence.get("baseline"):
-        rows = measured(VersionMetrics(**evidence["new"]), VersionMetrics(**evidence["baseline"]))  # type: ignore[assignment]
-        parts.append(table("Measured", ["Figure", "New", "Baseline"], rows, (1, 2), label=f"Measured, {which}"))
-    for name, rate in _readings(evidence.get("ab")):
-        parts.append(
-            paragraph(f"A/B test, {name}: {rate['rate']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}]", "muted")
-        )
-    return Markup("".join(parts))

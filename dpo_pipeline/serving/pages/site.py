@@ -56,7 +56,7 @@ def mount_pages(app: FastAPI, settings: Settings, serving: Callable[[], Serving]
     gr = import_gradio()
     from gradio.components.navbar import Navbar
 
-    from dpo_pipeline.serving.pages import ab_layout, ab_view, chat, markdown, review_layout, select, theme
+    from dpo_pipeline.serving.pages import ab_layout, ab_style, chat, markdown, review_keys, select, theme
     from dpo_pipeline.serving.pages.page_head import give_heads
 
     give_heads()
@@ -89,11 +89,11 @@ def mount_pages(app: FastAPI, settings: Settings, serving: Callable[[], Serving]
             mcp_server=False,
             enable_monitoring=False,
             theme=theme.theme(),
-            css=theme.CSS + select.STYLE + ab_view.CSS,
+            css=theme.CSS + select.STYLE + ab_style.CSS,
             head=(
                 f"<style>{theme.FRAME}{markdown.STYLE}</style>"
                 f"<script>{theme.STARTUP}{theme.WHO}{ab_layout.KEYS}{ab_layout.PRESSES}{chat.PRESSES}"
-                f"{review_layout.KEYS}{markdown.SCRIPT}</script>"
+                f"{review_keys.KEYS}{markdown.SCRIPT}</script>"
             ),
         )
     mounted = app.router.routes[-1]

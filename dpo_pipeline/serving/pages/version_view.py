@@ -21,14 +21,14 @@ from dpo_pipeline.serving.pages.markup import (
     differing,
     figures,
     heading,
-    intervals,
     link,
     opening,
     paragraph,
     table,
     text,
 )
-from dpo_pipeline.serving.pages.rollout_view import timeline
+from dpo_pipeline.serving.pages.markup_plots import intervals
+from dpo_pipeline.serving.pages.rollout_history import timeline
 from dpo_pipeline.serving.pages.version_link import link_to, report_links
 from dpo_pipeline.serving.services.versions import VersionView
 

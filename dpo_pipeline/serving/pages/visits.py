@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from dpo_pipeline.serving.accounts import account_of
+from dpo_pipeline.serving.callers import account_of
 from dpo_pipeline.serving.pages.polling import QUIET
 
 T = TypeVar("T")

@@ -13,14 +13,9 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 from dpo_pipeline.core.answers import Answer
-from dpo_pipeline.errors import ClientGone, RequestError
-from dpo_pipeline.serving.bodies import (
-    UNFORESEEN,
-    ChatCompletion,
-    ChatRequest,
-    Model,
-    ModelList,
-)
+from dpo_pipeline.request_errors import ClientGone, RequestError
+from dpo_pipeline.serving.bodies import UNFORESEEN
+from dpo_pipeline.serving.chat_bodies import ChatCompletion, ChatRequest, Model, ModelList
 from dpo_pipeline.serving.routes.parts import KEYED, Served, errors, visitor, while_connected
 from dpo_pipeline.serving.services.chat_call import ChatCall
 from dpo_pipeline.serving.services.chats import FOLLOW_ROLLOUT

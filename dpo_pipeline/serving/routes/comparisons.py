@@ -17,8 +17,8 @@ from dpo_pipeline.serving.bodies import (
     VoteResponse,
 )
 from dpo_pipeline.serving.routes.parts import KEYED, Served, errors, visitor, while_connected
-from dpo_pipeline.serving.services.comparing import ComparisonPrompt
-from dpo_pipeline.serving.services.comparisons import ComparisonView
+from dpo_pipeline.serving.services.comparison_prompt import ComparisonPrompt
+from dpo_pipeline.serving.services.comparison_views import ComparisonView
 from dpo_pipeline.serving.services.keeping import asking
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"], dependencies=KEYED)
@@ -86,7 +86,7 @@ async def vote(
     """201 when the vote is on disk; the same vote again: 200 and the same event id."""
     voter = visitor(request, serving, body.annotator or "")
     claimed = voter.person if body.annotator else None
-    recorded = await serving.comparing.vote(comparison_id, body.token, body.vote, voter, claimed, body.why)
+    recorded = await serving.voting.vote(comparison_id, body.token, body.vote, voter, claimed, body.why)
     response.status_code = 200 if recorded.repeated else 201
     models = VotedModels(left=recorded.left_model, right=recorded.right_model)
     return VoteResponse(event_id=recorded.event_id, models=models)

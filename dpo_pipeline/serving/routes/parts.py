@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from dpo_pipeline.core.redaction import redact
-from dpo_pipeline.errors import ClientGone
+from dpo_pipeline.request_errors import ClientGone
 from dpo_pipeline.serving.assembly import Serving
 from dpo_pipeline.serving.bodies import ErrorResponse
 from dpo_pipeline.serving.services.visitors import Visitor

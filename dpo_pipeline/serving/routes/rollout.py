@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from dpo_pipeline.loop.manual_actions import ManualAction
-from dpo_pipeline.serving.accounts import account_of, address_of
 from dpo_pipeline.serving.bodies import RolloutOrder, RolloutState
+from dpo_pipeline.serving.callers import account_of, address_of
 from dpo_pipeline.serving.routes.parts import KEYED, Served, errors
 from dpo_pipeline.serving.services.rollouts import HISTORY_PAGE
 

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from dpo_pipeline.core.identity import ROLES
-from dpo_pipeline.errors import KeyRequired, TooManyWrongKeys
-from dpo_pipeline.serving.accounts import COOKIE, SESSION_S, account_of, address_of
+from dpo_pipeline.request_errors import KeyRequired, TooManyWrongKeys
+from dpo_pipeline.serving.accounts import COOKIE, SESSION_S
+from dpo_pipeline.serving.callers import account_of, address_of
 from dpo_pipeline.serving.plain_page import plain_page, trouble
 from dpo_pipeline.serving.routes.parts import Served
 from dpo_pipeline.serving.site_map import HOME, page_at

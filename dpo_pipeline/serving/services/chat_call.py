@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from dpo_pipeline.core.answers import Answer, Ask
 from dpo_pipeline.core.outcomes import RequestOutcome
-from dpo_pipeline.errors import (
+from dpo_pipeline.request_errors import (
     ClientGone,
     DeadlineExceeded,
     EngineEnded,

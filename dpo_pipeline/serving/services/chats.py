@@ -13,7 +13,7 @@ from dpo_pipeline.core.identity import is_proven
 from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import served_name
 from dpo_pipeline.core.votes import Sampling
-from dpo_pipeline.errors import RequestError
+from dpo_pipeline.request_errors import RequestError
 from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.router import Route, Router

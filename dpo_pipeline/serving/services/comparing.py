@@ -1,29 +1,28 @@
-"""Side by side: what is asked, which versions answer, and the vote on it."""
+"""Side by side: what is asked, and which versions answer."""
 
 import itertools
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from functools import partial
 
-from dpo_pipeline.core.admission import LONGEST_REASON, cannot_be_asked, check_messages, check_text
-from dpo_pipeline.core.answers import Messages
 from dpo_pipeline.core.matchmaking import matches, pick
-from dpo_pipeline.core.questions import AskedQuestion, Origin, OriginFilter, QuestionFilter
+from dpo_pipeline.core.questions import AskedQuestion, OriginFilter, QuestionFilter
 from dpo_pipeline.core.rollout import STAGES
 from dpo_pipeline.core.versions import served_name
-from dpo_pipeline.core.votes import NO_REASON, Choice, Sampling, VoteReason
-from dpo_pipeline.errors import InvalidRequest, NothingToCompare, TokenRefused, UnknownModel
+from dpo_pipeline.core.votes import Sampling
+from dpo_pipeline.request_errors import NothingToCompare, UnknownModel
 from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.metrics import Metrics
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.services.chats import FOLLOW_ROLLOUT
-from dpo_pipeline.serving.services.comparisons import Comparisons, ComparisonView, Prompt, Recorded
+from dpo_pipeline.serving.services.comparison_prompt import ComparisonPrompt, check_question
+from dpo_pipeline.serving.services.comparison_views import ComparisonView, PartialView
+from dpo_pipeline.serving.services.comparisons import Comparisons
 from dpo_pipeline.serving.services.keeping import asking
 from dpo_pipeline.serving.services.paired_answers import (
-    Again,
     Answered,
     PairedAnswers,
     PartialAnswers,
@@ -40,58 +39,6 @@ log = logging.getLogger(__name__)
 QUESTIONS = 4
 """So many drawn ones are tried, each with its answers drawn again, before it is said that they are equal. So many
 times, too, versions are picked, where those that were are served no longer."""
-
-
-@dataclass(frozen=True)
-class ComparisonPrompt:
-    """What two or more versions shall answer. `origin` is where it was drawn from; null: somebody asks it now.
-
-    `asked_by` is the person who, in production, asked it or the question that it follows; `ratio` is how many times as
-    likely as by an even draw it was drawn. `answered` is a pair that is there already; then nothing is generated.
-    `otherwise` draws another one, where two answers to this one stay equal; null: it is this one that somebody wants
-    answered, be the answers equal or not.
-    """
-
-    prompt: Prompt
-    category: str
-    models: tuple[str, ...] | None = None
-    sampling: Sampling = field(default_factory=Sampling)
-    origin: Origin | None = None
-    asked_by: str = ""
-    ratio: float = 1.0
-    answered: StoredComparison | None = None
-    otherwise: "Callable[[], ComparisonPrompt] | None" = field(default=None, compare=False)
-
-    @classmethod
-    def drawn(cls, question: AskedQuestion, models: tuple[str, ...] | None = None) -> "ComparisonPrompt":
-        origin, asked_by, ratio = question.origin, question.asked_by, question.ratio
-        return cls(question.question, question.category, models, origin=origin, asked_by=asked_by, ratio=ratio)
-
-    @property
-    def is_steered(self) -> bool:
-        """Whoever asks named the versions or how answers are drawn: they may know whose answer is whose."""
-        return self.models is not None or self.sampling != Sampling()
-
-    @property
-    def drawn_again(self) -> Again:
-        """How two equal answers to it are drawn again."""
-        if self.sampling.seed is not None:
-            return "never"
-        return "warmer" if self.sampling.temperature is None else "alike"
-
-    @property
-    def messages(self) -> Messages:
-        if isinstance(self.prompt, str):
-            return (("user", self.prompt),)
-        return tuple((message["role"], message["content"]) for message in self.prompt)
-
-
-@dataclass(frozen=True)
-class PartialView:
-    """Two answers while they are being written, sides already shuffled."""
-
-    left: str
-    right: str
 
 
 class Comparing:
@@ -122,10 +69,13 @@ class Comparing:
     def draw_prompt(self, category: str | None, origin: OriginFilter, seen: tuple[str, ...] = ()) -> ComparisonPrompt:
         """A question that may be asked; where it comes from the bank, of the category that has the fewest votes.
 
+        What the origin wanted does not have yet comes from the bank.
+
         Args:
             seen: questions whose answers were equal.
         """
-        drawn = self._comparisons.draw_question(category, origin, seen)
+        votes = {} if category else self._tally.refresh().by_category
+        drawn = self._comparisons.questions.draw(QuestionFilter(origin, category, seen), votes)
         otherwise = partial(self.draw_prompt, category, origin, (*seen, drawn.question))
         return replace(ComparisonPrompt.drawn(drawn), otherwise=otherwise)
 
@@ -146,7 +96,7 @@ class Comparing:
             models = route.champion, route.challenger
             if copied := self._comparisons.shadowed(visitor.person, origin, models):
                 return ComparisonPrompt(copied.prompt, copied.category, origin="production", answered=copied)
-        earlier = self._comparisons.again(visitor.person, origin)
+        earlier = self._comparisons.second_looks.draw(visitor.person, origin)
         return ComparisonPrompt(earlier.prompt, earlier.category, origin="bank", answered=earlier) if earlier else None
 
     async def compare(self, question: ComparisonPrompt, visitor: Visitor) -> list[ComparisonView]:
@@ -157,7 +107,7 @@ class Comparing:
             NothingToCompare: the answers to several drawn questions were equal.
             UnknownModel: a version that was asked for by name is not served.
         """
-        _check_question(question)
+        check_question(question)
         self._rates.check("answers", visitor.person, visitor.address)
         if question.answered:
             return [await self._show_answered(question.answered, await asking(self._visitors.settled, visitor))]
@@ -183,7 +133,7 @@ class Comparing:
         """Two answers as they grow, on the sides where they stay, and last the comparison to vote on; raises as
         `compare`.
         """
-        _check_question(question)
+        check_question(question)
         self._rates.check("answers", visitor.person, visitor.address)
         if question.answered:
             yield await self._show_answered(question.answered, await asking(self._visitors.settled, visitor))
@@ -207,68 +157,6 @@ class Comparing:
                         return
             except UnknownModel as gone:
                 models, propensity = self._others(question, left, gone)
-
-    async def vote(
-        self,
-        comparison_id: str,
-        token: str,
-        choice: Choice,
-        visitor: Visitor,
-        claimed: str | None,
-        why: VoteReason = NO_REASON,
-    ) -> Recorded:
-        """Record a vote; on return it is on disk.
-
-        Args:
-            claimed: the pseudonym of whom the call names; null: it names nobody, and the token says enough.
-
-        Raises:
-            InvalidRequest: what was said of it does not fit.
-            TokenRefused: the comparison is another person's, or was opened with a key that is not sent.
-        """
-        if (why.strength or why.tags) and choice not in ("left", "right"):
-            raise InvalidRequest(
-                "strength and reason_tags say what one answer has over the other; leave them out of a vote of "
-                f"{choice!r}."
-            )
-        check_text("The reason", why.words, LONGEST_REASON)
-        comparison = await asking(self._comparisons.find, comparison_id, token, claimed)
-        if not visitor.speaks_for(comparison.annotator, str(comparison.identity)):
-            raise TokenRefused("This comparison was opened with a key. Send the same key with the vote.")
-        self._rates.check("votes", comparison.annotator, visitor.address)
-        recorded = await self._comparisons.vote(comparison, choice, why)
-        if not recorded.repeated:
-            self._metrics.votes.labels(recorded.category, recorded.source, choice).inc()
-        return recorded
-
-    async def take_back(self, comparison_id: str, token: str, visitor: Visitor) -> None:
-        """A vote of the last seconds was a slip: from now on it counts nowhere; on return that is on disk.
-
-        Raises:
-            TokenRefused: the comparison is another person's.
-            TooLate, LogWriteError: the vote stands.
-        """
-        comparison = await asking(self._comparisons.find, comparison_id, token, visitor.person)
-        if not visitor.speaks_for(comparison.annotator, str(comparison.identity)):
-            raise TokenRefused("This comparison was opened with a key. Send the same key with this.")
-        self._rates.check("actions", comparison.annotator, visitor.address)
-        await asking(self._comparisons.take_back, comparison)
-
-    async def shown_before(
-        self, comparison_id: str, token: str, visitor: Visitor
-    ) -> tuple[StoredComparison, ComparisonView]:
-        """A comparison once more, to whom it was shown: as it is kept, without personal data.
-
-        Raises:
-            UnknownComparison, TokenRefused: it has expired, or was shown to somebody else.
-            TooManyRequests, DatabaseUnavailable: not now.
-        """
-        self._rates.check("actions", visitor.person, visitor.address)
-        return await asking(self._comparisons.shown_before, comparison_id, token, visitor.person)
-
-    async def voted(self, comparison_ids: Sequence[str], visitor: Visitor) -> list[tuple[Choice, Recorded]]:
-        """This person's votes on these that are on record, and what each revealed; raises DatabaseUnavailable."""
-        return await asking(self._comparisons.voted, comparison_ids, visitor.person)
 
     def _models(self, asked: Sequence[str] | None) -> tuple[tuple[str, ...], float]:
         """Those asked for, or those that `core.matchmaking` picks; and the probability with which they were."""
@@ -358,9 +246,3 @@ class Comparing:
             asked_by=earlier.asked_by,
             left=swapped if earlier.annotator == visitor.person else None,
         )
-
-
-def _check_question(question: ComparisonPrompt) -> None:
-    check_messages(question.messages)
-    if refused := cannot_be_asked(question.messages):
-        raise InvalidRequest(f"{refused.capitalize()}; ask something that two versions can answer.")

@@ -11,7 +11,8 @@ import msgspec
 from dpo_pipeline.core.feedback import ACTIONS, SAID_OF_PARTS, WORDS, read_feedback
 from dpo_pipeline.core.redaction import Redactor
 from dpo_pipeline.core.serving_records import FeedbackRecord
-from dpo_pipeline.errors import DpoError, InvalidRequest, TokenRefused, UnknownRequest
+from dpo_pipeline.errors import DpoError
+from dpo_pipeline.request_errors import InvalidRequest, TokenRefused, UnknownRequest
 from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.metrics import Metrics
 from dpo_pipeline.serving.services.keeping import asking

@@ -14,7 +14,7 @@ from msgspec import structs
 from dpo_pipeline.core.answers import Answer, Ask, Messages
 from dpo_pipeline.core.candidates import best_partner
 from dpo_pipeline.core.votes import Sampling
-from dpo_pipeline.errors import RequestError
+from dpo_pipeline.request_errors import RequestError
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.settings import QualityCriteria
 

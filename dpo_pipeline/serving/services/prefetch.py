@@ -10,8 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from dpo_pipeline.serving.services.comparing import PartialView
-from dpo_pipeline.serving.services.comparisons import ComparisonView
+from dpo_pipeline.serving.services.comparison_views import ComparisonView, PartialView
 
 KEEP_S = 600.0
 FRAME_S = 0.05

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from dpo_pipeline.core.progress import first_version
-from dpo_pipeline.errors import NotReady
+from dpo_pipeline.request_errors import NotReady
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.stores.progress import read_progress

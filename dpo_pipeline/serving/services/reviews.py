@@ -22,7 +22,7 @@ from dpo_pipeline.core.validated_pair import (
     ReviewAction,
     ValidatedPair,
 )
-from dpo_pipeline.errors import InvalidRequest, OrderChanged
+from dpo_pipeline.request_errors import InvalidRequest, OrderChanged
 from dpo_pipeline.serving.accounts import Accounts
 from dpo_pipeline.stores.key_ring import Account
 from dpo_pipeline.stores.ledger import utc_now

@@ -22,7 +22,7 @@ from dpo_pipeline.core.vote_count import VoteCount, Whose, whose_of
 from dpo_pipeline.core.votes import Preference, Source
 from dpo_pipeline.errors import LogReplaced
 from dpo_pipeline.stores.decode import votes_of
-from dpo_pipeline.stores.log import Position, read_batches
+from dpo_pipeline.stores.log_reading import Position, read_batches
 from dpo_pipeline.stores.reviews import withdrawn_since
 
 

@@ -13,8 +13,8 @@ from dpo_pipeline.core.teachers import Teachers
 from dpo_pipeline.core.training_curve import Point
 from dpo_pipeline.core.version_card import CardFacts, model_card
 from dpo_pipeline.core.versions import VersionRecord, served_name
-from dpo_pipeline.errors import NotEvaluated, UnknownModel
 from dpo_pipeline.loop.describe import card_facts
+from dpo_pipeline.request_errors import NotEvaluated, UnknownModel
 from dpo_pipeline.serving.services.teachers import TeachersOfVersions
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import DecisionRecord, Ledger

@@ -7,16 +7,10 @@ from math import inf
 from typing import Any, Literal
 
 from dpo_pipeline.core.identity import Identity, identity_of
-from dpo_pipeline.errors import LogWriteError, TooManyRequests
-from dpo_pipeline.serving.accounts import (
-    Accounts,
-    account_of,
-    address_of,
-    check_role,
-    is_at_machine,
-    is_loopback,
-    network_of,
-)
+from dpo_pipeline.errors import LogWriteError
+from dpo_pipeline.request_errors import TooManyRequests
+from dpo_pipeline.serving.accounts import Accounts
+from dpo_pipeline.serving.callers import account_of, address_of, check_role, is_at_machine, is_loopback, network_of
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.pseudonyms import claimed_pseudonym, pseudonym_of
 from dpo_pipeline.stores.serving_state import ServingState

@@ -13,7 +13,7 @@ from dpo_pipeline.stores.ledger.records import (
     utc_now,
     utc_text,
 )
-from dpo_pipeline.stores.ledger.versions import require_same
+from dpo_pipeline.stores.ledger.version_rows import require_same
 
 __all__ = [
     "DecisionRecord",

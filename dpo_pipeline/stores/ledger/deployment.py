@@ -15,7 +15,8 @@ from dpo_pipeline.core.rollout import MANUAL_PROMOTION, STAGES, next_stage
 from dpo_pipeline.errors import LedgerError, NoRollout, StaleEpoch
 from dpo_pipeline.stores.ledger.records import DecisionRecord, DeploymentState
 from dpo_pipeline.stores.ledger.tables import DECISIONS, DEPLOYMENT
-from dpo_pipeline.stores.ledger.versions import VersionLedger, set_status
+from dpo_pipeline.stores.ledger.version_rows import set_status
+from dpo_pipeline.stores.ledger.versions import VersionLedger
 
 
 class Ledger(VersionLedger):

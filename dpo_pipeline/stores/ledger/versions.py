@@ -13,14 +13,20 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from dpo_pipeline.core.lifecycle import RECORDED, TRANSITIONS, Status, follows
+from dpo_pipeline.core.lifecycle import RECORDED, Status
 from dpo_pipeline.core.versions import VersionRecord, iteration
-from dpo_pipeline.errors import ForbiddenTransition, LedgerCorrupt, RebuildDiffers, UnknownVersion
+from dpo_pipeline.errors import LedgerCorrupt
 from dpo_pipeline.stores.database import connected, engine_of, first_line, take_turn
 from dpo_pipeline.stores.ledger.records import utc_now
 from dpo_pipeline.stores.ledger.tables import VERSIONS, prepare
-
-_JSON_FIELDS = ("recipe", "evaluation", "training_metrics", "feedback_mark")
+from dpo_pipeline.stores.ledger.version_rows import (
+    JSON_FIELDS,
+    as_record,
+    check_transition,
+    find_version,
+    read_version,
+    require_same,
+)
 
 
 class VersionLedger:
@@ -82,7 +88,7 @@ class VersionLedger:
         """All versions, oldest first."""
         with self._reading() as connection:
             rows = connection.execute(sa.select(VERSIONS)).mappings()
-            return sorted((_record(row) for row in rows), key=lambda record: iteration(record.name))
+            return sorted((as_record(row) for row in rows), key=lambda record: iteration(record.name))
 
     def version(self, name: str) -> VersionRecord:
         """
@@ -90,7 +96,7 @@ class VersionLedger:
             UnknownVersion: naming those there are.
         """
         with self._reading() as connection:
-            return _read(connection, name)
+            return read_version(connection, name)
 
     def record_dataset(
         self,
@@ -108,7 +114,7 @@ class VersionLedger:
             RebuildDiffers: the version is registered, with another dataset.
         """
         with self._writing() as connection:
-            record = _find(connection, name)
+            record = find_version(connection, name)
             if record and record.status in RECORDED:
                 require_same(record, "dataset", record.dataset_hash, content_hash)
                 return record
@@ -192,7 +198,7 @@ class VersionLedger:
     def note_mlflow_version(self, name: str, number: str | None) -> VersionRecord:
         """Where MLflow has the version; null: it was deleted there. What the version is does not change."""
         with self._writing() as connection:
-            record = _read(connection, name)
+            record = read_version(connection, name)
             if record.mlflow_version == number:
                 return record
             return self._write(connection, name, record, {"mlflow_version": number})
@@ -200,7 +206,7 @@ class VersionLedger:
     def forget_pairs(self, name: str, count: int) -> VersionRecord:
         """So many of the valid pairs that the version has seen are gone: people asked to be forgotten."""
         with self._writing() as connection:
-            record = _read(connection, name)
+            record = read_version(connection, name)
             return self._write(connection, name, record, {"pairs_seen": record.pairs_seen - count})
 
     def relocate(self, before: str, now: str) -> None:
@@ -214,11 +220,11 @@ class VersionLedger:
         """Some of the feedback that the version has seen is gone: so much is left, and was read up to there."""
         with self._writing() as connection:
             left = {"feedback_mark": mark, "feedback_pairs": pairs, "labelled": labelled}
-            return self._write(connection, name, _read(connection, name), left)
+            return self._write(connection, name, read_version(connection, name), left)
 
     def _step(self, name: str, status: Status, values: dict[str, Any]) -> VersionRecord:
         with self._writing() as connection:
-            record = _find(connection, name)
+            record = find_version(connection, name)
             if record:
                 check_transition(record.name, record.status, status)
             return self._write(connection, name, record, values | {"status": status})
@@ -227,7 +233,7 @@ class VersionLedger:
         self, connection: sa.Connection, name: str, record: VersionRecord | None, values: dict[str, Any]
     ) -> VersionRecord:
         stored = {
-            key: json.dumps(value, ensure_ascii=False) if key in _JSON_FIELDS and value is not None else value
+            key: json.dumps(value, ensure_ascii=False) if key in JSON_FIELDS and value is not None else value
             for key, value in values.items()
         }
         stored["updated_at"] = self.clock()
@@ -237,64 +243,9 @@ class VersionLedger:
             iteration(name)  # refuses a name that is no version's
             new = {"attempt": 1, "pairs_seen": 0, "status": Status.TRAINING, "created_at": stored["updated_at"]}
             connection.execute(sa.insert(VERSIONS).values(new | {"name": name} | stored))
-        return _read(connection, name)
+        return read_version(connection, name)
 
 
 @cache
 def _prepare_once(engine: sa.Engine) -> None:
     prepare(engine)
-
-
-def set_status(connection: sa.Connection, name: str, status: Status, moment: str) -> None:
-    """A step of the rollout, in its transaction.
-
-    Raises:
-        ForbiddenTransition: the version cannot go from what it is to that.
-    """
-    check_transition(name, _read(connection, name).status, status)
-    changed = {"status": status, "updated_at": moment}
-    connection.execute(sa.update(VERSIONS).where(VERSIONS.c.name == name).values(changed))
-
-
-def check_transition(name: str, before: str, after: Status) -> None:
-    """
-    Raises:
-        ForbiddenTransition: naming both ends, and what may follow instead.
-    """
-    if not follows(Status(before), after):
-        possible = ", ".join(sorted(TRANSITIONS[Status(before)])) or "nothing"
-        raise ForbiddenTransition(
-            f"{name} is {before} and cannot become {after}; after {before} comes {possible}. Nothing was changed. "
-            "To change what is served, train the next version."
-        )
-
-
-def require_same(record: VersionRecord, what: str, recorded: str | None, rebuilt: str) -> None:
-    """
-    Raises:
-        RebuildDiffers: a part of a registered version, built again, is not what is recorded.
-    """
-    if recorded != rebuilt:
-        raise RebuildDiffers(
-            f"{record.name} is {record.status} with {what} {str(recorded)[:12]}; built again by what is set now it "
-            f"would be {rebuilt[:12]}. The recorded one stays, nothing was changed. Settings, bank, reviews or votes "
-            "differ from those it was made of: set them back to rebuild it, or train the next version with them."
-        )
-
-
-def _find(connection: sa.Connection, name: str) -> VersionRecord | None:
-    row = connection.execute(sa.select(VERSIONS).where(VERSIONS.c.name == name)).mappings().first()
-    return _record(row) if row else None
-
-
-def _read(connection: sa.Connection, name: str) -> VersionRecord:
-    record = _find(connection, name)
-    if record is None:
-        known = ", ".join(connection.scalars(sa.select(VERSIONS.c.name))) or "none yet"
-        raise UnknownVersion(f"The ledger knows no version {name!r}; it knows {known}.")
-    return record
-
-
-def _record(row: sa.RowMapping) -> VersionRecord:
-    read = {key: json.loads(row[key]) if row[key] else None for key in _JSON_FIELDS}
-    return VersionRecord(**(dict(row) | read))

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import msgspec
 import sqlalchemy as sa
 
-from dpo_pipeline.errors import DatabaseUnavailable, LogWriteError, NicknameTaken
+from dpo_pipeline.errors import DatabaseUnavailable, LogWriteError
+from dpo_pipeline.request_errors import NicknameTaken
 from dpo_pipeline.stores.database import TROUBLE, first_line, insert
 from dpo_pipeline.stores.serving_state.records import (
     REQUESTS_LOOKED_AT,

@@ -7,8 +7,8 @@ import pytest
 from dpo_pipeline.core.votes import VoteReason
 from dpo_pipeline.serving.pages.ab_kept import asked_on, kept_of, unsent_vote
 from dpo_pipeline.serving.pages.ab_visit import Visit
-from dpo_pipeline.serving.services.comparing import ComparisonPrompt
-from dpo_pipeline.serving.services.comparisons import ComparisonView, Recorded
+from dpo_pipeline.serving.services.comparison_prompt import ComparisonPrompt
+from dpo_pipeline.serving.services.comparison_views import ComparisonView, Recorded
 
 
 def visit(comparison: str, voted: bool = False) -> Visit:

@@ -10,7 +10,7 @@ import pytest
 
 from dpo_pipeline.core.dataset import Pair, Split
 from dpo_pipeline.core.judged_examples import JudgedExamples
-from dpo_pipeline.core.report import Trajectory, VersionFigures
+from dpo_pipeline.core.trajectory import Trajectory, VersionFigures
 from dpo_pipeline.core.verdict import JudgedAnswer, evaluate
 from dpo_pipeline.core.votes import decode_preference
 from dpo_pipeline.core.winrate import WinRate
