@@ -121,7 +121,8 @@ def without_checkpointing(task: Task, work: Path) -> Outcome:
 def llamafactory(task: Task, work: Path) -> Outcome:
     """Its own program, on our tokens and in our dtype; what is timed and weighed is that program alone."""
     from dpo_pipeline.ml.dpo import held_out_metrics
-    from dpo_pipeline.ml.llamafactory_trainer import STATE, run_llamafactory
+    from dpo_pipeline.ml.llamafactory_output import STATE
+    from dpo_pipeline.ml.llamafactory_trainer import run_llamafactory
     from dpo_pipeline.ml.training_job import usable_pairs
 
     job = job_of(task, work)

@@ -17,6 +17,7 @@ from dpo_pipeline import (  # noqa: F401  (they add their commands)
     rollout_commands,
     settings_commands,
     terminal,
+    terminal_status,
 )
 from dpo_pipeline.commands import app, command, data_folder
 from dpo_pipeline.settings import load_settings
@@ -32,7 +33,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="as JSON, for pr
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
-        terminal.print_status(settings, found)
+        terminal_status.print_status(settings, found)
 
 
 @command("install-gemma")

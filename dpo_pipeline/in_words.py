@@ -70,6 +70,11 @@ def hours(value: float) -> str:
     return duration(value * 3600)
 
 
+def rough_hours(value: float) -> str:
+    """As people say a time to wait that is an estimate: "3 days", "20 h", "5 min"."""
+    return f"{value / 24:.0f} days" if value >= 48 else hours(value)
+
+
 def requirement(message: str) -> str:
     """What pydantic says of a value, without its word for an error that we raised ourselves."""
     return message.removeprefix(_BY_PYDANTIC)

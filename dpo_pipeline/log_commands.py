@@ -5,13 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dpo_pipeline import (  # noqa: F401  (they add their commands)
-    access_commands,
-    backup_commands,
-    people_commands,
-    rollout_commands,
-    terminal,
-)
+from dpo_pipeline import terminal
 from dpo_pipeline.commands import command, data_folder
 from dpo_pipeline.errors import LogReplaced, RedactionFailed, ServiceError, UnreadableImport
 from dpo_pipeline.settings import load_settings

@@ -11,16 +11,7 @@ from typing import Annotated
 
 import typer
 
-from dpo_pipeline import (  # noqa: F401  (they add their commands)
-    access_commands,
-    backup_commands,
-    log_commands,
-    people_commands,
-    program_commands,
-    rollout_commands,
-    settings_commands,
-    terminal,
-)
+from dpo_pipeline import terminal, terminal_status
 from dpo_pipeline.commands import command, data_folder
 from dpo_pipeline.errors import ServiceError
 from dpo_pipeline.settings import Settings, load_settings
@@ -88,7 +79,7 @@ def _up(settings: Settings, people: bool, replicas: int) -> None:
     from dpo_pipeline import programs
 
     programs.preflight(settings, replicas)
-    code = programs.run_all(settings, people, partial(terminal.watch_programs, settings), replicas)
+    code = programs.run_all(settings, people, partial(terminal_status.watch_programs, settings), replicas)
     if code and code not in STOPPED:
         terminal.print_log_tails(settings.logs_dir)
     raise typer.Exit(code)
@@ -142,7 +133,7 @@ def demo(
     with started as variables:
         os.environ.update(variables)
         result = run_demo(terminal.console, replicas=2 if scaled else 1)
-        terminal.print_demo(load_settings(), result)
+        terminal_status.print_demo(load_settings(), result)
 
 
 @command("loadtest")

@@ -7,13 +7,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from dpo_pipeline import (  # noqa: F401  (they add their commands)
-    access_commands,
-    backup_commands,
-    people_commands,
-    rollout_commands,
-    terminal,
-)
+from dpo_pipeline import terminal
 from dpo_pipeline.commands import command
 from dpo_pipeline.errors import SettingsError
 from dpo_pipeline.nearest import did_you_mean

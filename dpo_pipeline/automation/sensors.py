@@ -11,11 +11,9 @@ import dagster as dg
 
 from dpo_pipeline.assets.collection import feedback, requests
 from dpo_pipeline.assets.curation import labelled_answers
-from dpo_pipeline.assets.deployment import model_version
-from dpo_pipeline.assets.evaluation import eval_report, leaderboard
+from dpo_pipeline.assets.evaluation import leaderboard
 from dpo_pipeline.assets.partitions import VERSIONS
 from dpo_pipeline.assets.sources import serving_log
-from dpo_pipeline.assets.training import dpo_dataset, trained_adapter
 from dpo_pipeline.automation.first_version import nothing_to_make
 from dpo_pipeline.automation.jobs import (
     FOLLOWS,
@@ -28,7 +26,8 @@ from dpo_pipeline.automation.jobs import (
     tags_of,
     train_version,
 )
-from dpo_pipeline.automation.launching import Cause, Work, launch
+from dpo_pipeline.automation.launching import Cause, launch
+from dpo_pipeline.automation.work import BUILDING, DECIDING, INGESTING, REGISTERING, TRAINING, WRITING_TO_MLFLOW
 from dpo_pipeline.core.lifecycle import Status
 from dpo_pipeline.core.versions import BASELINE, next_version
 from dpo_pipeline.errors import RegistryError
@@ -50,21 +49,6 @@ RECOVERY_S = 2 * SELDOM_S
 ON = dg.DefaultSensorStatus.RUNNING
 TOLD = "v1.0's other assets are told to have nothing"
 Asked = dg.SensorResult | dg.SkipReason
-
-
-def _work(*jobs: str, assets: tuple[dg.AssetsDefinition, ...] = ()) -> Work:
-    return Work(frozenset(jobs), frozenset(each.key for each in assets))
-
-
-BUILDING = _work(build_baseline.name)
-INGESTING = _work(ingest_and_validate.name)
-TRAINING = _work(
-    train_version.name, give_up_version.name, assets=(dpo_dataset, trained_adapter, eval_report, model_version)
-)
-"""Also where a person materializes its assets one by one."""
-DECIDING = _work(decide_rollout.name)
-REGISTERING = _work(register_version.name, build_baseline.name, train_version.name)
-WRITING_TO_MLFLOW = _work(follow_registry.name, register_version.name, build_baseline.name)
 
 
 @dg.sensor(

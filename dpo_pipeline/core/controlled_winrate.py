@@ -11,11 +11,10 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike
 
+from dpo_pipeline.core.logistic_fit import Fit, clustered_error, estimable, fit_logistic, sigmoid, sigmoid_of
 from dpo_pipeline.core.winrate import SHARES, Floats, Outcome
 
 APART = 0.10  # raw and controlled rates further apart than this deserve a look
-SEPARATED_LOGIT = 15.0  # odds of three million to one: the data separate, no finite maximum exists
-SEPARATION_PENALTY = 0.01
 
 
 @dataclass(frozen=True)
@@ -89,17 +88,15 @@ def controlled_win_rate(comparisons: Sequence[SidedComparison], alpha: float = 0
     lengths = np.array([(each.length, each.other_length) for each in comparisons], dtype=np.float64)
     longer = side * (lengths[:, 0] - lengths[:, 1]) / np.maximum(lengths.sum(axis=1), 1.0)
     design = np.column_stack([np.ones(count), side, longer])
-    if not _estimable(design, np.array([[0.0, 1.0, 0.0]])):
+    if not estimable(design, np.array([[0.0, 1.0, 0.0]])):
         reason = "side and length cannot be told from the win rate: show the model on both sides, at several lengths"
         return ControlledWinRate(count, people, raw, None, None, 0.0, 1.0, None, None, (reason,))
-    fit = _fit_logistic(design, np.where(side > 0, won, 1 - won))
+    fit = fit_logistic(design, np.where(side > 0, won, 1 - won))
     constant, advantage, effect = fit.weights.tolist()
-    rate = _sigmoid_of(advantage)
-    error = _clustered_error(fit, [each.person for each in comparisons])
+    rate = sigmoid_of(advantage)
+    error = clustered_error(fit, [each.person for each in comparisons])
     z = NormalDist().inv_cdf(1 - alpha / 2)
-    low, high = (
-        (0.0, 1.0) if error is None else (_sigmoid_of(advantage - z * error), _sigmoid_of(advantage + z * error))
-    )
+    low, high = (0.0, 1.0) if error is None else (sigmoid_of(advantage - z * error), sigmoid_of(advantage + z * error))
     return ControlledWinRate(
         count=count,
         people=people,
@@ -108,7 +105,7 @@ def controlled_win_rate(comparisons: Sequence[SidedComparison], alpha: float = 0
         std_error=None if error is None else rate * (1 - rate) * error,
         low=low,
         high=high,
-        left_rate=_sigmoid_of(constant),
+        left_rate=sigmoid_of(constant),
         length_effect=effect,
         warnings=_warnings(raw, rate, fit, people),
     )
@@ -144,84 +141,19 @@ def length_controlled_win_rate(
     hardness = (hardness - hardness.mean()) / hardness.std() if np.ptp(hardness) else np.zeros(count)
     design = np.column_stack([np.ones(count), scaled, hardness])
     at_equal_length = design * np.array([1.0, 0.0, 1.0])
-    if not _estimable(design, at_equal_length):
+    if not estimable(design, at_equal_length):
         raise ValueError(
             f"The {count} length differences ({gap.min():g} to {gap.max():g} characters) hardly vary, or only with the "
             "difficulty: length cannot be told from the win rate. Add questions, or leave the difficulty out."
         )
-    fit = _fit_logistic(design, preferred)
-    predicted = _sigmoid(at_equal_length @ fit.weights)
+    fit = fit_logistic(design, preferred)
+    predicted = sigmoid(at_equal_length @ fit.weights)
     rate, raw = float(predicted.mean()), float(preferred.mean())
     gradient = (predicted * (1 - predicted)) @ at_equal_length / count
     influence = predicted - rate + count * (fit.scores @ fit.inverse @ gradient)
     free = count - int(np.linalg.matrix_rank(design))
     error = math.sqrt(float(influence @ influence) / (count * free)) if free > 0 and not fit.separated else None
     return LengthControlledWinRate(count, raw, rate, error, float(fit.weights[1]), _warnings(raw, rate, fit, count))
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """`scores` (n, k): each row's gradient; `inverse` (k, k): of the information."""
-
-    weights: Floats
-    scores: Floats
-    inverse: Floats
-    separated: bool
-
-
-def _fit_logistic(design: Floats, shares: Floats) -> _Fit:
-    """Maximum likelihood for shares in [0, 1]; with a weak ridge where the rows separate and no maximum exists."""
-    weights, settled = _newton(design, shares, 0.0)
-    penalty = 0.0 if settled else SEPARATION_PENALTY
-    if not settled:
-        weights, _ = _newton(design, shares, penalty)
-    expected = _sigmoid(design @ weights)
-    information = (design.T * (expected * (1 - expected))) @ design + penalty * np.eye(design.shape[1])
-    inverse = np.asarray(np.linalg.pinv(information, rcond=1e-13, hermitian=True), dtype=np.float64)
-    return _Fit(weights, design * (shares - expected)[:, None], inverse, not settled)
-
-
-def _newton(design: Floats, shares: Floats, penalty: float) -> tuple[Floats, bool]:
-    """Weights (k,), and whether they settled before any prediction ran away."""
-    weights = np.zeros(design.shape[1])
-
-    def loss(at: Floats) -> float:
-        logits = design @ at
-        return float(np.logaddexp(0.0, logits).sum() - shares @ logits + penalty / 2 * at @ at)
-
-    for _ in range(100):
-        expected = _sigmoid(design @ weights)
-        gradient = design.T @ (shares - expected) - penalty * weights
-        information = (design.T * (expected * (1 - expected))) @ design + penalty * np.eye(len(weights))
-        step = np.linalg.pinv(information, rcond=1e-13, hermitian=True) @ gradient
-        before = loss(weights)
-        while loss(weights + step) > before + 1e-9 * abs(before) and float(np.abs(step).max()) > 1e-12:
-            step = step / 2
-        weights = weights + step
-        if float(np.abs(design @ weights).max()) > SEPARATED_LOGIT and penalty == 0:
-            return weights, False
-        if float(np.abs(design @ step).max()) < 1e-10:
-            return weights, True
-    return weights, False
-
-
-def _clustered_error(fit: _Fit, people: Sequence[str]) -> float | None:
-    """Standard error of the second weight, on the scale of log-odds; null where the votes cannot give one."""
-    _, places = np.unique(np.array(people, dtype=np.str_), return_inverse=True)
-    groups, (rows, columns) = int(places.max()) + 1, fit.scores.shape
-    if groups < 2 or rows <= columns or fit.separated:
-        return None
-    sums = np.zeros((groups, columns))
-    np.add.at(sums, places, fit.scores)
-    scale = groups / (groups - 1) * (rows - 1) / (rows - columns)
-    spread = fit.inverse @ (sums.T @ sums) @ fit.inverse
-    return math.sqrt(scale * float(spread[1, 1]))
-
-
-def _estimable(design: Floats, targets: Floats) -> bool:
-    """Whether rows like these can be predicted at all: they lie in the row space of the design."""
-    # The small product first: the other way round is a table of questions by questions.
-    return bool(np.allclose(targets @ (np.linalg.pinv(design, rcond=1e-5) @ design), targets, atol=1e-8))
 
 
 def _check_questions(preferred: Floats, gap: Floats, hardness: Floats) -> None:
@@ -232,7 +164,7 @@ def _check_questions(preferred: Floats, gap: Floats, hardness: Floats) -> None:
         raise ValueError("Preferences must lie in [0, 1]; lengths and difficulty must be finite numbers.")
 
 
-def _warnings(raw: float, rate: float, fit: _Fit, units: int) -> tuple[str, ...]:
+def _warnings(raw: float, rate: float, fit: Fit, units: int) -> tuple[str, ...]:
     found = []
     if units < 2:
         found.append("one voice only: no standard error")
@@ -241,12 +173,3 @@ def _warnings(raw: float, rate: float, fit: _Fit, units: int) -> tuple[str, ...]
     if abs(raw - rate) > APART:
         found.append(f"raw {raw:.1%} and controlled {rate:.1%} differ by more than {APART * 100:.0f} points")
     return tuple(found)
-
-
-def _sigmoid(logits: Floats) -> Floats:
-    shares: Floats = 0.5 * (1 + np.tanh(logits / 2))
-    return shares
-
-
-def _sigmoid_of(logit: float) -> float:
-    return 0.5 * (1 + math.tanh(logit / 2))

@@ -3,18 +3,16 @@
 Pages, `dpo status` and the terminal of `dpo up` show this value; nothing else puts the state of the loop into words.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from dpo_pipeline.core.cadence import CadenceDecision
-from dpo_pipeline.core.curation import CurationSummary
 from dpo_pipeline.core.headline import verdict_headline
 from dpo_pipeline.core.lifecycle import RETRIED, Status
-from dpo_pipeline.core.progress import STILL_S, TaskProgress, first_version
+from dpo_pipeline.core.loop_facts import LoopFacts
+from dpo_pipeline.core.progress import STILL_S, first_version
 from dpo_pipeline.core.versions import BASELINE, VersionRecord, next_version
-from dpo_pipeline.in_words import duration, spoken
+from dpo_pipeline.in_words import duration, rough_hours, spoken
 
 StepName = Literal["Votes", "Valid pairs", "Training", "Evaluation", "Rollout"]
 StepState = Literal["open", "working", "waiting", "ready", "done", "stuck"]
@@ -24,60 +22,6 @@ LONG_S = 6 * 3600
 """So long the reference of a large model may take before the first step; what reports nothing for longer is lost."""
 WORK = {"base_model": "base model", "sft": "tuning on demonstrations", "dpo": "training on preferences"}
 """What a task does; the last one by whichever objective the recipe has."""
-
-
-@dataclass(frozen=True)
-class InProduction:
-    """Who answers people. `left_h`: hours until full traffic at the earliest, null where no rollout is under way."""
-
-    champion: str | None
-    challenger: str | None = None
-    stage: str | None = None
-    traffic: float = 0.0
-    paused: bool = False
-    left_h: float | None = None
-
-
-@dataclass(frozen=True)
-class LoopFacts:
-    """What the overview is made of. `tasks`: newest report of each; `now`: seconds since the epoch; `unread_s`: for how
-    long at least there are votes that nothing has read.
-    """
-
-    summary: CurationSummary
-    cadence: CadenceDecision
-    versions: Sequence[VersionRecord]
-    served: InProduction
-    tasks: Sequence[TaskProgress]
-    max_attempts: int
-    now: float
-    unread_s: float = 0.0
-
-    @property
-    def in_training(self) -> VersionRecord | None:
-        """The version whose training was begun and not ended."""
-        newest = self.versions[-1] if self.versions else None
-        return newest if newest and newest.status == Status.TRAINING else None
-
-    @property
-    def training(self) -> TaskProgress | None:
-        """How far it is; null while nothing is trained, or before its first step. Reports of earlier ones are none."""
-        record = self.in_training
-        wanted, begun = ("sft", "dpo"), 0.0
-        if record:
-            begun = datetime.fromisoformat(record.updated_at).timestamp()
-        elif self.served.champion is None:
-            wanted = ("base_model", "sft")
-        else:
-            return None
-        found = [each for each in self.tasks if each.task in wanted and not each.done and each.updated >= begun]
-        return found[0] if found else None
-
-    @property
-    def judging(self) -> TaskProgress | None:
-        """How far the evaluation is; one that has stood still for long is none."""
-        found = [each for each in self.tasks if each.task == "eval" and not each.done]
-        return next((each for each in found if self.now - each.updated < STILL_S), None)
 
 
 @dataclass(frozen=True)
@@ -140,7 +84,7 @@ def what_next(facts: LoopFacts) -> str:
     missing = cadence.threshold - cadence.unused
     needs = f"{upcoming} needs {missing:,} more valid pairs ({cadence.unused:,} of {cadence.threshold:,})"
     if served.challenger:
-        left = f", {_hours(served.left_h)} at the earliest" if served.left_h else ""
+        left = f", {rough_hours(served.left_h)} at the earliest" if served.left_h else ""
         waits = f"waits for the rollout of {served.challenger}{left}"
         if missing <= 0:
             return f"{upcoming}: {cadence.unused:,} valid pairs are ready; it {waits}."
@@ -247,13 +191,8 @@ def _rollout(facts: LoopFacts) -> Step:
         return Step("Rollout", "waiting", "none yet", "No version serves yet.")
     if not (served.challenger and served.stage):
         return Step("Rollout", "done", served.champion, "It answers everybody.", 1.0, version=served.champion)
-    left = f" Full traffic in {_hours(served.left_h)} at the earliest." if served.left_h else ""
+    left = f" Full traffic in {rough_hours(served.left_h)} at the earliest." if served.left_h else ""
     paused = " A person paused it." if served.paused else ""
     said = f"In {served.stage}: {served.traffic:.0%} of the traffic; {served.champion} has the rest.{left}{paused}"
     state: StepState = "waiting" if served.paused else "working"
     return Step("Rollout", state, served.challenger, said, served.traffic, version=served.challenger)
-
-
-def _hours(hours: float) -> str:
-    """As people say a time to wait that is an estimate: "3 days", "20 h", "5 min"."""
-    return f"{hours / 24:.0f} days" if hours >= 48 else duration(hours * 3600)

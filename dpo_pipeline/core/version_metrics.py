@@ -1,17 +1,14 @@
 """How a version does, by what was served and said of it: alone, and in a stage of its rollout beside its control."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from statistics import fmean, variance
 
-import msgspec
-
-from dpo_pipeline.core.exposure import SHORTEST_H, Audience, Unit, gets_challenger, is_control, unit_key
+from dpo_pipeline.core.exposure import SHORTEST_H, Audience
 from dpo_pipeline.core.outcomes import RequestOutcome
-from dpo_pipeline.core.rollout import Exposure, VersionMetrics
-from dpo_pipeline.core.sequential_tests import Events, Opinions, Shares
+from dpo_pipeline.core.rollout import VersionMetrics
+from dpo_pipeline.core.sequential_tests import Opinions
 from dpo_pipeline.core.serving_records import (
     FeedbackRecord,
     Record,
@@ -23,7 +20,6 @@ from dpo_pipeline.core.serving_records import (
 
 LatencyAndOutcome = tuple[float, RequestOutcome, bool]
 """How one request went: (latency in ms, outcome, whether a simulated person asked)."""
-ByUnit = Mapping[str, Sequence[RequestRecord]]
 Rated = tuple[str, FeedbackRecord]
 """A rating and the unit that gave it."""
 
@@ -38,10 +34,10 @@ def version_metrics(records: Iterable[Record], versions: Sequence[str]) -> dict[
     ratings: dict[str, dict[str, FeedbackRecord]] = {name: {} for name in versions}
     for record in records:
         if isinstance(record, RequestRecord) and record.version in requests and is_evidence(record):
-            requests[record.version].append(_how(record))
+            requests[record.version].append(how_it_went(record))
         elif is_rating(record) and record.version in ratings:
             ratings[record.version][record.request_id] = record
-    return {name: _metrics(requests[name], list(ratings[name].values())) for name in versions}
+    return {name: metrics_of(requests[name], list(ratings[name].values())) for name in versions}
 
 
 def person_means(records: Iterable[Record], version: str, count_unproven: bool = False) -> list[float]:
@@ -54,94 +50,6 @@ def person_means(records: Iterable[Record], version: str, count_unproven: bool =
         if is_rating(record) and record.version == version and (count_unproven or somebody_vouches(record)):
             newest[record.request_id] = record
     return _unit_means((rating.user, rating) for rating in newest.values())
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage of a rollout: when it began, and who in it is served what.
-
-    Attributes:
-        since: RFC 3339 in UTC.
-        epoch: the deployment's epoch since which this stage has been served; what was asked in an earlier one is not of
-            this stage, whatever the clock said. Null: `since` alone tells.
-        traffic: the share of the new version; 0 in staging, where shadow copies stand for it beside all that the
-            baseline answers, by request.
-        count_unproven: what people met for whom nobody vouches counts too.
-    """
-
-    since: str
-    new: str
-    baseline: str
-    traffic: float
-    unit: Unit = "person"
-    epoch: int | None = None
-    count_unproven: bool = False
-
-    @property
-    def staging(self) -> bool:
-        return self.traffic == 0
-
-    def holds(self, record: Record) -> bool:
-        """Whether what happened is evidence in this stage, as far as the record alone can tell."""
-        if record.version not in (self.new, self.baseline):
-            return False
-        if not (self.count_unproven or somebody_vouches(record)):
-            return False
-        if isinstance(record, RequestRecord):
-            shadow = self.staging and record.version == self.new
-            return self._is_within(record) and record.shadow == shadow and record.outcome.counts
-        return is_rating(record)
-
-    def unit_of(self, request: RequestRecord) -> str:
-        unit = "request" if self.staging else self.unit
-        return unit_key(unit, request.user, request.conversation or request.session_id, request.request_id)
-
-    def serves(self, key: str, version: str) -> bool:
-        """Whether a unit is served this version, or would be if it had not asked for one by name."""
-        return self.staging or gets_challenger(key, self.new, self.traffic) == (version == self.new)
-
-    def compares(self, key: str) -> bool:
-        """Whether a unit of the baseline is of the control.
-
-        Shadow copies are a share of the requests, by the budget: no two groups of one size.
-        """
-        return self.staging or is_control(key, self.new, self.traffic)
-
-    def _is_within(self, request: RequestRecord) -> bool:
-        if self.epoch is None or request.epoch is msgspec.UNSET:
-            return request.recorded_at >= self.since
-        return request.epoch >= self.epoch
-
-
-def stage_metrics(
-    records: Iterable[Record], stage: Stage, max_p99_ms: float
-) -> tuple[VersionMetrics, VersionMetrics, Exposure]:
-    """Both versions in a stage, and what their units met.
-
-    A request for a version by name does not count, unless the rollout would have served it that version too.
-    """
-    requests: dict[str, dict[str, list[RequestRecord]]] = {stage.new: {}, stage.baseline: {}}
-    keys: dict[str, str] = {}
-    given: list[FeedbackRecord] = []
-    for record in filter(stage.holds, records):
-        if isinstance(record, FeedbackRecord):
-            given.append(record)
-        elif stage.serves(key := stage.unit_of(record), record.version):
-            keys[record.request_id] = key
-            requests[record.version].setdefault(key, []).append(record)
-    ratings = _rated(given, keys, stage)
-    champions = requests[stage.baseline]
-    control = {key: mine for key, mine in champions.items() if stage.compares(key)}
-    compared = [] if stage.staging else [each for each in ratings[stage.baseline] if stage.compares(each[0])]
-    met = _met(requests[stage.new], control, champions, max_p99_ms, ratings[stage.new], compared)
-    ours, theirs = (
-        _metrics(
-            [_how(each) for mine in requests[name].values() for each in mine],
-            [rating for _, rating in ratings[name]],
-        )
-        for name in (stage.new, stage.baseline)
-    )
-    return ours, theirs, met
 
 
 def audience_of(records: Iterable[Record], since: datetime, now: datetime, count_unproven: bool = False) -> Audience:
@@ -168,64 +76,6 @@ def audience_of(records: Iterable[Record], since: datetime, now: datetime, count
     return Audience(len(people), len(conversations), requests, ratings, hours)
 
 
-def _rated(given: Sequence[FeedbackRecord], keys: Mapping[str, str], stage: Stage) -> dict[str, list[Rated]]:
-    """The newest rating of each request, by version.
-
-    Read after all requests: they are written a moment later than answered, and who is quick has rated by then.
-
-    Args:
-        keys: the unit of each request of this stage.
-    """
-    newest: dict[str, dict[str, Rated]] = {stage.new: {}, stage.baseline: {}}
-    for rating in given:
-        # A request from before the stage is known by its person only.
-        by_person = stage.unit == "person" and not stage.staging and rating.recorded_at >= stage.since
-        unit = keys.get(rating.request_id, rating.user if by_person else "")
-        if unit and stage.serves(unit, rating.version):
-            newest[rating.version][rating.request_id] = unit, rating
-    return {name: list(found.values()) for name, found in newest.items()}
-
-
-def _met(
-    ours: ByUnit,
-    control: ByUnit,
-    champions: ByUnit,
-    max_p99_ms: float,
-    ratings: Iterable[Rated],
-    control_ratings: Iterable[Rated],
-) -> Exposure:
-    def crashed(request: RequestRecord) -> bool:
-        return request.outcome is RequestOutcome.CRASH
-
-    def failed(request: RequestRecord) -> bool:
-        return request.outcome.failed
-
-    def slow(request: RequestRecord) -> bool:
-        return request.latency_ms > max_p99_ms
-
-    return Exposure(
-        new=len(ours),
-        control=len(control),
-        bad=Events(len(ours), _units_with(ours, failed), len(champions), _units_with(champions, failed)),
-        errors=_shares(ours, failed),
-        crashes=_shares(ours, crashed),
-        slow=_shares(ours, slow),
-        control_errors=_shares(control, failed),
-        control_crashes=_shares(control, crashed),
-        control_slow=_shares(control, slow),
-        opinions=_opinions(ratings),
-        control_opinions=_opinions(control_ratings),
-    )
-
-
-def _units_with(by_unit: ByUnit, happened: Callable[[RequestRecord], bool]) -> int:
-    return sum(any(map(happened, mine)) for mine in by_unit.values())
-
-
-def _shares(by_unit: ByUnit, happened: Callable[[RequestRecord], bool]) -> Shares:
-    return Shares(len(by_unit), math.fsum(fmean(map(happened, mine)) for mine in by_unit.values()))
-
-
 def _unit_means(ratings: Iterable[Rated]) -> list[float]:
     """The mean rating of each unit."""
     by_unit: dict[str, list[int]] = {}
@@ -235,7 +85,7 @@ def _unit_means(ratings: Iterable[Rated]) -> list[float]:
     return [fmean(mine) for mine in by_unit.values()]
 
 
-def _opinions(ratings: Iterable[Rated]) -> Opinions:
+def opinions_of(ratings: Iterable[Rated]) -> Opinions:
     """Of units: each counts once, with the mean of its ratings."""
     means = _unit_means(ratings)
     if not means:
@@ -243,12 +93,12 @@ def _opinions(ratings: Iterable[Rated]) -> Opinions:
     return Opinions(len(means), fmean(means), variance(means) if len(means) > 1 else 0.0)
 
 
-def _how(request: RequestRecord) -> LatencyAndOutcome:
+def how_it_went(request: RequestRecord) -> LatencyAndOutcome:
     return request.latency_ms, request.outcome, request.source == "simulated"
 
 
-def _metrics(requests: list[LatencyAndOutcome], ratings: list[FeedbackRecord]) -> VersionMetrics:
-    opinions = _opinions((rating.user, rating) for rating in ratings)
+def metrics_of(requests: list[LatencyAndOutcome], ratings: list[FeedbackRecord]) -> VersionMetrics:
+    opinions = opinions_of((rating.user, rating) for rating in ratings)
     latencies = sorted(latency for latency, _, _ in requests)
     return VersionMetrics(
         requests=len(requests),

@@ -27,8 +27,8 @@ from dpo_pipeline.loop.traces import UsedIn
 from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores import artifacts
-from dpo_pipeline.stores.database import check_nobody_serves
 from dpo_pipeline.stores.key_ring import KeyRing
+from dpo_pipeline.stores.leadership import check_nobody_serves
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import FILES, Change
 from dpo_pipeline.stores.log_reading import days_of

@@ -15,7 +15,7 @@ import duckdb
 from dpo_pipeline.loop.curate import curate, rebuild_warehouse
 from dpo_pipeline.loop.ingest import ingest
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.database import check_nobody_serves
+from dpo_pipeline.stores.leadership import check_nobody_serves
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log_reading import days_of
 from dpo_pipeline.stores.logs import logs_of

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 
 from dpo_pipeline.core.curation import CurationSummary
-from dpo_pipeline.core.overview import InProduction, LoopFacts, Overview, overview
+from dpo_pipeline.core.loop_facts import InProduction, LoopFacts
+from dpo_pipeline.core.overview import Overview, overview
 from dpo_pipeline.core.rollout import STAGES, stage_policy, traffic_of
 from dpo_pipeline.loop.cadence import next_training
 from dpo_pipeline.loop.roll_out import plan_of

@@ -20,7 +20,7 @@ from dpo_pipeline.core.rollout import (
     traffic_of,
 )
 from dpo_pipeline.core.sequential_tests import Events, Opinions, Shares
-from dpo_pipeline.core.version_metrics import Stage, stage_metrics
+from dpo_pipeline.core.stage_metrics import Stage, stage_metrics
 from dpo_pipeline.core.winrate import Outcome
 from dpo_pipeline.stores.ledger import DecisionRecord, DeploymentState, Ledger, utc_text
 from dpo_pipeline.stores.serving_log import read_records

@@ -9,29 +9,28 @@ import ctypes
 import fcntl
 import json
 import logging
-import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dpo_pipeline.errors import ModelUnavailable, TaskFailed, TrainingDiverged
+from dpo_pipeline.errors import ModelUnavailable, TaskFailed
 from dpo_pipeline.ml.adapters import CONFIG, WEIGHTS
 from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
 from dpo_pipeline.ml.dpo import DpoResult, facts_of, held_out_metrics
 from dpo_pipeline.ml.embedded import Progress
 from dpo_pipeline.ml.llamafactory import write_config
+from dpo_pipeline.ml.llamafactory_output import CURVE, STATE, curve_follower, is_whole, last_checkpoint
 from dpo_pipeline.ml.training_job import DpoJob, UsablePairs, usable_pairs
 
 LOOK_EVERY_S = 0.5
 PR_SET_PDEATHSIG = 1
-CURVE, STATE = "trainer_log.jsonl", "trainer_state.json"
 SHOWN_LINES = 15
 """Of its output, in an error."""
 log = logging.getLogger(__name__)
@@ -136,24 +135,6 @@ def write_tokens(directory: Path, job: DpoJob, pairs: UsablePairs) -> None:
     DatasetDict({"train": Dataset.from_list(rows)}).save_to_disk(str(directory))
 
 
-def last_checkpoint(output: Path) -> Path | None:
-    """The newest whole one; half ones are deleted, because LLaMA-Factory would take them."""
-    for path in sorted(output.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
-        if is_whole(path):
-            return path
-        shutil.rmtree(path)
-    return None
-
-
-def is_whole(folder: Path) -> bool:
-    """Whether a checkpoint, or the result, was written to its end: its state comes last."""
-    try:
-        json.loads((folder / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
-
-
 @contextmanager
 def alone(place: Path) -> Iterator[int]:
     """A lock that the program holds as well: where it outlives us, the next start waits until it is done."""
@@ -217,43 +198,3 @@ def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     offline = dict.fromkeys(("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"), "1")
     return kept | offline | {"CUDA_VISIBLE_DEVICES": first}
-
-
-def curve_follower(path: Path, progress: Progress, begin: int = 0) -> Callable[[], None]:
-    """A function that reports what LLaMA-Factory has written into its log of steps since the last call.
-
-    Args:
-        begin: what stands before this byte was reported by an earlier start.
-
-    Raises (the function):
-        TrainingDiverged: the loss is NaN or infinite.
-    """
-    read = begin
-
-    def follow() -> None:
-        nonlocal read
-        if not path.exists():
-            return
-        with path.open("rb") as file:
-            if file.seek(0, os.SEEK_END) < read:  # begun again
-                read = 0
-            file.seek(read)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                read += len(line)
-                _report(json.loads(line), progress)
-
-    return follow
-
-
-def _report(row: Mapping[str, Any], progress: Progress) -> None:
-    step, names = row["current_steps"], {"loss": "loss", "accuracy": "rewards/accuracies", "lr": "learning_rate"}
-    metrics = {ours: float(row[theirs]) for theirs, ours in names.items() if theirs in row}
-    if not math.isfinite(metrics.get("loss", 0.0)):
-        raise TrainingDiverged(
-            f"loss is {metrics['loss']} at step {step}. Nothing was registered; lower recipe.learning_rate or raise "
-            "recipe.beta and start the run again."
-        )
-    if metrics:
-        progress(step, row["total_steps"], metrics)

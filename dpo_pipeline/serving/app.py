@@ -46,7 +46,7 @@ from dpo_pipeline.serving.routes import (
     versions,
 )
 from dpo_pipeline.serving.routes.docs import add_docs
-from dpo_pipeline.serving.services.comparisons import forget_expired
+from dpo_pipeline.serving.services.comparison_tokens import forget_expired
 from dpo_pipeline.settings import Settings
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from dpo_pipeline.serving.registry_follower import registry_follower
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.services.chats import Chats
 from dpo_pipeline.serving.services.comparing import Comparing
-from dpo_pipeline.serving.services.comparison_tokens import valid_s
-from dpo_pipeline.serving.services.comparisons import Comparisons, forget_expired
+from dpo_pipeline.serving.services.comparison_tokens import forget_expired, valid_s
+from dpo_pipeline.serving.services.comparisons import Comparisons
 from dpo_pipeline.serving.services.contributors import Contributors
 from dpo_pipeline.serving.services.feedback import Feedback
 from dpo_pipeline.serving.services.loop_watch import LoopWatch

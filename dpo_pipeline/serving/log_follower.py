@@ -3,7 +3,7 @@ brought up to it, as long as the server runs.
 """
 
 from dpo_pipeline.serving.database_follower import DatabaseFollower
-from dpo_pipeline.stores.database import SERVING, Leadership
+from dpo_pipeline.stores.leadership import SERVING, Leadership
 from dpo_pipeline.stores.published_files import PublishedFiles
 from dpo_pipeline.stores.shared_logs import SharedLogs
 

@@ -6,7 +6,8 @@ from dpo_pipeline.errors import DatabaseUnavailable, RegistryError, RegistryRefu
 from dpo_pipeline.loop.reconcile_registry import reconcile_registry
 from dpo_pipeline.serving.ledger_follower import LedgerFollower
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.database import Leadership, engine_of
+from dpo_pipeline.stores.database import engine_of
+from dpo_pipeline.stores.leadership import Leadership
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.registry import Registry
 

@@ -8,7 +8,8 @@ import pytest
 
 from dpo_pipeline.core.cadence import CadenceDecision
 from dpo_pipeline.core.curation import CurationSummary
-from dpo_pipeline.core.overview import InProduction, LoopFacts, Step, overview
+from dpo_pipeline.core.loop_facts import InProduction, LoopFacts
+from dpo_pipeline.core.overview import Step, overview
 from dpo_pipeline.core.progress import TaskProgress
 from dpo_pipeline_tests.examples import version_record
 

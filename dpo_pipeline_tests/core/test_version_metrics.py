@@ -7,7 +7,8 @@ import pytest
 
 from dpo_pipeline.core.exposure import Unit, gets_challenger, is_control, unit_key
 from dpo_pipeline.core.serving_records import FeedbackRecord, Record
-from dpo_pipeline.core.version_metrics import Stage, stage_metrics, version_metrics
+from dpo_pipeline.core.stage_metrics import Stage, stage_metrics
+from dpo_pipeline.core.version_metrics import version_metrics
 from dpo_pipeline_tests.examples import MOMENT, request
 
 CANARY = Stage(since=MOMENT, new="v1.1", baseline="v1.0", traffic=0.2)

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from dpo_pipeline.errors import ModelUnavailable, SettingsError, TrainingDiverged
 from dpo_pipeline.ml.llamafactory import pairs_at_once, write_config
-from dpo_pipeline.ml.llamafactory_trainer import alone, curve_follower, find_command, last_checkpoint
+from dpo_pipeline.ml.llamafactory_output import curve_follower, last_checkpoint
+from dpo_pipeline.ml.llamafactory_trainer import alone, find_command
 from dpo_pipeline.settings import DpoRecipe, ModelSettings, load_settings
 
 

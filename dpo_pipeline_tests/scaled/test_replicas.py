@@ -21,7 +21,7 @@ from dpo_pipeline.loop.forget import forget
 from dpo_pipeline.loop.ingest import ingest
 from dpo_pipeline.resources import WarehouseResource
 from dpo_pipeline.settings import Settings
-from dpo_pipeline.stores.database import check_nobody_serves
+from dpo_pipeline.stores.leadership import check_nobody_serves
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.logs import follow_logs
 from dpo_pipeline.stores.pseudonyms import pseudonyms_of, signing_key

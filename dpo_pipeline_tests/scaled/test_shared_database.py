@@ -15,7 +15,8 @@ from dpo_pipeline.request_errors import TooManyRequests
 from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.shared_rates import CALLS, METADATA, SharedRates
 from dpo_pipeline.settings import Limits
-from dpo_pipeline.stores.database import Leadership, create_once, engine_of, shared_secret
+from dpo_pipeline.stores.database import create_once, engine_of, shared_secret
+from dpo_pipeline.stores.leadership import Leadership
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline_tests.examples import put_version
 from dpo_pipeline_tests.programs_under_test import eventually

@@ -9,7 +9,8 @@ import pytest
 
 from dpo_pipeline.core.vote_count import VoteCount
 from dpo_pipeline.core.votes import Preference, Vote, encode_preference
-from dpo_pipeline.serving.services.tally import BattleFilter, Tally
+from dpo_pipeline.serving.services.counts import BattleFilter
+from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.reviews import ReviewLog
 from dpo_pipeline_tests.examples import preference, withdrawal

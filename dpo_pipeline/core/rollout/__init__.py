@@ -4,15 +4,8 @@
 `decide` says what to do.
 """
 
-from dpo_pipeline.core.rollout.conditions import (
-    COMPARED,
-    Condition,
-    Interval,
-    conditions,
-    harm_of,
-    should_rollback,
-    state_of,
-)
+from dpo_pipeline.core.rollout.condition import COMPARED, Condition, Interval, harm_of, state_of
+from dpo_pipeline.core.rollout.conditions import conditions, should_rollback
 from dpo_pipeline.core.rollout.decide import HARM, RolloutDecision, decide
 from dpo_pipeline.core.rollout.evidence import Evidence, Exposure, VersionMetrics
 from dpo_pipeline.core.rollout.needs import requests_needed

@@ -10,7 +10,8 @@ from typing import Literal
 
 from dpo_pipeline.core.ab_test import read_votes
 from dpo_pipeline.core.exposure import Audience, RolloutPlan
-from dpo_pipeline.core.rollout.conditions import Condition, conditions, harm_of, percent, stars, warnings_of
+from dpo_pipeline.core.rollout.condition import Condition, harm_of, percent, stars, warnings_of
+from dpo_pipeline.core.rollout.conditions import conditions
 from dpo_pipeline.core.rollout.evidence import Evidence, Exposure
 from dpo_pipeline.core.rollout.needs import more_requests, more_votes
 from dpo_pipeline.core.rollout.spending import SPENT_AT, STAGE_ENDS

@@ -1,8 +1,7 @@
 """A server that calls are forwarded to: what it holds, and with `engine.loads`, kept as the rollout wants it.
 
-A thread looks at it again and again. Adapters are loaded by vLLM's API
-(https://docs.vllm.ai/en/stable/features/lora.html#dynamically-serving-lora-adapters) under `version@sha12`: a name that
-no other weights ever had, so that no server can answer with others.
+A thread looks at it again and again. Adapters are loaded under `version@sha12`: a name that no other weights ever had,
+so that no server can answer with others.
 """
 
 import logging
@@ -12,27 +11,21 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import PurePosixPath
 
 import httpx
 
-from dpo_pipeline.core.redaction import cut
-from dpo_pipeline.errors import ArtifactCorrupt, DpoError
+from dpo_pipeline.errors import DpoError
 from dpo_pipeline.in_words import fault
-from dpo_pipeline.ml.bounded_call import call
-from dpo_pipeline.request_errors import UpstreamFailed
+from dpo_pipeline.request_errors import ModelNotHeld
+from dpo_pipeline.serving.engines.adapter_api import AdapterApi
 from dpo_pipeline.serving.engines.engine import Adapter, ServerState
 from dpo_pipeline.settings import EngineSettings
 from dpo_pipeline.settings.shown import without_passwords
-from dpo_pipeline.stores import artifacts
 
 LOOK_S, GLANCE_S = 0.5, 10.0
 """Between two looks: where adapters are kept there, and where a look can only tell what is missing."""
-SAYS_NOTHING = (404, 405, 501)
-"""Answers of servers that list no models: what they hold, a request shows."""
 AGAIN_S = 5.0
 """After which an adapter that was refused is tried again."""
-PATIENCE_S, LOADING_S = 5.0, 120.0
 _OURS = re.compile(r"(?<=.)@[0-9a-f]{12}\Z")
 log = logging.getLogger(__name__)
 
@@ -53,8 +46,7 @@ class ModelServer:
     def __init__(self, url: str, settings: EngineSettings, headers: Mapping[str, str], linger_s: float):
         self.url, self.shown = url.rstrip("/") + "/", str(without_passwords(url))
         self._settings, self._linger_s = settings, linger_s
-        self._client = httpx.Client(base_url=self.url, headers=dict(headers))
-        self._secret = headers.get("Authorization", "").removeprefix("Bearer ")
+        self._api = AdapterApi(self.url, settings, headers)
         self.reachable = True
         self._listed: frozenset[str] = frozenset()
         self._silent = False
@@ -127,7 +119,7 @@ class ModelServer:
             self._changed.notify_all()
         if self._thread.ident is not None:
             self._thread.join(timeout=1)  # it may be waiting for a server that hangs
-        self._client.close()
+        self._api.close()
 
     def _follow(self) -> None:
         pause = LOOK_S if self._settings.loads else GLANCE_S
@@ -145,7 +137,7 @@ class ModelServer:
     def _look(self, wanted: Mapping[str, Adapter]) -> str | None:
         """What is not as it should be afterwards, or null."""
         try:
-            listed = self._list()
+            listed = self._api.models()
             self.reachable, self._silent = True, listed is None
             self._listed = (listed or frozenset()) | self._answered
             if self._settings.loads:
@@ -163,44 +155,18 @@ class ModelServer:
             return f"it could not be looked at ({fault(error)})."
         return " ".join(f"{name}: {why}" for name, why in missing.items()) or None
 
-    def _list(self) -> frozenset[str] | None:
-        """The models that it names; null where it has no such list and nothing is loaded by us.
-
-        Raises:
-            httpx.HTTPError, UpstreamFailed: what it listed last stands.
-        """
-        answer = call(self._client, "GET", "models", PATIENCE_S)
-        if answer.status_code in SAYS_NOTHING and not self._settings.loads:
-            return None
-        try:
-            return frozenset(str(each["id"]) for each in answer.raise_for_status().json()["data"])
-        except (httpx.HTTPStatusError, KeyError, TypeError, ValueError, RecursionError) as error:
-            needs = "engine.loads needs a vLLM server; " if self._settings.loads else ""
-            raise UpstreamFailed(
-                f"it answered GET models with {answer.status_code} and no list of models: {self._said(answer)} "
-                f"{needs}engine.url ends in /v1."
-            ) from error
-
     def _missing(self, wanted: Mapping[str, Adapter]) -> dict[str, str]:
-        """Of what should be there, what is not listed and is said to be unknown when one token is asked of it.
+        """Of what should be there, what is not listed and is said to be unknown when it is asked for.
 
-        Gateways answer for more than they list, and some begin to load a model then: only a 404 says that it is not
-        there. Whoever has answered once is not asked again.
+        Whoever has answered once is not asked again.
         """
         missing = {}
         for name in [] if self._silent else [name for name in wanted if name not in self._listed | self._answered]:
             try:
-                answer = self._post("chat/completions", {**_ONE_TOKEN, "model": name}, PATIENCE_S)
-            except httpx.ReadTimeout:
-                self._answered |= {name}
-                continue
-            if answer.status_code == 404:
-                missing[name] = (
-                    f"that server does not hold it ({self._said(answer)}). Load it there, set engine.names, or let "
-                    "engine.loads load it."
-                )
-            elif answer.status_code == 200:
-                self._answered |= {name}
+                if self._api.answers_for(name):
+                    self._answered |= {name}
+            except ModelNotHeld as error:
+                missing[name] = str(error)
         self._listed |= wanted.keys() - missing.keys()
         return missing
 
@@ -219,36 +185,17 @@ class ModelServer:
 
     def _load(self, name: str, adapter: Adapter) -> None:
         try:
-            if artifacts.verify(adapter.directory)["sha256"] != adapter.sha:
-                raise ArtifactCorrupt(f"{adapter.directory} holds another adapter than the ledger has for {name}.")
-            path = str(adapter.directory)
-            if self._settings.adapters:
-                path = str(PurePosixPath(self._settings.adapters, adapter.directory.name))
-            answer = self._post("load_lora_adapter", {"lora_name": name, "lora_path": path}, LOADING_S)
-            if answer.status_code != 200 and name not in (self._list() or ()):  # another server of ours was first
-                raise UpstreamFailed(f"it was refused with {answer.status_code}: {self._said(answer)}{_hint(answer)}")
+            self._api.load(name, adapter)
         except DpoError as error:
             self._refused[name] = (time.monotonic(), str(error))
-            return
-        except httpx.HTTPError as error:
-            told = f"loading it was not answered within {LOADING_S:.0f} s, or broke off ({fault(error)})"
-            self._refused[name] = (time.monotonic(), told)
             return
         self._listed |= {name}
         log.info("%s holds %s", self.shown, name)
 
     def _unload(self, name: str) -> None:
         self._listed -= {name}
-        answer = self._post("unload_lora_adapter", {"lora_name": name}, PATIENCE_S)
-        if answer.status_code not in (200, 404):
-            raise UpstreamFailed(f"{name} could not be unloaded: {answer.status_code}: {self._said(answer)}")
+        self._api.unload(name)
         log.info("%s holds %s no longer", self.shown, name)
-
-    def _said(self, answer: httpx.Response) -> str:
-        return cut(answer.text, self._secret)
-
-    def _post(self, path: str, body: Mapping[str, object], patience_s: float) -> httpx.Response:
-        return call(self._client, "POST", path, patience_s, body)
 
     def _tell(self, trouble: str | None) -> None:
         if trouble and trouble != self._trouble:
@@ -256,15 +203,3 @@ class ModelServer:
         elif self._trouble and not trouble:
             log.info("%s is as it should be again", self.shown)
         self._trouble = trouble
-
-
-_ONE_TOKEN = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
-
-
-def _hint(answer: httpx.Response) -> str:
-    """What to do about the usual refusals of vLLM."""
-    if answer.status_code == 404 and "No adapter found" in answer.text:
-        return " That server sees the folder under another path: set engine.adapters."
-    if answer.status_code in (404, 405):
-        return " Start it with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True."
-    return ""

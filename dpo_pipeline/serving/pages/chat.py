@@ -5,20 +5,19 @@ from contextlib import aclosing
 from typing import Any
 
 from dpo_pipeline.errors import DpoError
-from dpo_pipeline.request_errors import RoleRequired
 from dpo_pipeline.serving.assembly import Serving
-from dpo_pipeline.serving.pages.chat_kept import JUDGED, corrects, digest, restored, unsent_feedback
+from dpo_pipeline.serving.pages.chat_kept import JUDGED, corrects, digest, unsent_feedback
 from dpo_pipeline.serving.pages.chat_layout import LONGEST, STARS, ChatLayout
+from dpo_pipeline.serving.pages.chat_restore import missing, restore
 from dpo_pipeline.serving.pages.chat_view import COPY, EDIT, JUDGE, THUMBS, conversation_html
 from dpo_pipeline.serving.pages.conversation import Conversation, Turn
 from dpo_pipeline.serving.pages.explained import explained
 from dpo_pipeline.serving.pages.markup import notice
-from dpo_pipeline.serving.pages.person import person_state, pseudonym_of, visitor_of
+from dpo_pipeline.serving.pages.person import person_state, visitor_of
 from dpo_pipeline.serving.pages.polling import QUIET, STREAMED
 from dpo_pipeline.serving.pages.visits import Kept, Visits, keeping_presses, reopening
 from dpo_pipeline.serving.services.keeping import asking
 
-NOT_HERE = "This conversation is not known here any more: its texts are not kept that long. Ask something new."
 SAME_AGAIN = "The answer is the same again. Ask in other words for another one."
 SENT_AGAIN = "The connection was lost when you said what you think of an answer. It was sent again, and is recorded."
 EDITING = (
@@ -43,7 +42,7 @@ def build(serving: Callable[[], Serving]) -> None:
     pressed = _pressing(ui, serving)
 
     async def stopped(talk: Conversation, person: Any, kept: str, request: gr.Request) -> dict[Any, Any]:
-        if trouble := await _missing(serving(), talk, kept, person, request):
+        if trouble := await missing(serving(), talk, kept, person, request):
             return {ui.told: notice(trouble, trouble=True)}
         if stopped := talk.stop():
             serving().feedback.stopping(stopped, visitor_of(serving(), person, talk.named(), request))
@@ -93,33 +92,6 @@ def build(serving: Callable[[], Serving]) -> None:
     ui.save.click(correct, [ui.correction, *there], ui.told, **QUIET)
 
 
-async def restore(serving: Serving, talk: Conversation, shown: str, person: Any, request: Any) -> None:
-    """Go on from what the tab keeps, where that is newer than what is known here, and theirs.
-
-    Raises:
-        TooManyRequests, DatabaseUnavailable: not now.
-    """
-    if not shown or not pseudonym_of(serving, person, request):
-        return
-    try:
-        visitor = visitor_of(serving, person, talk.session_id, request)
-    except RoleRequired:  # whoever only looks has nothing to go on from
-        return
-    asks = talk.asks
-    before = await asking(restored, shown, serving.feedback, visitor, asks)
-    if before and talk.asks == asks:  # nobody has gone on meanwhile
-        talk.go_on_from(before)
-
-
-async def _missing(serving: Serving, talk: Conversation, shown: str, person: Any, request: Any) -> str:
-    """Why there is no conversation to speak of; empty where there is. The server may have started again under it."""
-    try:
-        await restore(serving, talk, shown, person, request)
-    except DpoError as error:
-        return explained(error)
-    return "" if talk.asks else NOT_HERE
-
-
 def _answering(ui: "ChatLayout", serving: Callable[[], Serving]) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """What happens when somebody asks, and when they ask for another answer to the same."""
     import gradio as gr
@@ -161,7 +133,7 @@ def _answering(ui: "ChatLayout", serving: Callable[[], Serving]) -> tuple[Callab
                 yield changes
 
     async def again(talk: Conversation, person: Any, kept: str, request: gr.Request) -> AsyncGenerator[dict[Any, Any]]:
-        if trouble := await _missing(serving(), talk, kept, person, request):
+        if trouble := await missing(serving(), talk, kept, person, request):
             yield {ui.told: notice(trouble, trouble=True)}
             return
         if trouble := await asking(_said, serving(), talk.last, talk, person, request, action="regenerate"):
@@ -184,7 +156,7 @@ def _judging(ui: "ChatLayout", serving: Callable[[], Serving]) -> tuple[Callable
         [signal] = given
 
         async def say(talk: Conversation, person: Any, kept: str, request: gr.Request) -> dict[Any, Any]:
-            if trouble := await _missing(serving(), talk, kept, person, request):
+            if trouble := await missing(serving(), talk, kept, person, request):
                 return {ui.told: notice(trouble, trouble=True)}
             turn = talk.to_judge
             if turn and signal in turn.judged:
@@ -196,7 +168,7 @@ def _judging(ui: "ChatLayout", serving: Callable[[], Serving]) -> tuple[Callable
         return say
 
     async def correct(text: str, talk: Conversation, person: Any, kept: str, request: gr.Request) -> dict[Any, Any]:
-        if trouble := await _missing(serving(), talk, kept, person, request):
+        if trouble := await missing(serving(), talk, kept, person, request):
             return {ui.told: notice(trouble, trouble=True)}
         turn = talk.to_judge
         if not (turn and corrects(text, turn)):
@@ -215,7 +187,7 @@ def _pressing(ui: "ChatLayout", serving: Callable[[], Serving]) -> Callable[...,
     async def pressed(
         talk: Conversation, person: Any, kept: str, request: gr.Request, chosen: gr.SelectData
     ) -> dict[Any, Any]:
-        if trouble := await _missing(serving(), talk, kept, person, request):
+        if trouble := await missing(serving(), talk, kept, person, request):
             return {ui.told: notice(trouble, trouble=True)}
         place, act = chosen.index, chosen.value
         if not isinstance(place, int) or not 0 <= place < len(talk.said) or talk.growing is not None:

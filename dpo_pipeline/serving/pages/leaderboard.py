@@ -25,7 +25,8 @@ from dpo_pipeline.serving.pages.markup_plots import intervals
 from dpo_pipeline.serving.pages.polling import following
 from dpo_pipeline.serving.pages.select import select
 from dpo_pipeline.serving.pages.version_link import link_to
-from dpo_pipeline.serving.services.tally import ALL, BattleFilter
+from dpo_pipeline.serving.services.counts import BattleFilter
+from dpo_pipeline.serving.services.tally import ALL
 
 REFRESH_S = 15.0
 EMPTY = "No votes yet: open the A/B test page, read two answers and choose one. The scores appear here by themselves."

@@ -1,12 +1,13 @@
 """The token that comes with a comparison: whoever sends it may vote on it, until it expires."""
 
 import time
+from datetime import timedelta
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from dpo_pipeline.request_errors import TokenRefused
 from dpo_pipeline.settings import Collection
-from dpo_pipeline.stores.serving_state import StoredComparison
+from dpo_pipeline.stores.serving_state import ServingState, StoredComparison
 
 
 def valid_s(collection: Collection) -> float:
@@ -50,3 +51,12 @@ class ComparisonTokens:
         if annotator is not None and annotator != comparison.annotator:
             raise TokenRefused("The token belongs to another person. Ask for a comparison of your own.")
         return float(issued.timestamp())
+
+
+def forget_expired(state: ServingState, collection: Collection) -> None:
+    """Drop comparisons that can no longer be voted on, and requests whose texts are kept no longer.
+
+    What was answered may be spoken of as long as it is kept, and for as long as a comparison where nothing is.
+    """
+    now, valid = time.time(), valid_s(collection)
+    state.forget_before(now - valid, now - max(valid, timedelta(days=collection.retain_texts_days).total_seconds()))

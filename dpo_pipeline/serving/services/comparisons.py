@@ -10,7 +10,6 @@ import random
 import time
 import uuid
 from collections.abc import Sequence
-from datetime import timedelta
 
 import msgspec
 
@@ -19,7 +18,7 @@ from dpo_pipeline.core.redaction import Redactor, redacted_turns
 from dpo_pipeline.core.votes import Choice, Sampling, Vote, VoteReason
 from dpo_pipeline.errors import LogWriteError
 from dpo_pipeline.request_errors import AlreadyVoted, UnknownComparison, VoteNotRecorded
-from dpo_pipeline.serving.services.comparison_tokens import ComparisonTokens, valid_s
+from dpo_pipeline.serving.services.comparison_tokens import ComparisonTokens
 from dpo_pipeline.serving.services.comparison_views import ComparisonView, Prompt, Recorded, revealed
 from dpo_pipeline.serving.services.keeping import keeping
 from dpo_pipeline.serving.services.preference_event import as_choice, as_vote, preference
@@ -241,12 +240,3 @@ class Comparisons:
             ) from error
         finally:
             del self._writing[comparison.event_id]
-
-
-def forget_expired(state: ServingState, collection: Collection) -> None:
-    """Drop comparisons that can no longer be voted on, and requests whose texts are kept no longer.
-
-    What was answered may be spoken of as long as it is kept, and for as long as a comparison where nothing is.
-    """
-    now, valid = time.time(), valid_s(collection)
-    state.forget_before(now - valid, now - max(valid, timedelta(days=collection.retain_texts_days).total_seconds()))

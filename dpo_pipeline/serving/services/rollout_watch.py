@@ -17,7 +17,8 @@ from dpo_pipeline.loop.roll_out import plan_of
 from dpo_pipeline.loop.rollout_evidence import counted_since, hours_since
 from dpo_pipeline.serving.engines.engine import Engine, ServerState
 from dpo_pipeline.serving.router import Router
-from dpo_pipeline.serving.services.tally import BattleFilter, Tally
+from dpo_pipeline.serving.services.counts import BattleFilter
+from dpo_pipeline.serving.services.tally import Tally
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.ledger import DecisionRecord, DeploymentState, Ledger
 from dpo_pipeline.stores.serving_log import read_records

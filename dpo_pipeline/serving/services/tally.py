@@ -8,10 +8,9 @@ question look at it; what is trained on is decided by curation.
 import threading
 import time
 from collections import Counter, deque
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from dpo_pipeline.core.calendar import day_of
@@ -19,50 +18,12 @@ from dpo_pipeline.core.leaderboard import Battle, StyleLean, between_two, count_
 from dpo_pipeline.core.matchmaking import PairTally, WeightedRate, against_all
 from dpo_pipeline.core.versions import iteration
 from dpo_pipeline.core.vote_count import VoteCount, Whose, whose_of
-from dpo_pipeline.core.votes import Preference, Source
+from dpo_pipeline.core.votes import Preference
 from dpo_pipeline.errors import LogReplaced
+from dpo_pipeline.serving.services.counts import BattleFilter, CountedVote, Counts, Kind
 from dpo_pipeline.stores.decode import votes_of
 from dpo_pipeline.stores.log_reading import Position, read_batches
 from dpo_pipeline.stores.reviews import withdrawn_since
-
-
-@dataclass(frozen=True)
-class BattleFilter:
-    """Which votes a leaderboard is of; null: any. `days`: those of the last so many days, today included."""
-
-    category: str | None = None
-    whose: Whose | None = None
-    source: Source | None = None
-    days: int | None = None
-
-
-class _Kind(NamedTuple):
-    """What votes that are counted together have in common."""
-
-    battle: Battle
-    category: str
-    source: Source
-    day: date
-
-    @property
-    def whose(self) -> Whose:
-        return whose_of(self.source)
-
-
-class _Counted(NamedTuple):
-    """A vote that was counted, when by a clock that only goes forward, and whether as a battle too."""
-
-    event: Preference
-    at: float
-    as_battle: bool
-
-
-@dataclass(frozen=True)
-class Counts:
-    by_day: Counter[date] = field(default_factory=Counter)
-    by_category: Counter[str] = field(default_factory=Counter)
-    by_person: Counter[tuple[str, date]] = field(default_factory=Counter)
-
 
 ALL = BattleFilter()
 MOST_PROMPTS = 10_000
@@ -100,10 +61,10 @@ class Tally:
     def _begin(self) -> None:
         self._position, self._reviewed = Position(), Position()
         self._withdrawn: set[str] = set()
-        self._young: deque[_Counted] = deque()
+        self._young: deque[CountedVote] = deque()
         self.counts: dict[Whose, Counts] = {"people": Counts(), "simulated": Counts()}
         self._battles: Counter[Battle] = Counter()
-        self._kinds: Counter[_Kind] = Counter()
+        self._kinds: Counter[Kind] = Counter()
         self._styled: Counter[tuple[Battle, StyleLean]] = Counter()
         self._given: Counter[tuple[str, frozenset[str]]] = Counter()
         self._by_prompt: dict[str, PairTally] = {}
@@ -194,12 +155,12 @@ class Tally:
         for batch in read_batches(self._log, self._position, self._max_line_bytes):
             for event in votes_of(batch):
                 if event.from_people and event.event_id not in self._withdrawn:
-                    self._young.append(_Counted(event, now, self._count(event)))
+                    self._young.append(CountedVote(event, now, self._count(event)))
                     if len(self._young) > MOST_YOUNG:
                         self._young.popleft()
             self._position = batch.end
 
-    def _take_back(self, counted: "_Counted") -> None:
+    def _take_back(self, counted: "CountedVote") -> None:
         """The other way of `_count`."""
         event, day = counted.event, self._day(counted.event)
         counts = self.counts[whose_of(event.source)]
@@ -212,7 +173,7 @@ class Tally:
         battle, won = (event.model_a, event.model_b, _WINNER[event.vote]), _WON[event.vote]
         _one_less(self._battles, battle)
         _one_less(self._styled, (battle, lean_of(event.response_a, event.response_b)))
-        _one_less(self._kinds, _Kind(battle, event.category, event.source, day))
+        _one_less(self._kinds, Kind(battle, event.category, event.source, day))
         if isinstance(event.prompt, str) and event.prompt in self._by_prompt and won is not None:
             self._by_prompt[event.prompt] += PairTally(-1, -_newer_won(event, won))
         for name, other, share in _shares(event, won):
@@ -237,7 +198,7 @@ class Tally:
         battle = event.model_a, event.model_b, _WINNER[event.vote]
         self._battles[battle] += 1
         self._styled[battle, lean_of(event.response_a, event.response_b)] += 1
-        self._kinds[_Kind(battle, event.category, event.source, day)] += 1
+        self._kinds[Kind(battle, event.category, event.source, day)] += 1
         won = _WON[event.vote]
         if self._on_prompts and won is not None and isinstance(event.prompt, str):
             self._count_on_prompt(event.prompt, _newer_won(event, won))

@@ -5,7 +5,6 @@ Every change carries the epoch it was decided on: a writer who looked earlier is
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,6 +12,7 @@ import sqlalchemy as sa
 from dpo_pipeline.core.lifecycle import Status
 from dpo_pipeline.core.rollout import MANUAL_PROMOTION, STAGES, next_stage
 from dpo_pipeline.errors import LedgerError, NoRollout, StaleEpoch
+from dpo_pipeline.stores.ledger.deployment_rows import decision_record, deployment_state, stale, what_it_rested_on
 from dpo_pipeline.stores.ledger.records import DecisionRecord, DeploymentState
 from dpo_pipeline.stores.ledger.tables import DECISIONS, DEPLOYMENT
 from dpo_pipeline.stores.ledger.version_rows import set_status
@@ -30,7 +30,7 @@ class Ledger(VersionLedger):
 
     def deployment(self) -> DeploymentState:
         with self._reading() as connection:
-            return _deployment_state(connection)
+            return deployment_state(connection)
 
     def install_champion(self, name: str, actor: str) -> DeploymentState:
         """Make the first version champion; does nothing where there is one."""
@@ -41,7 +41,7 @@ class Ledger(VersionLedger):
                 connection.execute(sa.insert(DEPLOYMENT).values(first))
                 self._add_decision(connection, 1, name, "full", "promote", ("the first version",), {}, actor)
                 set_status(connection, name, Status.CHAMPION, self.clock())
-            return _deployment_state(connection)
+            return deployment_state(connection)
 
     def start_rollout(
         self,
@@ -74,7 +74,7 @@ class Ledger(VersionLedger):
         """
         state = self.current_rollout()
         if state.epoch != epoch:
-            raise StaleEpoch(_stale(epoch, state.epoch))
+            raise StaleEpoch(stale(epoch, state.epoch))
         if stage != next_stage(state.stage or STAGES[0]):
             raise LedgerError(
                 f"{state.challenger} is at stage {state.stage}; {next_stage(state.stage or STAGES[0])} comes next, not "
@@ -141,11 +141,11 @@ class Ledger(VersionLedger):
         state = self.deployment()
         subject = state.subject
         if state.epoch != epoch or subject is None:
-            raise StaleEpoch(_stale(epoch, state.epoch))
+            raise StaleEpoch(stale(epoch, state.epoch))
         with self._writing() as connection:
             newest = connection.execute(sa.select(DECISIONS).order_by(DECISIONS.c.id.desc()).limit(1)).first()
             if newest is not None and (newest.decision, newest.epoch) == ("hold", epoch):
-                again = _what_it_rested_on(reasons, evidence, self.clock())
+                again = what_it_rested_on(reasons, evidence, self.clock())
                 connection.execute(sa.update(DECISIONS).where(DECISIONS.c.id == newest.id).values(again))
             else:
                 self._add_decision(
@@ -182,7 +182,7 @@ class Ledger(VersionLedger):
         if before is not None:
             query = query.where(DECISIONS.c.id < before)
         with self._reading() as connection:
-            return [_decision_record(row) for row in connection.execute(query).mappings()][::-1]
+            return [decision_record(row) for row in connection.execute(query).mappings()][::-1]
 
     def current_rollout(self) -> DeploymentState:
         """
@@ -207,12 +207,12 @@ class Ledger(VersionLedger):
                 sa.update(DEPLOYMENT).where(DEPLOYMENT.c.epoch == epoch).values(epoch=epoch + 1, **change)
             )
             if moved.rowcount != 1:
-                raise StaleEpoch(_stale(epoch, _deployment_state(connection).epoch))
+                raise StaleEpoch(stale(epoch, deployment_state(connection).epoch))
             for name, status in statuses:
                 if name:
                     set_status(connection, name, status, self.clock())
             self._add_decision(connection, epoch + 1, *decision)
-            return _deployment_state(connection)
+            return deployment_state(connection)
 
     def _add_decision(
         self,
@@ -226,33 +226,5 @@ class Ledger(VersionLedger):
         actor: str,
     ) -> None:
         what = {"epoch": epoch, "version": version, "stage": stage, "decision": decision, "actor": actor}
-        rested_on = _what_it_rested_on(reasons, evidence, self.clock())
+        rested_on = what_it_rested_on(reasons, evidence, self.clock())
         connection.execute(sa.insert(DECISIONS).values(what | rested_on))
-
-
-def _stale(expected: int, found: int) -> str:
-    return (
-        f"The rollout is at epoch {found}; this decision was made on epoch {expected}. "
-        "Somebody else moved it first: look again and decide on what is there now."
-    )
-
-
-def _what_it_rested_on(reasons: Sequence[str], evidence: dict[str, Any], moment: str) -> dict[str, str]:
-    return {
-        "reasons": json.dumps(list(reasons), ensure_ascii=False),
-        "evidence": json.dumps(evidence, ensure_ascii=False),
-        "decided_at": moment,
-    }
-
-
-def _decision_record(row: sa.RowMapping) -> DecisionRecord:
-    read = {"reasons": tuple(json.loads(row["reasons"])), "evidence": json.loads(row["evidence"])}
-    return DecisionRecord(**(dict(row) | read))
-
-
-def _deployment_state(connection: sa.Connection) -> DeploymentState:
-    columns = [DEPLOYMENT.c[field.name] for field in fields(DeploymentState)]
-    row = connection.execute(sa.select(*columns)).mappings().first()
-    if row is None:
-        return DeploymentState(0, None, None, None, None, None)
-    return DeploymentState(**{**row, "plan": json.loads(row["plan"]) if row["plan"] else None})

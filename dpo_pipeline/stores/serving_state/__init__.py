@@ -2,7 +2,7 @@
 
 SQLite beside the serving log, or the database that several servers share. Texts and model names stay here, on the
 server; a vote brings only a token. `records` has what is kept, `tables` where, `state` what a server does with it,
-`people` what is done for one person while the servers are stopped.
+`met` whom it met, `people` what is done for one person while the servers are stopped.
 """
 
 from dpo_pipeline.stores.serving_state.people import (

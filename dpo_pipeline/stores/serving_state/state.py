@@ -1,21 +1,13 @@
 """What a server does with it, many times a second and from many threads."""
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
 
 import msgspec
 import sqlalchemy as sa
 
-from dpo_pipeline.errors import DatabaseUnavailable, LogWriteError
-from dpo_pipeline.request_errors import NicknameTaken
-from dpo_pipeline.stores.database import TROUBLE, first_line, insert
+from dpo_pipeline.stores.serving_state.met import MetPeople
 from dpo_pipeline.stores.serving_state.records import (
     REQUESTS_LOOKED_AT,
-    Met,
     StoredComparison,
     StoredRequest,
     askable_prompts,
@@ -23,25 +15,14 @@ from dpo_pipeline.stores.serving_state.records import (
 from dpo_pipeline.stores.serving_state.tables import (
     BALLOTS,
     COMPARISONS,
-    CONTRIBUTORS,
-    PEOPLE,
     REQUESTS,
     WITH_CONTENT,
     Place,
-    create_tables,
     opened,
-    sqlite_engine,
 )
 from dpo_pipeline.stores.write_behind import WriteBehind
 
-T = TypeVar("T")
-DAY_S = 86_400
-CROWDED_S = 7 * DAY_S
-"""So long somebody who came as one too many counts as such."""
 KEPT_FRESH = 10_000
-LOCKED_S = 0.2
-"""How long another program may hold a SQLite file: everybody waits meanwhile, so the call is refused then."""
-PATIENT_S = 8.0
 NEWEST_BALLOTS = 200
 NEWEST_REQUESTS = (
     sa.select(REQUESTS.c.content).order_by(REQUESTS.c.created.desc(), REQUESTS.c.id.desc()).limit(REQUESTS_LOOKED_AT)
@@ -50,39 +31,24 @@ COMPARISON = sa.select(COMPARISONS.c.content).where(COMPARISONS.c.id == sa.bindp
 REQUEST = sa.select(REQUESTS.c.content).where(REQUESTS.c.id == sa.bindparam("id"))
 
 
-class ServingState:
+class ServingState(MetPeople):
     """Writes are small and need no sync of their own, since the log holds the votes.
 
     What is asked for raises DatabaseUnavailable where it cannot be told.
-
-    A SQLite file has one connection, with one lock: its writers would only wait for each other.
 
     Args:
         place: a SQLite file, or the engine of what servers share.
     """
 
     def __init__(self, place: Place):
-        self._place = place
+        super().__init__(place)
         # Requests that are not in the database yet can be rated all the same.
         self._fresh: dict[str, StoredRequest] = {}
-        if isinstance(place, sa.Engine):
-            self._lock: Any = nullcontext()
-            self._engine = self._patient = place
-        else:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = threading.Lock()
-            self._engine = sqlite_engine(place, LOCKED_S, poolclass=sa.StaticPool)
-            # In a thread of its own, where nobody waits: it has the time that another program may take.
-            self._patient = sqlite_engine(place, PATIENT_S)
-        create_tables(self._patient)
-        self._insert = partial(insert, dialect=self._engine.dialect.name)
         self._behind = WriteBehind(self._insert_requests, "requests")
 
     def close(self) -> None:
         self._behind.close()
-        if isinstance(self._place, Path):
-            self._patient.dispose()
-            self._engine.dispose()
+        super().close()
 
     def add_comparison(self, comparison: StoredComparison, created: float, log_offset: int) -> None:
         """`log_offset` is the size of the preference log now: an event for this comparison stands behind it.
@@ -149,69 +115,6 @@ class ServingState:
         with self._reading() as connection:
             return _prompts(connection)
 
-    def meet(self, person: str, address: str, now: float, most: int, welcome: bool) -> Met | None:
-        """When this person was first met, which is now for somebody new; null: one too many of this address today.
-
-        Args:
-            address: a pseudonym of it.
-            most: new people of one address in a day.
-            welcome: one too many is kept all the same, as crowded.
-
-        Raises:
-            LogWriteError: it was refused, or another program works on the database.
-        """
-        with self._writing("Who asked") as connection:
-            query = sa.select(PEOPLE.c.first_met, PEOPLE.c.crowded, PEOPLE.c.address).where(PEOPLE.c.person == person)
-            row = connection.execute(query).first()
-            if row and row.address:
-                return Met(row.first_met, bool(row.crowded) and now - row.first_met < CROWDED_S)
-            first_met = row.first_met if row else now
-            from_there = (PEOPLE.c.address == address) & (PEOPLE.c.first_met > now - DAY_S)
-            today = connection.scalar(sa.select(sa.func.count()).select_from(PEOPLE).where(from_there)) or 0
-            crowded = today >= most
-            if crowded and not welcome:
-                return None
-            values = {"first_met": first_met, "address": address, "crowded": int(crowded)}
-            met = self._insert(PEOPLE).values(person=person, **values)
-            connection.execute(met.on_conflict_do_update(index_elements=[PEOPLE.c.person], set_=values))
-            return Met(first_met, crowded)
-
-    def note(self, person: str, now: float) -> None:
-        """Somebody was met who compares, votes and rates nothing yet: they are known from now on, and count later.
-
-        Raises:
-            LogWriteError: as `meet`.
-        """
-        met = self._insert(PEOPLE).values(person=person, first_met=now, address="", crowded=0)
-        with self._writing("Who asked") as connection:
-            connection.execute(met.on_conflict_do_nothing())
-
-    def join(self, person: str, nickname: str) -> None:
-        """Show this person's votes under the nickname from now on.
-
-        Raises:
-            NicknameTaken: somebody else goes by it, in whatever case.
-            LogWriteError: as `meet`.
-        """
-        values = {"nickname": nickname, "spelling": nickname.casefold()}
-        joined = self._insert(CONTRIBUTORS).values(person=person, **values)
-        try:
-            with self._writing("The nickname") as connection:
-                connection.execute(joined.on_conflict_do_update(index_elements=[CONTRIBUTORS.c.person], set_=values))
-        except sa.exc.IntegrityError as error:
-            raise NicknameTaken(f"Somebody else goes by {nickname!r}. Choose another nickname.") from error
-
-    def leave(self, person: str) -> None:
-        """Nothing of the nickname stays; raises LogWriteError as `join`."""
-        with self._writing("The nickname") as connection:
-            connection.execute(sa.delete(CONTRIBUTORS).where(CONTRIBUTORS.c.person == person))
-
-    def nicknames(self) -> dict[str, str]:
-        """By pseudonym, of those who joined."""
-        with self._reading() as connection:
-            joined = sa.select(CONTRIBUTORS.c.person, CONTRIBUTORS.c.nickname)
-            return dict(connection.execute(joined).all())
-
     def forget_before(self, moment: float, requests: float) -> None:
         """Drop comparisons that can no longer be voted on, and requests of before their own moment.
 
@@ -238,40 +141,6 @@ class ServingState:
             raise
         for request, _ in requests:
             self._fresh.pop(request.request_id, None)
-
-    def _several(self, table: sa.Table, ids: Sequence[str], kind: type[T]) -> dict[str, T]:
-        with self._reading() as connection:
-            rows = connection.execute(sa.select(table.c.id, table.c.content).where(table.c.id.in_(ids)))
-            return {key: msgspec.json.decode(content, type=kind) for key, content in rows}
-
-    def _scalar(self, query: sa.Select[Any], values: dict[str, str] | None = None) -> Any:
-        with self._reading() as connection:
-            return connection.scalar(query, values or {})
-
-    @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        try:
-            with self._lock, self._engine.connect() as connection:
-                yield connection
-        except TROUBLE as error:
-            raise DatabaseUnavailable(
-                f"{self._where}: {first_line(error)}. What was asked for is not known now; try again."
-            ) from error
-
-    @contextmanager
-    def _writing(self, what: str) -> Iterator[sa.Connection]:
-        try:
-            with self._lock, self._engine.begin() as connection:
-                yield connection
-        except TROUBLE as error:
-            raise LogWriteError(
-                f"{self._where}: {first_line(error)}. {what} was not kept; try again, and free some space where the "
-                "disk is full."
-            ) from error
-
-    @property
-    def _where(self) -> str:
-        return self._engine.url.render_as_string(hide_password=True)
 
 
 def newest_prompts(place: Place) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dpo_pipeline.core.leaderboard import standings
 from dpo_pipeline.core.vote_count import VoteCount
 from dpo_pipeline.serving.pages import ab_view, leaderboard
 from dpo_pipeline.serving.pages.contributors import week_page
-from dpo_pipeline.serving.services.tally import BattleFilter
+from dpo_pipeline.serving.services.counts import BattleFilter
 from dpo_pipeline.settings import Cadence
 
 MONDAY = date(2026, 3, 2)
