@@ -21,8 +21,8 @@ from reporting import Goal, report, say, show
 from dpo_pipeline.core.questions import spread
 from dpo_pipeline.ml.base_model import BaseModel, load_base
 from dpo_pipeline.ml.compute import compute_of
-from dpo_pipeline.ml.decoding import Row
 from dpo_pipeline.ml.generation import GenerationRequest, Generator
+from dpo_pipeline.ml.row import Row
 from dpo_pipeline.ml.train_process import ProcessResult
 from dpo_pipeline.settings import Settings
 

@@ -63,11 +63,11 @@ def test_each_program_has_a_file_that_does_not_grow_for_ever(tmp_path: Path, mon
 
 WATCHED = """
 import sys, threading
-from dpo_pipeline import terminal
+from dpo_pipeline import terminal_status
 from dpo_pipeline.settings import load_settings
 stopping = threading.Event()
 threading.Timer(2.5, stopping.set).start()
-terminal.watch_programs(load_settings(data_dir=sys.argv[1]), stopping)
+terminal_status.watch_programs(load_settings(data_dir=sys.argv[1]), stopping)
 """
 
 

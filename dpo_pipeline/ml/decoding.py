@@ -3,36 +3,14 @@
 What a token means in text and which adapter a name stands for belongs to `generation`.
 """
 
-import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 
-TRIES = 64
-
-
-@dataclass(eq=False)
-class Row:
-    """One answer under way. Temperature 0 is greedy; every row has random numbers of its own."""
-
-    prompt: list[int]
-    adapter: str | None
-    temperature: float
-    top_p: float
-    max_tokens: int
-    seed: int
-    tokens: list[int] = field(default_factory=list)
-    stopped: bool = False
-
-    def __post_init__(self) -> None:
-        self.random = random.Random(self.seed)
-
-    @property
-    def done(self) -> bool:
-        return self.stopped or len(self.tokens) >= self.max_tokens
+from dpo_pipeline.ml.row import Row
+from dpo_pipeline.ml.sampler import Sampler
 
 
 class DecodeBatch:
@@ -54,7 +32,7 @@ class DecodeBatch:
         self._seen = torch.empty(0, 0, dtype=torch.bool)  # [rows, columns]: false where a row is padded
         self._last = torch.empty(0, 1, dtype=torch.long)  # [rows, 1]: newest token
         self._at = torch.empty(0, 1, dtype=torch.long)  # [rows, 1]: its position
-        self._sampler = _Sampler([], model.device)
+        self._sampler = Sampler([], model.device)
 
     def join(self, rows: Sequence[Row]) -> list[Row]:
         """Read the prompts of new rows and draw their first tokens; returns those that are done with it."""
@@ -75,7 +53,7 @@ class DecodeBatch:
         try:
             with torch.inference_mode():
                 scores = self._forward(ids, mask, positions, cache)
-                first = _Sampler(rows, device)(scores)
+                first = Sampler(rows, device)(scores)
                 self._merge(cache, seen, first, positions[:, -1:] + 1)
             self.rows += rows
             return self._after(first, rows)
@@ -101,7 +79,7 @@ class DecodeBatch:
 
     def settle(self) -> None:
         """Tell the model which adapter each row takes, after rows or adapters have changed."""
-        self._sampler = _Sampler(self.rows, self._model.device)
+        self._sampler = Sampler(self.rows, self._model.device)
         self._select([row.adapter for row in self.rows])
 
     def _forward(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any) -> torch.Tensor:
@@ -153,48 +131,6 @@ class DecodeBatch:
         for layer in self._cache.layers:
             layer.keys = layer.keys[index, :, start:]
             layer.values = layer.values[index, :, start:]
-
-
-class _Sampler:
-    """Nucleus sampling with settings and random numbers of its own for every row.
-
-    By rejection, which needs no sorting: draw from the whole distribution and keep the token when
-    the tokens more likely than it hold less than top_p. That is a draw from the nucleus, because the
-    nucleus holds at least top_p, so few are drawn twice.
-    """
-
-    def __init__(self, rows: Sequence[Row], device: Any):
-        self._rows = rows
-        temperature = torch.tensor([[row.temperature] for row in rows], device=device)
-        self._cold = [i for i, row in enumerate(rows) if row.temperature == 0]
-        self._hot = [i for i, row in enumerate(rows) if row.temperature > 0]
-        self._temperature = temperature.masked_fill(temperature == 0, 1.0)
-        self._top_p = torch.tensor([[row.top_p] for row in rows], device=device)
-
-    def __call__(self, scores: torch.Tensor) -> torch.Tensor:
-        """Tokens [rows, 1] from scores [rows, vocabulary]."""
-        mass = (scores / self._temperature).softmax(1)
-        cumulated = mass.cumsum(1)
-        tokens = torch.zeros(len(self._rows), 1, dtype=torch.long, device=scores.device)
-        left = self._hot
-        for _ in range(TRIES):
-            if not left:
-                break
-            index = slice(None) if len(left) == len(self._rows) else torch.tensor(left, device=scores.device)
-            tokens[index], kept = self._draw(mass[index], cumulated[index], self._top_p[index], left)
-            left = [i for i, done in zip(left, kept.flatten().tolist(), strict=True) if not done]
-        if likeliest := self._cold + left:  # greedy, or a nucleus too small to be hit: then it is one token
-            tokens[likeliest] = mass[likeliest].argmax(1, keepdim=True)
-        return tokens
-
-    def _draw(
-        self, mass: torch.Tensor, cumulated: torch.Tensor, top_p: torch.Tensor, rows: Sequence[int]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One draw for each of these rows, and whether it lies in the nucleus; both [rows, 1]."""
-        draws = torch.tensor([[self._rows[i].random.random()] for i in rows], device=mass.device)
-        drawn = torch.searchsorted(cumulated, draws * cumulated[:, -1:]).clamp_max_(mass.shape[1] - 1)
-        likelier = mass > mass.gather(1, drawn)
-        return drawn, (mass * likelier).sum(1, keepdim=True) < top_p
 
 
 def _widen(cached: torch.Tensor, width: int) -> torch.Tensor:

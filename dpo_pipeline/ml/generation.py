@@ -18,7 +18,7 @@ from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.settings import ModelSettings
 
 if TYPE_CHECKING:  # both load torch, and definitions that only name a Generator must not
-    from dpo_pipeline.ml.decoding import Row
+    from dpo_pipeline.ml.row import Row
 
 HALF_A_CHARACTER = "\ufffd"
 """What tokens that end in the middle of a character are decoded to."""
@@ -55,6 +55,7 @@ class Generator:
     def __init__(self, base: BaseModel, model: ModelSettings, eight_bit: bool = False):
         from dpo_pipeline.ml.decoding import DecodeBatch
         from dpo_pipeline.ml.eight_bit import decode_in_eight_bits
+        from dpo_pipeline.ml.fused_norm import fuse_norms
         from dpo_pipeline.ml.lm_head import has_plain_head
         from dpo_pipeline.ml.mixed_lora import MixedLora
 
@@ -65,6 +66,7 @@ class Generator:
         _check_attention(self._model.config, model.max_length)
         self._stop_ids = _stop_ids(self._model, self.tokenizer, self.template.turn_end)
         self._plain_head = has_plain_head(self._model)
+        fuse_norms(self._model)
         if eight_bit and may_decode_in_eight_bits(self._model, compute_of(model)):
             decode_in_eight_bits(self._model)
         self._adapters = MixedLora(self._model, model.lora_targets)
@@ -104,7 +106,7 @@ class Generator:
             InvalidRequest: the template cannot take the messages, they leave no room for an answer, or the adapter
                 is not loaded.
         """
-        from dpo_pipeline.ml.decoding import Row
+        from dpo_pipeline.ml.row import Row
 
         if request.adapter and request.adapter not in self.loaded:
             raise InvalidRequest(f"Adapter {request.adapter[:12]} is not loaded.")

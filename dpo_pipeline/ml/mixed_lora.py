@@ -9,11 +9,11 @@ so a layer costs two small products however many versions share the batch. PEFT'
 gives the same numbers (tested) but runs adapter by adapter, layer by layer
 (`docs/decisions/0006-mixed-batches.md`).
 
-For a single token on a processor both products are made in float32, whatever the model computes in: in bfloat16 each
-takes ten times as long to begin as to compute, a sixth of a token in all.
+For a single token on a processor both products are made in float32, whatever the model computes in, and of its own
+adapter alone: in bfloat16 each takes ten times as long to begin as to compute, a sixth of a token in all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,19 @@ _PREFIX = "base_model.model."
 
 
 class _Rows:
-    """Which adapter each row takes; shared by all layers. `mask` [rows, R], or null for none at all."""
+    """Which adapter each row takes; shared by all layers. `mask` [rows, R], or null for none at all; `alone` names the
+    adapter of the only row.
+    """
 
     mask: torch.Tensor | None = None
+    alone: str | None = None
+    _read: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def in_float32(self, x: torch.Tensor) -> torch.Tensor:
+        """[1, in]; several layers read the same, one after the other."""
+        if self._read is None or self._read[0] is not x:
+            self._read = x, x.reshape(1, -1).float()
+        return self._read[1]
 
 
 class _MixedLinear(torch.nn.Module):
@@ -39,25 +49,27 @@ class _MixedLinear(torch.nn.Module):
         self.base, self._rows = base, rows
         self.down: torch.Tensor | None = None
         self.up: torch.Tensor | None = None
-        self._for_one: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._for_one: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def stack(self, downs: Sequence[torch.Tensor], ups: Sequence[torch.Tensor]) -> None:
+    def stack(self, parts: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> None:
         """Take these adapters, side by side; none at all where there are none."""
-        self.down = torch.cat(list(downs)) if downs else None
-        self.up = torch.cat(list(ups)) if ups else None
-        self._for_one = None
-        if self.down is not None and self.up is not None and self.down.device.type == "cpu":
-            self._for_one = self.down.float().T.contiguous(), self.up.float()
+        self.down = torch.cat([down for down, _ in parts.values()]) if parts else None
+        self.up = torch.cat([up for _, up in parts.values()]) if parts else None
+        self._for_one = {
+            name: (down.float().T.contiguous(), up.float())
+            for name, (down, up) in parts.items()
+            if down.device.type == "cpu"
+        }
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = self.base(x)
         mask = self._rows.mask
         if mask is None or self.down is None or self.up is None:
             return y
-        if self._for_one and x.numel() == self.base.in_features:
-            down, up = self._for_one
-            inner = torch.mm(x.reshape(1, -1).float(), down).mul_(mask)
-            return y + torch.mm(inner, up).to(y.dtype).view_as(y)
+        if self._for_one and self._rows.alone and x.numel() == self.base.in_features:
+            down, up = self._for_one[self._rows.alone]
+            y.view(1, -1).add_(torch.mm(torch.mm(self._rows.in_float32(x), down), up))
+            return y
         inner = torch.nn.functional.linear(x, self.down)
         inner *= mask if inner.dim() == 2 else mask[:, None]
         return torch.addmm(y.flatten(0, -2), inner.flatten(0, -2), self.up).view_as(y)
@@ -101,7 +113,7 @@ class MixedLora:
     def select(self, names: Sequence[str | None]) -> None:
         """From now on row i takes adapter `names[i]`; null takes the base model's own weights."""
         if not any(names):
-            self._rows.mask = None
+            self._rows.mask = self._rows.alone = None
             return
         layer = next(iter(self._layers.values()))
         mask = torch.zeros(len(names), sum(self._ranks.values()))
@@ -109,6 +121,7 @@ class MixedLora:
             if name is not None:
                 mask[row, self._columns(name)] = 1
         self._rows.mask = mask.to(layer.base.weight)
+        self._rows.alone = names[0] if len(names) == 1 else None
 
     def _columns(self, name: str) -> slice:
         before = 0
@@ -136,18 +149,19 @@ class MixedLora:
 
     def _stack(self) -> None:
         """Put every layer's adapters side by side again; an adapter without a layer has zeros there."""
-        self._rows.mask = None
+        self._rows.mask = self._rows.alone = None
         for path, layer in self._layers.items():
             if not any(path in parts for parts in self._parts.values()):
-                layer.stack([], [])
+                layer.stack({})
                 continue
             weight = layer.base.weight
-            pairs = [
-                self._parts[name].get(path)
-                or (weight.new_zeros(rank, layer.base.in_features), weight.new_zeros(rank, layer.base.out_features))
-                for name, rank in self._ranks.items()
-            ]
-            layer.stack([down for down, _ in pairs], [up for _, up in pairs])
+            layer.stack(
+                {
+                    name: self._parts[name].get(path)
+                    or (weight.new_zeros(rank, layer.base.in_features), weight.new_zeros(rank, layer.base.out_features))
+                    for name, rank in self._ranks.items()
+                }
+            )
 
 
 def _scale(config: dict[str, Any]) -> float:

@@ -27,7 +27,8 @@ AT_ONCE = 8
 OPEN = "import sys; from dpo_pipeline.stores.ledger import Ledger; print(len(Ledger(sys.argv[1]).versions()))"
 HOLD = """
 import sys, time
-from dpo_pipeline.stores.database import Leadership, engine_of
+from dpo_pipeline.stores.database import engine_of
+from dpo_pipeline.stores.leadership import Leadership
 leadership = Leadership(engine_of(sys.argv[1]), "registry")
 print(leadership.held(), flush=True)
 time.sleep(600)

@@ -23,8 +23,8 @@ from dpo_pipeline.request_errors import EngineEnded, EngineFailed, NotReady
 from dpo_pipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from dpo_pipeline.ml.decoding import Row
     from dpo_pipeline.ml.generation import Generator, TextStream
+    from dpo_pipeline.ml.row import Row
 
 JOIN_EVERY = 4
 log = logging.getLogger(__name__)
