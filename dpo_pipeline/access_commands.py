@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpo_pipeline import terminal
-from dpo_pipeline.commands import app, command, data_folder
+from dpo_pipeline.commands import app, command, data_folder, panel_of
 from dpo_pipeline.settings import Role, Settings
 
 if TYPE_CHECKING:
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 keys = typer.Typer(help="Keys of people and programs.", no_args_is_help=True)
 audit = typer.Typer(help="Who did what that needs a key, and who was refused.", no_args_is_help=True)
-app.add_typer(keys, name="keys")
-app.add_typer(audit, name="audit")
+app.add_typer(keys, name="keys", rich_help_panel=panel_of("keys"))
+app.add_typer(audit, name="audit", rich_help_panel=panel_of("audit"))
 COMMAND_LINE = "command line"
 
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Annotated, Any
 
@@ -16,9 +16,27 @@ from dpo_pipeline.in_words import requirement
 from dpo_pipeline.nearest import did_you_mean
 from dpo_pipeline.settings import Settings, load_settings
 
+PANELS: Mapping[str, tuple[str, ...]] = {
+    "Run the loop": ("up", "demo", "up-scaled", "serve", "run", "daemon", "people", "loadtest"),
+    "See how it is": ("status", "trace", "forecast", "settings"),
+    "Decide about a rollout": ("rollout", "rollback"),
+    "Votes and the data folder": ("import", "export", "verify-log", "rebuild", "backup", "restore", "migrate"),
+    "People and keys": ("keys", "audit", "forget", "join-spellings"),
+    "Base models": ("install-gemma", "build-base"),
+}
+"""The commands as `dpo --help` shows them."""
+_ORDER = [name for names in PANELS.values() for name in names]
+
+
+def panel_of(name: str) -> str:
+    return next(title for title, names in PANELS.items() if name in names)
+
 
 class _Commands(TyperGroup):
     """What typer says of a wrong option, in words, and with the choice that was meant."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=_ORDER.index)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -69,7 +87,7 @@ def command(name: str, of: typer.Typer = app) -> Callable[[Callable[..., Any]], 
     """Put a function behind `dpo NAME`."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        @of.command(name)
+        @of.command(name, rich_help_panel=panel_of(name) if of is app else None)
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> None:
             # What people said is for the user of this account alone; the programs started here inherit it.

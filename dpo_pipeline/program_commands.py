@@ -66,7 +66,7 @@ def up(people: People = False, replicas: Replicas = 1) -> None:
 
 @command("up-scaled")
 def up_scaled(people: People = False, replicas: Replicas = 2) -> None:
-    """The same on a Postgres, an S3 (in memory) and a Ray head that are started too: the loop past one machine."""
+    """Like `up`, on a Postgres, an S3 (in memory) and a Ray head that are started too: the loop past one machine."""
     from dpo_pipeline.engines import engines
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

@@ -8,13 +8,13 @@ import typer
 
 from dpo_pipeline import terminal
 from dpo_pipeline.access_commands import note
-from dpo_pipeline.commands import app, command, data_folder
+from dpo_pipeline.commands import app, command, data_folder, panel_of
 
 if TYPE_CHECKING:
     from dpo_pipeline.loop.manual_actions import ManualAction
 
 rollout = typer.Typer(help="Show the rollout, and decide about it by hand.", no_args_is_help=True)
-app.add_typer(rollout, name="rollout")
+app.add_typer(rollout, name="rollout", rich_help_panel=panel_of("rollout"))
 Reason = Annotated[str, typer.Option(help="shown in the decision history")]
 
 

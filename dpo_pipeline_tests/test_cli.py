@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from dpo_pipeline import __version__
 from dpo_pipeline.cli import app
+from dpo_pipeline.commands import PANELS
 from dpo_pipeline.core.serving_records import FeedbackRecord, RequestRecord
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.settings import setting_names
@@ -35,6 +37,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_it_says_which_version_it_is() -> None:
     assert dpo("--version") == f"dpo-pipeline {__version__}\n"
+
+
+def test_help_shows_every_command_in_its_group_and_how_to_begin_first() -> None:
+    shown = dpo("--help")
+    places = [shown.index(f"─ {title} ─") for title in PANELS]
+    assert places == sorted(places) and shown.index("│ up ") < shown.index("│ demo ")
+    assert sorted(name for names in PANELS.values() for name in names) == sorted(get_command(app).commands)  # type: ignore[attr-defined]
 
 
 def test_piped_every_setting_is_one_whole_line(here: Path) -> None:
