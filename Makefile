@@ -82,7 +82,8 @@ check: $(STAMP)  ## format, lint, types, fast tests
 	    wait $$types && exit $$tests
 
 bench: $(STAMP)  ## the benchmarks, each beside its rival; results go to benchmarks/results
-	@for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+	@failed=; for file in benchmarks/bench_*.py; do $(BIN)/python $$file || failed="$$failed $$file"; done; \
+	if [ "$$failed" ]; then echo "Not to the end, for what each said above:$$failed" >&2; exit 1; fi
 
 audit: $(AUDIT)  ## known vulnerabilities of the pinned sets, by PyPI's advisories (needs the network)
 	@# Strict: a package that it could not ask about would be left out, and the rest called clean.

@@ -40,6 +40,10 @@ class Compute:
         return f"computing on {self.device} in {self.dtype}: {self.reason}"
 
 
+_SAID: set[Compute] = set()
+"""In the log of this process."""
+
+
 def choose_compute(
     model: ModelSettings, gpu: str | None, gpu_has_bf16: bool, cpu: Mapping[str, Any], onednn_limit: str = ""
 ) -> Compute:
@@ -71,14 +75,16 @@ def choose_compute(
 
 
 def compute_of(model: ModelSettings) -> Compute:
-    """The choice for the machine that this process runs on; says it in the log."""
+    """The choice for the machine that this process runs on; the log says each once."""
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     gpu_has_bf16 = gpu is not None and torch.cuda.is_bf16_supported(including_emulation=False)
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
     chosen = choose_compute(model, gpu, gpu_has_bf16, torch.cpu.get_capabilities(), limit)
-    log.info("%s", chosen)
+    if chosen not in _SAID:
+        _SAID.add(chosen)
+        log.info("%s", chosen)
     return chosen
 
 

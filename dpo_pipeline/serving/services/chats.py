@@ -18,7 +18,7 @@ from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.engines.engine import Engine
 from dpo_pipeline.serving.router import Route, Router
 from dpo_pipeline.serving.services.chat_call import ChatCall
-from dpo_pipeline.serving.services.keeping import keeping, later, soon
+from dpo_pipeline.serving.services.keeping import keeping, later
 from dpo_pipeline.serving.services.readiness import Readiness
 from dpo_pipeline.serving.services.request_log import Answering, RequestLog
 from dpo_pipeline.serving.services.sampling import Defaults
@@ -65,8 +65,7 @@ class Chats:
         """
         check_messages(messages)
         self._rates.check("answers", visitor.person, visitor.address)
-        if self._visitors.is_to_be_noted(visitor):
-            soon(self._visitors.note, visitor)
+        self._visitors.note(visitor)
         # In OpenAI's form. A rollout by request assigns by it, so it is drawn before the version is known.
         request_id = _new_request_id()
         conversation = conversation_key(visitor.person, visitor.session_id, messages[0][1] if messages else "")

@@ -11,6 +11,7 @@ from dpo_pipeline.errors import LogWriteError
 from dpo_pipeline.request_errors import TooManyRequests
 from dpo_pipeline.serving.accounts import Accounts
 from dpo_pipeline.serving.callers import account_of, address_of, check_role, is_at_machine, is_loopback, network_of
+from dpo_pipeline.serving.services.keeping import soon
 from dpo_pipeline.settings import Settings
 from dpo_pipeline.stores.pseudonyms import claimed_pseudonym, pseudonym_of
 from dpo_pipeline.stores.serving_state import ServingState
@@ -80,17 +81,18 @@ class Visitors:
         identity = identity_of(False, at_machine, inf, self._settle_h, False)
         return Visitor(person, session_id, source, address, identity)
 
-    def is_to_be_noted(self, visitor: Visitor) -> bool:
-        """Whether somebody at this machine asks something for the first time."""
-        return visitor.identity == "local" and visitor.person not in self._noted
-
     def note(self, visitor: Visitor) -> None:
-        """From now on they are known."""
+        """Who asks something at this machine for the first time is known from now on, or a moment later."""
+        if visitor.identity != "local" or visitor.person in self._noted:
+            return
         if len(self._noted) >= MOST_NOTED:
             self._noted.clear()
         self._noted.add(visitor.person)
+        soon(self._keep, visitor.person)
+
+    def _keep(self, person: str) -> None:
         with suppress(LogWriteError):  # then they are known a little later
-            self._state.note(visitor.person, time.time())
+            self._state.note(person, time.time())
 
     def settled(self, visitor: Visitor) -> Visitor:
         """The same, by how long somebody without a key is known: what they say now counts by it.
