@@ -7,10 +7,10 @@ share in which it, more than v1.0, prefers what people chose (v1.0 against itsel
 and the interval is as narrow as the data allow. Arms: our recipe on those that pass every criterion; and in the first
 --other-folds alone, for they take two and eight times as long, our recipe without `more_detailed` and, as the rival,
 TRL's default recipe (learning rate 1e-6, three epochs) on the same pairs as that. Arms are compared on the pairs that
-both judged. All are trained by the same code: `bench_real_training` says how far its steps are from stock TRL's. Beside it,
-how the share differs where the chosen answer is the longer or the shorter one, what a rule "the longer is better" would
-get, and how long answers become. An adapter that is there already is not trained again: what was
-interrupted goes on, and --arms trains one arm now and another later.
+both judged. All are trained by the same code: `bench_real_training` says how far its steps are from stock TRL's. Beside
+it, how the share differs where the chosen answer is the longer or the shorter one, what a rule "the longer is better"
+would get, and how long answers become. An adapter that is there already is not trained again: what was interrupted goes
+on, and --arms trains one arm now and another later.
 Goals: above 50 % with its 95 % interval, not below the rival.
 """
 

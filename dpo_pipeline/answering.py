@@ -4,8 +4,9 @@ from functools import cache
 
 import httpx
 
-from dpo_pipeline.programs import UNREACHABLE
 from dpo_pipeline.settings import Settings
+
+UNREACHABLE = "DagsterUserCodeUnreachableError"
 
 
 def answering(settings: Settings) -> dict[str, bool]:

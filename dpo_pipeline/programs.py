@@ -28,7 +28,6 @@ from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.logs import follow_logs
 
 CODE_LOCATION = "dpo_pipeline"
-UNREACHABLE = "DagsterUserCodeUnreachableError"
 MIN_FREE_BYTES = 1_000_000_000
 START_TIMEOUT_S = 180
 

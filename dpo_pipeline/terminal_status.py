@@ -3,7 +3,7 @@
 import threading
 import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 from rich.live import Live
@@ -13,9 +13,6 @@ from rich.text import Text
 from dpo_pipeline.errors import DatabaseUnavailable
 from dpo_pipeline.in_words import spoken
 from dpo_pipeline.settings import Settings
-
-if TYPE_CHECKING:
-    pass
 from dpo_pipeline.terminal import console
 
 STARTING_EVERY_S, RUNNING_EVERY_S = 1.0, 20.0

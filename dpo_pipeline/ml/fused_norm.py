@@ -1,10 +1,8 @@
-"""Root-mean-square norms in one step instead of ten, which for a single token each take longer to begin than to do.
+"""Root-mean-square norms in one step instead of ten: for a single token each step takes longer to begin than to do.
 
 Models write them in two ways, and round at different places: Gemma's multiply by 1 + weight in float32, those of Qwen
 and Llama by the weight in the model's own numbers. Which of both a layer is, is found by trying: it is replaced where
 random numbers come out the same to the last bit, and else stays.
-
-`torch.ops.aten._fused_rms_norm` is a private name of torch's; where it is gone, layers stay as they are.
 """
 
 import torch
@@ -20,14 +18,12 @@ class FusedNorm(torch.nn.Module):
         self._shape, self._eps, self._inside, self._outside = (size,), eps, inside, outside
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        normed = torch.ops.aten._fused_rms_norm(x.float(), self._shape, self._inside, self._eps)[0].to(x.dtype)
+        normed = torch.rms_norm(x.float(), self._shape, self._inside, self._eps).to(x.dtype)
         return normed if self._outside is None else self._outside * normed
 
 
 def fuse_norms(model: torch.nn.Module) -> int:
     """Replace the norms of a model that is only read; returns how many."""
-    if not hasattr(torch.ops.aten, "_fused_rms_norm"):
-        return 0
     fused = 0
     for path, layer in list(model.named_modules()):
         if type(layer).__name__.endswith("RMSNorm") and (same := _same_as(layer)):

@@ -5,7 +5,6 @@ its ORM, as the ledger has it.
 """
 
 import hashlib
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +20,6 @@ from dpo_pipeline.in_words import kind_of_fault
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
 
-log = logging.getLogger(__name__)
 
 CONNECT_S = 5
 STATEMENT_S = 30

@@ -1,14 +1,13 @@
 """Who of several programs does what must be done once, and whether a server works on the database."""
 
-from typing import TYPE_CHECKING
+import logging
 
 import sqlalchemy as sa
 
 from dpo_pipeline.errors import DatabaseUnavailable, ServiceError
+from dpo_pipeline.stores.database import TROUBLE, engine_of, first_line, lock_key
 
-if TYPE_CHECKING:
-    pass
-from dpo_pipeline.stores.database import TROUBLE, engine_of, first_line, lock_key, log
+log = logging.getLogger(__name__)
 
 
 class Leadership:
