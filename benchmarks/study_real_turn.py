@@ -4,8 +4,8 @@ Profile gemma (Gemma 3 270M) on this machine: pairs that people chose (Auto-J) a
 every criterion, then each step of the loop as Dagster's assets call it: validated, made a dataset, trained (DPO from
 v1.0), judged against v1.0 on held-out questions, and, where it is found better, registered and put into staging. Base
 and v1.0 (tuned on the question bank) are made before; how long that takes is told beside it. There is no rival for a
-whole turn; `bench_real_training` has one for its longest step. Goals: at most 60 minutes, 8 GB of memory, and nothing
-swapped.
+whole turn; `bench_real_training` has one for its longest step. With --trainer llamafactory (`make llamafactory`) that
+program trains, and the result is one of its own. Goals: at most 60 minutes, 8 GB of memory, and nothing swapped.
 """
 
 import argparse
@@ -128,10 +128,11 @@ def turn(settings: Settings, ledger: Ledger, registry: Registry) -> tuple[list[d
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", help="where `make real` put the model; default: of the settings")
-    given = parser.parse_args().data_dir
+    parser.add_argument("--trainer", default="trl", choices=("trl", "llamafactory"))
+    args = parser.parse_args()
     if not PAIRS.exists():
         raise SystemExit(f"{PAIRS} is not here: this study needs pairs that people chose.")
-    source = settings_for(given, profile="gemma")
+    source = settings_for(args.data_dir, profile="gemma")
     with tempfile.TemporaryDirectory(prefix="study-real-turn-", dir=source.data_dir) as folder:
         place = Path(folder) / "data"
         (place / "artifacts").mkdir(parents=True)
@@ -139,7 +140,8 @@ def main() -> None:
         shutil.copytree(source.artifacts_dir / "base", place / "artifacts" / "base")
         with mlflow_server(place) as env:
             address = f"http://127.0.0.1:{env['DPO_PORTS__MLFLOW']}"
-            settings = load_settings(data_dir=place, profile="gemma", mlflow_url=address)
+            recipe = {"trainer": args.trainer}
+            settings = load_settings(data_dir=place, profile="gemma", mlflow_url=address, recipe=recipe)
             registry = Registry(settings.mlflow_address, settings.registered_model)
             with Ledger(settings.ledger_address) as ledger:
                 begin = time.perf_counter()
@@ -154,13 +156,14 @@ def main() -> None:
                     raise SystemExit(f"The turn ended: {error}") from error
                 swapped = memory.swapped_mb()
     minutes = sum(row["minutes"] for row in rows)
-    show(f"One turn on {source.model.base}", [*rows, {"step": "all", "minutes": minutes}])
+    show(f"One turn on {source.model.base}, trained by {args.trainer}", [*rows, {"step": "all", "minutes": minutes}])
     goals = [
         Goal("minutes from pairs to decision", minutes, "at most", 60),
         Goal("peak memory, GB", memory.peak_gb, "at most", 8),
         Goal("swapped out, MB", swapped, "at most", 0),
     ]
-    report("study_real_turn", goals, {"steps": rows, "v1.0_minutes": before, **found})
+    name = "study_real_turn" if args.trainer == "trl" else f"study_real_turn_{args.trainer}"
+    report(name, goals, {"steps": rows, "v1.0_minutes": before, "trainer": args.trainer, **found})
 
 
 if __name__ == "__main__":
