@@ -223,8 +223,9 @@ def main() -> None:
     by_length = statistics.fmean(0.5 if len(p.chosen) == len(p.rejected) else float(p.event_id in longer) for p in told)
     first = [pair for pair in told if fold_of(pair) == 0][:ANSWERED]
     words = mean_words(study.generator, study.settings, first, study.start.adapter_sha)
-    rows = [{"version": BASELINE, "sides with people": "50.0% by definition", "words": words}]
-    rows += [{"version": name, **row_of(each, longer)} for name, each in judged.items()]
+    rows = [{"version": name, **row_of(each, longer)} for name, each in judged.items()]
+    unchanged = {"sides with people": "50.0% by definition", "words": words}
+    rows.insert(0, {name: unchanged.get(name, "") for name in rows[0]} | {"version": BASELINE})
     show(f"{len(told)} pairs of people, each judged unseen; 'the longer is better' sides with {by_length:.1%}", rows)
     measured = {
         "tokens": args.tokens,
