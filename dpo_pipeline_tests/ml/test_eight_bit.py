@@ -4,7 +4,7 @@ import pytest
 import torch  # noqa: TID253  (layers are what is tested)
 
 from dpo_pipeline.ml.compute import KEPT_PARAMETERS, Compute, may_decode_in_eight_bits
-from dpo_pipeline.ml.eight_bit import FEW_ROWS, EightBitLinear, decode_in_eight_bits
+from dpo_pipeline.ml.eight_bit import FEW_ROWS, EightBitLinear, decode_in_eight_bits, rooms
 
 
 def layer(width: int = 64, bias: bool = False) -> torch.nn.Linear:
@@ -16,7 +16,7 @@ def layer(width: int = 64, bias: bool = False) -> torch.nn.Linear:
 @pytest.mark.parametrize("shape", [(1, 64), (FEW_ROWS, 64), (2, 3, 64), (FEW_ROWS + 1, 64), (2, 30, 64)])
 def test_few_rows_come_out_nearly_and_many_exactly_as_with_the_weights(shape: tuple[int, ...], bias: bool) -> None:
     plain = layer(bias=bias)
-    made = EightBitLinear.of(plain)
+    made = EightBitLinear.of(plain, *rooms([plain]))
     x = torch.randn(shape, dtype=torch.bfloat16)
     with torch.inference_mode():
         found, wanted = made(x), plain(x)
@@ -31,7 +31,7 @@ def test_few_rows_come_out_nearly_and_many_exactly_as_with_the_weights(shape: tu
 def test_a_row_of_zeros_stays_one() -> None:
     plain = layer()
     plain.weight.data[0] = 0
-    found = EightBitLinear.of(plain)(torch.ones(1, 64, dtype=torch.bfloat16))
+    found = EightBitLinear.of(plain, *rooms([plain]))(torch.ones(1, 64, dtype=torch.bfloat16))
     assert found[0, 0] == 0 and torch.isfinite(found).all()
 
 
