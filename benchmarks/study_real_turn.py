@@ -16,7 +16,7 @@ import threading
 import time
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import duckdb
 import psutil
@@ -34,7 +34,7 @@ from dpo_pipeline.loop.register import register_version
 from dpo_pipeline.loop.roll_out import decide_now
 from dpo_pipeline.loop.train import train, train_baseline
 from dpo_pipeline.ml.base_model import ensure_base
-from dpo_pipeline.settings import PROJECT_DIR, Settings, load_settings
+from dpo_pipeline.settings import PROJECT_DIR, DpoRecipe, Settings, load_settings
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.registry import Registry
 from dpo_pipeline.stores.warehouse import Warehouse, prepare
@@ -128,7 +128,7 @@ def turn(settings: Settings, ledger: Ledger, registry: Registry) -> tuple[list[d
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", help="where `make real` put the model; default: of the settings")
-    parser.add_argument("--trainer", default="trl", choices=("trl", "llamafactory"))
+    parser.add_argument("--trainer", default="trl", choices=get_args(DpoRecipe.model_fields["trainer"].annotation))
     args = parser.parse_args()
     if not PAIRS.exists():
         raise SystemExit(f"{PAIRS} is not here: this study needs pairs that people chose.")

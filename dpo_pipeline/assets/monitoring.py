@@ -25,21 +25,25 @@ class ReportConfig(dg.Config):
     )
 
 
+# Both are written from the same figures, by the same code.
+CODE_VERSION = code_version(
+    "core.kpis",
+    "core.report",
+    "core.trajectory",
+    "core.kpi_names",
+    "loop.report",
+    "loop.weekly_report",
+    "reports.monitoring_page",
+)
+
+
 @dg.asset(
     group_name="monitoring",
     owners=OWNERS,
     kinds={"html", "json"},
     deps=[validated_pairs, requests],
     pool=WAREHOUSE_POOL,
-    code_version=code_version(
-        "core.kpis",
-        "core.report",
-        "core.trajectory",
-        "core.kpi_names",
-        "loop.report",
-        "loop.weekly_report",
-        "reports.monitoring_page",
-    ),
+    code_version=CODE_VERSION,
     freshness_policy=WEEKLY,
     description="The week against its targets: KPIs with trends, the iteration's timeline, alerts, next actions.",
 )
@@ -67,15 +71,7 @@ def monitoring_report(config: ReportConfig, loop: LoopResource, warehouse: Wareh
     kinds={"html", "parquet"},
     deps=[validated_pairs, requests],
     pool=WAREHOUSE_POOL,
-    code_version=code_version(
-        "core.kpis",
-        "core.report",
-        "core.trajectory",
-        "core.kpi_names",
-        "loop.report",
-        "loop.weekly_report",
-        "reports.monitoring_page",
-    ),
+    code_version=CODE_VERSION,
     freshness_policy=WEEKLY,
     description="Satisfaction, win rate over v1.0 and length, version by version, and whether the gains are shrinking.",
 )

@@ -11,13 +11,7 @@ from dpo_pipeline.core.exposure import Unit, gets_challenger, is_control, unit_k
 from dpo_pipeline.core.outcomes import RequestOutcome
 from dpo_pipeline.core.rollout import Exposure, VersionMetrics
 from dpo_pipeline.core.sequential_tests import Events, Shares
-from dpo_pipeline.core.serving_records import (
-    FeedbackRecord,
-    Record,
-    RequestRecord,
-    is_rating,
-    somebody_vouches,
-)
+from dpo_pipeline.core.serving_records import FeedbackRecord, Record, RequestRecord, is_rating, somebody_vouches
 from dpo_pipeline.core.version_metrics import Rated, how_it_went, metrics_of, opinions_of
 
 ByUnit = Mapping[str, Sequence[RequestRecord]]

@@ -91,8 +91,7 @@ def decode_in_eight_bits(model: torch.nn.Module) -> bool:
         if type(layer) is torch.nn.Linear and layer.in_features % BLOCK == 0
     }
     for (path, layer), room in zip(layers.items(), rooms(layers.values()), strict=True):
-        parent, _, child = path.rpartition(".")
-        setattr(model.get_submodule(parent), child, EightBitLinear.of(layer, room))
+        model.set_submodule(path, EightBitLinear.of(layer, room))
     return True
 
 

@@ -27,8 +27,7 @@ def fuse_norms(model: torch.nn.Module) -> int:
     fused = 0
     for path, layer in list(model.named_modules()):
         if type(layer).__name__.endswith("RMSNorm") and (same := _same_as(layer)):
-            parent, _, child = path.rpartition(".")
-            setattr(model.get_submodule(parent), child, same)
+            model.set_submodule(path, same)
             fused += 1
     return fused
 

@@ -94,10 +94,9 @@ class MixedLora:
         self._layers: dict[str, _MixedLinear] = {}
         found = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)]
         for path, layer in found:
-            parent, _, child = path.rpartition(".")
-            if child in targets:
+            if path.rpartition(".")[2] in targets:
                 self._layers[path] = _MixedLinear(layer, self._rows)
-                setattr(model.get_submodule(parent), child, self._layers[path])
+                model.set_submodule(path, self._layers[path])
         bases = [layer.base for layer in self._layers.values()]
         self._folds = sum(each.weight.numel() for each in bases) <= FOLDED and all(
             isinstance(each, EightBitLinear) for each in bases

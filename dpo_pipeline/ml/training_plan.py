@@ -243,8 +243,8 @@ def training_rows(pairs: Any) -> list[dict[str, Any]]:
         {
             "event_id": pair.event_id,
             "prompt": prompt_messages(pair.prompt),
-            "chosen": [{"role": "assistant", "content": pair.chosen}],
-            "rejected": [{"role": "assistant", "content": pair.rejected}],
+            "chosen": as_rows([("assistant", pair.chosen)]),
+            "rejected": as_rows([("assistant", pair.rejected)]),
         }
         for pair in pairs
     ]

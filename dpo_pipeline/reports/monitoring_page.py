@@ -10,7 +10,7 @@ from dpo_pipeline.core.questions import category_label
 from dpo_pipeline.core.report import REPORTS, TimelineStep, WeeklyReport, report_of
 from dpo_pipeline.core.trajectory import Trajectory
 from dpo_pipeline.core.winrate import WinRate
-from dpo_pipeline.in_words import duration, spoken
+from dpo_pipeline.in_words import hours, spoken
 from dpo_pipeline.reports import plots
 from dpo_pipeline.reports.page import LIVE, ReportPage
 
@@ -78,9 +78,9 @@ def timeline_rows(steps: Sequence[TimelineStep]) -> list[dict[str, object]]:
     ]
 
 
-def _after(hours: float | None) -> str | None:
+def _after(begins_h: float | None) -> str | None:
     """Null: not yet."""
-    return None if hours is None else duration(hours * 3600)
+    return None if begins_h is None else hours(begins_h)
 
 
 def shown_versions(way: Trajectory) -> list[dict[str, object]]:

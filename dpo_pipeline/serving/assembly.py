@@ -137,7 +137,7 @@ def assemble(settings: Settings, metrics: Metrics, engine: Engine, accounts: Acc
         comparing=Comparing(
             engine, router, readiness,
             PairedAnswers(engine, collection.samples, settings.limits.queue, settings.quality),
-            comparisons, tally, visitors, rates, metrics, defaults, collection.measure_share,
+            comparisons, tally, visitors, rates, defaults, collection.measure_share,
         ),
         voting=Voting(comparisons, rates, metrics),
         feedback=Feedback(state, log, visitors, rates, metrics, redact),

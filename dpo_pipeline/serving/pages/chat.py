@@ -92,7 +92,7 @@ def build(serving: Callable[[], Serving]) -> None:
     ui.save.click(correct, [ui.correction, *there], ui.told, **QUIET)
 
 
-def _answering(ui: "ChatLayout", serving: Callable[[], Serving]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _answering(ui: ChatLayout, serving: Callable[[], Serving]) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """What happens when somebody asks, and when they ask for another answer to the same."""
     import gradio as gr
 
@@ -148,7 +148,7 @@ def _answering(ui: "ChatLayout", serving: Callable[[], Serving]) -> tuple[Callab
     return ask, again
 
 
-def _judging(ui: "ChatLayout", serving: Callable[[], Serving]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _judging(ui: ChatLayout, serving: Callable[[], Serving]) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """What happens when somebody says how good an answer is, and when they correct it: the last, or the one chosen."""
     import gradio as gr
 
@@ -180,7 +180,7 @@ def _judging(ui: "ChatLayout", serving: Callable[[], Serving]) -> tuple[Callable
     return saying, correct
 
 
-def _pressing(ui: "ChatLayout", serving: Callable[[], Serving]) -> Callable[..., Any]:
+def _pressing(ui: ChatLayout, serving: Callable[[], Serving]) -> Callable[..., Any]:
     """What happens when somebody presses a button beside a turn: a thumb, a copy, an edit."""
     import gradio as gr
 

@@ -1,8 +1,6 @@
 """The review page's keys, and its look on a phone."""
 
-from dpo_pipeline.serving.pages.markup import (
-    Markup,
-)
+from dpo_pipeline.serving.pages.markup import Markup
 
 # On a phone the pair comes before the list of others and the filters, which are a tap away.
 LIST_STYLE = Markup(

@@ -15,7 +15,6 @@ from dpo_pipeline.core.votes import Sampling
 from dpo_pipeline.request_errors import NothingToCompare, UnknownModel
 from dpo_pipeline.serving.access import RateLimits
 from dpo_pipeline.serving.engines.engine import Engine
-from dpo_pipeline.serving.metrics import Metrics
 from dpo_pipeline.serving.router import Router
 from dpo_pipeline.serving.services.chats import FOLLOW_ROLLOUT
 from dpo_pipeline.serving.services.comparison_prompt import ComparisonPrompt, check_question
@@ -57,12 +56,11 @@ class Comparing:
         tally: Tally,
         visitors: Visitors,
         rates: RateLimits,
-        metrics: Metrics,
         defaults: Defaults,
         measure_share: float,
     ):
         self._engine, self._router, self._readiness, self._answers = engine, router, readiness, answers
-        self._comparisons, self._tally, self._rates, self._metrics = comparisons, tally, rates, metrics
+        self._comparisons, self._tally, self._rates = comparisons, tally, rates
         self._visitors = visitors
         self._defaults, self._measure_share = defaults, measure_share
 

@@ -9,9 +9,7 @@ from dpo_pipeline.core.questions import AskedQuestion, Origin
 from dpo_pipeline.core.votes import Sampling
 from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.serving.services.comparison_views import Prompt
-from dpo_pipeline.serving.services.paired_answers import (
-    Again,
-)
+from dpo_pipeline.serving.services.paired_answers import Again
 from dpo_pipeline.stores.serving_state import StoredComparison
 
 

@@ -119,11 +119,7 @@ class Comparisons:
         Raises:
             UnknownComparison, TokenRefused
         """
-        comparison = self._state.comparison(comparison_id)
-        if comparison is None:
-            raise UnknownComparison(f"There is no comparison {comparison_id!r}. Ask for a new one.")
-        self._tokens.check(comparison, token, annotator)
-        return comparison
+        return self._found(comparison_id, token, annotator)[0]
 
     def shown_before(self, comparison_id: str, token: str, annotator: str) -> tuple[StoredComparison, ComparisonView]:
         """What `open` gave, as it is kept: without personal data.
@@ -131,8 +127,7 @@ class Comparisons:
         Raises:
             UnknownComparison, TokenRefused: as `find`.
         """
-        comparison = self.find(comparison_id, token, annotator)
-        issued = self._tokens.check(comparison, token, annotator)
+        comparison, issued = self._found(comparison_id, token, annotator)
         answers = comparison.response_a, comparison.response_b
         return comparison, self._view(comparison, token, issued, comparison.prompt, answers)
 
@@ -211,6 +206,13 @@ class Comparisons:
         event_id = comparison.event_id
         if self._slips.withdraw(event_id):
             self.second_looks.forget(event_id)
+
+    def _found(self, comparison_id: str, token: str, annotator: str | None) -> tuple[StoredComparison, float]:
+        """As `find`, and when the token was issued."""
+        comparison = self._state.comparison(comparison_id)
+        if comparison is None:
+            raise UnknownComparison(f"There is no comparison {comparison_id!r}. Ask for a new one.")
+        return comparison, self._tokens.check(comparison, token, annotator)
 
     def _view(
         self, comparison: StoredComparison, token: str, issued: float, prompt: Prompt, answers: tuple[str, str]

@@ -12,11 +12,7 @@ import sqlalchemy as sa
 
 from dpo_pipeline.errors import DatabaseUnavailable, LogWriteError
 from dpo_pipeline.stores.database import TROUBLE, first_line, insert
-from dpo_pipeline.stores.serving_state.tables import (
-    Place,
-    create_tables,
-    sqlite_engine,
-)
+from dpo_pipeline.stores.serving_state.tables import Place, create_tables, sqlite_engine
 
 T = TypeVar("T")
 LOCKED_S = 0.2

@@ -4,13 +4,8 @@ import sqlalchemy as sa
 
 from dpo_pipeline.request_errors import NicknameTaken
 from dpo_pipeline.stores.serving_state.connection import StateConnection
-from dpo_pipeline.stores.serving_state.records import (
-    Met,
-)
-from dpo_pipeline.stores.serving_state.tables import (
-    CONTRIBUTORS,
-    PEOPLE,
-)
+from dpo_pipeline.stores.serving_state.records import Met
+from dpo_pipeline.stores.serving_state.tables import CONTRIBUTORS, PEOPLE
 
 DAY_S = 86_400
 CROWDED_S = 7 * DAY_S

@@ -12,14 +12,7 @@ from dpo_pipeline.stores.serving_state.records import (
     StoredRequest,
     askable_prompts,
 )
-from dpo_pipeline.stores.serving_state.tables import (
-    BALLOTS,
-    COMPARISONS,
-    REQUESTS,
-    WITH_CONTENT,
-    Place,
-    opened,
-)
+from dpo_pipeline.stores.serving_state.tables import BALLOTS, COMPARISONS, REQUESTS, WITH_CONTENT, Place, opened
 from dpo_pipeline.stores.write_behind import WriteBehind
 
 KEPT_FRESH = 10_000
