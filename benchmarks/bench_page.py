@@ -75,7 +75,7 @@ ASK = """() => new Promise(done => {
   document.querySelector("#ab-go-on").click();
 })"""
 PAINTED = """() => performance.getEntriesByName("first-contentful-paint")[0].startTime"""
-SAID = """## Answer of {version}
+SAID = """## Answer of {version}, draw {draw}
 
 {question} There are *three* things to know:
 
@@ -96,16 +96,14 @@ def answer(question: str) -> str:
 
 
 class MarkdownEngine(InstantEngine):
-    """Answers at once, each version differently."""
+    """Answers at once, each version differently and each seed: of two equal answers the server shows none."""
 
     async def answers(self, asks: Sequence[Ask]) -> list[Answer]:
         self.check_served(asks)
-        return [
-            Answer(
-                SAID.format(version=ask.model_id, question=ask.messages[-1][1]), 8, 90, True, self.models[ask.model_id]
-            )
-            for ask in asks
-        ]
+        return [Answer(self.said(ask), 8, 90, True, self.models[ask.model_id]) for ask in asks]
+
+    def said(self, ask: Ask) -> str:
+        return SAID.format(version=ask.model_id, draw=ask.sampling.seed, question=ask.messages[-1][1])
 
     async def stream(self, ask: Ask) -> AsyncIterator[str | Answer]:
         [answer] = await self.answers([ask])
@@ -270,7 +268,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve == "markdown":
-        uvicorn.run(serve_markdown(), host="127.0.0.1", port=args.port, log_level="warning")
+        uvicorn.run(
+            serve_markdown(), host="127.0.0.1", port=args.port, log_level="warning", timeout_graceful_shutdown=5
+        )
     elif args.serve == "bare":
         serve_bare(args.port)
     else:

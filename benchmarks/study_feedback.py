@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 from reporting import RESULTS, Goal, plot, report, say, show
-from study_improvement import PEOPLE, World, collect, judge, make_world, summary, valid_pairs
-from study_improvement import Arm as Votes
+from study_improvement import judge, summary
+from voting_round import PEOPLE, World, collect, make_world, valid_pairs
+from voting_round import Arm as Votes
 
 from dpo_pipeline.core.dataset import Split, split_pairs, with_labelled
 from dpo_pipeline.core.labels import trainable

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reporting import report, say, show
-from study_improvement import World, judge, make_world
+from study_improvement import judge
+from voting_round import World, make_world
 
 from dpo_pipeline.core.questions import Question
 from dpo_pipeline.ml.sft import SftJob, demonstration, train_sft

@@ -13,7 +13,7 @@ from typing import Any
 
 from reporting import Goal, report, say, show
 from study_feedback import Arm, arm_row, draw_arms, run
-from study_improvement import make_world
+from voting_round import make_world
 
 DRAWN: dict[str, dict[str, Any]] = {
     "drawn evenly": {"uniform": True},
