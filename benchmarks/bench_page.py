@@ -53,7 +53,7 @@ VOTE = """key => new Promise(done => {
   const look = () => {
     if (document.querySelector(".ab-batch")?.textContent === where) return;
     question ??= performance.now() - begin;
-    if (document.querySelector("#ab-left").disabled || document.querySelector(".ab-answer.empty")) return;
+    if (document.querySelector("#ab-left").disabled || document.querySelector(".ab-card.growing")) return;
     watcher.disconnect();
     requestAnimationFrame(() => done([question, performance.now() - begin]));
   };
@@ -66,7 +66,7 @@ ASK = """() => new Promise(done => {
   const begin = performance.now(), turns = document.querySelectorAll(".ab-turn").length;
   const look = () => {
     if (document.querySelectorAll(".ab-turn").length === turns) return;
-    if (document.querySelector("#ab-left").disabled || document.querySelector(".ab-answer.empty")) return;
+    if (document.querySelector("#ab-left").disabled || document.querySelector(".ab-card.growing")) return;
     watcher.disconnect();
     requestAnimationFrame(() => done(performance.now() - begin));
   };
