@@ -32,6 +32,7 @@ from reporting import Goal, report, say, show
 from dpo_pipeline.ml.adapters import save_adapter
 from dpo_pipeline.ml.base_model import BaseModel
 from dpo_pipeline.ml.dpo import train_dpo
+from dpo_pipeline.ml.embedded import SHIPPED
 from dpo_pipeline.ml.reporting import quieten
 from dpo_pipeline.ml.training_job import DpoJob
 from dpo_pipeline.settings import DpoRecipe, ModelSettings
@@ -48,7 +49,6 @@ TINY = QWEN2 | {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers"
 ASKED, ANSWERED, BATCH, SKIPPED_STEPS = 128, 192, 8, 2
 TOKENS, AT_ONCE = 128, (1, 16, 64)
 VERSIONS = ("v1.0", "v1.1")
-TEXTS = Path(__file__).resolve().parents[1] / "dpo_pipeline" / "ml" / "embedded_base"
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def prepare(folder: Path, shape: dict[str, Any], pairs: int) -> Task:
         model = Qwen2ForCausalLM(Qwen2Config(**shape)).to(torch.bfloat16 if on_gpu else torch.float32)
     model.save_pretrained(task.base.directory)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
-        shutil.copy(TEXTS / name, task.base.directory / name)
+        shutil.copy(SHIPPED / name, task.base.directory / name)
     config = LoraConfig(r=16, lora_alpha=32, target_modules=list(task.model.lora_targets), task_type="CAUSAL_LM",
                         init_lora_weights=False)  # fmt: skip
     adapted = get_peft_model(model, config)
@@ -115,7 +115,7 @@ def write_pairs(folder: Path, count: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    vocabulary = json.loads((TEXTS / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    vocabulary = json.loads((SHIPPED / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
     words = sorted(word[1:] for word in vocabulary if word.startswith("Ġ") and word[1:].isalpha())
     draw = random.Random(0)
 

@@ -112,6 +112,7 @@ def report(name: str, goals: Sequence[Goal], measured: Mapping[str, Any]) -> Non
 
 def plot(name: str, svg: str) -> None:
     """Write `results/<name>.svg` and say where it is."""
+    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.svg"
     path.write_text(svg, encoding="utf-8")
     say(f"The plot: {path}")
