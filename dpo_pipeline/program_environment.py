@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from dpo_pipeline.dagster_instance import DATABASE, dagster_database
+from dpo_pipeline.machine import cores
 from dpo_pipeline.settings import PROJECT_DIR, Settings
 from dpo_pipeline.stores.database import with_schema
 
@@ -52,7 +53,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "PYTHONWARNINGS": ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), *IGNORED_WARNINGS))),
         # Programs share the cores: a thread that spins while it waits makes all the others several times slower.
         "OMP_WAIT_POLICY": "PASSIVE",
-        "DPO_RUN_SERVING_THREADS": str(max((os.cpu_count() or 2) // 2, 1)),
+        **_thread_limit(),
+        "DPO_RUN_SERVING_THREADS": str(max(cores() // 2, 1)),
         "DPO_RUN_HOST": settings.ports.host,
         "MLFLOW_BACKEND_STORE_URI": _mlflow_database(settings),
         DATABASE: dagster_database(settings) or "",
@@ -61,6 +63,12 @@ def environment(settings: Settings) -> dict[str, str]:
         "DPO_RUN_DAGSTER_PORT": str(settings.ports.dagster),
         "DPO_RUN_WORKSPACE": os.environ.get("DPO_RUN_WORKSPACE", str(PROJECT_DIR / "workspace.yaml")),
     }
+
+
+def _thread_limit() -> dict[str, str]:
+    """Torch takes a thread for each core that it may run on, also where a container's quota pays for fewer."""
+    few = cores() < (os.cpu_count() or 1) and "OMP_NUM_THREADS" not in os.environ
+    return {"OMP_NUM_THREADS": str(cores())} if few else {}
 
 
 def _mlflow_database(settings: Settings) -> str:

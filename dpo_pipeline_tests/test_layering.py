@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "serving": {"core", "stores", "ml", "loop", "serving", "gate", "program_logs"},
     "simulation": {"core", "stores", "simulation"},
 }
-ALWAYS = {"settings", "errors", "request_errors", "in_words", "nearest", "quick_imports", "__version__"}
+ALWAYS = {"settings", "errors", "request_errors", "in_words", "nearest", "machine", "quick_imports", "__version__"}
 LONGEST, LONGEST_ELSEWHERE = 250, 400
 """Lines of a file: of the package, and of a test or benchmark."""
 TWICE = {"Answer"}

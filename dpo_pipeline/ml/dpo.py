@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from dpo_pipeline.errors import DatasetTooSmall
+from dpo_pipeline.machine import memory_bytes
 from dpo_pipeline.ml.adapters import WEIGHTS, check_weights, save_adapter, to_train_on
 from dpo_pipeline.ml.base_model import load_model
 from dpo_pipeline.ml.chat_template import ChatTemplate, as_messages
@@ -147,7 +146,7 @@ def _arguments(job: DpoJob, pairs: int, model: Any) -> Any:
 
     recipe, compute = job.recipe, compute_of(job.model)
     if goes_row_by_row(model, compute):
-        recomputed = not keeps_row(model, 2 * job.model.max_length, psutil.virtual_memory().total)
+        recomputed = not keeps_row(model, 2 * job.model.max_length, memory_bytes())
         # The reference too: in bfloat16 a sum of log-probabilities changes with what is read beside it.
         at_once = of_reference = 1
     else:

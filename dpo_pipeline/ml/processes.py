@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from dpo_pipeline.errors import DpoError, TaskFailed, WorkerEnded
 from dpo_pipeline.in_words import fault
+from dpo_pipeline.machine import cores
 from dpo_pipeline.ml.compute import compute_of
 from dpo_pipeline.settings import ModelSettings
 
@@ -160,7 +161,7 @@ def _one_of(
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), LOCAL_WORLD_SIZE=str(count))
     loopback = "lo0" if sys.platform == "darwin" else "lo"
     os.environ.update(GLOO_SOCKET_IFNAME=loopback, NCCL_SOCKET_IFNAME=loopback)
-    threads = max((os.cpu_count() or count) // count, 1)
+    threads = max(cores() // count, 1)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     import torch
 

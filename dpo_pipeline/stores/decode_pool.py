@@ -19,6 +19,7 @@ import msgspec
 import pyarrow as pa
 
 from dpo_pipeline.errors import LogError, LogReplaced
+from dpo_pipeline.machine import cores
 from dpo_pipeline.settings import QualityCriteria
 from dpo_pipeline.stores.decode import Piece, Quarantined, Task, read_piece
 from dpo_pipeline.stores.log import file_bytes
@@ -42,7 +43,7 @@ def read_log(
     pieces = spans(log, start, SPAN_BYTES)
     tasks = (Task(str(log), begin, until, max_line_bytes, criteria) for begin, until in pieces)
     new_bytes = file_bytes(log) - start.offset
-    if new_bytes < PARALLEL_BYTES or (os.cpu_count() or 1) < 2:
+    if new_bytes < PARALLEL_BYTES or cores() < 2:
         yield from map(read_piece, tasks)
     else:
         yield from _side_by_side(tasks)
