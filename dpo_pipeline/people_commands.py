@@ -69,11 +69,20 @@ def join_people(
 def check_stopped(settings: Settings) -> None:
     """
     Raises:
-        ServiceError: programs that write to the data folder answer.
+        ServiceError: programs that write to the data folder still run.
     """
     from dpo_pipeline.answering import answering
+    from dpo_pipeline.stores.folder_lock import DAEMON, SERVING, is_held
 
-    if running := [name for name, up in answering(settings).items() if up and name != "MLflow"]:
+    up = answering(settings)
+    # Servers of one database have folders of their own, and `dagster dev` has no lock: the ports tell of these.
+    running = {
+        "serving": is_held(settings.data_dir / SERVING) or (settings.database_url and up["serving"]),
+        "Dagster's daemon": is_held(settings.dagster_home / DAEMON),
+        f"Dagster at {settings.dagster_address}": up["Dagster"],
+    }
+    if names := [name for name, runs in running.items() if runs]:
         raise ServiceError(
-            f"{' and '.join(running)} still run and would keep writing. Stop them (Ctrl-C in `make up`) first."
+            f"Still running, and would keep writing: {', '.join(names)}. Stop them (Ctrl-C in `make up`) first. "
+            "A Dagster of another data folder needs another port: DPO_PORTS__DAGSTER."
         )

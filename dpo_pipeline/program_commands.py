@@ -30,14 +30,16 @@ def serve() -> None:
     from dpo_pipeline.program_logs import log_to_terminal
     from dpo_pipeline.serving.app import create_app
     from dpo_pipeline.serving.http_protocol import BACKLOG, BoundedHttp, allow_connections
-    from dpo_pipeline.stores.folder_lock import take_lock
+    from dpo_pipeline.stores import folder_lock
 
     settings = data_folder()
     redactor(settings.collection)  # before anything starts, where its error is one line
     faulthandler.enable()  # should native code ever crash, the log says where
     log_to_terminal()
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    take_lock(settings.data_dir / "serving.lock", "server", "take two opposite votes on one comparison")
+    folder_lock.take_lock(
+        settings.data_dir / folder_lock.SERVING, "server", "take two opposite votes on one comparison"
+    )
     # Not uvloop, where another package brought it along: no gain (bench_gateway), and crashes (MagicStack/uvloop#706).
     ports = settings.ports
     allow_connections()

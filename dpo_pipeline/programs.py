@@ -23,7 +23,7 @@ from dpo_pipeline.program_logs import ProgramLogs
 from dpo_pipeline.request_errors import InvalidRequest
 from dpo_pipeline.settings import PROJECT_DIR, Settings
 from dpo_pipeline.stores.database import create_schemas
-from dpo_pipeline.stores.folder_lock import take_lock
+from dpo_pipeline.stores.folder_lock import DAEMON, take_lock
 from dpo_pipeline.stores.ledger import Ledger
 from dpo_pipeline.stores.logs import follow_logs
 
@@ -113,7 +113,7 @@ def become_daemon(settings: Settings) -> None:
     Raises:
         ServiceError: another daemon works on this data folder.
     """
-    lock = take_lock(settings.dagster_home / "daemon.lock", "Dagster daemon", "launch everything twice")
+    lock = take_lock(settings.dagster_home / DAEMON, "Dagster daemon", "launch everything twice")
     os.set_inheritable(lock, True)
     variables = environment(settings)
     os.environ.update(variables)

@@ -1,6 +1,11 @@
 """What the command line prints, for people and for other programs."""
 
 import re
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,6 +18,7 @@ from dpo_pipeline.commands import PANELS
 from dpo_pipeline.core.serving_records import FeedbackRecord, RequestRecord
 from dpo_pipeline.core.votes import encode_preference
 from dpo_pipeline.settings import setting_names
+from dpo_pipeline.stores.folder_lock import SERVING
 from dpo_pipeline.stores.ledger import Ledger, utc_now
 from dpo_pipeline.stores.log import AppendLog
 from dpo_pipeline.stores.pseudonyms import pseudonym_of, signing_key
@@ -108,6 +114,32 @@ def test_forgetting_that_leaves_something_ends_with_1_and_says_where(here: Path)
     assert said.exit_code == 1 and "copied.txt" in said.output
     left.unlink()
     assert CliRunner().invoke(app, ["forget", "Ann"]).exit_code == 0
+
+
+def test_nobody_is_forgotten_under_a_server_of_this_folder_on_whatever_port(here: Path) -> None:
+    holding = "import sys; from dpo_pipeline.stores.folder_lock import take_lock; from pathlib import Path;"
+    holding += "take_lock(Path(sys.argv[1]), 'server', ''); print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", holding, str(settings_in(here).data_dir / SERVING)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdout and server.stdout.readline() == b"held\n"
+        said = CliRunner().invoke(app, ["forget", "Ann"])
+        server.kill()
+    assert said.exit_code == 1 and "Still running, and would keep writing: serving." in said.output
+    assert CliRunner().invoke(app, ["forget", "Ann"]).exit_code == 0
+
+
+def test_a_server_of_another_folder_stands_in_nobodys_way(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for page in ("healthz", "server_info"):
+        (here / page).write_text("{}")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=here)) as server:
+        threading.Thread(target=server.serve_forever).start()
+        port = server.server_port
+        monkeypatch.setenv("DPO_PORTS__SERVING", str(port))
+        assert CliRunner().invoke(app, ["forget", "Ann"]).exit_code == 0
+        monkeypatch.setenv("DPO_PORTS__DAGSTER", str(port))
+        said = CliRunner().invoke(app, ["forget", "Ann"])
+        server.shutdown()
+    assert said.exit_code == 1 and f"Dagster at http://127.0.0.1:{port}" in said.output
 
 
 def test_an_audit_log_that_was_changed_ends_with_1(here: Path) -> None:

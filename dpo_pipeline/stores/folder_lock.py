@@ -6,6 +6,9 @@ from pathlib import Path
 
 from dpo_pipeline.errors import ServiceError
 
+SERVING, DAEMON = "serving.lock", "daemon.lock"
+"""In the data folder, and in Dagster's home within it."""
+
 
 def take_lock(path: Path, program: str, otherwise: str) -> int:
     """The descriptor that holds the lock; it ends with the process, or where it is closed.
@@ -28,3 +31,18 @@ def take_lock(path: Path, program: str, otherwise: str) -> int:
             "another folder."
         ) from error
     return lock
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds this lock now."""
+    try:
+        lock = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
