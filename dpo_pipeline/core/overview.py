@@ -120,7 +120,9 @@ def _votes(facts: LoopFacts) -> Step:
     lost = f" {summary.quarantined:,} lines could not be read." if summary.quarantined else ""
     brought = f", {summary.brought_in:,} imported" if summary.brought_in else ""
     apart = f"{summary.voted}{brought}. " if summary.simulated or brought else ""
-    said = f"{apart}From the A/B test page, your product and imports.{lost}"
+    # The A/B test page counts each vote at once.
+    newer = " Newer ones are counted once they are read." if facts.unread_s else ""
+    said = f"{apart}From the A/B test page, your product and imports.{newer}{lost}"
     return Step("Votes", "open" if facts.served.champion else "waiting", f"{summary.recorded:,}", said)
 
 

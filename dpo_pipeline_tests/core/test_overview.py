@@ -169,6 +169,11 @@ def test_votes_that_nobody_reads_say_that_dagster_may_not_run() -> None:
     assert unread.state == "stuck" and "15 min to be read: is Dagster running?" in unread.said
 
 
+def test_votes_that_are_not_read_yet_are_why_another_page_counts_more() -> None:
+    assert "Newer ones are counted once they are read." in at(replace(USUAL, unread_s=3), "Votes").said
+    assert "Newer ones" not in at(USUAL, "Votes").said
+
+
 def test_an_empty_house_has_a_strip_too() -> None:
     empty = replace(USUAL, summary=CurationSummary(), versions=(), served=InProduction(None), cadence=cadence(0))
     assert [step.figure for step in overview(empty).steps] == ["0", "0", "none yet", "none yet", "none yet"]
