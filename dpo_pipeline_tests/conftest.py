@@ -1,6 +1,7 @@
 """What every test may rely on: no `DPO_` variable of the shell gets in, torch takes one thread per worker, and
 Hypothesis draws the same examples in every run."""
 
+import gc
 import os
 
 import hypothesis
@@ -24,6 +25,11 @@ LONGEST = "test_dagster_pages.py"
 # A change is judged by what it changes: new draws, or a slow machine, must not turn it red.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_sessionfinish() -> None:
+    # What `quick_imports` keeps from the collector outlives Python, and DuckDB's binding prints a list of it at the end.
+    gc.unfreeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
