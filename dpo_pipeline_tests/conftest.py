@@ -28,7 +28,7 @@ hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_sessionfinish() -> None:
-    # What `quick_imports` keeps from the collector outlives Python, and DuckDB's binding prints a list of it at the end.
+    # What `quick_imports` keeps from the collector outlives Python, and DuckDB's binding prints a list of it then.
     gc.unfreeze()
 
 
