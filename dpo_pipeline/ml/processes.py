@@ -165,7 +165,7 @@ def _one_of(
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     import torch
 
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.set_num_threads(min(torch.get_num_threads(), threads))  # in a container the variable counts for all of them
     if on_gpu:
         torch.cuda.set_device(rank)
     if rank == 0:
