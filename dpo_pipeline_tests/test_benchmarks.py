@@ -16,7 +16,7 @@ import pytest
 from dpo_pipeline.settings import PROJECT_DIR
 
 BENCHMARKS = PROJECT_DIR / "benchmarks"
-LONGEST_S = 600
+LONGEST_S = 1200
 SMALLEST = {
     "bench_feedback_events": "--events 20000",
     "bench_gateway": "--requests 100 --rounds 1",
@@ -68,6 +68,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(LONGEST_S + 60)
 @pytest.mark.parametrize("name", SMALLEST)
 def test_it_ends_with_its_result(name: str, data_dir: Path, tmp_path: Path) -> None:
     if name in SCALED:
