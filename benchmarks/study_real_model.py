@@ -72,7 +72,7 @@ class Judged:
 
     margins: dict[str, float] = field(default_factory=dict)
     trained_on: list[int] = field(default_factory=list)
-    minutes: list[float] = field(default_factory=list)
+    minutes: list[float | None] = field(default_factory=list)
     words: float = 0.0
 
     def sides(self, among: Collection[str] | None = None) -> tuple[float, float, float, int]:
@@ -134,8 +134,11 @@ class Study:
     reference: dict[str, tuple[float, float]]
 
 
-def train(study: Study, arm: Arm, pool: list[Pair], held: list[Pair]) -> tuple[int, ProcessResult]:
-    """(pairs it was trained on, what came of it): of the pool, those that pass the criteria of the arm."""
+def train(study: Study, arm: Arm, pool: list[Pair], held: list[Pair]) -> tuple[int, ProcessResult, float | None]:
+    """(pairs it was trained on, what came of it, minutes; null where it was there already).
+
+    Of the pool it takes those that pass the criteria of the arm.
+    """
     settings = study.settings
     quality = settings.quality.model_copy(update={"more_detailed": arm.more_detailed})
     wanted = [pair for pair in pool if not failed_criteria(pair.chosen, pair.rejected, quality)]
@@ -144,7 +147,9 @@ def train(study: Study, arm: Arm, pool: list[Pair], held: list[Pair]) -> tuple[i
     recipe = settings.recipe.model_copy(update=arm.recipe)
     data, told = write_dataset(settings, split), {"version": "v1.1", "parent": BASELINE}
     job = dpo_job(settings, study.base, recipe, Path(study.start.adapter_dir), data, told)
-    return len(wanted), train_process.run(job)
+    begin, there = time.perf_counter(), (Path(job.work_dir) / train_process.RESULT).exists()
+    result = train_process.run(job)
+    return len(wanted), result, None if there else round((time.perf_counter() - begin) / 60, 2)
 
 
 def log_likelihoods(generator: Generator, pairs: list[Pair], adapter: str) -> list[tuple[float, float]]:
@@ -169,22 +174,21 @@ def judge(study: Study, arm: Arm, fold: int, judged: Judged) -> None:
     """Train the arm without the fold, and add what it makes of the fold's pairs."""
     held = [pair for pair in study.pairs if fold_of(pair) == fold]
     random.Random(fold).shuffle(held)
-    begin = time.perf_counter()
-    pairs, result = train(study, arm, [pair for pair in study.pairs if fold_of(pair) != fold], held)
-    minutes = (time.perf_counter() - begin) / 60
+    pairs, result, minutes = train(study, arm, [pair for pair in study.pairs if fold_of(pair) != fold], held)
     generator, sha = study.generator, result.adapter_sha
     generator.load(sha, Path(result.adapter_dir))
     for pair, ours in zip(held, log_likelihoods(generator, held, sha), strict=True):
         was = study.reference[pair.event_id]
         judged.margins[pair.event_id] = round((ours[0] - ours[1]) - (was[0] - was[1]), 3)
     judged.trained_on.append(pairs)
-    judged.minutes.append(round(minutes, 2))
+    judged.minutes.append(minutes)
     if fold == 0:
         judged.words = mean_words(generator, study.settings, held[:ANSWERED], sha)
     generator.drop(sha)
     share, low, high, count = judged.sides()
     so_far = f"{share:.1%} [{low:.1%}, {high:.1%}] of {count}"
-    say(f"{arm.name}, fold {fold}: {pairs} pairs, {minutes:.1f} min; so far {so_far}")
+    took = "trained before" if minutes is None else f"{minutes:.1f} min"
+    say(f"{arm.name}, fold {fold}: {pairs} pairs, {took}; so far {so_far}")
 
 
 def prepared(data_dir: str | None, tokens: int) -> Study:
@@ -245,7 +249,7 @@ def main() -> None:
 
 def row_of(each: Judged, longer: Collection[str]) -> dict[str, Any]:
     share, low, high, count = each.sides()
-    others = each.margins.keys() - set(longer)
+    others, took = each.margins.keys() - set(longer), [minutes for minutes in each.minutes if minutes is not None]
     return {
         "judged on": count,
         "trained on": f"{min(each.trained_on)} to {max(each.trained_on)}",
@@ -253,7 +257,7 @@ def row_of(each: Judged, longer: Collection[str]) -> dict[str, Any]:
         "chosen is longer": f"{each.sides(longer)[0]:.1%} of {each.sides(longer)[3]}",
         "chosen is not": f"{each.sides(others)[0]:.1%} of {len(others)}",
         "words": each.words,
-        "minutes": statistics.fmean(each.minutes),
+        "minutes": statistics.fmean(took) if took else "trained before",
     }
 
 
