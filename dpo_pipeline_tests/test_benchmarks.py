@@ -84,5 +84,7 @@ def test_it_ends_with_its_result(name: str, data_dir: Path, tmp_path: Path) -> N
         timeout=LONGEST_S,
     )
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-4000:]
+    if "There is no GPU here" in ran.stdout:
+        return  # such figures are not kept
     [written] = (copy / "results").glob("*.json")
     assert json.loads(written.read_text())["measured"]
