@@ -122,11 +122,29 @@ class Models(dg.ConfigurableResource):
             return self._worker.call(partial(task, *args, **kwargs), session.get_bootstrap_env_vars())
 
 
+class NothingHandedOver(dg.IOManager):
+    """Steps hand nothing to each other: each reads what it needs from where it is kept.
+
+    Dagster's default would ask for a folder in every launchpad. After its manager in memory it refuses to start a run
+    again, whose process was killed, at the step that this was in.
+    """
+
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        pass
+
+    def load_input(self, context: dg.InputContext) -> object:
+        raise NotImplementedError("a step reads what it needs by itself; it gets nothing from another one")
+
+
+@dg.io_manager(description="Keeps nothing: steps hand nothing to each other.")
+def nothing_handed_over(_: object) -> NothingHandedOver:
+    return NothingHandedOver()
+
+
 def resources() -> dict[str, object]:
     return {
         "loop": LoopResource(),
         "warehouse": WarehouseResource(),
         "models": Models(),
-        # Nothing is handed from step to step; Dagster's default would ask for a folder in every launchpad.
-        "io_manager": dg.mem_io_manager,
+        "io_manager": nothing_handed_over,
     }
