@@ -17,12 +17,12 @@ GB = 2**30
 TOTAL = int(psutil.virtual_memory().total)
 
 
-def machine(root: Path, group: str, **limits: str) -> Path:
-    """A root with this process's line of control groups, and the files of limits, by their path with `__` for `/`."""
+def machine(root: Path, group: str, limits: dict[str, str]) -> Path:
+    """A root with this process's line of control groups, and the files of limits by their path."""
     (root / "proc/self").mkdir(parents=True)
     (root / "proc/self/cgroup").write_text(group)
     for name, text in limits.items():
-        path = root / "sys/fs/cgroup" / name.replace("__", "/").replace("_of_", ".")
+        path = root / "sys/fs/cgroup" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return root
@@ -33,7 +33,7 @@ def test_without_control_groups_it_is_the_machine(tmp_path: Path) -> None:
 
 
 def test_a_container_of_version_2(tmp_path: Path) -> None:
-    root = machine(tmp_path, "0::/\n", cpu_of_max="50000 100000\n", memory_of_max=f"{GB}\n")
+    root = machine(tmp_path, "0::/\n", {"cpu.max": "50000 100000\n", "memory.max": f"{GB}\n"})
     assert (cores(root), memory_bytes(root)) == (1, GB)
 
 
@@ -41,10 +41,12 @@ def test_a_limit_around_the_service_holds_within(tmp_path: Path) -> None:
     root = machine(
         tmp_path,
         "0::/system.slice/dpo.service\n",
-        memory_of_max="max\n",
-        system_of_slice__memory_of_max=f"{GB // 2}\n",
-        system_of_slice__dpo_of_service__memory_of_max=f"{GB}\n",
-        system_of_slice__dpo_of_service__cpu_of_max="max 100000\n",
+        {
+            "memory.max": "max\n",
+            "system.slice/memory.max": f"{GB // 2}\n",
+            "system.slice/dpo.service/memory.max": f"{GB}\n",
+            "system.slice/dpo.service/cpu.max": "max 100000\n",
+        },
     )
     assert memory_bytes(root) == GB // 2
     assert cores(root) == cores(tmp_path / "nothing")
@@ -54,9 +56,11 @@ def test_a_container_of_version_1_sees_its_own_group_at_the_top(tmp_path: Path) 
     root = machine(
         tmp_path,
         "5:memory:/docker/4f\n3:cpu,cpuacct:/docker/4f\n",
-        memory__memory_of_limit_in_bytes=f"{GB}\n",
-        cpu__cpu_of_cfs_quota_us="100000\n",
-        cpu__cpu_of_cfs_period_us="100000\n",
+        {
+            "memory/memory.limit_in_bytes": f"{GB}\n",
+            "cpu/cpu.cfs_quota_us": "100000\n",
+            "cpu/cpu.cfs_period_us": "100000\n",
+        },
     )
     assert (cores(root), memory_bytes(root)) == (1, GB)
 
@@ -65,9 +69,11 @@ def test_version_1_without_a_limit(tmp_path: Path) -> None:
     root = machine(
         tmp_path,
         "5:memory:/\n3:cpu,cpuacct:/\n",
-        memory__memory_of_limit_in_bytes="9223372036854771712\n",
-        cpu__cpu_of_cfs_quota_us="-1\n",
-        cpu__cpu_of_cfs_period_us="100000\n",
+        {
+            "memory/memory.limit_in_bytes": "9223372036854771712\n",
+            "cpu/cpu.cfs_quota_us": "-1\n",
+            "cpu/cpu.cfs_period_us": "100000\n",
+        },
     )
     assert (cores(root), memory_bytes(root)) == (cores(tmp_path / "nothing"), TOTAL)
 
